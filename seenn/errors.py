@@ -1,0 +1,61 @@
+"""What can go wrong, as one tree.
+
+::
+
+    SeennError
+    ├── UnsupportedError      a node, module or option that cannot be expressed; lists every offender
+    ├── ConversionError       an ANN that cannot become a spiking network, or that diverged from it
+    │   └── CalibrationError  calibration data or statistics that cannot give a threshold
+    ├── CheckpointError       a file that is damaged, foreign, hostile or of another architecture
+    ├── DataError             images, labels or splits that are missing, malformed or overlap
+    └── ModelError            an unknown model name, or a factory that did not return a module
+
+Wrong arguments (a threshold of 2, a negative timestep) raise ``ValueError`` or ``TypeError`` as usual in
+Python. The command line turns every one of these into one line on stderr and an exit code.
+
+A message says where, what was got, what was expected and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SeennError(Exception):
+    """Base of every failure that seenn reports on purpose."""
+
+
+class UnsupportedError(SeennError):
+    """Something outside the closed op set; the message lists all offenders at once."""
+
+
+class ConversionError(SeennError):
+    """The source network cannot be converted, or its conversion does not agree with it."""
+
+
+class CalibrationError(ConversionError):
+    """Calibration data or its statistics do not determine a threshold."""
+
+
+class CheckpointError(SeennError):
+    """A weights file or checkpoint cannot be read, or does not fit."""
+
+
+class DataError(SeennError):
+    """Images, labels or splits are missing, malformed or overlapping."""
+
+
+class ModelError(SeennError):
+    """A model cannot be found or built."""
+
+
+def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
+    """``" Did you mean 'resnet18'?"``, or the choices themselves when they are few, or ``""``."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
+    if near:
+        return f" Did you mean {' or '.join(repr(n) for n in near)}?"
+    if len(names) <= 12:
+        return f" Choose one of {', '.join(names)}."
+    return ""
