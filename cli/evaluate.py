@@ -1,0 +1,68 @@
+"""``seenn evaluate``: the figures, on data that nothing was tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.common import SNN_FILE, Session, command_line, data_options, verb
+
+
+@click.command()
+@click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
+@click.option("--timesteps", "-T", type=click.IntRange(min=1), help="Most steps an image gets.  [default: as recorded]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="The first so many test images only.")
+@click.option("--report", "folder", default="seenn-report", show_default=True, help="Folder of plots and report.json.")
+@data_options
+@verb
+def evaluate(
+    session: Session,
+    snn: str,
+    timesteps: int | None,
+    batch_size: int,
+    limit: int | None,
+    folder: str,
+    data: str | None,
+    data_dir: str | None,
+    download: bool,
+    split_seed: int | None,
+) -> None:
+    """Evaluate SNN (default: snn.safetensors) on the test split: accuracy, exits, spikes, energy, plots.
+
+    ANN, SNN with all T steps, and SNN with early exit are each really run.
+    """
+    from seenn.checkpoint import load
+    from seenn.evaluate import evaluate as run
+    from seenn.recorded import load_recorded_data
+    from seenn.report import summary_table, write_report
+
+    checkpoint = load(snn)
+    splits = load_recorded_data(
+        checkpoint.manifest,
+        checkpoint.preprocessing,
+        spec=data,
+        data_dir=data_dir,
+        download=download,
+        split_seed=split_seed,
+    )
+    checkpoint.network.to(session.device)
+    with session.progress("ANN, SNN, SNN with exits") as update:
+        evaluation = run(
+            checkpoint,
+            splits.test,
+            name=Path(snn).name,
+            data=splits.spec,
+            timesteps=timesteps,
+            batch_size=batch_size,
+            limit=limit,
+            class_names=splits.class_names,
+            seed=session.seed,
+            command=command_line(),
+            progress=update,
+        )
+    shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
+    path = write_report(evaluation, shown, folder)
+    session.answer({**evaluation.to_json(), "report": str(path)}, summary_table(evaluation))
+    session.say(f"report: {path}")

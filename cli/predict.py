@@ -1,0 +1,47 @@
+"""``seenn predict``: labels of image files, each with the steps it took."""
+
+from __future__ import annotations
+
+import click
+
+from cli.common import Session, verb
+
+
+@click.command()
+@click.argument("snn", type=click.Path(dir_okay=False))
+@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option("--timesteps", "-T", type=click.IntRange(min=1), help="Most steps an image gets.  [default: as recorded]")
+@verb
+def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int | None) -> None:
+    """Classify image files with the spiking network SNN."""
+    import torch
+
+    from seenn.checkpoint import load
+    from seenn.errors import CheckpointError
+    from seenn.predict import predict as run
+
+    checkpoint = load(snn)
+    if checkpoint.preprocessing is None:
+        raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
+    pixels = torch.cat([checkpoint.preprocessing.read(path) for path in images])
+    answers = run(
+        checkpoint.network.to(session.device), pixels, checkpoint.policy, timesteps or checkpoint.timesteps
+    ).cpu()
+    names = checkpoint.manifest.get("class_names") or []
+    rows = [
+        {
+            "image": path,
+            "label": int(label),
+            "class": str(names[label]) if label < len(names) else str(int(label)),
+            "confidence": float(confidence),
+            "exit_timestep": int(t),
+        }
+        for path, label, confidence, t in zip(
+            images, answers.labels, answers.confidence, answers.exit_timestep, strict=True
+        )
+    ]
+    text = "\n".join(
+        f"{row['image']}: {row['class']}  (confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
+        for row in rows
+    )
+    session.answer({"predictions": rows}, text)

@@ -1,0 +1,84 @@
+"""``seenn train-ann``: an ordinary classifier, ready to convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.common import Session, data_options, model_options, output_file, usage, verb
+
+
+@click.command(name="train-ann")
+@click.option("--model", required=True, metavar="NAME", help="timm name (resnet18), torchvision:NAME, or "
+              "package.module:factory.")  # fmt: skip
+@model_options
+@data_options
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: by the optimiser]")
+@click.option("--amp", is_flag=True, help="bfloat16 autocast.")
+@click.option("-o", "--output", default="ann.pth", show_default=True, help="The trained weights.")
+@verb
+def train_ann(session: Session, model: str, output: str, **options: Any) -> None:
+    """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
+    target = output_file(output)
+    from dataclasses import replace
+
+    from converter.load import ModelSpec, build_model, parse_model_kwargs
+    from seenn.data import load_data
+    from seenn.training import Augment, OptimConfig, TrainConfig
+    from seenn.training import train_ann as train
+    from seenn.weights import write_weights
+
+    splits = load_data(
+        options["data"] or "digits",
+        data_dir=options["data_dir"],
+        download=options["download"],
+        split_seed=options["split_seed"] or 0,
+    )
+    with usage():
+        spec = ModelSpec(
+            name=model,
+            kwargs=parse_model_kwargs(options["model_kwargs"]),
+            num_classes=options["num_classes"] or splits.num_classes,
+            in_chans=options["in_chans"],
+            stem=options["stem"],
+            pretrained=options["pretrained"],
+        )
+        optim = OptimConfig() if options["lr"] is None else replace(OptimConfig(), lr=options["lr"])
+        p = splits.preprocessing
+        config = TrainConfig(
+            epochs=options["epochs"],
+            batch_size=options["batch_size"],
+            optim=optim,
+            augment=Augment.suggest(splits.spec, height=p.height),
+            amp=options["amp"],
+            seed=session.seed,
+        )
+    loaded = build_model(spec, (p.channels, p.height, p.width))
+    if loaded.preprocessing is not None:
+        splits = splits.with_preprocessing(loaded.preprocessing)
+    with session.progress("training") as update:
+        result = train(loaded.module, splits, config, device=session.device, on_step=update)
+    record = {
+        "model": loaded.record,
+        "preprocessing": splits.preprocessing.to_json(),
+        "data": splits.manifest(),
+        "training": config.to_record(),
+        "validation_accuracy": result.best.accuracy,
+    }
+    write_weights(target, {k: v.cpu() for k, v in result.module.state_dict().items()}, record)
+    session.answer(
+        {
+            "validation_accuracy": result.best.accuracy,
+            "validation_split": "calibration",
+            "epoch": result.best.epoch,
+            "epochs": len(result.epochs),
+            "model": loaded.record,
+            "data": splits.spec,
+            "output": str(target),
+        },
+        f"validation accuracy {100 * result.best.accuracy:.2f} % (epoch {result.best.epoch} of {len(result.epochs)})\n"
+        f"wrote {target}; next: seenn convert --model {model} --ckpt {target}",
+    )

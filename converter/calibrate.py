@@ -1,0 +1,250 @@
+"""Thresholds and corrections for every site, in one sweep through the layers.
+
+The sweep holds the whole calibration set at one layer at a time: its analog values, and its spike trains
+from the sites before, which are already calibrated. At a site
+
+1. the recipe turns the analog activations into a threshold per channel;
+2. the neuron runs on the currents that the *spiking* network really delivers there, and the mean difference
+   of its output from the analog activation, per channel, is cancelled (light calibration: Li et al. 2021) —
+   by a constant current in every step (``bias``) or by charge given once at the start (``potential``).
+
+So each layer is run once on the ANN's values and once on T steps of spikes, and every later layer sees the
+corrected earlier ones. All sums are order-independent: exact maxima, integer counts, float64 means.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from converter.config import ConvertConfig
+from converter.recipes import SiteStatistics
+from seenn.device import available_memory
+from seenn.errors import CalibrationError
+from seenn.graph import INPUT, Node, OpGraph, schedule
+from seenn.ops import CumulativeDifference, IFNeuron, ReLU, StatelessOp
+from seenn.ops.arguments import per_channel
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 32  # images per call of an op; results do not depend on it beyond float rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteReport:
+    """One site after calibration.
+
+    ``relative_error`` is ‖analog − mean spike output‖ / ‖analog‖ over the calibration images at T; None
+    without correction, when no spikes were run. ``silent_channels`` were never active.
+    """
+
+    site: str
+    channels: int
+    silent_channels: int
+    threshold_min: float
+    threshold_max: float
+    relative_error: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Neurons by site, and what was seen there."""
+
+    neurons: Mapping[str, IFNeuron]
+    reports: tuple[SiteReport, ...]
+
+
+@dataclass
+class _Value:
+    """A node's value for all calibration images, in chunks."""
+
+    analog: list[Tensor]  # [b, ...] each
+    train: list[Tensor] | None  # [T, b, ...] each; None while the value does not change over time
+
+
+def calibrate(
+    graph: OpGraph, images: Tensor, config: ConvertConfig, progress: Callable[[str], None] = lambda site: None
+) -> Calibration:
+    """Neurons for every activation of a canonical ANN graph.
+
+    Args:
+        graph: from ``normalise``.
+        images: preprocessed calibration images ``[N, C, H, W]``, on the graph's device.
+        config: recipe, neuron, correction and T.
+        progress: called with each site's name when it is done.
+
+    Raises:
+        CalibrationError: no images, not finite, a site that never activates (or a channel, when the config
+            refuses those), or more memory needed than there is.
+    """
+    if len(images) == 0:
+        raise CalibrationError("there are no calibration images: give at least one, better 256 or more")
+    if not bool(images.isfinite().all()):
+        raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
+    spiking = config.correction != "none"
+    _check_memory(graph, images, config.timesteps if spiking else 0)
+    values = {INPUT: _Value(list(torch.split(images, _CHUNK)), None)}
+    neurons: dict[str, IFNeuron] = {}
+    reports: list[SiteReport] = []
+    with torch.no_grad():
+        for node, done in schedule(graph.nodes, ()):
+            inputs = [values[name] for name in node.inputs]
+            assert isinstance(node.op, StatelessOp)
+            analog = [node.op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
+            if isinstance(node.op, ReLU):
+                neuron, silent = _choose_threshold(node, analog, config)
+                train, error = None, None
+                if spiking:
+                    neuron = _correct(neuron, inputs[0], analog, config)
+                    train, error = _run(neuron, inputs[0], analog, config.timesteps)
+                neurons[node.name] = neuron
+                reports.append(_report(node.name, neuron, silent, error))
+                progress(node.name)
+            else:
+                train = _trains(node.op, inputs, config.timesteps) if spiking else None
+            values[node.name] = _Value(analog, train)
+            for name in done:
+                del values[name]
+    return Calibration(neurons, tuple(reports))
+
+
+def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IFNeuron, int]:
+    assert isinstance(node.op, ReLU)
+    recipe, neuron = config.recipe, config.neuron
+    statistics = SiteStatistics.of(analog, per_channel=recipe.per_channel)
+    if not bool(statistics.maximum.isfinite().all()):
+        raise CalibrationError(f"site {node.name!r}: the ANN's activations are not finite; check its weights")
+    alive = statistics.maximum > 0
+    silent = int((~alive).sum())
+    if not bool(alive.any()):
+        raise CalibrationError(
+            f"site {node.name!r} is never active on the calibration images: no threshold can be chosen. "
+            "Check that the images are preprocessed as in training, and that the checkpoint is trained"
+        )
+    if silent and config.silent_channels == "refuse":
+        where = (~alive).nonzero().flatten().tolist()
+        raise CalibrationError(
+            f"site {node.name!r}: {silent} of {len(alive)} channels are never active on the calibration images "
+            f"({', '.join(map(str, where[:8]))}{', …' if silent > 8 else ''}): use more images, or let them borrow "
+            "the site's largest threshold (silent_channels='borrow')"
+        )
+    ranges = recipe.range(statistics, config.timesteps * neuron.max_spikes).to(analog[0].dtype)
+    # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
+    ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
+    if silent:
+        log.warning("site %s: %d of %d channels never active in calibration", node.name, silent, len(alive))
+    threshold = (ranges / neuron.max_spikes).to(analog[0].device)
+    if not recipe.per_channel:
+        threshold = threshold[0]
+    neuron_op = IFNeuron(threshold, signed=neuron.signed, max_spikes=neuron.max_spikes, ceiling=node.op.ceiling)
+    return neuron_op, silent
+
+
+def _correct(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], config: ConvertConfig) -> IFNeuron:
+    """Measures each channel's mean error over T steps and cancels it, ``rounds`` times."""
+    timesteps = config.timesteps
+    for _ in range(config.rounds):
+        total = torch.zeros(analog[0].shape[1], dtype=torch.float64, device=analog[0].device)
+        count = 0
+        for target, mean in zip(analog, _mean_outputs(neuron, current, timesteps), strict=True):
+            total += (target - mean).transpose(0, 1).flatten(1).sum(1, dtype=torch.float64)
+            count += target.numel() // target.shape[1]
+        error = (total / count).to(analog[0].dtype)
+        bias: Tensor | None = neuron.bias
+        v_init = neuron.v_init
+        if config.correction == "bias":
+            bias = error if bias is None else bias + error
+        else:  # a charge of T·error, given at once
+            v_init = v_init + timesteps * error / neuron.v_threshold
+        neuron = IFNeuron(neuron.v_threshold, v_init, bias, **neuron.config())
+    return neuron
+
+
+def _run(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int) -> tuple[list[Tensor], float]:
+    """The site's spike trains, and its relative error."""
+    trains = []
+    for chunk, target in enumerate(analog):
+        state = None
+        train = target.new_empty(timesteps, *target.shape)
+        for t in range(timesteps):
+            x = current.analog[chunk] if current.train is None else current.train[chunk][t]
+            train[t], state = neuron.step((x,), neuron.initial_state(x) if state is None else state)
+        trains.append(train)
+    pairs = list(zip(analog, trains, strict=True))
+    wrong = sum(float((target - train.mean(0)).square().sum(dtype=torch.float64)) for target, train in pairs)
+    power = sum(float(target.square().sum(dtype=torch.float64)) for target in analog)
+    return trains, (wrong / power) ** 0.5
+
+
+def _mean_outputs(neuron: IFNeuron, current: _Value, timesteps: int) -> Iterator[Tensor]:
+    """Each chunk's mean output. Soft reset conserves charge, so what went in and did not stay came out."""
+    for chunk, analog in enumerate(current.analog):
+        x = analog if current.train is None else current.train[chunk][0]
+        state = start = neuron.initial_state(x)
+        for t in range(timesteps):
+            _, state = neuron.fire(x if current.train is None else current.train[chunk][t], state)
+        charge = timesteps * x if current.train is None else current.train[chunk].sum(0)
+        if neuron.bias is not None:
+            charge = charge + timesteps * per_channel(neuron.bias, charge)
+        yield (charge + start[0] - state[0]) / timesteps
+
+
+def _trains(op: StatelessOp, inputs: Sequence[_Value], timesteps: int) -> list[Tensor] | None:
+    """The op over time: affine ops take all steps at once, others go through their cumulative difference."""
+    if all(value.train is None for value in inputs):
+        return None
+    result = []
+    for chunk in range(len(inputs[0].analog)):
+        steps = [_over_time(value, chunk, timesteps) for value in inputs]
+        if op.affine:
+            result.append(op(*(x.flatten(0, 1) for x in steps)).unflatten(0, (timesteps, -1)))
+            continue
+        memory = CumulativeDifference(op)
+        state = memory.initial_state(*(x[0] for x in steps))
+        outputs = []
+        for t in range(timesteps):
+            output, state = memory.step(tuple(x[t] for x in steps), state)
+            outputs.append(output)
+        result.append(torch.stack(outputs))
+    return result
+
+
+def _over_time(value: _Value, chunk: int, timesteps: int) -> Tensor:
+    if value.train is not None:
+        return value.train[chunk]
+    return value.analog[chunk].expand(timesteps, *value.analog[chunk].shape)
+
+
+def _report(site: str, neuron: IFNeuron, silent: int, error: float | None) -> SiteReport:
+    theta = neuron.v_threshold
+    return SiteReport(
+        site=site,
+        channels=theta.numel(),
+        silent_channels=silent,
+        threshold_min=float(theta.min()),
+        threshold_max=float(theta.max()),
+        relative_error=error,
+    )
+
+
+def _check_memory(graph: OpGraph, images: Tensor, timesteps: int) -> None:
+    """Refuses before the work what would not fit: the widest set of values alive at one time."""
+    shapes = graph.shapes(tuple(images.shape[1:]))
+    size = {name: images.element_size() * (1 + timesteps) * torch.Size(shape).numel() for name, shape in shapes.items()}
+    size[INPUT] = 0
+    alive = peak = 0
+    for node, done in schedule(graph.nodes, ()):
+        alive += size[node.name]
+        peak = max(peak, alive)
+        alive -= sum(size[name] for name in done)
+    needed, available = peak * len(images), available_memory(images.device)
+    if available is not None and needed > available:
+        fits = int(available // peak)
+        raise CalibrationError(
+            f"calibration on {len(images)} images at T={timesteps} needs about {needed / 1e9:.1f} GB and "
+            f"{available / 1e9:.1f} GB are free: use at most {fits} calibration images, or correction='none'"
+        )

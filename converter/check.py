@@ -1,0 +1,120 @@
+"""Does the spiking network say what its ANN says? Site by site, and at the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seenn.engines.reference import run_reference
+from seenn.errors import ConversionError
+from seenn.exits.fixed import FixedExit
+from seenn.graph import Node
+from seenn.network import SpikingNetwork
+from seenn.ops import IFNeuron, ReLU, StatelessOp
+
+#: A site whose error is larger than its signal says nothing about the ANN any more.
+DIVERGED = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """ANN and SNN side by side, on images that calibration did not see.
+
+    Attributes:
+        samples: images compared.
+        ann_accuracy: of the analog twin; None without labels.
+        accuracy_per_timestep: of the SNN after t = 1 … T steps; empty without labels.
+        agreement: share of images on which ANN and SNN (at T) give the same label.
+        relative_error: per site, ‖ANN activation − mean spike output at T‖ / ‖ANN activation‖, both networks
+            running on their own.
+        diverged: first site, in order of execution, whose relative error exceeds 1; None if there is none.
+    """
+
+    samples: int
+    ann_accuracy: float | None
+    accuracy_per_timestep: tuple[float, ...]
+    agreement: float
+    relative_error: Mapping[str, float]
+    diverged: str | None
+
+
+def check(
+    network: SpikingNetwork,
+    batches: Iterable[tuple[Tensor, Tensor | None]],
+    timesteps: int,
+    *,
+    site_samples: int = 256,
+) -> CheckReport:
+    """Runs the network and its analog twin on the same images.
+
+    Args:
+        network: converted; its twin is the ANN.
+        batches: ``(images, labels)``; labels may be None.
+        timesteps: T.
+        site_samples: the first so many images enter the per-site errors; all enter the accuracies.
+
+    Raises:
+        ConversionError: no images.
+    """
+    twin = network.analog()
+    wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
+    ann_right = agree = samples = seen = labelled = 0
+    right = torch.zeros(timesteps, dtype=torch.int64)
+    with torch.no_grad():
+        for images, labels in batches:
+            images = images.to(network.device)
+            inspect_sites = seen < site_samples
+            analog: dict[str, Tensor] = {}
+            sums: dict[str, Tensor] = {}
+
+            def keep(node: Node, inputs: tuple[Tensor, ...], analog: dict[str, Tensor] = analog) -> Tensor:
+                assert isinstance(node.op, StatelessOp)
+                value: Tensor = node.op(*inputs)
+                if isinstance(node.op, ReLU):
+                    analog[node.name] = value
+                return value
+
+            def add(t: int, rows: Tensor, site: str, count: Tensor, sums: dict[str, Tensor] = sums) -> None:
+                sums[site] = sums[site] + count if site in sums else count
+
+            output = twin.evaluate(images, {twin.output}, keep if inspect_sites else None)[twin.output]
+            run = run_reference(
+                network,
+                images,
+                FixedExit(),
+                timesteps,
+                keep_logits=True,
+                observe=add if inspect_sites else None,
+            )
+            assert run.logits_sum_per_step is not None
+            for site, total in sums.items():
+                neuron = network.graph[site].op
+                assert isinstance(neuron, IFNeuron)
+                error = analog[site] - neuron.emit(total) / timesteps
+                wrong[site] += float(error.square().sum(dtype=torch.float64))
+                power[site] += float(analog[site].square().sum(dtype=torch.float64))
+            answer = output.argmax(-1)
+            agree += int((answer == run.labels).sum())
+            samples += len(images)
+            seen += len(images) if inspect_sites else 0
+            if labels is not None:
+                labels = labels.to(network.device)
+                labelled += len(labels)
+                ann_right += int((answer == labels).sum())
+                right += (run.logits_sum_per_step.argmax(-1) == labels).sum(1).cpu()
+    if not samples:
+        raise ConversionError("there are no images to check the conversion on")
+    relative = {
+        site: (wrong[site] / power[site]) ** 0.5 if power[site] > 0 else float(wrong[site] > 0) for site in wrong
+    }
+    return CheckReport(
+        samples=samples,
+        ann_accuracy=ann_right / labelled if labelled else None,
+        accuracy_per_timestep=tuple((right / labelled).tolist()) if labelled else (),
+        agreement=agree / samples,
+        relative_error=relative,
+        diverged=next((site for site in network.sites if relative[site] > DIVERGED), None),
+    )

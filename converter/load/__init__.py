@@ -1,0 +1,8 @@
+"""Classifiers by name, with their weights, ready to convert or to train."""
+
+from converter.load.kwargs import parse_model_kwargs
+from converter.load.model import build_model, load_model
+from converter.load.sources import suggest_models
+from converter.load.spec import LoadedModel, ModelSpec
+
+__all__ = ["LoadedModel", "ModelSpec", "build_model", "load_model", "parse_model_kwargs", "suggest_models"]

@@ -1,0 +1,137 @@
+"""Building a classifier from its spec, with the weights of a checkpoint in it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from converter.load.layout import find_first_convolution, find_head
+from converter.load.match import load_tensors, named_as_in
+from converter.load.preprocessing import pretrained_preprocessing, recorded_preprocessing
+from converter.load.sources import build_source
+from converter.load.spec import LoadedModel, ModelSpec
+from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
+from seenn.errors import ModelError
+from seenn.weights import read_weights
+
+logger = logging.getLogger(__name__)
+
+ImageSize = tuple[int, int, int]  # channels, height, width
+
+
+def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: ImageSize | None = None) -> LoadedModel:
+    """Builds the model that ``spec`` names and puts the weights of ``ckpt`` into it.
+
+    What ``spec`` leaves open is taken from the record that ``train-ann`` wrote into the checkpoint, then
+    from the shapes of its weights. Without a checkpoint, the library's pretrained weights are used where
+    ``spec.pretrained`` says so, and random ones (with a warning) otherwise.
+
+    Args:
+        spec: the architecture.
+        ckpt: a weights file, see :func:`seenn.weights.read_weights`.
+        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
+
+    Raises:
+        ModelError: the model cannot be built, or the checkpoint is of another one.
+        CheckpointError: the checkpoint cannot be read or does not fit.
+    """
+    if ckpt is None:
+        loaded = build_model(spec, image_size)
+        if spec.pretrained:
+            _check_all_trained(loaded)
+        else:
+            logger.warning("%s has random weights: neither a checkpoint nor pretrained ones", spec.name)
+        return loaded
+    file = Path(ckpt)
+    weights = read_weights(file)
+    spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
+    module, spec = _build(_resolve(spec, weights.tensors))
+    load_tensors(module, weights.tensors, file=file, name=spec.name)
+    return LoadedModel.of(module, spec, recorded_preprocessing(weights.record))
+
+
+def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedModel:
+    """Builds the model to be trained: random weights, or pretrained ones if ``spec`` says so.
+
+    ``in_chans`` defaults to the images', and ``stem="auto"`` is the CIFAR stem for images of at most 64
+    pixels where the model has one to replace. Pretrained weights keep their own stem and channels.
+
+    Raises:
+        ModelError: the model cannot be built.
+    """
+    if spec.pretrained and spec.stem == "auto":
+        spec = replace(spec, stem="imagenet")
+    elif image_size is not None and spec.in_chans is None and not spec.pretrained:
+        spec = replace(spec, in_chans=image_size[0])
+    module, spec = _build(spec, image_size)
+    preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
+    return LoadedModel.of(module, spec, preprocessing)
+
+
+def _build(spec: ModelSpec, image_size: ImageSize | None = None) -> tuple[nn.Module, ModelSpec]:
+    """The module with its stem, and the spec with the stem filled in."""
+    module = build_source(spec)
+    if spec.stem == "auto":
+        spec = replace(spec, stem=stem_for_images(module, image_size))
+    if spec.stem == "cifar":
+        use_cifar_stem(module, spec.name)
+    return module, spec
+
+
+def _resolve(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> ModelSpec:
+    """Fills the open fields of ``spec`` from a checkpoint's shapes, through a first draft of the model."""
+    if spec.stem != "auto" and spec.num_classes is not None and spec.in_chans is not None:
+        return spec
+    draft = build_source(spec)
+    tensors = named_as_in(draft, tensors)
+    if spec.stem == "auto":
+        spec = replace(spec, stem=stem_for_checkpoint(draft, tensors))
+    if spec.stem == "cifar":
+        use_cifar_stem(draft, spec.name)
+    # A size is only passed on where it differs from the draft's: not every factory takes one.
+    head, first = find_head(draft), find_first_convolution(draft)
+    classes = head.outputs_in(tensors)
+    if spec.num_classes is None and classes != head.outputs:
+        spec = replace(spec, num_classes=classes)
+    channels = None if first is None else first.inputs_in(tensors)
+    if spec.in_chans is None and first is not None and channels != first.inputs:
+        spec = replace(spec, in_chans=channels)
+    return spec
+
+
+def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> ModelSpec:
+    """``spec``, its fields at their defaults replaced by what ``train-ann`` recorded in the checkpoint."""
+    if "model" not in record:
+        return spec
+    recorded = ModelSpec.from_record(record["model"])
+    if spec.architecture != recorded.architecture:
+        raise ModelError(f"{file} was trained as {recorded.name!r}, got {spec.name!r}; pass --model {recorded.name}")
+    return replace(
+        spec,
+        kwargs=spec.kwargs or recorded.kwargs,
+        num_classes=spec.num_classes or recorded.num_classes,
+        in_chans=spec.in_chans or recorded.in_chans,
+        stem=recorded.stem if spec.stem == "auto" else spec.stem,
+    )
+
+
+def _check_all_trained(loaded: LoadedModel) -> None:
+    """Pretrained weights with a new head or a new stem are no classifier yet."""
+    config = getattr(loaded.module, "pretrained_cfg", {})
+    trained_for = config.get("num_classes", loaded.spec.num_classes)
+    if trained_for != loaded.spec.num_classes:
+        raise ModelError(
+            f"the pretrained {loaded.spec.name!r} knows {trained_for} classes, got num_classes="
+            f"{loaded.spec.num_classes}: its head would be random; train it first with train-ann "
+            f"--pretrained and pass the result with --ckpt"
+        )
+    if loaded.spec.stem == "cifar":
+        raise ModelError(
+            f"the pretrained {loaded.spec.name!r} has no weights for the CIFAR stem; train it first with "
+            f"train-ann --pretrained --stem cifar and pass the result with --ckpt"
+        )

@@ -1,0 +1,89 @@
+"""Models of the user's own, by Python path: ``package.module:factory``.
+
+This runs the user's code, as ``python -m package.module`` would: the current folder can be imported from.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from converter.load.layout import find_first_convolution, find_head
+from converter.load.spec import ModelSpec
+from seenn.errors import ModelError, did_you_mean
+
+
+def build_python_path(spec: ModelSpec) -> nn.Module:
+    """Calls the factory with ``spec``'s kwargs, and with ``num_classes`` and ``in_chans`` if it takes them.
+
+    Raises:
+        ModelError: it cannot be imported, fails, returns something else than a module, or a module of
+            other sizes than ``spec`` asks for.
+    """
+    with _current_folder_importable():
+        factory = _import(spec.name)
+        wanted = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
+        sizes = {key: size for key, size in wanted.items() if size is not None and _takes(factory, key)}
+        arguments = {**spec.kwargs, **sizes}
+        try:
+            module = factory(**arguments)
+        except Exception as error:  # the user's code can raise anything
+            raise ModelError(f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"{spec.name} returned a {type(module).__name__}; expected a torch.nn.Module (a factory, or a class of one)"
+        )
+    first = find_first_convolution(module)
+    built = {"num_classes": find_head(module).outputs, "in_chans": None if first is None else first.inputs}
+    for key, size in wanted.items():
+        if size is not None and built[key] not in (None, size):
+            raise ModelError(
+                f"{spec.name} built a module with {key}={built[key]}, expected {size}; "
+                f"let the factory take an argument {key!r}"
+            )
+    return module
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    folder = str(Path.cwd())
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _import(path: str) -> Callable[..., Any]:
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # importing runs the user's code
+        raise ModelError(
+            f"cannot import {module_name!r} for the model {path!r}: {type(error).__name__}: {error} "
+            f"(looked in the current folder and on the Python path)"
+        ) from error
+    try:
+        factory = reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        names = [name for name, value in vars(module).items() if callable(value)]
+        raise ModelError(f"{module_name!r} has no {attribute!r}.{did_you_mean(attribute, names)}") from error
+    if not callable(factory):
+        raise ModelError(f"{path} is a {type(factory).__name__}; expected a function or a class")
+    return factory
+
+
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(factory).parameters.values()
+    return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

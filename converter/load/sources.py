@@ -1,0 +1,51 @@
+"""Which library a model name belongs to, and the names nearest to an unknown one."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import nn
+
+from converter.load.python_path import build_python_path
+from converter.load.spec import ModelSpec
+from converter.load.timm_source import HUB_PREFIXES, build_timm, is_timm_name, timm_names
+from converter.load.torchvision_source import TORCHVISION, build_torchvision, torchvision_names
+from seenn.errors import ModelError
+
+
+def build_source(spec: ModelSpec) -> nn.Module:
+    """The module that ``spec`` names, as its library builds it: no stem is replaced, no checkpoint read.
+
+    Raises:
+        ModelError: the name is unknown, the factory refuses its arguments or returns something else, or
+            pretrained weights cannot be had.
+    """
+    if spec.name.startswith(HUB_PREFIXES):
+        return build_timm(spec)
+    if spec.name.startswith(TORCHVISION):
+        if spec.name.removeprefix(TORCHVISION) not in torchvision_names():
+            raise ModelError(_unknown(spec.name))
+        return build_torchvision(spec)
+    if ":" in spec.name:
+        return build_python_path(spec)
+    if not is_timm_name(spec.name):
+        raise ModelError(_unknown(spec.name))
+    return build_timm(spec)
+
+
+def suggest_models(name: str, *, limit: int = 3) -> list[str]:
+    """The known model names nearest to ``name``, best first; torchvision's carry their ``torchvision:``."""
+    bare = name.removeprefix(TORCHVISION).split(".")[0]
+    theirs = {model: f"{TORCHVISION}{model}" for model in torchvision_names()}
+    ours = {model: model for model in timm_names()}
+    known = {**ours, **theirs} if name.startswith(TORCHVISION) else {**theirs, **ours}
+    return [known[near] for near in difflib.get_close_matches(bare, known, n=limit, cutoff=0.6)]
+
+
+def _unknown(name: str) -> str:
+    near = suggest_models(name)
+    hint = f" Did you mean {' or '.join(repr(model) for model in near)}?" if near else ""
+    return (
+        f"unknown model {name!r}.{hint} A name is one of timm's (timm.list_models()), "
+        f"torchvision:NAME, hf-hub:USER/MODEL, local-dir:PATH or package.module:factory"
+    )

@@ -1,0 +1,123 @@
+"""What to build, and what was built."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from converter.load.layout import find_first_convolution, find_head
+from seenn.data import Preprocessing
+from seenn.errors import CheckpointError
+
+STEMS = ("auto", "imagenet", "cifar")
+
+#: Keywords of model factories that a spec has a field for, or that would read files or the network.
+RESERVED_KWARGS = frozenset(
+    {
+        "cache_dir",
+        "checkpoint_path",
+        "in_chans",
+        "num_classes",
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "weights",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Names a classifier. A spec is data: it can be recorded beside the weights and built again."""
+
+    name: str  # timm "resnet18", "hf-hub:user/model", "torchvision:resnet18" or "package.module:factory"
+    kwargs: Mapping[str, object] = field(default_factory=dict)  # Python literals, passed to the factory
+    num_classes: int | None = None  # None: from the checkpoint's shapes, else the model's own
+    in_chans: int | None = None  # None: from the checkpoint's shapes, else the images', else the model's
+    stem: str = "auto"  # "imagenet": as the library builds it; "cifar": 3×3 stride 1 and no max-pool
+    pretrained: bool = False  # download the library's weights where no checkpoint is given
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("the model name is empty")
+        if self.stem not in STEMS:
+            raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
+        for name in ("num_classes", "in_chans"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if reserved := sorted(RESERVED_KWARGS & set(self.kwargs)):
+            raise ValueError(
+                f"model kwargs may not hold {', '.join(reserved)}; use the options of their own "
+                f"(--num-classes, --in-chans, --pretrained, --ckpt)"
+            )
+        if opaque := sorted(key for key, value in self.kwargs.items() if not _is_literal(value)):
+            raise ValueError(
+                f"model kwargs must be Python literals, which {', '.join(opaque)} is not; build the module "
+                f"yourself and pass it through LoadedModel.from_module"
+            )
+
+    @property
+    def architecture(self) -> str:
+        """The name without timm's pretrained tag."""
+        return self.name if ":" in self.name else self.name.split(".")[0]
+
+    def to_record(self) -> dict[str, Any]:
+        """The spec as JSON; kwargs as Python literals, so that tuples and lists stay what they were."""
+        return {**asdict(self), "kwargs": {key: repr(value) for key, value in self.kwargs.items()}}
+
+    @classmethod
+    def from_record(cls, record: object) -> ModelSpec:
+        """The spec that :meth:`to_record` wrote.
+
+        Raises:
+            CheckpointError: ``record`` is something else.
+        """
+        try:
+            if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+                raise ValueError("expected an object with a name")
+            kwargs = {key: ast.literal_eval(text) for key, text in record.get("kwargs", {}).items()}
+            return cls(**{**record, "kwargs": kwargs})
+        except (ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError) as error:
+            raise CheckpointError(f"the recorded model cannot be read: {error}; got {record!r:.200}") from error
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A classifier in eval mode, the spec that rebuilds it, and how its images are prepared."""
+
+    module: nn.Module
+    spec: ModelSpec  # resolved: num_classes, in_chans (None without convolutions) and stem are filled in
+    preprocessing: Preprocessing | None  # None: not known, the data set's own applies
+    record: dict[str, Any]  # JSON: the resolved spec
+
+    @classmethod
+    def from_module(cls, module: nn.Module, *, preprocessing: Preprocessing | None = None) -> LoadedModel:
+        """Takes a copy of a module as it is; the caller's own stays as it was, in training mode or not.
+
+        Raises:
+            ModelError: the module has no convolution and no linear layer.
+        """
+        module = copy.deepcopy(module)
+        spec = ModelSpec(name=f"module:{type(module).__qualname__}", stem="imagenet")
+        return cls.of(module, spec, preprocessing)
+
+    @classmethod
+    def of(cls, module: nn.Module, spec: ModelSpec, preprocessing: Preprocessing | None) -> LoadedModel:
+        """``module`` with ``spec``, whose open fields are read off the module."""
+        first = find_first_convolution(module)
+        in_chans = None if first is None else first.inputs
+        spec = replace(spec, num_classes=find_head(module).outputs, in_chans=in_chans)
+        return cls(module.eval(), spec, preprocessing, spec.to_record())
+
+
+def _is_literal(value: object) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False

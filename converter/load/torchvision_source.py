@@ -1,0 +1,85 @@
+"""Classifiers by torchvision name."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, cast
+
+from torch import nn
+
+from converter.load.layout import find_first_convolution
+from converter.load.spec import ModelSpec
+from converter.load.timm_source import unreachable
+from seenn.errors import ModelError
+
+TORCHVISION = "torchvision:"
+
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+_INIT_ANNOUNCED = ("googlenet", "inception_v3")  # they warn unless told to initialise as they always did
+
+
+@cache
+def torchvision_names() -> frozenset[str]:
+    """Every classifier that torchvision can build."""
+    from torchvision import models
+
+    return frozenset(models.list_models(module=models))
+
+
+def build_torchvision(spec: ModelSpec) -> nn.Module:
+    """``torchvision.models.get_model`` with the fields of ``spec``; training-only auxiliary heads go.
+
+    Raises:
+        ModelError: the model refuses its arguments, or its weights cannot be had or are for other images.
+    """
+    from torchvision.models import get_model
+
+    name = spec.name.removeprefix(TORCHVISION)
+    if spec.pretrained and spec.in_chans not in (None, 3):
+        raise ModelError(
+            f"the pretrained {spec.name!r} takes images of 3 channels, got in_chans={spec.in_chans}; "
+            f"leave --in-chans out, or train without --pretrained"
+        )
+    options: dict[str, Any] = dict(spec.kwargs)
+    if spec.num_classes is not None:
+        options["num_classes"] = spec.num_classes
+    if name in _INIT_ANNOUNCED and not spec.pretrained:
+        options.setdefault("init_weights", True)
+    try:
+        module = cast(nn.Module, get_model(name, weights="DEFAULT" if spec.pretrained else None, **options))
+    except OSError as error:
+        raise ModelError(unreachable(spec.name, error)) from error
+    except Exception as error:  # whatever a model's constructor raises
+        raise ModelError(
+            f"torchvision cannot build {name!r} with {options}: {type(error).__name__}: {error}"
+        ) from error
+    _drop_auxiliary_heads(module)
+    if spec.in_chans is not None:
+        _set_input_channels(module, spec.in_chans)
+    return module
+
+
+def _drop_auxiliary_heads(module: Any) -> None:
+    if getattr(module, "aux_logits", False):
+        module.aux_logits = False
+        for name in _AUXILIARY:
+            if hasattr(module, name):
+                setattr(module, name, None)
+
+
+def _set_input_channels(module: nn.Module, channels: int) -> None:
+    """torchvision's factories build for three channels only, so the first convolution is built again."""
+    first = find_first_convolution(module)
+    if first is None or first.inputs == channels:
+        return
+    old = first.module
+    conv = nn.Conv2d(
+        channels,
+        first.outputs,
+        cast(tuple[int, int], old.kernel_size),
+        stride=cast(tuple[int, int], old.stride),
+        padding=cast(tuple[int, int], old.padding),
+        bias=old.bias is not None,
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    module.set_submodule(first.name, conv)

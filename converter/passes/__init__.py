@@ -1,0 +1,7 @@
+"""Graph passes: each takes an ``OpGraph`` and returns an equal one in a simpler form."""
+
+from converter.passes.batch_norm import fold_batch_norm
+from converter.passes.max_pool import move_max_pool
+from converter.passes.normalise import normalise, prove_equal
+
+__all__ = ["fold_batch_norm", "move_max_pool", "normalise", "prove_equal"]

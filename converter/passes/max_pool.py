@@ -1,0 +1,33 @@
+"""Pooling currents instead of spikes."""
+
+from __future__ import annotations
+
+from seenn.graph import Node, OpGraph
+from seenn.ops import AdaptiveMaxPool2d, MaxPool2d, ReLU
+
+
+def move_max_pool(graph: OpGraph) -> OpGraph:
+    """Swaps ``max_pool(activation(x))`` into ``activation(max_pool(x))``, exactly equal for monotone activations.
+
+    The pool then sees the currents before the neuron, and the neuron after it restores spikes. An
+    activation that others read as well stays where it is.
+    """
+    users = graph.users()
+    swapped: dict[str, tuple[Node, Node]] = {}  # activation -> (its new first half, its new second half)
+    for node in graph:
+        if isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d) and node.inputs[0] in users:
+            source = node.inputs[0]
+            activation = next((n for n in graph if n.name == source), None)
+            if activation and isinstance(activation.op, ReLU) and len(users[source]) == 1 and source != graph.output:
+                pool = Node(node.name, node.op, activation.inputs)
+                swapped[activation.name] = (pool, Node(activation.name, activation.op, (node.name,)))
+    if not swapped:
+        return graph
+    pools = {pool.name: activation.name for pool, activation in swapped.values()}
+    nodes: list[Node] = []
+    for node in graph:
+        if node.name in swapped:
+            nodes.extend(swapped[node.name])
+        elif node.name not in pools:
+            nodes.append(Node(node.name, node.op, tuple(pools.get(name, name) for name in node.inputs)))
+    return OpGraph(nodes, pools.get(graph.output, graph.output))

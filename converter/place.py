@@ -1,0 +1,36 @@
+"""From the canonical ANN graph to the spiking network: one neuron a site, memory where time matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from seenn.errors import ConversionError, UnsupportedError
+from seenn.graph import OpGraph
+from seenn.network import SpikingNetwork
+from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, StatelessOp
+
+
+def sites_of(graph: OpGraph) -> tuple[str, ...]:
+    """The activation call sites of an ANN graph, in order."""
+    return tuple(node.name for node in graph if isinstance(node.op, ReLU))
+
+
+def place_neurons(graph: OpGraph, neurons: Mapping[str, IFNeuron], input_shape: Sequence[int]) -> SpikingNetwork:
+    """Puts a neuron at every site and a ``CumulativeDifference`` around every other non-affine op.
+
+    Raises:
+        ConversionError: a site without a neuron, or a neuron without a site.
+        UnsupportedError: the graph has no activation at all.
+    """
+    sites = sites_of(graph)
+    if not sites:
+        raise UnsupportedError("the model has no ReLU activation: nothing in it can become a neuron")
+    if missing := [site for site in sites if site not in neurons]:
+        raise ConversionError(f"no neuron for the sites {', '.join(missing)}: calibrate this same graph first")
+    if extra := sorted(set(neurons) - set(sites)):
+        raise ConversionError(f"neurons for {', '.join(extra)}, which are not sites of this graph")
+    changes: dict[str, Op] = dict(neurons)
+    for node in graph:
+        if node.name not in changes and isinstance(node.op, StatelessOp) and not node.op.affine:
+            changes[node.name] = CumulativeDifference(node.op)
+    return SpikingNetwork(graph.replace(changes), input_shape)

@@ -1,0 +1,56 @@
+"""Spiking networks that exit early: neurons, networks, engines, exit policies, data, metrics, checkpoints.
+
+::
+
+    checkpoint = seenn.load("snn.safetensors")
+    answers = seenn.predict(checkpoint.network, images, checkpoint.policy, timesteps=8)
+    answers.labels, answers.exit_timestep, answers.confidence
+"""
+
+from seenn.capture import capture
+from seenn.checkpoint import Checkpoint, load, save
+from seenn.engines import Predictions, run_reference
+from seenn.errors import (
+    CalibrationError,
+    CheckpointError,
+    ConversionError,
+    DataError,
+    ModelError,
+    SeennError,
+    UnsupportedError,
+)
+from seenn.evaluate import evaluate
+from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
+from seenn.network import SpikingNetwork
+from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
+from seenn.predict import predict
+from seenn.version import __version__
+
+__all__ = [
+    "CalibrationError",
+    "Checkpoint",
+    "CheckpointError",
+    "ConfidenceExit",
+    "ConversionError",
+    "DataError",
+    "ExitPolicy",
+    "FixedExit",
+    "IFNeuron",
+    "ModelError",
+    "Predictions",
+    "SeennError",
+    "SpikingNetwork",
+    "UnsupportedError",
+    "__version__",
+    "calibrate_confidence",
+    "capture",
+    "collect_logits",
+    "evaluate",
+    "if_step",
+    "load",
+    "predict",
+    "reset",
+    "run_reference",
+    "save",
+    "signed_if_step",
+]

@@ -1,0 +1,110 @@
+"""Convolutions, linear layers, normalisation and neurons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
+from seenn.ops import BatchNorm, Conv2d, IFNeuron, Linear
+
+
+@handles(nn.Conv2d)
+def conv2d(call: Call) -> Result:
+    module = call.module
+    assert isinstance(module, nn.Conv2d)
+    if module.padding_mode != "zeros":
+        raise Refused(f"padding_mode={module.padding_mode!r}", "only zero padding keeps the op linear over time")
+    return Made(
+        Conv2d(
+            module.weight,
+            module.bias,
+            stride=_pair(module.stride),
+            padding=_padding(module.padding, module.kernel_size, module.dilation),
+            dilation=_pair(module.dilation),
+            groups=module.groups,
+        ),
+        (call.args[0],),
+    )
+
+
+@handles(F.conv2d, torch.conv2d)
+def conv2d_function(call: Call) -> Result:
+    weight = constant(call, call.argument(1, "weight"))
+    bias = call.argument(2, "bias")
+    dilation = _pair(call.argument(5, "dilation", 1))
+    padding = _padding(call.argument(4, "padding", 0), tuple(weight.shape[2:]), dilation)
+    op = Conv2d(
+        weight,
+        None if bias is None else constant(call, bias),
+        stride=_pair(call.argument(3, "stride", 1)),
+        padding=padding,
+        dilation=dilation,
+        groups=call.argument(6, "groups", 1),
+    )
+    return Made(op, (call.args[0],))
+
+
+@handles(nn.Linear)
+def linear(call: Call) -> Result:
+    assert isinstance(call.module, nn.Linear)
+    return Made(Linear(call.module.weight, call.module.bias), (call.args[0],))
+
+
+@handles(F.linear)
+def linear_function(call: Call) -> Result:
+    bias = call.argument(2, "bias")
+    weight = constant(call, call.argument(1, "weight"))
+    return Made(Linear(weight, None if bias is None else constant(call, bias)), (call.args[0],))
+
+
+@handles(nn.BatchNorm1d, nn.BatchNorm2d)
+def batch_norm(call: Call) -> Result:
+    module = call.module
+    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    if module.running_mean is None or module.running_var is None:
+        raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
+    op = BatchNorm(
+        module.running_mean,
+        module.running_var,
+        module.weight,
+        module.bias,
+        eps=module.eps,
+        momentum=0.1 if module.momentum is None else module.momentum,
+    )
+    return Made(op.train(module.training), (call.args[0],))
+
+
+@handles(IFNeuron)
+def neuron(call: Call) -> Result:
+    assert isinstance(call.module, IFNeuron)
+    return Made(call.module, (call.args[0],))
+
+
+def constant(call: Call, value: Any) -> Tensor:
+    """A weight given as an argument: an attribute of the model, not something computed."""
+    if isinstance(value, fx.Node) and value.op == "get_attr":
+        found: Any = call.node.graph.owning_module
+        for part in str(value.target).split("."):
+            found = getattr(found, part)
+        if isinstance(found, Tensor):
+            return found
+    raise Refused("its weight is computed while the network runs", "store the weight as a parameter or a buffer")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _padding(padding: Any, kernel: Any, dilation: Any) -> tuple[int, int]:
+    if padding == "valid":
+        return (0, 0)
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(_pair(dilation), _pair(kernel), strict=True)]
+        if any(amount % 2 for amount in total):
+            raise Refused("padding='same' with an even kernel pads one side more", "pad before the convolution")
+        return (total[0] // 2, total[1] // 2)
+    return _pair(padding)

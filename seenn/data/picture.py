@@ -1,0 +1,44 @@
+"""One image file to 8-bit pixels, through PIL."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from seenn.data.reading import reading
+from seenn.errors import DataError
+
+# Only formats that PIL decodes itself: it would hand EPS, for one, to an external program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def read_picture(path: str | os.PathLike[str]) -> Tensor:
+    """An image file as uint8 ``[C, H, W]``: gray stays one channel, everything else becomes RGB.
+
+    As torchvision's and timm's loaders do, transparency and EXIF orientation are ignored and the first frame
+    of several is taken, so accuracies compare with published ones.
+
+    Raises:
+        DataError: the file is missing, damaged, of another format, deeper than 8 bits, or so large (PIL's
+            ``MAX_IMAGE_PIXELS``) that decoding it could exhaust memory.
+    """
+    file = Path(path)
+    with reading(file), warnings.catch_warnings():
+        if not file.is_file():
+            raise DataError(f"{file}: no such image file")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"{file}: pixels are deeper than 8 bits (PIL mode {image.mode}); "
+                    "expected 8-bit gray or colour: convert it, choosing how to scale"
+                )
+            pixels = np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()

@@ -1,0 +1,154 @@
+"""From a raw 8-bit image to the network's input: channels, size, normalisation."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seenn.data.picture import read_picture
+from seenn.errors import CheckpointError, DataError
+
+INTERPOLATIONS = ("bicubic", "bilinear")
+MAX_SIDE = 16_384  # pixels
+MAX_CHANNELS = 1024
+MAX_ELONGATION = 64  # a resized image may have this many times the pixels of the network's input
+
+_LUMA = (19595, 38470, 7471)  # ITU-R 601 weights in 1/65536, as PIL's convert("L")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a raw image becomes the network's input: ``(x / 255 - mean) / std``, after resizing if needed.
+
+    An image of another size is resized (antialiased, aspect kept) until it covers ``height / crop`` by
+    ``width / crop`` and its centre is cut out, as timm does with its ``crop_pct``; an image of the right
+    size is left alone. Gray becomes RGB by repetition, RGB becomes gray by ITU-R 601 luma. Resized pixels
+    are rounded to 8 bits, as PIL does, so the input always lies on the grid of 256 levels per channel.
+
+    Raises:
+        ValueError: a field is out of its range; the message names every such field.
+    """
+
+    channels: int  # of the network's input
+    height: int  # pixels
+    width: int  # pixels
+    mean: tuple[float, ...]  # one a channel, in units of pixel / 255
+    std: tuple[float, ...]  # likewise
+    interpolation: str = "bicubic"  # one of INTERPOLATIONS
+    crop: float = 1.0  # fraction of the resized image that is kept, in (0, 1]
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise ValueError(f"Preprocessing: {'; '.join(problems)}")
+
+    def _problems(self) -> Iterator[str]:
+        for name, largest in (("channels", MAX_CHANNELS), ("height", MAX_SIDE), ("width", MAX_SIDE)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= largest:
+                yield f"{name} is {value!r}, expected an integer from 1 to {largest}"
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(map(_is_finite, values)):
+                yield f"{name} is {values!r}, expected finite numbers"
+            elif len(values) != self.channels:
+                yield f"{name} has {len(values)} values, expected one for each of {self.channels} channels"
+            elif name == "std" and min(values) <= 0:
+                yield f"std is {values!r}, expected numbers above 0"
+        if self.interpolation not in INTERPOLATIONS:
+            yield f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
+        if not _is_finite(self.crop) or not 0 < self.crop <= 1:
+            yield f"crop is {self.crop!r}, expected a number in (0, 1]"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 ``[B, C, H, W]`` to float32 ``[B, channels, height, width]``, on the same device.
+
+        Raises:
+            TypeError: the images are not uint8.
+            ValueError: they are not ``[B, C, H, W]``.
+            DataError: their channels cannot be converted, or they are too elongated to resize.
+        """
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images are {images.dtype}, expected torch.uint8 with pixels from 0 to 255")
+        if images.dim() != 4:
+            raise ValueError(f"images have shape {list(images.shape)}, expected [B, C, H, W]")
+        pixels = self._resize(self._convert_channels(images)).to(torch.float32)
+        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return pixels.div_(255).sub_(mean).div_(std)
+
+    def read(self, path: str | os.PathLike[str]) -> Tensor:
+        """One image file as float32 ``[1, channels, height, width]``.
+
+        Raises:
+            DataError: the file is missing, damaged, not an 8-bit image, or too large.
+        """
+        return self(read_picture(path).unsqueeze(0))
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, obj: object) -> Preprocessing:
+        """The inverse of ``to_json``; accepts nothing else.
+
+        Raises:
+            CheckpointError: a field is missing, unknown, of another type or out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(obj, dict) or obj.keys() != names:
+            got = sorted(map(str, obj)) if isinstance(obj, dict) else type(obj).__name__
+            raise CheckpointError(f"preprocessing: got {got}, expected exactly the fields {sorted(names)}")
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in obj.items()}
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise CheckpointError(f"preprocessing in the checkpoint cannot be used: {error}") from error
+
+    def _convert_channels(self, images: Tensor) -> Tensor:
+        channels = images.shape[1]
+        if channels == self.channels:
+            return images
+        if channels == 1 and self.channels == 3:
+            return images.expand(-1, 3, -1, -1)
+        if channels == 3 and self.channels == 1:
+            weights = torch.tensor(_LUMA, dtype=torch.int32, device=images.device).view(-1, 1, 1)
+            luma = (images.to(torch.int32) * weights).sum(1, keepdim=True, dtype=torch.int32)
+            return ((luma + 0x8000) >> 16).to(torch.uint8)
+        raise DataError(
+            f"images have {channels} channels and the network takes {self.channels}; only gray to RGB "
+            "(1 to 3) and RGB to gray (3 to 1) are converted: store the images with the network's channels"
+        )
+
+    def _resize(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] == (self.height, self.width):
+            return images
+        height, width = self._covering_size(*images.shape[-2:])
+        if height * width > MAX_ELONGATION * self.height * self.width:
+            raise DataError(
+                f"an image of {images.shape[-2]}x{images.shape[-1]} pixels is too elongated for an input of "
+                f"{self.height}x{self.width}: crop it first"
+            )
+        pixels = images.to(torch.float32)
+        resized = F.interpolate(pixels, size=(height, width), mode=self.interpolation, antialias=True)
+        top, left = round((height - self.height) / 2), round((width - self.width) / 2)
+        cut = resized[..., top : top + self.height, left : left + self.width]
+        return cut.round().clamp(0, 255)  # bicubic overshoots
+
+    def _covering_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size, of the image's aspect, that just covers the input divided by ``crop``."""
+        # The small term: 224 / (224 / 354) is just below 354 in floating point.
+        target_height, target_width = (math.floor(n / self.crop + 1e-9) for n in (self.height, self.width))
+        if target_height * width >= target_width * height:
+            return target_height, target_height * width // height
+        return target_width * height // width, target_width
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,53 @@
+"""Which image goes to which split: held out by file order, then shuffled, stratified and dealt."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SPLITS = ("train", "calibration", "exit", "test")
+
+HELD_OUT = 6  # one in six of a training part is kept from training
+DEAL_HELD_OUT = ("exit", "calibration", "exit", "exit", "exit")
+DEAL_ALL = ("train", "exit", "train", "test", "train", "calibration", "train", "exit", "train", "test")
+
+
+def divide(labels: Tensor, *, has_test: bool, seed: int) -> dict[str, Tensor]:
+    """Indices for each split of one part with ``labels`` ``[N]``; disjoint, and together all N.
+
+    With ``has_test`` the part is a training part: the splits are train (the same for every seed),
+    calibration and exit. Without, test is dealt from it too.
+    """
+    everything = torch.arange(len(labels))
+    if not has_test:
+        return deal(labels, everything, DEAL_ALL, seed)
+    held = held_out(labels)
+    return {"train": everything[~held], **deal(labels, everything[held], DEAL_HELD_OUT, seed)}
+
+
+def held_out(labels: Tensor) -> Tensor:
+    """Bool ``[N]``: the last sixth in file order, or of each class where the file is sorted by class."""
+    is_sorted = bool((labels.diff() >= 0).all())
+    groups = labels if is_sorted else torch.zeros_like(labels)
+    counts = groups.bincount()
+    ends = counts.cumsum(0)
+    held = ends // HELD_OUT - (ends - counts) // HELD_OUT  # adds up to N // 6 however small the groups
+    from_end = ends[groups] - 1 - torch.arange(len(labels))
+    return from_end < held[groups]
+
+
+def deal(labels: Tensor, indices: Tensor, hands: tuple[str, ...], seed: int) -> dict[str, Tensor]:
+    """Shuffles, sorts by class, and deals in turn, so that every hand gets its share of every class.
+
+    Each hand is then in shuffled order. The random keys are raw PCG64 output, which numpy keeps stable
+    between its versions.
+    """
+    keys = np.random.PCG64(seed).random_raw(len(indices))
+    by_class = np.lexsort((keys, labels[indices].numpy()))
+    receiver = np.resize(np.array(hands), len(indices))
+    dealt = {}
+    for name in dict.fromkeys(hands):
+        hand = by_class[receiver == name]
+        dealt[name] = indices[torch.from_numpy(hand[np.argsort(keys[hand], kind="stable")])]
+    return dealt

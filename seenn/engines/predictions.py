@@ -1,0 +1,55 @@
+"""What an engine answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Answers for N images, each at its own exit.
+
+    Attributes:
+        labels: argmax of ``logits_sum``, int64 ``[N]``.
+        exit_timestep: timesteps run, int64 ``[N]``, 1-based.
+        confidence: the policy's confidence at the exit, ``[N]``.
+        logits_sum: outputs summed up to the exit, ``[N, K]``.
+        logits_sum_per_step: the same after every step, ``[T, N, K]``, NaN after a sample's exit; None
+            unless asked for.
+    """
+
+    labels: Tensor
+    exit_timestep: Tensor
+    confidence: Tensor
+    logits_sum: Tensor
+    logits_sum_per_step: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def cpu(self) -> Predictions:
+        """The same on the CPU."""
+        steps = self.logits_sum_per_step
+        return Predictions(
+            labels=self.labels.cpu(),
+            exit_timestep=self.exit_timestep.cpu(),
+            confidence=self.confidence.cpu(),
+            logits_sum=self.logits_sum.cpu(),
+            logits_sum_per_step=None if steps is None else steps.cpu(),
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Predictions]) -> Predictions:
+        """One after the other."""
+        steps = [part.logits_sum_per_step for part in parts]
+        return Predictions(
+            labels=torch.cat([part.labels for part in parts]),
+            exit_timestep=torch.cat([part.exit_timestep for part in parts]),
+            confidence=torch.cat([part.confidence for part in parts]),
+            logits_sum=torch.cat([part.logits_sum for part in parts]),
+            logits_sum_per_step=torch.cat([s for s in steps if s is not None], dim=1) if steps[0] is not None else None,
+        )

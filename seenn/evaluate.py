@@ -1,0 +1,163 @@
+"""A checkpoint on a test split: accuracy, exits, spikes and energy, each measured, none in hindsight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from seenn.checkpoint import Checkpoint
+from seenn.data import Split
+from seenn.engines.predictions import Predictions
+from seenn.engines.reference import run_reference
+from seenn.errors import DataError
+from seenn.exits.calibrate import confidence_scores
+from seenn.exits.confidence import ConfidenceExit
+from seenn.exits.fixed import FixedExit
+from seenn.exits.policy import ExitPolicy, policy_to_json
+from seenn.metrics import (
+    accuracy_per_timestep,
+    average_exit_time,
+    correct_per_timestep,
+    exit_curve,
+    exit_statistics,
+    oracle_exit_time,
+    wilson_interval,
+)
+from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
+from seenn.metrics.synops import SpikeMeter, dense_cost
+from seenn.report import Evaluation, easiest_and_hardest
+from seenn.version import versions
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    split: Split,
+    *,
+    name: str,
+    data: str,
+    timesteps: int | None = None,
+    policy: ExitPolicy | None = None,
+    batch_size: int = 64,
+    limit: int | None = None,
+    class_names: tuple[str, ...] = (),
+    seed: int = 0,
+    command: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Runs the split three times: the ANN, the SNN for all T steps, and the SNN with its exits.
+
+    The third run is the real one: samples leave as they exit, and its accuracy, spikes and energy are those
+    of the steps that were run. The second gives the accuracy after every step and the exact trade-off curve.
+
+    Args:
+        checkpoint: network, preprocessing and policy.
+        split: labelled images that nothing was calibrated on.
+        name: what reports call the network.
+        data: what reports call the data set.
+        timesteps: T; None is the checkpoint's own.
+        policy: None is the checkpoint's own, and without one every image runs T steps.
+        limit: the first so many images only.
+
+    Raises:
+        DataError: the split is empty, was used to calibrate this network, or has other classes.
+    """
+    refuse_calibration_data(checkpoint.manifest, split)
+    network = checkpoint.network.eval()
+    timesteps = checkpoint.timesteps if timesteps is None else timesteps
+    policy = policy or checkpoint.policy or FixedExit()
+    samples = len(split) if limit is None else min(limit, len(split))
+    if samples == 0:
+        raise DataError(f"the {split.name} split is empty: there is nothing to evaluate")
+    labels = split.labels[:samples]
+    classes = network.graph.shapes(network.input_shape)[network.graph.output][0]
+    if int(labels.max()) >= classes:
+        raise DataError(f"{data} has a label {int(labels.max())}, but the network knows {classes} classes")
+    total = 3 * samples
+
+    def run(offset: int, exit_policy: ExitPolicy, keep: bool, meter: SpikeMeter) -> Predictions:
+        parts, done = [], 0
+        for images, _ in split.batches(batch_size, limit=samples):
+            parts.append(
+                run_reference(
+                    network,
+                    images.to(network.device),
+                    exit_policy,
+                    timesteps,
+                    keep_logits=keep,
+                    observe=meter,
+                )
+            )
+            done += len(images)
+            progress(offset + done, total)
+        return Predictions.concatenate(parts).cpu()
+
+    with torch.no_grad():
+        ann_right, done = 0, 0
+        twin = network.analog()
+        for images, target in split.batches(batch_size, limit=samples):
+            ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
+            done += len(images)
+            progress(done, total)
+        full_meter, exit_meter = SpikeMeter(network), SpikeMeter(network)
+        full = run(samples, FixedExit(), True, full_meter)
+        early = run(2 * samples, policy, False, exit_meter)
+
+    assert full.logits_sum_per_step is not None
+    logits_sum = full.logits_sum_per_step
+    correct = correct_per_timestep(logits_sum, labels)
+    early_right = early.labels == labels
+    exits = exit_statistics(early.exit_timestep, timesteps)
+    has_threshold = isinstance(policy, ConfidenceExit)
+    curve = exit_curve(confidence_scores(policy, logits_sum), correct) if has_threshold else None
+    cost = dense_cost(network)
+    synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
+    easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
+    right = int(early_right.sum())
+    return Evaluation(
+        network=name,
+        source=str(checkpoint.manifest.get("source", {}).get("name", "a spiking network")),
+        data=data,
+        split=split.name,
+        samples=samples,
+        timesteps=timesteps,
+        policy=policy_to_json(policy),
+        ann_accuracy=ann_right / samples,
+        accuracy=right / samples,
+        accuracy_interval=wilson_interval(right, samples),
+        accuracy_per_timestep=tuple(accuracy_per_timestep(logits_sum, labels).tolist()),
+        exit=exits,
+        aet=average_exit_time(correct),
+        oracle_aet=oracle_exit_time(correct),
+        curve=curve,
+        spike_rate_per_site=dict(exit_meter.rates),
+        synops=synops,
+        synops_full=synops_full,
+        energy_pj=snn_energy_pj(cost, synops, exits.mean),
+        energy_full_pj=snn_energy_pj(cost, synops_full, timesteps),
+        ann_energy_pj=ann_energy_pj(cost),
+        ann_macs=cost.ann,
+        analog_macs=cost.once + cost.per_step * exits.mean,
+        easiest=easiest,
+        hardest=hardest,
+        class_names=class_names,
+        manifest=checkpoint.manifest,
+        seed=seed,
+        versions=versions(),
+        command=command,
+    )
+
+
+def refuse_calibration_data(manifest: Mapping[str, Any], split: Split) -> None:
+    """Raises DataError if the network was calibrated on this very split: figures would flatter it."""
+    used = manifest.get("data", {})
+    fingerprints = used.get("fingerprints", {}) if isinstance(used, Mapping) else {}
+    for purpose in ("calibration", "exit"):
+        if fingerprints.get(purpose) == split.fingerprint and purpose != split.name:
+            raise DataError(
+                f"the {split.name} split is the data that this network's {purpose} used "
+                f"(fingerprint {split.fingerprint[:12]}…): evaluate on data that it has not seen"
+            )
+    if split.name in ("calibration", "exit"):
+        raise DataError(f"the {split.name} split was used to calibrate this network: evaluate on the test split")

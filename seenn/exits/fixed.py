@@ -1,0 +1,38 @@
+"""The same number of timesteps for everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from seenn.exits.confidence import softmax_confidence
+from seenn.exits.policy import register_policy
+from seenn.ops import State
+
+
+@register_policy("fixed")
+@dataclass(frozen=True, kw_only=True)
+class FixedExit:
+    """Stop every sample at ``timesteps``; None runs to the engine's last one."""
+
+    kind: ClassVar[str] = "fixed"
+    timesteps: int | None = None  # >= 1
+
+    def __post_init__(self) -> None:
+        t = self.timesteps
+        if t is not None and (isinstance(t, bool) or not isinstance(t, int) or t < 1):
+            raise ValueError(f"timesteps must be an integer of at least 1, got {t!r}")
+
+    def start(self, images: Tensor) -> State:
+        return ()
+
+    def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        if self.timesteps is None:
+            return torch.zeros_like(t, dtype=torch.bool), state
+        return t >= self.timesteps, state
+
+    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
+        return softmax_confidence(t, logits_sum)

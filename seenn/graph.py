@@ -1,0 +1,161 @@
+"""A network as data: named nodes over the closed op set, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from seenn.ops import Op, StatefulOp, StatelessOp, Synapse
+
+INPUT = "input"  # the name by which nodes refer to the network's input
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call: an op applied to the values of earlier nodes. Calls may share an op's tensors, never a state."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+
+
+class OpGraph(nn.Module):
+    """Nodes in execution order, one input ``[B, ...]``, one output.
+
+    Immutable: passes build new graphs (``replace``), sharing the ops that they do not change.
+
+    Args:
+        nodes: in execution order; every input is ``"input"`` or the name of an earlier node.
+        output: the name of the node whose value is the result.
+
+    Raises:
+        ValueError: a name is taken twice, refers forward, or does not exist.
+    """
+
+    def __init__(self, nodes: Iterable[Node], output: str) -> None:
+        super().__init__()
+        self.nodes = tuple(nodes)
+        self.output = output
+        known = {INPUT}
+        for node in self.nodes:
+            if node.name in known:
+                raise ValueError(f"two nodes are named {node.name!r}")
+            if missing := [name for name in node.inputs if name not in known]:
+                raise ValueError(f"node {node.name!r} reads {missing}, which no earlier node computes")
+            if not node.inputs:
+                raise ValueError(f"node {node.name!r} has no input")
+            known.add(node.name)
+        if output not in known - {INPUT}:
+            raise ValueError(f"the output {output!r} is not a node")
+        self.ops = nn.ModuleList(node.op for node in self.nodes)  # registers the parameters, once each
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(f"no node {name!r} in this graph")
+
+    def users(self) -> dict[str, list[Node]]:
+        """Who reads each value; the output's reader is not listed."""
+        users: dict[str, list[Node]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
+        for node in self.nodes:
+            for name in node.inputs:
+                users[name].append(node)
+        return users
+
+    def replace(self, changes: Mapping[str, Op]) -> OpGraph:
+        """The same wiring with other ops at the named nodes."""
+        return OpGraph((Node(n.name, changes.get(n.name, n.op), n.inputs) for n in self.nodes), self.output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs a graph without stateful ops: the analog network."""
+        return self.evaluate(x, {self.output})[self.output]
+
+    def evaluate(
+        self,
+        x: Tensor,
+        keep: Iterable[str],
+        visit: Callable[[Node, tuple[Tensor, ...]], Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Values of the nodes in ``keep``; every other value is freed after its last use.
+
+        ``visit`` computes a node from its inputs; by default it is the op itself, and a stateful op is an
+        error.
+        """
+        kept = set(keep)
+        values = {INPUT: x}
+        for node, done in schedule(self.nodes, kept | {self.output}):
+            inputs = tuple(values[name] for name in node.inputs)
+            if visit is not None:
+                values[node.name] = visit(node, inputs)
+            elif isinstance(node.op, StatelessOp):
+                values[node.name] = node.op(*inputs)
+            else:
+                raise TypeError(f"node {node.name!r} ({node.op.kind}) has state: run it in a SpikingNetwork")
+            for name in done:
+                del values[name]
+        return {name: values[name] for name in kept}
+
+    def shapes(self, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Every value's shape without the batch, for an input of ``input_shape`` ``[C, H, W]``; computes nothing."""
+        shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
+
+        def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
+            op = node.op
+            if isinstance(op, StatefulOp):
+                value, _ = op.step(inputs, op.initial_state(*inputs))
+            else:
+                value = op(*inputs)
+            shapes[node.name] = tuple(value.shape[1:])
+            return value
+
+        reference = next(self.parameters(), torch.zeros(()))
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            example = torch.zeros(1, *input_shape, dtype=reference.dtype, device=reference.device)
+            self.evaluate(example, (), visit)
+        return shapes
+
+
+def schedule(nodes: Sequence[Node], keep: Iterable[str] = ()) -> list[tuple[Node, tuple[str, ...]]]:
+    """Each node with the values that nobody reads after it, so that an executor can free them."""
+    last: dict[str, Node] = {}
+    for node in nodes:
+        last[node.name] = node
+        for name in node.inputs:
+            last[name] = node
+    kept = set(keep)
+    done: dict[str, list[str]] = {node.name: [] for node in nodes}
+    for name, node in last.items():
+        if name not in kept:
+            done[node.name].append(name)
+    return [(node, tuple(done[node.name])) for node in nodes]
+
+
+def prune(nodes: Iterable[Node], output: str) -> tuple[Node, ...]:
+    """Only the nodes that the output depends on."""
+    needed, kept = {output}, []
+    for node in reversed(tuple(nodes)):
+        if node.name in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))
+
+
+def macs(node: Node, output_shape: Sequence[int]) -> int:
+    """Multiply-accumulates of one call on one sample: output elements × weights per output."""
+    if not isinstance(node.op, Synapse):
+        return 0
+    count = 1
+    for size in output_shape:
+        count *= size
+    return count * node.op.weight[0].numel()

@@ -1,0 +1,29 @@
+"""The customary energy estimate, with its assumptions in the open.
+
+Operation energies are those of 45 nm CMOS at 32-bit floating point (Horowitz, ISSCC 2014): 4.6 pJ per
+multiply-accumulate, 0.9 pJ per accumulate. Memory traffic, membrane updates and idle power are left out, as
+they are in the literature; real gains have been found well below such estimates (arXiv:2309.03388).
+"""
+
+from __future__ import annotations
+
+from seenn.metrics.synops import DenseCost
+
+MAC_PJ = 4.6
+ACCUMULATE_PJ = 0.9
+
+
+def ann_energy_pj(cost: DenseCost) -> float:
+    """``4.6 pJ · MACs`` of the analog network, per image."""
+    return MAC_PJ * cost.ann
+
+
+def snn_energy_pj(cost: DenseCost, synops: float, timesteps: float) -> float:
+    """``4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps``, per image.
+
+    Args:
+        cost: multiply-accumulates that spikes do not replace.
+        synops: mean synaptic operations per image up to its exit.
+        timesteps: mean steps run per image.
+    """
+    return MAC_PJ * (cost.once + cost.per_step * timesteps) + ACCUMULATE_PJ * synops

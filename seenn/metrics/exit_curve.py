@@ -1,0 +1,125 @@
+"""Accuracy against mean timesteps for every exit threshold at once, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seenn.errors import CalibrationError
+from seenn.metrics.checks import check_correct, check_finite
+
+
+@dataclass(frozen=True, eq=False)
+class ExitCurve:
+    """What each threshold costs and gives, ascending: point 0 always stops at t=1, the last never early.
+
+    All float64 ``[M]`` on the CPU. ``threshold`` and ``mean_timesteps`` rise strictly, ``accuracy`` need not.
+    """
+
+    threshold: Tensor  # c in 'stop at the first t with score > c', in the score's unit
+    mean_timesteps: Tensor  # steps, from 1 to T
+    accuracy: Tensor  # at the exits, in [0, 1]
+
+    def __post_init__(self) -> None:
+        shapes = [list(values.shape) for values in (self.threshold, self.mean_timesteps, self.accuracy)]
+        if self.threshold.dim() != 1 or not len(self.threshold) or shapes != [shapes[0]] * 3:
+            raise ValueError(f"ExitCurve: shapes are {shapes}; expected three times [M], at least one point")
+        check_finite("ExitCurve", "thresholds", self.threshold)
+
+    def __len__(self) -> int:
+        return len(self.threshold)
+
+    def cheapest(self, min_accuracy: float) -> int:
+        """Index of the smallest mean timesteps with ``accuracy >= min_accuracy``.
+
+        Raises:
+            CalibrationError: no threshold reaches ``min_accuracy``.
+        """
+        reached = (self.accuracy >= min_accuracy).nonzero()
+        if not len(reached):
+            best = int(self.accuracy.argmax())
+            raise CalibrationError(
+                f"no exit threshold reaches an accuracy of {min_accuracy:.4f}: the best is "
+                f"{float(self.accuracy[best]):.4f} at {float(self.mean_timesteps[best]):.2f} mean timesteps; "
+                f"ask for less accuracy, or run the network for more timesteps"
+            )
+        return int(reached[0])
+
+    def best_within(self, max_mean_timesteps: float) -> int:
+        """Index of the highest accuracy with ``mean_timesteps <= max_mean_timesteps``; of equals the first.
+
+        Raises:
+            ValueError: ``max_mean_timesteps`` is below 1: every sample takes at least one step.
+        """
+        affordable = int((self.mean_timesteps <= max_mean_timesteps).sum())
+        if not affordable:
+            raise ValueError(f"ExitCurve.best_within: got {max_mean_timesteps} mean timesteps; expected at least 1")
+        return int(self.accuracy[:affordable].argmax())
+
+    def pareto(self) -> ExitCurve:
+        """The points that no cheaper point matches: accuracy then rises strictly as well."""
+        best_before = self.accuracy.cummax(dim=0).values[:-1]
+        keep = torch.cat([torch.tensor([True]), self.accuracy[1:] > best_before])
+        return ExitCurve(self.threshold[keep], self.mean_timesteps[keep], self.accuracy[keep])
+
+
+def exit_curve(scores: Tensor, correct: Tensor) -> ExitCurve:
+    """The exact curve of the rule 'stop at the first t with ``scores[t] > c``, forced at T' over every c.
+
+    A sample stops at the first t where its *running maximum* exceeds c. So as c falls, its exit moves only
+    when c passes a value at which that maximum rose, from the next rise (or T) to this one. All these events
+    sorted by value and summed cumulatively, as integers, are the curve; equal values switch together.
+
+    The thresholds are scores that occurred (the lowest: the float just below the smallest first score), so
+    each is representable in the scores' own type and ``score > c`` gives the same exits in float32 as here.
+    O(NT log NT); at most N(T-1)+1 points.
+
+    Args:
+        scores: the rule's score, float32 or float64, ``[T, N]``. The last step's scores decide nothing.
+        correct: whether sample n is right with t steps, bool ``[T, N]``.
+
+    Raises:
+        ValueError: shapes or types that do not fit, no samples, scores that are not finite.
+    """
+    where = "exit_curve"
+    check_correct(where, correct)
+    if scores.dtype not in (torch.float32, torch.float64) or scores.shape != correct.shape:
+        raise ValueError(
+            f"{where}: scores are {scores.dtype} {list(scores.shape)}; expected float32 or float64 "
+            f"{list(correct.shape)}, the shape of correct"
+        )
+    check_finite(where, "scores", scores)
+    scores, correct = scores.detach().cpu(), correct.cpu()
+    timesteps, samples = scores.shape
+
+    maximum = scores[:-1].cummax(dim=0).values  # [T-1, N]
+    rises = torch.ones_like(maximum, dtype=torch.bool)
+    rises[1:] = maximum[1:] > maximum[:-1]
+    t, n = rises.nonzero(as_tuple=True)  # events; t counts from 0
+    following = _next_rise(rises)[t, n]
+    value, order = maximum[t, n].sort(descending=True)
+    fewer_steps = (t - following)[order].cumsum(0)
+    more_correct = (correct[t, n].long() - correct[following, n].long())[order].cumsum(0)
+
+    # With c at a value, the events in front of its first occurrence have switched; with c below, all have.
+    first = torch.ones_like(value, dtype=torch.bool)
+    first[1:] = value[1:] != value[:-1]
+    switched = torch.cat([first.nonzero().flatten(), torch.tensor([len(value)])])
+    below = torch.nextafter(scores[0].min(), torch.tensor(-torch.inf, dtype=scores.dtype))
+    steps = torch.cat([torch.zeros(1, dtype=torch.long), fewer_steps])[switched] + timesteps * samples
+    right = torch.cat([torch.zeros(1, dtype=torch.long), more_correct])[switched] + correct[-1].sum()
+    return ExitCurve(
+        threshold=torch.cat([value[first], below[None]]).double().flip(0),
+        mean_timesteps=(steps.double() / samples).flip(0),
+        accuracy=(right.double() / samples).flip(0),
+    )
+
+
+def _next_rise(rises: Tensor) -> Tensor:
+    """Index of the first rise strictly after each t, T-1 where there is none: ``[T-1, N]``."""
+    last = len(rises)
+    index = torch.where(rises, torch.arange(last)[:, None], last)
+    from_here_on = index.flip(0).cummin(dim=0).values.flip(0)
+    return torch.cat([from_here_on[1:], torch.full_like(index[:1], last)])

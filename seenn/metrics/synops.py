@@ -1,0 +1,132 @@
+"""Synaptic operations: what each spike costs downstream, counted by where it really arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seenn.graph import INPUT, Node, macs
+from seenn.network import SpikingNetwork
+from seenn.ops import IFNeuron, StatelessOp, Synapse
+
+Traffic = Literal["constant", "spikes", "analog"]
+
+
+def traffic(network: SpikingNetwork) -> dict[str, Traffic]:
+    """What flows out of each node: a value that is constant per image, spikes, or analog values per step.
+
+    Spikes stay spikes through sums, averages, concatenation and reshaping; a synapse turns them into an
+    analog current, which the next neuron integrates.
+    """
+    kinds: dict[str, Traffic] = {INPUT: "constant"}
+    for node in network.graph:
+        if node.name in network.prefix:
+            kinds[node.name] = "constant"
+        elif isinstance(node.op, IFNeuron) or (
+            node.op.affine and not isinstance(node.op, Synapse) and all(kinds[i] == "spikes" for i in node.inputs)
+        ):
+            kinds[node.name] = "spikes"
+        else:
+            kinds[node.name] = "analog"
+    return kinds
+
+
+def fan_out(network: SpikingNetwork) -> dict[str, Tensor]:
+    """Synapses that one spike of each neuron reaches before the next neurons, ``[C, H, W]`` per site.
+
+    Found by convolving events with ones: the total number of synaptic operations is linear in the spike
+    counts, so its gradient is the fan-out; borders, strides, groups and pooling are right by construction.
+    """
+    shapes = network.graph.shapes(network.input_shape)
+    device = network.device
+    with torch.enable_grad():
+        events = {
+            site: torch.zeros(1, *shapes[site], dtype=torch.float64, device=device, requires_grad=True)
+            for site in network.sites
+        }
+        total = _arriving(network, events)
+        found = torch.autograd.grad(total, [events[site] for site in network.sites])
+    return {site: grad[0].float() for site, grad in zip(network.sites, found, strict=True)}
+
+
+def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
+    """How many synapses the events reach in all: a linear function of them."""
+    kinds = traffic(network)
+    values: dict[str, Tensor] = {}
+    total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
+    for node in network.graph:
+        if isinstance(node.op, IFNeuron):
+            values[node.name] = events[node.name]
+        elif isinstance(node.op, Synapse) and kinds[node.inputs[0]] == "spikes":
+            ones = torch.ones_like(node.op.weight, dtype=torch.float64)
+            total = total + node.op.response(values[node.inputs[0]], ones, None).sum()
+        elif kinds[node.name] == "spikes":
+            assert isinstance(node.op, StatelessOp)
+            values[node.name] = node.op.route(*(values[name] for name in node.inputs))
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseCost:
+    """Multiply-accumulates for one image.
+
+    Attributes:
+        ann: of the analog twin.
+        once: of the spiking network's first layers, whose input is the image: paid once.
+        per_step: of synapses that receive analog values in every step; 0 in a fully spiking network.
+    """
+
+    ann: int
+    once: int
+    per_step: int
+
+
+def dense_cost(network: SpikingNetwork) -> DenseCost:
+    """Counts the multiply-accumulates that spikes do not replace."""
+    kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
+
+    def cost(node: Node) -> int:
+        return macs(node, shapes[node.name])
+
+    body = [node for node in network.graph if node.name not in network.prefix]
+    return DenseCost(
+        ann=sum(cost(node) for node in network.graph),
+        once=sum(cost(node) for node in network.graph if node.name in network.prefix),
+        per_step=sum(cost(node) for node in body if kinds[node.inputs[0]] != "spikes"),
+    )
+
+
+class SpikeMeter:
+    """A step observer that counts spikes and synaptic operations of the samples that really ran."""
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        self._fan_out = fan_out(network)
+        self._spikes = dict.fromkeys(network.sites, 0.0)
+        self._chances = dict.fromkeys(network.sites, 0)
+        self._synops_per_step: dict[int, float] = {}
+
+    def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        spikes = count.abs()
+        self._spikes[site] += float(spikes.sum(dtype=torch.float64))
+        self._chances[site] += count.numel()
+        synops = (spikes.sum(0, dtype=torch.float64) * self._fan_out[site]).sum()
+        self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Spikes per neuron and timestep, by site; a burst of n counts n, a negative spike one."""
+        return {site: self._spikes[site] / max(1, self._chances[site]) for site in self._spikes}
+
+    @property
+    def synops(self) -> float:
+        """All synaptic operations so far, summed over images and steps."""
+        return sum(self._synops_per_step.values())
+
+    @property
+    def synops_per_step(self) -> tuple[float, ...]:
+        """The same by timestep, t = 1 first."""
+        return tuple(self._synops_per_step[t] for t in sorted(self._synops_per_step))

@@ -1,0 +1,183 @@
+"""The narrow waist: one spiking network, whatever it was made from and whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seenn.graph import INPUT, Node, OpGraph, schedule
+from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, State, StatefulOp, neuron_kind
+
+Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
+
+
+class SpikingNetwork(nn.Module):
+    """A graph over the closed op set, with every membrane in explicit state.
+
+    ``step(x, state) -> (output, state)`` is one timestep; ``state=None`` starts. The output is the step's
+    own logits ``[B, K]``: sums and means over time are the engine's business. A constant image needs its
+    first layers only once, so ``step`` is the composition of two halves that engines may call themselves::
+
+        current = network.encode(x)                        # everything before the first state: once an image
+        output, state = network.advance(current, state)    # everything after it: once a timestep
+
+    Every tensor in ``current`` and ``state`` has the batch first: a sample is a row.
+
+    Args:
+        graph: must contain at least one neuron.
+        input_shape: ``(C, H, W)`` of one image.
+    """
+
+    def __init__(self, graph: OpGraph, input_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.input_shape = tuple(input_shape)
+        if not self.sites:
+            raise ValueError("a spiking network needs at least one neuron; this graph has none")
+        constant = _constant_nodes(graph)
+        self._prefix = tuple(node for node in graph if node.name in constant)
+        self._body = tuple(node for node in graph if node.name not in constant)
+        read = [name for node in self._body for name in node.inputs] + [graph.output]
+        known = constant | {INPUT}
+        self._boundary = tuple(dict.fromkeys(name for name in read if name in known))
+        self._prefix_schedule = schedule(self._prefix, self._boundary)
+        self._body_schedule = schedule(self._body, (graph.output,))
+        self._stateful = tuple(node for node in self._body if isinstance(node.op, StatefulOp))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the neuron nodes, one an activation call site of the source."""
+        return tuple(node.name for node in self.graph if isinstance(node.op, IFNeuron))
+
+    @property
+    def prefix(self) -> frozenset[str]:
+        """Names of the nodes that are computed once an image."""
+        return frozenset(node.name for node in self._prefix)
+
+    @property
+    def state_layout(self) -> tuple[tuple[str, str], ...]:
+        """``(node, state name)`` of every tensor in the state, in order."""
+        return tuple((node.name, name) for node in self._stateful for name in _state_names(node))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def encode(self, x: Tensor) -> State:
+        """The currents that stay constant while the image does, ``[B, ...]`` each."""
+        self._check_input(x)
+        values = {INPUT: x}
+        for node, done in self._prefix_schedule:
+            inputs = tuple(values[name] for name in node.inputs)
+            op = node.op
+            values[node.name] = op.constant(*inputs) if isinstance(op, CumulativeDifference) else op(*inputs)
+            for name in done:
+                del values[name]
+        return tuple(values[name] for name in self._boundary)
+
+    def advance(self, current: State, state: State | None, observe: Observer | None = None) -> tuple[Tensor, State]:
+        """One timestep from encoded currents: ``(output [B, K], state)``."""
+        values = dict(zip(self._boundary, current, strict=True))
+        before = iter(state) if state is not None else None
+        after: list[Tensor] = []
+        for node, done in self._body_schedule:
+            inputs = tuple(values[name] for name in node.inputs)
+            op = node.op
+            if isinstance(op, StatefulOp):
+                own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
+                if isinstance(op, IFNeuron):
+                    count, own = op.fire(inputs[0], own)
+                    if observe is not None:
+                        observe(node.name, count)
+                    values[node.name] = op.emit(count)
+                else:
+                    values[node.name], own = op.step(inputs, own)
+                after.extend(own)
+            else:
+                values[node.name] = op(*inputs)
+            for name in done:
+                del values[name]
+        return values[self.graph.output], tuple(after)
+
+    def step(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One timestep on images ``[B, C, H, W]``: ``(output [B, K], state)``."""
+        return self.advance(self.encode(x), state)
+
+    def forward(self, x: Tensor, timesteps: int) -> Tensor:
+        """Mean output over ``timesteps`` steps, ``[B, K]``, without early exit."""
+        current = self.encode(x)
+        output, state = self.advance(current, None)
+        total = output
+        for _ in range(timesteps - 1):
+            output, state = self.advance(current, state)
+            total = total + output
+        return total / timesteps
+
+    def analog(self) -> OpGraph:
+        """The network's analog twin: every neuron replaced by the activation that it stands for.
+
+        Calibration's bias currents live in the neurons, so the twin of a converted network is the source
+        ANN with its normalisation folded.
+        """
+        changes: dict[str, Op] = {}
+        for node in self.graph:
+            if isinstance(node.op, IFNeuron):
+                changes[node.name] = ReLU(ceiling=node.op.ceiling)
+            elif isinstance(node.op, CumulativeDifference):
+                changes[node.name] = node.op.op
+        return self.graph.replace(changes)
+
+    def describe(self) -> str:
+        """A readable table of the graph: node, op, output shape, parameters, and what runs once an image."""
+        shapes = self.graph.shapes(self.input_shape)
+        rows = [("node", "op", "output", "parameters", "runs")]
+        for node in self.graph:
+            runs = "once" if node.name in self.prefix else "each step"
+            size = sum(tensor.numel() for tensor in node.op.tensors().values())
+            rows.append((node.name, _title(node), "×".join(map(str, shapes[node.name])), f"{size:,}", runs))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * w for w in widths))
+        lines.append(f"{len(self.sites)} neuron sites, {sum(p.numel() for p in self.parameters()):,} parameters")
+        return "\n".join(lines)
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
+
+
+def _constant_nodes(graph: OpGraph) -> frozenset[str]:
+    """Nodes whose value does not change while the image does not: no neuron lies before them.
+
+    A cumulative difference of a constant is that constant's ``f``, so it belongs here too.
+    """
+    constant = {INPUT}
+    for node in graph:
+        memory = isinstance(node.op, StatefulOp) and not isinstance(node.op, CumulativeDifference)
+        if not memory and constant.issuperset(node.inputs):
+            constant.add(node.name)
+    return frozenset(constant - {INPUT})
+
+
+def _state_names(node: Node) -> tuple[str, ...]:
+    assert isinstance(node.op, StatefulOp)
+    return node.op.state_names(len(node.inputs))
+
+
+def _title(node: Node) -> str:
+    op = node.op
+    if isinstance(op, IFNeuron):
+        kind = neuron_kind(op.signed, op.max_spikes)
+        return kind if op.max_spikes == 1 else f"{kind} (up to {op.max_spikes} spikes)"
+    if isinstance(op, CumulativeDifference):
+        return f"cumulative {op.op.kind}"
+    return op.kind
+
+
+def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:
+    """Keeps the rows ``index`` of every tensor: how engines drop the samples that are done."""
+    return tuple(tensor.index_select(0, index) for tensor in rows)

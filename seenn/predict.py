@@ -1,0 +1,60 @@
+"""Answers for images: the one call most users need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from seenn.engines.predictions import Predictions
+from seenn.engines.reference import StepObserver, run_reference
+from seenn.exits.fixed import FixedExit
+from seenn.exits.policy import ExitPolicy
+from seenn.network import SpikingNetwork
+
+
+def predict(
+    network: SpikingNetwork,
+    images: Tensor | Iterable[Tensor],
+    policy: ExitPolicy | None = None,
+    timesteps: int = 8,
+    *,
+    batch_size: int = 64,
+    keep_logits: bool = False,
+    observe: StepObserver | None = None,
+) -> Predictions:
+    """Labels, exit timesteps and confidences of images, in their order.
+
+    Args:
+        network: from ``converter.convert``, ``seenn.capture`` or ``seenn.load(path).network``.
+        images: preprocessed ``[N, C, H, W]``, or an iterable of such batches.
+        policy: who stops when; None runs every image for all ``timesteps``.
+        timesteps: T, the most steps any image gets.
+        batch_size: how many images a tensor is cut into; iterables keep their own batches.
+        keep_logits: also return ``logits_sum_per_step`` ``[T, N, K]``, NaN after a sample's exit.
+        observe: see ``StepObserver``; its rows count from the start of the batch.
+
+    Raises:
+        ValueError: no images, a wrong shape, ``timesteps < 1``, non-finite pixels.
+        SeennError: the network's outputs are not finite.
+    """
+    batches = torch.split(images, batch_size) if isinstance(images, Tensor) else images
+    parts = []
+    with torch.no_grad():
+        for batch in batches:
+            if not bool(batch.isfinite().all()):
+                raise ValueError("images hold NaN or infinite pixels: check the preprocessing")
+            parts.append(
+                run_reference(
+                    network,
+                    batch.to(network.device),
+                    policy or FixedExit(),
+                    timesteps,
+                    keep_logits=keep_logits,
+                    observe=observe,
+                )
+            )
+    if not parts:
+        raise ValueError("there are no images to run: got none")
+    return Predictions.concatenate(parts)

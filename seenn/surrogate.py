@@ -1,0 +1,51 @@
+"""Firing with a gradient: the forward pass counts spikes exactly, the backward pass uses a surrogate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def fire(v: Tensor, v_threshold: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
+    """Spikes of one step: ``clip(⌊v/θ⌋, −min(Γ, S), Γ)``.
+
+    Args:
+        v: membrane potential after charging, ``[B, C, ...]``.
+        v_threshold: θ, broadcastable to ``v``.
+        net_count: S, the spikes that may be taken back; None for unsigned neurons (S = 0).
+        max_spikes: Γ.
+    """
+    if torch.is_grad_enabled() and (v.requires_grad or v_threshold.requires_grad):
+        result: Tensor = _FireTrapezoid.apply(v / v_threshold, net_count, max_spikes)
+        return result
+    return _count_(v / v_threshold, net_count, max_spikes)
+
+
+def _count_(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
+    """In place on ``u``, in as few passes over memory as there are."""
+    if net_count is None:
+        return u.floor_().clamp_(0, max_spikes)
+    lower = net_count.clamp(max=max_spikes).neg_()
+    return torch.maximum(u.floor_().clamp_(max=max_spikes), lower, out=u)
+
+
+class _FireTrapezoid(torch.autograd.Function):
+    """Backward: ``dn/du = clip(min(u − lower, Γ + 1 − u), 0, 1)`` with u = v/θ, lower = −min(Γ, S).
+
+    One triangle of half-width 1 sits on every firing level; their sum is this trapezoid, and for binary
+    neurons the triangle surrogate (γ = 1) of the direct-training literature.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
+        ctx.save_for_backward(u, net_count)
+        ctx.max_spikes = max_spikes
+        return _count_(u.clone(), net_count, max_spikes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        u, net_count = ctx.saved_tensors
+        above = u if net_count is None else u + net_count.clamp(max=ctx.max_spikes)
+        return grads[0] * torch.minimum(above, ctx.max_spikes + 1 - u).clamp(0.0, 1.0), None, None

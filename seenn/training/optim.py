@@ -1,0 +1,62 @@
+"""The optimiser and its learning rate: SGD or AdamW, linear warm-up, then a cosine to zero."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How weights move. ``lr`` is the peak of the schedule."""
+
+    opt: str = "sgd"  # "sgd" (Nesterov) or "adamw"
+    lr: float = 0.1
+    weight_decay: float = 5e-4  # matrices and kernels only: biases and norm scales are left alone
+    momentum: float = 0.9  # of SGD; in [0, 1)
+    warmup_fraction: float = 0.2  # of all steps, in [0, 1)
+
+    def __post_init__(self) -> None:
+        if self.opt not in OPTIMIZERS:
+            raise ValueError(f"opt must be one of {', '.join(OPTIMIZERS)}, got {self.opt!r}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+        for name in ("momentum", "warmup_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
+
+def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser over the parameters that require a gradient, in two groups: decayed and not."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.opt == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def warmup_cosine(optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_fraction: float) -> LambdaLR:
+    """Scales the learning rate once a step: linearly up to 1 at the end of warm-up, by a cosine towards 0.
+
+    With w warm-up steps out of n: factor(i) = (i + 1) / w for i < w, else (1 + cos(π (i − w) / (n − w))) / 2.
+    """
+    warmup = round(total_steps * warmup_fraction)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
+
+    return LambdaLR(optimizer, factor)

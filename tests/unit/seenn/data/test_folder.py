@@ -1,0 +1,97 @@
+"""Folders of image files: layouts, order, lazy decoding, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from seenn.data import Preprocessing, load_data
+from seenn.data.picture import read_picture
+from seenn.errors import DataError
+
+WriteFolder = Callable[[dict[str, int]], Path]
+SMALL = Preprocessing(channels=3, height=4, width=4, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+@pytest.mark.parametrize("test_name", ["test", "val"])
+def test_train_and_test_folders_are_read_in_file_order(write_folder: WriteFolder, test_name: str) -> None:
+    path = write_folder({"train/cat": 12, "train/dog": 6, "train/emu": 6, f"{test_name}/cat": 2, f"{test_name}/emu": 1})
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert splits.class_names == ("cat", "dog", "emu")
+    assert splits.train.labels.tolist() == [0] * 10 + [1] * 5 + [2] * 5
+    assert sorted(torch.cat([splits.calibration.labels, splits.exit.labels]).tolist()) == [0, 0, 1, 2]
+    assert splits.test.labels.tolist() == [0, 0, 2]
+    assert torch.equal(splits.test.raw(2), read_picture(path / test_name / "emu" / "000.png"))
+    assert torch.equal(splits.test.images()[1:2], SMALL.read(path / test_name / "cat" / "001.png"))
+
+
+def test_single_folder_of_classes_is_dealt_to_four_splits(write_folder: WriteFolder) -> None:
+    splits = load_data(f"imagefolder:{write_folder({'cat': 20, 'dog': 10})}")
+    assert [len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)] == [15, 3, 6, 6]
+    assert splits.train.labels.bincount().tolist() == [10, 5]
+    assert splits.test.images(limit=1).shape == (1, 3, 224, 224)
+    assert splits.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+def test_files_are_found_in_subfolders_and_others_are_left_alone(write_folder: WriteFolder) -> None:
+    path = write_folder({"cat/indoors": 6, "cat/outdoors": 4, "dog": 10})
+    for name in ("notes.txt", ".hidden.png"):
+        (path / "dog" / name).write_text("no image")
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert sum(len(s.images()) for s in (splits.train, splits.calibration, splits.exit, splits.test)) == 20
+
+
+def test_unreadable_image_is_named_when_it_is_decoded(write_folder: WriteFolder) -> None:
+    path = write_folder({"train/cat": 12, "train/dog": 12, "test/cat": 1, "test/dog": 1})
+    (path / "test" / "dog" / "000.png").write_bytes(b"\x89PNG")
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert splits.test.labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"test/dog/000\.png: cannot be read"):
+        splits.test.images()
+
+
+def test_val_is_left_out_with_a_warning_where_there_is_a_test_folder(
+    write_folder: WriteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({"train/a": 12, "train/b": 12, "val/a": 3, "test/a": 1, "test/b": 1})
+    with caplog.at_level(logging.WARNING):
+        assert len(load_data(f"imagefolder:{path}").test) == 2
+    assert "test/ is taken, val/ is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ({"train/a": 6, "train/b": 6}, "has train/ but neither test/ nor val/"),
+        ({"train/a": 6, "train/b": 6, "val/a": 1, "val/c": 1, "val/d": 1}, "does not have: c, d"),
+        ({"train/a": 6, "train/b": 0, "train/c": 0, "val/a": 1}, r"without an image \(.*\.jpg.*\): b, c"),
+        ({"": 3}, "has no subfolders; expected one for each class"),
+    ],
+)
+def test_folder_of_another_shape_is_refused(write_folder: WriteFolder, folders: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(f"imagefolder:{write_folder(folders)}")
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: no such folder; expected imagefolder:PATH"):
+        load_data(f"imagefolder:{tmp_path / 'gone'}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+@pytest.mark.parametrize("locked", ["", "cat/indoors"])
+def test_folder_that_cannot_be_listed_is_refused_rather_than_passed_over(
+    write_folder: WriteFolder, locked: str
+) -> None:
+    path = write_folder({"cat": 8, "cat/indoors": 4, "dog": 8})
+    (path / locked).chmod(0)
+    try:
+        with pytest.raises(DataError, match=r"cannot be opened: .*Permission denied.*set"):
+            load_data(f"imagefolder:{path}")
+    finally:
+        (path / locked).chmod(0o700)

@@ -1,0 +1,103 @@
+"""Names of data sets, the digits, and data that cannot be split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from seenn.data import DATA_HELP, load_data
+from seenn.errors import DataError
+
+
+def test_digits_are_whole_and_span_the_8_bit_range() -> None:
+    splits = load_data()
+    parts = (splits.train, splits.calibration, splits.exit, splits.test)
+    assert sum(map(len, parts)) == 1797
+    assert splits.num_classes == 10
+    images = torch.stack([splits.train.raw(index) for index in range(100)])
+    assert (images.min(), images.max()) == (0, 255)
+
+
+def test_measured_mean_and_std_normalise_the_train_split() -> None:
+    images = load_data("digits", split_seed=4).train.images().double()
+    assert abs(images.mean()) < 1e-6
+    assert abs(images.std(correction=0) - 1) < 1e-6
+
+
+def test_same_seed_gives_the_same_splits_and_another_gives_others() -> None:
+    first, again, other = (load_data("digits", split_seed=seed).manifest() for seed in (5, 5, 6))
+    assert first == again
+    assert first["fingerprints"]["test"] != other["fingerprints"]["test"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fashion_mnist", "unknown name; Did you mean 'fashion-mnist'"),
+        ("zebra", "unknown name; Choose one of cifar10, .*imagefolder:PATH"),
+        ("npz", "data 'npz': expected npz:PATH"),
+        ("imagefolder:", "expected imagefolder:PATH"),
+        ("digits:8x8", "digits takes no path"),
+    ],
+)
+def test_spec_that_cannot_be_read_says_what_can(spec: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(spec)
+
+
+def test_help_names_every_data_set() -> None:
+    for name in ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "imagefolder:PATH", "npz:PATH"):
+        assert name in DATA_HELP
+
+
+def test_download_needs_a_folder() -> None:
+    with pytest.raises(DataError, match=r"download needs a data_dir \(--data-dir\)"):
+        load_data("cifar10", download=True)
+
+
+def test_negative_seed_is_refused() -> None:
+    with pytest.raises(ValueError, match="split_seed is -1, expected 0 or more"):
+        load_data("digits", split_seed=-1)
+
+
+Write = Callable[..., str]
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 4, 4), dtype=np.uint8)
+
+
+def test_too_few_images_of_one_part(write_npz: Write) -> None:
+    message = r"too few images for four splits \(.*calibration 0.*\); expected at least 6 images"
+    with pytest.raises(DataError, match=message):
+        load_data(write_npz(images=images(5), labels=np.arange(5) % 2))
+    splits = load_data(write_npz(images=images(6), labels=np.arange(6) % 2))
+    assert len(splits.calibration) == 1
+
+
+def test_too_few_training_images(write_npz: Write) -> None:
+    def spec(count: int) -> str:
+        return write_npz(x_train=images(count), y_train=np.arange(count) % 2, x_test=images(1), y_test=np.array([0]))
+
+    with pytest.raises(DataError, match=r"calibration 0.*expected at least 12 training images"):
+        load_data(spec(11))
+    assert len(load_data(spec(12)).calibration) == 1
+
+
+def test_one_class_is_no_classification(write_npz: Write) -> None:
+    with pytest.raises(DataError, match="only the class '0'; expected two or more"):
+        load_data(write_npz(images=images(20), labels=np.zeros(20, dtype=int)))
+
+
+def test_class_that_train_has_no_image_of(write_npz: Write) -> None:
+    labels = np.array([0, 1] * 10 + [2, 3, 2, 3])
+    with pytest.raises(DataError, match=r"classes that the train split has no image of: 2, 3; add training"):
+        load_data(write_npz(x_train=images(24), y_train=labels, x_test=images(2), y_test=np.array([0, 1])))
+
+
+def test_constant_images_have_no_std(write_npz: Write) -> None:
+    with pytest.raises(DataError, match=r"channels \[0\] have the same value in every pixel"):
+        load_data(write_npz(images=np.full((20, 4, 4), 7, dtype=np.uint8), labels=np.arange(20) % 2))

@@ -1,0 +1,179 @@
+"""npz files: names, axes, and everything that is refused rather than guessed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from seenn.data import load_data
+from seenn.errors import DataError
+
+WriteNpz = Callable[..., str]
+LABELS = np.arange(60) % 3
+
+
+def pixels(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_one_part_is_dealt_to_four_splits(write_npz: WriteNpz) -> None:
+    splits = load_data(write_npz())
+    assert [len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)] == [30, 6, 12, 12]
+    assert splits.class_names == ("0", "1", "2")
+    assert splits.preprocessing.channels == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        ("x_train", "y_train", "x_test", "y_test"),
+    ],
+)
+def test_own_test_part_is_kept_in_file_order(write_npz: WriteNpz, names: tuple[str, ...]) -> None:
+    arrays = (pixels(60, 5, 7), LABELS[:, None], pixels(9, 5, 7), np.arange(9) % 3)
+    splits = load_data(write_npz(**dict(zip(names, arrays, strict=True))))
+    assert splits.train.labels.tolist() == LABELS[:50].tolist()
+    assert torch.equal(splits.test.raw(8), torch.from_numpy(arrays[2][8:]))
+
+
+@pytest.mark.parametrize(
+    "axes", [lambda images: images, lambda images: images.transpose(0, 2, 3, 1)], ids=["NCHW", "NHWC"]
+)
+def test_axis_of_the_channels_is_derived(write_npz: WriteNpz, axes: Callable[..., Any]) -> None:
+    images = pixels(60, 3, 5, 7)
+    splits = load_data(write_npz(images=axes(images), labels=LABELS))
+    stored = {image.tobytes() for image in images}
+    assert {splits.train.raw(index).numpy().tobytes() for index in range(len(splits.train))} < stored
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((60, 3, 8, 3), "both axis 1 and axis 3 could be the channels .* does not guess"),
+        ((60, 4, 8, 8), "neither axis 1 nor axis 3 could be the channels"),
+        ((60, 64), r"shape \[60, 64\], expected \[N, H, W\], \[N, C, H, W\] or \[N, H, W, C\]"),
+        ((60, 0, 8), r"images have shape \[60, 1, 0, 8\], expected \[N, C, H, W\]"),
+        ((0, 8, 8), "0 images but 60 labels"),
+        ((59, 8, 8), "59 images but 60 labels; expected one label each"),
+    ],
+)
+def test_shape_that_does_not_say_what_it_is(write_npz: WriteNpz, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(DataError, match=rf"data\.npz: images.*{message}"):
+        load_data(write_npz(images=pixels(*shape), labels=LABELS))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16])
+def test_pixels_that_are_not_uint8_are_refused(write_npz: WriteNpz, dtype: type) -> None:
+    with pytest.raises(DataError, match=f"images are {np.dtype(dtype)}, expected uint8 .*store the raw pixels"):
+        load_data(write_npz(images=pixels(60, 5, 7).astype(dtype), labels=LABELS))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS.astype(float), "labels are float64, expected integers from 0"),
+        (np.full(60, np.nan), "labels are float64, expected integers from 0"),
+        (LABELS > 0, "labels are bool, expected integers from 0"),
+        (LABELS - 1, "20 labels are out of range, the first at index 0 is -1; expected 0 and up"),
+        (
+            LABELS.astype(np.uint64) + 2**63,
+            "60 labels are out of range, the first at index 0 is 9223372036854775808",
+        ),
+        (LABELS + 1, "labels go up to 3 but only 3 of these classes have a training image"),
+        (LABELS * 10**12, "labels go up to 2000000000000 but only 3 of these classes"),
+        (np.eye(3, dtype=int)[LABELS], r"labels have shape \[60, 3\], expected \[N\]: one a image"),
+    ],
+)
+def test_labels_that_are_not_classes_are_refused(write_npz: WriteNpz, labels: NDArray[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(write_npz(images=pixels(60, 5, 7), labels=labels))
+
+
+def test_empty_arrays_are_refused(write_npz: WriteNpz) -> None:
+    with pytest.raises(DataError, match="images: holds no images"):
+        load_data(write_npz(images=pixels(0, 5, 7), labels=LABELS[:0]))
+
+
+def test_test_class_that_train_does_not_have_is_refused(write_npz: WriteNpz) -> None:
+    train = {"x_train": pixels(60, 5, 7), "y_train": LABELS}
+    with pytest.raises(
+        DataError, match="x_test: 1 labels are out of range, the first at index 1 is 3; expected 0 to 2"
+    ):
+        load_data(write_npz(**train, x_test=pixels(2, 5, 7), y_test=np.array([0, 3])))
+
+
+def test_train_and_test_images_of_different_sizes_are_refused(write_npz: WriteNpz) -> None:
+    train = {"x_train": pixels(60, 5, 7), "y_train": LABELS}
+    with pytest.raises(DataError, match=r"differ in shape \[C, H, W\]: \[1, 5, 7\] and \[1, 7, 5\]"):
+        load_data(write_npz(**train, x_test=pixels(3, 7, 5), y_test=LABELS[:3]))
+
+
+def test_arrays_of_other_names_are_refused_with_the_names_expected(write_npz: WriteNpz) -> None:
+    with pytest.raises(DataError, match=r"has the arrays data, target: none of the layouts \(images, labels\)"):
+        load_data(write_npz(data=pixels(60, 5, 7), target=LABELS))
+
+
+def test_two_layouts_in_one_file_are_ambiguous(write_npz: WriteNpz) -> None:
+    both = dict.fromkeys(("images", "x_train", "x_test"), pixels(60, 5, 7))
+    with pytest.raises(DataError, match="more than one of the layouts"):
+        load_data(write_npz(**both, **dict.fromkeys(("labels", "y_train", "y_test"), LABELS)))
+
+
+def test_further_arrays_are_left_out_with_a_warning(write_npz: WriteNpz, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        load_data(write_npz(images=pixels(60, 5, 7), labels=LABELS, val_images=pixels(1, 5, 7)))
+    assert "arrays that are left out: val_images" in caplog.text
+
+
+def test_objects_are_never_unpickled(write_npz: WriteNpz, tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (proof,))
+
+    spec = write_npz(images=np.array([Payload()], dtype=object), labels=LABELS)
+    with pytest.raises(DataError, match="images holds Python objects, which would have to be unpickled"):
+        load_data(spec)
+    (tmp_path / "data.npz").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(DataError, match=r"data\.npz: cannot be read \(BadZipFile"):
+        load_data(spec)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_header_that_declares_more_than_the_file_holds_is_refused_before_allocating(
+    tmp_path: Path, compression: int
+) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 1000, 1000)})
+    with zipfile.ZipFile(tmp_path / "forged.npz", "w", compression) as archive:
+        archive.writestr("images.npy", header.getvalue() + bytes(1000))
+        archive.writestr("labels.npy", b"")
+    with pytest.raises(DataError, match="images: the header declares 1,000,000,000,000,000 bytes of data"):
+        load_data(f"npz:{tmp_path / 'forged.npz'}")
+
+
+def test_file_cut_anywhere_is_refused(write_npz: WriteNpz, tmp_path: Path) -> None:
+    spec = write_npz()
+    whole = (tmp_path / "data.npz").read_bytes()
+    for position in range(0, len(whole), 97):
+        (tmp_path / "data.npz").write_bytes(whole[:position])
+        with pytest.raises(DataError, match=r"data\.npz"):
+            load_data(spec)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.npz: no such file; expected npz:PATH with the arrays"):
+        load_data(f"npz:{tmp_path / 'gone.npz'}")
