@@ -29,7 +29,7 @@ if TYPE_CHECKING:
               help="Binary; several spikes a step; or able to take spikes back.")  # fmt: skip
 @click.option("--levels", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
 @click.option("--correction", type=click.Choice(["none", "bias", "potential"]), default="potential",
-              show_default=True, help="Cancels each channel's mean error: by current, or by initial charge.")  # fmt: skip
+              show_default=True, help="Cancels each channel's mean error: current or initial charge.")  # fmt: skip
 @click.option("--timesteps", "-T", type=click.IntRange(1, 4096), default=8, show_default=True, help="T to convert for.")
 @click.option("--calibration-images", type=click.IntRange(min=1), help="How many.  [default: 512, or all]")
 @click.option("--check-images", type=click.IntRange(min=1), default=1000, show_default=True,
