@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 
 import click
@@ -36,5 +38,9 @@ def demo(session: Session, folder: str) -> None:
     )
     for number, (command, arguments) in enumerate(steps, 1):
         session.say(f"\n[{number}/{len(steps)}] seenn {command.name} {' '.join(arguments)}")
-        last = command is evaluate
-        command.main([*arguments, *common, *(["--json"] if last and session.json else [])], standalone_mode=False)
+        if command is evaluate and session.json:
+            arguments.append("--json")
+        # Only the last answer belongs on stdout: with --json it must be the one object there.
+        talk = contextlib.nullcontext() if command is evaluate else contextlib.redirect_stdout(sys.stderr)
+        with talk:
+            command.main([*arguments, *common], standalone_mode=False)

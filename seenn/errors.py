@@ -8,7 +8,8 @@
     │   └── CalibrationError  calibration data or statistics that cannot give a threshold
     ├── CheckpointError       a file that is damaged, foreign, hostile or of another architecture
     ├── DataError             images, labels or splits that are missing, malformed or overlap
-    └── ModelError            an unknown model name, or a factory that did not return a module
+    ├── ModelError            an unknown model name, or a factory that did not return a module
+    └── TrainingError         a loss that became NaN or infinite
 
 Wrong arguments (a threshold of 2, a negative timestep) raise ``ValueError`` or ``TypeError`` as usual in
 Python. The command line turns every one of these into one line on stderr and an exit code.
@@ -48,6 +49,10 @@ class DataError(SeennError):
 
 class ModelError(SeennError):
     """A model cannot be found or built."""
+
+
+class TrainingError(SeennError):
+    """Training cannot go on: the loss is not finite. The weights of the step before are untouched."""
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:

@@ -27,8 +27,8 @@ def _count_(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
     """In place on ``u``, in as few passes over memory as there are."""
     if net_count is None:
         return u.floor_().clamp_(0, max_spikes)
-    lower = net_count.clamp(max=max_spikes).neg_()
-    return torch.maximum(u.floor_().clamp_(max=max_spikes), lower, out=u)
+    after = (u.floor_().clamp_(-max_spikes, max_spikes) + net_count).clamp_min_(0)  # the net count afterwards
+    return torch.sub(after, net_count, out=u)
 
 
 class _FireTrapezoid(torch.autograd.Function):

@@ -34,7 +34,7 @@ def recorded_preprocessing(record: Mapping[str, Any]) -> Preprocessing | None:
 def _timm(module: nn.Module) -> Preprocessing | None:
     from timm.data.config import resolve_model_data_config
 
-    config = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    config = resolve_model_data_config(module)
     if config["crop_mode"] != "center":
         return None
     channels, height, width = config["input_size"]

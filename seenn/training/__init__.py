@@ -2,7 +2,7 @@
 
 from seenn.training.ann import TrainConfig, TrainingResult, train_ann
 from seenn.training.augment import Augment
-from seenn.training.loop import EpochReport, Step, TrainingDiverged, run_epochs
+from seenn.training.loop import EpochReport, Step, run_epochs
 from seenn.training.optim import OptimConfig, build_optimizer, warmup_cosine
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "OptimConfig",
     "Step",
     "TrainConfig",
-    "TrainingDiverged",
     "TrainingResult",
     "build_optimizer",
     "run_epochs",

@@ -76,7 +76,7 @@ def train_ann(
 
     Raises:
         DataError: a split that is needed is empty.
-        TrainingDiverged: the loss became NaN or infinite.
+        TrainingError: the loss became NaN or infinite.
     """
     if empty := [name for name in ("train", "calibration") if not len(getattr(splits, name))]:
         raise DataError(f"the {' and the '.join(empty)} split is empty; training needs images in both")

@@ -14,14 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from seenn.errors import SeennError
+from seenn.errors import TrainingError
 
 LossFn = Callable[[nn.Module, Tensor, Tensor], Tensor]  # module, images, labels -> scalar
 Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]  # epoch (1-based) -> (images, labels)
-
-
-class TrainingDiverged(SeennError):
-    """The loss became NaN or infinite; the weights of the step before are untouched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +45,13 @@ class Step:
         """Updates the weights and returns the loss.
 
         Raises:
-            TrainingDiverged: the loss is not finite; nothing was updated.
+            TrainingError: the loss is not finite; nothing was updated.
         """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
             loss = self.loss_fn(self.module, images, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise TrainingDiverged(
+            raise TrainingError(
                 f"the loss is {value} at step {self.taken + 1} (learning rate "
                 f"{self.optimizer.param_groups[0]['lr']:.3g}); try a lower --lr or a longer "
                 f"warm-up, and check that the images are normalised"
@@ -83,7 +79,7 @@ def run_epochs(
     lower. The global random state is put back afterwards.
 
     Raises:
-        TrainingDiverged: the loss is not finite.
+        TrainingError: the loss is not finite.
     """
     reports: list[EpochReport] = []
     best: dict[str, Tensor] = {}
@@ -117,8 +113,8 @@ def _train_epoch(step: Step, batches: Iterable[tuple[Tensor, Tensor]], epoch: in
     for images, labels in batches:
         try:
             loss = step(images, labels)
-        except TrainingDiverged as error:
-            raise TrainingDiverged(f"epoch {epoch} of {epochs}: {error}") from error
+        except TrainingError as error:
+            raise TrainingError(f"epoch {epoch} of {epochs}: {error}") from error
         total += loss * len(labels)
         count += len(labels)
     return total / count

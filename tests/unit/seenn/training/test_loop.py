@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seenn.errors import TrainingError
 from seenn.training import (
     EpochReport,
     OptimConfig,
     Step,
-    TrainingDiverged,
     build_optimizer,
     run_epochs,
     warmup_cosine,
@@ -53,7 +53,7 @@ def test_loss_that_is_not_finite_stops_with_its_place_and_leaves_the_weights() -
         yield torch.full((1, 3), float("nan") if epoch == 2 else 1.0), torch.zeros(1, dtype=torch.int64)
 
     place = r"epoch 2 of 3: the loss is nan at step 4 \(learning rate 0\.\d+\); try a lower --lr"
-    with pytest.raises(TrainingDiverged, match=place):
+    with pytest.raises(TrainingError, match=place):
         run_epochs(make_step(module), batches, epochs=3, seed=0, validate=lambda m: 0.5)
     assert all(p.isfinite().all() for p in module.parameters())
 

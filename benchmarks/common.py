@@ -1,0 +1,65 @@
+"""What the benchmarks share: a trained ANN, its data, and how a network's accuracy is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor, nn
+
+from converter.load import ModelSpec, load_model, parse_model_kwargs
+from seenn.data import DataSplits, Split, load_data
+from seenn.metrics import accuracy_per_timestep
+from seenn.exits import collect_logits
+from seenn.network import SpikingNetwork
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network that a benchmark is about, and its data."""
+
+    model: nn.Module
+    splits: DataSplits
+
+
+def subject_options(command):  # type: ignore[no-untyped-def]
+    """``--ckpt``, ``--model``, ``--model-kwargs``, ``--data``, ``--data-dir``."""
+    for option in (
+        click.option("--data-dir", help="Folder with the data set's files."),
+        click.option("--data", default="fashion-mnist", show_default=True),
+        click.option("--model-kwargs", multiple=True, help="As for seenn convert."),
+        click.option("--model", default="resnet18", show_default=True),
+        click.option("--ckpt", required=True, type=click.Path(exists=True, dir_okay=False), help="Trained ANN."),
+    ):
+        command = option(command)
+    return command
+
+
+def load_subject(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None) -> Subject:
+    """The trained ANN, and the data prepared as it wants them."""
+    loaded = load_model(ModelSpec(name=model, kwargs=parse_model_kwargs(model_kwargs)), ckpt)
+    splits = load_data(data, data_dir=data_dir, preprocessing=loaded.preprocessing)
+    return Subject(loaded.module, splits)
+
+
+def ann_answers(model: nn.Module, split: Split, limit: int | None = None) -> Tensor:
+    """Whether the ANN labels each image correctly, bool ``[N]``."""
+    with torch.no_grad():
+        return torch.cat([model(x).argmax(-1) == y for x, y in split.batches(250, limit=limit)])
+
+
+def snn_answers(network: SpikingNetwork, split: Split, timesteps: int, limit: int | None = None) -> Tensor:
+    """Whether the SNN labels each image correctly after each step, bool ``[T, N]``."""
+    logits_sum, labels = collect_logits(network, split.batches(64, limit=limit), timesteps)
+    accuracy_per_timestep(logits_sum, labels)  # refuses outputs that are not finite
+    return logits_sum.argmax(-1) == labels
+
+
+def drop_in_points(reference: Tensor, answers: Tensor) -> tuple[float, float]:
+    """How many points fewer ``answers`` are right than ``reference``, on the same images, and its standard error."""
+    difference = reference.double() - answers.double()
+    return 100 * float(difference.mean()), 100 * float(difference.std()) / len(difference) ** 0.5

@@ -1,0 +1,167 @@
+"""Conversion without fine-tuning, on the full test split: accuracy lost, early exit, time and memory.
+
+    python benchmarks/conversion.py --ckpt ann.pth
+
+Thresholds come from 512 images of the calibration split, the exit threshold from the exit split; every figure
+is measured on the test split, which nothing else looks at.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import RESULTS, Subject, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
+
+from converter import ConvertConfig, NeuronSpec, convert
+from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits
+from seenn.predict import predict
+from seenn.report import Row, write_results
+
+BINARY = NeuronSpec(signed=False, max_spikes=1)
+SIGNED = NeuronSpec(signed=True, max_spikes=1)
+SIGNED4 = NeuronSpec(signed=True, max_spikes=4)
+BARS = (
+    ("binary unsigned IF", BINARY, 8, 3.0),
+    ("binary unsigned IF", BINARY, 16, 1.0),
+    ("signed IF", SIGNED, 4, 2.5),
+    ("signed IF", SIGNED, 8, 0.6),
+    ("signed, up to 4 spikes a step", SIGNED4, 4, 0.8),
+    ("signed, up to 4 spikes a step", SIGNED4, 8, 0.3),
+)
+CALIBRATION_IMAGES = 512
+
+
+def accuracy_rows(subject: Subject, command: str, limit: int | None) -> tuple[list[Row], list[str]]:
+    """Points below the ANN for each neuron and T, each converted for that T."""
+    images = subject.splits.calibration.images(limit=CALIBRATION_IMAGES)
+    ann = ann_answers(subject.model, subject.splits.test, limit)
+    rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, command)]
+    notes = []
+    for name, neuron, timesteps, bar in BARS:
+        network = convert(subject.model, images, ConvertConfig(neuron=neuron, timesteps=timesteps)).network
+        answers = snn_answers(network, subject.splits.test, timesteps, limit)
+        drop, error = drop_in_points(ann, answers[-1])
+        rows.append(Row.at_most(f"{name}, T={timesteps}: points below the ANN", drop, bar, command))
+        curve = ", ".join(f"{100 * a:.2f}" for a in answers.double().mean(1).tolist())
+        notes.append(f"{name}, T={timesteps}: {drop:.2f} ± {error:.2f} points (standard error of the paired "
+                     f"difference, n = {len(ann)}); accuracy after t = 1 … {timesteps} steps: {curve} %.")  # fmt: skip
+        click.echo(f"{name} T={timesteps}: {drop:.2f} below ({curve})", err=True)
+    return rows, notes
+
+
+def exit_rows(subject: Subject, command: str, limit: int | None) -> tuple[list[Row], list[str]]:
+    """SEENN-I, its threshold found on the exit split, run with real exits on the test split."""
+    timesteps = 8
+    images = subject.splits.calibration.images(limit=CALIBRATION_IMAGES)
+    network = convert(subject.model, images, ConvertConfig(neuron=SIGNED4, timesteps=timesteps)).network
+    logits_sum, labels = collect_logits(network, subject.splits.exit.batches(64, limit=limit), timesteps)
+    found = calibrate_confidence(logits_sum, labels, ConfidenceExit(), max_accuracy_drop=0.005)
+    test = subject.splits.test
+    answers = predict(network, (x for x, _ in test.batches(64, limit=limit)), found.policy, timesteps)
+    right = answers.labels == test.labels[: len(answers)]
+    full = snn_answers(network, test, timesteps, limit)[-1]
+    drop, error = drop_in_points(full, right)
+    steps = answers.exit_timestep.double()
+    histogram = torch.bincount(answers.exit_timestep, minlength=timesteps + 1)[1:].tolist()
+    note = (
+        f"SEENN-I: threshold {found.policy.threshold:.4f} on the mean logits, found on {found.samples} exit images "
+        f"({100 * found.accuracy:.2f} % at {found.mean_timesteps:.2f} steps there; full T {100 * found.full_accuracy:.2f} "
+        f"%). Test: {100 * float(right.double().mean()):.2f} % at {float(steps.mean()):.3f} ± {float(steps.std()):.2f} steps "
+        f"(standard deviation over images), {drop:.2f} ± {error:.2f} points below full T; exits at t = 1 … 8: {histogram}."
+    )
+    return [
+        Row.at_most("SEENN-I at --max-accuracy-drop 0.005, T=8: mean timesteps", float(steps.mean()), 3.5, command),
+        Row.at_most("SEENN-I at --max-accuracy-drop 0.005, T=8: points below full T", drop, 0.8, command),
+    ], [note]
+
+
+def time_row(subject: Subject, command: str, repeats: int = 3) -> tuple[list[Row], list[str]]:
+    """Conversion time against one ANN pass and T steps over the same images; medians of alternating runs."""
+    timesteps, images = 8, subject.splits.calibration.images(limit=CALIBRATION_IMAGES)
+    config = ConvertConfig(timesteps=timesteps)
+    network = convert(subject.model, images, config).network
+    ann, steps, whole = [], [], []
+    with torch.no_grad():
+        for _ in range(repeats):
+            ann.append(_seconds(lambda: [subject.model(x) for x in images.split(64)]))
+            steps.append(_seconds(lambda: [network(x, timesteps) for x in images.split(64)]))
+            whole.append(_seconds(lambda: convert(subject.model, images, config)))
+    a, s, w = (sorted(times)[repeats // 2] for times in (ann, steps, whole))
+    note = (
+        f"Conversion of {len(images)} images: {w:.1f} s; one ANN pass over them {a:.2f} s; {timesteps} SNN steps {s:.2f} s "
+        f"(medians of {repeats} alternating runs)."
+    )
+    return [Row.at_most("conversion time minus T steps, in ANN passes", (w - s) / a, 6.0, command)], [note]
+
+
+def memory_row(subject_arguments: list[str], command: str) -> tuple[list[Row], list[str]]:
+    """Peak resident memory of a run at T=64 over one at T=8, batch 64, each in a process of its own."""
+    peaks = {
+        timesteps: int(
+            subprocess.run(
+                [sys.executable, __file__, *subject_arguments, "--only-memory-at", str(timesteps)],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for timesteps in (8, 64)
+    }
+    note = f"Peak resident memory, batch 64: {peaks[8] / 1024:.0f} MiB at T=8, {peaks[64] / 1024:.0f} MiB at T=64."
+    return [Row.at_most("peak memory at T=64 over T=8, batch 64", peaks[64] / peaks[8], 1.05, command)], [note]
+
+
+def _run_once(subject: Subject, timesteps: int) -> int:
+    network = convert(subject.model, subject.splits.calibration.images(limit=64), ConvertConfig()).network
+    predict(network, subject.splits.calibration.images(limit=64), timesteps=timesteps, batch_size=64)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _seconds(work) -> float:  # type: ignore[no-untyped-def]
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@click.command()
+@subject_options
+@click.option("--limit", type=int, help="The first so many images of each split (for a quick look).")
+@click.option("--only-memory-at", type=int, hidden=True)
+@click.option("--out", default=str(RESULTS / "conversion"), show_default=True, help="Stem of the result files.")
+def main(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, limit: int | None,
+         only_memory_at: int | None, out: str) -> None:  # fmt: skip
+    """Measure conversion on the full test split."""
+    subject = load_subject(ckpt, model, model_kwargs, data, data_dir)
+    if only_memory_at is not None:
+        click.echo(_run_once(subject, only_memory_at))
+        return
+    kwargs = [part for item in model_kwargs for part in ("--model-kwargs", f"'{item}'")]
+    command = " ".join(["python benchmarks/conversion.py --ckpt", Path(ckpt).name, *kwargs])
+    arguments = ["--ckpt", ckpt, "--model", model, "--data", data, *(("--data-dir", data_dir) if data_dir else ())]
+    arguments += [part for item in model_kwargs for part in ("--model-kwargs", item)]
+    parts = [
+        time_row(subject, command),
+        memory_row(arguments, command),
+        accuracy_rows(subject, command, limit),
+        exit_rows(subject, command, limit),
+    ]
+    rows = [row for part, _ in parts for row in part]
+    notes = [note for _, part in parts for note in part]
+    samples = len(subject.splits.test) if limit is None else limit
+    title = f"Conversion of {Path(ckpt).stem} without fine-tuning, {data}, {samples} test images"
+    for path in write_results(out, title, rows, notes=notes):
+        click.echo(f"wrote {path}")
+    if missed := [row.name for row in rows if not row.ok]:
+        raise click.ClickException(f"missed: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Which recipe is the default: accuracy of each at T = 8 on held-out images of the exit split, never on test.
+
+python benchmarks/recipes.py --ckpt ann.pth
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
+
+from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
+from seenn.report import Row, write_results
+
+RECIPES = {"max": Max(), "percentile": Percentile(), "mmse": MMSE()}
+NEURONS = {
+    "binary": NeuronSpec(signed=False, max_spikes=1),
+    "burst 4": NeuronSpec(signed=False, max_spikes=4),
+    "signed": NeuronSpec(signed=True, max_spikes=1),
+    "signed 4": NeuronSpec(signed=True, max_spikes=4),
+}
+TIMESTEPS = 8
+
+
+@click.command()
+@subject_options
+@click.option("--samples", default=2000, show_default=True, help="Images of the exit split.")
+@click.option("--out", default=str(RESULTS / "recipes"), show_default=True, help="Stem of the result files.")
+def main(
+    ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, samples: int, out: str
+) -> None:
+    """Compare recipes, corrections and neurons at T = 8."""
+    subject = load_subject(ckpt, model, model_kwargs, data, data_dir)
+    images = subject.splits.calibration.images(limit=512)
+    ann = ann_answers(subject.model, subject.splits.exit, samples)
+    kwargs = "".join(f" --model-kwargs '{item}'" for item in model_kwargs)
+    command = f"python benchmarks/recipes.py --ckpt {Path(ckpt).name}{kwargs}"
+    rows = []
+    for neuron_name, neuron in NEURONS.items():
+        for recipe_name, recipe in RECIPES.items():
+            for correction in ("none", "bias", "potential"):
+                config = ConvertConfig(recipe=recipe, neuron=neuron, correction=correction, timesteps=TIMESTEPS)
+                network = convert(subject.model, images, config).network
+                answers = snn_answers(network, subject.splits.exit, TIMESTEPS, samples)
+                drop, error = drop_in_points(ann, answers[-1])
+                name = f"{neuron_name}, {recipe_name}, correction {correction}: points below the ANN (± {error:.2f})"
+                rows.append(Row(name, drop, None, True, command))
+                click.echo(f"{name}: {drop:.2f}", err=True)
+    best = min(rows, key=lambda row: row.value)
+    notes = [f"Best: {best.name}, {best.value:.2f}. ANN: {100 * float(ann.double().mean()):.2f} % of {samples} images."]
+    title = f"Recipes at T={TIMESTEPS}, {Path(ckpt).stem}, {data}, {samples} images of the exit split"
+    for path in write_results(out, title, rows, notes=notes):
+        click.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
