@@ -29,12 +29,12 @@ BINARY = NeuronSpec(signed=False, max_spikes=1)
 SIGNED = NeuronSpec(signed=True, max_spikes=1)
 SIGNED4 = NeuronSpec(signed=True, max_spikes=4)
 BARS = (
-    ("binary unsigned IF", BINARY, 8, 3.0),
-    ("binary unsigned IF", BINARY, 16, 1.0),
-    ("signed IF", SIGNED, 4, 2.5),
-    ("signed IF", SIGNED, 8, 0.6),
-    ("signed, up to 4 spikes a step", SIGNED4, 4, 0.8),
-    ("signed, up to 4 spikes a step", SIGNED4, 8, 0.3),
+    ("binary unsigned IF", BINARY, "joint", 8, 3.0),
+    ("binary unsigned IF", BINARY, "joint", 16, 1.0),
+    ("signed IF", SIGNED, "potential", 4, 2.5),
+    ("signed IF", SIGNED, "potential", 8, 0.6),
+    ("signed, up to 4 spikes a step", SIGNED4, "potential", 4, 0.8),
+    ("signed, up to 4 spikes a step", SIGNED4, "potential", 8, 0.3),
 )
 CALIBRATION_IMAGES = 512
 
@@ -45,13 +45,14 @@ def accuracy_rows(subject: Subject, command: str, limit: int | None) -> tuple[li
     ann = ann_answers(subject.model, subject.splits.test, limit)
     rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, command)]
     notes = []
-    for name, neuron, timesteps, bar in BARS:
-        network = convert(subject.model, images, ConvertConfig(neuron=neuron, timesteps=timesteps)).network
+    for name, neuron, correction, timesteps, bar in BARS:
+        config = ConvertConfig(neuron=neuron, correction=correction, timesteps=timesteps)
+        network = convert(subject.model, images, config).network
         answers = snn_answers(network, subject.splits.test, timesteps, limit)
         drop, error = drop_in_points(ann, answers[-1])
         rows.append(Row.at_most(f"{name}, T={timesteps}: points below the ANN", drop, bar, command))
         curve = ", ".join(f"{100 * a:.2f}" for a in answers.double().mean(1).tolist())
-        notes.append(f"{name}, T={timesteps}: {drop:.2f} ± {error:.2f} points (standard error of the paired "
+        notes.append(f"{name}, correction {correction}, T={timesteps}: {drop:.2f} ± {error:.2f} points (standard error of the paired "
                      f"difference, n = {len(ann)}); accuracy after t = 1 … {timesteps} steps: {curve} %.")  # fmt: skip
         click.echo(f"{name} T={timesteps}: {drop:.2f} below ({curve})", err=True)
     return rows, notes
@@ -148,10 +149,10 @@ def main(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_d
     arguments = ["--ckpt", ckpt, "--model", model, "--data", data, *(("--data-dir", data_dir) if data_dir else ())]
     arguments += [part for item in model_kwargs for part in ("--model-kwargs", item)]
     parts = [
-        time_row(subject, command),
-        memory_row(arguments, command),
         accuracy_rows(subject, command, limit),
         exit_rows(subject, command, limit),
+        memory_row(arguments, command),
+        time_row(subject, command),
     ]
     rows = [row for part, _ in parts for row in part]
     notes = [note for _, part in parts for note in part]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import SNN_FILE, Session, data_options, output_file, usage, verb
+from cli.common import Session, read_snn, usage, verb
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,21 +16,44 @@ if TYPE_CHECKING:
     from seenn.exits.confidence import Accumulation
 
 
-@click.command(name="calibrate-exit")
+@click.command(name="calibrate-exit", short_help="Choose when an image may stop.")
 @click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Stop when the confidence exceeds this.")
-@click.option("--max-accuracy-drop", type=click.FloatRange(0, 1, max_open=True), help="Find the threshold with the "
-              "fewest timesteps whose accuracy stays within this of full T (0.005 is half a point).")  # fmt: skip
-@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
-              help="Divides the logits.")  # fmt: skip
-@click.option("--accumulation", type=click.Choice(["mean", "sum"]), default="mean", show_default=True,
-              help="Confidence of the mean or of the summed logits.")  # fmt: skip
 @click.option(
-    "--timesteps", "-T", type=click.IntRange(min=1), help="Most steps an image gets.  [default: as converted]"
+    "--threshold",
+    metavar="P",
+    type=FiniteRange(0, 1, min_open=True),
+    help="Stop when the confidence exceeds this, above 0 and at most 1.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--max-accuracy-drop",
+    metavar="DROP",
+    type=FiniteRange(0, 1, max_open=True),
+    help="Find the threshold with the "
+    "fewest timesteps whose accuracy stays within this of full T (0.005 is half a point).",
+)
+@click.option(
+    "--temperature",
+    metavar="A",
+    type=FiniteRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Divides the logits.",
+)
+@click.option(
+    "--accumulation",
+    type=click.Choice(["mean", "sum"]),
+    default="mean",
+    show_default=True,
+    help="Confidence of the mean or of the summed logits.",
+)
+@click.option(
+    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as converted]"
+)
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images run at once."
+)
 @data_options
-@click.option("-o", "--output", help="Where to write.  [default: the SNN itself]")
+@click.option("-o", "--output", metavar="FILE", help="Where to write.  [default: the SNN itself]")
 @verb
 def calibrate_exit(
     session: Session,
@@ -51,11 +75,13 @@ def calibrate_exit(
     Give one of --threshold and --max-accuracy-drop. The data is the one recorded in the file.
     """
     if (threshold is None) == (max_accuracy_drop is None):
-        raise click.UsageError("give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005")
+        raise click.UsageError(
+            "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005", click.get_current_context()
+        )
     target = output_file(output or snn)
     from dataclasses import replace
 
-    from seenn.checkpoint import load, save
+    from seenn.checkpoint import save
     from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits, policy_to_json
     from seenn.recorded import load_recorded_data
 
@@ -65,7 +91,7 @@ def calibrate_exit(
             temperature=temperature,
             accumulation=accumulation,
         )
-    checkpoint = load(snn)
+    checkpoint = read_snn(snn)
     splits = load_recorded_data(
         checkpoint.manifest,
         checkpoint.preprocessing,
@@ -102,7 +128,8 @@ def calibrate_exit(
     save(target, replace(checkpoint, network=network, policy=found.policy, manifest=manifest))
     session.answer(
         {**result, "output": str(target)},
-        f"threshold {found.policy.threshold:.6g} on {found.samples} exit images: accuracy {100 * found.accuracy:.2f} % "
-        f"at {found.mean_timesteps:.2f} of {steps} timesteps (full T: {100 * found.full_accuracy:.2f} %)\n"
+        f"exit threshold {found.policy.threshold:.6g}, tried on {found.samples} held-out images:\n"
+        f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
+        f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average\n"
         f"wrote {target}; next: seenn evaluate",
     )

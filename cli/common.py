@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,26 @@ import click
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
+    from rich.table import Table
+
+    from seenn.checkpoint import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SNN_FILE = "snn.safetensors"
+
+class Failure(click.ClickException):
+    """Something that went wrong on purpose; ``kind`` names it for programs. Exit code 1."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Talk(logging.Handler):
+    """Log records as lines on stderr, wherever a progress bar has put it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +45,8 @@ class Session:
     """How this invocation talks: where to compute, with which seed, and in which form to answer."""
 
     json: bool
-    device_name: str
+    device: torch.device
     seed: int
-
-    @property
-    def device(self) -> torch.device:
-        """The chosen device; a wrong name is a usage error."""
-        from seenn.device import resolve_device
-
-        try:
-            return resolve_device(self.device_name)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--device") from error
 
     @property
     def console(self) -> Console:
@@ -51,16 +57,18 @@ class Session:
 
     def say(self, text: str) -> None:
         """One line of talk on stderr."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        click.echo(text, err=True)
 
-    def answer(self, result: dict[str, Any], text: Any = None) -> None:
-        """The result on stdout: as one JSON object with ``--json``, else ``text`` (a string or a rich table)."""
+    def answer(self, result: dict[str, Any], text: str | Table) -> None:
+        """The result on stdout: as one JSON object with ``--json``, else as text or a table for people."""
         if self.json:
             click.echo(json.dumps(result, indent=2, allow_nan=False))
-        elif text is not None:
+        elif isinstance(text, str):
+            click.echo(text)
+        else:
             from rich.console import Console
 
-            Console(highlight=False).print(text, markup=False) if isinstance(text, str) else Console().print(text)
+            Console(highlight=False).print(text)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
@@ -74,21 +82,31 @@ class Session:
 
 
 def verb(function: Command) -> Command:
-    """Decorator of every command: the common options, seeding, and errors as one clear line.
+    """Decorator of every command: the common options, seeding, and the errors that seenn raises on purpose.
 
     The function receives a ``Session`` first.
     """
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("--device", default="auto", show_default=True, metavar="cpu|cuda|mps|auto", help="Where to compute.")
-    @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of everything random.")
+    @click.option(
+        "--seed",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0, 2**32 - 1),
+        metavar="N",
+        help="Seed of everything random.",
+    )
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, device: str, seed: int, **kwargs: Any) -> Any:
-        logging.basicConfig(level=logging.WARNING, format="warning: %(message)s", stream=sys.stderr)
-        session = Session(json=as_json, device_name=device, seed=seed)
-        with _clear_errors(session):
+        logging.basicConfig(level=logging.WARNING, handlers=[Talk()])
+        with _failures():
             import torch
 
+            from seenn.device import resolve_device
+
+            with usage():
+                session = Session(json=as_json, device=resolve_device(device), seed=seed)
             torch.manual_seed(seed)
             return function(session, *args, **kwargs)
 
@@ -96,21 +114,18 @@ def verb(function: Command) -> Command:
 
 
 @contextmanager
-def _clear_errors(session: Session) -> Iterator[None]:
-    """Turns the errors that seenn raises on purpose into one line and an exit code; bugs keep their traceback."""
+def _failures() -> Iterator[None]:
+    """Turns the errors that seenn raises on purpose into a ``Failure``; bugs keep their traceback."""
     try:
         yield
-    except click.ClickException:
+    except (click.ClickException, BrokenPipeError):
         raise
     except Exception as error:
         from seenn.errors import SeennError
 
         if not isinstance(error, SeennError | OSError):
             raise
-        if session.json:
-            click.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}, indent=2))
-        click.echo(f"error: {error}", err=True)
-        raise click.exceptions.Exit(1) from error
+        raise Failure(type(error).__name__, str(error)) from error
 
 
 @contextmanager
@@ -119,55 +134,44 @@ def usage() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error), click.get_current_context()) from error
 
 
-def data_options(function: Command) -> Command:
-    """``--data``, ``--data-dir``, ``--download``, ``--split-seed``."""
-    for option in reversed(
-        (
-            click.option("--data", metavar="SPEC", help="digits (default), fashion-mnist, mnist, cifar10, cifar100, "
-                         "imagefolder:PATH or npz:PATH."),
-            click.option("--data-dir", type=click.Path(file_okay=False), help="Folder with the data set's files."),
-            click.option("--download", is_flag=True, help="Fetch a named data set into --data-dir."),
-            click.option("--split-seed", type=click.IntRange(min=0), help="Deals held-out images to calibration and "
-                         "exit.  [default: 0]"),
+def show_error(kind: str, message: str, *, as_json: bool) -> None:
+    """One line on stderr, and with ``--json`` one object on stdout."""
+    if as_json:
+        click.echo(json.dumps({"error": {"type": kind, "message": message}}, indent=2))
+    click.echo(f"error: {message}", err=True)
+
+
+def read_snn(path: str) -> Checkpoint:
+    """The spiking network in a file; says how to make one where there is none.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or of another kind.
+    """
+    from seenn.checkpoint import load
+    from seenn.errors import CheckpointError
+
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
+            "or give the path of another"
         )
-    ):  # fmt: skip
-        function = option(function)
-    return function
+    return load(path)
 
 
-def model_options(function: Command) -> Command:
-    """``--model-kwargs``, ``--stem``, ``--num-classes``, ``--in-chans``, ``--pretrained``."""
-    for option in reversed(
-        (
-            click.option("--model-kwargs", multiple=True, metavar="KEY=VALUE,…", help="Passed to the model's factory, "
-                         "for example channels=(32,64,128,256)."),
-            click.option("--stem", type=click.Choice(["auto", "imagenet", "cifar"]), default="auto", show_default=True,
-                         help="cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or "
-                         "the image size."),
-            click.option("--num-classes", type=click.IntRange(min=1), help="Classes; inferred when not given."),
-            click.option("--in-chans", type=click.IntRange(min=1), help="Image channels; inferred when not given."),
-            click.option("--pretrained", is_flag=True, help="Download the library's trained weights."),
-        )
-    ):  # fmt: skip
-        function = option(function)
-    return function
-
-
-def output_file(path: str) -> Path:
-    """An output path whose folder must exist and be writable, checked before any work."""
-    import os
-
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise click.BadParameter(f"the folder {target.parent} does not exist", param_hint="-o")
-    if target.is_dir():
-        raise click.BadParameter(f"{target} is a folder", param_hint="-o")
-    if not os.access(target.parent, os.W_OK):
-        raise click.BadParameter(f"the folder {target.parent} is not writable", param_hint="-o")
-    return target
+def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Rows in columns as wide as they need to be, the first row underlined; columns in ``right`` align right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def command_line() -> str:

@@ -2,41 +2,85 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import SNN_FILE, Session, data_options, model_options, output_file, usage, verb
+from cli.common import Session, usage, verb
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, model_options, output_file
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from converter.config import ConvertConfig
     from converter.pipeline import ConvertedCheckpoint
 
 
-@click.command()
-@click.option("--model", required=True, metavar="NAME", help="timm name (resnet18, hf-hub:…), torchvision:NAME, or "
-              "package.module:factory.")  # fmt: skip
-@click.option("--ckpt", type=click.Path(dir_okay=False), help="Trained weights: .pth or .safetensors.")
+@click.command(short_help="Turn a trained classifier into a spiking network.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    help="timm name (resnet18, hf-hub:…), torchvision:NAME, or package.module:factory.",
+)
+@click.option("--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Trained weights: .pth or .safetensors.")
 @model_options
 @data_options
-@click.option("--recipe", type=click.Choice(["max", "percentile", "mmse"]), default="mmse", show_default=True,
-              help="How thresholds are chosen.")  # fmt: skip
-@click.option("--percentile", "q", type=click.FloatRange(0, 100, min_open=True), help="For --recipe percentile.  "
-              "[default: 99.9]")  # fmt: skip
+@click.option(
+    "--recipe",
+    type=click.Choice(["max", "percentile", "mmse"]),
+    default="mmse",
+    show_default=True,
+    help="How thresholds are chosen.",
+)
+@click.option(
+    "--percentile",
+    "q",
+    metavar="Q",
+    type=FiniteRange(0, 100, min_open=True),
+    help="For --recipe percentile.  [default: 99.9]",
+)
 @click.option("--per-channel/--per-layer", default=True, show_default=True, help="One threshold a channel or a site.")
-@click.option("--neuron", type=click.Choice(["if", "burst", "signed"]), default="signed", show_default=True,
-              help="Binary; several spikes a step; or able to take spikes back.")  # fmt: skip
-@click.option("--levels", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
-@click.option("--correction", type=click.Choice(["none", "bias", "potential"]), default="potential",
-              show_default=True, help="Cancels each channel's mean error: current or initial charge.")  # fmt: skip
-@click.option("--timesteps", "-T", type=click.IntRange(1, 4096), default=8, show_default=True, help="T to convert for.")
-@click.option("--calibration-images", type=click.IntRange(min=1), help="How many.  [default: 512, or all]")
-@click.option("--check-images", type=click.IntRange(min=1), default=1000, show_default=True,
-              help="Held-out images that compare ANN and SNN.")  # fmt: skip
-@click.option("--silent-channels", type=click.Choice(["borrow", "refuse"]), default="borrow", show_default=True,
-              help="Channels never active in calibration: borrow the site's largest threshold, or refuse.")  # fmt: skip
-@click.option("-o", "--output", default=SNN_FILE, show_default=True, help="The spiking network.")
+@click.option(
+    "--neuron",
+    type=click.Choice(["if", "burst", "signed"]),
+    default="signed",
+    show_default=True,
+    help="Binary; several spikes a step; or able to take spikes back.",
+)
+@click.option("--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
+@click.option(
+    "--correction",
+    type=click.Choice(["none", "bias", "potential", "joint"]),
+    default="potential",
+    show_default=True,
+    help="Cancels each channel's mean error: current or initial charge.",
+)
+@click.option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=8, show_default=True, help="T to convert for.")
+@click.option(
+    "--calibration-images",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many, at least 16.  [default: 512, or all]",
+)
+@click.option(
+    "--check-images",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Held-out images that compare ANN and SNN.",
+)
+@click.option(
+    "--silent-channels",
+    type=click.Choice(["borrow", "refuse"]),
+    default="borrow",
+    show_default=True,
+    help="Channels never active in calibration: borrow the site's largest threshold, or refuse.",
+)
+@click.option("-o", "--output", metavar="FILE", default=SNN_FILE, show_default=True, help="The spiking network.")
 @verb
 def convert(session: Session, model: str, ckpt: str | None, output: str, **options: Any) -> None:
     """Convert a trained classifier into a spiking network, and check it against the original.
@@ -44,9 +88,12 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
-    target = output_file(output)
+    target = output_file(output, keep=ckpt)
+    context = click.get_current_context()
     if ckpt is None and not options["pretrained"]:
-        raise click.UsageError("give the trained weights with --ckpt FILE, or --pretrained to download them")
+        raise click.UsageError("give the trained weights with --ckpt FILE, or --pretrained to download them", context)
+    if ckpt is None and options["data"] is None:
+        raise click.UsageError("pretrained weights do not say which data to calibrate on: name it with --data", context)
     from converter.load import ModelSpec, load_model, parse_model_kwargs
     from converter.pipeline import convert_checkpoint
     from seenn.checkpoint import save
@@ -64,8 +111,11 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
         )
         config = _config(options)
     loaded = load_model(spec, ckpt)
+    record = read_weights(Path(ckpt)).record if ckpt else {}
+    if options["data"] is None and "data" not in record:
+        log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     splits = load_recorded_data(
-        read_weights(Path(ckpt)).record if ckpt else {},
+        record,
         loaded.preprocessing,
         spec=options["data"],
         data_dir=options["data_dir"],
@@ -114,21 +164,24 @@ def _config(options: dict[str, Any]) -> ConvertConfig:
 def _summary(result: ConvertedCheckpoint, target: Path) -> str:
     check, conversion = result.check, result.conversion
     worst = max(check.relative_error, key=lambda site: check.relative_error[site])
-    per_step = "  ".join(f"t={t}: {100 * a:.2f}" for t, a in enumerate(check.accuracy_per_timestep, 1) if _shown(t))
+    timesteps = len(check.accuracy_per_timestep)
+    per_step = [
+        f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %"
+        for t, accuracy in enumerate(check.accuracy_per_timestep, 1)
+        if t & (t - 1) == 0 or t == timesteps  # powers of two, and T
+    ]
     lines = [
-        f"{len(conversion.sites)} activation sites, {len(conversion.network.sites)} neurons; graph equals the source "
-        f"within {conversion.float64_difference:.0e} (float64)",
-        f"accuracy on {check.samples} held-out images (%): ANN {100 * (check.ann_accuracy or 0):.2f}   SNN {per_step}",
-        f"largest error of a site: {check.relative_error[worst]:.3f} at {worst}",
+        f"{len(conversion.sites)} activation sites became {len(conversion.network.sites)} neuron sites",
+        f"graph equals the source within {conversion.float64_difference:.0e} in float64",
+        f"accuracy on {check.samples} held-out images:",
+        f"  ANN           {100 * (check.ann_accuracy or 0):6.2f} %",
+        *per_step,
+        f"largest relative error of a site: {check.relative_error[worst]:.3f}, at {worst}",
     ]
     if check.diverged:
         lines.append(
-            f"WARNING: from {check.diverged} on the spikes no longer follow the ANN (relative error above 1): "
+            f"WARNING: from {check.diverged} on the spikes do not follow the ANN (relative error of 1 or more):\n"
             "try --neuron signed, more --timesteps, or more --calibration-images"
         )
     lines.append(f"wrote {target}; next: seenn calibrate-exit --threshold 0.95")
     return "\n".join(lines)
-
-
-def _shown(t: int) -> bool:
-    return t & (t - 1) == 0

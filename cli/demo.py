@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 
 import click
 
 from cli.common import Session, verb
+from cli.options import output_folder
 
 EPOCHS = 8
 
 
-@click.command()
-@click.option("--folder", default="seenn-demo", show_default=True, help="Where the files and the report go.")
+@click.command(short_help="All of it on the digits, in under two minutes.")
+@click.option(
+    "--folder", metavar="DIR", default="seenn-demo", show_default=True, help="Where the files and the report go."
+)
 @verb
 def demo(session: Session, folder: str) -> None:
     """Train, convert, calibrate and evaluate on scikit-learn's digits, in under two minutes on two cores.
@@ -26,10 +28,10 @@ def demo(session: Session, folder: str) -> None:
     from cli.evaluate import evaluate
     from cli.train_ann import train_ann
 
-    target = Path(folder)
+    target = output_folder(folder, "--folder")
     target.mkdir(parents=True, exist_ok=True)
     ann, snn, report = (str(target / name) for name in ("ann.pth", "snn.safetensors", "report"))
-    common = ["--device", session.device_name, "--seed", str(session.seed)]
+    common = ["--device", str(session.device), "--seed", str(session.seed)]
     steps = (
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
         (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn]),
@@ -43,4 +45,4 @@ def demo(session: Session, folder: str) -> None:
         # Only the last answer belongs on stdout: with --json it must be the one object there.
         talk = contextlib.nullcontext() if command is evaluate else contextlib.redirect_stdout(sys.stderr)
         with talk:
-            command.main([*arguments, *common], standalone_mode=False)
+            command.main([*arguments, *common], prog_name=f"seenn {command.name}", standalone_mode=False)

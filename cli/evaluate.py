@@ -6,15 +6,27 @@ from pathlib import Path
 
 import click
 
-from cli.common import SNN_FILE, Session, command_line, data_options, verb
+from cli.common import Session, command_line, read_snn, verb
+from cli.options import SNN_FILE, TIMESTEPS, data_options, output_folder
 
 
-@click.command()
+@click.command(short_help="Accuracy, exits, spikes, energy and plots on the test split.")
 @click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
-@click.option("--timesteps", "-T", type=click.IntRange(min=1), help="Most steps an image gets.  [default: as recorded]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="The first so many test images only.")
-@click.option("--report", "folder", default="seenn-report", show_default=True, help="Folder of plots and report.json.")
+@click.option(
+    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
+)
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images run at once."
+)
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first so many test images only.")
+@click.option(
+    "--report",
+    "folder",
+    metavar="DIR",
+    default="seenn-report",
+    show_default=True,
+    help="Folder of plots and report.json.",
+)
 @data_options
 @verb
 def evaluate(
@@ -33,12 +45,12 @@ def evaluate(
 
     ANN, SNN with all T steps, and SNN with early exit are each really run.
     """
-    from seenn.checkpoint import load
+    target = output_folder(folder, "--report")
     from seenn.evaluate import evaluate as run
     from seenn.recorded import load_recorded_data
     from seenn.report import summary_table, write_report
 
-    checkpoint = load(snn)
+    checkpoint = read_snn(snn)
     splits = load_recorded_data(
         checkpoint.manifest,
         checkpoint.preprocessing,
@@ -63,6 +75,6 @@ def evaluate(
             progress=update,
         )
     shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
-    path = write_report(evaluation, shown, folder)
+    path = write_report(evaluation, shown, target)
     session.answer({**evaluation.to_json(), "report": str(path)}, summary_table(evaluation))
     session.say(f"report: {path}")

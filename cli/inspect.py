@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import Session, model_options, usage, verb
+from cli.common import Session, read_snn, text_table, usage, verb
+from cli.options import model_options
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from converter.inspect import Inspection
 
 
-@click.command()
+@click.command(short_help="What is in a network, or would become of a model.")
 @click.argument("target", metavar="MODEL|SNN")
-@click.option("--ckpt", type=click.Path(dir_okay=False), help="Trained weights; random ones do for a model.")
+@click.option(
+    "--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Trained weights; random ones do for a model."
+)
 @click.option("--image-size", metavar="C,H,W", help="Of the model's input.  [default: the model's own, else 3,224,224]")
 @model_options
 @verb
@@ -26,9 +26,7 @@ def inspect(session: Session, target: str, ckpt: str | None, image_size: str | N
 
     Needs no data. The exit code is 1 when the model cannot be converted.
     """
-    from seenn.checkpoint import is_checkpoint
-
-    if Path(target).is_file() or is_checkpoint(target):
+    if target.endswith(".safetensors"):
         _show_network(session, target)
         return
     from converter.inspect import inspect_model
@@ -47,18 +45,18 @@ def inspect(session: Session, target: str, ckpt: str | None, image_size: str | N
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
-        height, width = tuple(own.get("input_size", (3, 224, 224)))[1:]
+        p = loaded.preprocessing
+        height, width = (p.height, p.width) if p else own.get("input_size", (3, 224, 224))[1:]
         shape = (loaded.spec.in_chans or 3, height, width)
     found = inspect_model(loaded.module, shape)
     session.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
 
 
 def _show_network(session: Session, path: str) -> None:
-    from seenn.checkpoint import load
     from seenn.exits import policy_to_json
     from seenn.ops import IFNeuron
 
-    checkpoint = load(path)
+    checkpoint = read_snn(path)
     network = checkpoint.network
     neurons = {site: network.graph[site].op for site in network.sites}
     policy = None if checkpoint.policy is None else policy_to_json(checkpoint.policy)
@@ -71,14 +69,16 @@ def _show_network(session: Session, path: str) -> None:
             site: {
                 "signed": op.signed,
                 "max_spikes": op.max_spikes,
-                "v_threshold_mean": float(op.v_threshold.mean()),
+                "v_threshold_mean": float(op.v_threshold.detach().mean()),
             }
             for site, op in neurons.items()
             if isinstance(op, IFNeuron)
         },
     }
-    exits = policy or "none yet (seenn calibrate-exit)"
-    session.answer(result, f"{network.describe()}\n\nT = {checkpoint.timesteps}, exit policy: {exits}")
+    exits = "none yet (seenn calibrate-exit)"
+    if policy:
+        exits = ", ".join(f"{key} {value}" for key, value in policy.items())
+    session.answer(result, f"{network.describe()}\n\nT = {checkpoint.timesteps}; exit policy: {exits}")
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -89,14 +89,15 @@ def _shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _table(name: str, found: Inspection) -> Table:
-    from rich.table import Table
-
-    table = Table(title=f"{name}: {found.neurons} neurons, {found.parameters:,} parameters, {found.macs:,} MACs")
-    for column in ("node", "op", "output", "becomes"):
-        table.add_column(column)
-    table.add_column("MACs", justify="right")
-    for node in found.nodes:
-        shape = "×".join(map(str, node.shape))
-        table.add_row(node.node, node.op, shape, node.fate, f"{node.macs:,}" if node.macs else "")
-    return table
+def _table(name: str, found: Inspection) -> str:
+    header = ("node", "op", "output", "MACs", "becomes")
+    rows = (
+        (node.node, node.op, "×".join(map(str, node.shape)), f"{node.macs:,}" if node.macs else "", node.fate)
+        for node in found.nodes
+    )
+    return (
+        f"{text_table([header, *rows], right=(3,))}\n"
+        f"{name}: {found.neurons} neuron sites, {found.parameters:,} parameters, {found.macs:,} MACs per image\n"
+        "(spiking: neurons; synapse: weights that spikes travel through; folded: into a synapse;\n"
+        "linear: acts on every step; cumulative: not linear, acts on running sums, counted as analog)"
+    )

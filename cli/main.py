@@ -7,6 +7,7 @@ import sys
 import click
 
 from cli.calibrate_exit import calibrate_exit
+from cli.common import Failure, show_error
 from cli.convert import convert
 from cli.demo import demo
 from cli.evaluate import evaluate
@@ -16,34 +17,52 @@ from cli.train_ann import train_ann
 from cli.train_direct import train_direct
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="seenn")
-def seenn() -> None:
+@click.pass_context
+def seenn(ctx: click.Context) -> None:
     """Pretrained networks to spiking networks that exit early.
 
     \b
-    seenn train-ann --model resnet18                     writes ann.pth
-    seenn convert --model resnet18 --ckpt ann.pth        writes snn.safetensors
-    seenn calibrate-exit --threshold 0.95                stores the exit policy in it
-    seenn evaluate                                       figures on the test split, and a report
+    seenn train-ann --model resnet18               writes ann.pth
+    seenn convert --model resnet18 --ckpt ann.pth  writes snn.safetensors
+    seenn calibrate-exit --threshold 0.95          stores the exit policy in it
+    seenn evaluate                                 figures, plots and a report
 
-    Each verb reads what the one before wrote; `seenn demo` does all of it on the digits.
+    Each verb reads what the one before wrote; `seenn demo` runs all of them on the digits.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-for command in (train_ann, convert, calibrate_exit, evaluate, predict, inspect, train_direct, demo):
+for command in (demo, train_ann, convert, calibrate_exit, evaluate, predict, inspect, train_direct):
     seenn.add_command(command)
 
 
 def main() -> None:
     """Runs the command line; exit code 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C."""
+    as_json = "--json" in sys.argv
     try:
-        seenn.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        seenn.main(prog_name="seenn", standalone_mode=False)
+    except Failure as error:
+        show_error(error.kind, error.message, as_json=as_json)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        show_error("UsageError", error.format_message() + hint, as_json=as_json)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: nothing was written", err=True)
+        show_error("Interrupted", "interrupted; no file was left half-written", as_json=as_json)
         sys.exit(130)

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import click
 
-from cli.common import Session, verb
+from cli.common import Session, read_snn, verb
+from cli.options import TIMESTEPS
 
 
-@click.command()
+@click.command(short_help="Classify image files.")
 @click.argument("snn", type=click.Path(dir_okay=False))
 @click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--timesteps", "-T", type=click.IntRange(min=1), help="Most steps an image gets.  [default: as recorded]")
+@click.option(
+    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
+)
 @verb
 def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int | None) -> None:
     """Classify image files with the spiking network SNN."""
     import torch
 
-    from seenn.checkpoint import load
     from seenn.errors import CheckpointError
     from seenn.predict import predict as run
 
-    checkpoint = load(snn)
+    checkpoint = read_snn(snn)
     if checkpoint.preprocessing is None:
         raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
     pixels = torch.cat([checkpoint.preprocessing.read(path) for path in images])
     answers = run(
         checkpoint.network.to(session.device), pixels, checkpoint.policy, timesteps or checkpoint.timesteps
     ).cpu()
-    names = checkpoint.manifest.get("class_names") or []
+    recorded = checkpoint.manifest.get("class_names")
+    names = recorded if isinstance(recorded, list) else []
     rows = [
         {
             "image": path,

@@ -6,19 +6,27 @@ from typing import Any
 
 import click
 
-from cli.common import Session, data_options, model_options, output_file, usage, verb
+from cli.common import Session, usage, verb
+from cli.options import FiniteRange, data_options, model_options, output_file
 
 
-@click.command(name="train-ann")
-@click.option("--model", required=True, metavar="NAME", help="timm name (resnet18), torchvision:NAME, or "
-              "package.module:factory.")  # fmt: skip
+@click.command(name="train-ann", short_help="Train an ordinary classifier.")
+@click.option(
+    "--model", required=True, metavar="NAME", help="timm name (resnet18), torchvision:NAME, or package.module:factory."
+)
 @model_options
 @data_options
-@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.  [default: by the optimiser]")
+@click.option(
+    "--epochs", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="Passes over the data."
+)
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images in a step."
+)
+@click.option(
+    "--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help="Peak learning rate.  [default: by the optimiser]"
+)
 @click.option("--amp", is_flag=True, help="bfloat16 autocast.")
-@click.option("-o", "--output", default="ann.pth", show_default=True, help="The trained weights.")
+@click.option("-o", "--output", metavar="FILE", default="ann.pth", show_default=True, help="The trained weights.")
 @verb
 def train_ann(session: Session, model: str, output: str, **options: Any) -> None:
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
@@ -29,8 +37,11 @@ def train_ann(session: Session, model: str, output: str, **options: Any) -> None
     from seenn.data import load_data
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train
-    from seenn.weights import write_weights
+    from seenn.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, write_weights
 
+    endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
+    if target.suffix not in endings:
+        raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
     splits = load_data(
         options["data"] or "digits",
         data_dir=options["data_dir"],

@@ -4,9 +4,8 @@ The sweep holds the whole calibration set at one layer at a time: its analog val
 from the sites before, which are already calibrated. At a site
 
 1. the recipe turns the analog activations into a threshold per channel;
-2. the neuron runs on the currents that the *spiking* network really delivers there, and the mean difference
-   of its output from the analog activation, per channel, is cancelled (light calibration: Li et al. 2021) —
-   by a constant current in every step (``bias``) or by charge given once at the start (``potential``).
+2. the neuron runs on the currents that the *spiking* network really delivers there, and its mean error is
+   cancelled (``converter.correct``).
 
 So each layer is run once on the ANN's values and once on T steps of spikes, and every later layer sees the
 corrected earlier ones. All sums are order-independent: exact maxima, integer counts, float64 means.
@@ -15,22 +14,23 @@ corrected earlier ones. All sums are order-independent: exact maxima, integer co
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from converter.config import ConvertConfig
+from converter.correct import CORRECTIONS, SiteSample
 from converter.recipes import SiteStatistics
 from seenn.device import available_memory
 from seenn.errors import CalibrationError
 from seenn.graph import INPUT, Node, OpGraph, schedule
 from seenn.ops import CumulativeDifference, IFNeuron, ReLU, StatelessOp
-from seenn.ops.arguments import per_channel
 
 log = logging.getLogger(__name__)
 
+MIN_IMAGES = 16
 _CHUNK = 32  # images per call of an op; results do not depend on it beyond float rounding
 
 
@@ -39,7 +39,8 @@ class SiteReport:
     """One site after calibration.
 
     ``relative_error`` is ‖analog − mean spike output‖ / ‖analog‖ over the calibration images at T; None
-    without correction, when no spikes were run. ``silent_channels`` were never active.
+    without correction, when no spikes were run. ``silent_channels`` were never active and borrowed their
+    threshold (0 where all channels share one).
     """
 
     site: str
@@ -73,18 +74,14 @@ def calibrate(
 
     Args:
         graph: from ``normalise``.
-        images: preprocessed calibration images ``[N, C, H, W]``, on the graph's device.
+        images: preprocessed calibration images ``[N, C, H, W]``, sound (``check_images``), on the graph's device.
         config: recipe, neuron, correction and T.
         progress: called with each site's name when it is done.
 
     Raises:
-        CalibrationError: no images, not finite, a site that never activates (or a channel, when the config
-            refuses those), or more memory needed than there is.
+        CalibrationError: a site that never activates (or a channel, when the config refuses those), or more
+            memory needed than there is.
     """
-    if len(images) == 0:
-        raise CalibrationError("there are no calibration images: give at least one, better 256 or more")
-    if not bool(images.isfinite().all()):
-        raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
     spiking = config.correction != "none"
     _check_memory(graph, images, config.timesteps if spiking else 0)
     values = {INPUT: _Value(list(torch.split(images, _CHUNK)), None)}
@@ -99,10 +96,22 @@ def calibrate(
                 neuron, silent = _choose_threshold(node, analog, config)
                 train, error = None, None
                 if spiking:
-                    neuron = _correct(neuron, inputs[0], analog, config)
+                    current = inputs[0].analog if inputs[0].train is None else inputs[0].train
+                    constant = inputs[0].train is None
+                    sample = SiteSample.of(current, analog, config.timesteps, constant=constant)
+                    neuron = CORRECTIONS[config.correction](neuron, sample, config.rounds)
                     train, error = _run(neuron, inputs[0], analog, config.timesteps)
                 neurons[node.name] = neuron
-                reports.append(_report(node.name, neuron, silent, error))
+                reports.append(
+                    SiteReport(
+                        site=node.name,
+                        channels=analog[0].shape[1],
+                        silent_channels=silent,
+                        threshold_min=float(neuron.v_threshold.min()),
+                        threshold_max=float(neuron.v_threshold.max()),
+                        relative_error=error,
+                    )
+                )
                 progress(node.name)
             else:
                 train = _trains(node.op, inputs, config.timesteps) if spiking else None
@@ -110,6 +119,21 @@ def calibrate(
             for name in done:
                 del values[name]
     return Calibration(neurons, tuple(reports))
+
+
+def check_images(images: Tensor) -> None:
+    """Raises CalibrationError unless there are at least 16 images ``[N, C, H, W]`` of finite floats."""
+    if images.dim() != 4:
+        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+    if len(images) < MIN_IMAGES:
+        raise CalibrationError(
+            f"{len(images)} calibration images are too few: thresholds would describe only those; "
+            f"give at least {MIN_IMAGES}, better 256"
+        )
+    if not images.is_floating_point():
+        raise CalibrationError(f"calibration images are {images.dtype}: prepare them as for the ANN, as floats")
+    if not bool(images.isfinite().all()):
+        raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
 
 
 def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IFNeuron, int]:
@@ -136,32 +160,17 @@ def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfi
     # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
     ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
     if silent:
-        log.warning("site %s: %d of %d channels never active in calibration", node.name, silent, len(alive))
+        log.warning(
+            "site %s: %d of %d channels were never active in calibration; they borrow the site's largest threshold",
+            node.name,
+            silent,
+            len(alive),
+        )
     threshold = (ranges / neuron.max_spikes).to(analog[0].device)
     if not recipe.per_channel:
         threshold = threshold[0]
     neuron_op = IFNeuron(threshold, signed=neuron.signed, max_spikes=neuron.max_spikes, ceiling=node.op.ceiling)
     return neuron_op, silent
-
-
-def _correct(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], config: ConvertConfig) -> IFNeuron:
-    """Measures each channel's mean error over T steps and cancels it, ``rounds`` times."""
-    timesteps = config.timesteps
-    for _ in range(config.rounds):
-        total = torch.zeros(analog[0].shape[1], dtype=torch.float64, device=analog[0].device)
-        count = 0
-        for target, mean in zip(analog, _mean_outputs(neuron, current, timesteps), strict=True):
-            total += (target - mean).transpose(0, 1).flatten(1).sum(1, dtype=torch.float64)
-            count += target.numel() // target.shape[1]
-        error = (total / count).to(analog[0].dtype)
-        bias: Tensor | None = neuron.bias
-        v_init = neuron.v_init
-        if config.correction == "bias":
-            bias = error if bias is None else bias + error
-        else:  # a charge of T·error, given at once
-            v_init = v_init + timesteps * error / neuron.v_threshold
-        neuron = IFNeuron(neuron.v_threshold, v_init, bias, **neuron.config())
-    return neuron
 
 
 def _run(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int) -> tuple[list[Tensor], float]:
@@ -178,19 +187,6 @@ def _run(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], timesteps:
     wrong = sum(float((target - train.mean(0)).square().sum(dtype=torch.float64)) for target, train in pairs)
     power = sum(float(target.square().sum(dtype=torch.float64)) for target in analog)
     return trains, (wrong / power) ** 0.5
-
-
-def _mean_outputs(neuron: IFNeuron, current: _Value, timesteps: int) -> Iterator[Tensor]:
-    """Each chunk's mean output. Soft reset conserves charge, so what went in and did not stay came out."""
-    for chunk, analog in enumerate(current.analog):
-        x = analog if current.train is None else current.train[chunk][0]
-        state = start = neuron.initial_state(x)
-        for t in range(timesteps):
-            _, state = neuron.fire(x if current.train is None else current.train[chunk][t], state)
-        charge = timesteps * x if current.train is None else current.train[chunk].sum(0)
-        if neuron.bias is not None:
-            charge = charge + timesteps * per_channel(neuron.bias, charge)
-        yield (charge + start[0] - state[0]) / timesteps
 
 
 def _trains(op: StatelessOp, inputs: Sequence[_Value], timesteps: int) -> list[Tensor] | None:
@@ -219,18 +215,6 @@ def _over_time(value: _Value, chunk: int, timesteps: int) -> Tensor:
     return value.analog[chunk].expand(timesteps, *value.analog[chunk].shape)
 
 
-def _report(site: str, neuron: IFNeuron, silent: int, error: float | None) -> SiteReport:
-    theta = neuron.v_threshold
-    return SiteReport(
-        site=site,
-        channels=theta.numel(),
-        silent_channels=silent,
-        threshold_min=float(theta.min()),
-        threshold_max=float(theta.max()),
-        relative_error=error,
-    )
-
-
 def _check_memory(graph: OpGraph, images: Tensor, timesteps: int) -> None:
     """Refuses before the work what would not fit: the widest set of values alive at one time."""
     shapes = graph.shapes(tuple(images.shape[1:]))
@@ -243,8 +227,11 @@ def _check_memory(graph: OpGraph, images: Tensor, timesteps: int) -> None:
         alive -= sum(size[name] for name in done)
     needed, available = peak * len(images), available_memory(images.device)
     if available is not None and needed > available:
+        what = f"the ANN's values and {timesteps} steps of spikes" if timesteps else "the ANN's values"
         fits = int(available // peak)
+        fix = f"use at most {fits} of them" if fits >= MIN_IMAGES else "use smaller images or a smaller network"
         raise CalibrationError(
-            f"calibration on {len(images)} images at T={timesteps} needs about {needed / 1e9:.1f} GB and "
-            f"{available / 1e9:.1f} GB are free: use at most {fits} calibration images, or correction='none'"
+            f"calibration on {len(images)} images needs about {needed / 1e9:.1f} GB, for {what}, and "
+            f"{available / 1e9:.1f} GB are free: {fix}"
+            f"{', fewer timesteps, or no correction' if timesteps else ''}"
         )

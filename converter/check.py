@@ -15,7 +15,7 @@ from seenn.graph import Node
 from seenn.network import SpikingNetwork
 from seenn.ops import IFNeuron, ReLU, StatelessOp
 
-#: A site whose error is larger than its signal says nothing about the ANN any more.
+#: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
 DIVERGED = 1.0
 
 
@@ -30,7 +30,7 @@ class CheckReport:
         agreement: share of images on which ANN and SNN (at T) give the same label.
         relative_error: per site, ‖ANN activation − mean spike output at T‖ / ‖ANN activation‖, both networks
             running on their own.
-        diverged: first site, in order of execution, whose relative error exceeds 1; None if there is none.
+        diverged: first site, in order of execution, whose relative error reaches 1; None if there is none.
     """
 
     samples: int
@@ -54,7 +54,8 @@ def check(
         network: converted; its twin is the ANN.
         batches: ``(images, labels)``; labels may be None.
         timesteps: T.
-        site_samples: the first so many images enter the per-site errors; all enter the accuracies.
+        site_samples: at least so many of the first images (whole batches) enter the per-site errors; all enter
+            the accuracies.
 
     Raises:
         ConversionError: no images.
@@ -116,5 +117,5 @@ def check(
         accuracy_per_timestep=tuple((right / labelled).tolist()) if labelled else (),
         agreement=agree / samples,
         relative_error=relative,
-        diverged=next((site for site in network.sites if relative[site] > DIVERGED), None),
+        diverged=next((site for site in network.sites if relative[site] >= DIVERGED), None),
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from converter.recipes import MMSE, Max, Percentile, Recipe
 from seenn.errors import did_you_mean
 from seenn.ops import neuron_kind
 
-Correction = Literal["none", "bias", "potential"]
+Correction = Literal["none", "bias", "potential", "joint"]
 RECIPES: Mapping[str, type[Max] | type[Percentile] | type[MMSE]] = {r.name: r for r in (Max, Percentile, MMSE)}
 
 
@@ -64,8 +64,8 @@ class ConvertConfig:
     def __post_init__(self) -> None:
         if isinstance(self.timesteps, bool) or not isinstance(self.timesteps, int) or not 1 <= self.timesteps <= 4096:
             raise ValueError(f"timesteps must be an integer from 1 to 4096, got {self.timesteps!r}")
-        if self.correction not in ("none", "bias", "potential"):
-            raise ValueError(f"correction must be none, bias or potential, got {self.correction!r}")
+        if self.correction not in get_args(Correction):
+            raise ValueError(f"correction must be one of {', '.join(get_args(Correction))}, got {self.correction!r}")
         if self.silent_channels not in ("borrow", "refuse"):
             raise ValueError(f"silent_channels must be borrow or refuse, got {self.silent_channels!r}")
         if not 1 <= self.rounds <= 100:

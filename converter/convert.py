@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from converter.calibrate import Calibration, calibrate
+from converter.calibrate import Calibration, calibrate, check_images
 from converter.config import ConvertConfig
 from converter.passes import normalise, prove_equal
 from converter.place import place_neurons, sites_of
 from converter.trace import trace_model
-from seenn.errors import CalibrationError, ConversionError, ModelError
+from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
 from seenn.ops import IFNeuron
@@ -45,18 +45,23 @@ def canonical_graph(model: nn.Module, example: Tensor) -> tuple[OpGraph, float]:
         UnsupportedError: lists every call that cannot be expressed.
         ConversionError: the graph computes something else than the model.
     """
+    refuse_neurons(model)
     bad = [name for name, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    if any(isinstance(module, IFNeuron) for module in model.modules()):
-        raise ModelError("the model already holds neurons: run it with seenn.capture, it needs no conversion")
     source = copy.deepcopy(model).cpu().eval().double()
     example = example.detach().cpu().double()
-    graph = normalise(trace_model(source, example))
+    graph = normalise(trace_model(source, example), example.shape[1:])
     difference = prove_equal(source, graph, example)
     return graph.float().requires_grad_(False), difference
+
+
+def refuse_neurons(model: nn.Module) -> None:
+    """Raises ModelError for a model that is spiking already."""
+    if any(isinstance(module, IFNeuron) for module in model.modules()):
+        raise ModelError("the model already holds neurons: it needs no conversion, run it with seenn.capture")
 
 
 def convert(
@@ -71,28 +76,28 @@ def convert(
 
     Args:
         model: takes ``[B, C, H, W]`` and returns logits ``[B, K]``.
-        images: preprocessed calibration images ``[N, C, H, W]``; their labels are not needed.
+        images: preprocessed calibration images ``[N, C, H, W]``, at least 16; their labels are not needed.
         config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
         device: where to calibrate, and where the network is left.
         progress: called with each calibrated site and their total number.
 
     Raises:
-        UnsupportedError: the model cannot be expressed; lists every offender.
+        UnsupportedError: the model cannot be expressed (lists every offender), or has no ReLU.
         CalibrationError: the images do not determine the thresholds.
         ConversionError: the result does not have one neuron a site, or the graph is not the model.
         ModelError: non-finite weights, or neurons in the model.
     """
     config = config or ConvertConfig()
-    if images.dim() != 4 or len(images) == 0:
-        raise CalibrationError(f"calibration images must be [N, C, H, W] with N ≥ 1, got {list(images.shape)}")
+    check_images(images)
     graph, difference = canonical_graph(model, images[:2])
     input_shape = tuple(images.shape[1:])
     output_shape = graph.shapes(input_shape)[graph.output]
     if len(output_shape) != 1:
-        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [B, {output_shape}]")
+        returned = ", ".join(map(str, ("B", *output_shape)))
+        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
     sites = sites_of(graph)
     graph = graph.to(device)
-    calibration = calibrate(graph, images.to(device), config, lambda site: progress(site, len(sites)))
+    calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
     network = place_neurons(graph, calibration.neurons, input_shape).eval()
     if network.sites != sites:
         raise ConversionError(f"the network has {len(network.sites)} neurons for {len(sites)} activation sites")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,15 +10,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from converter.convert import refuse_neurons
 from converter.passes import normalise
+from converter.place import sites_of
 from converter.trace import trace_model
 from seenn.graph import OpGraph, macs
-from seenn.ops import BatchNorm, ReLU, Synapse
+from seenn.ops import ReLU, Synapse
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport:
-    """One call of the source model and its fate: ``spiking``, ``folded``, ``cumulative`` or ``linear``."""
+    """One call of the source model and its ``fate``.
+
+    ``spiking``: becomes neurons. ``synapse``: the weights that spikes travel through. ``folded``: becomes part
+    of the synapse before. ``linear``: acts on every step's current. ``cumulative``: not linear, acts on
+    running sums; counted as analog.
+    """
 
     node: str
     op: str
@@ -45,10 +53,12 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int]) -> Inspection:
     """Traces and normalises a model and says what becomes of each node.
 
     Raises:
-        UnsupportedError: it cannot be converted; lists every call in the way.
+        UnsupportedError: it cannot be converted; lists every call in the way, or says that it has no ReLU.
+        ModelError: it holds neurons already.
     """
-    graph = trace_model(model.eval(), torch.zeros(2, *input_shape))
-    after = normalise(graph)
+    refuse_neurons(model)
+    graph = trace_model(copy.deepcopy(model).cpu().eval(), torch.zeros(2, *input_shape))
+    after = normalise(graph, input_shape)
     kept = {node.name for node in after}
     shapes = graph.shapes(input_shape)
     nodes = tuple(
@@ -64,7 +74,7 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int]) -> Inspection:
     )
     return Inspection(
         nodes=nodes,
-        neurons=sum(isinstance(node.op, ReLU) for node in after),
+        neurons=len(sites_of(after)),
         parameters=sum(p.numel() for p in model.parameters()),
         macs=sum(node.macs for node in nodes),
     )
@@ -78,6 +88,4 @@ def _fate(graph: OpGraph, name: str, kept: set[str]) -> str:
         return "spiking"
     if isinstance(op, Synapse):
         return "synapse"
-    if isinstance(op, BatchNorm) or op.affine:
-        return "linear"
-    return "cumulative"
+    return "linear" if op.affine else "cumulative"

@@ -11,8 +11,18 @@ from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, StatelessOp
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:
-    """The activation call sites of an ANN graph, in order."""
-    return tuple(node.name for node in graph if isinstance(node.op, ReLU))
+    """The activation call sites of an ANN graph, in order.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    sites = tuple(node.name for node in graph if isinstance(node.op, ReLU))
+    if not sites:
+        raise UnsupportedError(
+            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU "
+            "or nn.ReLU6"
+        )
+    return sites
 
 
 def place_neurons(graph: OpGraph, neurons: Mapping[str, IFNeuron], input_shape: Sequence[int]) -> SpikingNetwork:
@@ -23,8 +33,6 @@ def place_neurons(graph: OpGraph, neurons: Mapping[str, IFNeuron], input_shape: 
         UnsupportedError: the graph has no activation at all.
     """
     sites = sites_of(graph)
-    if not sites:
-        raise UnsupportedError("the model has no ReLU activation: nothing in it can become a neuron")
     if missing := [site for site in sites if site not in neurons]:
         raise ConversionError(f"no neuron for the sites {', '.join(missing)}: calibrate this same graph first")
     if extra := sorted(set(neurons) - set(sites)):

@@ -13,8 +13,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from converter.sampling import by_position, position_stride
+
 BINS = 2048
 _SAMPLES_PER_CHANNEL = 1 << 16
+_SMALLEST = 1e-30  # keeps the scale of a silent channel finite
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,18 @@ class SiteStatistics:
     def of(batches: Sequence[Tensor], *, axis: int = 1, per_channel: bool = True) -> SiteStatistics:
         """From activations ``[B, ..., C, ...]`` in batches.
 
-        Every value enters the maximum. The counts take every k-th position of each image where a channel
-        has more than 65,536 values; which ones depends on the image's size only.
+        Every value enters the maximum. Where a channel has more than 65,536 values, the counts take every
+        k-th position of each image; which ones depends on the number and size of the images only.
         """
         images = sum(len(batch) for batch in batches)
-        positions = batches[0].movedim(axis, 1)[0, 0].numel()
-        stride = max(1, images * positions // _SAMPLES_PER_CHANNEL)
-        rows = [batch.movedim(axis, 1).flatten(2) for batch in batches]
+        rows = [by_position(batch.movedim(axis, 1)) for batch in batches]
+        stride = position_stride(images, rows[0].shape[2], _SAMPLES_PER_CHANNEL)
         maximum = torch.stack([row.amax((0, 2)) for row in rows]).amax(0).clamp_min(0.0)
         if not per_channel:
             maximum = maximum.amax(0, keepdim=True)
         counts = torch.zeros(len(maximum), BINS, dtype=torch.int64)
         offset = torch.arange(len(maximum)).view(-1, 1) * BINS
-        scale = (BINS / maximum.clamp_min(torch.finfo(torch.float32).tiny)).view(-1, 1)
+        scale = (BINS / maximum.clamp_min(_SMALLEST)).view(-1, 1)
         for row in rows:
             sample = row[:, :, ::stride].transpose(0, 1).flatten(1).cpu()
             if not per_channel:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 from seenn.capture import Tracer, to_graph, trace
@@ -14,13 +17,30 @@ def trace_model(model: nn.Module, example: Tensor) -> OpGraph:
     Raises:
         UnsupportedError: it cannot be traced, or lists every call that cannot be expressed.
     """
-    return to_graph(trace(model, example, _tracer(model)))
-
-
-def _tracer(model: nn.Module) -> Tracer:
     if not any(type(module).__module__.startswith("timm.") for module in model.modules()):
-        return Tracer()
+        return to_graph(trace(model, example))
+    return to_graph(trace(_split_norm_act(model), example, _timm_tracer()))
+
+
+def _timm_tracer() -> Tracer:
     import timm.models._features_fx  # noqa: F401 - registers the leaves
     from timm import layers
 
     return Tracer(tuple(layers.get_notrace_modules()), tuple(layers.get_notrace_functions()))
+
+
+def _split_norm_act(model: nn.Module) -> nn.Module:
+    """The model with timm's norm-and-activation leaves as the parts that they are made of; a copy if there are any."""
+    from timm.layers import BatchNormAct2d
+
+    if not any(type(module) is BatchNormAct2d for module in model.modules()):
+        return model
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if type(module) is BatchNormAct2d:
+            norm = nn.BatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
+            norm.weight, norm.bias = module.weight, module.bias
+            norm.running_mean, norm.running_var = module.running_mean, module.running_var
+            parts = OrderedDict(norm=norm.train(module.training), drop=module.drop, act=module.act)
+            model.set_submodule(name, nn.Sequential(parts))
+    return model

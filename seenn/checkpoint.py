@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -40,6 +41,7 @@ from seenn.ops.base import op_class
 VERSION = "1"
 _MOST_NODES = 100_000
 _LARGEST_VALUE = 1 << 31  # elements of one activation for one image
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,9 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Writes ``checkpoint``, atomically: an interrupt or a full disk leaves an older file as it was.
 
     Raises:
-        CheckpointError: the folder does not exist, is not writable, or the disk is full.
+        CheckpointError: the folder does not exist, is not writable, or the disk is full; or the network's
+            tensors are not finite or of several types, so that ``load`` would refuse the file.
+        ValueError: the manifest is not JSON.
     """
     graph = checkpoint.network.graph
     tensors: dict[str, Tensor] = {}
@@ -71,6 +75,7 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         for name, tensor in node.op.tensors().items():
             tensors[f"{node.name}.{name}"] = tensor.detach().cpu().contiguous().clone()
         nodes.append({"name": node.name, "op": node.op.kind, "config": node.op.config(), "inputs": list(node.inputs)})
+    _check_tensors(tensors)
     preprocessing = checkpoint.preprocessing
     parts: dict[str, Any] = {
         "graph": {
@@ -82,7 +87,10 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         "manifest": dict(checkpoint.manifest),
         "policy": None if checkpoint.policy is None else policy_to_json(checkpoint.policy),
     }
-    metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
+    try:
+        metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the manifest of a checkpoint must be JSON: {error}") from error
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -147,15 +155,23 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _json(metadata: Mapping[str, str], key: str) -> Any:
     try:
-        return json.loads(metadata[key], parse_constant=_refuse_constant)
+        return json.loads(metadata[key], parse_constant=_refuse, parse_float=_float, parse_int=_int)
     except KeyError:
         raise CheckpointError(f"the metadata has no {key!r}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the metadata's {key!r} is not JSON: {error}") from error
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
+def _refuse(number: str) -> Any:
+    raise ValueError(f"{number[:32]} is not a number that a network can hold")
+
+
+def _float(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _refuse(text)
+
+
+def _int(text: str) -> int:
+    return int(text) if len(text) < 19 else _refuse(text)  # below 2^63
 
 
 def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
@@ -163,8 +179,7 @@ def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
         raise CheckpointError("the graph must be an object with a list of nodes")
     if len(description["nodes"]) > _MOST_NODES:
         raise CheckpointError(f"the graph has {len(description['nodes'])} nodes; at most {_MOST_NODES} are read")
-    if bad := sorted(name for name, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())):
-        raise CheckpointError(f"{len(bad)} tensors hold NaN or infinite values: {', '.join(bad[:8])}")
+    _check_tensors(tensors)
     unused = dict(tensors)
     nodes = [_node(item, unused) for item in description["nodes"]]
     if unused:
@@ -182,6 +197,16 @@ def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
         raise CheckpointError(str(error)) from error
     _check_shapes(network)
     return network.eval()
+
+
+def _check_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Finite weights of one floating-point type: what a network can compute with."""
+    if foreign := sorted(f"{name} ({t.dtype})" for name, t in tensors.items() if t.dtype not in _DTYPES):
+        raise CheckpointError(f"{len(foreign)} tensors are not floating-point weights: {', '.join(foreign[:8])}")
+    if len(types := sorted({str(t.dtype) for t in tensors.values()})) > 1:
+        raise CheckpointError(f"the tensors are of several types, {' and '.join(types)}: cast the network to one")
+    if bad := sorted(name for name, t in tensors.items() if not bool(t.isfinite().all())):
+        raise CheckpointError(f"{len(bad)} tensors hold NaN or infinite values: {', '.join(bad[:8])}")
 
 
 def _node(item: Any, unused: dict[str, Tensor]) -> Node:

@@ -27,6 +27,7 @@ from seenn.metrics import (
 )
 from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
 from seenn.metrics.synops import SpikeMeter, dense_cost
+from seenn.network import evaluating
 from seenn.report import Evaluation, easiest_and_hardest
 from seenn.version import versions
 
@@ -58,13 +59,16 @@ def evaluate(
         data: what reports call the data set.
         timesteps: T; None is the checkpoint's own.
         policy: None is the checkpoint's own, and without one every image runs T steps.
-        limit: the first so many images only.
+        limit: the first so many images only, at least 1.
 
     Raises:
+        ValueError: ``limit`` or ``timesteps`` is below 1.
         DataError: the split is empty, was used to calibrate this network, or has other classes.
     """
     refuse_calibration_data(checkpoint.manifest, split)
-    network = checkpoint.network.eval()
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    network = checkpoint.network
     timesteps = checkpoint.timesteps if timesteps is None else timesteps
     policy = policy or checkpoint.policy or FixedExit()
     samples = len(split) if limit is None else min(limit, len(split))
@@ -93,7 +97,7 @@ def evaluate(
             progress(offset + done, total)
         return Predictions.concatenate(parts).cpu()
 
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         ann_right, done = 0, 0
         twin = network.analog()
         for images, target in split.batches(batch_size, limit=samples):
@@ -117,7 +121,7 @@ def evaluate(
     right = int(early_right.sum())
     return Evaluation(
         network=name,
-        source=str(checkpoint.manifest.get("source", {}).get("name", "a spiking network")),
+        source=str(_object(checkpoint.manifest.get("source")).get("name", "a spiking network")),
         data=data,
         split=split.name,
         samples=samples,
@@ -151,8 +155,7 @@ def evaluate(
 
 def refuse_calibration_data(manifest: Mapping[str, Any], split: Split) -> None:
     """Raises DataError if the network was calibrated on this very split: figures would flatter it."""
-    used = manifest.get("data", {})
-    fingerprints = used.get("fingerprints", {}) if isinstance(used, Mapping) else {}
+    fingerprints = _object(_object(manifest.get("data")).get("fingerprints"))
     for purpose in ("calibration", "exit"):
         if fingerprints.get(purpose) == split.fingerprint and purpose != split.name:
             raise DataError(
@@ -161,3 +164,8 @@ def refuse_calibration_data(manifest: Mapping[str, Any], split: Split) -> None:
             )
     if split.name in ("calibration", "exit"):
         raise DataError(f"the {split.name} split was used to calibrate this network: evaluate on the test split")
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    """A part of a manifest that ought to be an object; nothing where it is not there."""
+    return value if isinstance(value, Mapping) else {}

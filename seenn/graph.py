@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from seenn.ops import Op, StatefulOp, StatelessOp, Synapse
 
 INPUT = "input"  # the name by which nodes refer to the network's input
+PROBE_BATCH = 7  # images in a run on shapes; a size that no layer has by accident
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class OpGraph(nn.Module):
         output: the name of the node whose value is the result.
 
     Raises:
-        ValueError: a name is taken twice, refers forward, or does not exist.
+        ValueError: a name is taken twice, refers forward, or does not exist; an op has too many inputs.
     """
 
     def __init__(self, nodes: Iterable[Node], output: str) -> None:
@@ -48,6 +51,8 @@ class OpGraph(nn.Module):
                 raise ValueError(f"node {node.name!r} reads {missing}, which no earlier node computes")
             if not node.inputs:
                 raise ValueError(f"node {node.name!r} has no input")
+            if len(node.inputs) > 1 and not node.op.joins:
+                raise ValueError(f"node {node.name!r} ({node.op.kind}) takes one input, got {len(node.inputs)}")
             known.add(node.name)
         if output not in known - {INPUT}:
             raise ValueError(f"the output {output!r} is not a node")
@@ -107,7 +112,11 @@ class OpGraph(nn.Module):
         return {name: values[name] for name in kept}
 
     def shapes(self, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Every value's shape without the batch, for an input of ``input_shape`` ``[C, H, W]``; computes nothing."""
+        """Every value's shape without the batch, for an input of ``input_shape`` ``[C, H, W]``; computes nothing.
+
+        Raises:
+            ValueError: a node mixes the images of a batch. (What does not fit together raises as torch does.)
+        """
         shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -116,14 +125,28 @@ class OpGraph(nn.Module):
                 value, _ = op.step(inputs, op.initial_state(*inputs))
             else:
                 value = op(*inputs)
+            if value.dim() == 0 or value.shape[0] != PROBE_BATCH:
+                raise ValueError(f"node {node.name!r} ({op.kind}) does not keep the images of a batch apart")
             shapes[node.name] = tuple(value.shape[1:])
             return value
 
         reference = next(self.parameters(), torch.zeros(()))
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            example = torch.zeros(1, *input_shape, dtype=reference.dtype, device=reference.device)
+        with shapes_only():
+            example = torch.zeros(PROBE_BATCH, *input_shape, dtype=reference.dtype, device=reference.device)
             self.evaluate(example, (), visit)
         return shapes
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Inside, tensors have shapes and types but no values: whatever runs costs neither memory nor arithmetic."""
+    complaints = logging.getLogger("torch._subclasses.fake_tensor")  # a traceback for every shape that does not fit
+    before, complaints.disabled = complaints.disabled, True
+    try:
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        complaints.disabled = before
 
 
 def schedule(nodes: Sequence[Node], keep: Iterable[str] = ()) -> list[tuple[Node, tuple[str, ...]]]:

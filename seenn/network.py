@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from seenn.graph import INPUT, Node, OpGraph, schedule
 from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, State, StatefulOp, neuron_kind
+from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
 
@@ -45,6 +47,7 @@ class SpikingNetwork(nn.Module):
         self._prefix_schedule = schedule(self._prefix, self._boundary)
         self._body_schedule = schedule(self._body, (graph.output,))
         self._stateful = tuple(node for node in self._body if isinstance(node.op, StatefulOp))
+        self._state_size = len(self.state_layout)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -79,7 +82,9 @@ class SpikingNetwork(nn.Module):
         return tuple(values[name] for name in self._boundary)
 
     def advance(self, current: State, state: State | None, observe: Observer | None = None) -> tuple[Tensor, State]:
-        """One timestep from encoded currents: ``(output [B, K], state)``."""
+        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts."""
+        if state is not None and len(state) != self._state_size:
+            raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
         values = dict(zip(self._boundary, current, strict=True))
         before = iter(state) if state is not None else None
         after: list[Tensor] = []
@@ -108,6 +113,7 @@ class SpikingNetwork(nn.Module):
 
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         """Mean output over ``timesteps`` steps, ``[B, K]``, without early exit."""
+        integer("timesteps", timesteps, low=1)
         current = self.encode(x)
         output, state = self.advance(current, None)
         total = output
@@ -136,18 +142,21 @@ class SpikingNetwork(nn.Module):
         rows = [("node", "op", "output", "parameters", "runs")]
         for node in self.graph:
             runs = "once" if node.name in self.prefix else "each step"
-            size = sum(tensor.numel() for tensor in node.op.tensors().values())
+            size = sum(parameter.numel() for parameter in node.op.parameters())
             rows.append((node.name, _title(node), "×".join(map(str, shapes[node.name])), f"{size:,}", runs))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
-        lines.append(f"{len(self.sites)} neuron sites, {sum(p.numel() for p in self.parameters()):,} parameters")
+        sites = "1 neuron site" if len(self.sites) == 1 else f"{len(self.sites)} neuron sites"
+        lines.append(f"{sites}, {sum(p.numel() for p in self.parameters()):,} parameters")
         return "\n".join(lines)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
+        if x.dtype != (own := next(self.parameters()).dtype):
+            raise ValueError(f"images are {x.dtype}, the network computes in {own}: preprocess or cast them")
 
 
 def _constant_nodes(graph: OpGraph) -> frozenset[str]:
@@ -181,3 +190,18 @@ def _title(node: Node) -> str:
 def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:
     """Keeps the rows ``index`` of every tensor: how engines drop the samples that are done."""
     return tuple(tensor.index_select(0, index) for tensor in rows)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the ``with``; every submodule's own mode afterwards.
+
+    In training mode, batch normalisation makes each answer depend on the other images, and learns from them.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

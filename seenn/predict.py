@@ -11,7 +11,8 @@ from seenn.engines.predictions import Predictions
 from seenn.engines.reference import StepObserver, run_reference
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
-from seenn.network import SpikingNetwork
+from seenn.network import SpikingNetwork, evaluating
+from seenn.ops.arguments import integer
 
 
 def predict(
@@ -27,7 +28,8 @@ def predict(
     """Labels, exit timesteps and confidences of images, in their order.
 
     Args:
-        network: from ``converter.convert``, ``seenn.capture`` or ``seenn.load(path).network``.
+        network: from ``converter.convert``, ``seenn.capture`` or ``seenn.load(path).network``; runs in
+            evaluation mode, whatever mode it is in.
         images: preprocessed ``[N, C, H, W]``, or an iterable of such batches.
         policy: who stops when; None runs every image for all ``timesteps``.
         timesteps: T, the most steps any image gets.
@@ -39,9 +41,10 @@ def predict(
         ValueError: no images, a wrong shape, ``timesteps < 1``, non-finite pixels.
         SeennError: the network's outputs are not finite.
     """
+    integer("batch_size", batch_size, low=1)
     batches = torch.split(images, batch_size) if isinstance(images, Tensor) else images
     parts = []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         for batch in batches:
             if not bool(batch.isfinite().all()):
                 raise ValueError("images hold NaN or infinite pixels: check the preprocessing")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.ops import BatchNorm, ChannelAffine, Conv2d, Linear, Op, Synapse
 
 
-def fold_batch_norm(graph: OpGraph) -> OpGraph:
-    """Removes every ``BatchNorm`` in inference form.
+def fold_batch_norm(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
+    """Removes every ``BatchNorm``, in its inference form; ``input_shape`` is ``(C, H, W)`` of one image.
 
-    1. After a synapse that nobody else reads, it becomes part of that synapse's weight and bias.
+    1. After a synapse that nobody else reads, and whose channels are those that it normalises, it becomes
+       part of that synapse's weight and bias.
     2. Elsewhere it stays as a ``ChannelAffine``: still linear over time, and 1. of a later synapse is not
        disturbed by zero padding, which a shift folded forwards would be.
     """
-    users = graph.users()
+    users, shapes = graph.users(), graph.shapes(input_shape)
     changes: dict[str, Op] = {}
     renamed: dict[str, str] = {}
     for node in graph:
@@ -25,7 +28,8 @@ def fold_batch_norm(graph: OpGraph) -> OpGraph:
         (source,) = node.inputs
         before = None if source == INPUT else changes.get(source, graph[source].op)
         alone = source != INPUT and len(users[source]) == 1 and source != graph.output
-        if alone and isinstance(before, Synapse):
+        # A linear layer's channels are its last axis: on tokens [B, N, C], the normalised axis is another.
+        if alone and (isinstance(before, Conv2d) or (isinstance(before, Linear) and len(shapes[source]) == 1)):
             changes[source] = _scaled(before, scale, shift)
             renamed[node.name] = source
         else:

@@ -12,6 +12,12 @@ def move_max_pool(graph: OpGraph) -> OpGraph:
     The pool then sees the currents before the neuron, and the neuron after it restores spikes. An
     activation that others read as well stays where it is.
     """
+    while (moved := _move_once(graph)) is not graph:  # a pool after a pool, or after two activations
+        graph = moved
+    return graph
+
+
+def _move_once(graph: OpGraph) -> OpGraph:
     users = graph.users()
     swapped: dict[str, tuple[Node, Node]] = {}  # activation -> (its new first half, its new second half)
     for node in graph:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,12 @@ from seenn.graph import OpGraph
 _TOLERANCE = 1e-9  # relative to the largest logit, in float64
 
 
-def normalise(graph: OpGraph) -> OpGraph:
-    """Folds normalisation and moves max-pools before their activations; idempotent."""
-    return move_max_pool(fold_batch_norm(graph))
+def normalise(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
+    """Folds normalisation and moves max-pools before their activations; idempotent.
+
+    ``input_shape`` is ``(C, H, W)`` of one image.
+    """
+    return move_max_pool(fold_batch_norm(graph, input_shape))
 
 
 def prove_equal(source: nn.Module, graph: OpGraph, images: Tensor) -> float:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.ops import Add, Concat, ReLU, Scale
 
 
@@ -17,6 +17,8 @@ from seenn.ops import Add, Concat, ReLU, Scale
 def add(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
     alpha = call.kwargs.get("alpha", 1)
+    if isinstance(right, fx.Node) and type(left) is int and left == 0:
+        return Alias(right)  # sum([...]) starts at 0
     if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
         raise Refused("adds a constant", "move the constant into the bias of the layer before")
     if alpha != 1:
@@ -24,20 +26,29 @@ def add(call: Call) -> Result:
     return Made(Add(), (left, right))
 
 
-@handles(operator.mul, operator.imul, torch.mul, "mul", "mul_", operator.truediv, torch.div, "div")
-def scale(call: Call) -> Result:
+@handles(operator.mul, operator.imul, torch.mul, "mul", "mul_")
+def multiply(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
-    divide = call.node.target in (operator.truediv, torch.div, "div")
-    if isinstance(left, int | float) and not divide:
+    if isinstance(left, int | float):
         left, right = right, left
-    if isinstance(left, fx.Node) and isinstance(right, int | float):
-        return Made(Scale(factor=1.0 / right if divide else float(right)), (left,))
+    if isinstance(right, int | float):
+        return Made(Scale(factor=float(right)), (left,))
     raise Refused("multiplies two activations (a gate)", "a gate is not linear over time")
+
+
+@handles(operator.truediv, operator.itruediv, torch.div, "div", "div_")
+def divide(call: Call) -> Result:
+    divisor = call.argument(1, "other")
+    if not isinstance(divisor, int | float) or divisor == 0 or call.kwargs.get("rounding_mode"):
+        raise Refused("divides by an activation or by zero, or rounds", "only constant factors are linear over time")
+    return Made(Scale(factor=1.0 / divisor), (call.args[0],))
 
 
 @handles(torch.cat, torch.concat, torch.concatenate)
 def concat(call: Call) -> Result:
     parts = call.args[0]
+    if isinstance(parts, fx.Node):
+        raise Refused("joins a tuple as it is", "name its parts: a, b = x.chunk(2, 1)")
     axis = call.argument(1, "dim", 0) % len(call.shape(parts[0]))
     if axis == 0:
         raise Refused("concatenates along the batch", "keep images independent")

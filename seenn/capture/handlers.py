@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import fx, nn
 
 from seenn.ops import Op
@@ -33,7 +34,10 @@ class Call:
     def shape(self, value: Any = None) -> tuple[int, ...]:
         """The traced shape of ``value`` (an fx node; by default the first argument), batch first."""
         node = self.args[0] if value is None else value
-        return tuple(node.meta["tensor_meta"].shape)
+        shape = node.meta.get("shape") if isinstance(node, fx.Node) else None
+        if not isinstance(shape, torch.Size):
+            raise Refused("reads something that is not one tensor", "give it one value, by its name")
+        return tuple(shape)
 
     def axis(self, value: int) -> int:
         """``value`` as a non-negative axis of the first argument; refuses the batch axis."""

@@ -78,6 +78,22 @@ def batch_norm(call: Call) -> Result:
     return Made(op.train(module.training), (call.args[0],))
 
 
+@handles(F.batch_norm)
+def batch_norm_function(call: Call) -> Result:
+    mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+    if mean is None or variance is None or call.argument(5, "training", False):
+        raise Refused("it normalises with the statistics of the batch", "call model.eval() first")
+    weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
+    op = BatchNorm(
+        constant(call, mean),
+        constant(call, variance),
+        None if weight is None else constant(call, weight),
+        None if bias is None else constant(call, bias),
+        eps=call.argument(7, "eps", 1e-5),
+    )
+    return Made(op.eval(), (call.args[0],))
+
+
 @handles(IFNeuron)
 def neuron(call: Call) -> Result:
     assert isinstance(call.module, IFNeuron)

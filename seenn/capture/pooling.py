@@ -101,7 +101,9 @@ def mean(call: Call) -> Result:
 
 @handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 def nothing(call: Call) -> Result:
-    """Does nothing outside training."""
+    """Dropout does nothing outside training."""
+    if isinstance(call.module, nn.modules.dropout._DropoutNd) and call.module.training and call.module.p > 0:
+        raise Refused("drops values at random in training mode", "call model.eval() first, or take the dropout out")
     return Alias(call.args[0])
 
 
@@ -115,7 +117,7 @@ def functional_dropout(call: Call) -> Result:
 
 
 def _size(call: Call, size: Any) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) or size is None else tuple(size)
+    pair = size if isinstance(size, tuple | list) else (size, size)
     spatial = call.shape()[2:]
     resolved = tuple(own if want is None else want for want, own in zip(pair, spatial, strict=True))
     return (resolved[0], resolved[1])

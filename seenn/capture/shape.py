@@ -43,14 +43,15 @@ def reshape(call: Call) -> Result:
 
 @handles("permute", torch.permute)
 def permute(call: Call) -> Result:
-    axes = call.args[1] if len(call.args) == 2 and isinstance(call.args[1], tuple | list) else call.args[1:]
+    first = call.argument(1, "dims")
+    axes = first if isinstance(first, tuple | list) else call.args[1:]
     return _permute(call, tuple(axis % len(call.shape()) for axis in axes))
 
 
 @handles("transpose", torch.transpose)
 def transpose(call: Call) -> Result:
     axes = list(range(len(call.shape())))
-    a, b = call.args[1] % len(axes), call.args[2] % len(axes)
+    a, b = call.argument(1, "dim0") % len(axes), call.argument(2, "dim1") % len(axes)
     axes[a], axes[b] = axes[b], axes[a]
     return _permute(call, tuple(axes))
 
@@ -63,10 +64,9 @@ def _permute(call: Call, axes: tuple[int, ...]) -> Result:
 
 @handles("chunk", torch.chunk, "split", torch.split)
 def split(call: Call) -> Result:
-    default = 0
-    axis = call.axis(call.argument(2, "dim", default))
+    axis = call.axis(call.argument(2, "dim", 0))
     source = call.args[0]
-    sizes = [tuple(meta.shape)[axis] for meta in call.node.meta["tensor_meta"]]
+    sizes = [shape[axis] for shape in call.node.meta["shape"]]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return tuple(
         Made(Slice(axis=axis, start=start, stop=start + size), (source,))
@@ -85,7 +85,10 @@ def pad(call: Call) -> Result:
     mode, value = call.argument(2, "mode", "constant"), call.argument(3, "value")
     if mode != "constant" or value not in (None, 0, 0.0):
         raise Refused(f"pads with {mode} {value}", "only zero padding keeps the op linear over time")
-    return Made(Pad(amounts=tuple(call.argument(1, "pad"))), (call.args[0],))
+    amounts = tuple(call.argument(1, "pad"))
+    if len(amounts) >= 2 * len(call.shape()):
+        raise Refused("pads the batch", "keep images independent: pad the axes after the first")
+    return Made(Pad(amounts=amounts), (call.args[0],))
 
 
 @handles("contiguous", "clone", "detach", "float", torch.clone)

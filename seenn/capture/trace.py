@@ -6,21 +6,22 @@ What cannot be expressed is collected and reported all at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from seenn.capture.handlers import Alias, Call, Refused, find_handler
+from seenn.capture.propagate import Propagate
 from seenn.errors import UnsupportedError
-from seenn.graph import INPUT, Node, OpGraph, prune
+from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph, prune, shapes_only
 from seenn.network import SpikingNetwork
 from seenn.ops import IFNeuron
 
-Leaf = Callable[[nn.Module], bool]
+_FIRST = ("input", "tensors", "x")  # what torch, and IFNeuron, call their first argument
+_REFUSED = "!"  # marks the value of an offender: what reads it is still checked
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Tracer(fx.Tracer):
 def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) -> fx.GraphModule:
     """The fx graph of ``model`` with shapes, traced for inputs like ``example`` ``[B, C, H, W]``.
 
+    The model is run on shapes only: nothing is computed, and neither its membranes nor its statistics change.
+
     Raises:
         UnsupportedError: the model's Python control flow depends on the data, or it fails on the example.
     """
@@ -61,8 +64,9 @@ def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) ->
     try:
         graph = tracer.trace(model)
         traced = fx.GraphModule(tracer.root, graph)
-        with torch.no_grad():
-            ShapeProp(traced).propagate(example)
+        with shapes_only():
+            # A reshape across images must not look like one within them: hence a batch size of its own.
+            Propagate(traced).run(example.new_zeros(PROBE_BATCH, *example.shape[1:]))
     except Exception as error:
         raise UnsupportedError(
             f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
@@ -85,25 +89,28 @@ def to_graph(traced: fx.GraphModule) -> OpGraph:
     output = ""
     for node in traced.graph.nodes:
         if node.op == "placeholder":
-            names[node] = INPUT
+            if INPUT not in names.values():  # options after the image have no name, so that nobody can read them
+                names[node] = INPUT
         elif node.op == "output":
             (result,) = node.args
-            if isinstance(result, fx.Node) and isinstance(names.get(result), str):
+            if node.meta["stale"]:
+                offenders.append(Offender("output", "return", *_stale(node)))
+            elif isinstance(result, fx.Node) and isinstance(names.get(result), str):
                 output = str(names[result])
-            elif not offenders:
+            else:
                 offenders.append(Offender("output", type(result).__name__, "the model returns more than logits",
                                           "return one tensor [B, classes]"))  # fmt: skip
-        elif node.op != "get_attr" and _is_tensor(node):
+        elif node.op != "get_attr" and "shape" in node.meta:
             try:
                 names[node] = _translate(node, traced, names, taken, nodes)
             except (Refused, ValueError) as refusal:
                 fix = refusal.fix if isinstance(refusal, Refused) else ""
                 offenders.append(Offender(site_name(node), _spelling(node, traced), str(refusal), fix))
-                names[node] = f"!{node.name}"
-                taken.add(f"!{node.name}")
+                names[node] = f"{_REFUSED}{node.name}"
     if offenders:
         listed = "\n".join(f"  {offender}" for offender in offenders)
-        raise UnsupportedError(f"{len(offenders)} calls are outside what a spiking network can express:\n{listed}")
+        calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
+        raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}")
     if output == INPUT:
         raise UnsupportedError("the model returns its input: there is nothing to convert")
     return OpGraph(prune(nodes, output), output)
@@ -123,9 +130,6 @@ def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
         UnsupportedError: lists every call that is outside the closed op set, or there are no neurons.
     """
     graph = to_graph(trace(model, example))
-    for module in model.modules():
-        if isinstance(module, IFNeuron):
-            module.reset()  # tracing ran them once
     if not any(isinstance(node.op, IFNeuron) for node in graph):
         raise UnsupportedError(
             f"{type(model).__name__} holds no neurons: put seenn.IFNeuron in place of its activations, "
@@ -150,30 +154,46 @@ def _translate(
     taken: set[str],
     nodes: list[Node],
 ) -> str | tuple[str, ...]:
-    source = node.args[0] if node.args else None
-    if isinstance(source, fx.Node) and isinstance(names.get(source), tuple) and isinstance(node.args[1], int):
-        return names[source][node.args[1]]  # one output of a split
+    if node.meta["stale"]:
+        raise Refused(*_stale(node))
+    args = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
+    if not args:
+        raise Refused("gives its input under an unusual name", "pass the input by position")
+    source = names.get(args[0]) if isinstance(args[0], fx.Node) else None
+    if node.target is operator.getitem and isinstance(source, tuple) and isinstance(args[1], int):
+        return source[args[1]]  # one output of a split
+    if node.target is operator.getitem and isinstance(source, str) and source.startswith(_REFUSED):
+        return source  # one output of a call that is listed already
     module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if module is not None and (module._forward_hooks or module._forward_pre_hooks):
+        raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
     handler = find_handler(module if module is not None else node.target)
     if handler is None:
-        raise Refused("has no spiking equivalent", "")
-    made = handler(Call(node, module, node.args, node.kwargs))
+        raise Refused("has no spiking equivalent")
+    made = handler(Call(node, module, args, node.kwargs))
     if isinstance(made, Alias):
-        return names[made.source]
+        return _read(made.source, names)
     outputs = made if isinstance(made, tuple) else (made,)
     added = []
     for item in outputs:
-        inputs = []
-        for read in item.inputs:
-            name = names.get(read)
-            if not isinstance(name, str):
-                raise Refused("reads a constant or a tuple", "compute it from the image")
-            inputs.append(name)
+        inputs = tuple(_read(read, names) for read in item.inputs)
         name = _unique(site_name(node), taken)
-        if all(not name.startswith("!") for name in inputs):
-            nodes.append(Node(name, item.op, tuple(inputs)))
+        if not any(read.startswith(_REFUSED) for read in inputs):
+            nodes.append(Node(name, item.op, inputs))
         added.append(name)
     return tuple(added) if isinstance(made, tuple) else added[0]
+
+
+def _stale(node: fx.Node) -> tuple[str, str]:
+    reason = f"reads {', '.join(node.meta['stale'])}, which a later call has changed in place"
+    return reason, "keep the changed value by name (y = relu(x)) and read that, or change a copy"
+
+
+def _read(value: Any, names: Mapping[fx.Node, str | tuple[str, ...]]) -> str:
+    name = names.get(value) if isinstance(value, fx.Node) else None
+    if not isinstance(name, str):
+        raise Refused("reads a constant, an option or a tuple", "compute it from the image, one value at a time")
+    return name
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -183,12 +203,6 @@ def _unique(name: str, taken: set[str]) -> str:
         candidate = f"{name}#{count}"
     taken.add(candidate)
     return candidate
-
-
-def _is_tensor(node: fx.Node) -> bool:
-    """Calls that yield sizes and flags are resolved by the traced shapes."""
-    kind: Any = node.meta.get("type")
-    return kind is not None and (kind in (tuple, list) or issubclass(kind, Tensor)) and "tensor_meta" in node.meta
 
 
 def _spelling(node: fx.Node, traced: fx.GraphModule) -> str:

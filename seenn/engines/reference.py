@@ -11,6 +11,7 @@ from seenn.engines.predictions import Predictions
 from seenn.errors import SeennError
 from seenn.exits.policy import ExitPolicy
 from seenn.network import SpikingNetwork, compact
+from seenn.ops.arguments import integer
 
 #: ``(t, rows, site, spike_count)``: which samples ran, and their counts at a site, ``[len(rows), C, ...]``.
 StepObserver = Callable[[int, Tensor, str, Tensor], None]
@@ -39,10 +40,10 @@ def run_reference(
         observe: sees the spike counts of every site in every step.
 
     Raises:
+        ValueError: no images, images of another shape or type, or ``timesteps < 1``.
         SeennError: the network's outputs are not finite.
     """
-    if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
-        raise ValueError(f"timesteps must be an integer of at least 1, got {timesteps!r}")
+    integer("timesteps", timesteps, low=1)
     if len(images) == 0:
         raise ValueError("there are no images to run: got an empty batch")
     batch = len(images)

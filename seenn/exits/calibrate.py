@@ -15,7 +15,7 @@ from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import ExitCurve, exit_curve
-from seenn.network import SpikingNetwork
+from seenn.network import SpikingNetwork, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,13 @@ class ExitCalibration:
 def collect_logits(
     network: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]], timesteps: int
 ) -> tuple[Tensor, Tensor]:
-    """One pass without early exit: ``logits_sum`` ``[T, N, K]`` and labels ``[N]``, on the CPU."""
+    """One pass without early exit: ``logits_sum`` ``[T, N, K]`` and labels ``[N]``, on the CPU.
+
+    Raises:
+        CalibrationError: there are no images.
+    """
     logits, labels = [], []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         for images, target in batches:
             full = run_reference(
                 network, images.to(network.device), FixedExit(), timesteps, keep_logits=True
@@ -43,6 +47,8 @@ def collect_logits(
             assert full is not None
             logits.append(full.cpu())
             labels.append(target)
+    if not logits:
+        raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
     return torch.cat(logits, dim=1), torch.cat(labels)
 
 
@@ -85,7 +91,8 @@ def calibrate_confidence(
     full_accuracy = float(correct[-1].double().mean())
     threshold = base.threshold
     if max_accuracy_drop is not None:
-        index = curve.cheapest(full_accuracy - max_accuracy_drop)
+        # Accuracies are k/N: the allowance keeps «exactly ε below» within ε when floats round.
+        index = curve.cheapest(full_accuracy - max_accuracy_drop - 1e-12)
         # A threshold below every score means «always stop at once»; policies want it above 0.
         threshold = min(1.0, max(float(curve.threshold[index]), torch.finfo(torch.float32).tiny))
     policy = ConfidenceExit(threshold=threshold, temperature=base.temperature, accumulation=base.accumulation)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from seenn.exits.policy import register_policy
 from seenn.ops import State
+from seenn.ops.arguments import number
 
 Accumulation = Literal["sum", "mean"]
 
@@ -41,8 +42,8 @@ class ConfidenceExit:
     accumulation: Accumulation = "mean"
 
     def __post_init__(self) -> None:
-        _number("threshold", self.threshold)
-        _number("temperature", self.temperature)
+        number("threshold", self.threshold)
+        number("temperature", self.temperature)
         if not 0.0 < self.threshold <= 1.0:
             raise ValueError(f"threshold is a probability in (0, 1], got {self.threshold}")
         if not self.temperature > 0.0:
@@ -58,8 +59,3 @@ class ConfidenceExit:
 
     def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
         return softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=self.accumulation)
-
-
-def _number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from seenn.exits.confidence import softmax_confidence
 from seenn.exits.policy import register_policy
 from seenn.ops import State
+from seenn.ops.arguments import integer
 
 
 @register_policy("fixed")
@@ -22,9 +23,8 @@ class FixedExit:
     timesteps: int | None = None  # >= 1
 
     def __post_init__(self) -> None:
-        t = self.timesteps
-        if t is not None and (isinstance(t, bool) or not isinstance(t, int) or t < 1):
-            raise ValueError(f"timesteps must be an integer of at least 1, got {t!r}")
+        if self.timesteps is not None:
+            integer("timesteps", self.timesteps, low=1)
 
     def start(self, images: Tensor) -> State:
         return ()

@@ -110,7 +110,7 @@ class SpikeMeter:
         self._synops_per_step: dict[int, float] = {}
 
     def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
-        spikes = count.abs()
+        spikes = count.detach().abs()
         self._spikes[site] += float(spikes.sum(dtype=torch.float64))
         self._chances[site] += count.numel()
         synops = (spikes.sum(0, dtype=torch.float64) * self._fan_out[site]).sum()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 _LARGEST = 1 << 20  # no kernel, pad, stride or size of a classifier comes near; a hostile file might
+_LARGEST_FLOAT = sys.float_info.max
 
 
 def integer(name: str, value: object, *, low: int = 0, high: int = _LARGEST) -> int:
@@ -27,7 +29,7 @@ def integers(name: str, value: object, count: int, *, low: int = 0, high: int = 
 
 def number(name: str, value: object, *, above: float | None = None) -> float:
     """``value`` as a finite float, strictly above ``above`` if given, or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_FLOAT:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if above is not None and not value > above:
         raise ValueError(f"{name} must be above {above}, got {value!r}")
@@ -46,6 +48,8 @@ def parameter(name: str, value: Tensor, *, dims: int | tuple[int, ...]) -> nn.Pa
     allowed = (dims,) if isinstance(dims, int) else dims
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise ValueError(f"{name} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
+    if value.numel() == 0:
+        raise ValueError(f"{name} is empty: it has shape {tuple(value.shape)}")
     if value.dim() not in allowed:
         raise ValueError(
             f"{name} must have {' or '.join(map(str, allowed))} dimensions, got shape {tuple(value.shape)}"
@@ -57,9 +61,10 @@ def optional_vector(name: str, value: Tensor | None, length: int) -> nn.Paramete
     """``value`` as a parameter ``[length]``, or None, or ValueError."""
     if value is None:
         return None
-    if tuple(value.shape) != (length,):
-        raise ValueError(f"{name} must have shape ({length},), got {tuple(value.shape)}")
-    return parameter(name, value, dims=1)
+    vector = parameter(name, value, dims=1)
+    if len(vector) != length:
+        raise ValueError(f"{name} must have shape ({length},), got {tuple(vector.shape)}")
+    return vector
 
 
 def per_channel(vector: Tensor, like: Tensor, axis: int = 1) -> Tensor:

@@ -12,9 +12,10 @@ from seenn.ops.base import StatelessOp, register
 
 @register("add")
 class Add(StatelessOp):
-    """Sum of two or more inputs that broadcast: residual joins."""
+    """Sum of inputs that broadcast: residual joins."""
 
     affine = True
+    joins = True
 
     def forward(self, *inputs: Tensor) -> Tensor:
         total = inputs[0]
@@ -28,6 +29,7 @@ class Concat(StatelessOp):
     """Inputs joined along ``axis``."""
 
     affine = True
+    joins = True
     attributes = ("axis",)
 
     def __init__(self, *, axis: int = 1) -> None:
@@ -99,9 +101,10 @@ class BatchNorm(StatelessOp):
         momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        channels = running_mean.shape[0]
-        if tuple(running_var.shape) != (channels,):
-            raise ValueError(f"running_var must have shape ({channels},), got {tuple(running_var.shape)}")
+        if running_mean.dim() != 1 or running_var.shape != running_mean.shape:
+            shapes = f"{tuple(running_mean.shape)} and {tuple(running_var.shape)}"
+            raise ValueError(f"running_mean and running_var must both have shape (C,), got {shapes}")
+        channels = len(running_mean)
         self.register_buffer("running_mean", running_mean)
         self.register_buffer("running_var", running_var)
         self.weight = optional_vector("weight", weight, channels)

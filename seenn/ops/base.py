@@ -32,6 +32,8 @@ class Op(nn.Module, ABC):
     affine: ClassVar[bool] = False
     #: f(a·x) = a·f(x) for a > 0.
     homogeneous: ClassVar[bool] = False
+    #: Takes any number of inputs; every other op takes one.
+    joins: bool = False
 
     def config(self) -> dict[str, Any]:
         """The op's attributes as JSON values."""
@@ -133,6 +135,8 @@ def make_op(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor])
     cls = op_class(kind)
     if unknown := sorted(set(config) - set(cls.attributes)):
         raise CheckpointError(f"op {kind!r} has no attribute {', '.join(map(repr, unknown))}")
+    if missing := sorted(set(cls.attributes) - set(config)):
+        raise CheckpointError(f"op {kind!r} lacks the attribute {', '.join(map(repr, missing))}")
     if unknown := sorted(set(tensors) - set(cls.tensor_names)):
         raise CheckpointError(f"op {kind!r} has no tensor {', '.join(map(repr, unknown))}")
     try:

@@ -30,6 +30,7 @@ class CumulativeDifference(StatefulOp):
         if op.tensor_names:
             raise ValueError(f"CumulativeDifference cannot wrap {op.kind!r}: it has weights")
         self.op = op
+        self.joins = op.joins
 
     @property
     def function(self) -> dict[str, Any]:

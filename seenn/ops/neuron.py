@@ -82,8 +82,9 @@ class IFNeuron(StatefulOp):
         if not bool((self.v_threshold > 0).all()) or not bool(self.v_threshold.isfinite().all()):
             raise ValueError(f"v_threshold must be positive and finite everywhere, got {_extremes(self.v_threshold)}")
         self.register_buffer("v_init", _tensor(v_init).detach())
-        if self.v_init.dim() > 1 or not bool(self.v_init.isfinite().all()):
-            raise ValueError(f"v_init must be a finite scalar or [C], got shape {tuple(self.v_init.shape)}")
+        if self.v_init.dim() > 1 or not self.v_init.is_floating_point() or not bool(self.v_init.isfinite().all()):
+            kind = f"{self.v_init.dtype} of shape {tuple(self.v_init.shape)}"
+            raise ValueError(f"v_init must be a finite floating-point scalar or [C], got {kind}")
         self.bias = None if bias is None else parameter("bias", bias, dims=1)
         self.signed = flag("signed", signed)
         self.max_spikes = integer("max_spikes", max_spikes, low=1, high=127)

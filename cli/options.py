@@ -1,0 +1,108 @@
+"""Options and paths that several verbs take, each checked before any work."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SNN_FILE = "snn.safetensors"
+TIMESTEPS = click.IntRange(1, 4096)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN, which every comparison lets through, and without infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def data_options(function: Command) -> Command:
+    """``--data``, ``--data-dir``, ``--download``, ``--split-seed``."""
+    for option in reversed(
+        (
+            click.option(
+                "--data",
+                metavar="SPEC",
+                help="digits, fashion-mnist, mnist, cifar10, cifar100, "
+                "imagefolder:PATH or npz:PATH.  [default: as recorded, else digits]",
+            ),
+            click.option(
+                "--data-dir", metavar="DIR", type=click.Path(file_okay=False), help="Folder with the data set's files."
+            ),
+            click.option("--download", is_flag=True, help="Fetch a named data set into --data-dir."),
+            click.option(
+                "--split-seed",
+                metavar="N",
+                type=click.IntRange(min=0),
+                help="Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def model_options(function: Command) -> Command:
+    """``--model-kwargs``, ``--stem``, ``--num-classes``, ``--in-chans``, ``--pretrained``."""
+    for option in reversed(
+        (
+            click.option(
+                "--model-kwargs",
+                multiple=True,
+                metavar="KEY=VALUE,…",
+                help="Passed to the model's factory, for example channels=(32,64,128,256).",
+            ),
+            click.option(
+                "--stem",
+                type=click.Choice(["auto", "imagenet", "cifar"]),
+                default="auto",
+                show_default=True,
+                help="cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or "
+                "the image size.",
+            ),
+            click.option(
+                "--num-classes", metavar="N", type=click.IntRange(min=1), help="Classes; inferred when not given."
+            ),
+            click.option(
+                "--in-chans", metavar="N", type=click.IntRange(min=1), help="Image channels; inferred when not given."
+            ),
+            click.option("--pretrained", is_flag=True, help="Download the library's trained weights."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def output_file(path: str, *, keep: str | None = None) -> Path:
+    """An output path whose folder exists and is writable, checked before any work; never the input ``keep``."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise click.BadParameter(f"the folder {target.parent} does not exist", param_hint="-o")
+    if target.is_dir():
+        raise click.BadParameter(f"{target} is a folder", param_hint="-o")
+    if not os.access(target.parent, os.W_OK):
+        raise click.BadParameter(f"the folder {target.parent} is not writable", param_hint="-o")
+    if keep is not None and target.resolve() == Path(keep).resolve():
+        raise click.BadParameter(f"{target} is the input, which would be lost", param_hint="-o")
+    return target
+
+
+def output_folder(path: str, option: str) -> Path:
+    """An output folder that exists and is writable or can be made, checked before any work."""
+    target = Path(path)
+    nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise click.BadParameter(f"{nearest} is not a folder", param_hint=option)
+    if not os.access(nearest, os.W_OK):
+        raise click.BadParameter(f"the folder {nearest} is not writable", param_hint=option)
+    return target

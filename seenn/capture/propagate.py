@@ -1,0 +1,44 @@
+"""Running a traced model on shapes alone: what every call returns, and whether it reads what it seems to read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from seenn.ops import IFNeuron
+
+
+class Propagate(fx.Interpreter):
+    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), and its ``stale`` reads.
+
+    A read is stale when the value was changed in place after it was made: eager code would see the change,
+    a graph of values would not. Sizes and flags get no shape; the traced shapes resolve them.
+    """
+
+    def run_node(self, n: fx.Node) -> Any:
+        n.meta["stale"] = [read.name for read in n.all_input_nodes if read.meta["version"] != _versions(self.env[read])]
+        value = super().run_node(n)
+        n.meta["version"] = _versions(value)
+        if isinstance(value, Tensor):
+            n.meta["shape"] = value.shape
+        elif isinstance(value, tuple | list) and value and all(isinstance(item, Tensor) for item in value):
+            n.meta["shape"] = tuple(item.shape for item in value)
+        return value
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs neither neurons nor batch normalisation as they are: a membrane or a statistic would change."""
+        module = self.fetch_attr(str(target))
+        if isinstance(module, IFNeuron | nn.modules.batchnorm._BatchNorm):
+            x = next(iter((*args, *kwargs.values())))
+            return (
+                module.step((x,), module.initial_state(x))[0] if isinstance(module, IFNeuron) else torch.empty_like(x)
+            )
+        return super().call_module(target, args, kwargs)
+
+
+def _versions(value: Any) -> tuple[int, ...]:
+    """Of each tensor, how often it or a view of it was changed in place."""
+    values = value if isinstance(value, tuple | list) else (value,)
+    return tuple(item._version for item in values if isinstance(item, Tensor))

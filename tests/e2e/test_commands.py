@@ -1,0 +1,199 @@
+"""Every verb in this process, on a narrow network: answers, refusals, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+Seenn = Callable[..., Any]
+Checkpoint = Callable[..., Path]
+
+CONVERT = ("convert", "--model", "resnet18", "--ckpt", "ann.pth")
+
+
+@pytest.fixture
+def converted(seenn: Seenn, checkpoint: Checkpoint) -> Any:
+    """The outcome of a conversion whose ``snn.safetensors`` is in the current folder."""
+    checkpoint()
+    return seenn(*CONVERT, "--calibration-images", "64", "--check-images", "100", "--json")
+
+
+def refused(outcome: Any, code: int, *texts: str) -> None:
+    """One clear error, and nothing on stdout."""
+    assert outcome.code == code, outcome
+    (error,) = (block for block in ("\n" + outcome.err).split("\nerror: ") if block and not block.startswith("\n"))
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+    for text in texts:
+        assert text in error
+
+
+def test_convert_answers_with_one_json_object(converted: Any) -> None:
+    assert converted.code == 0, converted.err
+    answer = json.loads(converted.out)
+    assert answer["sites"] == answer["neurons"] == len(answer["per_site"]) == 9
+    assert 0 <= answer["ann_accuracy"] <= 1
+    assert len(answer["accuracy_per_timestep"]) == 8
+    assert {"site", "channels", "threshold_min", "threshold_max", "relative_error"} <= set(answer["per_site"][0])
+    assert answer["data"]["spec"] == "digits"
+
+
+def test_exit_target_is_found_and_stored(seenn: Seenn, converted: Any) -> None:
+    found = json.loads(seenn("calibrate-exit", "--max-accuracy-drop", "0.05", "--json").out)
+    assert found["accuracy"] >= found["full_accuracy"] - 0.05
+    shown = json.loads(seenn("inspect", "snn.safetensors", "--json").out)
+    assert shown["policy"]["threshold"] == found["threshold"]
+    assert shown["timesteps"] == 8
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "calibrate-exit --threshold 0.9", "inspect snn.safetensors"])
+def test_missing_network_says_what_to_run_first(verb: str, seenn: Seenn) -> None:
+    refused(seenn(*verb.split()), 1, "there is no spiking network snn.safetensors here", "seenn convert --model")
+
+
+def test_error_with_json_is_one_object(seenn: Seenn) -> None:
+    failure = seenn("evaluate", "--json")
+    assert failure.code == 1
+    assert json.loads(failure.out)["error"]["type"] == "CheckpointError"
+    assert failure.err.startswith("error: there is no spiking network")
+    usage = seenn("calibrate-exit", "--threshold", "2", "--json")
+    assert usage.code == 2
+    assert "is not in the range" in json.loads(usage.out)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("calibrate-exit --threshold 0", "0.0 is not in the range 0<x<=1"),
+        ("calibrate-exit --threshold 1.5", "1.5 is not in the range 0<x<=1"),
+        ("calibrate-exit --threshold nan", "nan is not a finite number"),
+        ("calibrate-exit --max-accuracy-drop nan", "nan is not a finite number"),
+        ("calibrate-exit", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005"),
+        ("calibrate-exit --threshold 0.9 --max-accuracy-drop 0.1", "give exactly one of"),
+        ("convert --model resnet18", "give the trained weights with --ckpt FILE"),
+        ("convert --model resnet18 --pretrained", "name it with --data"),
+        ("convert --model resnet18 --ckpt ann.pth -T 0", "0 is not in the range 1<=x<=4096"),
+        ("convert --model resnet18 --ckpt ann.pth --percentile 99", "goes with --recipe percentile, not with mmse"),
+        ("convert --model resnet18 --ckpt ann.pth --neuron if --levels 4", "fires at most once a step"),
+        ("convert --model resnet18 --ckpt ann.pth --device abacus", "unknown device 'abacus'"),
+        ("convert --model resnet18 --ckpt ann.pth -o nowhere/snn.safetensors", "the folder nowhere does not exist"),
+        ("convert --model resnet18 --ckpt ann.pth -o ann.pth", "ann.pth is the input, which would be lost"),
+        ("train-ann --model resnet18 -o ann.txt", "ann.txt must end in one of .pth"),
+        ("train-ann --model resnet18 --lr nan", "nan is not a finite number"),
+        ("train-ann --model resnet18 --model-kwargs depth", "depth"),
+        ("evaluate --seed -1", "-1 is not in the range"),
+        ("inspect resnet18 --image-size 3x224x224", "--image-size is channels,height,width"),
+        ("convert", "Missing option '--model'"),
+        ("levitate", "No such command 'levitate'"),
+    ],
+)
+def test_wrong_usage(arguments: str, text: str, seenn: Seenn, tmp_path: Path) -> None:
+    outcome = seenn(*arguments.split())
+    refused(outcome, 2, text)
+    assert outcome.err.rstrip().endswith("--help)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_folder_is_checked_before_the_work(seenn: Seenn, converted: Any) -> None:
+    Path("notes.txt").write_text("mine")
+    refused(seenn("evaluate", "--report", "notes.txt"), 2, "notes.txt is not a folder")
+    assert Path("notes.txt").read_text() == "mine"
+
+
+def test_output_that_cannot_be_written_leaves_nothing(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint()
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o500)
+    name = closed / ("n" * 250)  # the superuser may write there, but a temporary name is too long for the disk
+    outcome = seenn(*CONVERT, "--calibration-images", "16", "--check-images", "10", "-o", str(name))
+    assert outcome.code in (1, 2)
+    assert "error: " in outcome.err
+    assert "not writable" in outcome.err or "cannot write" in outcome.err
+    assert list(closed.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["train-ann --epochs 1", "inspect"])
+def test_unknown_model_has_its_nearest_names(verb: str, seenn: Seenn, tmp_path: Path) -> None:
+    name = ["resnet81"] if verb == "inspect" else ["--model", "resnet81"]
+    refused(seenn(*verb.split(), *name), 1, "unknown model 'resnet81'. Did you mean", "'resnet18")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_that_cannot_be_converted_fails_inspection(seenn: Seenn) -> None:
+    refused(seenn("inspect", "test_vit", "--image-size", "3,160,160"), 1, "outside what a spiking network can express")
+
+
+def no_snn(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} <= {"ann.pth", "data.npz", "other.pth"}
+
+
+def test_checkpoint_of_another_architecture(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint(conv1__weight=torch.zeros(64, 1, 5, 5), extra__weight=torch.zeros(2))
+    refused(seenn(*CONVERT), 1, "extra.weight", "conv1.weight (64×1×5×5 float32, expected 64×1×3×3 float32)")
+    assert no_snn(tmp_path)
+
+
+def test_weights_that_are_not_finite(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint(fc__bias=torch.full((10,), float("nan")))
+    refused(seenn(*CONVERT), 1, "NaN or infinite", "fc.bias (10 of 10)")
+    assert no_snn(tmp_path)
+
+
+def test_site_that_is_never_active(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint(bn1__weight=torch.zeros(64), bn1__bias=torch.full((64,), -1.0))
+    refused(seenn(*CONVERT), 1, "site 'act1' is never active on the calibration images")
+    assert no_snn(tmp_path)
+
+
+def test_too_few_calibration_images(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint()
+    refused(seenn(*CONVERT, "--calibration-images", "15"), 1, "15 calibration images are too few")
+    refused(seenn(*CONVERT, "--calibration-images", "9999"), 1, "9999 calibration images were asked for", "at most")
+    assert no_snn(tmp_path)
+
+
+def test_truncated_and_hostile_files(seenn: Seenn, checkpoint: Checkpoint, converted: Any, tmp_path: Path) -> None:
+    path = checkpoint()
+    path.write_bytes(path.read_bytes()[:5000])
+    refused(seenn(*CONVERT), 1, "ann.pth: not a torch checkpoint, or damaged or truncated")
+    torch.save({"fc.weight": torch.zeros(2), "payload": print}, path)
+    refused(seenn(*CONVERT), 1, "ann.pth: the file pickles", "never unpickles")
+    network = tmp_path / "snn.safetensors"
+    network.write_bytes(network.read_bytes()[:-100])
+    refused(seenn("evaluate"), 1, "snn.safetensors is not a readable safetensors file")
+
+
+def arrays(n: int = 60, classes: int = 3) -> dict[str, Any]:
+    pixels = np.random.default_rng(0).integers(0, 255, (n, 8, 8), np.uint8)
+    return {"images": pixels, "labels": np.arange(n) % classes}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"images": np.zeros((0, 8, 8), np.uint8), "labels": np.zeros(0, np.int64)}, "data.npz"),
+        ({"images": np.zeros((60, 8), np.uint8)}, "has shape [60, 8], expected [N, H, W]"),
+        ({"labels": np.arange(59) % 3}, "59"),
+        ({"labels": np.full(60, -1)}, "-1"),
+        ({"labels": np.full(60, 7)}, "labels go up to 7"),
+    ],
+    ids=["empty", "shape", "lengths", "negative label", "classes without images"],
+)
+def test_bad_data(change: dict[str, Any], text: str, seenn: Seenn, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", **{**arrays(), **change})
+    refused(seenn("train-ann", "--model", "resnet18", "--data", "npz:data.npz", "--epochs", "1"), 1, text)
+    assert no_snn(tmp_path)
+
+
+def test_data_with_more_classes_than_the_model(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint()
+    np.savez(tmp_path / "data.npz", **arrays(240, 12))
+    refused(seenn(*CONVERT, "--data", "npz:data.npz"), 1, "the model knows 10 classes, npz:data.npz has 12")
+    assert no_snn(tmp_path)

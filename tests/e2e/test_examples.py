@@ -1,0 +1,74 @@
+"""The examples, run as a reader would run them; each test looks at what was printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import seenn
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, folder: Path, *arguments: str) -> str:
+    """What the example prints, from a folder that is not the repository's."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def percentages(pattern: str, text: str) -> list[float]:
+    """The numbers that the pattern's group finds."""
+    return [float(found) for found in re.findall(pattern, text)]
+
+
+def test_convert_timm_model_ends_as_accurate_as_its_ann_and_saves_a_checkpoint(tmp_path: Path) -> None:
+    text = run("convert_timm_model.py", tmp_path, "--output", "mine.safetensors")
+
+    assert "17 activations became 17 neurons" in text
+    (ann,) = percentages(r"ANN +([\d.]+) %", text)
+    snn = percentages(r"SNN t=\d +([\d.]+) %", text)
+    assert ann > 90
+    assert len(snn) == 8
+    assert abs(snn[-1] - ann) < 2
+    assert "wrote mine.safetensors" in text
+    checkpoint = seenn.load(tmp_path / "mine.safetensors")
+    assert checkpoint.timesteps == 8
+    assert checkpoint.manifest["data"]["spec"] == "digits"
+
+
+def test_custom_model_converts_and_captures_the_same_network(tmp_path: Path) -> None:
+    text = run("custom_model.py", tmp_path)
+
+    (converted,) = percentages(r"converted: ([\d.]+) %", text)
+    captured = percentages(r"captured t=\d: ([\d.]+) %", text)
+    assert "captured: act1.v, act2.v\n" in text
+    assert converted > 90
+    assert len(captured) == 8
+    assert captured[-1] > 90
+
+
+def test_exit_with_target_keeps_its_promise_on_the_exit_split_and_exits_earlier_for_more(tmp_path: Path) -> None:
+    text = run("exit_with_target.py", tmp_path)
+
+    drops = percentages(r"at most ([\d.]+) points lost", text)
+    accuracy = percentages(r"exit split ([\d.]+) %", text)
+    steps = percentages(r"exit split [\d.]+ % at ([\d.]+) steps", text)
+    on_test = percentages(r"test split ([\d.]+) %", text)
+    assert drops == [0.0, 0.5, 2.0]
+    # Losing nothing is the accuracy of all 8 steps, or better; the two figures are rounded to 0.01.
+    assert all(got >= accuracy[0] - drop - 0.011 for got, drop in zip(accuracy[1:], drops[1:], strict=True))
+    assert steps == sorted(steps, reverse=True)
+    assert 1 <= steps[-1] <= steps[0] < 8
+    assert all(found > 85 for found in on_test)

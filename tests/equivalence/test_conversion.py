@@ -1,0 +1,87 @@
+"""A spiking network approaches its ANN as T grows; models of timm and torchvision keep their function."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from converter import ConvertConfig, Max, NeuronSpec, check, convert
+from converter.load import ModelSpec, build_model
+from seenn.ops import CumulativeDifference
+
+
+def alive(model: nn.Module, images: Tensor) -> nn.Module:
+    """Random weights, scaled layer by layer so that signals neither fade nor explode."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, std=0.2)
+            module.momentum = None  # running statistics become those of the images
+            module.reset_running_stats()
+    model.train()
+    with torch.no_grad():
+        model(images)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[nn.Module, Tensor]:
+    images = torch.randn(32, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 24, 3, padding=1),
+        nn.BatchNorm2d(24),
+        nn.ReLU(),
+        nn.Conv2d(24, 24, 3, padding=1),
+        nn.BatchNorm2d(24),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(24, 10),
+    )
+    return alive(model, images), images
+
+
+@pytest.mark.parametrize("neuron", [NeuronSpec(signed=False, max_spikes=1), NeuronSpec(signed=True, max_spikes=1)])
+def test_error_falls_as_one_over_t(neuron: NeuronSpec, small: tuple[nn.Module, Tensor]) -> None:
+    model, images = small
+    expected = model(images).detach()
+    network = convert(model, images, ConvertConfig(recipe=Max(), neuron=neuron, correction="none")).network
+    with torch.no_grad():
+        errors = [float((network(images, t) - expected).norm() / expected.norm()) for t in (8, 32, 128)]
+    # four times the steps: a quarter of the error, give or take
+    assert errors[1] < 0.45 * errors[0], errors
+    assert errors[2] < 0.45 * errors[1], errors
+    assert errors[2] < 0.03, errors
+
+
+@pytest.mark.parametrize(
+    ("name", "sites", "pools"),
+    [
+        ("resnet18", 17, 1),
+        ("torchvision:vgg11_bn", 10, 5),
+        ("torchvision:mobilenet_v2", 35, 0),
+        ("torchvision:squeezenet1_0", 26, 3),
+        ("densenet121", 121, 1),
+    ],
+)
+def test_models_from_the_wild(name: str, sites: int, pools: int) -> None:
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = alive(build_model(ModelSpec(name=name, num_classes=10, stem="imagenet")).module, images)
+    found = convert(model, images, ConvertConfig(timesteps=4))
+    assert len(found.sites) == len(found.network.sites) == sites
+    assert found.float64_difference < 1e-12
+    assert sum(isinstance(node.op, CumulativeDifference) for node in found.network.graph) == pools
+    with torch.no_grad():
+        expected = model(images)
+        torch.testing.assert_close(found.network.analog()(images), expected, rtol=1e-3, atol=1e-3)
+    report = check(found.network, [(images, expected.argmax(-1))], 4)
+    assert report.ann_accuracy == 1.0
+    assert report.diverged is None

@@ -1,0 +1,90 @@
+"""What every verb shares."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+import pytest
+import torch
+
+from cli.common import Failure, Session, Talk, text_table, usage, verb
+from cli.options import FiniteRange, output_file, output_folder
+from seenn.errors import DataError
+
+
+def failing(error: Exception) -> click.Command:
+    @click.command()
+    @verb
+    def fail(session: Session) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", [DataError("no images"), PermissionError("closed")])
+def test_errors_on_purpose_become_failures_with_exit_code_1(error: Exception) -> None:
+    with pytest.raises(Failure) as caught:
+        failing(error).main([], standalone_mode=False)
+    assert (caught.value.kind, caught.value.message) == (type(error).__name__, str(error))
+    assert caught.value.exit_code == 1
+
+
+def test_bugs_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        failing(ZeroDivisionError()).main([], standalone_mode=False)
+
+
+def test_seed_fixes_the_random_numbers() -> None:
+    drawn: list[torch.Tensor] = []
+
+    @click.command()
+    @verb
+    def draw(session: Session) -> None:
+        drawn.append(torch.rand(4))
+
+    for seed in ("1", "1", "2"):
+        draw.main(["--seed", seed, "--device", "cpu"], standalone_mode=False)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_unknown_device_is_wrong_usage() -> None:
+    with pytest.raises(click.UsageError, match="unknown device 'abacus': use cpu, cuda, mps or auto"):
+        failing(ZeroDivisionError()).main(["--device", "abacus"], standalone_mode=False)
+
+
+def test_values_that_the_library_refuses_are_wrong_usage() -> None:
+    with click.Context(click.Command("x")), pytest.raises(click.UsageError, match="too large"), usage():
+        raise ValueError("too large")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_must_be_finite(value: str) -> None:
+    with pytest.raises(click.BadParameter, match=f"{value} is not a finite number"):
+        FiniteRange(0).convert(value, None, None)
+
+
+def test_output_paths_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert output_file(str(tmp_path / "a.pth")) == tmp_path / "a.pth"
+    assert output_folder(str(tmp_path / "a" / "b"), "--report") == tmp_path / "a" / "b"
+    with pytest.raises(click.BadParameter, match="is a folder"):
+        output_file(str(tmp_path))
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser would be let in
+    with pytest.raises(click.BadParameter, match="is not writable"):
+        output_file(str(tmp_path / "a.pth"))
+    with pytest.raises(click.BadParameter, match="is not writable"):
+        output_folder(str(tmp_path / "a" / "b"), "--report")
+
+
+def test_log_records_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    Talk().handle(logging.LogRecord("seenn", logging.WARNING, "", 0, "%d channels", (3,), None))
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "warning: 3 channels\n")
+
+
+def test_columns_are_as_wide_as_they_need_to_be() -> None:
+    assert text_table([("node", "MACs"), ("conv", "1,024"), ("a", "")], right=(1,)) == (
+        "node   MACs\n----  -----\nconv  1,024\na"
+    )

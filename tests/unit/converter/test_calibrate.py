@@ -1,0 +1,165 @@
+"""Calibration: thresholds that depend on the images only, corrections that help, refusals that say why."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
+from converter.config import Correction
+from seenn.engines.reference import run_reference
+from seenn.errors import CalibrationError
+from seenn.exits import FixedExit
+from seenn.network import SpikingNetwork
+from seenn.ops import IFNeuron
+
+BINARY = NeuronSpec(signed=False, max_spikes=1)
+
+
+def neurons(network: SpikingNetwork) -> list[IFNeuron]:
+    return [op for site in network.sites if isinstance(op := network.graph[site].op, IFNeuron)]
+
+
+def mean_errors(network: SpikingNetwork, images: Tensor, timesteps: int) -> list[Tensor]:
+    """Per site and channel: ANN activation minus mean spike output, averaged over the images."""
+    sums: dict[str, Tensor] = {}
+
+    def observe(t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        sums[site] = sums[site] + count if site in sums else count
+
+    with torch.no_grad():
+        run_reference(network, images, FixedExit(), timesteps, observe=observe)
+        analog = network.analog().evaluate(images, network.sites)
+    return [
+        (analog[site] - neuron.emit(sums[site]).detach() / timesteps).transpose(0, 1).flatten(1).mean(1)
+        for site, neuron in zip(network.sites, neurons(network), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("recipe", [Max(), Percentile(q=99.0), MMSE(), MMSE(per_channel=False)])
+def test_order_and_chunks_of_the_images_do_not_matter(
+    recipe: Max | Percentile | MMSE, net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ConvertConfig(recipe=recipe, correction="bias")
+    first = neurons(convert(net, images, config).network)
+    monkeypatch.setattr("converter.calibrate._CHUNK", 7)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(5))
+    second = neurons(convert(net, images[order], config).network)
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a.v_threshold, b.v_threshold, rtol=1e-5, atol=0)
+        assert a.bias is not None
+        torch.testing.assert_close(a.bias, b.bias, rtol=1e-3, atol=1e-4)
+
+
+def test_one_threshold_a_channel_or_a_site(net: nn.Module, images: Tensor) -> None:
+    each = convert(net, images, ConvertConfig(recipe=Max(), correction="none"))
+    whole = convert(net, images, ConvertConfig(recipe=Max(per_channel=False), correction="none"))
+    for channels, a, b in zip((8, 12), neurons(each.network), neurons(whole.network), strict=True):
+        assert a.v_threshold.shape == (channels,)
+        assert b.v_threshold.shape == ()
+        assert torch.equal(a.v_threshold.max(), b.v_threshold)
+    assert [report.channels for report in whole.calibration.reports] == [8, 12]
+
+
+@pytest.mark.parametrize("spec", [BINARY, NeuronSpec(signed=True, max_spikes=4)])
+@pytest.mark.parametrize("correction", ["bias", "potential"])
+def test_corrections_reduce_the_mean_error_of_every_site(
+    correction: Correction, spec: NeuronSpec, net: nn.Module, images: Tensor
+) -> None:
+    def errors(correction: Correction) -> list[float]:
+        config = ConvertConfig(neuron=spec, correction=correction)
+        return [e.norm().item() for e in mean_errors(convert(net, images, config).network, images, config.timesteps)]
+
+    plain, corrected = errors("none"), errors(correction)
+    assert all(after < 0.6 * before for before, after in zip(plain, corrected, strict=True)), (plain, corrected)
+
+
+def test_joint_correction_has_no_more_squared_error_than_a_bias_alone(net: nn.Module, images: Tensor) -> None:
+    def first_error(correction: Correction) -> float:
+        config = ConvertConfig(neuron=BINARY, correction=correction)
+        error = convert(net, images, config).calibration.reports[0].relative_error
+        assert error is not None
+        return error
+
+    assert first_error("joint") < first_error("bias")
+
+
+def test_every_site_is_reported(net: nn.Module, images: Tensor) -> None:
+    seen: list[tuple[str, int]] = []
+    found = convert(net, images, progress=lambda site, total: seen.append((site, total)))
+    reports = found.calibration.reports
+    assert [(report.site, 2) for report in reports] == seen == [("2", 2), ("6", 2)]
+    for report, neuron in zip(reports, neurons(found.network), strict=True):
+        assert report.threshold_min == neuron.v_threshold.min().item()
+        assert report.threshold_max == neuron.v_threshold.max().item()
+        assert report.relative_error is not None
+        assert 0 < report.relative_error < 0.2
+    plain = convert(net, images, ConvertConfig(correction="none"))
+    assert [report.relative_error for report in plain.calibration.reports] == [None, None]
+
+
+def silence(net: nn.Module, channels: slice) -> nn.Module:
+    net[1].weight.data[channels] = 0  # type: ignore[index, union-attr]
+    net[1].bias.data[channels] = -1  # type: ignore[index, union-attr]
+    return net
+
+
+def test_silent_site_is_named(net: nn.Module, images: Tensor) -> None:
+    with pytest.raises(CalibrationError, match="site '2' is never active on the calibration images"):
+        convert(silence(net, slice(None)), images)
+
+
+def test_silent_channels_borrow_the_largest_threshold_or_are_refused(
+    net: nn.Module, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    silence(net, slice(2, 4))
+    with caplog.at_level(logging.WARNING):
+        found = convert(net, images, ConvertConfig(correction="none"))
+    assert "site 2: 2 of 8 channels were never active in calibration; they borrow" in caplog.text
+    assert found.calibration.reports[0].silent_channels == 2
+    threshold = neurons(found.network)[0].v_threshold
+    assert bool((threshold[2:4] == threshold.max()).all())
+    with pytest.raises(CalibrationError, match=r"site '2': 2 of 8 channels are never active .* \(2, 3\)"):
+        convert(net, images, ConvertConfig(silent_channels="refuse"))
+
+
+def with_nan(images: Tensor) -> Tensor:
+    images = images.clone()
+    images[3, 0, 0, 0] = float("nan")
+    return images
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:15], "15 calibration images are too few: .* give at least 16, better 256"),
+        (lambda x: x[:0], "0 calibration images are too few"),
+        (with_nan, "the calibration images hold NaN or infinite pixels"),
+        (lambda x: x[0], r"must be \[N, C, H, W\], got shape \[3, 8, 8\]"),
+        (lambda x: x.to(torch.uint8), r"are torch\.uint8: prepare them as for the ANN"),
+    ],
+)
+def test_images_that_determine_nothing_are_refused(change: Any, message: str, net: nn.Module, images: Tensor) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        convert(net, change(images), ConvertConfig())
+
+
+def test_activations_that_overflow_are_refused(net: nn.Module, images: Tensor) -> None:
+    net[4].weight.data *= 1e38  # type: ignore[index, union-attr, operator]
+    with pytest.raises(CalibrationError, match="site '6': the ANN's activations are not finite"):
+        convert(net, images)
+
+
+def test_calibration_that_does_not_fit_into_memory_is_refused_first(
+    net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000_000)
+    with pytest.raises(CalibrationError, match=r"on 48 images needs about 0\.0 GB, for .* 8 steps .* at most \d\d of"):
+        convert(net, images)
+    monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000)
+    with pytest.raises(CalibrationError, match=r"use smaller images or a smaller network$"):
+        convert(net, images, ConvertConfig(correction="none"))

@@ -1,0 +1,149 @@
+"""Conversion through the API: a neuron at every call site, the source untouched, clear refusals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import seenn
+from converter import ConvertConfig, NeuronSpec, convert
+from converter.place import place_neurons
+from seenn.checkpoint import Checkpoint
+from seenn.errors import CalibrationError, ConversionError, ModelError, UnsupportedError
+from seenn.ops import CumulativeDifference, IFNeuron
+
+
+class SharedReLU(nn.Module):
+    """One ReLU module at two call sites, a residual join, and a functional ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.act, self.head = nn.ReLU(), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.one(x))
+        x = self.act(self.two(x) + x)
+        return self.head(F.relu(x).mean((2, 3)))
+
+
+class Branches(nn.Module):
+    """Depthwise and grouped convolutions joined by concatenation, ReLU6, every kind of pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.grouped = nn.Conv2d(8, 4, 3, padding=1, groups=2)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu6(self.stem(x))
+        x = torch.cat([F.relu(self.depthwise(x)), torch.relu(self.grouped(x))], 1)
+        x = F.avg_pool2d(F.max_pool2d(x, 2), 2)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+Enliven = Callable[[nn.Module], nn.Module]
+
+
+@pytest.mark.parametrize(("model", "sites"), [(SharedReLU(), 3), (Branches(), 3)])
+def test_every_call_site_gets_a_neuron(model: nn.Module, sites: int, enliven: Enliven, images: Tensor) -> None:
+    found = convert(enliven(model), images)
+    assert len(found.sites) == sites
+    assert found.network.sites == found.sites
+    assert len({id(found.network.graph[site].op) for site in found.sites}) == sites
+    assert found.float64_difference < 1e-12
+    torch.testing.assert_close(found.network.analog()(images), model(images), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        expected = model(images)
+        close = found.network(images, timesteps=64)
+    assert float((close - expected).norm() / expected.norm()) < 0.05
+
+
+def test_sites_after_linear_layers_are_calibrated_too(enliven: Enliven, images: Tensor) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4))
+    found = convert(enliven(model), images, ConvertConfig(correction="joint"))
+    assert [report.channels for report in found.calibration.reports] == [32, 16]
+    with torch.no_grad():
+        difference = found.network(images, timesteps=32) - model(images)
+    assert float(difference.norm()) < 0.1 * float(model(images).detach().norm())
+
+
+def test_ceiling_and_max_pool_keep_what_they_stand_for(enliven: Enliven, images: Tensor) -> None:
+    graph = convert(enliven(Branches()), images).network.graph
+    first = next(node.op for node in graph if isinstance(node.op, IFNeuron))
+    assert first.ceiling == 6.0
+    assert [node.op.op.kind for node in graph if isinstance(node.op, CumulativeDifference)] == ["max_pool2d"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_source_model_is_left_as_it_was(training: bool, net: nn.Module, images: Tensor) -> None:
+    net.train(training)
+    before = copy.deepcopy(net.state_dict())
+    found = convert(net, images)
+    assert net.training is training
+    assert all(module.training is training for module in net.modules())
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(value.dtype == before[key].dtype for key, value in net.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    assert float(found.network.analog()(images).abs().max()) > 0  # nothing is shared
+
+
+def test_saved_network_computes_the_same_bit_for_bit(net: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    found = convert(net, images, ConvertConfig(neuron=NeuronSpec(signed=True, max_spikes=4), correction="joint"))
+    seenn.save(tmp_path / "snn.safetensors", Checkpoint(network=found.network))
+    again = seenn.load(tmp_path / "snn.safetensors").network
+    first = seenn.predict(found.network, images, timesteps=8, keep_logits=True).logits_sum_per_step
+    second = seenn.predict(again, images, timesteps=8, keep_logits=True).logits_sum_per_step
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first, second)
+
+
+def test_double_precision_images_are_taken(net: nn.Module, images: Tensor) -> None:
+    assert torch.equal(
+        convert(net, images.double()).network(images, timesteps=4), convert(net, images).network(images, timesteps=4)
+    )
+
+
+def test_models_that_cannot_be_converted_are_refused(net: nn.Module, images: Tensor) -> None:
+    with pytest.raises(ModelError, match=r"the model already holds neurons: .* seenn\.capture"):
+        convert(nn.Sequential(nn.Conv2d(3, 4, 3), seenn.IFNeuron()), images)
+    with pytest.raises(UnsupportedError, match="the model has no ReLU activation"):
+        convert(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), images)
+    with pytest.raises(UnsupportedError, match=r"2 calls are outside[^\n]*\n.*Sigmoid[^\n]*\n.*Tanh"):
+        convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Tanh(), nn.ReLU()), images)
+    with pytest.raises(ConversionError, match=r"one score per class, \[B, K\]; it returns \[B, 4, 6, 6\]"):
+        convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images)
+    net[0].weight.data[0, 0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
+    net[9].bias.data[:] = float("inf")  # type: ignore[index, union-attr]
+    with pytest.raises(ModelError, match=r"2 weights hold NaN or infinite values: 0\.weight, 9\.bias; load a sound"):
+        convert(net, images)
+
+
+def test_images_of_another_size_than_the_model_takes_are_refused(images: Tensor) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(10, 4), nn.ReLU())
+    with pytest.raises(UnsupportedError, match=r"cannot be traced on input of shape \[2, 3, 8, 8\]"):
+        convert(model, images)
+    with pytest.raises(CalibrationError, match="too few"):
+        convert(model, images[:1])
+
+
+def test_neurons_and_sites_must_match(net: nn.Module, images: Tensor) -> None:
+    found = convert(net, images)
+    graph, neurons = found.network.analog(), dict(found.calibration.neurons)
+    with pytest.raises(ConversionError, match="neurons for elsewhere, which are not sites"):
+        place_neurons(graph, {**neurons, "elsewhere": seenn.IFNeuron()}, (3, 8, 8))
+    del neurons["6"]
+    with pytest.raises(ConversionError, match="no neuron for the sites 6: calibrate this same graph first"):
+        place_neurons(graph, neurons, (3, 8, 8))

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seenn.capture import capture, to_graph, trace
+from seenn.errors import UnsupportedError
+
+
+class Model(nn.Module):
+    def __init__(self, body: Callable[..., Any], *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.weight = nn.Parameter(torch.ones(4, 4))
+        self.shift = nn.Parameter(torch.ones(()))
+        self.body = body
+
+    def forward(self, x: Tensor, offset: float = 0.0) -> Any:
+        return self.body(self, x, offset)
+
+
+def refusal(body: Callable[..., Any], *parts: nn.Module, images: int = 1, train: bool = False) -> str:
+    model = Model(body, *parts).train(train)
+    with pytest.raises(UnsupportedError) as caught:
+        to_graph(trace(model, torch.zeros(images, 2, 4, 4)))
+    return str(caught.value)
+
+
+CASES: dict[str, tuple[Callable[..., Any], str]] = {
+    "unknown function": (lambda m, x, o: torch.sigmoid(x), "sigmoid (sigmoid): has no spiking equivalent"),
+    "unknown method": (lambda m, x, o: x.exp(), "exp (exp): has no spiking equivalent"),
+    "constant": (lambda m, x, o: x + 1, "add (add): adds a constant — move the constant into the bias"),
+    "parameter": (lambda m, x, o: m.shift + x, "reads a constant, an option or a tuple"),
+    "option": (lambda m, x, o: x + o, "reads a constant, an option or a tuple"),
+    "alpha": (lambda m, x, o: torch.add(x, x, alpha=2), "adds with alpha=2 — multiply before adding"),
+    "gate": (lambda m, x, o: x * x.mean((2, 3), keepdim=True), "multiplies two activations (a gate)"),
+    "division": (lambda m, x, o: 1 / x, "divides by an activation or by zero, or rounds"),
+    "division by zero": (lambda m, x, o: x / 0, "divides by an activation or by zero"),
+    "rounding": (lambda m, x, o: torch.div(x, 2, rounding_mode="floor"), "or rounds"),
+    "batch concat": (lambda m, x, o: torch.cat([x, x]), "concatenates along the batch — keep images independent"),
+    "cat of a tuple": (lambda m, x, o: torch.cat(x.chunk(2, 1), 1), "joins a tuple as it is — name its parts"),
+    "tuple slice": (lambda m, x, o: torch.cat(list(x.chunk(2, 1)[::-1]), 1), "cannot be traced"),
+    "clip": (lambda m, x, o: x.clamp(-1, 1), "clips to [-1, 1] — only activations that start at 0"),
+    "hardtanh": (lambda m, x, o: F.hardtanh(x), "clips to [-1.0, 1.0]"),
+    "mean of all": (lambda m, x, o: x.mean(), "the mean over the whole batch — name the axes"),
+    "mean of batch": (lambda m, x, o: x.mean(0), "it works across the batch"),
+    "dropout default": (lambda m, x, o: F.dropout(x), "dropout that is always on — pass training=self.training"),
+    "batch transpose": (lambda m, x, o: x.transpose(0, 1), "moves the batch axis"),
+    "batch reshape": (lambda m, x, o: x.view(-1, 16), "to [14, 16] across the batch — keep the batch axis first"),
+    "one image only": (lambda m, x, o: x.view(1, -1), "[1, 224] across the batch"),
+    "batch slice": (lambda m, x, o: x[1:], "it works across the batch"),
+    "integer index": (lambda m, x, o: x[:, 0], "slice one axis with a constant range"),
+    "stepped slice": (lambda m, x, o: x[:, :, ::2], "slice a contiguous range"),
+    "batch pad": (lambda m, x, o: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)), "pads the batch"),
+    "value pad": (lambda m, x, o: F.pad(x, (1, 1), value=1.0), "only zero padding keeps the op linear over time"),
+    "reflect pad": (lambda m, x, o: F.pad(x, (1, 1, 1, 1), "reflect"), "pads with reflect"),
+    "divisor": (lambda m, x, o: F.avg_pool2d(x, 2, divisor_override=3), "divisor_override — scale the next layer's"),
+    "indices": (lambda m, x, o: F.max_pool2d(x, 2, return_indices=True)[0], "return_indices=True"),
+    "kernel from a size": (lambda m, x, o: F.avg_pool2d(x, x.shape[-1]), "kernel must be 2 integers"),
+    "computed weight": (lambda m, x, o: F.linear(x, m.weight * 2)[:, :1], "its weight is computed while the network"),
+    "batch statistics": (lambda m, x, o: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
+    "two outputs": (lambda m, x, o: (x.relu(), x), "output (tuple): the model returns more than logits"),
+    "a dictionary": (
+        lambda m, x, o: {"logits": x.relu()},
+        "output (immutable_dict): the model returns more than logits",
+    ),
+    "its input": (lambda m, x, o: x, "the model returns its input: there is nothing to convert"),
+    "control flow": (lambda m, x, o: x if x.sum() > 0 else -x, "must not branch on the values in it"),
+    "a failing forward": (lambda m, x, o: F.linear(x, torch.ones(3, 3)), "Model cannot be traced on input of shape"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_cannot_be_expressed_is_refused_with_reason_and_fix(case: str) -> None:
+    body, message = CASES[case]
+    assert message in refusal(body)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), "padding_mode='reflect'"),
+        (nn.Conv2d(2, 2, 2, padding="same"), "padding='same' with an even kernel"),
+        (nn.BatchNorm2d(2, track_running_stats=False), "train it with track_running_stats=True"),
+        (nn.Bilinear(4, 4, 2), "Model cannot be traced on input of shape [1, 2, 4, 4]: TypeError"),
+        (nn.GELU(), "parts.0 (GELU): has no spiking equivalent"),
+        (nn.Upsample(8), "parts.0 (Upsample): has no spiking equivalent"),
+    ],
+)
+def test_modules_that_cannot_be_expressed_are_refused(module: nn.Module, message: str) -> None:
+    assert message in refusal(lambda m, x, o: m.parts[0](x), module)
+
+
+def test_a_subclass_that_computes_something_else_does_not_count_as_its_base() -> None:
+    class Standardized(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return F.conv2d(input, self.weight - self.weight.mean(), self.bias)
+
+    assert "its weight is computed while the network runs" in refusal(
+        lambda m, x, o: m.parts[0](x), Standardized(2, 2, 1)
+    )
+
+
+def test_hooks_are_refused_because_they_would_be_lost() -> None:
+    layer = nn.Conv2d(2, 2, 1)
+    layer.register_forward_hook(lambda module, args, output: output * 2)
+    assert "parts.0 (Conv2d): has forward hooks — remove them" in refusal(lambda m, x, o: m.parts[0](x), layer)
+
+
+def test_dropout_in_training_mode_is_refused_because_it_would_be_lost() -> None:
+    message = refusal(lambda m, x, o: m.parts[0](x).relu(), nn.Dropout2d(), train=True)
+    assert "drops values at random in training mode — call model.eval() first" in message
+
+
+def test_all_offenders_are_listed_at_once_and_their_readers_are_not_blamed() -> None:
+    def body(m: Model, x: Tensor, o: float) -> Tensor:
+        a, b = torch.sigmoid(x).chunk(2, 1)
+        values, _ = F.max_pool2d(torch.cat([a, b], 1) + 1, 2, return_indices=True)
+        return torch.tanh(values.relu())
+
+    lines = refusal(body).splitlines()
+    assert lines[0] == "4 calls are outside what a spiking network can express:"
+    assert [line.split(" (")[0] for line in lines[1:]] == ["  sigmoid", "  add", "  max_pool2d_with_indices", "  tanh"]
+
+
+IN_PLACE: dict[str, Callable[..., Any]] = {
+    "method": lambda m, x, o: (y := x * 2, y.relu_() + y)[1],
+    "function": lambda m, x, o: (y := x * 2, F.relu(y, inplace=True) + y)[1],
+    "module": lambda m, x, o: (y := x * 2, m.parts[0](y) + y)[1],
+    "sum": lambda m, x, o: (y := x * 2, y.add_(x), y.relu())[2],
+    "a view": lambda m, x, o: (y := x * 2, z := y.flatten(1), y.relu_().flatten(1) + z)[2],
+    "the output": lambda m, x, o: (y := x * 2, y.relu_(), y)[2],
+    "through a view": lambda m, x, o: (y := x * 2, y.view(-1, 32).relu_(), y.relu())[2],
+}
+
+
+@pytest.mark.parametrize("case", IN_PLACE)
+def test_a_value_changed_in_place_must_not_be_read_by_its_old_name(case: str) -> None:
+    message = refusal(IN_PLACE[case], nn.ReLU(inplace=True))
+    assert re.search(r"reads \w+, which a later call has changed in place — keep the changed value by name", message)
+
+
+def test_a_model_without_neurons_is_not_a_spiking_network() -> None:
+    with pytest.raises(UnsupportedError, match=r"Sequential holds no neurons: put seenn.IFNeuron in place of its"):
+        capture(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(1, 1, 2, 2))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from seenn.errors import CalibrationError
+from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits, confidence_scores, replay
+from seenn.network import SpikingNetwork
+
+T, N, K = 5, 60, 4
+
+
+def cached(seed: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, K, (N,), generator=random)
+    steps = torch.randn(T, N, K, generator=random) + 0.8 * torch.nn.functional.one_hot(labels, K)
+    return steps.cumsum(0), labels
+
+
+def brute_force(policy: ConfidenceExit, logits: Tensor, labels: Tensor, drop: float) -> float:
+    """The smallest mean timesteps over every threshold that can matter, each replayed sample by sample."""
+    scores = confidence_scores(policy, logits).double()
+    candidates = sorted({c for c in scores.flatten().tolist() if 0 < c <= 1} | {1e-6, 1.0})
+    full = (logits[-1].argmax(-1) == labels).sum().item()
+    best = float(T)
+    for c in candidates:
+        exits = [next((t + 1 for t in range(T - 1) if scores[t, n] > c), T) for n in range(N)]
+        right = sum(int(logits[t - 1, n].argmax() == labels[n]) for n, t in enumerate(exits))
+        if full - right <= drop * N + 1e-9:
+            best = min(best, sum(exits) / N)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("drop", [0.0, 0.05, 0.1, 0.5])
+@pytest.mark.parametrize("accumulation", ["sum", "mean"])
+def test_the_threshold_is_the_cheapest_of_all_that_keep_the_accuracy(seed: int, drop: float, accumulation: str) -> None:
+    logits, labels = cached(seed)
+    base = ConfidenceExit(accumulation=accumulation, temperature=1.5)  # type: ignore[arg-type]
+    found = calibrate_confidence(logits, labels, base, max_accuracy_drop=drop)
+    assert found.mean_timesteps == pytest.approx(brute_force(base, logits, labels, drop), abs=1e-12)
+    assert found.accuracy >= found.full_accuracy - drop - 1e-12
+    assert replay(found.policy, logits).double().mean().item() == found.mean_timesteps
+    assert (found.samples, found.policy.temperature, found.policy.accumulation) == (N, 1.5, accumulation)
+
+
+def test_a_drop_of_exactly_the_allowance_is_allowed() -> None:
+    # 8 of 10 right at T, 7 of 10 at t=1. In floats 0.8 - 0.1 is above 0.7.
+    labels = torch.zeros(10, dtype=torch.int64)
+    labels[8:] = 1
+    logits = torch.tensor([2.0, 0.0]).expand(2, 10, 2).clone()
+    logits[0, 0] = torch.tensor([0.0, 2.0])
+    found = calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1)
+    assert (found.full_accuracy, found.accuracy, found.mean_timesteps) == (0.8, 0.7, 1.0)
+
+
+def test_without_a_target_the_policy_is_left_as_given() -> None:
+    logits, labels = cached(0)
+    base = ConfidenceExit(threshold=0.6)
+    found = calibrate_confidence(logits, labels, base)
+    assert found.policy == base
+    assert found.mean_timesteps == replay(base, logits).double().mean().item()
+
+
+def test_what_would_mean_nothing_is_refused() -> None:
+    logits, labels = cached(0)
+    with pytest.raises(CalibrationError, match=r"the exit split has 60 images of 1 classes; .* at least two"):
+        calibrate_confidence(logits, torch.zeros_like(labels), ConfidenceExit())
+    for drop in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"max_accuracy_drop is a fraction in \[0, 1\), got"):
+            calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=drop)
+
+
+def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwork, images: Tensor) -> None:
+    labels = torch.arange(12) % 5
+    batches = list(zip(images.split(5), labels.split(5), strict=True))
+    logits, found = collect_logits(network, batches, 3)
+    assert torch.equal(found, labels)
+    torch.testing.assert_close(logits[-1] / 3, network(images, 3))
+    with pytest.raises(CalibrationError, match="there are no images to calibrate the exit on"):
+        collect_logits(network, [], 3)

@@ -1,0 +1,109 @@
+"""The README is held to the code: its commands parse, its options exist, its Python runs, its models convert."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli.main import seenn as front_door
+from converter.inspect import inspect_model
+from converter.load import ModelSpec, build_model
+from seenn.errors import UnsupportedError
+from seenn.weights import write_weights
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def command_lines() -> list[str]:
+    """Every ``seenn VERB …`` in a shell block or a code span, without its comment."""
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", README, re.S)
+    lines = [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()]
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
+    return sorted({found for found in (*lines, *spans) if re.match(r"seenn [a-z]", found)})
+
+
+def options() -> set[str]:
+    """Every option of every verb, both spellings."""
+    return {
+        spelling
+        for command in front_door.commands.values()
+        for parameter in command.params
+        for spelling in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+def listed(name: str) -> list[str]:
+    """The code spans between ``<!-- name -->`` and ``<!-- /name -->``."""
+    found = re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", README, re.S)
+    assert found, f"the README has no {name} markers"
+    return re.findall(r"`([^`]+)`", found[1])
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_command_in_the_readme_is_one_that_seenn_takes(line: str) -> None:
+    _, verb, *arguments = shlex.split(line, comments=True)
+    assert verb in front_door.commands, f"no such command: {line}"
+    if arguments:
+        front_door.commands[verb].make_context(verb, arguments)  # parses and checks, runs nothing
+
+
+def test_the_readme_walks_through_all_four_steps() -> None:
+    assert {
+        "seenn train-ann --model resnet18",
+        "seenn convert --model resnet18 --ckpt ann.pth",
+        "seenn calibrate-exit --threshold 0.95",
+        "seenn evaluate",
+    } <= {line.partition("#")[0].strip() for line in command_lines()}
+
+
+def test_every_option_named_in_the_readme_exists() -> None:
+    prose = re.sub(r"```.*?```", "", README, flags=re.S)
+    spans = " ".join(span for span in re.findall(r"`([^`\n]+)`", prose) if not span.startswith(("pip ", "make ")))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", spans)) - {"--help"}  # click's own
+    assert named
+    assert named <= options()
+
+
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    spec = ModelSpec(name="resnet18", kwargs={"channels": (8, 8, 8, 8), "layers": (1, 1, 1, 1)}, num_classes=10)
+    torch.manual_seed(0)
+    loaded = build_model(spec, (1, 8, 8))  # stands in for the one that `seenn train-ann` writes
+    write_weights(tmp_path / "ann.pth", loaded.module.state_dict(), {"model": loaded.record})
+    monkeypatch.chdir(tmp_path)
+
+    Path("example.py").write_text(source, encoding="utf-8")
+    runpy.run_path("example.py", run_name="__main__")
+
+    assert re.fullmatch(r"[\d.]+ % after [\d.]+ steps\n", capsys.readouterr().out)
+
+
+def _inspect(name: str) -> int:
+    module = build_model(ModelSpec(name=name)).module
+    size = 224 if name.startswith("vit") else 64
+    return inspect_model(module, (3, size, size)).neurons
+
+
+@pytest.mark.parametrize("name", listed("convertible"))
+def test_models_that_the_readme_calls_convertible_are(name: str) -> None:
+    assert _inspect(name) > 0
+
+
+@pytest.mark.parametrize("name", listed("refused"))
+def test_models_that_the_readme_calls_refused_are(name: str) -> None:
+    with pytest.raises(UnsupportedError, match="outside what a spiking network can express"):
+        _inspect(name)
+
+
+def test_files_that_the_readme_points_to_exist() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
