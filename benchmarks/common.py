@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from converter.load import ModelSpec, load_model, parse_model_kwargs
 from seenn.data import DataSplits, Split, load_data
-from seenn.metrics import accuracy_per_timestep
 from seenn.exits import collect_logits
+from seenn.metrics import accuracy_per_timestep
 from seenn.network import SpikingNetwork
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import click
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, Subject, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
 
 from converter import ConvertConfig, NeuronSpec, convert
 from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits
+from seenn.network import SpikingNetwork
 from seenn.predict import predict
 from seenn.report import Row, write_results
 
@@ -39,8 +41,10 @@ BARS = (
 CALIBRATION_IMAGES = 512
 
 
-def accuracy_rows(subject: Subject, command: str, limit: int | None) -> tuple[list[Row], list[str]]:
-    """Points below the ANN for each neuron and T, each converted for that T."""
+def accuracy_rows(
+    subject: Subject, command: str, limit: int | None
+) -> tuple[list[Row], list[str], SpikingNetwork, Tensor]:
+    """Points below the ANN for each neuron and T, each converted for that T; and the last network's answers."""
     images = subject.splits.calibration.images(limit=CALIBRATION_IMAGES)
     ann = ann_answers(subject.model, subject.splits.test, limit)
     rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, command)]
@@ -52,31 +56,36 @@ def accuracy_rows(subject: Subject, command: str, limit: int | None) -> tuple[li
         drop, error = drop_in_points(ann, answers[-1])
         rows.append(Row.at_most(f"{name}, T={timesteps}: points below the ANN", drop, bar, command))
         curve = ", ".join(f"{100 * a:.2f}" for a in answers.double().mean(1).tolist())
-        notes.append(f"{name}, correction {correction}, T={timesteps}: {drop:.2f} ± {error:.2f} points (standard error of the paired "
-                     f"difference, n = {len(ann)}); accuracy after t = 1 … {timesteps} steps: {curve} %.")  # fmt: skip
+        notes.append(
+            f"{name}, correction {correction}, T={timesteps}: {drop:.2f} ± {error:.2f} points (standard error of the "
+            f"paired difference, n = {len(ann)}); accuracy after t = 1 … {timesteps} steps: {curve} %."
+        )
         click.echo(f"{name} T={timesteps}: {drop:.2f} below ({curve})", err=True)
-    return rows, notes
+    return rows, notes, network, answers[-1]
 
 
-def exit_rows(subject: Subject, command: str, limit: int | None) -> tuple[list[Row], list[str]]:
-    """SEENN-I, its threshold found on the exit split, run with real exits on the test split."""
+def exit_rows(
+    subject: Subject, network: SpikingNetwork, full: Tensor, command: str, limit: int | None
+) -> tuple[list[Row], list[str]]:
+    """SEENN-I, its threshold found on the exit split, run with real exits on the test split.
+
+    ``full``: whether the network is right on each test image at T=8 without early exit.
+    """
     timesteps = 8
-    images = subject.splits.calibration.images(limit=CALIBRATION_IMAGES)
-    network = convert(subject.model, images, ConvertConfig(neuron=SIGNED4, timesteps=timesteps)).network
     logits_sum, labels = collect_logits(network, subject.splits.exit.batches(64, limit=limit), timesteps)
     found = calibrate_confidence(logits_sum, labels, ConfidenceExit(), max_accuracy_drop=0.005)
     test = subject.splits.test
     answers = predict(network, (x for x, _ in test.batches(64, limit=limit)), found.policy, timesteps)
     right = answers.labels == test.labels[: len(answers)]
-    full = snn_answers(network, test, timesteps, limit)[-1]
     drop, error = drop_in_points(full, right)
     steps = answers.exit_timestep.double()
     histogram = torch.bincount(answers.exit_timestep, minlength=timesteps + 1)[1:].tolist()
     note = (
         f"SEENN-I: threshold {found.policy.threshold:.4f} on the mean logits, found on {found.samples} exit images "
-        f"({100 * found.accuracy:.2f} % at {found.mean_timesteps:.2f} steps there; full T {100 * found.full_accuracy:.2f} "
-        f"%). Test: {100 * float(right.double().mean()):.2f} % at {float(steps.mean()):.3f} ± {float(steps.std()):.2f} steps "
-        f"(standard deviation over images), {drop:.2f} ± {error:.2f} points below full T; exits at t = 1 … 8: {histogram}."
+        f"({100 * found.accuracy:.2f} % at {found.mean_timesteps:.2f} steps there; full T "
+        f"{100 * found.full_accuracy:.2f} %). Test: {100 * float(right.double().mean()):.2f} % at "
+        f"{float(steps.mean()):.3f} ± {float(steps.std()):.2f} steps (standard deviation over images), {drop:.2f} ± "
+        f"{error:.2f} points below full T; exits at t = 1 … 8: {histogram}."
     )
     return [
         Row.at_most("SEENN-I at --max-accuracy-drop 0.005, T=8: mean timesteps", float(steps.mean()), 3.5, command),
@@ -97,8 +106,8 @@ def time_row(subject: Subject, command: str, repeats: int = 3) -> tuple[list[Row
             whole.append(_seconds(lambda: convert(subject.model, images, config)))
     a, s, w = (sorted(times)[repeats // 2] for times in (ann, steps, whole))
     note = (
-        f"Conversion of {len(images)} images: {w:.1f} s; one ANN pass over them {a:.2f} s; {timesteps} SNN steps {s:.2f} s "
-        f"(medians of {repeats} alternating runs)."
+        f"Conversion of {len(images)} images: {w:.1f} s; one ANN pass over them {a:.2f} s; {timesteps} SNN steps "
+        f"{s:.2f} s (medians of {repeats} alternating runs)."
     )
     return [Row.at_most("conversion time minus T steps, in ANN passes", (w - s) / a, 6.0, command)], [note]
 
@@ -148,14 +157,14 @@ def main(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_d
     command = " ".join(["python benchmarks/conversion.py --ckpt", Path(ckpt).name, *kwargs])
     arguments = ["--ckpt", ckpt, "--model", model, "--data", data, *(("--data-dir", data_dir) if data_dir else ())]
     arguments += [part for item in model_kwargs for part in ("--model-kwargs", item)]
+    rows, notes, network, full = accuracy_rows(subject, command, limit)
     parts = [
-        accuracy_rows(subject, command, limit),
-        exit_rows(subject, command, limit),
+        exit_rows(subject, network, full, command, limit),
         memory_row(arguments, command),
         time_row(subject, command),
     ]
-    rows = [row for part, _ in parts for row in part]
-    notes = [note for _, part in parts for note in part]
+    rows += [row for part, _ in parts for row in part]
+    notes += [note for _, part in parts for note in part]
     samples = len(subject.splits.test) if limit is None else limit
     title = f"Conversion of {Path(ckpt).stem} without fine-tuning, {data}, {samples} test images"
     for path in write_results(out, title, rows, notes=notes):
