@@ -59,16 +59,18 @@ class Session:
         """One line of talk on stderr."""
         click.echo(text, err=True)
 
-    def answer(self, result: dict[str, Any], text: str | Table) -> None:
-        """The result on stdout: as one JSON object with ``--json``, else as text or a table for people."""
+    def answer(self, result: dict[str, Any], *parts: str | Table) -> None:
+        """The result on stdout: as one JSON object with ``--json``, else as text and tables for people."""
         if self.json:
             click.echo(json.dumps(result, indent=2, allow_nan=False))
-        elif isinstance(text, str):
-            click.echo(text)
-        else:
-            from rich.console import Console
+            return
+        for part in parts:
+            if isinstance(part, str):
+                click.echo(part)
+            else:
+                from rich.console import Console
 
-            Console(highlight=False).print(text)
+                Console(highlight=False).print(part)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:

@@ -48,7 +48,7 @@ def evaluate(
     target = output_folder(folder, "--report")
     from seenn.evaluate import evaluate as run
     from seenn.recorded import load_recorded_data
-    from seenn.report import summary_table, write_report
+    from seenn.report import summary_table, verdict, write_report
 
     checkpoint = read_snn(snn)
     splits = load_recorded_data(
@@ -76,5 +76,7 @@ def evaluate(
         )
     shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
     path = write_report(evaluation, shown, target)
-    session.answer({**evaluation.to_json(), "report": str(path)}, summary_table(evaluation))
+    session.answer(
+        {**evaluation.to_json(), "report": str(path)}, summary_table(evaluation), "\n".join(verdict(evaluation))
+    )
     session.say(f"report: {path}")

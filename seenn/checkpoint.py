@@ -144,6 +144,12 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise CheckpointError(f"there is no file {path}: give the path of a network that `seenn convert` wrote")
+    with open(path, "rb") as start:
+        if start.read(2) in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, or a bare pickle
+            raise CheckpointError(
+                f"{path} holds PyTorch weights, not a spiking network: `seenn convert --model NAME --ckpt {path}` "
+                "makes one of them"
+            )
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118

@@ -11,7 +11,7 @@ from seenn.report.text import count, energy, percent, points, steps
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("", "accuracy", "steps per image", "work per image", "energy per image (estimate)")
+COLUMNS = ("per image", "accuracy", "steps", "work", "energy")
 
 ENERGY_NOTE = (
     f"Energies are estimates for 45 nm hardware: {MAC_PJ} pJ per multiply-add (MAC), {ACCUMULATE_PJ} pJ per "
@@ -25,9 +25,9 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     if e.ann_accuracy is not None:
         macs = f"{count(e.ann_macs)} MACs"
-        rows.append(("original network (ANN)", percent(e.ann_accuracy), "one pass", macs, energy(e.ann_energy_pj)))
+        rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
     full = (percent(e.full_accuracy), f"{e.timesteps}", f"{count(e.synops_full)} additions")
-    early = (percent(e.accuracy), f"{e.mean_timesteps:.2f} on average", f"{count(e.synops)} additions")
+    early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
     rows.append(("spiking (SNN), early exit", *early, energy(e.energy_pj)))
     return rows
@@ -53,14 +53,12 @@ def verdict(evaluation: Evaluation) -> list[str]:
 
 
 def summary_table(evaluation: Evaluation) -> Table:
-    """ANN, SNN and SNN with early exit side by side, for the terminal, with the verdict below."""
+    """ANN, SNN and SNN with early exit side by side, for a terminal of 80 columns; ``verdict`` explains it."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
         title=Text(f"{evaluation.network} on {evaluation.data} ({evaluation.split}, {evaluation.samples:,} images)"),
-        caption=Text("\n".join(f"• {sentence}" for sentence in verdict(evaluation)), style="not italic"),
-        caption_justify="left",
     )
     for index, name in enumerate(COLUMNS):
         table.add_column(name, justify="right" if index else "left")

@@ -340,3 +340,10 @@ def test_a_manifest_must_be_json(path: Path, network: SpikingNetwork) -> None:
         with pytest.raises(ValueError, match="the manifest of a checkpoint must be JSON"):
             save(path, Checkpoint(network=network, manifest={"x": value}))
     assert load(path).timesteps == 4
+
+
+def test_pytorch_weights_are_named_as_what_they_are(tmp_path: Path) -> None:
+    weights = tmp_path / "ann.pth"
+    torch.save({"weight": torch.ones(2)}, weights)
+    with pytest.raises(CheckpointError, match="holds PyTorch weights, not a spiking network"):
+        load(weights)

@@ -26,3 +26,18 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         write_text(tmp_path / "nowhere" / "file", "text")
+
+
+def test_a_new_file_is_as_readable_as_any_other_and_an_older_one_keeps_its_mode(tmp_path: Path) -> None:
+    ordinary, target = tmp_path / "ordinary", tmp_path / "target"
+    ordinary.touch()
+
+    def write() -> int:
+        with atomic_path(target) as temporary:
+            temporary.unlink()  # as a library does that makes its own private file
+            temporary.touch(mode=0o600)
+        return target.stat().st_mode
+
+    assert write() == ordinary.stat().st_mode
+    target.chmod(0o640)
+    assert write() & 0o777 == 0o640

@@ -25,7 +25,7 @@ def test_report_is_json_markdown_and_the_plots_it_shows(
     assert names(page.parent) == {"report.json", "report.md", *PLOTS}
     text = page.read_text(encoding="utf-8")
     assert all(f"]({name})" in text for name in PLOTS)
-    assert "| spiking (SNN), early exit | 75.00 % | 2.00 on average |" in text
+    assert "| spiking (SNN), early exit | 75.00 % | 2.00 |" in text
     assert "| 2 | 75.00 % | 2 |" in text
     assert "| `` a\\|b`c `` | 0.5000 |" in text
     assert json.loads((page.parent / "report.json").read_text()) == make_evaluation().to_json()
