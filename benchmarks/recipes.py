@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
 
 from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
+from converter.config import Correction
 from seenn.report import Row, write_results
 
 RECIPES = {"max": Max(), "percentile": Percentile(), "mmse": MMSE()}
@@ -28,21 +30,32 @@ TIMESTEPS = 8
 
 @click.command()
 @subject_options
+@click.option("--neuron", "chosen", multiple=True, type=click.Choice(list(NEURONS)), help="Only these; all by default.")
 @click.option("--samples", default=2000, show_default=True, help="Images of the exit split.")
 @click.option("--out", default=str(RESULTS / "recipes"), show_default=True, help="Stem of the result files.")
 def main(
-    ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, samples: int, out: str
+    ckpt: str,
+    model: str,
+    model_kwargs: tuple[str, ...],
+    data: str,
+    data_dir: str | None,
+    chosen: tuple[str, ...],
+    samples: int,
+    out: str,
 ) -> None:
     """Compare recipes, corrections and neurons at T = 8."""
     subject = load_subject(ckpt, model, model_kwargs, data, data_dir)
     images = subject.splits.calibration.images(limit=512)
     ann = ann_answers(subject.model, subject.splits.exit, samples)
     kwargs = "".join(f" --model-kwargs '{item}'" for item in model_kwargs)
-    command = f"python benchmarks/recipes.py --ckpt {Path(ckpt).name}{kwargs}"
+    kwargs += "".join(f" --neuron '{name}'" for name in chosen)
+    command = f"python benchmarks/recipes.py --ckpt {Path(ckpt).name}{kwargs} --samples {samples}"
     rows = []
     for neuron_name, neuron in NEURONS.items():
+        if chosen and neuron_name not in chosen:
+            continue
         for recipe_name, recipe in RECIPES.items():
-            for correction in ("none", "bias", "potential"):
+            for correction in get_args(Correction):
                 config = ConvertConfig(recipe=recipe, neuron=neuron, correction=correction, timesteps=TIMESTEPS)
                 network = convert(subject.model, images, config).network
                 answers = snn_answers(network, subject.splits.exit, TIMESTEPS, samples)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import Session, usage, verb
-from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, model_options, output_file
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, model_options, model_spec, output_file
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--model",
     required=True,
     metavar="NAME",
-    help="timm name (resnet18, hf-hub:…), torchvision:NAME, or package.module:factory.",
+    help="timm name (resnet18, hf-hub:…), torchvision:NAME, package.module:factory, or a .onnx file.",
 )
 @click.option("--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Trained weights: .pth or .safetensors.")
 @model_options
@@ -90,25 +90,18 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
     """
     target = output_file(output, keep=ckpt)
     context = click.get_current_context()
-    if ckpt is None and not options["pretrained"]:
+    if ckpt is None and not options["pretrained"] and not model.endswith(".onnx"):
         raise click.UsageError("give the trained weights with --ckpt FILE, or --pretrained to download them", context)
     if ckpt is None and options["data"] is None:
         raise click.UsageError("pretrained weights do not say which data to calibrate on: name it with --data", context)
-    from converter.load import ModelSpec, load_model, parse_model_kwargs
+    from converter.load import load_model
     from converter.pipeline import convert_checkpoint
     from seenn.checkpoint import save
     from seenn.recorded import load_recorded_data
     from seenn.weights import read_weights
 
     with usage():
-        spec = ModelSpec(
-            name=model,
-            kwargs=parse_model_kwargs(options["model_kwargs"]),
-            num_classes=options["num_classes"],
-            in_chans=options["in_chans"],
-            stem=options["stem"],
-            pretrained=options["pretrained"],
-        )
+        spec = model_spec(model, options)
         config = _config(options)
     loaded = load_model(spec, ckpt)
     record = read_weights(Path(ckpt)).record if ckpt else {}

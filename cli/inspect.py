@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import Session, read_snn, text_table, usage, verb
-from cli.options import model_options
+from cli.options import model_options, model_spec
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -30,18 +30,11 @@ def inspect(session: Session, target: str, ckpt: str | None, image_size: str | N
         _show_network(session, target)
         return
     from converter.inspect import inspect_model
-    from converter.load import ModelSpec, build_model, load_model, parse_model_kwargs
+    from converter.load import build_model, load_model
 
     with usage():
         shape = _shape(image_size) if image_size else None
-        spec = ModelSpec(
-            name=target,
-            kwargs=parse_model_kwargs(options["model_kwargs"]),
-            num_classes=options["num_classes"],
-            in_chans=options["in_chans"],
-            stem=options["stem"],
-            pretrained=options["pretrained"],
-        )
+        spec = model_spec(target, options)
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}

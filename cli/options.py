@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from converter.load import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -81,6 +84,14 @@ def model_options(function: Command) -> Command:
     ):
         function = option(function)
     return function
+
+
+def model_spec(name: str, options: Mapping[str, Any], **fixed: Any) -> ModelSpec:
+    """The model that ``--model`` and the model options name; ``fixed`` fields win over the options."""
+    from converter.load import ModelSpec, parse_model_kwargs
+
+    fields = {key: options[key] for key in ("num_classes", "in_chans", "stem", "pretrained")}
+    return ModelSpec(name=name, kwargs=parse_model_kwargs(options["model_kwargs"]), **{**fields, **fixed})
 
 
 def output_file(path: str, *, keep: str | None = None) -> Path:

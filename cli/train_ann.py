@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.common import Session, usage, verb
-from cli.options import FiniteRange, data_options, model_options, output_file
+from cli.options import FiniteRange, data_options, model_options, model_spec, output_file
 
 
 @click.command(name="train-ann", short_help="Train an ordinary classifier.")
@@ -33,7 +33,7 @@ def train_ann(session: Session, model: str, output: str, **options: Any) -> None
     target = output_file(output)
     from dataclasses import replace
 
-    from converter.load import ModelSpec, build_model, parse_model_kwargs
+    from converter.load import build_model
     from seenn.data import load_data
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train
@@ -49,14 +49,7 @@ def train_ann(session: Session, model: str, output: str, **options: Any) -> None
         split_seed=options["split_seed"] or 0,
     )
     with usage():
-        spec = ModelSpec(
-            name=model,
-            kwargs=parse_model_kwargs(options["model_kwargs"]),
-            num_classes=options["num_classes"] or splits.num_classes,
-            in_chans=options["in_chans"],
-            stem=options["stem"],
-            pretrained=options["pretrained"],
-        )
+        spec = model_spec(model, options, num_classes=options["num_classes"] or splits.num_classes)
         optim = OptimConfig() if options["lr"] is None else replace(OptimConfig(), lr=options["lr"])
         p = splits.preprocessing
         config = TrainConfig(
