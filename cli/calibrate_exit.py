@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.common import Session, read_snn, usage, verb
+from cli.exit_rules import ONE_SIDED, RULES, build_rule, threshold_of
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from seenn.exits.confidence import Accumulation
+    from seenn.exits import ExitCalibration
+    from seenn.exits.guarantee import Guarantee
+    from seenn.exits.scored import Accumulation
 
 
 @click.command(name="calibrate-exit", short_help="Choose when an image may stop.")
 @click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
 @click.option(
+    "--policy",
+    type=click.Choice(RULES),
+    default="confidence",
+    show_default=True,
+    help="When to stop: confidence (SEENN-I), entropy (DT-SNN), gap (cutoff), scaled (Dynamic Confidence), patience, "
+    "conformal (SpikeCP), failure (will going on help?), fixed, or two-sided (give up the hopeless as well).",
+)
+@click.option(
+    "--inner", metavar="NAME", type=click.Choice(ONE_SIDED), help="The rule inside two-sided.  [default: confidence]"
+)
+@click.option(
     "--threshold",
     metavar="P",
-    type=FiniteRange(0, 1, min_open=True),
-    help="Stop when the confidence exceeds this, above 0 and at most 1.",
+    type=FiniteRange(0),
+    help="Stop when the score exceeds this: a confidence above 0 and at most 1, a gap, equal answers in a row "
+    "(patience), classes in the set (conformal) or timesteps (fixed).",
 )
 @click.option(
     "--max-accuracy-drop",
@@ -32,19 +47,39 @@ if TYPE_CHECKING:
     "fewest timesteps whose accuracy stays within this of full T (0.005 is half a point).",
 )
 @click.option(
+    "--target-timesteps",
+    metavar="STEPS",
+    type=FiniteRange(1),
+    help="Find the threshold with the highest accuracy within this mean.",
+)
+@click.option(
+    "--confidence",
+    metavar="P",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    help="With --max-accuracy-drop: keep it on new images with this probability, say 0.95.",
+)
+@click.option(
+    "--guarantee",
+    type=click.Choice(["marginal", "conditional"]),
+    help="With --confidence: on average over all images, or among those that stopped by t, for every t.  "
+    "[default: marginal]",
+)
+@click.option(
     "--temperature",
     metavar="A",
     type=FiniteRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Divides the logits.",
+    help="Divides the logits (confidence).  [default: 1]",
 )
 @click.option(
     "--accumulation",
     type=click.Choice(["mean", "sum"]),
-    default="mean",
-    show_default=True,
-    help="Confidence of the mean or of the summed logits.",
+    help="Score of the mean or of the summed logits (confidence, entropy, gap).  [default: mean]",
+)
+@click.option(
+    "--alpha",
+    metavar="A",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    help="How often the label may be missing from the set (conformal).  [default: 0.1]",
 )
 @click.option(
     "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as converted]"
@@ -58,10 +93,16 @@ if TYPE_CHECKING:
 def calibrate_exit(
     session: Session,
     snn: str,
+    policy: str,
+    inner: str | None,
     threshold: float | None,
     max_accuracy_drop: float | None,
-    temperature: float,
-    accumulation: Accumulation,
+    target_timesteps: float | None,
+    confidence: float | None,
+    guarantee: Guarantee | None,
+    temperature: float | None,
+    accumulation: Accumulation | None,
+    alpha: float | None,
     timesteps: int | None,
     batch_size: int,
     data: str | None,
@@ -70,27 +111,23 @@ def calibrate_exit(
     split_seed: int | None,
     output: str | None,
 ) -> None:
-    """Choose the exit threshold of SNN (default: snn.safetensors) on its exit split, and store it there.
+    """Choose when an image may stop in SNN (default: snn.safetensors) on its exit split, and store it there.
 
-    Give one of --threshold and --max-accuracy-drop. The data is the one recorded in the file.
+    Give one of --threshold, --max-accuracy-drop and --target-timesteps. The data is the one recorded in the
+    file. Rules that learn (scaled, conformal, failure, two-sided) and guarantees set a third of it aside.
     """
-    if (threshold is None) == (max_accuracy_drop is None):
-        raise click.UsageError(
-            "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005", click.get_current_context()
-        )
+    _check_targets(policy, threshold, max_accuracy_drop, target_timesteps, confidence, guarantee)
     target = output_file(output or snn)
     from dataclasses import replace
 
     from seenn.checkpoint import save
-    from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits, policy_to_json
+    from seenn.exits import FixedExit, calibrate_exit, calibrate_fixed, certify_exit, collect_logits, policy_to_json
     from seenn.recorded import load_recorded_data
 
-    with usage():
-        base = ConfidenceExit(
-            threshold=1.0 if threshold is None else threshold,
-            temperature=temperature,
-            accumulation=accumulation,
-        )
+    rule = build_rule(policy, threshold, inner, temperature=temperature, accumulation=accumulation, alpha=alpha)
+    if guarantee == "conditional" and not isinstance(rule, FixedExit):
+        with usage():
+            rule.at((rule.never,))  # whether it can have a threshold per timestep
     checkpoint = read_snn(snn)
     splits = load_recorded_data(
         checkpoint.manifest,
@@ -112,24 +149,67 @@ def calibrate_exit(
                 update(done, len(splits.exit))
 
         logits_sum, labels = collect_logits(network, counted(), steps)
-    found = calibrate_confidence(logits_sum, labels, base, max_accuracy_drop=max_accuracy_drop)
+    found: ExitCalibration[Any]
+    if isinstance(rule, FixedExit):
+        limits = {"max_accuracy_drop": max_accuracy_drop, "target_timesteps": target_timesteps}
+        found = calibrate_fixed(logits_sum, labels, rule, **limits)
+    elif confidence is not None and max_accuracy_drop is not None:
+        found = certify_exit(
+            logits_sum,
+            labels,
+            rule,
+            max_accuracy_drop=max_accuracy_drop,
+            confidence=confidence,
+            guarantee=guarantee or "marginal",
+        )
+    else:
+        found = calibrate_exit(
+            logits_sum, labels, rule, max_accuracy_drop=max_accuracy_drop, target_timesteps=target_timesteps
+        )
+    chosen = threshold_of(found.policy)
     result = {
         "policy": policy_to_json(found.policy),
-        "threshold": found.policy.threshold,
+        "threshold": chosen,
         "timesteps": steps,
         "max_accuracy_drop": max_accuracy_drop,
+        "target_timesteps": target_timesteps,
+        "confidence": confidence,
+        "guarantee": None if confidence is None else guarantee or "marginal",
         "split": "exit",
         "samples": found.samples,
         "accuracy": found.accuracy,
         "full_accuracy": found.full_accuracy,
         "mean_timesteps": found.mean_timesteps,
     }
+    shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple) else (chosen,)))
     manifest = {**checkpoint.manifest, "timesteps": steps, "exit": {**result, "data": splits.manifest()}}
     save(target, replace(checkpoint, network=network, policy=found.policy, manifest=manifest))
     session.answer(
         {**result, "output": str(target)},
-        f"exit threshold {found.policy.threshold:.6g}, tried on {found.samples} held-out images:\n"
+        f"exit threshold {shown}, tried on {found.samples} held-out images:\n"
         f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
         f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average\n"
         f"wrote {target}; next: seenn evaluate",
     )
+
+
+def _check_targets(
+    policy: str,
+    threshold: float | None,
+    max_accuracy_drop: float | None,
+    target_timesteps: float | None,
+    confidence: float | None,
+    guarantee: Guarantee | None,
+) -> None:
+    """Refuses combinations of options that say too little or contradict each other."""
+    context = click.get_current_context()
+    if sum(target is not None for target in (threshold, max_accuracy_drop, target_timesteps)) != 1:
+        raise click.UsageError(
+            "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5", context
+        )
+    if guarantee is not None and confidence is None:
+        raise click.UsageError("--guarantee needs --confidence 0.95, the probability that it holds with", context)
+    if confidence is not None and not max_accuracy_drop:
+        raise click.UsageError("--confidence needs --max-accuracy-drop above 0, the drop that it bounds", context)
+    if confidence is not None and policy == "fixed":
+        raise click.UsageError("--confidence needs a rule with a score, and fixed has none", context)

@@ -12,10 +12,9 @@ from seenn.data import Split
 from seenn.engines.predictions import Predictions
 from seenn.engines.reference import run_reference
 from seenn.errors import DataError
-from seenn.exits.calibrate import confidence_scores
-from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy, policy_to_json
+from seenn.exits.scored import ScoredExit, exit_scores
 from seenn.metrics import (
     accuracy_per_timestep,
     average_exit_time,
@@ -113,8 +112,7 @@ def evaluate(
     correct = correct_per_timestep(logits_sum, labels)
     early_right = early.labels == labels
     exits = exit_statistics(early.exit_timestep, timesteps)
-    has_threshold = isinstance(policy, ConfidenceExit)
-    curve = exit_curve(confidence_scores(policy, logits_sum), correct) if has_threshold else None
+    curve = exit_curve(exit_scores(policy, logits_sum), correct) if isinstance(policy, ScoredExit) else None
     cost = dense_cost(network)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)

@@ -1,24 +1,40 @@
 """Exit policies. Importing this package registers every policy."""
 
-from seenn.exits.calibrate import (
-    ExitCalibration,
-    calibrate_confidence,
-    collect_logits,
-    confidence_scores,
-    replay,
-)
-from seenn.exits.confidence import ConfidenceExit, softmax_confidence
+from seenn.exits.calibrate import ExitCalibration, calibrate_confidence, calibrate_exit, calibrate_fixed, judge_exit
+from seenn.exits.collect import collect_logits, replay
+from seenn.exits.confidence import ConfidenceExit
+from seenn.exits.conformal import ConformalExit
+from seenn.exits.entropy import EntropyExit
+from seenn.exits.failure import FailurePredictionExit
 from seenn.exits.fixed import FixedExit
+from seenn.exits.gap import GapExit
+from seenn.exits.guarantee import certify_exit
+from seenn.exits.patience import PatienceExit
 from seenn.exits.policy import ExitPolicy, policy_from_json, policy_to_json, register_policy
+from seenn.exits.scaled import ScaledConfidenceExit
+from seenn.exits.scored import ScoredExit, exit_scores, softmax_confidence
+from seenn.exits.two_sided import TwoSidedExit
 
 __all__ = [
     "ConfidenceExit",
+    "ConformalExit",
+    "EntropyExit",
     "ExitCalibration",
     "ExitPolicy",
+    "FailurePredictionExit",
     "FixedExit",
+    "GapExit",
+    "PatienceExit",
+    "ScaledConfidenceExit",
+    "ScoredExit",
+    "TwoSidedExit",
     "calibrate_confidence",
+    "calibrate_exit",
+    "calibrate_fixed",
+    "certify_exit",
     "collect_logits",
-    "confidence_scores",
+    "exit_scores",
+    "judge_exit",
     "policy_from_json",
     "policy_to_json",
     "register_policy",

@@ -2,123 +2,199 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from seenn.engines.reference import run_reference
 from seenn.errors import CalibrationError
+from seenn.exits.collect import replay
 from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
+from seenn.exits.scored import ScoredExit, ThresholdExit, exit_scores
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import ExitCurve, exit_curve
-from seenn.network import SpikingNetwork, evaluating
+from seenn.ops import State
+
+FIT_FRACTION = 1 / 3  # of the exit split: what a rule's own numbers are fitted on, not its threshold
+_SPLIT_SEED = 0
+
+Policy = TypeVar("Policy", bound=ExitPolicy)
+Scored = TypeVar("Scored", bound=ScoredExit)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExitCalibration:
-    """A policy and what it does on the data that it was calibrated on."""
+class ExitCalibration(Generic[Policy]):
+    """A policy and what it does on the data that its threshold was chosen on."""
 
-    policy: ConfidenceExit
+    policy: Policy
     samples: int
     accuracy: float  # at the exit
     full_accuracy: float  # at T
     mean_timesteps: float
-    curve: ExitCurve
+    curve: ExitCurve | None  # None for a rule without a score
 
 
-def collect_logits(
-    network: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]], timesteps: int
-) -> tuple[Tensor, Tensor]:
-    """One pass without early exit: ``logits_sum`` ``[T, N, K]`` and labels ``[N]``, on the CPU.
+def calibrate_exit(
+    logits_sum: Tensor,
+    labels: Tensor,
+    policy: Scored,
+    *,
+    max_accuracy_drop: float | None = None,
+    target_timesteps: float | None = None,
+) -> ExitCalibration[Scored]:
+    """The best threshold for a scored rule on cached logits; without a target the threshold is left as given.
 
-    Raises:
-        CalibrationError: there are no images.
-    """
-    logits, labels = [], []
-    with torch.no_grad(), evaluating(network):
-        for images, target in batches:
-            full = run_reference(
-                network, images.to(network.device), FixedExit(), timesteps, keep_logits=True
-            ).logits_sum_per_step
-            assert full is not None
-            logits.append(full.cpu())
-            labels.append(target)
-    if not logits:
-        raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
-    return torch.cat(logits, dim=1), torch.cat(labels)
-
-
-def confidence_scores(policy: ExitPolicy, logits_sum: Tensor) -> Tensor:
-    """The policy's confidence for every sample after every step, ``[T, N]`` from ``[T, N, K]``."""
-    n = logits_sum.shape[1]
-    return torch.stack([policy.confidence(torch.full((n,), t + 1), s) for t, s in enumerate(logits_sum)])
-
-
-def calibrate_confidence(
-    logits_sum: Tensor, labels: Tensor, base: ConfidenceExit, *, max_accuracy_drop: float | None = None
-) -> ExitCalibration:
-    """SEENN-I on cached logits: ``base`` as given, or the cheapest threshold that keeps the accuracy.
-
-    With ``max_accuracy_drop`` ε the threshold is the one with the smallest mean timesteps among *all* that
-    keep the accuracy at exit at or above the accuracy at T minus ε, on these samples; candidates are the
-    scores themselves, so nothing is missed between grid points.
+    With ``max_accuracy_drop`` ε: the smallest mean timesteps among *all* thresholds that keep the accuracy at
+    exit at or above the accuracy at T minus ε. With ``target_timesteps``: the highest accuracy within that
+    mean. Candidates are the scores themselves, so nothing is missed between grid points. A rule with numbers
+    of its own (``learns``) is fitted first, on a third of the samples; its threshold and all figures
+    come from the other two.
 
     Args:
         logits_sum: ``[T, N, K]``, from ``collect_logits`` on the exit split.
         labels: ``[N]``.
-        base: temperature and accumulation, and the threshold when there is no target.
+        policy: the rule.
         max_accuracy_drop: ε in [0, 1), as a fraction (0.005 is half a point).
+        target_timesteps: mean timesteps, at least 1.
 
     Raises:
-        ValueError: ε outside [0, 1).
-        CalibrationError: fewer than two classes or no samples; the answer would mean nothing.
+        ValueError: both targets, or one out of range.
+        CalibrationError: fewer than two classes, too few samples to split, or logits that are not finite.
     """
+    if max_accuracy_drop is not None and target_timesteps is not None:
+        raise ValueError("give one of max_accuracy_drop and target_timesteps, not both")
     if max_accuracy_drop is not None and not 0.0 <= max_accuracy_drop < 1.0:
         raise ValueError(f"max_accuracy_drop is a fraction in [0, 1), got {max_accuracy_drop}")
+    if target_timesteps is not None and not target_timesteps >= 1.0:
+        raise ValueError(f"target_timesteps must be at least 1: every image takes one step, got {target_timesteps}")
+    check_exit_split(logits_sum, labels)
+    if target_timesteps is not None and target_timesteps > len(logits_sum):
+        raise CalibrationError(
+            f"a mean of {target_timesteps} timesteps cannot be reached: the network runs for {len(logits_sum)}, "
+            f"so ask for at most {len(logits_sum)}, or run it for more"
+        )
+    if policy.learns:
+        fit, rest = fit_split(len(labels))
+        policy = policy.fitted(logits_sum[:, fit], labels[fit])
+        logits_sum, labels = logits_sum[:, rest], labels[rest]
+    correct = correct_per_timestep(logits_sum, labels)
+    curve = exit_curve(exit_scores(policy, logits_sum), correct)
+    reachable = _reachable(curve, policy)
+    if max_accuracy_drop is not None:
+        # Accuracies are k/N: the allowance keeps «exactly ε below» within ε when floats round.
+        index = reachable.cheapest(float(correct[-1].double().mean()) - max_accuracy_drop - 1e-12)
+        policy = at_score(policy, float(reachable.threshold[index]))
+    if target_timesteps is not None:
+        if (nearest := float(reachable.mean_timesteps[0])) > target_timesteps:
+            raise CalibrationError(
+                f"no threshold of the {policy.kind} rule gives a mean of {target_timesteps} timesteps: "
+                f"the nearest is {nearest:.2f}; ask for that, or use another rule"
+            )
+        policy = at_score(policy, float(reachable.threshold[reachable.best_within(target_timesteps)]))
+    return judge_exit(logits_sum, labels, policy, curve)
+
+
+def _reachable(curve: ExitCurve, policy: ScoredExit) -> ExitCurve:
+    """The points that the rule's thresholds can give: not those where a score must exceed less than the least.
+
+    An entropy score is 0 for equal outputs, and no threshold is below 0. Never stopping early is always possible.
+    """
+    keep = curve.threshold >= policy.least
+    keep[-1] = True
+    return ExitCurve(curve.threshold[keep], curve.mean_timesteps[keep], curve.accuracy[keep])
+
+
+def calibrate_confidence(
+    logits_sum: Tensor, labels: Tensor, base: ConfidenceExit, *, max_accuracy_drop: float | None = None
+) -> ExitCalibration[ConfidenceExit]:
+    """``calibrate_exit`` for SEENN-I."""
+    return calibrate_exit(logits_sum, labels, base, max_accuracy_drop=max_accuracy_drop)
+
+
+def calibrate_fixed(
+    logits_sum: Tensor,
+    labels: Tensor,
+    policy: FixedExit,
+    *,
+    max_accuracy_drop: float | None = None,
+    target_timesteps: float | None = None,
+) -> ExitCalibration[FixedExit]:
+    """``calibrate_exit`` for the same number of steps for everyone.
+
+    Raises:
+        ValueError, CalibrationError: as in ``calibrate_exit``; or more steps than the logits have.
+    """
+    steps = len(logits_sum) if policy.timesteps is None else policy.timesteps
+    if steps > len(logits_sum):
+        raise CalibrationError(
+            f"a fixed exit after {steps} timesteps is never reached: the network runs for {len(logits_sum)}"
+        )
+    found = calibrate_exit(
+        logits_sum,
+        labels,
+        _StepCount(threshold=steps - 1),
+        max_accuracy_drop=max_accuracy_drop,
+        target_timesteps=target_timesteps,
+    )
+    return judge_exit(logits_sum, labels, FixedExit(timesteps=round(found.mean_timesteps)), found.curve)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StepCount(ThresholdExit):
+    """A fixed number of steps as a scored rule: the score is t."""
+
+    kind: ClassVar[str] = "fixed"
+    least: ClassVar[float] = 0.0
+    never: ClassVar[float] = float(1 << 20)
+
+    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        return t.to(torch.float32), state
+
+
+def judge_exit(
+    logits_sum: Tensor, labels: Tensor, policy: Policy, curve: ExitCurve | None = None
+) -> ExitCalibration[Policy]:
+    """What ``policy``, as it is, does on cached logits."""
+    correct = correct_per_timestep(logits_sum, labels)
+    exit_timestep = replay(policy, logits_sum)
+    return ExitCalibration(
+        policy=policy,
+        samples=len(labels),
+        accuracy=float(correct[exit_timestep - 1, torch.arange(len(labels))].double().mean()),
+        full_accuracy=float(correct[-1].double().mean()),
+        mean_timesteps=float(exit_timestep.double().mean()),
+        curve=curve,
+    )
+
+
+def at_score(policy: Scored, score: float) -> Scored:
+    """The rule at a threshold from a curve, moved into the rule's range."""
+    return policy.at(min(max(score, policy.least), policy.never))
+
+
+def fit_split(samples: int) -> tuple[Tensor, Tensor]:
+    """Indices of a third of the samples, and of the others; the same for every run."""
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    return order.tensor_split([round(samples * FIT_FRACTION)])  # type: ignore[return-value]
+
+
+def check_exit_split(logits_sum: Tensor, labels: Tensor) -> None:
+    """Refuses what no threshold can be chosen on.
+
+    Raises:
+        CalibrationError: fewer than two classes, or logits that are not finite.
+    """
     classes = len(set(labels.tolist()))
     if classes < 2:
         raise CalibrationError(
             f"the exit split has {len(labels)} images of {classes} classes; "
             "an exit threshold needs images of at least two"
         )
-    correct = correct_per_timestep(logits_sum, labels)
-    scores = confidence_scores(base, logits_sum)
-    curve = exit_curve(scores, correct)
-    full_accuracy = float(correct[-1].double().mean())
-    threshold = base.threshold
-    if max_accuracy_drop is not None:
-        # Accuracies are k/N: the allowance keeps «exactly ε below» within ε when floats round.
-        index = curve.cheapest(full_accuracy - max_accuracy_drop - 1e-12)
-        # A threshold below every score means «always stop at once»; policies want it above 0.
-        threshold = min(1.0, max(float(curve.threshold[index]), torch.finfo(torch.float32).tiny))
-    policy = ConfidenceExit(threshold=threshold, temperature=base.temperature, accumulation=base.accumulation)
-    exit_timestep = replay(policy, logits_sum)
-    columns = torch.arange(len(labels))
-    return ExitCalibration(
-        policy=policy,
-        samples=len(labels),
-        accuracy=float(correct[exit_timestep - 1, columns].double().mean()),
-        full_accuracy=full_accuracy,
-        mean_timesteps=float(exit_timestep.double().mean()),
-        curve=curve,
-    )
-
-
-def replay(policy: ExitPolicy, logits_sum: Tensor) -> Tensor:
-    """When each sample would stop, int64 ``[N]``, from logits cached for all T steps ``[T, N, K]``.
-
-    For rules that look at logits only; ``start`` is given no images.
-    """
-    timesteps, n = logits_sum.shape[:2]
-    exit_timestep = torch.full((n,), timesteps)
-    running = torch.ones(n, dtype=torch.bool)
-    state = policy.start(logits_sum.new_zeros(n, 0))
-    for step in range(1, timesteps):
-        stop, state = policy.stop(torch.full((n,), step), logits_sum[step - 1], state)
-        exit_timestep[running & stop] = step
-        running &= ~stop
-    return exit_timestep
+    if bad := int((~logits_sum.isfinite()).any(dim=2).any(dim=0).sum()):
+        raise CalibrationError(
+            f"the outputs of {bad} of {len(labels)} images of the exit split are not finite: "
+            "check the images for NaN and the network's weights"
+        )

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seenn.exits.confidence import softmax_confidence
 from seenn.exits.policy import register_policy
+from seenn.exits.scored import softmax_confidence
 from seenn.ops import State
 from seenn.ops.arguments import integer
 

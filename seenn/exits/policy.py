@@ -44,9 +44,18 @@ _POLICIES: dict[str, type[Any]] = {}
 
 
 def register_policy(kind: str) -> Callable[[PolicyClass], PolicyClass]:
-    """Class decorator: names a policy dataclass for checkpoints and the command line."""
+    """Class decorator: names a policy dataclass for checkpoints and the command line.
+
+    Raises:
+        ValueError: the name is taken: a file that names it would mean two rules.
+    """
 
     def add(cls: PolicyClass) -> PolicyClass:
+        if kind in _POLICIES:
+            raise ValueError(
+                f"exit policy {kind!r} is already registered, by {_POLICIES[kind].__name__}; "
+                f"give {cls.__name__} another name"
+            )
         cls.kind = kind
         _POLICIES[kind] = cls
         return cls
@@ -55,25 +64,33 @@ def register_policy(kind: str) -> Callable[[PolicyClass], PolicyClass]:
 
 
 def policy_to_json(policy: ExitPolicy) -> dict[str, Any]:
-    """``{"policy": kind, field: value, …}``."""
-    fields = dataclasses.asdict(policy)  # type: ignore[call-overload]
-    return {"policy": policy.kind, **fields}
+    """``{"policy": kind, field: value, …}``; a policy inside a policy likewise."""
+    fields = {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)}  # type: ignore[arg-type]
+    nested = {name: policy_to_json(value) for name, value in fields.items() if isinstance(value, ExitPolicy)}
+    return {"policy": policy.kind, **fields, **nested}
 
 
 def policy_from_json(description: Mapping[str, Any]) -> ExitPolicy:
-    """The policy that ``policy_to_json`` described.
+    """The policy that ``policy_to_json`` described; at most one policy deep inside another.
 
     Raises:
         CheckpointError: unknown policy, unknown field, or a value that the policy refuses.
     """
-    kind = description.get("policy") if isinstance(description, Mapping) else None
+    items = description.items() if isinstance(description, Mapping) else ()
+    fields = {
+        name: _build(value.get("policy"), value) if isinstance(value, Mapping) else value for name, value in items
+    }
+    return _build(fields.get("policy"), fields)
+
+
+def _build(kind: object, fields: Mapping[str, Any]) -> ExitPolicy:
     if not isinstance(kind, str) or kind not in _POLICIES:
         known = ", ".join(sorted(_POLICIES))
         raise CheckpointError(
             f"unknown exit policy {kind!r}: this version knows {known}.{did_you_mean(str(kind), _POLICIES)}"
         )
     try:
-        policy: ExitPolicy = _POLICIES[kind](**{key: value for key, value in description.items() if key != "policy"})
+        policy: ExitPolicy = _POLICIES[kind](**{key: value for key, value in fields.items() if key != "policy"})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"exit policy {kind!r} cannot be built from its description: {error}") from error
     return policy

@@ -13,7 +13,7 @@ from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Preprocessing, load_data
 from seenn.errors import DataError
 from seenn.evaluate import evaluate
-from seenn.exits import ConfidenceExit, FixedExit
+from seenn.exits import ConfidenceExit, FixedExit, PatienceExit
 from seenn.metrics.energy import snn_energy_pj
 from seenn.metrics.synops import SpikeMeter, dense_cost
 from seenn.network import SpikingNetwork
@@ -92,6 +92,14 @@ def test_arguments_come_before_the_checkpoint(checkpoint: Checkpoint, splits: Da
     without = run(replace(checkpoint, policy=None), splits, limit=9)
     assert (without.exit.mean, without.policy) == (5.0, {"policy": "fixed", "timesteps": None})
     assert run(checkpoint, splits, limit=10_000).samples == len(splits.test)
+
+
+def test_every_rule_with_a_score_has_a_curve(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    found = run(checkpoint, splits, policy=PatienceExit(patience=2))
+    assert found.curve is not None
+    at_two = found.curve.threshold == 1  # a run longer than 1 is one of at least 2
+    assert found.curve.mean_timesteps[at_two].item() == pytest.approx(found.exit.mean)
+    assert found.curve.accuracy[at_two].item() == pytest.approx(found.accuracy)
 
 
 def test_the_networks_mode_is_left_as_it_was(checkpoint: Checkpoint, splits: DataSplits) -> None:

@@ -5,7 +5,24 @@ import torch
 from torch import Tensor
 
 from seenn.errors import CalibrationError
-from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits, confidence_scores, replay
+from seenn.exits import (
+    ConfidenceExit,
+    ConformalExit,
+    EntropyExit,
+    FailurePredictionExit,
+    FixedExit,
+    GapExit,
+    PatienceExit,
+    ScaledConfidenceExit,
+    ScoredExit,
+    TwoSidedExit,
+    calibrate_confidence,
+    calibrate_exit,
+    calibrate_fixed,
+    collect_logits,
+    exit_scores,
+    replay,
+)
 from seenn.network import SpikingNetwork
 
 T, N, K = 5, 60, 4
@@ -20,7 +37,7 @@ def cached(seed: int) -> tuple[Tensor, Tensor]:
 
 def brute_force(policy: ConfidenceExit, logits: Tensor, labels: Tensor, drop: float) -> float:
     """The smallest mean timesteps over every threshold that can matter, each replayed sample by sample."""
-    scores = confidence_scores(policy, logits).double()
+    scores = exit_scores(policy, logits).double()
     candidates = sorted({c for c in scores.flatten().tolist() if 0 < c <= 1} | {1e-6, 1.0})
     full = (logits[-1].argmax(-1) == labels).sum().item()
     best = float(T)
@@ -70,6 +87,79 @@ def test_what_would_mean_nothing_is_refused() -> None:
     for drop in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"max_accuracy_drop is a fraction in \[0, 1\), got"):
             calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=drop)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        EntropyExit(accumulation="sum"),
+        GapExit(),
+        PatienceExit(),
+        ScaledConfidenceExit(),
+        ConformalExit(alpha=0.5),
+        FailurePredictionExit(),
+        TwoSidedExit(),
+    ],
+    ids=lambda rule: rule.kind,
+)
+def test_every_rule_meets_its_target(rule: ScoredExit) -> None:
+    logits, labels = cached(0)
+    found = calibrate_exit(logits, labels, rule, max_accuracy_drop=0.05)
+    assert found.accuracy >= found.full_accuracy - 0.05 - 1e-12
+    assert found.samples == (40 if rule.learns else N)
+    thrifty = calibrate_exit(logits, labels, rule, target_timesteps=2.5)
+    assert thrifty.mean_timesteps <= 2.5
+    assert thrifty.curve is not None
+    affordable = thrifty.curve.mean_timesteps <= 2.5
+    assert thrifty.accuracy == pytest.approx(float(thrifty.curve.accuracy[affordable].max()))
+    assert type(thrifty.policy) is type(rule)
+
+
+def test_a_fixed_number_of_steps_has_targets_too() -> None:
+    logits, labels = cached(0)
+    accuracy = [float((step.argmax(-1) == labels).double().mean()) for step in logits]
+    found = calibrate_fixed(logits, labels, FixedExit(), max_accuracy_drop=0.1)
+    assert found.policy.timesteps == next(t for t, a in enumerate(accuracy, 1) if a >= accuracy[-1] - 0.1 - 1e-12)
+    thrifty = calibrate_fixed(logits, labels, FixedExit(), target_timesteps=3.5)
+    assert (thrifty.accuracy, thrifty.mean_timesteps <= 3) == (max(accuracy[:3]), True)
+    assert calibrate_fixed(logits, labels, FixedExit(timesteps=2)).policy == FixedExit(timesteps=2)
+    assert calibrate_fixed(logits, labels, FixedExit()).policy == FixedExit(timesteps=T)
+    with pytest.raises(
+        CalibrationError, match="a fixed exit after 9 timesteps is never reached: the network runs for 5"
+    ):
+        calibrate_fixed(logits, labels, FixedExit(timesteps=9))
+
+
+def test_targets_out_of_reach_name_the_nearest() -> None:
+    logits, labels = cached(0)
+    with pytest.raises(CalibrationError, match=r"a mean of 7.0 timesteps cannot be reached: .* ask for at most 5"):
+        calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=7.0)
+    # Two equal outputs have an entropy score of exactly 0, which no threshold above 0 lets stop.
+    logits[:4] = 0.0
+    with pytest.raises(CalibrationError, match=r"no threshold of the entropy rule gives a mean of 2.0 .* is 5.00; ask"):
+        calibrate_exit(logits, labels, EntropyExit(), target_timesteps=2.0)
+
+
+def test_points_of_the_curve_that_no_threshold_gives_are_not_chosen() -> None:
+    # Stopping everyone at once would be best, but equal outputs score 0 and go on, to be wrong at t=2.
+    first, second, third = [[0.0, 0.0], [0.0, 3.0]], [[0.0, 9.0], [0.0, 6.0]], [[9.0, 0.0], [0.0, 9.0]]
+    logits, labels = torch.tensor([first, second, third]), torch.tensor([0, 1])
+    found = calibrate_exit(logits, labels, EntropyExit(), max_accuracy_drop=0.0)
+    assert (found.accuracy, found.mean_timesteps) == (1.0, 3.0)
+    assert found.curve is not None
+    assert found.curve.accuracy[0] == 1.0
+
+
+def test_bad_targets_and_logits_are_refused() -> None:
+    logits, labels = cached(0)
+    with pytest.raises(ValueError, match="give one of max_accuracy_drop and target_timesteps, not both"):
+        calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1, target_timesteps=2.0)
+    for steps in (0.5, float("nan")):
+        with pytest.raises(ValueError, match="target_timesteps must be at least 1: every image takes one step, got"):
+            calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=steps)
+    logits[2, 7, 1] = float("nan")
+    with pytest.raises(CalibrationError, match="the outputs of 1 of 60 images of the exit split are not finite"):
+        calibrate_exit(logits, labels, ConfidenceExit())
 
 
 def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwork, images: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from seenn.errors import CheckpointError
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, policy_from_json, policy_to_json, replay
-from seenn.exits.confidence import softmax_confidence
+from seenn.exits.scored import softmax_confidence
 
 
 def logits(timesteps: int = 6, samples: int = 200) -> torch.Tensor:
@@ -65,7 +65,10 @@ def test_a_policy_survives_json(policy: ExitPolicy) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"policy": "confidense"}, "unknown exit policy 'confidense': this version knows confidence, fixed. Did you"),
+        (
+            {"policy": "confidense"},
+            "unknown exit policy 'confidense': this version knows confidence, .*, two-sided. Did you",
+        ),
         ({}, "unknown exit policy None"),
         ([], "unknown exit policy None"),
         ({"policy": ["fixed"]}, "unknown exit policy"),

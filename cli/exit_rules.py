@@ -1,0 +1,82 @@
+"""Exit rules by name, from the options that describe them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.common import usage
+from cli.options import FiniteRange
+
+if TYPE_CHECKING:
+    from seenn.exits import FixedExit, ScoredExit
+
+#: What ``--threshold`` sets in rules where it is a whole number.
+_COUNTS = {"patience": "patience", "conformal": "max_size", "fixed": "timesteps"}
+#: The options that a rule takes beside it.
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "confidence": ("temperature", "accumulation"),
+    "entropy": ("accumulation",),
+    "gap": ("accumulation",),
+    "scaled": (),
+    "patience": (),
+    "conformal": ("alpha",),
+    "failure": (),
+    "fixed": (),
+}
+ONE_SIDED = tuple(name for name in _OPTIONS if name != "fixed")
+RULES = (*_OPTIONS, "two-sided")
+
+
+def build_rule(name: str, threshold: float | None, inner: str | None, **options: Any) -> ScoredExit | FixedExit:
+    """The rule ``name`` with the options that were given (not None); without a threshold the rule's default.
+
+    Raises:
+        click.UsageError: an option that the rule does not take, or a value that it refuses.
+    """
+    from seenn import exits
+
+    if inner is not None and name != "two-sided":
+        raise click.UsageError(f"--inner goes with --policy two-sided only, got --policy {name}", _context())
+    base = (inner or "confidence") if name == "two-sided" else name
+    given = {option: value for option, value in options.items() if value is not None}
+    if wrong := [f"--{option}" for option in given if option not in _OPTIONS[base]]:
+        takes = ", ".join(f"--{option}" for option in _OPTIONS[base]) or "no options of its own"
+        raise click.UsageError(f"the {base} rule does not take {', '.join(wrong)}: it takes {takes}", _context())
+    if threshold is not None:
+        if base not in _COUNTS and base != "gap":
+            FiniteRange(0, 1, min_open=True).convert(threshold, None, _context())
+        given[_COUNTS.get(base, "threshold")] = _count(base, threshold) if base in _COUNTS else threshold
+    classes: dict[str, type[Any]] = {
+        "confidence": exits.ConfidenceExit,
+        "entropy": exits.EntropyExit,
+        "gap": exits.GapExit,
+        "scaled": exits.ScaledConfidenceExit,
+        "patience": exits.PatienceExit,
+        "conformal": exits.ConformalExit,
+        "failure": exits.FailurePredictionExit,
+        "fixed": exits.FixedExit,
+    }
+    with usage():
+        rule: ScoredExit | FixedExit = classes[base](**given)
+        return exits.TwoSidedExit(inner=rule) if name == "two-sided" else rule  # type: ignore[arg-type]
+
+
+def threshold_of(rule: ScoredExit | FixedExit) -> float | int | tuple[float, ...] | None:
+    """What ``--threshold`` sets in ``rule``; None for a fixed number of steps that is T."""
+    from seenn.exits import TwoSidedExit
+
+    base = rule.inner if isinstance(rule, TwoSidedExit) else rule
+    found: float | int | tuple[float, ...] | None = getattr(base, _COUNTS.get(base.kind, "threshold"))
+    return found
+
+
+def _count(rule: str, threshold: float) -> int:
+    if not threshold.is_integer():
+        raise click.UsageError(f"--threshold of the {rule} rule is a whole number, got {threshold}", _context())
+    return int(threshold)
+
+
+def _context() -> click.Context:
+    return click.get_current_context()

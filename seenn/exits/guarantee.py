@@ -1,0 +1,158 @@
+"""Thresholds with a promise: Learn-then-Test (Angelopoulos et al. 2021) by fixed-sequence testing.
+
+One part of the exit split fixes a sequence of rules, from the one that never stops early to bolder ones, and
+what to bet on each. The other part tests them in that order, each at level δ, up to the first that fails; the
+last that passed is taken. If some rule breaks the promise, the first such is accepted with probability at most
+δ, and none after it is reached before: so the promise holds with probability 1 - δ over the draw of the second
+part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from seenn.errors import CalibrationError
+from seenn.exits.betting import best_bet, paired_loss_p_value, samples_needed
+from seenn.exits.calibrate import FIT_FRACTION, ExitCalibration, check_exit_split, fit_split, judge_exit
+from seenn.exits.scored import ScoredExit, exit_scores
+from seenn.metrics.accuracy import correct_per_timestep
+from seenn.metrics.exit_curve import exit_curve
+
+Guarantee = Literal["marginal", "conditional"]
+Scored = TypeVar("Scored", bound=ScoredExit)
+
+_SEQUENCE = 128  # thresholds tested at most
+_LEVELS = 64  # thresholds tried per timestep
+_RESERVE = 0.1  # a bold rule must pass its own screening at a tenth of δ, or the test would often end there
+
+
+def certify_exit(
+    logits_sum: Tensor,
+    labels: Tensor,
+    policy: Scored,
+    *,
+    max_accuracy_drop: float,
+    confidence: float,
+    guarantee: Guarantee = "marginal",
+) -> ExitCalibration[Scored]:
+    """The boldest threshold with ``P(accuracy at T - accuracy at exit > ε) <= δ`` for new images.
+
+    P is over the draw of the exit split; images are independent and from one distribution. ``conditional``
+    (Ringel et al., ICML 2024) promises more: for every t at once, the drop is at most ε *among those that
+    stopped by t*; the thresholds then differ from step to step. The loss of a sample is right-at-T minus
+    right-at-exit.
+
+    Args:
+        logits_sum: ``[T, N, K]``, from ``collect_logits`` on the exit split.
+        labels: ``[N]``.
+        policy: the rule; its own numbers are fitted on the first part.
+        max_accuracy_drop: ε in (0, 1), as a fraction.
+        confidence: 1 - δ in (0, 1).
+        guarantee: on average, or for everyone who stopped by t.
+
+    Raises:
+        ValueError: ε or the confidence out of range, or a rule that cannot have a threshold per timestep.
+        CalibrationError: unusable data, or too few samples for even the full run to pass.
+    """
+    if not 0.0 < max_accuracy_drop < 1.0:
+        raise ValueError(f"a guarantee needs a max_accuracy_drop between 0 and 1, got {max_accuracy_drop}")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is a probability between 0 and 1, got {confidence}")
+    if guarantee not in ("marginal", "conditional"):
+        raise ValueError(f"guarantee must be 'marginal' or 'conditional', got {guarantee!r}")
+    delta = 1.0 - confidence
+    check_exit_split(logits_sum, labels)
+    fit, test = fit_split(len(labels))
+    if (needed := samples_needed(max_accuracy_drop, delta)) > len(test):
+        raise CalibrationError(
+            f"{len(labels)} images are too few to promise a drop of at most {max_accuracy_drop} with confidence "
+            f"{confidence}: {len(test)} of them test the promise, and that takes at least {needed}; hold out about "
+            f"{math.ceil(needed / (1 - FIT_FRACTION)) - len(labels)} more, allow a larger drop or less confidence"
+        )
+    steps = len(logits_sum) - 1
+    if guarantee == "conditional" and steps:
+        policy.at((policy.never,) * steps)  # refuses a rule with one threshold before any work
+    policy = policy.fitted(logits_sum[:, fit], labels[fit])
+    screening = _Losses(policy, logits_sum[:, fit], labels[fit], max_accuracy_drop)
+    testing = _Losses(policy, logits_sum[:, test], labels[test], max_accuracy_drop)
+    if guarantee == "conditional":
+        sequence = _conditional_sequence(screening, delta, len(test) / len(fit))
+    else:
+        sequence = _marginal_sequence(screening)
+    accepted = torch.full((steps,), policy.never, dtype=torch.float64)
+    for thresholds in sequence:
+        p_values = testing.p_values(thresholds, screening.bets(thresholds))
+        if float(p_values.max() if guarantee == "conditional" else p_values[-1]) > delta:
+            break
+        accepted = thresholds
+    if guarantee == "conditional" and steps:
+        policy = policy.at(tuple(accepted.tolist()))
+    else:
+        policy = policy.at(float(accepted[0]) if steps else policy.never)
+    return judge_exit(logits_sum[:, test], labels[test], policy)
+
+
+class _Losses:
+    """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them."""
+
+    def __init__(self, policy: ScoredExit, logits_sum: Tensor, labels: Tensor, margin: float) -> None:
+        self.policy, self.margin = policy, margin
+        self.scores = exit_scores(policy, logits_sum)
+        self.correct = correct_per_timestep(logits_sum, labels)
+
+    def counts(self, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Worse, same and better among those that stopped by t, each ``[T]``."""
+        timesteps, n = self.scores.shape
+        stops = torch.ones(timesteps, n, dtype=torch.uint8)
+        stops[:-1] = self.scores[:-1] > thresholds[:, None]
+        stopped = stops.argmax(dim=0)
+        loss = self.correct[-1].long() - self.correct.gather(0, stopped[None])[0].long()
+        table = torch.bincount(stopped * 3 + 1 - loss, minlength=3 * timesteps).view(timesteps, 3).cumsum(0)
+        return table[:, 0], table[:, 1], table[:, 2]
+
+    def bets(self, thresholds: Tensor) -> Tensor:
+        """What to bet on other samples, for each t, ``[T]``."""
+        return best_bet(*self.counts(thresholds), self.margin)
+
+    def p_values(self, thresholds: Tensor, bets: Tensor, weight: float = 1.0) -> Tensor:
+        """p-value of 'the drop of those that stopped by t exceeds the margin', for each t, ``[T]``; T is everyone.
+
+        0 where nobody can have stopped: there is nothing to promise. ``weight`` counts each sample so many times.
+        """
+        worse, same, better = (weight * count for count in self.counts(thresholds))
+        impossible = torch.zeros(len(bets), dtype=torch.bool)
+        impossible[:-1] = (thresholds >= self.policy.never).cummin(dim=0).values
+        return paired_loss_p_value(worse, same, better, self.margin, bets).masked_fill(impossible, 0.0)
+
+
+def _marginal_sequence(screening: _Losses) -> Iterator[Tensor]:
+    """One threshold for every t, falling through those at which something changes for the screening part."""
+    policy, steps = screening.policy, len(screening.scores) - 1
+    levels = exit_curve(screening.scores, screening.correct).threshold.flip(0)
+    chosen = levels[torch.linspace(0, len(levels) - 1, min(_SEQUENCE, len(levels))).round().long()]
+    for level in chosen.clamp(policy.least, policy.never).tolist():
+        yield torch.full((steps,), level, dtype=torch.float64)
+
+
+def _conditional_sequence(screening: _Losses, delta: float, weight: float) -> Iterator[Tensor]:
+    """Lets samples stop at T-1, then at T-2, … each time at the lowest threshold that passes the screening."""
+    policy, steps = screening.policy, len(screening.scores) - 1
+    thresholds = torch.full((steps,), policy.never, dtype=torch.float64)
+    for t in reversed(range(steps)):
+        ordered = screening.scores[t].double().clamp(policy.least, policy.never).sort(descending=True).values
+        levels = ordered[torch.linspace(0, len(ordered) - 1, _LEVELS).round().long()]
+        passing, failing = -1, _LEVELS
+        while failing - passing > 1:  # the drop grows as the threshold falls, nearly: bisect
+            middle = (passing + failing) // 2
+            thresholds[t] = levels[middle]
+            p_values = screening.p_values(thresholds, screening.bets(thresholds), weight)
+            passes = float(p_values.max()) <= _RESERVE * delta
+            passing, failing = (middle, failing) if passes else (passing, middle)
+        thresholds[t] = levels[passing] if passing >= 0 else policy.never
+        if passing >= 0:
+            yield thresholds.clone()

@@ -1,0 +1,170 @@
+"""``seenn calibrate-exit``: which rule, which target, and combinations that mean nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from cli.calibrate_exit import calibrate_exit
+from seenn.checkpoint import Checkpoint, load, save
+from seenn.data import Preprocessing, load_data
+from seenn.exits import (
+    ConfidenceExit,
+    ConformalExit,
+    EntropyExit,
+    ExitPolicy,
+    FailurePredictionExit,
+    FixedExit,
+    GapExit,
+    PatienceExit,
+    ScaledConfidenceExit,
+    TwoSidedExit,
+)
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.network import SpikingNetwork
+from seenn.ops import Flatten, IFNeuron, Linear
+
+
+@pytest.fixture(scope="module")
+def snn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that sees three classes in 4,000 noisy images of 4 × 4, and where its data is."""
+    folder = tmp_path_factory.mktemp("snn")
+    random = np.random.default_rng(0)
+    labels = np.arange(4000) % 3
+    images = random.integers(0, 200, (4000, 1, 4, 4), dtype=np.uint8)
+    images[np.arange(4000), 0, labels] += 55
+    np.savez(folder / "data.npz", images=images, labels=labels)
+    preprocessing = Preprocessing(channels=1, height=4, width=4, mean=(0.45,), std=(0.25,))
+    splits = load_data(f"npz:{folder / 'data.npz'}", preprocessing=preprocessing)
+    rows = torch.zeros(3, 16)
+    for k in range(3):
+        rows[k, 4 * k : 4 * k + 4] = 1.0
+    neuron = IFNeuron(torch.full((3,), 2.0), signed=False, max_spikes=1)
+    nodes = [
+        Node("flatten", Flatten(), (INPUT,)),
+        Node("hidden", Linear(rows, torch.zeros(3)), ("flatten",)),
+        Node("spikes", neuron, ("hidden",)),
+        Node("head", Linear(torch.eye(3) + 0.01 * torch.arange(9).view(3, 3), torch.zeros(3)), ("spikes",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 4, 4)).requires_grad_(False)
+    manifest: dict[str, Any] = {"timesteps": 6, "data": splits.manifest()}
+    save(folder / "snn.safetensors", Checkpoint(network=network, preprocessing=preprocessing, manifest=manifest))
+    return folder / "snn.safetensors"
+
+
+def run(snn: Path, *arguments: str) -> Result:
+    output = str(snn.with_name("out.safetensors"))
+    return CliRunner().invoke(
+        calibrate_exit, [str(snn), "-o", output, "--device", "cpu", "--json", *arguments], standalone_mode=True
+    )
+
+
+def answer(snn: Path, *arguments: str) -> tuple[dict[str, Any], ExitPolicy]:
+    done = run(snn, *arguments)
+    assert done.exit_code == 0, done.output
+    policy = load(snn.with_name("out.safetensors")).policy
+    assert policy is not None
+    return json.loads(done.stdout), policy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--threshold 0.8 --temperature 2", ConfidenceExit(threshold=0.8, temperature=2.0)),
+        ("--policy entropy --threshold 0.3 --accumulation sum", EntropyExit(threshold=0.3, accumulation="sum")),
+        ("--policy gap --threshold 1.5", GapExit(threshold=1.5)),
+        ("--policy patience --threshold 2", PatienceExit(patience=2)),
+        ("--policy fixed --threshold 3", FixedExit(timesteps=3)),
+    ],
+)
+def test_a_threshold_is_stored_as_given(snn: Path, arguments: str, expected: ExitPolicy) -> None:
+    result, policy = answer(snn, *arguments.split())
+    assert policy == expected
+    assert result["threshold"] == float(arguments.split("--threshold ")[1].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ("--policy scaled", ScaledConfidenceExit),
+        ("--policy conformal --alpha 0.3", ConformalExit),
+        ("--policy failure", FailurePredictionExit),
+        ("--policy two-sided --inner gap --accumulation sum", TwoSidedExit),
+    ],
+)
+def test_rules_that_learn_are_fitted_and_stored(snn: Path, arguments: str, kind: type[Any]) -> None:
+    result, policy = answer(snn, *arguments.split(), "--target-timesteps", "3")
+    assert type(policy) is kind
+    assert result["mean_timesteps"] <= 3
+    assert result["target_timesteps"] == 3
+    lost, _ = answer(snn, *arguments.split(), "--max-accuracy-drop", "0.02")
+    assert lost["accuracy"] >= lost["full_accuracy"] - 0.02
+    assert result["samples"] == lost["samples"]
+
+
+def test_a_guarantee_is_recorded(snn: Path) -> None:
+    promise = ("--max-accuracy-drop", "0.1", "--confidence", "0.9")
+    result, policy = answer(snn, *promise)
+    assert isinstance(policy, ConfidenceExit)
+    assert (result["confidence"], result["guarantee"]) == (0.9, "marginal")
+    assert isinstance(result["threshold"], float)
+    result, policy = answer(snn, *promise, "--guarantee", "conditional")
+    assert isinstance(policy, ConfidenceExit)
+    assert result["threshold"] == list(policy.threshold)  # type: ignore[arg-type]
+    assert len(result["threshold"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5"),
+        ("--threshold 0.9 --target-timesteps 2", "give exactly one of --threshold 0.95"),
+        ("--policy hunch --threshold 0.9", "'hunch' is not one of 'confidence', 'entropy'"),
+        ("--policy entropy --threshold 1.5", "1.5 is not in the range 0<x<=1"),
+        ("--policy patience --threshold 1.5", "--threshold of the patience rule is a whole number, got 1.5"),
+        ("--policy patience --threshold 0", "patience must be an integer from 1"),
+        ("--policy gap --threshold nan", "nan is not a finite number"),
+        (
+            "--policy entropy --temperature 2 --threshold 0.9",
+            "entropy rule does not take --temperature: it takes --acc",
+        ),
+        ("--policy patience --alpha 0.1 --threshold 2", "does not take --alpha: it takes no options of its own"),
+        ("--policy gap --inner gap --threshold 2", "--inner goes with --policy two-sided only, got --policy gap"),
+        ("--threshold 0.9 --guarantee marginal", "--guarantee needs --confidence 0.95"),
+        ("--threshold 0.9 --confidence 0.95", "--confidence needs --max-accuracy-drop above 0"),
+        ("--max-accuracy-drop 0 --confidence 0.95", "--confidence needs --max-accuracy-drop above 0"),
+        (
+            "--policy fixed --max-accuracy-drop 0.1 --confidence 0.95",
+            "--confidence needs a rule with a score, and fixed",
+        ),
+        (
+            "--policy patience --max-accuracy-drop 0.1 --confidence 0.95 --guarantee conditional",
+            "patience is one number for every timestep",
+        ),
+        ("--target-timesteps 0.5", "0.5 is not in the range x>=1"),
+    ],
+)
+def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: str, message: str) -> None:
+    done = run(snn, *arguments.split())
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--target-timesteps 7", "a mean of 7.0 timesteps cannot be reached: the network runs for 6"),
+        ("--policy fixed --threshold 9", "a fixed exit after 9 timesteps is never reached"),
+        ("--max-accuracy-drop 0.001 --confidence 0.99", "are too few to promise a drop of at most 0.001"),
+    ],
+)
+def test_targets_out_of_reach_are_failures(snn: Path, arguments: str, message: str) -> None:
+    done = run(snn, *arguments.split())
+    assert done.exit_code == 1
+    assert message in done.output
