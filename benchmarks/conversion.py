@@ -1,4 +1,4 @@
-"""Conversion without fine-tuning, on the full test split: accuracy lost, early exit, time and memory.
+"""Conversion without fine-tuning, on the full test split: accuracy lost, and early exit.
 
     python benchmarks/conversion.py --ckpt ann.pth
 
@@ -8,10 +8,7 @@ is measured on the test split, which nothing else looks at.
 
 from __future__ import annotations
 
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -93,78 +90,20 @@ def exit_rows(
     ], [note]
 
 
-def time_row(subject: Subject, command: str, repeats: int = 3) -> tuple[list[Row], list[str]]:
-    """Conversion time against one ANN pass and T steps over the same images; medians of alternating runs."""
-    timesteps, images = 8, subject.splits.calibration.images(limit=CALIBRATION_IMAGES)
-    config = ConvertConfig(timesteps=timesteps)
-    network = convert(subject.model, images, config).network
-    ann, steps, whole = [], [], []
-    with torch.no_grad():
-        for _ in range(repeats):
-            ann.append(_seconds(lambda: [subject.model(x) for x in images.split(64)]))
-            steps.append(_seconds(lambda: [network(x, timesteps) for x in images.split(64)]))
-            whole.append(_seconds(lambda: convert(subject.model, images, config)))
-    a, s, w = (sorted(times)[repeats // 2] for times in (ann, steps, whole))
-    note = (
-        f"Conversion of {len(images)} images: {w:.1f} s; one ANN pass over them {a:.2f} s; {timesteps} SNN steps "
-        f"{s:.2f} s (medians of {repeats} alternating runs)."
-    )
-    return [Row.at_most("conversion time minus T steps, in ANN passes", (w - s) / a, 6.0, command)], [note]
-
-
-def memory_row(subject_arguments: list[str], command: str) -> tuple[list[Row], list[str]]:
-    """Peak resident memory of a run at T=64 over one at T=8, batch 64, each in a process of its own."""
-    peaks = {
-        timesteps: int(
-            subprocess.run(
-                [sys.executable, __file__, *subject_arguments, "--only-memory-at", str(timesteps)],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-        )
-        for timesteps in (8, 64)
-    }
-    note = f"Peak resident memory, batch 64: {peaks[8] / 1024:.0f} MiB at T=8, {peaks[64] / 1024:.0f} MiB at T=64."
-    return [Row.at_most("peak memory at T=64 over T=8, batch 64", peaks[64] / peaks[8], 1.05, command)], [note]
-
-
-def _run_once(subject: Subject, timesteps: int) -> int:
-    network = convert(subject.model, subject.splits.calibration.images(limit=64), ConvertConfig()).network
-    predict(network, subject.splits.calibration.images(limit=64), timesteps=timesteps, batch_size=64)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _seconds(work) -> float:  # type: ignore[no-untyped-def]
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 @click.command()
 @subject_options
 @click.option("--limit", type=int, help="The first so many images of each split (for a quick look).")
-@click.option("--only-memory-at", type=int, hidden=True)
 @click.option("--out", default=str(RESULTS / "conversion"), show_default=True, help="Stem of the result files.")
-def main(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, limit: int | None,
-         only_memory_at: int | None, out: str) -> None:  # fmt: skip
+def main(
+    ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, limit: int | None, out: str
+) -> None:
     """Measure conversion on the full test split."""
     subject = load_subject(ckpt, model, model_kwargs, data, data_dir)
-    if only_memory_at is not None:
-        click.echo(_run_once(subject, only_memory_at))
-        return
     kwargs = [part for item in model_kwargs for part in ("--model-kwargs", f"'{item}'")]
     command = " ".join(["python benchmarks/conversion.py --ckpt", Path(ckpt).name, *kwargs])
-    arguments = ["--ckpt", ckpt, "--model", model, "--data", data, *(("--data-dir", data_dir) if data_dir else ())]
-    arguments += [part for item in model_kwargs for part in ("--model-kwargs", item)]
     rows, notes, network, full = accuracy_rows(subject, command, limit)
-    parts = [
-        exit_rows(subject, network, full, command, limit),
-        memory_row(arguments, command),
-        time_row(subject, command),
-    ]
-    rows += [row for part, _ in parts for row in part]
-    notes += [note for _, part in parts for note in part]
+    exits, note = exit_rows(subject, network, full, command, limit)
+    rows, notes = [*rows, *exits], [*notes, *note]
     samples = len(subject.splits.test) if limit is None else limit
     title = f"Conversion of {Path(ckpt).stem} without fine-tuning, {data}, {samples} test images"
     for path in write_results(out, title, rows, notes=notes):

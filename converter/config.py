@@ -50,8 +50,8 @@ class NeuronSpec:
 class ConvertConfig:
     """Everything that determines a conversion, given the model and the calibration images.
 
-    The defaults are the most accurate at T = 8 of those that ``benchmarks/conversion.py`` measures on
-    Fashion-MNIST's held-out images.
+    The default neuron is the most accurate at T = 8 of those in ``benchmarks/results/conversion.md``;
+    ``benchmarks/recipes.py`` compares recipes and corrections on held-out images.
     """
 
     recipe: Recipe = field(default_factory=MMSE)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from converter.load.layout import find_first_convolution, find_head
 from converter.load.match import load_tensors, named_as_in
+from converter.load.onnx_source import is_onnx, load_onnx
 from converter.load.preprocessing import pretrained_preprocessing, recorded_preprocessing
 from converter.load.sources import build_source
 from converter.load.spec import LoadedModel, ModelSpec
@@ -40,6 +41,8 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
         ModelError: the model cannot be built, or the checkpoint is of another one.
         CheckpointError: the checkpoint cannot be read or does not fit.
     """
+    if is_onnx(spec.name):
+        return load_onnx(spec, ckpt, image_size)
     if ckpt is None:
         loaded = build_model(spec, image_size)
         if spec.pretrained:
@@ -64,6 +67,8 @@ def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedM
     Raises:
         ModelError: the model cannot be built.
     """
+    if is_onnx(spec.name):
+        return load_onnx(spec, image_size=image_size)
     if spec.pretrained and spec.stem == "auto":
         spec = replace(spec, stem="imagenet")
     elif image_size is not None and spec.in_chans is None and not spec.pretrained:

@@ -1,0 +1,102 @@
+"""Constant folding, by onnx's reference evaluator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import defs, helper, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from converter.onnx_import.limits import MAX_FOLDED
+from converter.onnx_import.values import Array, Known
+from seenn.capture import Refused
+
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+_SMALL = 1 << 12  # values that may decide a shape
+
+
+class Folder:
+    """Computes nodes whose inputs are all known, as long as the results stay small enough together."""
+
+    def __init__(self, opset: int) -> None:
+        self._opset = opset
+        self._left = MAX_FOLDED
+
+    def fold(self, node: onnx.NodeProto, inputs: Mapping[str, Known]) -> dict[str, Known]:
+        """The node's outputs by name.
+
+        Raises:
+            Refused: it is random, too large, of unknown size, or the evaluator does not know it.
+        """
+        if node.op_type in _RANDOM:
+            raise Refused("is random", "a classifier must give the same answer twice")
+        first = self._evaluate(node, {name: value.at[0] for name, value in inputs.items()})
+        if not any(value.varies for value in inputs.values()):
+            return {name: Known.constant(array) for name, array in first.items()}
+        second = self._evaluate(node, {name: value.at[1] for name, value in inputs.items()})
+        return {name: Known((array, second[name])) for name, array in first.items()}
+
+    def _evaluate(self, node: onnx.NodeProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        names = [name for name in node.output if name]
+        self._reserve(node, feeds)
+        try:
+            with np.errstate(all="ignore"):
+                results: Any = self._evaluator(node, names).run(names, dict(feeds))
+        except Exception as error:  # the evaluator raises whatever its numpy code runs into
+            raise Refused(
+                f"cannot be computed by onnx's reference evaluator: {type(error).__name__}: {str(error)[:200]}",
+                "simplify the model before the import",
+            ) from error
+        arrays = dict(zip(names, results, strict=False))
+        if wrong := [name for name in names if not isinstance(arrays.get(name), np.ndarray | np.generic)]:
+            raise Refused(f"its constant results {wrong} are no tensors", "classifiers compute with tensors only")
+        return {name: np.asarray(array) for name, array in arrays.items()}
+
+    def _evaluator(self, node: onnx.NodeProto, names: list[str]) -> ReferenceEvaluator:
+        """Of a model with this node alone: given a bare node, onnx would take the newest version of its op."""
+        inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in each] for each in (set(node.input), names))
+        graph = helper.make_graph([node], "folded", [value for value in inputs if value.name], outputs)
+        return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)]))
+
+    def _reserve(self, node: onnx.NodeProto, feeds: Mapping[str, Array]) -> None:
+        """Takes the size of the results off what is left, before anything of that size exists."""
+        size = _result_size(node, feeds, self._opset)
+        if size is None:
+            raise Refused("the size of its constant result cannot be known", "simplify the model before the import")
+        if size > self._left:
+            raise Refused(
+                f"its constant result has {size:,} values; all folded constants together may have {MAX_FOLDED:,}",
+                "store weights as initializers",
+            )
+        self._left -= size
+
+
+def _result_size(node: onnx.NodeProto, feeds: Mapping[str, Array], opset: int) -> int | None:
+    """Values in all outputs together, by onnx's shape inference; None where it cannot say."""
+    types = {
+        name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feeds.items()
+    }
+    data = {name: numpy_helper.from_array(array) for name, array in feeds.items() if array.size <= _SMALL}
+    try:
+        schema = defs.get_schema(node.op_type, opset, "")
+        imported = [helper.make_opsetid("", opset)]
+        found = shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imported)
+    except Exception as error:  # errors of onnx's C++ code have no common base
+        raise Refused(
+            f"does not agree with its inputs: {str(error).strip()[:200]}", "export the model again"
+        ) from error
+    total = 0
+    for name in filter(None, node.output):
+        kind = found.get(name)
+        if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+            return None
+        dims = kind.tensor_type.shape.dim
+        if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
+            return None
+        total += math.prod(dim.dim_value for dim in dims)
+    return total

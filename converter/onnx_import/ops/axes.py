@@ -1,0 +1,81 @@
+"""Taking values apart and putting them together along an axis."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+
+from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.values import Traced
+from seenn.capture import Refused
+
+_TO_THE_END = (1 << 31) - 1  # what exporters write for "all the rest"
+
+
+@imports("Concat")
+def concat(call: OnnxCall) -> Result:
+    """``torch.cat`` of activations."""
+    parts = [call.traced(i) for i in range(len(call.inputs))]
+    axis = call.axis(call.attribute("axis"), parts[0])
+    return parts[0] if len(parts) == 1 else call.function(torch.cat, parts, axis)
+
+
+@imports("Split")
+def split(call: OnnxCall) -> Result:
+    """``torch.split``; equal parts where no sizes are given, the last one smaller."""
+    x = call.traced()
+    axis = call.axis(call.attribute("axis", 0), x)
+    total, count = x.shape[axis - 1], call.attribute("num_outputs", len(call.node.output))
+    if count != len(call.node.output):
+        raise Refused(f"num_outputs={count}", f"expected {len(call.node.output)}, as many as it names")
+    each = -(-total // count)
+    sizes = call.setting("split", 1, [max(0, min(each, total - i * each)) for i in range(count)])
+    if sum(sizes) != total or min(sizes) < 0 or len(sizes) != len(call.node.output):
+        raise Refused(f"splits {total} into {sizes}", f"expected {len(call.node.output)} sizes that add up")
+    return call.builder.split(call.name, x, sizes, axis)
+
+
+@imports("Slice")
+def slice_axes(call: OnnxCall) -> Result:
+    """``x[:, a:b]``, one axis after the other."""
+    x = call.traced()
+    starts, ends = call.setting("starts", 1), call.setting("ends", 2)
+    axes = call.setting("axes", 3, list(range(len(starts))))
+    steps = call.setting("steps", 4, [1] * len(starts))
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 1:
+            raise Refused(f"slices backwards (step {step})", "slice forwards")
+        if axis % (len(x.shape) + 1) == 0 and start == 0 and end >= _TO_THE_END and step == 1:
+            continue  # the whole batch
+        x = _sliced(call, x, call.axis(axis, x), slice(start, end, step))
+    return x
+
+
+@imports("Gather")
+def gather(call: OnnxCall) -> Result:
+    """One entry of an axis (which goes), or several."""
+    x, indices = call.traced(), call.array(1)
+    axis = call.axis(call.attribute("axis", 0), x)
+    size = x.shape[axis - 1]
+    if indices.ndim > 1 or not indices.size or (indices < -size).any() or (indices >= size).any():
+        raise Refused(f"picks the entries {indices.tolist()} of {size}", "expected one, or a list of them")
+    chosen = np.atleast_1d(indices) % size
+    first, last = int(chosen[0]), int(chosen[-1])
+    if np.array_equal(chosen, np.arange(first, last + 1)):
+        x = _sliced(call, x, axis, slice(first, last + 1, 1))
+    else:
+        x = call.function(torch.index_select, x, axis, call.buffer(torch.from_numpy(chosen.astype(np.int64))))
+    return x if indices.ndim else call.reshape(x, (*x.shape[: axis - 1], *x.shape[axis:]))
+
+
+def _sliced(call: OnnxCall, x: Traced, axis: int, part: slice) -> Traced:
+    start, stop, step = part.indices(x.shape[axis - 1])
+    if stop <= start:
+        raise Refused(f"takes nothing out of axis {axis}", "the file is damaged: export it again")
+    if (start, stop, step) == (0, x.shape[axis - 1], 1):
+        return x
+    index: Any = (*[slice(None)] * axis, slice(start, stop, None if step == 1 else step))
+    return call.function(operator.getitem, x, index)

@@ -1,0 +1,36 @@
+"""Functions of one value at a time, which parts of gates and of normalisation are exported as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from converter.onnx_import.registry import OnnxCall, Result, imports
+from seenn.capture import Refused
+
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "Abs": torch.abs,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Neg": torch.neg,
+    "Reciprocal": torch.reciprocal,
+    "Sqrt": torch.sqrt,
+}
+
+
+@imports(*_FUNCTIONS)
+def function(call: OnnxCall) -> Result:
+    """The torch function of the same name."""
+    return call.function(_FUNCTIONS[call.node.op_type], call.traced())
+
+
+@imports("Pow")
+def power(call: OnnxCall) -> Result:
+    """A constant power."""
+    exponent = call.array(1)
+    if exponent.size != 1:
+        raise Refused(f"has exponents of shape {list(exponent.shape)}", "expected one number")
+    return call.function(torch.pow, call.traced(), float(exponent.reshape(())))

@@ -1,0 +1,51 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from converter.onnx_import.registry import OnnxCall, Result, imports, parameter
+from converter.onnx_import.values import Known, Traced
+from seenn.capture import Refused
+
+
+@imports("Gemm")
+def gemm(call: OnnxCall) -> Result:
+    """``alpha x W + beta b`` as ``nn.Linear``."""
+    if call.attribute("transA", 0):
+        raise Refused("transposes its input", "keep the batch axis first")
+    weight, bias = call.tensor(1) * call.attribute("alpha", 1.0), None
+    if call.value(2) is not None:
+        bias = call.tensor(2) * call.attribute("beta", 1.0)
+    return _linear(call, weight, bias, transposed=bool(call.attribute("transB", 0)))
+
+
+@imports("MatMul")
+def matmul(call: OnnxCall) -> Result:
+    """A constant on the right is ``nn.Linear``; two activations are multiplied as they are."""
+    if not isinstance(call.value(0), Traced):
+        raise Refused("multiplies from the left by a constant", "transpose the product in the source model")
+    if isinstance(call.value(1), Known):
+        return _linear(call, call.tensor(1), None, transposed=False)
+    return call.function(torch.matmul, call.traced(0), call.traced(1))
+
+
+def _linear(call: OnnxCall, weight: Tensor, bias: Tensor | None, *, transposed: bool) -> Result:
+    x = call.traced()
+    if weight.dim() == 2 and not transposed:
+        weight = weight.mT
+    if weight.dim() != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
+        raise Refused(
+            f"multiplies values of shape {list(x.shape)} per image by a weight {list(weight.shape)}",
+            "expected one matrix that fits the last axis",
+        )
+    module = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    module.weight = parameter(weight.contiguous())
+    if bias is not None:
+        if bias.numel() not in (1, weight.shape[0]) or bias.shape[-1:].numel() != bias.numel():
+            raise Refused(
+                f"adds a bias of shape {list(bias.shape)}", f"expected {weight.shape[0]} values, one an output"
+            )
+        module.bias = parameter(bias.reshape(-1).expand(weight.shape[0]).contiguous())
+    return call.module(module, x)

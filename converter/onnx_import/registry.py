@@ -1,0 +1,150 @@
+"""How an ONNX node becomes torch calls: a table from op types to handlers.
+
+A handler receives an ``OnnxCall`` and returns the value of each output (one value, or a tuple), or raises
+``Refused`` with a reason and a fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from converter.onnx_import.builder import Builder
+from converter.onnx_import.values import Array, Known, Traced, Value
+from seenn.capture import Refused
+
+
+@dataclass(frozen=True)
+class OnnxCall:
+    """One ONNX node with the values that it reads; an optional input that is left out is None."""
+
+    node: onnx.NodeProto
+    opset: int
+    inputs: tuple[Value | None, ...]
+    builder: Builder
+
+    @property
+    def name(self) -> str:
+        """The node's name, or that of its first output."""
+        return node_name(self.node)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute as a Python value; strings are decoded."""
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                value = onnx.helper.get_attribute_value(attribute)
+                return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return default
+
+    def setting(self, name: str, position: int, default: Any = None) -> Any:
+        """What older opsets have as an attribute and newer ones as the input at ``position``: numbers."""
+        if (own := self.attribute(name)) is not None:
+            return own
+        return default if self.value(position) is None else self.array(position).tolist()
+
+    def value(self, position: int) -> Value | None:
+        """The input at ``position``; None where it is left out."""
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def traced(self, position: int = 0) -> Traced:
+        """The activation at ``position``."""
+        value = self.value(position)
+        if not isinstance(value, Traced):
+            raise Refused(f"input {position} is a constant", "expected values computed from the image")
+        return value
+
+    def array(self, position: int) -> Array:
+        """The constant at ``position``."""
+        value = self.value(position)
+        if not isinstance(value, Known):
+            raise Refused(f"input {position} is computed from the image", "store it as a constant of the model")
+        if value.varies:
+            raise Refused(f"input {position} depends on the batch size", "compute it from one image")
+        return value.at[0]
+
+    def tensor(self, position: int) -> Tensor:
+        """The weight at ``position``, as float32."""
+        return as_tensor(self.array(position))
+
+    def axis(self, axis: int, x: Traced) -> int:
+        """``axis`` counted from the front; refuses the batch axis."""
+        rank = len(x.shape) + 1
+        if not -rank <= axis < rank:
+            raise Refused(f"axis {axis} of a value with {rank} axes", "the file is damaged: export it again")
+        if axis % rank == 0:
+            raise Refused("it works across the batch", "keep images independent: act on the axes after the first")
+        return axis % rank
+
+    def image(self, position: int = 0) -> Traced:
+        """The activation at ``position``, which must be ``[B, C, H, W]``."""
+        x = self.traced(position)
+        if len(x.shape) != 3:
+            raise Refused(
+                f"works on {len(x.shape) + 1} axes", "expected images [B, C, H, W]; others are no image layers"
+            )
+        return x
+
+    def module(self, module: nn.Module, x: Traced) -> Traced:
+        """``module(x)`` under this node's name."""
+        return self.builder.module(self.name, module, x)
+
+    def function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
+        """``function(*args, **kwargs)`` under this node's name."""
+        return self.builder.function(self.name, function, *args, **kwargs)
+
+    def buffer(self, tensor: Tensor) -> Traced:
+        """A constant argument for ``function``."""
+        return self.builder.buffer(f"{self.name}_constant", tensor)
+
+    def reshape(self, x: Traced, shape: tuple[int, ...]) -> Traced:
+        """``x`` with another shape per image."""
+        if shape == x.shape:
+            return x
+        if len(shape) == 1:
+            return self.module(nn.Flatten(), x)
+        return self.function(torch.reshape, x, (-1, *shape))
+
+
+Result = Value | tuple[Value, ...]
+Handler = Callable[[OnnxCall], Result]
+HandlerT = TypeVar("HandlerT", bound=Handler)
+_HANDLERS: dict[str, Handler] = {}
+
+
+def imports(*op_types: str) -> Callable[[HandlerT], HandlerT]:
+    """Decorator: the handler of these ops of ONNX's own domain."""
+
+    def add(handler: HandlerT) -> HandlerT:
+        for op_type in op_types:
+            _HANDLERS[op_type] = handler
+        return handler
+
+    return add
+
+
+def find_handler(op_type: str) -> Handler | None:
+    """The handler of an op type."""
+    return _HANDLERS.get(op_type)
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The node's name, or that of its first output."""
+    return node.name or next((name for name in node.output if name), node.op_type)
+
+
+def as_tensor(array: Array) -> Tensor:
+    """A copy as a float32 tensor; refuses other kinds."""
+    if array.dtype != np.float32:
+        raise Refused(f"has a constant of type {array.dtype}", "export the model in float32")
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def parameter(tensor: Tensor) -> nn.Parameter:
+    """A weight that is not trained."""
+    return nn.Parameter(tensor, requires_grad=False)

@@ -1,0 +1,188 @@
+"""From a checked ONNX graph to an fx graph: fold what is constant, import the rest, report all that cannot be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from torch import fx, nn
+
+from converter.onnx_import import ops  # noqa: F401 - registers the handlers
+from converter.onnx_import.builder import Builder
+from converter.onnx_import.fold import Folder
+from converter.onnx_import.read import DOMAINS
+from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
+from converter.onnx_import.signature import Signature
+from converter.onnx_import.softmax import drop_softmax, find_final_softmax
+from converter.onnx_import.tensors import to_array
+from converter.onnx_import.values import Batch, Known, Lost, Traced, Value
+from seenn.capture import Offender, Refused
+from seenn.errors import UnsupportedError
+
+_SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """The torch graph, its number of classes, and what was changed on purpose."""
+
+    module: fx.GraphModule
+    classes: int
+    notes: tuple[str, ...]
+
+
+def translate(model: onnx.ModelProto, opset: int, signature: Signature, path: Path) -> Translation:
+    """Imports every node that the output needs.
+
+    ``model`` is left as what was imported: nodes that nothing needs are gone, a final softmax is an ``Identity``.
+
+    Raises:
+        UnsupportedError: lists every node that cannot be imported; or the output is not logits ``[B, K]``.
+    """
+    _prune(model.graph)
+    run = _Run(model.graph, opset, signature)
+    offenders = []
+    for node in model.graph.node:
+        try:
+            run.step(node)
+        except Exception as error:  # torch and numpy raise many kinds on attributes that make no sense
+            refusal = error if isinstance(error, Refused) else _nonsense(error)
+            offenders.append(Offender(node_name(node), node.op_type, refusal.reason, refusal.fix))
+            run.lose(node)
+    if offenders:
+        raise UnsupportedError(f"{path}: {len(offenders)} nodes cannot be imported:\n{_listing(offenders)}")
+    return run.finish(path)
+
+
+def _listing(offenders: list[Offender]) -> str:
+    """One line for all nodes with the same trouble."""
+    alike: dict[Offender, list[str]] = {}
+    for offender in offenders:
+        alike.setdefault(replace(offender, name=""), []).append(offender.name)
+    return "\n".join(f"  {replace(one, name=', '.join(names))}" for one, names in alike.items())
+
+
+class _Run:
+    """One pass over the nodes."""
+
+    def __init__(self, graph: onnx.GraphProto, opset: int, signature: Signature) -> None:
+        self._opset = opset
+        self._signature = signature
+        self._folder = Folder(opset)
+        self._builder = Builder(signature.batch, signature.shape)
+        self._softmax = find_final_softmax(graph)
+        self._read = {name for node in graph.node for name in node.input} | {signature.logits}
+        self._values: dict[str, Value] = {t.name: Known.constant(to_array(t)) for t in graph.initializer}
+        self._values[signature.images] = self._builder.images
+        self._notes: list[str] = []
+
+    def step(self, node: onnx.NodeProto) -> None:
+        """Finds the values of the node's outputs."""
+        _check_kind(node, self._opset)
+        inputs = tuple(self._values[name] if name else None for name in node.input)
+        known = {name: value for name, value in zip(node.input, inputs, strict=True) if isinstance(value, Known)}
+        if lost := [value for value in inputs if isinstance(value, Lost)]:
+            sizes = all(value.shape for value in lost)
+            if not sizes and node.op_type not in ("Shape", "Size") and find_handler(node.op_type) is None:
+                raise _unknown(node)
+            self.lose(node, sizes=sizes or node.op_type in ("Shape", "Size"))
+        elif len(known) == sum(value is not None for value in inputs):
+            self._values.update(self._constant(node, known))
+        else:
+            self._keep(node, self._imported(OnnxCall(node, self._opset, inputs, self._builder)))
+
+    def lose(self, node: onnx.NodeProto, *, sizes: bool = False) -> None:
+        """Notes that the outputs are not known, so that only the first of a chain is reported."""
+        self._values.update({name: Lost(shape=sizes) for name in node.output})
+
+    def finish(self, path: Path) -> Translation:
+        """The graph that returns logits ``[B, K]``."""
+        output = self._values[self._signature.logits]
+        if not isinstance(output, Traced) or output is self._builder.images:
+            raise UnsupportedError(f"{path}: the output does not depend on the image, or is the image")
+        shape = output.shape
+        if not shape or math.prod(shape) != shape[0] or shape[0] < 2:
+            raise UnsupportedError(
+                f"{path}: the output {self._signature.logits!r} has shape [B{''.join(f', {n}' for n in shape)}]; "
+                "expected one score per class, [B, K] with K of 2 or more: the model is no classifier"
+            )
+        if len(shape) > 1:
+            output = self._builder.module("logits", nn.Flatten(), output)
+            self._notes.append(
+                f"logits of shape [B{''.join(f', {n}' for n in shape)}] are flattened to [B, {shape[0]}]"
+            )
+        if self._signature.batch.baked is not None:
+            self._notes.append(f"the batch size {self._signature.batch.baked} was baked in; any will do now")
+        return Translation(module=self._builder.finish(output), classes=shape[0], notes=tuple(self._notes))
+
+    def _constant(self, node: onnx.NodeProto, known: dict[str, Known]) -> dict[str, Value]:
+        if node.op_type == "Identity":
+            return {node.output[0]: known[node.input[0]]}
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            return {node.output[0]: Known.constant(to_array(node.attribute[0].t))}
+        return dict(self._folder.fold(node, known))
+
+    def _imported(self, call: OnnxCall) -> Result:
+        if call.node.op_type in ("Shape", "Size"):
+            return _shape_of(call, self._signature.batch)
+        if call.node is self._softmax:
+            self._notes.append(drop_softmax(call))
+            return call.traced()
+        handler = find_handler(call.node.op_type)
+        if handler is None:
+            raise _unknown(call.node)
+        return handler(call)
+
+    def _keep(self, node: onnx.NodeProto, result: Result) -> None:
+        results = result if isinstance(result, tuple) else (result,)
+        if extra := [name for name in node.output[len(results) :] if name in self._read and name]:
+            raise Refused(
+                f"its output {extra[0]!r} is used", "classifiers use the first output only, in inference mode"
+            )
+        self._values.update(zip(node.output, results, strict=False))
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Removes the nodes that the output does not depend on; onnxruntime would run them, looked at by nobody."""
+    needed: set[str] = {graph.output[0].name}
+    for i in reversed(range(len(graph.node))):
+        if needed.intersection(filter(None, graph.node[i].output)):
+            needed.update(graph.node[i].input)
+        else:
+            del graph.node[i]
+
+
+def _check_kind(node: onnx.NodeProto, opset: int) -> None:
+    """Refuses other domains, subgraphs, and required inputs that are left out, which crash onnxruntime."""
+    if node.domain not in DOMAINS:
+        raise Refused(f"is of the domain {node.domain!r}", "export the model with ONNX's own operators")
+    if any(attribute.type in _SUBGRAPHS for attribute in node.attribute):
+        raise Refused("is control flow", "export the model for inference, without loops and branches")
+    formal = onnx.defs.get_schema(node.op_type, opset, "").inputs
+    for i, name in enumerate(node.input):
+        if not name and formal[min(i, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional:
+            raise Refused(f"its input {i} is left out", "the file is damaged: export it again")
+
+
+def _nonsense(error: Exception) -> Refused:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Refused(f"does not fit its inputs: {type(error).__name__}: {first[:200]}", "export the model again")
+
+
+def _unknown(node: onnx.NodeProto) -> Refused:
+    if node.op_type in ("Softmax", "LogSoftmax"):
+        return Refused("is not the last node", "only a softmax over the classes at the very end can be left out")
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear") or "Integer" in node.op_type:
+        return Refused("is quantised arithmetic", "export the float32 model")
+    return Refused("is not supported", "replace it in the source model, or cut it off before the import")
+
+
+def _shape_of(call: OnnxCall, batch: Batch) -> Known:
+    first, second = (np.array([size, *call.traced().shape], dtype=np.int64) for size in batch.declared)
+    if call.node.op_type == "Size":
+        return Known((first.prod(), second.prod()))
+    part = slice(call.attribute("start", 0), call.attribute("end"))
+    return Known((first[part], second[part]))

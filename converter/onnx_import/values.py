@@ -1,0 +1,74 @@
+"""What the importer knows about a name of the graph.
+
+Everything is followed at two batch sizes at once. What comes out the same at both does not depend on the batch,
+what grows with it carries the batch, and no name, comment or declared shape has to be trusted for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A value that does not depend on the images, at either batch size."""
+
+    at: tuple[Array, Array]
+
+    @classmethod
+    def constant(cls, array: Array) -> Known:
+        """The same value at any batch size."""
+        return cls((array, array))
+
+    @property
+    def varies(self) -> bool:
+        """Whether the batch size is in it."""
+        first, second = self.at
+        return first is not second and not np.array_equal(first, second)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A value computed from the images: an fx node, and tensors of its shape on the meta device."""
+
+    node: fx.Node
+    meta: tuple[Tensor, Tensor]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without the batch, which is always axis 0."""
+        return tuple(self.meta[0].shape[1:])
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a node that cannot be imported would have computed; ``shape``: a size, not an activation."""
+
+    shape: bool = False
+
+
+Value = Known | Traced | Lost
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which batch sizes the graph takes, and the two at which it is followed."""
+
+    baked: int | None  # the only size that the file allows; None: any
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of the torch graph."""
+        return (2, 3) if self.baked is None else (self.baked, self.baked + 1)
+
+    @property
+    def declared(self) -> tuple[int, int]:
+        """What the ONNX graph sees at each: a baked size is always itself."""
+        return (2, 3) if self.baked is None else (self.baked, self.baked)

@@ -1,0 +1,98 @@
+"""The imported graph against onnxruntime, on random images and two batch sizes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, fx
+
+from converter.onnx_import.signature import Signature
+from seenn.errors import ConversionError
+
+TOLERANCE = 1e-5  # largest difference over largest output, in float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two figures relative to the largest output: agreement means little where all images give the same."""
+
+    difference: float  # largest, between the imported graph and onnxruntime
+    spread: float  # largest, between images
+
+
+def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature, path: Path) -> Comparison:
+    """Compares the imported graph with onnxruntime.
+
+    A graph that takes any batch is run on batches of 1 and of 3, one for batches of N on N images at a time.
+    The module is run on all images at once and on one at a time, so that it is independent of the batch.
+
+    Raises:
+        ConversionError: onnxruntime cannot run the model, outputs are not finite, or they differ.
+    """
+    baked = signature.batch.baked
+    count = 3 if baked is None else 2 * baked
+    images = torch.randn(count, *signature.shape, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            together, alone = module(images), torch.cat([module(image) for image in torch.split(images, 1)])
+    except RuntimeError as error:  # torch's, out of memory among them
+        raise ConversionError(
+            f"{path}: the imported graph cannot be run on random images: {_first_line(error)}"
+        ) from error
+    worst = spread = 0.0
+    for expected in _reference(model, images, (1, 3) if baked is None else (baked,), signature, path):
+        if expected.shape != together.shape:
+            raise ConversionError(
+                f"{path}: the imported graph returns {list(together.shape)}, onnxruntime {list(expected.shape)}"
+            )
+        if not all(bool(values.isfinite().all()) for values in (expected, together, alone)):
+            raise ConversionError(f"{path}: outputs on random images are not finite; load a sound checkpoint")
+        scale = float(expected.abs().max()) or 1.0
+        spread = float((expected - expected[:1]).abs().max()) / scale
+        worst = max(worst, *(float((found - expected).abs().max()) / scale for found in (together, alone)))
+    if worst > TOLERANCE:
+        raise ConversionError(
+            f"{path}: the imported graph differs from onnxruntime by {worst:.1e} of the largest output on random "
+            f"images (at most {TOLERANCE:.0e} is allowed); its own rounding, float32 against float64, is "
+            f"{_rounding(module, images, together):.1e}. Where that is far less, please report this model; where it is "
+            "alike, the network is too ill-conditioned for float32 to prove anything"
+        )
+    return Comparison(difference=worst, spread=spread)
+
+
+def _reference(
+    model: onnx.ModelProto, images: Tensor, sizes: tuple[int, ...], signature: Signature, path: Path
+) -> list[Tensor]:
+    """onnxruntime's outputs for all images, computed in batches of each size."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; nothing is printed
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        outputs = [
+            [session.run([signature.logits], {signature.images: part.numpy()})[0] for part in torch.split(images, size)]
+            for size in sizes
+        ]
+        return [torch.cat([torch.as_tensor(part) for part in parts]).flatten(1) for parts in outputs]
+    except Exception as error:  # its errors have no common base
+        raise ConversionError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot run the model, so that nothing can be proven: "
+            f"{str(error).strip()[:300]}"
+        ) from error
+
+
+def _rounding(module: fx.GraphModule, images: Tensor, found: Tensor) -> float:
+    with torch.no_grad():
+        exact = copy.deepcopy(module).double()(images.double())
+    return float((found - exact).abs().max() / exact.abs().max())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

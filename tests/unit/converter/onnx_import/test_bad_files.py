@@ -1,0 +1,244 @@
+"""Whatever a file holds, the answer is a network or one clear error of seenn's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from converter.onnx_import import import_onnx
+from seenn.errors import CheckpointError, SeennError, UnsupportedError
+
+Small = Callable[..., onnx.ModelProto]
+Save = Callable[..., Path]
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.onnx: no such file"):
+        import_onnx(tmp_path / "gone.onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has 0 bytes; expected an ONNX model"),
+        (b"\x00\x01\x02 something else", "not an ONNX model, or damaged or truncated"),
+        (b"\x08\x08", "no nodes, or no opset"),
+    ],
+)
+def test_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        import_onnx(path)
+
+
+def test_name_that_is_no_text_is_refused(save: Save, small: Small) -> None:
+    path = save(small())
+    path.write_bytes(path.read_bytes().replace(b"relu", b"\xff\xferu"))
+    with pytest.raises(CheckpointError, match="is not UTF-8 text; the file is damaged"):
+        import_onnx(path)
+
+
+def test_truncated_file_is_refused(save: Save, small: Small) -> None:
+    path = save(small())
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged or truncated"):
+        import_onnx(path)
+
+
+@pytest.mark.parametrize("ir", [2, onnx.IR_VERSION + 1])
+def test_unknown_ir_version_is_refused(save: Save, small: Small, ir: int) -> None:
+    model = small()
+    model.ir_version = ir
+    with pytest.raises(UnsupportedError, match=f"IR version {ir}; expected 3 to {onnx.IR_VERSION}"):
+        import_onnx(save(model))
+
+
+@pytest.mark.parametrize("opset", [8, onnx.defs.onnx_opset_version() + 1])
+def test_unknown_opset_is_refused(save: Save, small: Small, opset: int) -> None:
+    model = small()
+    model.opset_import[0].version = opset
+    with pytest.raises(UnsupportedError, match=f"opset {opset}; expected one from 9 to"):
+        import_onnx(save(model))
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(9, 3), (13, 7), (onnx.defs.onnx_opset_version(), onnx.IR_VERSION)])
+def test_oldest_and_newest_versions_are_taken(save: Save, small: Small, opset: int, ir: int) -> None:
+    imported = import_onnx(save(small(opset=opset, ir=ir)))
+    assert (imported.opset, imported.ir_version, imported.classes) == (opset, ir, 5)
+
+
+def test_cycle_is_named(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.node[0].input[0] = "f"
+    with pytest.raises(CheckpointError, match="node 'conv' reads 'f', which is computed later: the graph has a cycle"):
+        import_onnx(save(model))
+
+
+def test_dangling_name_is_named(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.node[1].input[0] = "nothing"
+    with pytest.raises(CheckpointError, match="node 'relu' reads 'nothing', which is never computed"):
+        import_onnx(save(model))
+
+
+def test_output_that_is_never_computed_is_named(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.output[0].name = "other"
+    with pytest.raises(CheckpointError, match="the output 'other' is never computed"):
+        import_onnx(save(model))
+
+
+def test_name_computed_twice_is_refused_by_the_checker(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.node[1].output[0] = "a"
+    model.graph.node[2].input[0] = "a"
+    with pytest.raises(CheckpointError, match="onnx's checker refuses the model"):
+        import_onnx(save(model))
+
+
+def test_weight_that_declares_more_than_it_holds_is_refused(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.initializer[2].dims[0] = 1 << 40
+    with pytest.raises(CheckpointError, match=r"tensor 'v' declares 8,796,093,022,208 values, .* and holds 40"):
+        import_onnx(save(model))
+
+
+def test_negative_size_is_refused(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.initializer[2].dims[0] = -5
+    with pytest.raises(CheckpointError, match=r"tensor 'v' declares the shape \[-5, 8\]"):
+        import_onnx(save(model))
+
+
+def test_constant_of_huge_declared_size_is_not_computed(save: Save) -> None:
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["c"], name="huge"),
+        helper.make_node("Add", ["x", "c"], ["y"]),
+    ]
+    path = save(nodes, {"s": np.array([1 << 20, 1 << 20])})
+    with pytest.raises(
+        UnsupportedError, match=r"huge \(ConstantOfShape\): its constant result has 1,099,511,627,776 values"
+    ):
+        import_onnx(path)
+
+
+def test_huge_image_is_refused(save: Save, small: Small) -> None:
+    with pytest.raises(UnsupportedError, match="expected at most 67,108,864 values"):
+        import_onnx(save(small(shape=("N", 4, 1 << 20, 1 << 20))))
+
+
+def test_huge_activation_is_not_computed(save: Save) -> None:
+    nodes = [helper.make_node("Resize", ["x", "", "s"], ["y"], name="grow")]
+    path = save(nodes, {"s": np.array([1, 1, 1e4, 1e4], np.float32)})
+    with pytest.raises(UnsupportedError, match=r"grow \(Resize\): has 14,400,000,000 values per image"):
+        import_onnx(path)
+
+
+def test_string_and_sparse_tensors_are_refused(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.initializer.append(helper.make_tensor("labels", TensorProto.STRING, [1], ["cat"]))
+    with pytest.raises(UnsupportedError, match="tensor 'labels' is of type STRING"):
+        import_onnx(save(model))
+    model = small()
+    values, indices = (numpy_helper.from_array(np.ones(1, dtype), "s") for dtype in (np.float32, np.int64))
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1 << 40]))
+    with pytest.raises(UnsupportedError, match=r"sparse weights \['s'\] are not supported"):
+        import_onnx(save(model))
+
+
+def test_local_functions_are_refused(save: Save, small: Small) -> None:
+    model = small()
+    body = [helper.make_node("Relu", ["a"], ["b"])]
+    opsets = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "Act", ["a"], ["b"], body, opsets))
+    with pytest.raises(UnsupportedError, match=r"functions of its own \(Act\); .*inline_local_functions"):
+        import_onnx(save(model))
+
+
+class TestExternalData:
+    """Weights in files of their own."""
+
+    def test_weights_beside_the_model_are_read(self, tmp_path: Path, small: Small) -> None:
+        onnx.save(small(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+        assert import_onnx(tmp_path / "net.onnx").classes == 5
+
+    @pytest.mark.parametrize(
+        "location", ["/etc/passwd", "../net.data", "a/../../net.data", "C:\\net.data", "..\\x", ""]
+    )
+    def test_path_out_of_the_folder_is_refused(self, save: Save, small: Small, location: str) -> None:
+        with pytest.raises(CheckpointError, match=r"tensor 'w' is at .*; expected a path inside the model's folder"):
+            import_onnx(save(pointing_at(small(), location)))
+
+    def test_link_out_of_the_folder_is_refused(self, tmp_path: Path, small: Small) -> None:
+        (tmp_path / "inside").mkdir()
+        (tmp_path / "secret").write_bytes(bytes(8 * 4 * 9 * 4))
+        (tmp_path / "inside/net.data").symlink_to("../secret")
+        path = tmp_path / "inside/net.onnx"
+        path.write_bytes(pointing_at(small(), "net.data").SerializeToString())
+        with pytest.raises(CheckpointError, match=r"'net.data' is a link out of the model's folder"):
+            import_onnx(path)
+
+    def test_missing_file_is_named(self, save: Save, small: Small) -> None:
+        with pytest.raises(CheckpointError, match=r"cannot open 'gone.data'.*copy it beside the model"):
+            import_onnx(save(pointing_at(small(), "gone.data")))
+
+    def test_what_is_no_file_is_refused(self, save: Save, small: Small, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(CheckpointError, match="'pipe' is not a file"):
+            import_onnx(save(pointing_at(small(), "pipe")))
+
+    @pytest.mark.parametrize(
+        "entries", [{}, {"offset": "1000"}, {"offset": "-8"}, {"length": "8"}, {"length": str(1 << 60)}]
+    )
+    def test_sizes_that_do_not_fit_are_refused(
+        self, save: Save, small: Small, tmp_path: Path, entries: dict[str, str]
+    ) -> None:
+        (tmp_path / "net.data").write_bytes(bytes(8 * 4 * 9 * 4 - (not entries)))
+        with pytest.raises(CheckpointError, match=r"its shape \[8, 4, 3, 3\] needs 1,152 bytes; the entry names"):
+            import_onnx(save(pointing_at(small(), "net.data", **entries)))
+
+    def test_entries_that_are_no_numbers_are_refused(self, save: Save, small: Small, tmp_path: Path) -> None:
+        (tmp_path / "net.data").write_bytes(bytes(1152))
+        with pytest.raises(CheckpointError, match="external data of tensor 'w': invalid literal"):
+            import_onnx(save(pointing_at(small(), "net.data", offset="many")))
+
+    def test_more_weights_than_memory_are_refused(self, save: Save, small: Small) -> None:
+        model = pointing_at(small(), "net.data")
+        model.graph.initializer[0].dims[0] = 1 << 40
+        with pytest.raises(CheckpointError, match="more than 2,147,483,647 bytes of weights"):
+            import_onnx(save(model))
+
+
+def pointing_at(model: onnx.ModelProto, location: str, **entries: str) -> onnx.ModelProto:
+    """The model with its first weight in another file."""
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    return model
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_only_seenn_errors_come_out_of_mutated_files(data: Any, save: Save, small: Small) -> None:
+    content = bytearray(small().SerializeToString())
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=8)):
+        content[place] = value
+    cut = data.draw(st.one_of(st.none(), places))
+    path = save(small())
+    path.write_bytes(bytes(content[:cut]))
+    with suppress(SeennError):
+        assert import_onnx(path).difference <= 1e-5

@@ -1,0 +1,291 @@
+"""What is a classifier, which axis is the batch, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from converter import canonical_graph
+from converter.onnx_import import import_onnx, importer
+from seenn.errors import ConversionError, UnsupportedError
+
+Small = Callable[..., onnx.ModelProto]
+Save = Callable[..., Path]
+
+
+def make(op: str, reads: str, makes: str, **attributes: Any) -> NodeProto:
+    """A node named after its op in small letters; "_" is an input left out."""
+    names = ["" if name == "_" else name for name in reads.split()]
+    return helper.make_node(op, names, makes.split(), **{"name": op.lower(), **attributes})
+
+
+def test_import_says_what_it_found(save: Save, small: Small) -> None:
+    imported = import_onnx(save(small()))
+    assert (imported.input_shape, imported.classes, imported.opset, imported.ir_version) == ((4, 6, 6), 5, 17, 8)
+    assert imported.notes == ()
+    assert not imported.module.training
+    assert [name for name, _ in imported.module.named_children()] == ["conv", "relu", "pool", "flatten", "head"]
+
+
+def test_imported_graph_is_one_that_conversion_understands(save: Save, small: Small) -> None:
+    imported = import_onnx(save(small()))
+    graph, difference = canonical_graph(imported.module, torch.randn(2, 4, 6, 6))
+    assert [node.op.kind for node in graph][:2] == ["conv2d", "relu"]
+    assert difference < 1e-12
+
+
+class TestBatch:
+    """Axis 0 of the images is the batch, fixed or open."""
+
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_baked_batch_becomes_free(self, save: Save, batch: int) -> None:
+        nodes = [
+            make("Reshape", "x s", "r"),
+            make("GlobalAveragePool", "r", "p"),
+            make("Reshape", "p t", "logits", name="last"),
+        ]
+        weights = {"s": np.array([batch, 8, 6, 3]), "t": np.array([batch, -1])}
+        imported = import_onnx(save(nodes, weights, shape=(batch, 4, 6, 6)))
+        assert imported.notes == (f"the batch size {batch} was baked in; any will do now",)
+        assert imported.module(torch.zeros(7, 4, 6, 6)).shape == (7, 8)
+
+    @pytest.mark.parametrize(
+        ("shape", "target", "message"),
+        [
+            (
+                (1, 4, 6, 6),
+                [24, 6],
+                r"reshapes \[1, 4, 6, 6\] to \[24, 6\], where the batch of 1 is no longer the first",
+            ),
+            ((2, 4, 6, 6), [4, -1], r"reshapes \[2, 4, 6, 6\] to \[4, 72\]"),
+            (("N", 4, 6, 6), [2, 144], r"reshapes \[3, 4, 6, 6\] to \[2, 144\]|the sizes do not fit"),
+            (("N", 4, 6, 6), [1, -1], r"to \[1, 288\], where the batch of 2 is no longer"),
+        ],
+    )
+    def test_reshape_that_mixes_images_is_refused(
+        self, save: Save, shape: Any, target: list[int], message: str
+    ) -> None:
+        path = save([make("Reshape", "x t", "y")], {"t": np.array(target)}, shape=shape)
+        with pytest.raises(UnsupportedError, match=message):
+            import_onnx(path)
+
+    @pytest.mark.parametrize("shape", [(1, 4, 1, 1), ("N", 4, 1, 1)])
+    def test_squeeze_that_may_drop_the_batch_is_refused(self, save: Save, shape: Any) -> None:
+        with pytest.raises(UnsupportedError, match="drops all axes of size 1, and the batch may be one of them"):
+            import_onnx(save([make("Squeeze", "x", "y")], shape=shape))
+
+    def test_squeeze_of_a_larger_baked_batch_is_known(self, save: Save) -> None:
+        imported = import_onnx(save([make("Squeeze", "x", "y")], shape=(2, 4, 1, 1)))
+        assert imported.module(torch.zeros(5, 4, 1, 1)).shape == (5, 4)
+
+    @pytest.mark.parametrize(
+        ("node", "weights", "message"),
+        [
+            (make("Transpose", "x", "y", perm=[1, 0, 2, 3]), {}, r"moves the batch axis \(perm=\[1, 0, 2, 3\]\)"),
+            (make("Concat", "x x", "y", axis=0), {}, "it works across the batch"),
+            (make("ReduceMean", "x", "y", axes=[0]), {}, "it works across the batch"),
+            (make("ReduceMean", "x", "y"), {}, "reduces over all axes, the batch included"),
+            (make("Flatten", "x", "y", axis=2), {}, "flattens 4 axes around axis 2"),
+            (make("Unsqueeze", "x a", "y"), {"a": np.array([0])}, r"adds the axes \[0\]"),
+            (make("Pad", "x p", "y"), {"p": np.array([1, 0, 0, 0, 0, 0, 0, 0])}, "adds images to the batch"),
+            (make("Add", "x c", "y"), {"c": np.ones((3, 4, 1, 1), "f4")}, "the same one for every image"),
+            (make("Slice", "x s e", "y"), {"s": np.array([0]), "e": np.array([1])}, "it works across the batch"),
+            (make("Expand", "x s", "y"), {"s": np.array([6, 1, 1, 1])}, "does not fit|repeats along the batch"),
+            (make("Resize", "x _ s", "y"), {"s": np.array([2, 1, 1, 1], np.float32)}, "only height and width"),
+        ],
+    )  # fmt: skip
+    def test_whatever_touches_the_batch_is_refused(
+        self, save: Save, node: NodeProto, weights: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(UnsupportedError, match=message):
+            import_onnx(save([node], weights))
+
+    @pytest.mark.parametrize("batch", [0, 5000])
+    def test_impossible_batch_is_refused(self, save: Save, small: Small, batch: int) -> None:
+        with pytest.raises(UnsupportedError, match=f"is for batches of {batch} images; expected 1 to 4096"):
+            import_onnx(save(small(shape=(batch, 4, 6, 6))))
+
+
+class TestSignature:
+    """One batch of float32 images in, one score per class out."""
+
+    def test_open_sizes_are_asked_for(self, save: Save, small: Small) -> None:
+        path = save(small(shape=("N", 4, "H", "W")))
+        with pytest.raises(
+            UnsupportedError, match=r"leaves channels, height or width open \(4, \?, \?\); pass input_shape"
+        ):
+            import_onnx(path)
+        assert import_onnx(path, input_shape=(4, 5, 7)).input_shape == (4, 5, 7)
+        with pytest.raises(
+            UnsupportedError, match=r"is for images of shape \(4, \?, \?\), got input_shape=\(3, 5, 7\)"
+        ):
+            import_onnx(path, input_shape=(3, 5, 7))
+
+    def test_several_inputs_or_outputs_are_named(self, save: Save, small: Small) -> None:
+        model = small()
+        model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N"]))
+        with pytest.raises(UnsupportedError, match=r"inputs \['x', 'mask'\], outputs \['logits'\]; expected one batch"):
+            import_onnx(save(model))
+        model = small()
+        model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["N", 8]))
+        with pytest.raises(UnsupportedError, match=r"outputs \['logits', 'f'\]; expected one batch"):
+            import_onnx(save(model))
+
+    def test_other_kinds_of_input_are_refused(self, save: Save, small: Small) -> None:
+        model = small()
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+        with pytest.raises(UnsupportedError, match="input 'x' does not hold float32"):
+            import_onnx(save(model))
+        model.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None))
+        with pytest.raises(UnsupportedError, match="input 'x' is a sequence; expected images"):
+            import_onnx(save(model))
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 12]))
+        with pytest.raises(UnsupportedError, match=r"input 'x' has 2 axes; expected images \[B, C, H, W\]"):
+            import_onnx(save(model))
+
+    @pytest.mark.parametrize(
+        ("nodes", "message"),
+        [
+            ([make("Relu", "x", "logits")], r"'logits' has shape \[B, 4, 6, 6\]; expected one score per class"),
+            ([make("ReduceMean", "x", "logits", axes=[1, 2, 3], keepdims=0)], r"has shape \[B\]; expected"),
+            ([make("Identity", "x", "logits")], "the output does not depend on the image, or is the image"),
+            ([make("Constant", "", "logits", value_floats=[1.0, 2.0])], "the output does not depend on the image"),
+        ],
+    )
+    def test_what_is_no_classifier_is_refused(self, save: Save, nodes: list[NodeProto], message: str) -> None:
+        with pytest.raises(UnsupportedError, match=message):
+            import_onnx(save(nodes))
+
+    def test_logits_with_axes_of_size_one_are_flattened(self, save: Save) -> None:
+        imported = import_onnx(save([make("GlobalAveragePool", "x", "logits")]))
+        assert imported.notes == ("logits of shape [B, 4, 1, 1] are flattened to [B, 4]",)
+
+
+class TestSoftmax:
+    """Only the last one goes, and only over the classes."""
+
+    @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+    @pytest.mark.parametrize("tail", [[], [make("Identity", "s", "logits")]])
+    @pytest.mark.parametrize("opset", [9, 13])
+    def test_final_softmax_is_left_out_and_noted(self, save: Save, op: str, tail: list[NodeProto], opset: int) -> None:
+        nodes = [make("Flatten", "x", "f"), make(op, "f", "s" if tail else "logits"), *tail]
+        imported = import_onnx(save(nodes, opset=opset))
+        assert imported.notes == (f"the final {op} {op.lower()!r} is left out: the network returns logits",)
+        images = torch.randn(2, 4, 6, 6)
+        assert torch.equal(imported.module(images), images.flatten(1))
+
+    def test_softmax_in_between_is_refused(self, save: Save) -> None:
+        nodes = [make("Softmax", "x", "s"), make("Relu", "s", "y")]
+        with pytest.raises(UnsupportedError, match=r"softmax \(Softmax\): is not the last node"):
+            import_onnx(save(nodes))
+
+    def test_softmax_over_other_axes_is_refused(self, save: Save) -> None:
+        nodes = [make("GlobalAveragePool", "x", "p"), make("Softmax", "p", "logits", axis=2)]
+        with pytest.raises(UnsupportedError, match="goes over 1 of 4 values per image"):
+            import_onnx(save(nodes))
+
+
+class TestUnsupported:
+    """Everything in the way is listed at once."""
+
+    def test_all_nodes_are_listed_with_reason_and_fix(self, save: Save) -> None:
+        nodes = [
+            helper.make_node("Det", ["x"], ["a"], name="first"),
+            helper.make_node("Relu", ["a"], ["b"], name="after"),
+            helper.make_node("Det", ["b"], ["c"], name="second"),
+            helper.make_node("Own", ["c"], ["d"], name="third", domain="com.example"),
+            helper.make_node("DequantizeLinear", ["d", "k"], ["y"], name="fourth"),
+        ]
+        model = onnx.load(save(nodes, {"k": np.float32(1)}))
+        model.opset_import.append(helper.make_opsetid("com.example", 1))
+        with pytest.raises(UnsupportedError) as caught:
+            import_onnx(save(model))
+        assert "4 nodes cannot be imported" in str(caught.value)
+        assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [
+            "first, second (Det): is not supported — replace it in the source model, or cut it off before the import",
+            "third (Own): is of the domain 'com.example' — export the model with ONNX's own operators",
+            "fourth (DequantizeLinear): is quantised arithmetic — export the float32 model",
+        ]
+
+    def test_control_flow_is_refused(self, save: Save) -> None:
+        value = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+        branch = helper.make_graph([make("Relu", "x", "z")], "branch", [], [value])
+        node = make("If", "c", "y", then_branch=branch, else_branch=branch)
+        with pytest.raises(UnsupportedError, match=r"if \(If\): is control flow"):
+            import_onnx(save([node], {"c": np.array(True)}))
+
+    def test_nodes_that_nothing_needs_do_not_matter(self, save: Save) -> None:
+        unused = [make("Det", "x", "unused"), make("Max", "x _ x", "crash")]  # the latter crashes onnxruntime
+        assert import_onnx(save([*unused, make("Relu", "x", "y")])).classes == 144
+
+    @pytest.mark.parametrize(
+        ("node", "weights", "message"),
+        [
+            (make("RandomNormal", "", "r", shape=[1]), {}, "is random"),
+            (make("Conv", "x c", "y"), {"c": np.ones((2, 3, 1, 1), np.float32)}, "group=1 on 4 channels"),
+            (make("Conv", "x c", "y"), {"c": np.ones((2, 4, 1, 1), np.float64)}, "constant of type float64"),
+            (make("Conv", "x c", "y", strides=[0, 1]), {"c": np.ones((2, 4, 1, 1), np.float32)}, r"strides=\[0, 1\]"),
+            (make("MaxPool", "x", "y i", kernel_shape=[2, 2]), {}, "its output 'i' is used"),
+            (make("BatchNormalization", "x c c c c", "y", training_mode=1), {"c": np.ones(4, "f4")}, "of the batch"),
+            (make("BatchNormalization", "x c c c c", "y"), {"c": np.ones(3, "f4")}, r"expected \[4\], one a channel"),
+            (make("Dropout", "x r t", "y"), {"r": np.float32(0.5), "t": np.array(True)}, "is always on"),
+            (make("Cast", "x", "y", to=TensorProto.INT32), {}, "casts activations to another type"),
+            (make("Resize", "x _ s", "y", mode="linear", coordinate_transformation_mode="asymmetric"),
+             {"s": np.array([1, 1, 2, 2], np.float32)}, "resamples with mode='linear', 'asymmetric'"),
+            (make("LRN", "x", "y", size=2), {}, "normalises over 2 channels"),
+            (make("Slice", "x s s s n", "y"), {"s": np.array([1]), "n": np.array([-1])}, "slices backwards"),
+            (make("Gather", "x i", "y", axis=1), {"i": np.array(9)}, "picks the entries 9 of 4"),
+            (make("Max", "x _ x", "y"), {}, "its input 1 is left out"),
+            (make("Gemm", "x c", "y"), {"c": np.ones((5, 5), np.float32)}, "multiplies values of shape"),
+        ],
+    )  # fmt: skip
+    def test_options_that_cannot_be_kept_are_refused(
+        self, save: Save, node: NodeProto, weights: dict[str, Any], message: str
+    ) -> None:
+        nodes = [node]
+        if node.op_type == "RandomNormal":
+            nodes.append(make("Add", "x r", "y"))
+        if "i" in node.output:
+            nodes += [make("Cast", "i", "f", to=TensorProto.FLOAT), make("Add", "y f", "logits")]
+        with pytest.raises(UnsupportedError, match=message):
+            import_onnx(save(nodes, weights))
+
+
+def test_difference_from_onnxruntime_refuses_the_import(
+    save: Save, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small()
+    found = importer.translate(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
+    found.module.head.bias.data += 0.01  # as if an op had been translated wrongly
+    monkeypatch.setattr(importer, "translate", lambda *_: found)
+    with pytest.raises(ConversionError, match=r"differs from onnxruntime by .*e-.. .* own rounding, .* is .*e-0[78]\."):
+        import_onnx(save(model))
+
+
+def test_network_that_hardly_looks_at_the_image_is_noted(save: Save, small: Small, caplog: Any) -> None:
+    model = small()
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.zeros((5, 8), np.float32), "v"))
+    imported = import_onnx(save(model))
+    assert imported.notes == (
+        "random images give logits that differ by 0e+00 of the largest: agreement with onnxruntime proves little",
+    )
+    assert imported.notes[0] in caplog.text
+
+
+def test_outputs_that_are_not_finite_are_refused(save: Save) -> None:
+    with pytest.raises(ConversionError, match="outputs on random images are not finite"):
+        import_onnx(save([make("Mul", "x c", "y")], {"c": np.float32(np.nan)}))
+
+
+def test_model_that_onnxruntime_refuses_is_refused(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(ConversionError, match=r"onnxruntime .* cannot run the model, so that nothing can be proven"):
+        import_onnx(save(model))

@@ -1,0 +1,82 @@
+"""ONNX files where a model's name is expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import helper
+
+from cli.main import seenn
+from converter.load import ModelSpec, build_model, load_model
+from seenn.errors import ModelError
+
+Small = Callable[..., onnx.ModelProto]
+Save = Callable[..., Path]
+
+
+def test_file_needs_no_checkpoint(save: Save, small: Small, caplog: pytest.LogCaptureFixture) -> None:
+    path = save(small())
+    loaded = load_model(ModelSpec(name=str(path)))
+    assert (loaded.spec.num_classes, loaded.spec.in_chans, loaded.spec.stem) == (5, 4, "imagenet")
+    assert loaded.record["onnx"] == {"opset": 17, "ir_version": 8, "notes": []}
+    assert ModelSpec.from_record({k: v for k, v in loaded.record.items() if k != "onnx"}) == loaded.spec
+    assert not caplog.records  # nothing is random
+
+
+def test_open_sizes_come_from_the_images(save: Save, small: Small) -> None:
+    path = save(small(shape=("N", 4, "H", "W")))
+    loaded = build_model(ModelSpec(name=str(path)), (4, 9, 9))
+    assert loaded.module.pretrained_cfg["input_size"] == (4, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pretrained": True}, "holds its own layers and weights: leave out --pretrained"),
+        ({"kwargs": {"width": 2}, "stem": "cifar"}, "leave out --model-kwargs, --stem cifar"),
+        ({"num_classes": 7}, "has num_classes=5, expected 7; leave that option out"),
+        ({"in_chans": 1}, "has in_chans=4, expected 1"),
+    ],
+)
+def test_options_of_other_models_are_refused(save: Save, small: Small, options: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(ModelSpec(name=str(save(small())), **options))
+
+
+def test_checkpoint_beside_the_file_is_refused(save: Save, small: Small, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="leave out --ckpt"):
+        load_model(ModelSpec(name=str(save(small()))), tmp_path / "w.pth")
+
+
+def test_inspect_and_convert_take_a_file(save: Save, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
+        helper.make_node("Gemm", ["f", "v"], ["s"], name="head"),
+        helper.make_node("Softmax", ["s"], ["logits"], name="softmax"),
+    ]
+    weights = {"w": random.standard_normal((8, 1, 3, 3), np.float32), "v": random.standard_normal((8, 10), np.float32)}
+    path = str(save(nodes, weights, shape=("N", 1, 8, 8)))
+
+    inspected = CliRunner().invoke(seenn, ["inspect", path, "--json"])
+    assert inspected.exit_code == 0, inspected.output
+    assert json.loads(inspected.stdout)["input_shape"] == [1, 8, 8]
+
+    output = tmp_path / "snn.safetensors"
+    arguments = ["convert", "--model", path, "--data", "digits", "--check-images", "32", "-o", str(output), "--json"]
+    converted = CliRunner().invoke(seenn, arguments)
+    assert converted.exit_code == 0, converted.output
+    assert json.loads(converted.stdout)["source"]["onnx"]["notes"] == [
+        "the final Softmax 'softmax' is left out: the network returns logits"
+    ]
+    assert output.is_file()

@@ -1,0 +1,269 @@
+"""Every op in the spellings of every opset, against onnxruntime on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from converter.onnx_import import ImportedModel, import_onnx
+
+RANDOM = np.random.default_rng(1)
+CHANNEL = RANDOM.uniform(0.5, 2, (4, 1, 1)).astype(np.float32)
+VECTOR = RANDOM.uniform(0.5, 2, 4).astype(np.float32)
+KERNEL = RANDOM.standard_normal((6, 4, 3, 3)).astype(np.float32)
+PLANE = RANDOM.uniform(0.5, 2, (1, 1, 6, 6)).astype(np.float32)
+
+
+def floats(*values: float) -> Any:
+    return np.array(values[0] if len(values) == 1 else values, np.float32)
+
+
+def ints(*values: int) -> Any:
+    return np.array(values, np.int64)
+
+
+def node(op: str, *extra: str, **attributes: Any) -> list[NodeProto]:
+    """One node from x (and weights) to y."""
+    return [helper.make_node(op, ["x", *extra], ["y"], name="it", **attributes)]
+
+
+def chain(*steps: tuple[str, str, str, dict[str, Any]]) -> list[NodeProto]:
+    """Nodes as (op, inputs, outputs, attributes), names split at spaces."""
+    return [
+        helper.make_node(op, ["" if name == "_" else name for name in reads.split()], makes.split(), **attributes)
+        for op, reads, makes, attributes in steps
+    ]
+
+
+# name: (opset, nodes, weights)
+CASES: dict[str, tuple[int, list[NodeProto], dict[str, Any]]] = {
+    "conv with uneven padding": (9, node("Conv", "w", pads=[0, 1, 2, 1]), {"w": KERNEL}),
+    "conv SAME_UPPER": (11, node("Conv", "w", auto_pad="SAME_UPPER", strides=[2, 2]), {"w": KERNEL}),
+    "conv SAME_LOWER": (11, node("Conv", "w", auto_pad="SAME_LOWER", strides=[2, 2]), {"w": KERNEL}),
+    "conv VALID dilated": (22, node("Conv", "w", auto_pad="VALID", dilations=[2, 1]), {"w": KERNEL}),
+    "conv grouped": (
+        11,
+        node("Conv", "w", "b", group=2, kernel_shape=[3, 3]),
+        {"w": KERNEL[:, :2], "b": KERNEL[:, 0, 0, 0]},
+    ),
+    "batch norm": (9, node("BatchNormalization", "a", "b", "a", "b", epsilon=0.1), {"a": VECTOR, "b": VECTOR[::-1]}),
+    "batch norm 15": (15, node("BatchNormalization", *"abab"), {"a": VECTOR, "b": VECTOR[::-1]}),
+    "instance norm": (9, node("InstanceNormalization", "a", "b"), {"a": VECTOR, "b": VECTOR}),
+    "layer norm": (17, node("LayerNormalization", "a", "a", axis=-1), {"a": PLANE[0, 0, 0]}),
+    "layer norm without bias": (17, node("LayerNormalization", "a", axis=2), {"a": PLANE[0, 0]}),
+    "group norm": (21, node("GroupNormalization", "a", "a", num_groups=2), {"a": VECTOR}),
+    "local response norm": (9, node("LRN", size=3, alpha=0.5, beta=0.5, bias=2.0), {}),
+    "relu": (9, node("Relu"), {}),
+    "clip by attributes": (9, node("Clip", min=-0.5, max=0.5), {}),
+    "clip unbounded": (9, node("Clip"), {}),
+    "clip to relu6": (13, node("Clip", "l", "h"), {"l": floats(0), "h": floats(6)}),
+    "clip from below": (11, node("Clip", "l"), {"l": floats(0)}),
+    "clip from above": (13, node("Clip", "", "h"), {"h": floats(0.3)}),
+    "leaky relu": (9, node("LeakyRelu", alpha=0.2), {}),
+    "prelu": (9, node("PRelu", "s"), {"s": CHANNEL}),
+    "prelu with one slope": (16, node("PRelu", "s"), {"s": floats(0.3)}),
+    "hard sigmoid": (9, node("HardSigmoid"), {}),
+    "hard sigmoid of torch": (9, node("HardSigmoid", alpha=1 / 6, beta=0.5), {}),
+    "elu": (9, node("Elu", alpha=0.7), {}),
+    "celu": (12, node("Celu", alpha=0.7), {}),
+    "gelu": (20, node("Gelu"), {}),
+    "gelu by tanh": (20, node("Gelu", approximate="tanh"), {}),
+    "swish": (24, node("Swish"), {}),
+    "power": (13, node("Pow", "e"), {"e": floats(2)}),
+    "dropout by attribute": (9, node("Dropout", ratio=0.5), {}),
+    "dropout by input": (13, node("Dropout", "r"), {"r": floats(0.5)}),
+    "cast to float": (13, node("Cast", to=TensorProto.FLOAT), {}),
+    "add a number": (13, node("Add", "c"), {"c": floats(0.5)}),
+    "add a channel constant": (13, node("Add", "c"), {"c": CHANNEL}),
+    "add a plane": (13, node("Add", "c"), {"c": PLANE}),
+    "constant minus x": (13, chain(("Sub", "c x", "y", {})), {"c": CHANNEL}),
+    "x minus constant": (13, node("Sub", "c"), {"c": CHANNEL}),
+    "multiply by a channel constant": (13, chain(("Mul", "c x", "y", {})), {"c": CHANNEL}),
+    "multiply by a plane": (13, node("Mul", "c"), {"c": PLANE}),
+    "divide by a number": (13, node("Div", "c"), {"c": floats(3)}),
+    "constant by x": (13, chain(("Exp", "x", "e", {}), ("Div", "c e", "y", {})), {"c": CHANNEL}),
+    "x by x": (13, chain(("Exp", "x", "e", {}), ("Div", "x e", "y", {})), {}),
+    "x minus x": (13, chain(("Exp", "x", "e", {}), ("Sub", "x e", "y", {})), {}),
+    "sum of three": (9, chain(("Sum", "c x x", "y", {})), {"c": CHANNEL}),
+    "gate": (13, chain(("Sigmoid", "x", "s", {}), ("Mul", "x s", "y", {})), {}),
+    "max with a number": (13, node("Max", "c"), {"c": floats(0.1)}),
+    "min with a number": (13, chain(("Min", "c x", "y", {})), {"c": floats(0.1)}),
+    "max of two": (13, chain(("Neg", "x", "n", {}), ("Max", "x n", "y", {})), {}),
+    "min of two": (13, chain(("Neg", "x", "n", {}), ("Min", "x n", "y", {})), {}),
+    "max pool": (12, node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), {}),
+    "max pool rounded up": (10, node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), {}),
+    "max pool padded at the end": (9, node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]), {}),
+    "max pool padded unevenly": (9, node("MaxPool", kernel_shape=[3, 3], pads=[0, 1, 2, 2]), {}),
+    "max pool SAME_UPPER": (9, node("MaxPool", kernel_shape=[2, 2], strides=[1, 1], auto_pad="SAME_UPPER"), {}),
+    "average pool": (9, node("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), {}),
+    "average pool counting padding": (
+        9,
+        node("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
+        {},
+    ),
+    "average pool rounded up": (10, node("AveragePool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), {}),
+    "average pool uneven": (11, node("AveragePool", kernel_shape=[3, 3], pads=[0, 0, 1, 2]), {}),
+    "average pool uneven counting": (
+        11,
+        node("AveragePool", kernel_shape=[3, 3], pads=[0, 0, 1, 2], count_include_pad=1),
+        {},
+    ),
+    "global average": (9, node("GlobalAveragePool"), {}),
+    "global max": (9, node("GlobalMaxPool"), {}),
+    "pad by attribute": (9, node("Pad", pads=[0, 0, 1, 2, 0, 0, 3, 0]), {}),
+    "pad by a value": (11, node("Pad", "p", "v"), {"p": ints(0, 1, 1, 0, 0, 0, 0, 1), "v": floats(0.7)}),
+    "pad reflecting": (13, node("Pad", "p", mode="reflect"), {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}),
+    "pad by the edge": (13, node("Pad", "p", mode="edge"), {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}),
+    "pad some axes": (18, node("Pad", "p", "", "a"), {"p": ints(1, 2), "a": ints(-1)}),
+    "crop": (13, node("Pad", "p"), {"p": ints(0, 0, -1, 0, 0, 0, 0, -2)}),
+    "pad by nothing": (13, node("Pad", "p"), {"p": ints(0, 0, 0, 0, 0, 0, 0, 0)}),
+    "mean by attribute": (9, node("ReduceMean", axes=[2, 3], keepdims=0), {}),
+    "mean by input": (18, node("ReduceMean", "a"), {"a": ints(-1, -2)}),
+    "mean of nothing": (18, node("ReduceMean", noop_with_empty_axes=1), {}),
+    "sum by input": (13, node("ReduceSum", "a"), {"a": ints(1)}),
+    "max over axes": (13, node("ReduceMax", axes=[3]), {}),
+    "min over axes": (13, node("ReduceMin", axes=[3]), {}),
+    "upsample": (9, node("Upsample", "s"), {"s": floats(1, 1, 2, 3)}),
+    "resize 10": (10, node("Resize", "s"), {"s": floats(1, 1, 2, 2)}),
+    "resize nearest": (
+        13,
+        node("Resize", "", "s", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        {"s": floats(1, 1, 0.5, 1.5)},
+    ),
+    "resize by half pixels": (19, node("Resize", "", "s"), {"s": floats(1, 1, 2, 4)}),
+    "resize some axes": (18, node("Resize", "", "s", axes=[2, 3]), {"s": floats(2, 2)}),
+    "resize linear": (13, node("Resize", "", "s", mode="linear"), {"s": floats(1, 1, 2, 2)}),
+    "resize with corners": (
+        13,
+        node("Resize", "", "s", mode="linear", coordinate_transformation_mode="align_corners"),
+        {"s": floats(1, 1, 2, 2)},
+    ),
+    "resize cubic": (13, node("Resize", "", "s", mode="cubic"), {"s": floats(1, 1, 2, 2)}),
+    "reshape": (13, node("Reshape", "s"), {"s": ints(0, 2, -1, 6)}),
+    "reshape from the end": (13, node("Reshape", "s"), {"s": ints(-1, 144)}),
+    "flatten from the end": (13, node("Flatten", axis=-3), {}),
+    "squeeze by attribute": (9, chain(("GlobalMaxPool", "x", "p", {}), ("Squeeze", "p", "y", {"axes": [2, 3]})), {}),
+    "squeeze by input": (13, chain(("GlobalMaxPool", "x", "p", {}), ("Squeeze", "p a", "y", {})), {"a": ints(-1)}),
+    "unsqueeze by attribute": (9, node("Unsqueeze", axes=[1, 5]), {}),
+    "unsqueeze by input": (13, node("Unsqueeze", "a"), {"a": ints(-1)}),
+    "expand": (13, chain(("GlobalMaxPool", "x", "p", {}), ("Expand", "p s", "y", {})), {"s": ints(1, 1, 2, 3)}),
+    "depth to space DCR": (13, node("DepthToSpace", blocksize=2), {}),
+    "depth to space CRD": (13, node("DepthToSpace", blocksize=2, mode="CRD"), {}),
+    "space to depth": (13, node("SpaceToDepth", blocksize=2), {}),
+    "transpose": (13, node("Transpose", perm=[0, 2, 3, 1]), {}),
+    "concat": (13, chain(("Neg", "x", "n", {}), ("Concat", "x n x", "y", {"axis": -3})), {}),
+    "split by attribute": (
+        9,
+        chain(("Split", "x", "a b", {"axis": 1, "split": [1, 3]}), ("Concat", "b a", "y", {"axis": 1})),
+        {},
+    ),
+    "split by input": (
+        13,
+        chain(("Split", "x s", "a b", {"axis": 1}), ("Concat", "b a", "y", {"axis": 1})),
+        {"s": ints(3, 1)},
+    ),
+    "split evenly": (13, chain(("Split", "x", "a b", {"axis": 1}), ("Sub", "b a", "y", {})), {}),
+    "split into a number": (
+        18,
+        chain(("Split", "x", "a b c", {"axis": 1, "num_outputs": 3}), ("Concat", "c a b", "y", {"axis": 1})),
+        {},
+    ),
+    "slice by attributes": (9, node("Slice", starts=[0, 1], ends=[2147483647, 3], axes=[0, 1]), {}),
+    "slice by inputs": (
+        10,
+        node("Slice", "s", "e", "a", "t"),
+        {"s": ints(1, 0), "e": ints(-1, 9), "a": ints(2, 3), "t": ints(1, 2)},
+    ),
+    "gather one": (13, node("Gather", "i", axis=1), {"i": np.array(-1)}),
+    "gather a range": (13, node("Gather", "i", axis=2), {"i": ints(1, 2, 3)}),
+    "gather several": (13, node("Gather", "i", axis=1), {"i": ints(3, 0, -2)}),
+    "matrix product": (13, node("MatMul", "w"), {"w": PLANE[0, 0, :, :5]}),
+    "product of activations": (13, node("MatMul", "x"), {}),
+}
+for op in ("Sigmoid", "Tanh", "HardSwish", "Softsign", "Softplus", "Abs", "Erf", "Exp", "Neg"):
+    CASES[op.lower()] = (14, node(op), {})
+for op in ("Log", "Sqrt", "Reciprocal"):
+    CASES[op.lower()] = (14, chain(("Exp", "x", "e", {}), (op, "e", "y", {})), {})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_op_equals_onnxruntime(name: str, save: Callable[..., Path]) -> None:
+    opset, nodes, weights = CASES[name]
+    path = save(nodes, weights, opset=opset)
+    assert_equal(import_onnx(path), path)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", [(), (5,), (1, 5), (1,)])
+def test_gemm_becomes_linear_with_its_factors_inside(
+    save: Callable[..., Path], transposed: int, bias: tuple[int]
+) -> None:
+    weight = RANDOM.standard_normal((4, 5)).astype(np.float32)
+    nodes = chain(
+        ("GlobalMaxPool", "x", "p", {}),
+        ("Flatten", "p", "f", {}),
+        ("Gemm", "f w c", "logits", {"alpha": 0.5, "beta": 2.0, "transB": transposed}),
+    )
+    weights = {"w": weight.T if transposed else weight, "c": RANDOM.standard_normal(bias).astype(np.float32)}
+    path = save(nodes, weights)
+    imported = import_onnx(path)
+    assert_equal(imported, path)
+    assert [type(m) for m in imported.module.children()] == [nn.AdaptiveMaxPool2d, nn.Flatten, nn.Linear]
+
+
+def test_shapes_computed_from_the_batch_are_followed(save: Callable[..., Path]) -> None:
+    """x.view(x.size(0), 2, -1, 6) as TorchScript exports it."""
+    nodes = chain(
+        ("Shape", "x", "s", {}),
+        ("Gather", "s zero", "b", {}),
+        ("Unsqueeze", "b axis", "u", {}),
+        ("Concat", "u rest", "target", {"axis": 0}),
+        ("Reshape", "x target", "y", {}),
+    )
+    path = save(nodes, {"zero": np.array(0), "axis": ints(0), "rest": ints(2, -1, 6)})
+    assert_equal(import_onnx(path), path)
+
+
+def test_weights_made_by_nodes_are_folded(save: Callable[..., Path]) -> None:
+    half = numpy_helper.from_array(KERNEL.astype(np.float16))
+    filling = numpy_helper.from_array(floats(0.5).reshape(1))
+    nodes = [
+        helper.make_node("Constant", [], ["h"], value=half),
+        helper.make_node("Cast", ["h"], ["w"], to=TensorProto.FLOAT),
+        helper.make_node("Identity", ["w"], ["same"]),
+        helper.make_node("Constant", [], ["count"], value_ints=[6]),
+        helper.make_node("ConstantOfShape", ["count"], ["b"], value=filling),
+        helper.make_node("Conv", ["x", "same", "b"], ["y"]),
+    ]
+    path = save(nodes, opset=13)
+    imported = import_onnx(path)
+    assert_equal(imported, path)
+    conv = next(imported.module.children())
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    assert conv.bias.tolist() == [0.5] * 6
+
+
+def test_constant_per_channel_becomes_a_batch_norm(save: Callable[..., Path]) -> None:
+    path = save(node("Mul", "c"), {"c": CHANNEL})
+    norm = next(import_onnx(path).module.children())
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.weight.tolist() == CHANNEL.ravel().tolist()
+
+
+def assert_equal(imported: ImportedModel, path: Path) -> None:
+    images = torch.randn(2, *imported.input_shape, generator=torch.Generator().manual_seed(5))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = torch.from_numpy(session.run(None, {"x": images.numpy()})[0])
+    with torch.no_grad():
+        found = imported.module(images)
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
