@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from seenn.errors import CheckpointError, did_you_mean
@@ -93,6 +94,14 @@ class StatefulOp(Op):
     @abstractmethod
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """One timestep."""
+
+    def unroll(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        """All timesteps of inputs ``[T, B, ...]`` from ``state``: ``(outputs [T, B, ...], state)``."""
+        outputs = []
+        for now in zip(*inputs, strict=True):
+            output, state = self.step(now, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
 
 
 OpClass = TypeVar("OpClass", bound=type[Op])
