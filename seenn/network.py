@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, Neuron, Op, ReLU, State, StatefulOp
+from seenn.ops import CumulativeDifference, IFNeuron, Neuron, Op, State, StatefulOp
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -94,10 +94,9 @@ class SpikingNetwork(nn.Module):
             op = node.op
             if isinstance(op, StatefulOp):
                 own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
-                if isinstance(op, Neuron):
+                if isinstance(op, Neuron) and observe is not None:
                     count, own = op.fire(inputs[0], own)
-                    if observe is not None:
-                        observe(node.name, count)
+                    observe(node.name, count)
                     values[node.name] = op.emit(count)
                 else:
                     values[node.name], own = op.step(inputs, own)
@@ -197,7 +196,7 @@ class SpikingNetwork(nn.Module):
         changes: dict[str, Op] = {}
         for node in self.graph:
             if isinstance(node.op, IFNeuron):
-                changes[node.name] = ReLU(ceiling=node.op.ceiling)
+                changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
         return self.graph.replace(changes)

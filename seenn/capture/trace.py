@@ -21,6 +21,7 @@ from seenn.network import SpikingNetwork
 from seenn.ops import Neuron
 
 _FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
+SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
 _REFUSED = "!"  # marks the value of an offender: what reads it is still checked
 
 
@@ -102,7 +103,7 @@ def to_graph(traced: fx.GraphModule) -> OpGraph:
                                           "return one tensor [B, classes]"))  # fmt: skip
         elif node.op != "get_attr" and "shape" in node.meta:
             try:
-                names[node] = _translate(node, traced, names, taken, nodes)
+                names[node] = node.meta[SITE] = _translate(node, traced, names, taken, nodes)
             except (Refused, ValueError) as refusal:
                 fix = refusal.fix if isinstance(refusal, Refused) else ""
                 offenders.append(Offender(site_name(node), _spelling(node, traced), str(refusal), fix))

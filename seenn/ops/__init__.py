@@ -1,6 +1,6 @@
 """The closed op set. Importing this package registers every op."""
 
-from seenn.ops.activation import ReLU
+from seenn.ops.activation import QCFS, Activation, ReLU
 from seenn.ops.arithmetic import Add, BatchNorm, ChannelAffine, Concat, Scale
 from seenn.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
 from seenn.ops.cumulative import CumulativeDifference
@@ -11,6 +11,8 @@ from seenn.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
 from seenn.ops.synapse import Conv2d, Linear
 
 __all__ = [
+    "QCFS",
+    "Activation",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "Add",

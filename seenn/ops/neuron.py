@@ -22,8 +22,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from seenn.ops.arguments import flag, integer, number, parameter, per_channel
+from seenn.ops.activation import QCFS, Activation, ReLU
+from seenn.ops.arguments import flag, integer, number, parameter, per_channel, positive
 from seenn.ops.base import State, StatefulOp, register
+from seenn.ops.fused import fused_if_step
 from seenn.ops.membrane import Membrane
 from seenn.surrogate import Surrogate, Triangle, fire
 
@@ -63,19 +65,18 @@ class Neuron(StatefulOp):
 
     affine = False
     v_threshold: nn.Parameter
-    v_init: Tensor
+    v_init: nn.Parameter
 
     def __init__(
         self, v_threshold: float | Tensor, v_init: float | Tensor, *, surrogate: Surrogate | None, axis: int
     ) -> None:
         super().__init__()
-        self.v_threshold = parameter("v_threshold", _tensor(v_threshold), dims=(0, 1))
-        if not bool((self.v_threshold > 0).all()) or not bool(self.v_threshold.isfinite().all()):
-            raise ValueError(f"v_threshold must be positive and finite everywhere, got {_extremes(self.v_threshold)}")
-        self.register_buffer("v_init", _tensor(v_init).detach())
-        if self.v_init.dim() > 1 or not self.v_init.is_floating_point() or not bool(self.v_init.isfinite().all()):
-            kind = f"{self.v_init.dtype} of shape {tuple(self.v_init.shape)}"
+        self.v_threshold = positive("v_threshold", parameter("v_threshold", _tensor(v_threshold), dims=(0, 1)))
+        start = _tensor(v_init)
+        if start.dim() > 1 or not start.is_floating_point() or not bool(start.isfinite().all()):
+            kind = f"{start.dtype} of shape {tuple(start.shape)}"
             raise ValueError(f"v_init must be a finite floating-point scalar or [C], got {kind}")
+        self.v_init = parameter("v_init", start, dims=(0, 1))
         self.surrogate = surrogate
         self.axis = integer("axis", axis, low=1, high=8)
         self._state: State | None = None
@@ -158,13 +159,15 @@ class IFNeuron(Neuron):
         signed: may fire −1 to take spikes back.
         max_spikes: Γ ≥ 1, most spikes of either sign in one step.
         ceiling: clip of the activation this neuron stands for (6 for ReLU6), None for a plain ReLU. Neither
-            the rule nor the spikes depend on it; ``SpikingNetwork.analog()`` does.
+            the rule nor the spikes depend on it; ``activation()`` does.
+        levels: L where it stands for a QCFS activation, None for a ReLU; as ``ceiling``, for ``activation()``.
         surrogate: derivative of the spike in training, of a binary unsigned neuron only; None is one triangle
             (γ = 1) at every firing level.
         axis: channel axis of the input.
     """
 
-    attributes = ("signed", "max_spikes", "ceiling", "axis")
+    attributes = ("signed", "max_spikes", "ceiling", "levels", "axis")
+    added = ("levels",)
     tensor_names = ("v_threshold", "v_init", "bias")
     bias: nn.Parameter | None
 
@@ -177,6 +180,7 @@ class IFNeuron(Neuron):
         signed: bool = False,
         max_spikes: int = 1,
         ceiling: float | None = None,
+        levels: int | None = None,
         surrogate: Surrogate | None = None,
         axis: int = 1,
     ) -> None:
@@ -185,6 +189,7 @@ class IFNeuron(Neuron):
         self.signed = flag("signed", signed)
         self.max_spikes = integer("max_spikes", max_spikes, low=1, high=127)
         self.ceiling = None if ceiling is None else number("ceiling", ceiling, above=0.0)
+        self.levels = None if levels is None else integer("levels", levels, low=1, high=4096)
         if surrogate is not None and (self.signed or self.max_spikes > 1):
             raise ValueError(f"a surrogate is for binary neurons; a {self.title} neuron has its own: leave it out")
 
@@ -217,6 +222,24 @@ class IFNeuron(Neuron):
         count, v = if_step(state[0], x, v_threshold, self.max_spikes, self.surrogate)
         return count, (v,)
 
+    def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        x = inputs[0]
+        training = torch.is_grad_enabled() and (x.requires_grad or self.v_threshold.requires_grad)
+        if not training or self.surrogate is not None:
+            return super().step(inputs, state)
+        net_count = state[1] if self.signed else None
+        v_threshold = per_channel(self.v_threshold, x, self.axis)
+        output, v, net_count = fused_if_step(
+            state[0], self.current(x, self.axis), v_threshold, net_count, self.max_spikes
+        )
+        return output, (v,) if net_count is None else (v, net_count)
+
+    def activation(self) -> Activation:
+        """The activation that this neuron stands for, and approaches over time."""
+        if self.levels is None:
+            return ReLU(ceiling=self.ceiling)
+        return QCFS(self.v_threshold.detach() * self.max_spikes, levels=self.levels, axis=self.axis)
+
 
 def reset(module: nn.Module) -> None:
     """Resets every neuron inside ``module``."""
@@ -227,10 +250,6 @@ def reset(module: nn.Module) -> None:
 
 def _tensor(value: float | Tensor) -> Tensor:
     return value if isinstance(value, Tensor) else torch.tensor(float(value))
-
-
-def _extremes(value: Tensor) -> str:
-    return f"values from {value.min().item():g} to {value.max().item():g}"
 
 
 def neuron_kind(signed: bool, max_spikes: int) -> str:
