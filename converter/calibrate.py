@@ -22,12 +22,12 @@ from torch import Tensor
 
 from converter.config import ConvertConfig
 from converter.correct import CORRECTIONS, SiteSample
-from converter.recipes import SiteStatistics
+from converter.recipes import Learned, SiteStatistics
 from converter.sampling import cache_blocks
 from seenn.device import available_memory
-from seenn.errors import CalibrationError
+from seenn.errors import CalibrationError, ConversionError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, ReLU, StatelessOp
+from seenn.ops import QCFS, Activation, CumulativeDifference, IFNeuron, ReLU, StatelessOp
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def calibrate(
             inputs = [values[name] for name in node.inputs]
             assert isinstance(node.op, StatelessOp)
             analog = [node.op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
-            if isinstance(node.op, ReLU):
+            if isinstance(node.op, Activation):
                 neuron, silent = _choose_threshold(node, analog, config)
                 train, error = None, None
                 if spiking:
@@ -138,8 +138,18 @@ def check_images(images: Tensor) -> None:
 
 
 def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IFNeuron, int]:
-    assert isinstance(node.op, ReLU)
     recipe, neuron = config.recipe, config.neuron
+    if isinstance(node.op, QCFS):
+        if not isinstance(recipe, Learned):
+            raise ConversionError(
+                f"site {node.name!r} is a QCFS activation, whose threshold is learned: convert with the qcfs recipe, "
+                f"not with {recipe.name}"
+            )
+        threshold = node.op.v_threshold.detach() / neuron.max_spikes
+        return IFNeuron(
+            threshold, signed=neuron.signed, max_spikes=neuron.max_spikes, levels=node.op.levels, axis=node.op.axis
+        ), 0
+    assert isinstance(node.op, ReLU)
     statistics = SiteStatistics.of(analog, per_channel=recipe.per_channel)
     if not bool(statistics.maximum.isfinite().all()):
         raise CalibrationError(f"site {node.name!r}: the ANN's activations are not finite; check its weights")

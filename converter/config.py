@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from converter.recipes import MMSE, Max, Percentile, Recipe
+from converter.recipes import MMSE, Learned, Max, Percentile, Recipe
 from seenn.errors import did_you_mean
 from seenn.ops import neuron_kind
 
 Correction = Literal["none", "bias", "potential", "joint"]
-RECIPES: Mapping[str, type[Max] | type[Percentile] | type[MMSE]] = {r.name: r for r in (Max, Percentile, MMSE)}
+RECIPES: Mapping[str, type[Max] | type[Percentile] | type[MMSE] | type[Learned]] = {
+    recipe.name: recipe for recipe in (Max, Percentile, MMSE, Learned)
+}
 
 
 @dataclass(frozen=True, kw_only=True)

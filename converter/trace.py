@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from seenn.capture import Tracer, to_graph, trace
 from seenn.graph import OpGraph
@@ -17,9 +17,18 @@ def trace_model(model: nn.Module, example: Tensor) -> OpGraph:
     Raises:
         UnsupportedError: it cannot be traced, or lists every call that cannot be expressed.
     """
+    return to_graph(trace_fx(model, example))
+
+
+def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    """``model`` as traced calls, before they become a graph.
+
+    Raises:
+        UnsupportedError: it cannot be traced.
+    """
     if not any(type(module).__module__.startswith("timm.") for module in model.modules()):
-        return to_graph(trace(model, example))
-    return to_graph(trace(_split_norm_act(model), example, _timm_tracer()))
+        return trace(model, example)
+    return trace(_split_norm_act(model), example, _timm_tracer())
 
 
 def _timm_tracer() -> Tracer:

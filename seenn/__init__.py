@@ -22,6 +22,7 @@ from seenn.errors import (
 from seenn.evaluate import evaluate
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
 from seenn.network import SpikingNetwork
+from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
 from seenn.predict import predict
 from seenn.version import __version__
@@ -36,6 +37,7 @@ __all__ = [
     "ExitPolicy",
     "FixedExit",
     "IFNeuron",
+    "LIFNeuron",
     "ModelError",
     "Predictions",
     "SeennError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seenn.graph import Node, OpGraph
-from seenn.ops import AdaptiveMaxPool2d, MaxPool2d, ReLU
+from seenn.ops import Activation, AdaptiveMaxPool2d, MaxPool2d
 
 
 def move_max_pool(graph: OpGraph) -> OpGraph:
@@ -24,7 +24,12 @@ def _move_once(graph: OpGraph) -> OpGraph:
         if isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d) and node.inputs[0] in users:
             source = node.inputs[0]
             activation = next((n for n in graph if n.name == source), None)
-            if activation and isinstance(activation.op, ReLU) and len(users[source]) == 1 and source != graph.output:
+            if (
+                activation
+                and isinstance(activation.op, Activation)
+                and len(users[source]) == 1
+                and source != graph.output
+            ):
                 pool = Node(node.name, node.op, activation.inputs)
                 swapped[activation.name] = (pool, Node(activation.name, activation.op, (node.name,)))
     if not swapped:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
-from seenn.ops import Add, Concat, ReLU, Scale
+from seenn.ops import QCFS, Add, Concat, ReLU, Scale
 
 
 @handles(operator.add, operator.iadd, torch.add, "add", "add_")
@@ -58,6 +58,12 @@ def concat(call: Call) -> Result:
 @handles(nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 def relu(call: Call) -> Result:
     return Made(ReLU(), (call.args[0],))
+
+
+@handles(QCFS)
+def qcfs(call: Call) -> Result:
+    assert isinstance(call.module, QCFS)
+    return Made(call.module, (call.args[0],))
 
 
 @handles(nn.ReLU6, F.relu6)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
-from seenn.ops import BatchNorm, Conv2d, IFNeuron, Linear
+from seenn.ops import BatchNorm, Conv2d, Linear, Neuron
 
 
 @handles(nn.Conv2d)
@@ -94,9 +94,9 @@ def batch_norm_function(call: Call) -> Result:
     return Made(op.eval(), (call.args[0],))
 
 
-@handles(IFNeuron)
+@handles(Neuron)
 def neuron(call: Call) -> Result:
-    assert isinstance(call.module, IFNeuron)
+    assert isinstance(call.module, Neuron)
     return Made(call.module, (call.args[0],))
 
 

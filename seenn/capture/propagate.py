@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
 
 
 class Propagate(fx.Interpreter):
@@ -30,11 +30,9 @@ class Propagate(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs neither neurons nor batch normalisation as they are: a membrane or a statistic would change."""
         module = self.fetch_attr(str(target))
-        if isinstance(module, IFNeuron | nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
             x = next(iter((*args, *kwargs.values())))
-            return (
-                module.step((x,), module.initial_state(x))[0] if isinstance(module, IFNeuron) else torch.empty_like(x)
-            )
+            return module.step((x,), module.initial_state(x))[0] if isinstance(module, Neuron) else torch.empty_like(x)
         return super().call_module(target, args, kwargs)
 
 

@@ -18,9 +18,10 @@ from seenn.capture.propagate import Propagate
 from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph, prune, shapes_only
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
 
-_FIRST = ("input", "tensors", "x")  # what torch, and IFNeuron, call their first argument
+_FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
+SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
 _REFUSED = "!"  # marks the value of an offender: what reads it is still checked
 
 
@@ -102,7 +103,7 @@ def to_graph(traced: fx.GraphModule) -> OpGraph:
                                           "return one tensor [B, classes]"))  # fmt: skip
         elif node.op != "get_attr" and "shape" in node.meta:
             try:
-                names[node] = _translate(node, traced, names, taken, nodes)
+                names[node] = node.meta[SITE] = _translate(node, traced, names, taken, nodes)
             except (Refused, ValueError) as refusal:
                 fix = refusal.fix if isinstance(refusal, Refused) else ""
                 offenders.append(Offender(site_name(node), _spelling(node, traced), str(refusal), fix))
@@ -117,7 +118,7 @@ def to_graph(traced: fx.GraphModule) -> OpGraph:
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
-    """A ``SpikingNetwork`` from a model that holds neurons (``IFNeuron``), for the engines to run.
+    """A ``SpikingNetwork`` from a model that holds neurons (``IFNeuron``, ``LIFNeuron``), for the engines to run.
 
     The network shares the model's parameters: training one trains the other. Every call of a neuron
     becomes a site with a membrane of its own.
@@ -130,7 +131,7 @@ def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
         UnsupportedError: lists every call that is outside the closed op set, or there are no neurons.
     """
     graph = to_graph(trace(model, example))
-    if not any(isinstance(node.op, IFNeuron) for node in graph):
+    if not any(isinstance(node.op, Neuron) for node in graph):
         raise UnsupportedError(
             f"{type(model).__name__} holds no neurons: put seenn.IFNeuron in place of its activations, "
             "or convert it with converter.convert"
