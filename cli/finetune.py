@@ -36,9 +36,7 @@ FINETUNED_FILE = "snn-finetuned.safetensors"
 @click.option("--save-memory", is_flag=True, help="Recompute steps in the backward pass instead of remembering them.")
 @training_options(epochs=1, lr="0.05")
 @data_options
-@click.option(
-    "-o", "--output", metavar="FILE", default=FINETUNED_FILE, show_default=True, help="The trained network."
-)
+@click.option("-o", "--output", metavar="FILE", default=FINETUNED_FILE, show_default=True, help="The trained network.")
 @verb
 def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     """Train SNN (default: snn.safetensors) with surrogate gradients: weights, thresholds and initial membranes.

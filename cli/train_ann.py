@@ -22,9 +22,8 @@ from cli.training import train_config, training_options, training_run
 @click.option(
     "--activation",
     type=click.Choice(["relu", "qcfs"]),
-    default="relu",
-    show_default=True,
-    help="The model's own, or quantised ones whose thresholds are learned and become the neurons'.",
+    help="The model's own, or quantised ones whose thresholds are learned and become the neurons'.  "
+    "[default: as in --ckpt, else relu]",
 )
 @click.option(
     "--levels", metavar="L", type=click.IntRange(1, 4096), help="Of --activation qcfs.  [default: as in --ckpt, else 4]"
@@ -39,7 +38,7 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     target = output_file(output, keep=ckpt)
     if options["levels"] is not None and options["activation"] != "qcfs":
         raise click.UsageError("--levels goes with --activation qcfs", click.get_current_context())
-    from converter.load import model_to_train
+    from converter.trainable import model_to_train
     from seenn.files import fingerprint
     from seenn.recorded import load_recorded_data
     from seenn.training import Augment, OptimConfig, TrainConfig
@@ -64,7 +63,7 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
             optim=OptimConfig(lr=0.02) if ckpt else OptimConfig(), augment=Augment.suggest(splits.spec, height=p.height)
         )
         config = train_config(base, options, seed=session.seed)
-    levels = None if options["activation"] == "relu" else options["levels"] or 4
+    levels = (options["levels"] or 4) if options["activation"] == "qcfs" else None
     loaded = model_to_train(spec, splits, ckpt, levels=levels)
     if loaded.preprocessing is not None:
         splits = splits.with_preprocessing(loaded.preprocessing)

@@ -37,9 +37,7 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
             show_default=True,
             help="Images in a step, over all processes.",
         ),
-        click.option(
-            "--opt", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True, help="Optimiser."
-        ),
+        click.option("--opt", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True, help="Optimiser."),
         click.option("--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help=f"Peak rate.  [default: {lr}]"),
         click.option(
             "--weight-decay", metavar="X", type=FiniteRange(0), default=5e-4, show_default=True, help="Of kernels."
@@ -54,8 +52,13 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
         ),
         click.option("--ema", metavar="DECAY", type=UNIT, help="Average the weights, and keep the averages."),
         click.option("--amp", is_flag=True, help="bfloat16 autocast."),
-        click.option("--run", "folder", metavar="DIR", type=click.Path(file_okay=False), help="Keep metrics, curves "
-                     "and the state there."),  # fmt: skip
+        click.option(
+            "--run",
+            "folder",
+            metavar="DIR",
+            type=click.Path(file_okay=False),
+            help="Keep metrics, curves and the state there.",
+        ),  # fmt: skip
         click.option("--resume", is_flag=True, help="Continue the run in --run where it stopped."),
         click.option(
             "--save-every",

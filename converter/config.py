@@ -73,6 +73,13 @@ class ConvertConfig:
         if not 1 <= self.rounds <= 100:
             raise ValueError(f"rounds must be 1 to 100, got {self.rounds}")
 
+    @staticmethod
+    def for_qcfs(levels: int) -> ConvertConfig:
+        """For a network with QCFS activations of so many levels: their thresholds, binary neurons, T = L."""
+        return ConvertConfig(
+            recipe=Learned(), neuron=NeuronSpec(signed=False, max_spikes=1), correction="none", timesteps=levels
+        )
+
     def to_json(self) -> dict[str, Any]:
         """For manifests."""
         return {
