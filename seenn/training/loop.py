@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,7 +97,8 @@ def fit(
     check_data(splits, config.batch_size, here)
     plan = _Plan(config=config, images=len(splits.train))
     module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    validate = validate or (lambda trained: accuracy(trained, splits.calibration, device=device))
+    if validate is None:
+        validate = partial(accuracy, split=splits.calibration, limit=config.validation_images, device=device)
     average = None if config.ema is None else Averaged(module, config.ema)
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
     if run is not None:
@@ -135,15 +137,25 @@ def fit(
 
 
 @torch.inference_mode()
-def accuracy(module: nn.Module, split: Split, *, device: torch.device | str = "cpu", batch_size: int = 256) -> float:
-    """The fraction of ``split`` that ``module`` labels correctly; the processes of a world share the images."""
-    here = world()
+def accuracy(
+    module: nn.Module,
+    split: Split,
+    *,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 256,
+) -> float:
+    """The fraction of the first ``limit`` images of ``split`` (None: all) that ``module`` labels correctly.
+
+    The processes of a world share the images.
+    """
+    here, total = world(), len(split) if limit is None else min(limit, len(split))
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    mine = torch.arange(len(split))[here.part(len(split))]
+    mine = torch.arange(total)[here.part(total)]
     for images, labels in split.batches(batch_size, order=mine):
         images = images.to(device, memory_format=torch.channels_last)
         correct += (module(images).argmax(-1) == labels.to(device)).sum()
-    return int(here.sum_(correct)) / len(split)
+    return int(here.sum_(correct)) / total
 
 
 def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
