@@ -118,7 +118,7 @@ def finetune(
     """
     network = copy.deepcopy(network).to(device)
     teacher = copy.deepcopy(network.analog()).requires_grad_(False).eval()
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.to(memory_format=torch.channels_last)
     network.requires_grad_(True)
     for node in network.graph:
         if isinstance(node.op, Neuron):
