@@ -7,17 +7,16 @@ from collections import OrderedDict
 
 from torch import Tensor, fx, nn
 
-from seenn.capture import Tracer, to_graph, trace
-from seenn.graph import OpGraph
+from seenn.capture import Tracer, Translation, trace, translate
 
 
-def trace_model(model: nn.Module, example: Tensor) -> OpGraph:
-    """``model`` as a graph over the closed op set, one node a call.
+def trace_model(model: nn.Module, example: Tensor) -> Translation:
+    """``model`` as a graph over the closed op set, one node a call, with the calls that cannot be expressed.
 
     Raises:
-        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed.
+        UnsupportedError: it cannot be traced.
     """
-    return to_graph(trace_fx(model, example))
+    return translate(trace_fx(model, example))
 
 
 def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:

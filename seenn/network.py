@@ -253,11 +253,7 @@ def _state_names(node: Node) -> tuple[str, ...]:
 
 def _title(node: Node) -> str:
     op = node.op
-    if isinstance(op, Neuron):
-        return op.title
-    if isinstance(op, CumulativeDifference):
-        return f"cumulative {op.op.kind}"
-    return op.kind
+    return op.title
 
 
 def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:

@@ -11,10 +11,11 @@ from seenn.ops import Neuron
 
 
 class Propagate(fx.Interpreter):
-    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), and its ``stale`` reads.
+    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), or the ``value`` itself
+    where it is a size or a flag, and its ``stale`` reads.
 
     A read is stale when the value was changed in place after it was made: eager code would see the change,
-    a graph of values would not. Sizes and flags get no shape; the traced shapes resolve them.
+    a graph of values would not.
     """
 
     def run_node(self, n: fx.Node) -> Any:
@@ -23,8 +24,10 @@ class Propagate(fx.Interpreter):
         n.meta["version"] = _versions(value)
         if isinstance(value, Tensor):
             n.meta["shape"] = value.shape
-        elif isinstance(value, tuple | list) and value and all(isinstance(item, Tensor) for item in value):
-            n.meta["shape"] = tuple(item.shape for item in value)
+        elif isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
+            n.meta["shape"] = tuple(item.shape if isinstance(item, Tensor) else None for item in value)
+        else:
+            n.meta["value"] = value
         return value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
