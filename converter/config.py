@@ -76,6 +76,13 @@ class ConvertConfig:
         if not isinstance(self.analog_islands, bool):
             raise ValueError(f"analog_islands must be true or false, got {self.analog_islands!r}")
 
+    @staticmethod
+    def for_qcfs(levels: int) -> ConvertConfig:
+        """For a network with QCFS activations of so many levels: their thresholds, binary neurons, T = L."""
+        return ConvertConfig(
+            recipe=Learned(), neuron=NeuronSpec(signed=False, max_spikes=1), correction="none", timesteps=levels
+        )
+
     def to_json(self) -> dict[str, Any]:
         """For manifests."""
         return {

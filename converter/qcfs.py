@@ -67,11 +67,6 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
     return traced.eval()
 
 
-def is_qcfs(model: nn.Module) -> bool:
-    """Whether the model's activations are QCFS."""
-    return any(isinstance(module, QCFS) for module in model.modules())
-
-
 def _fitted(model: nn.Module, images: Tensor, levels: int) -> Mapping[str, Tensor]:
     """Thresholds by site with the least squared error of L levels on the model's activations, ``[C]`` each."""
     check_images(images)
