@@ -17,7 +17,7 @@ from converter.trace import trace_model
 from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def canonical_graph(model: nn.Module, example: Tensor) -> tuple[OpGraph, float]:
 
 def refuse_neurons(model: nn.Module) -> None:
     """Raises ModelError for a model that is spiking already."""
-    if any(isinstance(module, IFNeuron) for module in model.modules()):
+    if any(isinstance(module, Neuron) for module in model.modules()):
         raise ModelError("the model already holds neurons: it needs no conversion, run it with seenn.capture")
 
 

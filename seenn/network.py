@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, State, StatefulOp, neuron_kind
+from seenn.ops import CumulativeDifference, Neuron, Op, State, StatefulOp, neuron_kind
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -52,7 +52,7 @@ class SpikingNetwork(nn.Module):
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the neuron nodes, one an activation call site of the source."""
-        return tuple(node.name for node in self.graph if isinstance(node.op, IFNeuron))
+        return tuple(node.name for node in self.graph if isinstance(node.op, Neuron))
 
     @property
     def prefix(self) -> frozenset[str]:
@@ -93,7 +93,7 @@ class SpikingNetwork(nn.Module):
             op = node.op
             if isinstance(op, StatefulOp):
                 own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
-                if isinstance(op, IFNeuron):
+                if isinstance(op, Neuron):
                     count, own = op.fire(inputs[0], own)
                     if observe is not None:
                         observe(node.name, count)
@@ -130,8 +130,8 @@ class SpikingNetwork(nn.Module):
         """
         changes: dict[str, Op] = {}
         for node in self.graph:
-            if isinstance(node.op, IFNeuron):
-                changes[node.name] = ReLU(ceiling=node.op.ceiling)
+            if isinstance(node.op, Neuron):
+                changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
         return self.graph.replace(changes)
@@ -179,7 +179,7 @@ def _state_names(node: Node) -> tuple[str, ...]:
 
 def _title(node: Node) -> str:
     op = node.op
-    if isinstance(op, IFNeuron):
+    if isinstance(op, Neuron):
         kind = neuron_kind(op.signed, op.max_spikes)
         return kind if op.max_spikes == 1 else f"{kind} (up to {op.max_spikes} spikes)"
     if isinstance(op, CumulativeDifference):
