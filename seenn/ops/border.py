@@ -15,7 +15,7 @@ Mode = Literal["reflect", "replicate", "circular", "lowest"]
 
 @register("border_pad")
 class BorderPad(StatelessOp):
-    """A border around the last axes, ``amounts`` in torch's order (last axis first, before and after).
+    """A border around images ``[B, C, H, W]``, ``amounts`` of left, right, top, bottom.
 
     The border repeats the image (``reflect``, ``replicate``, ``circular``), or is below every value (``lowest``),
     which only a maximum may read.
@@ -24,13 +24,11 @@ class BorderPad(StatelessOp):
     affine = True
     attributes = ("amounts", "mode")
 
-    def __init__(self, *, amounts: tuple[int, ...], mode: Mode) -> None:
+    def __init__(self, *, amounts: int | tuple[int, ...], mode: Mode) -> None:
         super().__init__()
-        if len(amounts) % 2:
-            raise ValueError(f"amounts come in pairs, got {list(amounts)}")
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
-        self.amounts = integers("amounts", amounts, len(amounts), high=1 << 16)
+        self.amounts = integers("amounts", amounts, 4, high=1 << 16)
         self.mode = mode
 
     def forward(self, *inputs: Tensor) -> Tensor:
