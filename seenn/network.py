@@ -182,9 +182,7 @@ def _title(node: Node) -> str:
     if isinstance(op, Neuron):
         kind = neuron_kind(op.signed, op.max_spikes)
         return kind if op.max_spikes == 1 else f"{kind} (up to {op.max_spikes} spikes)"
-    if isinstance(op, CumulativeDifference):
-        return f"cumulative {op.op.kind}"
-    return op.kind
+    return op.title
 
 
 def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:
