@@ -21,18 +21,27 @@ from torch import Tensor
 from seenn.ops.activation import Activation, LeakyReLU, leaky_relu
 from seenn.ops.arguments import parameter, per_channel
 from seenn.ops.base import State, register
-from seenn.ops.neuron import Neuron
+from seenn.ops.neuron import Neuron, soft_reset
 from seenn.surrogate import fire
 
 
 def two_sided_if_step(
-    v: Tensor, charge: Tensor, current: Tensor, v_threshold: Tensor, slope: Tensor, max_spikes: int = 1
+    v: Tensor,
+    charge: Tensor,
+    current: Tensor,
+    v_threshold: Tensor,
+    slope: Tensor,
+    max_spikes: int = 1,
+    *,
+    in_place: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of the rule above; ``(spike_count, v, charge)``, all ``[B, C, ...]``, ``slope`` broadcastable."""
-    after = charge + current
-    v = v + leaky_relu(after, slope) - leaky_relu(charge, slope)
+    before = leaky_relu(charge, slope)
+    charge = charge.add_(current) if in_place else charge + current
+    gained = leaky_relu(charge, slope) - before
+    v = v.add_(gained) if in_place else v + gained
     spike_count = fire(v, v_threshold, v.new_full((), max_spikes), max_spikes)  # Γ spikes may always be taken back
-    return spike_count, torch.addcmul(v, spike_count, v_threshold, value=-1), after
+    return spike_count, soft_reset(v, spike_count, v_threshold, in_place), charge
 
 
 @register("two_sided_if_neuron")
@@ -75,10 +84,10 @@ class TwoSidedIFNeuron(Neuron):
         v = self._initial_membrane(inputs[0])
         return v, torch.zeros_like(v)
 
-    def fire(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
         x, v_threshold = self._current(x), per_channel(self.v_threshold, x, self.axis)
         slope = per_channel(self.slope, x, self.axis)
-        count, v, charge = two_sided_if_step(*state, x, v_threshold, slope, self.max_spikes)
+        count, v, charge = two_sided_if_step(*state, x, v_threshold, slope, self.max_spikes, in_place=in_place)
         return count, (v, charge)
 
     def activation(self) -> Activation:
