@@ -24,6 +24,7 @@ from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confide
 from seenn.network import SpikingNetwork
 from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
+from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 from seenn.predict import predict
 from seenn.version import __version__
 
@@ -42,6 +43,7 @@ __all__ = [
     "Predictions",
     "SeennError",
     "SpikingNetwork",
+    "TwoSidedIFNeuron",
     "UnsupportedError",
     "__version__",
     "calibrate_confidence",
@@ -55,4 +57,5 @@ __all__ = [
     "run_reference",
     "save",
     "signed_if_step",
+    "two_sided_if_step",
 ]

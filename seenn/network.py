@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, Neuron, Op, State, StatefulOp
+from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, State, StatefulOp
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -196,7 +196,9 @@ class SpikingNetwork(nn.Module):
             UnsupportedError: there are neurons that stand for no activation.
         """
         if leaky := [
-            node.name for node in self.graph if isinstance(node.op, Neuron) and not isinstance(node.op, IFNeuron)
+            node.name
+            for node in self.graph
+            if isinstance(node.op, Neuron) and not isinstance(node.op, IntegratingNeuron)
         ]:
             raise UnsupportedError(
                 f"the neurons {', '.join(leaky)} leak, so that their mean output is no activation of their mean "
@@ -204,7 +206,7 @@ class SpikingNetwork(nn.Module):
             )
         changes: dict[str, Op] = {}
         for node in self.graph:
-            if isinstance(node.op, IFNeuron):
+            if isinstance(node.op, IntegratingNeuron):
                 changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
