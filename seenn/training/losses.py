@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -67,17 +66,6 @@ class CumulativeLoss(_Smoothed):
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return self.cross_entropy(outputs.cumsum(0), labels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixedTimesteps:
-    """A number of timesteps drawn anew for every batch, 1 to T with equal odds, from torch's global generator."""
-
-    timesteps: int
-
-    def draw(self) -> int:
-        """This batch's T."""
-        return int(torch.randint(1, self.timesteps + 1, ()))
 
 
 #: By the names that the command line knows.
