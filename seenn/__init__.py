@@ -9,7 +9,7 @@
 
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint, load, save
-from seenn.engines import Predictions, run_reference
+from seenn.engines import Prediction, Predictions, Request, make_engine, run_reference
 from seenn.errors import (
     CalibrationError,
     CheckpointError,
@@ -24,6 +24,7 @@ from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confide
 from seenn.network import SpikingNetwork
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
 from seenn.predict import predict
+from seenn.stream import stream
 from seenn.version import __version__
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "FixedExit",
     "IFNeuron",
     "ModelError",
+    "Prediction",
     "Predictions",
+    "Request",
     "SeennError",
     "SpikingNetwork",
     "UnsupportedError",
@@ -48,9 +51,11 @@ __all__ = [
     "evaluate",
     "if_step",
     "load",
+    "make_engine",
     "predict",
     "reset",
     "run_reference",
     "save",
     "signed_if_step",
+    "stream",
 ]
