@@ -11,8 +11,21 @@ from torch import Tensor
 
 from seenn.engines.kernels import Accumulate, Kernel
 from seenn.lowering.lower import window_sum
-from seenn.lowering.program import Apply, Call, Difference, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
+from seenn.lowering.program import (
+    EXACT_LIMIT,
+    Apply,
+    Call,
+    Difference,
+    Fire,
+    GainTerm,
+    Instruction,
+    Program,
+    Sum,
+    SynapseTerm,
+)
 from seenn.ops import AvgPool2d, Concat, Conv2d, Mean
+
+CACHE_BYTES = 1 << 20  # of a site's state that its neurons update together
 
 Action = Callable[[], object]
 Views = Mapping[str, Tensor]
@@ -40,25 +53,32 @@ class Binder:
         program: what to run.
         kernels: in order of preference; the first that accepts a synapse computes it.
         device: where the buffers are.
-        batch: rows that weights are packed for.
     """
 
-    def __init__(self, program: Program, kernels: Sequence[Kernel], device: torch.device, batch: int) -> None:
+    def __init__(self, program: Program, kernels: Sequence[Kernel], device: torch.device) -> None:
         self._program = program
         self._device = device
-        self._packed: dict[int, tuple[Kernel, Accumulate]] = {}
+        self._kernels: dict[int, Kernel] = {}
+        self._packed: dict[tuple[int, int], Accumulate] = {}
         self.copies: dict[str, torch.dtype] = {}  # buffers that a kernel wants in another type as well
         layers: dict[str, int] = {}
         for instruction in (*program.encode, *program.step):
             for term in instruction.terms if isinstance(instruction, Sum) else ():
                 if isinstance(term, SynapseTerm):
-                    source = program.buffers[term.source]
-                    kernel = next(k for k in kernels if k.accepts(term, source))
-                    self._packed[id(term)] = kernel, kernel.prepare(term, source, batch, device)
+                    kernel = next(k for k in kernels if k.accepts(term, program.buffers[term.source]))
+                    self._kernels[id(term)] = kernel
                     layers[kernel.name] = layers.get(kernel.name, 0) + 1
                     if kernel.dtype == torch.uint8:
                         self.copies[term.source] = torch.uint8
         self.note = ", ".join(f"{count} synapses by {name}" for name, count in layers.items())
+
+    def _accumulate(self, term: SynapseTerm, rows: int) -> Accumulate:
+        """Packed for this number of rows: oneDNN's best layout of the weights depends on it."""
+        key = id(term), rows
+        if key not in self._packed:
+            source = self._program.buffers[term.source]
+            self._packed[key] = self._kernels[id(term)].prepare(term, source, rows, self._device)
+        return self._packed[key]
 
     def bind(self, instructions: Iterable[Instruction], views: Views, copies: Views) -> list[Thunk]:
         """The instructions in order, on these rows."""
@@ -103,8 +123,9 @@ class Binder:
             if isinstance(term, GainTerm):
                 yield self._gain(term, views[term.source], target)
                 continue
-            kernel, accumulate = self._packed[id(term)]
-            source = copies[term.source] if kernel.dtype == torch.uint8 else views[term.source]
+            accumulate = self._accumulate(term, len(target))
+            wants = self._kernels[id(term)].dtype
+            source = copies[term.source] if wants == torch.uint8 else views[term.source]
             bias = None
             if constant is not None and _per_output(term, instruction.constant):
                 bias, constant = constant.flatten(), None
@@ -118,21 +139,18 @@ class Binder:
         return partial(target.addcmul_, source, self._number(term.gain))
 
     def _fire(self, fire: Fire, views: Views) -> Iterator[Action]:
-        """``n = clip(⌊v/θ⌋, −min(Γ, S), Γ)``, then ``v −= n·θ``. On whole numbers below 2^24 all of it is exact."""
-        v, count, threshold = views[fire.membrane], views[fire.target], self._number(fire.threshold)
-        if fire.taken_back is None and fire.max_spikes == 1:
-            yield partial(torch.ge, v, threshold, out=count)
-        else:
-            yield partial(torch.div, v, threshold, out=count)
-            yield count.floor_
-            if fire.taken_back is None:
-                yield partial(count.clamp_, 0, fire.max_spikes)
-            else:
-                taken_back = views[fire.taken_back]
-                yield partial(count.clamp_, -fire.max_spikes, fire.max_spikes)
-                yield partial(torch.maximum, count, taken_back, out=count)
-                yield partial(taken_back.sub_, count)
-        yield partial(v.addcmul_, count, threshold, value=-1)
+        """``n = clip(⌊v/θ⌋, −min(Γ, S), Γ)``, then ``v −= n·θ``, some rows at a time, while they are in the cache.
+
+        On whole numbers below 2^24 all of it is exact. ⌊v/θ⌋ is computed as ``⌊v·r + r/2⌋`` with r = 1/θ rounded
+        where three roundings cannot reach the next integer, which is half a step of 1/θ away.
+        """
+        threshold = self._number(fire.threshold)
+        states = [views[name] for name in (fire.membrane, fire.target, fire.taken_back) if name is not None]
+        rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
+        largest = float(fire.threshold.max()) * (fire.max_spikes + 1)
+        inverse = 1 / threshold if self._program.exact and 6 * largest < EXACT_LIMIT else None
+        for part in zip(*(state.split(rows) for state in states), strict=True):
+            yield from _fire_rows(part, threshold, inverse, fire.max_spikes)
 
     def _apply(self, apply: Apply, views: Views) -> Iterator[Action]:
         target, sources, op = views[apply.target], [views[name] for name in apply.sources], apply.op
@@ -182,3 +200,22 @@ def _call(call: Call, views: Views) -> None:
     views[call.target].copy_(output)
     for name, tensor in zip(call.state, state, strict=True):
         views[name].copy_(tensor)
+
+
+def _fire_rows(
+    states: tuple[Tensor, ...], threshold: Tensor, inverse: Tensor | None, max_spikes: int
+) -> Iterator[Action]:
+    v, count, *taken_back = states
+    if not taken_back and max_spikes == 1:
+        yield partial(torch.ge, v, threshold, out=count)
+    else:
+        if inverse is None:
+            yield partial(torch.div, v, threshold, out=count)
+        else:
+            yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
+        yield count.floor_
+        yield partial(count.clamp_, -max_spikes if taken_back else 0, max_spikes)
+        if taken_back:
+            yield partial(torch.maximum, count, taken_back[0], out=count)
+            yield partial(taken_back[0].sub_, count)
+    yield partial(v.addcmul_, count, threshold, value=-1)

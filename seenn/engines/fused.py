@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from seenn.engines.kernels import Kernel
 from seenn.graph import INPUT
 from seenn.lowering.program import Buffer, Program
 
-TILE_BYTES = 4 << 20  # of the values that one layer touches: they stay in the cache from one op to the next
+TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64
 
 
@@ -37,7 +37,7 @@ class FusedEngine:
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
         self.tile = tile_size(program)
-        self.binder = Binder(program, kernels, device, self.tile)
+        self.binder = Binder(program, kernels, device)
         self.note = self.binder.note
 
     def open(self, slots: int) -> FusedSlots:
@@ -51,7 +51,7 @@ class FusedEngine:
 def tile_size(program: Program) -> int:
     """How many samples go through the network together."""
     largest = max(math.prod(buffer.shape) for buffer in program.buffers.values())
-    tile = max(1, min(LARGEST_TILE, TILE_BYTES // (3 * 4 * largest)))
+    tile = max(1, min(LARGEST_TILE, TILE_BYTES // (4 * largest)))
     return tile if tile < 4 else tile // 2 * 2
 
 
@@ -95,7 +95,9 @@ class FusedSlots:
         grid = self._program.grid
         images = (images if grid is None else grid.quantize(images)).to(self._engine.device, self._dtype)
         with torch.inference_mode():
-            for part, chosen in zip(images.split(self._tile), rows.to(images.device).split(self._tile), strict=True):
+            rows = rows.to(images.device)
+            for start, stop in _cut(len(rows), self._tile):
+                part, chosen = images[start:stop], rows[start:stop]
                 self._staging[INPUT][: len(part)].copy_(part)
                 for thunk in self._encoder(len(part)):
                     thunk.run()
@@ -108,8 +110,8 @@ class FusedSlots:
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.inference_mode():
-            for start in range(0, active, self._tile):
-                tile = self._bound(start, min(start + self._tile, active))
+            for start, stop in _cut(active, self._tile):
+                tile = self._bound(start, stop)
                 for thunk in tile.thunks:
                     thunk.run()
                     if observe is not None and thunk.spikes is not None:
@@ -143,6 +145,13 @@ class FusedSlots:
     def _allocate(self, buffer: Buffer, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
         tensor = torch.zeros(rows, *buffer.shape, dtype=dtype, device=self._engine.device)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
+    """Whole tiles, then single rows: two shapes, so that weights are packed twice at most."""
+    whole = rows // tile * tile
+    yield from ((start, start + tile) for start in range(0, whole, tile))
+    yield from ((row, row + 1) for row in range(whole, rows))
 
 
 def _bytes(buffer: Buffer) -> int:

@@ -305,7 +305,8 @@ class _Lowering:
         self._emit(Apply(target=target, op=op, sources=(source.source,)))
         gain = batched(op, source.gain)
         if isinstance(op, Pad):
-            gain = torch.where(gain == 0, source.gain.abs().max(), gain)  # what zeros are worth does not matter
+            worth = spread(gain, 0)[1]  # zeros are worth what the rest of their channel is, or anything
+            gain = torch.where(gain == 0, along(torch.where(worth == 0, worth.max(), worth), 0, gain.dim()), gain)
         constant = None if constant is None else batched(op, constant)
         return Value(shape=self.shapes[node.name], terms=(Scaled(source=target, gain=gain),), constant=constant)
 
@@ -421,8 +422,10 @@ class _Lowering:
                 return value
         summed = value if whole else replace(value, constant=None)
         axis = varies if isinstance(varies, int) else None
-        settled = self.grid.settle(name, summed, self.buffers, axis=axis, uniform=varies is None)
-        life = self._life(t.source for t in settled.terms)
+        life = self._life(t.source for t in value.terms)
+        settled = self.grid.settle(  # what is constant will be added up over all steps, in some membrane
+            name, summed, self.buffers, axis=axis, uniform=varies is None, steps=life == "constant"
+        )
         free = name if name not in self.buffers else f"{name}.sum"
         target = self._buffer(free, value.shape, life, -settled.down, settled.up)
         (self.encode if life == "constant" else self.step).append(
@@ -462,7 +465,7 @@ def _varies_along(gain: Tensor, axis: int | Literal["anywhere"] | None) -> bool:
     if axis == "anywhere":
         return True
     lowest, highest = spread(gain, axis) if axis is not None else (gain.min(), gain.max())
-    return torch.equal(lowest, highest)
+    return torch.allclose(lowest, highest, rtol=1e-12, atol=0.0)
 
 
 def window_sum(op: StatelessOp, x: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from seenn.lowering.rounding import Calibration, NoCalibration
 from seenn.lowering.values import Scaled, Value, Weighted, along, compressed, spread
 
 INT8_LEVELS = 127
-WIDE_LEVELS = 1 << 14  # weights outside int8: as many as the exact range allows, from here down
+WIDE_LEVELS = INT8_LEVELS << 7  # weights outside int8: as many as the exact range allows, halving from here
+FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer grid
+LARGEST_THRESHOLD = 1 << 18  # steps of the grid that a threshold has, if nothing else wants more
 MOST_TIMESTEPS = 1 << 20
 RESOLUTION = 128  # steps of the grid that a threshold, or what a lone constant is added to, has at least
 
@@ -127,7 +129,7 @@ class IntegerGrid:
             )
             if rest + per_step * needed < EXACT_LIMIT or levels == INT8_LEVELS:
                 break
-            levels = max(levels // 2, INT8_LEVELS)
+            levels //= 2
         self.proven(name, per_step, rest, steps=steps)
         self.report.extend(reports)
         return settled
@@ -163,7 +165,9 @@ class IntegerGrid:
         finest = [_largest(t, uniform) * self.calibration.clip(t, count(t)) / count(t) for t in weighted]
         gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, Scaled)]
         lone = value.constant is not None and not weighted
-        scale = _grid(finest, gains, axis, channels, threshold, uniform, lone)
+        reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
+        nothing = None if threshold is None else threshold / (FINEST * max(reach, 1.0))  # per unit of input
+        scale = _grid(finest, gains, axis, channels, threshold, nothing, uniform, lone)
         terms: list[Term] = []
         reports: list[LayerReport] = []
         up = torch.zeros(channels, dtype=torch.float64)
@@ -224,6 +228,7 @@ def _grid(
     axis: int,
     channels: int,
     threshold: Tensor | None,
+    negligible: Tensor | None,
     uniform: bool,
     lone: bool,
 ) -> Tensor:
@@ -248,6 +253,9 @@ def _grid(
     coarse = torch.where(coarse.isfinite() & (coarse > 0), coarse, torch.where(wanted.isfinite(), wanted, 1.0))
     if uniform:
         coarse = coarse.max().expand(channels)
+    if threshold is not None and negligible is not None:
+        wanted = torch.maximum(wanted, torch.maximum(negligible, threshold / LARGEST_THRESHOLD))
+        coarse = torch.maximum(coarse, negligible)
     parts = torch.where(wanted.isfinite(), (coarse / wanted + 1e-9).floor(), 1.0).clamp(min=1)
     return coarse / parts
 
