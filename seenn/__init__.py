@@ -9,7 +9,7 @@
 
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint, load, save
-from seenn.engines import Predictions, run_reference
+from seenn.engines import Prediction, Predictions, Request, make_engine, run_reference
 from seenn.errors import (
     CalibrationError,
     CheckpointError,
@@ -26,6 +26,7 @@ from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
 from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 from seenn.predict import predict
+from seenn.stream import stream
 from seenn.version import __version__
 
 __all__ = [
@@ -40,7 +41,9 @@ __all__ = [
     "IFNeuron",
     "LIFNeuron",
     "ModelError",
+    "Prediction",
     "Predictions",
+    "Request",
     "SeennError",
     "SpikingNetwork",
     "TwoSidedIFNeuron",
@@ -52,10 +55,12 @@ __all__ = [
     "evaluate",
     "if_step",
     "load",
+    "make_engine",
     "predict",
     "reset",
     "run_reference",
     "save",
     "signed_if_step",
+    "stream",
     "two_sided_if_step",
 ]
