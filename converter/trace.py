@@ -8,9 +8,20 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from seenn.capture import Tracer, Translation, trace, translate
+from seenn.graph import OpGraph
 
 
-def trace_model(model: nn.Module, example: Tensor) -> Translation:
+def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> OpGraph:
+    """``model`` as a graph over the closed op set, one node a call.
+
+    Raises:
+        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or not without
+            ``analog_islands``.
+    """
+    return translate_model(model, example).checked(analog_islands=analog_islands)
+
+
+def translate_model(model: nn.Module, example: Tensor) -> Translation:
     """``model`` as a graph over the closed op set, one node a call, with the calls that cannot be expressed.
 
     Raises:
