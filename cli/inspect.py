@@ -53,7 +53,7 @@ def inspect(
 
 def _show_network(session: Session, path: str) -> None:
     from seenn.exits import policy_to_json
-    from seenn.ops import IFNeuron
+    from seenn.ops import Neuron
 
     checkpoint = read_snn(path)
     network = checkpoint.network
@@ -71,7 +71,7 @@ def _show_network(session: Session, path: str) -> None:
                 "v_threshold_mean": float(op.v_threshold.detach().mean()),
             }
             for site, op in neurons.items()
-            if isinstance(op, IFNeuron)
+            if isinstance(op, Neuron)
         },
     }
     exits = "none yet (seenn calibrate-exit)"

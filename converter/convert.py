@@ -18,7 +18,7 @@ from converter.trace import trace_model
 from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool =
 
 def refuse_neurons(model: nn.Module) -> None:
     """Raises ModelError for a model that is spiking already."""
-    if any(isinstance(module, IFNeuron) for module in model.modules()):
+    if any(isinstance(module, Neuron) for module in model.modules()):
         raise ModelError("the model already holds neurons: it needs no conversion, run it with seenn.capture")
 
 

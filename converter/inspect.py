@@ -19,7 +19,7 @@ from seenn.capture import Offender, Translation, Unsupported
 from seenn.errors import UnsupportedError
 from seenn.graph import Node, OpGraph, macs
 from seenn.metrics.synops import dense_cost
-from seenn.ops import IFNeuron, ReLU, Synapse
+from seenn.ops import Activation, IFNeuron, Synapse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_island
             fate=_fate(node, kept),
             macs=macs(node, shapes),
             parameters=sum(t.numel() for t in node.op.tensors().values()),
-            neurons=math.prod(kept[node.name]) if isinstance(node.op, ReLU) else 0,
+            neurons=math.prod(kept[node.name]) if isinstance(node.op, Activation) else 0,
         )
         for node in graph
     )
@@ -148,7 +148,7 @@ def _problems(
 
 def _cost(graph: OpGraph, input_shape: Sequence[int]) -> tuple[int, int]:
     """Multiply-accumulates once an image and in every step; what is unsupported counts as analog."""
-    sites = {node.name: IFNeuron() for node in graph if isinstance(node.op, ReLU)}
+    sites = {node.name: IFNeuron() for node in graph if isinstance(node.op, Activation)}
     if not sites and not any(node.op.island for node in graph):
         return 0, 0
     cost = dense_cost(place_neurons(graph, sites, input_shape))
@@ -161,7 +161,7 @@ def _fate(node: Node, kept: Collection[str]) -> str:
         return "unsupported"
     if node.name not in kept:
         return "folded"
-    if isinstance(op, ReLU):
+    if isinstance(op, Activation):
         return "spiking"
     if isinstance(op, Synapse):
         return "synapse"

@@ -1,4 +1,4 @@
-"""Tracing models of timm and torchvision: torch.fx, aware of what timm keeps opaque."""
+"""Tracing models of timm and torchvision: torch.fx, aware of what timm keeps opaque, then torch.export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from seenn.capture import Tracer, Translation, trace, translate
+from seenn.capture import Tracer, Translation, trace, trace_exported, translate
+from seenn.errors import UnsupportedError
 from seenn.graph import OpGraph
 
 
@@ -24,9 +25,29 @@ def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = Fal
 def translate_model(model: nn.Module, example: Tensor) -> Translation:
     """``model`` as a graph over the closed op set, one node a call, with the calls that cannot be expressed.
 
+    By torch.fx, which names calls as the model's code does. Where it cannot follow the model, or stops at helpers
+    that timm keeps opaque, by ``torch.export``, which sees through them.
+
     Raises:
         UnsupportedError: it cannot be traced.
     """
+    try:
+        followed = _follow(model, example)
+    except UnsupportedError as error:
+        try:
+            return translate(trace_exported(model, example))
+        except UnsupportedError:
+            raise error from None  # fx names the line of the model that stands in the way
+    if not followed.refused(analog_islands=True):
+        return followed
+    try:
+        exported = translate(trace_exported(model, example))
+    except UnsupportedError:
+        return followed
+    return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
+
+
+def _follow(model: nn.Module, example: Tensor) -> Translation:
     if not any(type(module).__module__.startswith("timm.") for module in model.modules()):
         return translate(trace(model, example))
     return translate(trace(_split_norm_act(model), example, _timm_tracer()))

@@ -23,6 +23,7 @@ from seenn.evaluate import evaluate
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
 from seenn.network import SpikingNetwork
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
+from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 from seenn.predict import predict
 from seenn.version import __version__
 
@@ -40,6 +41,7 @@ __all__ = [
     "Predictions",
     "SeennError",
     "SpikingNetwork",
+    "TwoSidedIFNeuron",
     "UnsupportedError",
     "__version__",
     "calibrate_confidence",
@@ -53,4 +55,5 @@ __all__ = [
     "run_reference",
     "save",
     "signed_if_step",
+    "two_sided_if_step",
 ]

@@ -58,6 +58,7 @@ class OpGraph(nn.Module):
             known.add(node.name)
         if output not in known - {INPUT}:
             raise ValueError(f"the output {output!r} is not a node")
+        self._by_name = {node.name: node for node in self.nodes}
         self.ops = nn.ModuleList(node.op for node in self.nodes)  # registers the parameters, once each
 
     def __len__(self) -> int:
@@ -67,10 +68,9 @@ class OpGraph(nn.Module):
         return iter(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(f"no node {name!r} in this graph")
+        if name not in self._by_name:
+            raise KeyError(f"no node {name!r} in this graph")
+        return self._by_name[name]
 
     def users(self) -> dict[str, list[Node]]:
         """Who reads each value; the output's reader is not listed."""

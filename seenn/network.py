@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, State, StatefulOp, neuron_kind
+from seenn.ops import CumulativeDifference, Neuron, Op, State, StatefulOp, neuron_kind
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -52,7 +52,7 @@ class SpikingNetwork(nn.Module):
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the neuron nodes, one an activation call site of the source."""
-        return tuple(node.name for node in self.graph if isinstance(node.op, IFNeuron))
+        return tuple(node.name for node in self.graph if isinstance(node.op, Neuron))
 
     @property
     def islands(self) -> tuple[str, ...]:
@@ -86,8 +86,14 @@ class SpikingNetwork(nn.Module):
                 del values[name]
         return tuple(values[name] for name in self._boundary)
 
-    def advance(self, current: State, state: State | None, observe: Observer | None = None) -> tuple[Tensor, State]:
-        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts."""
+    def advance(
+        self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
+    ) -> tuple[Tensor, State]:
+        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts.
+
+        ``in_place`` (without autograd) overwrites the membranes in ``state``, so that a run allocates them once:
+        for callers that own the state and do not look at it again.
+        """
         if state is not None and len(state) != self._state_size:
             raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
         values = dict(zip(self._boundary, current, strict=True))
@@ -98,8 +104,8 @@ class SpikingNetwork(nn.Module):
             op = node.op
             if isinstance(op, StatefulOp):
                 own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
-                if isinstance(op, IFNeuron):
-                    count, own = op.fire(inputs[0], own)
+                if isinstance(op, Neuron):
+                    count, own = op.fire(inputs[0], own, in_place=in_place)
                     if observe is not None:
                         observe(node.name, count)
                     values[node.name] = op.emit(count)
@@ -119,11 +125,11 @@ class SpikingNetwork(nn.Module):
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         """Mean output over ``timesteps`` steps, ``[B, K]``, without early exit."""
         integer("timesteps", timesteps, low=1)
-        current = self.encode(x)
-        output, state = self.advance(current, None)
+        current, in_place = self.encode(x), not torch.is_grad_enabled()
+        output, state = self.advance(current, None, in_place=in_place)
         total = output
         for _ in range(timesteps - 1):
-            output, state = self.advance(current, state)
+            output, state = self.advance(current, state, in_place=in_place)
             total = total + output
         return total / timesteps
 
@@ -135,8 +141,8 @@ class SpikingNetwork(nn.Module):
         """
         changes: dict[str, Op] = {}
         for node in self.graph:
-            if isinstance(node.op, IFNeuron):
-                changes[node.name] = ReLU(ceiling=node.op.ceiling)
+            if isinstance(node.op, Neuron):
+                changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
         return self.graph.replace(changes)
@@ -186,7 +192,7 @@ def _state_names(node: Node) -> tuple[str, ...]:
 
 def _title(node: Node) -> str:
     op = node.op
-    if isinstance(op, IFNeuron):
+    if isinstance(op, Neuron):
         kind = neuron_kind(op.signed, op.max_spikes)
         return kind if op.max_spikes == 1 else f"{kind} (up to {op.max_spikes} spikes)"
     return op.title

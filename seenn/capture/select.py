@@ -14,6 +14,7 @@ from seenn.capture.shape import select
 from seenn.ops import Reshape, Slice, Take
 
 _FULL = slice(None)
+_SLICE = (("dim", 0), ("start", None), ("end", None), ("step", 1))  # arguments of aten.slice, and defaults
 
 
 @handles(operator.getitem)
@@ -63,6 +64,15 @@ def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:
 @any_layout
 def select_one(call: Call) -> Result:
     return select(call, call.argument(1, "dim"), call.argument(2, "index"))
+
+
+@handles(torch.ops.aten.slice)
+@any_layout
+def slice_operator(call: Call) -> Result:
+    dim, *ends = (call.argument(i, name, default) for i, (name, default) in enumerate(_SLICE, start=1))
+    size = call.shape()[dim]
+    part = slice(*ends)
+    return Alias(call.args[0]) if part.indices(size) == (0, size, 1) else _picked(call, call.args[0], dim, part, part)
 
 
 @handles("narrow", torch.narrow)

@@ -100,7 +100,9 @@ def site_name(node: fx.Node) -> str:
     if node.op == "call_module":
         return str(node.target)
     stack = node.meta.get("nn_module_stack")
-    path = next(reversed(stack)) if stack else ""
+    path, kind = next(reversed(stack.values())) if stack else ("", "")
+    if str(kind).startswith("torch.nn.modules."):  # an exported graph names the operator inside
+        return str(path)
     return f"{path}.{node.name}" if path else node.name
 
 

@@ -1,25 +1,30 @@
 """The closed op set. Importing this package registers every op."""
 
-from seenn.ops.activation import ReLU
+from seenn.ops.activation import Activation, LeakyReLU, ReLU
 from seenn.ops.arithmetic import Add, BatchNorm, ChannelAffine, Concat, Scale, Shift
 from seenn.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
+from seenn.ops.border import BorderPad
 from seenn.ops.cumulative import CumulativeDifference
 from seenn.ops.elementwise import Constant, ElementwiseAffine
-from seenn.ops.neuron import IFNeuron, if_step, neuron_kind, reset, signed_if_step
+from seenn.ops.neuron import IFNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
 from seenn.ops.normalisation import L2Norm, L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from seenn.ops.product import Divide, MatMul, Maximum, Multiply
+from seenn.ops.resize import Resize
 from seenn.ops.select import Expand, Take
 from seenn.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
 from seenn.ops.synapse import Conv2d, Linear
+from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 
 __all__ = [
+    "Activation",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "Add",
     "AvgPool2d",
     "BatchNorm",
+    "BorderPad",
     "ChannelAffine",
     "Concat",
     "Constant",
@@ -33,6 +38,7 @@ __all__ = [
     "L2Norm",
     "L2Normalise",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
     "MatMul",
@@ -40,6 +46,7 @@ __all__ = [
     "Maximum",
     "Mean",
     "Multiply",
+    "Neuron",
     "Op",
     "Pad",
     "Permute",
@@ -47,6 +54,7 @@ __all__ = [
     "RMSNorm",
     "ReLU",
     "Reshape",
+    "Resize",
     "Scale",
     "Shift",
     "Slice",
@@ -56,6 +64,7 @@ __all__ = [
     "StatelessOp",
     "Synapse",
     "Take",
+    "TwoSidedIFNeuron",
     "if_step",
     "make_op",
     "neuron_kind",
@@ -63,4 +72,5 @@ __all__ = [
     "register",
     "reset",
     "signed_if_step",
+    "two_sided_if_step",
 ]
