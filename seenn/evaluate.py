@@ -28,7 +28,7 @@ from seenn.metrics import (
     wilson_interval,
 )
 from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
-from seenn.metrics.synops import SpikeMeter, dense_cost
+from seenn.metrics.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.network import evaluating
 from seenn.report import Evaluation, easiest_and_hardest
 from seenn.version import versions
@@ -158,6 +158,8 @@ def evaluate(
         ann_energy_pj=ann_energy_pj(cost),
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
+        analog_macs_per_step=cost.per_step,
+        analog_nodes=analog_nodes(network),
         easiest=easiest,
         hardest=hardest,
         class_names=class_names,
