@@ -47,8 +47,6 @@ def build_spiking_model(
     if not (math.isfinite(width) and width > 0):
         raise ValueError(f"width must be positive and finite, got {width}")
     try:
-        return MODELS[name](
-            make_neuron, in_chans=in_chans, num_classes=num_classes, image_size=image_size, width=width
-        )
+        return MODELS[name](make_neuron, in_chans=in_chans, num_classes=num_classes, image_size=image_size, width=width)
     except ValueError as error:
         raise ModelError(str(error)) from error
