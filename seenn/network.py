@@ -191,6 +191,11 @@ class SpikingNetwork(nn.Module):
             )
         return True
 
+    @property
+    def has_analog(self) -> bool:
+        """Whether every neuron stands for an activation, so that there is an analog twin."""
+        return not self._without_activation()
+
     def analog(self) -> OpGraph:
         """The network's analog twin: every neuron replaced by the activation that it stands for.
 
@@ -200,14 +205,10 @@ class SpikingNetwork(nn.Module):
         Raises:
             UnsupportedError: there are neurons that stand for no activation.
         """
-        if leaky := [
-            node.name
-            for node in self.graph
-            if isinstance(node.op, Neuron) and not isinstance(node.op, IntegratingNeuron)
-        ]:
+        if not self.has_analog:
             raise UnsupportedError(
-                f"the neurons {', '.join(leaky)} leak, so that their mean output is no activation of their mean "
-                "input: this network has no analog twin to compare with; evaluate it on its own"
+                f"the neurons {', '.join(self._without_activation())} leak, so that their mean output is no activation "
+                "of their mean input: this network has no analog twin to compare with; evaluate it on its own"
             )
         changes: dict[str, Op] = {}
         for node in self.graph:
@@ -233,6 +234,9 @@ class SpikingNetwork(nn.Module):
         analog = f", {count} analog node{'s' if count > 1 else ''}" if count else ""
         lines.append(f"{sites}{analog}, {sum(p.numel() for p in self.parameters()):,} parameters")
         return "\n".join(lines)
+
+    def _without_activation(self) -> list[str]:
+        return [n.name for n in self.graph if isinstance(n.op, Neuron) and not isinstance(n.op, IntegratingNeuron)]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
