@@ -62,6 +62,7 @@ class ConvertConfig:
     rounds: int = 2  # how often the correction is measured and applied at a site
     timesteps: int = 8  # T that thresholds and correction are chosen for
     silent_channels: Literal["borrow", "refuse"] = "borrow"  # never active in calibration
+    analog_islands: bool = False  # keep gates, smooth activations, normalisation and attention analog
 
     def __post_init__(self) -> None:
         if isinstance(self.timesteps, bool) or not isinstance(self.timesteps, int) or not 1 <= self.timesteps <= 4096:
@@ -72,6 +73,8 @@ class ConvertConfig:
             raise ValueError(f"silent_channels must be borrow or refuse, got {self.silent_channels!r}")
         if not 1 <= self.rounds <= 100:
             raise ValueError(f"rounds must be 1 to 100, got {self.rounds}")
+        if not isinstance(self.analog_islands, bool):
+            raise ValueError(f"analog_islands must be true or false, got {self.analog_islands!r}")
 
     @staticmethod
     def for_qcfs(levels: int) -> ConvertConfig:
@@ -93,4 +96,5 @@ class ConvertConfig:
             "rounds": self.rounds,
             "timesteps": self.timesteps,
             "silent_channels": self.silent_channels,
+            "analog_islands": self.analog_islands,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,15 @@ from seenn.ops.base import StatelessOp, register
 
 
 class Activation(StatelessOp):
-    """A monotone nonlinearity that starts at 0: what a neuron computes over time."""
+    """A pointwise function with a neuron that computes it; ``Neuron.activation()`` is the way back."""
+
+    #: Its values may be below zero, so that only spikes of both signs can carry them.
+    two_sided: ClassVar[bool] = False
+
+    @property
+    def monotone(self) -> bool:
+        """Whether a larger input never has a smaller value, so that it commutes with a maximum."""
+        return True
 
 
 @register("relu")
@@ -82,3 +90,28 @@ class _StraightThrough(torch.autograd.Function):
 def _quantised_(u: Tensor, levels: int) -> Tensor:
     """``clip(⌊u·L + ½⌋, 0, L)``, in place."""
     return u.mul_(levels).add_(0.5).floor_().clamp_(0, levels)
+
+
+@register("leaky_relu")
+class LeakyReLU(Activation):
+    """``x`` where x > 0, else ``slope · x``: LeakyReLU, and PReLU with a slope per channel, scalar or ``[C]``."""
+
+    two_sided = True
+    homogeneous = True
+    tensor_names = ("slope",)
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.slope = parameter("slope", slope, dims=(0, 1))
+
+    @property
+    def monotone(self) -> bool:
+        return bool((self.slope >= 0).all())
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return leaky_relu(inputs[0], per_channel(self.slope, inputs[0]))
+
+
+def leaky_relu(x: Tensor, slope: Tensor) -> Tensor:
+    """``x`` where x > 0, else ``slope · x``; ``slope`` broadcasts to ``x``."""
+    return torch.where(x > 0, x, slope * x)

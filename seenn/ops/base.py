@@ -6,8 +6,9 @@ That is all a checkpoint has to hold, so loading one never executes anything fro
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -35,8 +36,16 @@ class Op(nn.Module, ABC):
     affine: ClassVar[bool] = False
     #: f(a·x) = a·f(x) for a > 0.
     homogeneous: ClassVar[bool] = False
-    #: Takes any number of inputs; every other op takes one.
+    #: Neither affine nor an activation that neurons express: stays analog, and only where the user allows it.
+    island: ClassVar[bool] = False
+    #: Takes any number of inputs; every other op takes ``arity``.
     joins: bool = False
+    arity: int = 1
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return self.kind
 
     def config(self) -> dict[str, Any]:
         """The op's attributes as JSON values."""
@@ -62,6 +71,10 @@ class StatelessOp(Op):
         """
         return self.forward(*events)
 
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """Multiply-accumulates of one call on one image, from shapes without the batch; none by default."""
+        return 0
+
 
 class Synapse(StatelessOp):
     """A weighted sum of its one input plus a bias: what spikes travel through, and what costs energy."""
@@ -77,6 +90,10 @@ class Synapse(StatelessOp):
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         return self.response(x, self.weight, self.bias)
+
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """Output elements × weights per output."""
+        return math.prod(output) * self.weight[0].numel()
 
 
 class StatefulOp(Op):

@@ -56,7 +56,7 @@ class LIFNeuron(Neuron):
             raise ValueError(f"decay must be in [0, 1), got {decay}; a neuron without a leak is IFNeuron")
         self.v_reset = None if v_reset is None else number("v_reset", v_reset)
         if self.v_reset is not None and not bool((self.v_threshold > self.v_reset).all()):
-            lowest = float(self.v_threshold.min())
+            lowest = float(self.v_threshold.detach().min())
             raise ValueError(f"v_reset must be below every threshold, got {v_reset} and a threshold of {lowest:g}")
         self.detach_reset = flag("detach_reset", detach_reset)
 

@@ -18,6 +18,7 @@ constant input it equals that value rounded to steps of θ/T exactly (Rueckauer 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -166,8 +167,58 @@ class Neuron(StatefulOp):
         return f"v_threshold={shown}, {rule}"
 
 
+class IntegratingNeuron(Neuron):
+    """A neuron without a leak, which stands for an activation and approaches it over time.
+
+    Its output adds up to what its input does but for rounding, clipping and what the membrane holds, so that
+    conversion can choose its threshold and correct what is left.
+
+    Args:
+        bias: constant current added in every step, ``[C]``; calibration's correction, absent from the ANN.
+        max_spikes: Γ ≥ 1, most spikes of either sign in one step.
+    """
+
+    signed: bool  # whether spikes may be negative
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        v_threshold: float | Tensor,
+        v_init: float | Tensor,
+        bias: Tensor | None,
+        *,
+        max_spikes: int,
+        surrogate: Surrogate | None = None,
+        axis: int,
+    ) -> None:
+        super().__init__(v_threshold, v_init, surrogate=surrogate, axis=axis)
+        self.bias = None if bias is None else parameter("bias", bias, dims=1)
+        self.max_spikes = integer("max_spikes", max_spikes, low=1, high=127)
+
+    @abstractmethod
+    def activation(self) -> Activation:
+        """The activation that this neuron stands for."""
+
+    @property
+    def membrane(self) -> Membrane | None:
+        return None if self.signed or self.max_spikes > 1 else Membrane()
+
+    @property
+    def title(self) -> str:
+        kind = neuron_kind(self.signed, self.max_spikes)
+        return kind if self.max_spikes == 1 else f"{kind} (up to {self.max_spikes} spikes)"
+
+    def current(self, x: Tensor, axis: int) -> Tensor:
+        return x if self.bias is None else x + per_channel(self.bias, x, axis)
+
+    def corrected(self, v_init: Tensor, bias: Tensor | None) -> Self:
+        """The same neuron with another initial membrane and constant current."""
+        tensors = self.tensors() | {"v_init": v_init, "bias": bias}
+        return type(self)(**tensors, **self.config())
+
+
 @register("if_neuron")
-class IFNeuron(Neuron):
+class IFNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron with soft reset; unsigned, signed and burst in one rule (module docstring).
 
     Args:
@@ -187,7 +238,6 @@ class IFNeuron(Neuron):
     attributes = ("signed", "max_spikes", "ceiling", "levels", "axis")
     added = ("levels",)
     tensor_names = ("v_threshold", "v_init", "bias")
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -202,23 +252,12 @@ class IFNeuron(Neuron):
         surrogate: Surrogate | None = None,
         axis: int = 1,
     ) -> None:
-        super().__init__(v_threshold, v_init, surrogate=surrogate, axis=axis)
-        self.bias = None if bias is None else parameter("bias", bias, dims=1)
+        super().__init__(v_threshold, v_init, bias, max_spikes=max_spikes, surrogate=surrogate, axis=axis)
         self.signed = flag("signed", signed)
-        self.max_spikes = integer("max_spikes", max_spikes, low=1, high=127)
         self.ceiling = None if ceiling is None else number("ceiling", ceiling, above=0.0)
         self.levels = None if levels is None else integer("levels", levels, low=1, high=4096)
         if surrogate is not None and (self.signed or self.max_spikes > 1):
             raise ValueError(f"a surrogate is for binary neurons; a {self.title} neuron has its own: leave it out")
-
-    @property
-    def title(self) -> str:
-        kind = neuron_kind(self.signed, self.max_spikes)
-        return kind if self.max_spikes == 1 else f"{kind} (up to {self.max_spikes} spikes)"
-
-    @property
-    def membrane(self) -> Membrane | None:
-        return None if self.signed or self.max_spikes > 1 else Membrane()
 
     def state_names(self, arity: int) -> tuple[str, ...]:
         return ("v", "net_count") if self.signed else ("v",)
@@ -226,9 +265,6 @@ class IFNeuron(Neuron):
     def initial_state(self, *inputs: Tensor) -> State:
         (v,) = super().initial_state(*inputs)
         return (v, torch.zeros_like(v)) if self.signed else (v,)
-
-    def current(self, x: Tensor, axis: int) -> Tensor:
-        return x if self.bias is None else x + per_channel(self.bias, x, axis)
 
     def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
         v_threshold = per_channel(self.v_threshold, x, self.axis)
@@ -253,7 +289,6 @@ class IFNeuron(Neuron):
         return output, (v,) if net_count is None else (v, net_count)
 
     def activation(self) -> Activation:
-        """The activation that this neuron stands for, and approaches over time."""
         if self.levels is None:
             return ReLU(ceiling=self.ceiling)
         return QCFS(self.v_threshold.detach() * self.max_spikes, levels=self.levels, axis=self.axis)

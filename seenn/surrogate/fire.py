@@ -24,7 +24,7 @@ def fire(
         v_threshold: θ, broadcastable to ``v``.
         net_count: S, the spikes that may be taken back; None for unsigned neurons (S = 0).
         max_spikes: Γ.
-        surrogate: the derivative of a binary neuron's spike; None is one triangle (γ = 1) at every level.
+        surrogate: of a binary neuron's spike (S = 0, Γ = 1); None is one triangle (γ = 1) at every level.
     """
     u = v / v_threshold
     if not (torch.is_grad_enabled() and u.requires_grad):
@@ -32,8 +32,6 @@ def fire(
     if surrogate is None:
         result: Tensor = _FireTrapezoid.apply(u, net_count, max_spikes)
     else:
-        assert net_count is None, "surrogates are for neurons that take nothing back"
-        assert max_spikes == 1, "surrogates are for binary neurons"
         result = _FireBinary.apply(u, surrogate)
     return result
 

@@ -110,7 +110,7 @@ def fit(
         for epoch, batches in plan.epochs_from(state.step, splits.train, here):
             shared.train()
             for images, labels in batches:
-                step(images.to(device, memory_format=torch.channels_last), labels.to(device))
+                step(channels_last(images.to(device)), labels.to(device))
                 if on_step is not None:
                     on_step(state.step, plan.total_steps)
                 if run is not None and state.step < plan.last_step_of(epoch):
@@ -153,9 +153,14 @@ def accuracy(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     mine = torch.arange(total)[here.part(total)]
     for images, labels in split.batches(batch_size, order=mine):
-        images = images.to(device, memory_format=torch.channels_last)
+        images = channels_last(images.to(device))
         correct += (module(images).argmax(-1) == labels.to(device)).sum()
     return int(here.sum_(correct)) / total
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The memory layout in which convolutions train fastest; sequences ``[T, B, C, H, W]`` stay as they are."""
+    return images.to(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
