@@ -113,8 +113,8 @@ def mean(call: Call) -> Result:
 @any_layout
 def total(call: Call) -> Result:
     """The mean times the number of values."""
-    made = _mean(call)
-    return Made(Scale(factor=float(math.prod(call.image()[axis - 1] for axis in made.op.axes))), (made,))
+    count = math.prod(call.shape()) // math.prod(call.shape(call.node))
+    return Made(Scale(factor=float(count)), (_mean(call),))
 
 
 def _mean(call: Call) -> Made:

@@ -28,16 +28,15 @@ def getitem(call: Call) -> Result:
         at = next(i for i, part in enumerate(parts) if part is Ellipsis)
         missing = rank - sum(part is not None for part in parts) + 1
         parts[at : at + 1] = [_FULL] * missing
-    value = call.args[0]
+    value: Any = call.args[0]
     for axis, part in enumerate(part for part in parts if part is not None):
         if not isinstance(part, slice) or part != _FULL:
             value = _picked(call, value, axis, part, index)
     new = call.image(call.node)
     if value is call.args[0]:
         return Alias(value) if new == call.image() else Made(Reshape(shape=new), (value,))
-    if any(part is None or isinstance(part, int) for part in parts):
-        value = Made(Reshape(shape=new), (value,))
-    return value
+    gone = any(part is None or isinstance(part, int) for part in parts)
+    return Made(Reshape(shape=new), (value,)) if gone else Alias(value)
 
 
 def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:

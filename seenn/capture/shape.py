@@ -100,13 +100,17 @@ def _swap(call: Call, first: int, second: int) -> Result:
 
 
 def _permute(call: Call, axes: list[int]) -> Result:
-    """Where the batch goes is noted by the traced shape; the network's axes keep it first."""
+    """Where the batch goes is noted by the traced shape; the network's axes keep it first.
+
+    What is folded into the batch's axis moves along with it.
+    """
     rank, layout = len(call.shape()), call.layout()
-    if layout.fold > 1 and [axis % rank for axis in axes].index(layout.axis) != layout.axis:
-        raise Refused("moves an axis that holds the batch and more", "keep the batch axis first")
-    order = [call.axis(axis) for axis in axes if axis % rank != layout.axis]
-    if layout.fold > 1:
-        order.insert(layout.axis, layout.axis + 1)
+    order: list[int] = []
+    for axis in axes:
+        if axis % rank != layout.axis:
+            order.append(call.axis(axis))
+        elif layout.fold > 1:
+            order.append(layout.axis + 1)
     if order == sorted(order):
         return Alias(call.args[0])
     return Made(Permute(axes=(0, *order)), (call.args[0],))

@@ -17,7 +17,8 @@ from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph, prune
 from seenn.ops import StatelessOp
 
-_FIRST = ("input", "tensors", "x")  # what torch, and IFNeuron, call their first argument
+SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
+_FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
 #: Make a tensor of their own, whatever values the one they are called on has.
 _CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", torch.zeros_like, torch.ones_like, torch.full_like)
 _KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
@@ -143,7 +144,7 @@ class _Translator:
         return Translation(OpGraph(self._nodes, output), tuple(self._offenders))
 
     def _output(self, node: fx.Node) -> str:
-        (result,) = node.args
+        result: Any = node.args[0]
         name = self._names.get(result) if isinstance(result, fx.Node) else None
         if node.meta["stale"]:
             self._offenders.append(Offender("output", "return", *_stale(node)))
@@ -171,7 +172,7 @@ class _Translator:
             if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
                 return
-            self._names[node] = self._translated(node)
+            self._names[node] = node.meta[SITE] = self._translated(node)
         except (Refused, ValueError) as refusal:
             fix = refusal.fix if isinstance(refusal, Refused) else ""
             offender = Offender(site_name(node), _spelling(node, self._traced), str(refusal), fix)
@@ -201,12 +202,13 @@ class _Translator:
 
         args, kwargs = map_arg((node.args, node.kwargs), resolve)
         with torch.no_grad():
-            if node.op == "call_function":
-                value = node.target(*args, **kwargs)
-            elif node.op == "call_method":
+            if node.op == "call_method":
                 value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
-                value = self._traced.get_submodule(str(node.target))(*args, **kwargs)
+                target: Any = (
+                    node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target))
+                )
+                value = target(*args, **kwargs)
         return value if isinstance(value, Tensor) else None
 
     def _translated(self, node: fx.Node) -> _Name:
@@ -247,7 +249,7 @@ class _Translator:
     def _emit(self, made: Made | Alias, name: str) -> str:
         """Adds the nodes of ``made``, what it reads first; the name of its value."""
         if isinstance(made, Alias):
-            return self._read(made.source, name)
+            return self._emit(made.source, name) if isinstance(made.source, Made) else self._read(made.source, name)
         inputs = tuple(self._read(value, name) for value in made.inputs)
         return self._add(name, made.op, inputs)
 
