@@ -47,7 +47,8 @@ FALL, ROUNDING, LARGEST = 0.45, 1e-4, 0.1
 PURE = frozenset(m.name for m in SPIKING) | TORCHVISION_SPIKING
 #: In the order in which they are examined: cheap ones first.
 MEMBERS = {
-    m.name: m for m in sorted((*SPIKING, *TORCHVISION, *OTHERS), key=lambda m: (m.size > 64, m.name not in PURE, m.size))
+    m.name: m
+    for m in sorted((*SPIKING, *TORCHVISION, *OTHERS), key=lambda m: (m.size > 64, m.name not in PURE, m.size))
 }
 
 

@@ -31,8 +31,8 @@ SPIKING = (
     _timm("resnet (blur pool)", "resnetblur18", 32),
     _timm("resnet (grouped)", "resnext50_32x4d", 32),
     _timm("byobnet", "repvgg_a0", 32),
-    _timm("vgg", "vgg11_bn", 32),
-    _timm("vgg (no norm)", "vgg11", 32),
+    _timm("vgg", "vgg11_bn", 32, num_features=128),
+    _timm("vgg (no norm)", "vgg11", 32, num_features=128),
     _timm("regnet", "regnetx_002", 32),
     _timm("efficientnet", "mobilenetv2_035", 32),
     _timm("efficientnet (mnasnet)", "mnasnet_small", 32),
@@ -146,6 +146,9 @@ _TORCHVISION = {
 TORCHVISION = tuple(Member(f"torchvision {name}", f"torchvision:{name}", size) for name, size in _TORCHVISION.items())
 #: torchvision's models that hold nothing but ReLU, ReLU6 and what is linear.
 TORCHVISION_SPIKING = frozenset(
-    f"torchvision:{name}" for name in ("alexnet", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2",
-    "regnet_x_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11", "wide_resnet50_2")
+    f"torchvision:{name}"
+    for name in (
+        "alexnet", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_x_400mf",
+        "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11", "wide_resnet50_2",
+    )
 )  # fmt: skip
