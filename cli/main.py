@@ -15,6 +15,7 @@ from cli.inspect import inspect
 from cli.predict import predict
 from cli.train_ann import train_ann
 from cli.train_direct import train_direct
+from cli.train_policy import train_policy
 
 
 class _InOrder(click.Group):
@@ -46,7 +47,7 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train_ann, convert, calibrate_exit, evaluate, predict, inspect, train_direct):
+for command in (demo, train_ann, convert, calibrate_exit, train_policy, evaluate, predict, inspect, train_direct):
     seenn.add_command(command)
 
 

@@ -20,7 +20,15 @@ from seenn.errors import (
     UnsupportedError,
 )
 from seenn.evaluate import evaluate
-from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
+from seenn.exits import (
+    ConfidenceExit,
+    ExitPolicy,
+    FixedExit,
+    ThresholdExit,
+    calibrate_confidence,
+    collect_logits,
+    register_policy,
+)
 from seenn.network import SpikingNetwork
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
 from seenn.predict import predict
@@ -40,6 +48,7 @@ __all__ = [
     "Predictions",
     "SeennError",
     "SpikingNetwork",
+    "ThresholdExit",
     "UnsupportedError",
     "__version__",
     "calibrate_confidence",
@@ -49,6 +58,7 @@ __all__ = [
     "if_step",
     "load",
     "predict",
+    "register_policy",
     "reset",
     "run_reference",
     "save",

@@ -91,8 +91,11 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
+def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoint:
     """Reads what ``save`` wrote; bit for bit the same network.
+
+    Args:
+        with_policy: False leaves the exit policy out, for whoever makes another: its class need not be known.
 
     Raises:
         CheckpointError: the file is missing, truncated, not a seenn checkpoint, or holds anything that the
@@ -117,8 +120,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         manifest = _json(metadata, "manifest")
         if not isinstance(manifest, dict):
             raise CheckpointError(f"the manifest must be an object, got {type(manifest).__name__}")
-        found = None if policy is None else policy_from_json(policy, policy_graph)
-        if of_policy:
+        found = policy_from_json(policy, policy_graph) if with_policy and policy is not None else None
+        if with_policy and of_policy:
             raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
         return Checkpoint(
             network=network,

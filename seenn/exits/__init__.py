@@ -5,8 +5,10 @@ from seenn.exits.calibrate import ExitCalibration, calibrate_confidence, calibra
 from seenn.exits.collect import CachedRun, collect_logits, collect_run, replay
 from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.conformal import ConformalExit
+from seenn.exits.cutoff import CutoffExit, calibrate_cutoff
 from seenn.exits.entropy import EntropyExit
 from seenn.exits.failure import FailurePredictionExit
+from seenn.exits.find import find_exit
 from seenn.exits.fixed import FixedExit
 from seenn.exits.gap import GapExit
 from seenn.exits.guarantee import certify_exit
@@ -22,6 +24,7 @@ __all__ = [
     "CachedRun",
     "ConfidenceExit",
     "ConformalExit",
+    "CutoffExit",
     "EntropyExit",
     "ExitCalibration",
     "ExitPolicy",
@@ -35,12 +38,14 @@ __all__ = [
     "ThresholdExit",
     "TwoSidedExit",
     "calibrate_confidence",
+    "calibrate_cutoff",
     "calibrate_exit",
     "calibrate_fixed",
     "certify_exit",
     "collect_logits",
     "collect_run",
     "exit_scores",
+    "find_exit",
     "judge_exit",
     "policy_from_json",
     "policy_macs",

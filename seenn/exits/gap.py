@@ -1,4 +1,4 @@
-"""Cutoff: stop once the best class leads by enough."""
+"""Top-2 gap: stop once the best class leads by enough."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from seenn.ops import State
 @register_policy("gap")
 @dataclass(frozen=True, kw_only=True)
 class GapExit(ThresholdExit):
-    """Cutoff (arXiv:2301.09522): stop once the largest output leads the second by more than ``threshold``.
+    """Stop once the largest output leads the second by more than ``threshold``, in the logits' unit.
 
-    In the logits' unit; below 0 it stops at once.
-    The paper takes the sum and one threshold per timestep; one for every t is allowed as well.
+    One threshold for every t, or one per timestep. Below 0 it stops at once. After cutoff (arXiv:2301.09522), which
+    takes the sum: see ``CutoffExit``.
     """
 
     accumulation: Accumulation = "mean"

@@ -44,7 +44,8 @@ class Evaluation:
     energy_full_pj: float  # at T
     ann_energy_pj: float
     ann_macs: float
-    analog_macs: float  # MACs that spikes do not replace, up to the exit
+    analog_macs: float  # MACs of the network that spikes do not replace, up to the exit
+    policy_macs: float = 0  # MACs of the exit policy's own network (SEENN-II); energy_pj includes them
     easiest: Sequence[SampleExit] = ()
     hardest: Sequence[SampleExit] = ()
     class_names: Sequence[str] = ()  # empty: classes go by number
@@ -57,7 +58,7 @@ class Evaluation:
         numbers = dict(_numbers("", self._figures()))
         if bad := [f"{name} = {value}" for name, value in numbers.items() if not math.isfinite(value)]:
             raise ValueError(f"Evaluation: {', '.join(bad)}; expected finite numbers only")
-        amounts = ("synops", "synops_full", "energy_pj", "energy_full_pj", "ann_macs", "analog_macs")
+        amounts = ("synops", "synops_full", "energy_pj", "energy_full_pj", "ann_macs", "analog_macs", "policy_macs")
         if negative := [f"{name} = {numbers[name]}" for name in amounts if numbers[name] < 0]:
             raise ValueError(f"Evaluation: {', '.join(negative)}; expected 0 or more")
         if self.ann_energy_pj <= 0:
@@ -96,7 +97,9 @@ class Evaluation:
 
     def _front(self) -> dict[str, list[float]] | None:
         """The thresholds that no cheaper one matches: what is left out is never the better choice."""
-        return None if self.curve is None else {k: v.tolist() for k, v in vars(self.curve.pareto()).items()}
+        if self.curve is None:
+            return None
+        return {name: values.tolist() for name, values in vars(self.curve.pareto()).items() if values is not None}
 
 
 def _plain(value: Any) -> Any:

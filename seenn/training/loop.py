@@ -72,11 +72,13 @@ def run_epochs(
     seed: int,
     validate: Callable[[nn.Module], float],
     on_epoch: Callable[[EpochReport], None] | None = None,
+    patience: int | None = None,
 ) -> tuple[list[EpochReport], dict[str, Tensor]]:
     """Trains for ``epochs`` epochs; returns their reports and the state of the best one, on the CPU.
 
     The best epoch is the one of the highest ``validate``; the later of equals, where the learning rate is
-    lower. The global random state is put back afterwards.
+    lower. After ``patience`` epochs in a row that are worse than the best, training stops (early stopping);
+    None never does. The global random state is put back afterwards.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -95,6 +97,8 @@ def run_epochs(
             reports.append(report)
             if on_epoch is not None:
                 on_epoch(report)
+            if patience is not None and epoch - best_of(reports).epoch >= patience:
+                break
     return reports, best
 
 
