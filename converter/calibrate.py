@@ -23,6 +23,7 @@ from torch import Tensor
 from converter.config import ConvertConfig
 from converter.correct import CORRECTIONS, SiteSample
 from converter.recipes import SiteStatistics
+from converter.sampling import cache_blocks
 from seenn.device import available_memory
 from seenn.errors import CalibrationError
 from seenn.graph import INPUT, Node, OpGraph, schedule
@@ -177,11 +178,13 @@ def _run(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], timesteps:
     """The site's spike trains, and its relative error."""
     trains = []
     for chunk, target in enumerate(analog):
-        state = None
         train = target.new_empty(timesteps, *target.shape)
-        for t in range(timesteps):
-            x = current.analog[chunk] if current.train is None else current.train[chunk][t]
-            train[t], state = neuron.step((x,), neuron.initial_state(x) if state is None else state)
+        steps = _over_time(current, chunk, timesteps)
+        for rows in cache_blocks(target):
+            state = neuron.initial_state(target[rows])
+            for t in range(timesteps):
+                count, state = neuron.fire(steps[t, rows], state, in_place=True)
+                neuron.emit(count, out=train[t, rows])
         trains.append(train)
     pairs = list(zip(analog, trains, strict=True))
     wrong = sum(float((target - train.mean(0)).square().sum(dtype=torch.float64)) for target, train in pairs)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from converter.sampling import by_position, position_stride
+from converter.sampling import by_position, cache_blocks, position_stride
 from seenn.ops import IFNeuron
 
 _SAMPLES_PER_CHANNEL = 1 << 15
@@ -57,11 +57,13 @@ class SiteSample:
 
     def error(self, neuron: IFNeuron) -> Tensor:
         """Activation minus the neuron's mean output, ``[n, C]``."""
-        state = neuron.initial_state(self.currents[0])
         total = torch.zeros_like(self.target)
-        for current in self.currents:
-            count, state = neuron.fire(current, state)
-            total += count
+        for rows in cache_blocks(total):
+            block = total[rows]
+            state = neuron.initial_state(block)
+            for current in self.currents:
+                count, state = neuron.fire(current[rows], state, in_place=True)
+                block += count
         return self.target - neuron.emit(total) / len(self.currents)
 
 

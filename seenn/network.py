@@ -81,8 +81,14 @@ class SpikingNetwork(nn.Module):
                 del values[name]
         return tuple(values[name] for name in self._boundary)
 
-    def advance(self, current: State, state: State | None, observe: Observer | None = None) -> tuple[Tensor, State]:
-        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts."""
+    def advance(
+        self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
+    ) -> tuple[Tensor, State]:
+        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts.
+
+        ``in_place`` (without autograd) overwrites the membranes in ``state``, so that a run allocates them once:
+        for callers that own the state and do not look at it again.
+        """
         if state is not None and len(state) != self._state_size:
             raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
         values = dict(zip(self._boundary, current, strict=True))
@@ -94,7 +100,7 @@ class SpikingNetwork(nn.Module):
             if isinstance(op, StatefulOp):
                 own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
                 if isinstance(op, IFNeuron):
-                    count, own = op.fire(inputs[0], own)
+                    count, own = op.fire(inputs[0], own, in_place=in_place)
                     if observe is not None:
                         observe(node.name, count)
                     values[node.name] = op.emit(count)
@@ -114,11 +120,11 @@ class SpikingNetwork(nn.Module):
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         """Mean output over ``timesteps`` steps, ``[B, K]``, without early exit."""
         integer("timesteps", timesteps, low=1)
-        current = self.encode(x)
-        output, state = self.advance(current, None)
+        current, in_place = self.encode(x), not torch.is_grad_enabled()
+        output, state = self.advance(current, None, in_place=in_place)
         total = output
         for _ in range(timesteps - 1):
-            output, state = self.advance(current, state)
+            output, state = self.advance(current, state, in_place=in_place)
             total = total + output
         return total / timesteps
 

@@ -24,11 +24,10 @@ def fire(v: Tensor, v_threshold: Tensor, net_count: Tensor | None, max_spikes: i
 
 
 def _count_(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
-    """In place on ``u``, in as few passes over memory as there are."""
+    """In place on ``u``, without a temporary."""
     if net_count is None:
         return u.floor_().clamp_(0, max_spikes)
-    after = (u.floor_().clamp_(-max_spikes, max_spikes) + net_count).clamp_min_(0)  # the net count afterwards
-    return torch.sub(after, net_count, out=u)
+    return u.floor_().clamp_(-max_spikes, max_spikes).add_(net_count).clamp_min_(0).sub_(net_count)
 
 
 class _FireTrapezoid(torch.autograd.Function):

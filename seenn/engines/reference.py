@@ -47,7 +47,7 @@ def run_reference(
     if len(images) == 0:
         raise ValueError("there are no images to run: got an empty batch")
     batch = len(images)
-    current = network.encode(images)
+    current, in_place = network.encode(images), not torch.is_grad_enabled()
     rows = torch.arange(batch, device=images.device)
     t = torch.zeros(batch, dtype=torch.int64, device=images.device)
     rule = policy.start(images)
@@ -61,7 +61,7 @@ def run_reference(
             if observe is not None:
                 observe(step, rows, site, count)
 
-        output, state = network.advance(current, state, see if observe is not None else None)
+        output, state = network.advance(current, state, see if observe is not None else None, in_place=in_place)
         running = output if running is None else running + output
         t = t + 1
         if keep_logits:

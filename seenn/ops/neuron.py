@@ -23,21 +23,38 @@ from seenn.ops.base import State, StatefulOp, register
 from seenn.surrogate import fire
 
 
-def if_step(v: Tensor, current: Tensor, v_threshold: Tensor, max_spikes: int = 1) -> tuple[Tensor, Tensor]:
-    """Charge, fire up to ``max_spikes`` times, reset by subtraction; ``(spike_count, v)``, all ``[B, C, ...]``."""
-    v = v + current
+def if_step(
+    v: Tensor, current: Tensor, v_threshold: Tensor, max_spikes: int = 1, *, in_place: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Charge, fire up to ``max_spikes`` times, reset by subtraction; ``(spike_count, v)``, all ``[B, C, ...]``.
+
+    ``in_place`` (without autograd) overwrites ``v`` instead of allocating; the values are the same.
+    """
+    v = v.add_(current) if in_place else v + current
     spike_count = fire(v, v_threshold, None, max_spikes)
-    return spike_count, torch.addcmul(v, spike_count, v_threshold, value=-1)
+    return spike_count, _soft_reset(v, spike_count, v_threshold, in_place)
 
 
 def signed_if_step(
-    v: Tensor, net_count: Tensor, current: Tensor, v_threshold: Tensor, max_spikes: int = 1
+    v: Tensor,
+    net_count: Tensor,
+    current: Tensor,
+    v_threshold: Tensor,
+    max_spikes: int = 1,
+    *,
+    in_place: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As ``if_step``, but takes back up to ``net_count`` earlier spikes; ``(spike_count, v, net_count)``."""
-    v = v + current
+    v = v.add_(current) if in_place else v + current
     spike_count = fire(v, v_threshold, net_count, max_spikes)
-    v = torch.addcmul(v, spike_count, v_threshold, value=-1)
-    return spike_count, v, net_count + spike_count.detach()
+    v = _soft_reset(v, spike_count, v_threshold, in_place)
+    return spike_count, v, net_count.add_(spike_count) if in_place else net_count + spike_count.detach()
+
+
+def _soft_reset(v: Tensor, spike_count: Tensor, v_threshold: Tensor, in_place: bool) -> Tensor:
+    if in_place:
+        return v.addcmul_(spike_count, v_threshold, value=-1)
+    return torch.addcmul(v, spike_count, v_threshold, value=-1)
 
 
 @register("if_neuron")
@@ -101,20 +118,23 @@ class IFNeuron(StatefulOp):
         v = torch.zeros_like(x) + per_channel(self.v_init, x, self.axis) * v_threshold
         return (v, torch.zeros_like(x)) if self.signed else (v,)
 
-    def fire(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One step: ``(spike_count, state)``; counts are whole numbers, negative only for signed neurons."""
+    def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
+        """One step: ``(spike_count, state)``; counts are whole numbers, negative only for signed neurons.
+
+        ``in_place`` (without autograd) lets the new state take the memory of the one given.
+        """
         v_threshold = per_channel(self.v_threshold, x, self.axis)
         if self.bias is not None:
             x = x + per_channel(self.bias, x, self.axis)
         if self.signed:
-            count, v, net_count = signed_if_step(state[0], state[1], x, v_threshold, self.max_spikes)
-            return count, (v, net_count)
-        count, v = if_step(state[0], x, v_threshold, self.max_spikes)
-        return count, (v,)
+            count, *after = signed_if_step(*state, x, v_threshold, self.max_spikes, in_place=in_place)
+        else:
+            count, *after = if_step(*state, x, v_threshold, self.max_spikes, in_place=in_place)
+        return count, tuple(after)
 
-    def emit(self, spike_count: Tensor) -> Tensor:
+    def emit(self, spike_count: Tensor, *, out: Tensor | None = None) -> Tensor:
         """What the next layer receives: ``spike_count · θ``."""
-        return spike_count * per_channel(self.v_threshold, spike_count, self.axis)
+        return torch.mul(spike_count, per_channel(self.v_threshold, spike_count, self.axis), out=out)
 
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         count, state = self.fire(inputs[0], state)
