@@ -8,6 +8,7 @@ import click
 
 from cli.calibrate_exit import calibrate_exit
 from cli.common import Failure, show_error
+from cli.compare_exits import compare_exits
 from cli.convert import convert
 from cli.demo import demo
 from cli.evaluate import evaluate
@@ -47,7 +48,18 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train_ann, convert, calibrate_exit, train_policy, evaluate, predict, inspect, train_direct):
+for command in (
+    demo,
+    train_ann,
+    convert,
+    calibrate_exit,
+    train_policy,
+    evaluate,
+    compare_exits,
+    predict,
+    inspect,
+    train_direct,
+):
     seenn.add_command(command)
 
 
