@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 @click.option(
     "--accumulation",
     type=click.Choice(["mean", "sum"]),
-    help="Score of the mean or of the summed logits (confidence, entropy, gap).  [default: mean]",
+    help="Score of the mean or of the summed logits (confidence, entropy, gap, cutoff).  [default: sum]",
 )
 @click.option(
     "--alpha",

@@ -26,7 +26,7 @@ class GapExit(ThresholdExit):
     takes the sum: see ``CutoffExit``.
     """
 
-    accumulation: Accumulation = "mean"
+    accumulation: Accumulation = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
