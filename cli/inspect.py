@@ -47,7 +47,7 @@ def inspect(session: Session, target: str, ckpt: str | None, image_size: str | N
 
 def _show_network(session: Session, path: str) -> None:
     from seenn.exits import policy_to_json
-    from seenn.ops import IFNeuron
+    from seenn.ops import Neuron
 
     checkpoint = read_snn(path)
     network = checkpoint.network
@@ -59,13 +59,9 @@ def _show_network(session: Session, path: str) -> None:
         "policy": policy,
         "manifest": dict(checkpoint.manifest),
         "sites": {
-            site: {
-                "signed": op.signed,
-                "max_spikes": op.max_spikes,
-                "v_threshold_mean": float(op.v_threshold.detach().mean()),
-            }
+            site: {"neuron": op.kind, **op.config(), "v_threshold_mean": float(op.v_threshold.detach().mean())}
             for site, op in neurons.items()
-            if isinstance(op, IFNeuron)
+            if isinstance(op, Neuron)
         },
     }
     exits = "none yet (seenn calibrate-exit)"

@@ -12,6 +12,7 @@ from cli.compare_exits import compare_exits
 from cli.convert import convert
 from cli.demo import demo
 from cli.evaluate import evaluate
+from cli.finetune import finetune
 from cli.inspect import inspect
 from cli.predict import predict
 from cli.train_ann import train_ann
@@ -39,6 +40,7 @@ def seenn(ctx: click.Context) -> None:
     \b
     seenn train-ann --model resnet18               writes ann.pth
     seenn convert --model resnet18 --ckpt ann.pth  writes snn.safetensors
+    seenn finetune                                 fewer steps: snn-finetuned.safetensors (optional)
     seenn calibrate-exit --threshold 0.95          stores the exit policy in it
     seenn evaluate                                 figures, plots and a report
 
@@ -52,6 +54,7 @@ for command in (
     demo,
     train_ann,
     convert,
+    finetune,
     calibrate_exit,
     train_policy,
     evaluate,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.common import Session, read_snn, usage, verb
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, output_folder
+from cli.training import train_config, training_options, training_run
 
 
 class Numbers(click.ParamType):
@@ -50,7 +52,6 @@ class Numbers(click.ParamType):
     show_default=True,
     help="Expected over all budgets, or REINFORCE on drawn ones.",
 )
-@click.option("--epochs", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="At most.")
 @click.option(
     "--patience",
     metavar="N",
@@ -59,10 +60,7 @@ class Numbers(click.ParamType):
     show_default=True,
     help="Epochs without a better reward on the exit split before it stops.",
 )
-@click.option(
-    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images in a step."
-)
-@click.option("--lr", metavar="RATE", type=FiniteRange(0, min_open=True), default=0.01, show_default=True, help="Peak.")
+@training_options(epochs=20, lr="0.01")
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), help="The first so many training images only.  [default: all]"
 )
@@ -74,7 +72,6 @@ class Numbers(click.ParamType):
 )
 @click.option(
     "--report",
-    "folder",
     metavar="DIR",
     default="seenn-report",
     show_default=True,
@@ -86,7 +83,7 @@ class Numbers(click.ParamType):
 @data_options
 @click.option("-o", "--output", metavar="FILE", help="Where to write.  [default: the SNN itself]")
 @verb
-def train_policy(session: Session, snn: str, output: str | None, folder: str, **options: Any) -> None:
+def train_policy(session: Session, snn: str, output: str | None, report: str, **options: Any) -> None:
     """Train a policy network that chooses each image's timesteps before the network runs, and store it in the SNN.
 
     It learns on the train split from what the SNN, run once for all T steps, gets right there after each step; the
@@ -94,13 +91,13 @@ def train_policy(session: Session, snn: str, output: str | None, folder: str, **
     """
     target = output_file(output or snn)
     betas: tuple[float, ...] = options["beta_sweep"] or ()
-    report = output_folder(folder, "--report") if betas else None
+    sweep = output_folder(report, "--report") if betas else None
     from converter.load import parse_model_kwargs
     from converter.policy import PolicySpec, spiking_answers, train_policy_checkpoint
     from seenn.checkpoint import save
     from seenn.recorded import load_recorded_data, refuse_seen_exit_split
     from seenn.report.beta_sweep import BetaPoint, write_beta_sweep
-    from seenn.training import Augment, OptimConfig, PolicyConfig
+    from seenn.training import Augment, PolicyConfig
 
     checkpoint = read_snn(snn, with_policy=False)
     with usage():
@@ -117,35 +114,46 @@ def train_policy(session: Session, snn: str, output: str | None, folder: str, **
     )
     refuse_seen_exit_split(checkpoint.manifest, splits)
     steps = options["timesteps"] or checkpoint.timesteps
-    config = PolicyConfig(
-        beta=options["beta"],
-        reward=options["reward"],
-        epochs=options["epochs"],
-        patience=options["patience"],
-        batch_size=options["batch_size"],
-        optim=OptimConfig(lr=options["lr"]),
-        augment=Augment.suggest(splits.spec, height=spec.input_shape(checkpoint.network.input_shape)[1]),
-        seed=session.seed,
-    )
+    with usage():
+        side = spec.input_shape(checkpoint.network.input_shape)[1]
+        base = replace(
+            PolicyConfig().train,
+            patience=options["patience"],
+            augment=Augment.suggest(splits.spec, height=side),
+        )
+        train = train_config(base, options, seed=session.seed)
+        configs = {
+            beta: PolicyConfig(beta=beta, reward=options["reward"], train=train)
+            for beta in dict.fromkeys((options["beta"], *betas))
+        }
     checkpoint.network.to(session.device)
+    keep = None if options["folder"] is None else Path(options["folder"]) / "answers.safetensors"
     with session.progress("running train and exit splits") as update:
-        answers = spiking_answers(checkpoint, splits, steps, limit=options["limit"], progress=update)
+        answers = spiking_answers(checkpoint, splits, steps, limit=options["limit"], keep=keep, progress=update)
     runs = {}
-    for beta in dict.fromkeys((options["beta"], *betas)):
+    for beta, config in configs.items():
+        made_with = {
+            "policy": config.to_record(),
+            "network": checkpoint.network.graph.fingerprint(),
+            "timesteps": steps,
+        }
+        made_with |= {"model": options["model"], "model_kwargs": list(options["model_kwargs"]), "size": side}
+        run = training_run(options, made_with | {"images": answers.train.shape[1], "data": splits.manifest()})
         with session.progress(f"training, beta {beta:g}") as update:
             runs[beta] = train_policy_checkpoint(
                 checkpoint,
                 splits,
                 answers,
                 spec,
-                replace(config, beta=beta),
+                config,
                 device=session.device,
+                run=None if run is None else replace(run, folder=run.folder / f"beta-{beta:g}"),
                 on_step=update,
             )
     chosen = runs[options["beta"]]
     save(target, chosen.checkpoint)
     result: dict[str, Any] = {**chosen.checkpoint.manifest["exit"], "output": str(target)}
-    if report is not None:
+    if sweep is not None:
         points = [
             BetaPoint(
                 beta=beta, accuracy=r.result.accuracy, mean_timesteps=r.result.mean_timesteps, reward=r.result.reward
@@ -154,12 +162,12 @@ def train_policy(session: Session, snn: str, output: str | None, folder: str, **
         ]
         fixed = answers.exit.double().mean(1).tolist()
         title = f"{snn} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
-        result["beta_sweep"] = write_beta_sweep(points, fixed, title, report)
-        session.say(f"sweep: {report / 'beta-sweep.png'}")
+        result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep)
+        session.say(f"sweep: {sweep / 'beta-sweep.png'}")
     found = chosen.result
     session.answer(
         result,
-        f"SEENN-II, beta {options['beta']:g}, epoch {found.best_epoch} of {len(found.epochs)}, on "
+        f"SEENN-II, beta {options['beta']:g}, epoch {found.training.best.epoch} of {len(found.training.epochs)}, on "
         f"{answers.exit.shape[1]} images of the exit split (learned from {answers.train.shape[1]} training images):\n"
         f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
         f"  SEENN-II     {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average, "

@@ -17,7 +17,7 @@ from converter.trace import trace_model
 from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,12 @@ class Conversion:
     float64_difference: float
 
 
-def canonical_graph(model: nn.Module, example: Tensor) -> tuple[OpGraph, float]:
+def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> tuple[OpGraph, float]:
     """The model as a normalised float32 ANN graph, proven equal in float64; ``(graph, relative difference)``.
 
     Raises:
         ModelError: weights are not finite, or the model holds neurons already.
-        UnsupportedError: lists every call that cannot be expressed.
+        UnsupportedError: lists every call that cannot be expressed, or not without ``analog_islands``.
         ConversionError: the graph computes something else than the model.
     """
     refuse_neurons(model)
@@ -51,16 +51,16 @@ def canonical_graph(model: nn.Module, example: Tensor) -> tuple[OpGraph, float]:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = copy.deepcopy(model).cpu().eval().double()
+    source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
     example = example.detach().cpu().double()
-    graph = normalise(trace_model(source, example), example.shape[1:])
+    graph = normalise(trace_model(source, example).checked(analog_islands=analog_islands), example.shape[1:])
     difference = prove_equal(source, graph, example)
     return graph.float().requires_grad_(False), difference
 
 
 def refuse_neurons(model: nn.Module) -> None:
     """Raises ModelError for a model that is spiking already."""
-    if any(isinstance(module, IFNeuron) for module in model.modules()):
+    if any(isinstance(module, Neuron) for module in model.modules()):
         raise ModelError("the model already holds neurons: it needs no conversion, run it with seenn.capture")
 
 
@@ -89,7 +89,7 @@ def convert(
     """
     config = config or ConvertConfig()
     check_images(images)
-    graph, difference = canonical_graph(model, images[:2])
+    graph, difference = canonical_graph(model, images[:2], analog_islands=config.analog_islands)
     input_shape = tuple(images.shape[1:])
     output_shape = graph.shapes(input_shape)[graph.output]
     if len(output_shape) != 1:

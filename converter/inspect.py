@@ -15,7 +15,7 @@ from converter.passes import normalise
 from converter.place import sites_of
 from converter.trace import trace_model
 from seenn.graph import OpGraph, macs
-from seenn.ops import ReLU, Synapse
+from seenn.ops import Activation, Synapse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def _fate(graph: OpGraph, name: str, kept: set[str]) -> str:
     op = graph[name].op
     if name not in kept:
         return "folded"
-    if isinstance(op, ReLU):
+    if isinstance(op, Activation):
         return "spiking"
     if isinstance(op, Synapse):
         return "synapse"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from seenn.errors import ConversionError, UnsupportedError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, StatelessOp
+from seenn.ops import Activation, CumulativeDifference, IntegratingNeuron, Op, StatelessOp
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:
@@ -16,16 +16,18 @@ def sites_of(graph: OpGraph) -> tuple[str, ...]:
     Raises:
         UnsupportedError: there is none.
     """
-    sites = tuple(node.name for node in graph if isinstance(node.op, ReLU))
+    sites = tuple(node.name for node in graph if isinstance(node.op, Activation))
     if not sites:
         raise UnsupportedError(
-            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU "
-            "or nn.ReLU6"
+            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU, "
+            "nn.ReLU6, nn.LeakyReLU or nn.PReLU"
         )
     return sites
 
 
-def place_neurons(graph: OpGraph, neurons: Mapping[str, IFNeuron], input_shape: Sequence[int]) -> SpikingNetwork:
+def place_neurons(
+    graph: OpGraph, neurons: Mapping[str, IntegratingNeuron], input_shape: Sequence[int]
+) -> SpikingNetwork:
     """Puts a neuron at every site and a ``CumulativeDifference`` around every other non-affine op.
 
     Raises:

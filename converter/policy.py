@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from converter.load import ModelSpec, build_model
@@ -17,9 +22,11 @@ from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
 from seenn.exits import BudgetExit, PolicyNetwork, collect_logits
 from seenn.exits.record import exit_record
+from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
-from seenn.training import Answers, PolicyConfig, PolicyResult, ResNet8, train_policy
-from seenn.training.loop import EpochReport
+from seenn.training import PolicyConfig, PolicyResult, ResNet8, Run, train_policy
+
+logger = logging.getLogger(__name__)
 
 RESNET8 = "resnet8"
 DEFAULT_SIZE = 32  # pixels a side, at most
@@ -69,10 +76,23 @@ def spiking_answers(
     *,
     limit: int | None = None,
     batch_size: int = 64,
+    keep: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SpikingAnswers:
-    """One pass of all T steps over the first ``limit`` training images, and over the exit split."""
+    """One pass of all T steps over the first ``limit`` training images, and over the exit split.
+
+    With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T
+    and data: taking up a training does not run the network again.
+    """
     samples = len(splits.train) if limit is None else min(limit, len(splits.train))
+    origin = {
+        "network": checkpoint.network.graph.fingerprint(),
+        "timesteps": str(timesteps),
+        "samples": str(samples),
+        "data": json.dumps(splits.manifest()),
+    }
+    if keep is not None and (found := _read_answers(keep, origin)) is not None:
+        return found
     total = samples + len(splits.exit)
 
     def right(split: Split, limit: int, offset: int) -> Tensor:
@@ -86,7 +106,23 @@ def spiking_answers(
         return correct_per_timestep(*collect_logits(checkpoint.network, counted(), timesteps))
 
     train = right(splits.train, samples, 0)
-    return SpikingAnswers(train=train, exit=right(splits.exit, len(splits.exit), samples))
+    answers = SpikingAnswers(train=train, exit=right(splits.exit, len(splits.exit), samples))
+    if keep is not None:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(keep) as temporary:
+            save_file({name: t.contiguous() for name, t in vars(answers).items()}, temporary, origin)
+    return answers
+
+
+def _read_answers(path: Path, origin: Mapping[str, str]) -> SpikingAnswers | None:
+    """The answers in ``path`` if they are of this origin; None where they are of another, or unreadable."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if dict(file.metadata() or {}) == origin:
+                return SpikingAnswers(train=file.get_tensor("train"), exit=file.get_tensor("exit"))
+    except (OSError, SafetensorError) as error:
+        logger.info("no answers to take up in %s: %s", path, error)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +142,7 @@ def train_policy_checkpoint(
     config: PolicyConfig,
     *,
     device: torch.device | str = "cpu",
-    on_epoch: Callable[[EpochReport], None] | None = None,
+    run: Run | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> TrainedPolicy:
     """Trains a policy network for ``checkpoint``'s network and stores it, as a graph, in its checkpoint.
@@ -117,15 +153,17 @@ def train_policy_checkpoint(
     """
     timesteps = len(answers.train)
     shape = spec.input_shape(checkpoint.network.input_shape)
-    module = spec.build(shape, timesteps, config.seed)
+    module = spec.build(shape, timesteps, config.train.seed)
     capture_policy(module, shape)
     result = train_policy(
         module,
-        Answers.of(splits.train, answers.train, shape[1:]),
-        Answers.of(splits.exit, answers.exit, shape[1:]),
+        splits,
+        answers.train,
+        answers.exit,
+        shape[1:],
         config,
         device=device,
-        on_epoch=on_epoch,
+        run=run,
         on_step=on_step,
     )
     policy = BudgetExit(network=capture_policy(module.cpu(), shape))
@@ -136,7 +174,7 @@ def train_policy_checkpoint(
         splits,
         samples=answers.exit.shape[1],
         training_samples=answers.train.shape[1],
-        training=config.to_record() | {"model": spec.model, "best_epoch": result.best_epoch},
+        training=config.to_record() | {"model": spec.model, "best_epoch": result.training.best.epoch},
         accuracy=result.accuracy,
         full_accuracy=result.full_accuracy,
         mean_timesteps=result.mean_timesteps,

@@ -5,21 +5,29 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from seenn.capture import Tracer, to_graph, trace
-from seenn.graph import OpGraph
+from seenn.capture import Tracer, Translation, trace, translate
 
 
-def trace_model(model: nn.Module, example: Tensor) -> OpGraph:
-    """``model`` as a graph over the closed op set, one node a call.
+def trace_model(model: nn.Module, example: Tensor) -> Translation:
+    """``model`` as a graph over the closed op set, one node a call, with the calls that cannot be expressed.
 
     Raises:
-        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed.
+        UnsupportedError: it cannot be traced.
+    """
+    return translate(trace_fx(model, example))
+
+
+def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    """``model`` as traced calls, before they become a graph.
+
+    Raises:
+        UnsupportedError: it cannot be traced.
     """
     if not any(type(module).__module__.startswith("timm.") for module in model.modules()):
-        return to_graph(trace(model, example))
-    return to_graph(trace(_split_norm_act(model), example, _timm_tracer()))
+        return trace(model, example)
+    return trace(_split_norm_act(model), example, _timm_tracer())
 
 
 def _timm_tracer() -> Tracer:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import Split
+from seenn.engines.batching import run_engine
+from seenn.engines.engine import Engine
 from seenn.engines.predictions import Predictions
 from seenn.engines.reference import run_reference
 from seenn.errors import DataError
@@ -41,6 +44,7 @@ def evaluate(
     data: str,
     timesteps: int | None = None,
     policy: ExitPolicy | None = None,
+    engine: Engine | None = None,
     batch_size: int = 64,
     limit: int | None = None,
     class_names: tuple[str, ...] = (),
@@ -60,6 +64,8 @@ def evaluate(
         data: what reports call the data set.
         timesteps: T; None is the checkpoint's own.
         policy: None is the checkpoint's own, and without one every image runs T steps.
+        engine: runs the SNN, made for this network; None is the reference engine. The ANN always runs in float.
+        batch_size: images at once; the slots of an engine.
         limit: the first so many images only, at least 1.
 
     Raises:
@@ -85,6 +91,17 @@ def evaluate(
     total = 3 * samples
 
     def run(offset: int, exit_policy: ExitPolicy, keep: bool, meter: SpikeMeter) -> Predictions:
+        if engine is not None:
+            batches = split.batches(batch_size, limit=samples)
+            return run_engine(
+                engine,
+                _counted(batches, lambda done: progress(offset + done, total)),
+                exit_policy,
+                timesteps,
+                slots=min(batch_size, samples),
+                keep_logits=keep,
+                observe=meter,
+            )
         parts, done = [], 0
         for images, _ in split.batches(batch_size, limit=samples):
             parts.append(
@@ -155,6 +172,14 @@ def evaluate(
         versions=versions(),
         command=command,
     )
+
+
+def _counted(batches: Iterable[tuple[Tensor, Tensor]], progress: Callable[[int], None]) -> Iterator[Tensor]:
+    """The images of the batches; says how many have been taken."""
+    done = 0
+    for images, _ in batches:
+        yield images
+        progress(done := done + len(images))
 
 
 def refuse_calibration_data(manifest: Mapping[str, Any], split: Split) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seenn.graph import Node, OpGraph
-from seenn.ops import AdaptiveMaxPool2d, MaxPool2d, ReLU
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.ops import Activation, AdaptiveMaxPool2d, MaxPool2d
 
 
 def move_max_pool(graph: OpGraph) -> OpGraph:
@@ -21,12 +21,13 @@ def _move_once(graph: OpGraph) -> OpGraph:
     users = graph.users()
     swapped: dict[str, tuple[Node, Node]] = {}  # activation -> (its new first half, its new second half)
     for node in graph:
-        if isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d) and node.inputs[0] in users:
-            source = node.inputs[0]
-            activation = next((n for n in graph if n.name == source), None)
-            if activation and isinstance(activation.op, ReLU) and len(users[source]) == 1 and source != graph.output:
-                pool = Node(node.name, node.op, activation.inputs)
-                swapped[activation.name] = (pool, Node(activation.name, activation.op, (node.name,)))
+        source = node.inputs[0]
+        if isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d) and source != INPUT:
+            before = graph[source]
+            movable = isinstance(before.op, Activation) and before.op.monotone
+            if movable and len(users[source]) == 1 and source != graph.output:
+                pool = Node(node.name, node.op, before.inputs)
+                swapped[before.name] = (pool, Node(before.name, before.op, (node.name,)))
     if not swapped:
         return graph
     pools = {pool.name: activation.name for pool, activation in swapped.values()}

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, handles
-from seenn.ops import BatchNorm, Conv2d, IFNeuron, Linear
+from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import BatchNorm, Conv2d, Linear, Neuron
 
 
 @handles(nn.Conv2d)
@@ -33,13 +33,13 @@ def conv2d(call: Call) -> Result:
 
 @handles(F.conv2d, torch.conv2d)
 def conv2d_function(call: Call) -> Result:
-    weight = constant(call, call.argument(1, "weight"))
+    weight = call.constant(call.argument(1, "weight"))
     bias = call.argument(2, "bias")
     dilation = _pair(call.argument(5, "dilation", 1))
     padding = _padding(call.argument(4, "padding", 0), tuple(weight.shape[2:]), dilation)
     op = Conv2d(
         weight,
-        None if bias is None else constant(call, bias),
+        None if bias is None else call.constant(bias),
         stride=_pair(call.argument(3, "stride", 1)),
         padding=padding,
         dilation=dilation,
@@ -49,16 +49,18 @@ def conv2d_function(call: Call) -> Result:
 
 
 @handles(nn.Linear)
+@any_layout
 def linear(call: Call) -> Result:
     assert isinstance(call.module, nn.Linear)
     return Made(Linear(call.module.weight, call.module.bias), (call.args[0],))
 
 
 @handles(F.linear)
+@any_layout
 def linear_function(call: Call) -> Result:
     bias = call.argument(2, "bias")
-    weight = constant(call, call.argument(1, "weight"))
-    return Made(Linear(weight, None if bias is None else constant(call, bias)), (call.args[0],))
+    weight = call.constant(call.argument(1, "weight"))
+    return Made(Linear(weight, None if bias is None else call.constant(bias)), (call.args[0],))
 
 
 @handles(nn.BatchNorm1d, nn.BatchNorm2d)
@@ -85,30 +87,19 @@ def batch_norm_function(call: Call) -> Result:
         raise Refused("it normalises with the statistics of the batch", "call model.eval() first")
     weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
     op = BatchNorm(
-        constant(call, mean),
-        constant(call, variance),
-        None if weight is None else constant(call, weight),
-        None if bias is None else constant(call, bias),
+        call.constant(mean),
+        call.constant(variance),
+        None if weight is None else call.constant(weight),
+        None if bias is None else call.constant(bias),
         eps=call.argument(7, "eps", 1e-5),
     )
     return Made(op.eval(), (call.args[0],))
 
 
-@handles(IFNeuron)
+@handles(Neuron)
 def neuron(call: Call) -> Result:
-    assert isinstance(call.module, IFNeuron)
+    assert isinstance(call.module, Neuron)
     return Made(call.module, (call.args[0],))
-
-
-def constant(call: Call, value: Any) -> Tensor:
-    """A weight given as an argument: an attribute of the model, not something computed."""
-    if isinstance(value, fx.Node) and value.op == "get_attr":
-        found: Any = call.node.graph.owning_module
-        for part in str(value.target).split("."):
-            found = getattr(found, part)
-        if isinstance(found, Tensor):
-            return found
-    raise Refused("its weight is computed while the network runs", "store the weight as a parameter or a buffer")
 
 
 def _pair(value: Any) -> tuple[int, int]:

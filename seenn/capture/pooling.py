@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
-from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Mean
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Mean, Scale
 
 
 @handles(nn.AvgPool2d)
@@ -91,15 +92,28 @@ def adaptive_max_function(call: Call) -> Result:
 
 
 @handles(torch.mean, "mean")
+@any_layout
 def mean(call: Call) -> Result:
-    dims = call.argument(1, "dim")
+    return _mean(call)
+
+
+@handles(torch.sum, "sum")
+@any_layout
+def total(call: Call) -> Result:
+    """The mean times the number of values."""
+    made = _mean(call)
+    return Made(Scale(factor=float(math.prod(call.image()[axis - 1] for axis in made.op.axes))), (made,))
+
+
+def _mean(call: Call) -> Made:
+    dims = call.argument(1, "dim", call.kwargs.get("axis"))
     if dims is None:
         raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
-    axes = tuple(sorted(call.axis(d) for d in ((dims,) if isinstance(dims, int) else dims)))
-    return Made(Mean(axes=axes, keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
+    return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
 
 
 @handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
+@any_layout
 def nothing(call: Call) -> Result:
     """Dropout does nothing outside training."""
     if isinstance(call.module, nn.modules.dropout._DropoutNd) and call.module.training and call.module.p > 0:
@@ -108,6 +122,7 @@ def nothing(call: Call) -> Result:
 
 
 @handles(F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout)
+@any_layout
 def functional_dropout(call: Call) -> Result:
     """Does nothing outside training; the default argument is ``training=True``, a well-known trap."""
     default = call.node.target in (F.dropout, F.dropout1d, F.dropout2d)

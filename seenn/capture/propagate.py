@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
 
 
 class Propagate(fx.Interpreter):
-    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), and its ``stale`` reads.
+    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), or the ``value`` itself
+    where it is a size or a flag, and its ``stale`` reads.
 
     A read is stale when the value was changed in place after it was made: eager code would see the change,
-    a graph of values would not. Sizes and flags get no shape; the traced shapes resolve them.
+    a graph of values would not.
     """
 
     def run_node(self, n: fx.Node) -> Any:
@@ -23,18 +24,18 @@ class Propagate(fx.Interpreter):
         n.meta["version"] = _versions(value)
         if isinstance(value, Tensor):
             n.meta["shape"] = value.shape
-        elif isinstance(value, tuple | list) and value and all(isinstance(item, Tensor) for item in value):
-            n.meta["shape"] = tuple(item.shape for item in value)
+        elif isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
+            n.meta["shape"] = tuple(item.shape if isinstance(item, Tensor) else None for item in value)
+        else:
+            n.meta["value"] = value
         return value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs neither neurons nor batch normalisation as they are: a membrane or a statistic would change."""
         module = self.fetch_attr(str(target))
-        if isinstance(module, IFNeuron | nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
             x = next(iter((*args, *kwargs.values())))
-            return (
-                module.step((x,), module.initial_state(x))[0] if isinstance(module, IFNeuron) else torch.empty_like(x)
-            )
+            return module.step((x,), module.initial_state(x))[0] if isinstance(module, Neuron) else torch.empty_like(x)
         return super().call_module(target, args, kwargs)
 
 

@@ -46,6 +46,14 @@ class Split:
         other.preprocessing = preprocessing
         return other
 
+    def numbered(self, limit: int | None = None) -> Split:
+        """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
+        other = Split.__new__(Split)
+        other.name, other.preprocessing, other._images = self.name, self.preprocessing, self._images
+        other._indices = self._indices[:limit]
+        other.labels = torch.arange(len(other._indices))
+        return other
+
     def batches(
         self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:

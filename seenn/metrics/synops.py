@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seenn.graph import INPUT, Node, macs
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron, StatelessOp, Synapse
+from seenn.ops import Neuron, StatelessOp, Synapse
 
 Traffic = Literal["constant", "spikes", "analog"]
 
@@ -26,7 +26,7 @@ def traffic(network: SpikingNetwork) -> dict[str, Traffic]:
     for node in network.graph:
         if node.name in network.prefix:
             kinds[node.name] = "constant"
-        elif isinstance(node.op, IFNeuron) or (
+        elif isinstance(node.op, Neuron) or (
             node.op.affine and not isinstance(node.op, Synapse) and all(kinds[i] == "spikes" for i in node.inputs)
         ):
             kinds[node.name] = "spikes"
@@ -59,7 +59,7 @@ def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
     values: dict[str, Tensor] = {}
     total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
     for node in network.graph:
-        if isinstance(node.op, IFNeuron):
+        if isinstance(node.op, Neuron):
             values[node.name] = events[node.name]
         elif isinstance(node.op, Synapse) and kinds[node.inputs[0]] == "spikes":
             ones = torch.ones_like(node.op.weight, dtype=torch.float64)

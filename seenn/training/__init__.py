@@ -1,27 +1,40 @@
-"""Training: a small engine (loop, optimiser, augmentation) and the ANN training built on it."""
+"""Training: one loop, and the trainings built on it."""
 
-from seenn.training.ann import TrainConfig, TrainingResult, train_ann
+from seenn.training.ann import train_ann
 from seenn.training.augment import Augment
-from seenn.training.loop import EpochReport, Step, run_epochs
-from seenn.training.optim import OptimConfig, build_optimizer, warmup_cosine
-from seenn.training.policy import Answers, PolicyConfig, PolicyResult, policy_loss, train_policy
+from seenn.training.config import TrainConfig, Transform
+from seenn.training.finetune import FinetuneConfig, Finetuned, exit_aware_loss, finetune, finetuned_checkpoint
+from seenn.training.loop import EpochReport, LossFn, TrainingResult, accuracy, fit
+from seenn.training.optim import OptimConfig, build_optimizer
+from seenn.training.policy import PolicyConfig, PolicyResult, policy_loss, train_policy
+from seenn.training.positive import positive_thresholds
 from seenn.training.resnet8 import ResNet8
+from seenn.training.run import Run
+from seenn.training.unroll import Unrolled
 
 __all__ = [
-    "Answers",
     "Augment",
     "EpochReport",
+    "FinetuneConfig",
+    "Finetuned",
+    "LossFn",
     "OptimConfig",
     "PolicyConfig",
     "PolicyResult",
     "ResNet8",
-    "Step",
+    "Run",
     "TrainConfig",
     "TrainingResult",
+    "Transform",
+    "Unrolled",
+    "accuracy",
     "build_optimizer",
+    "exit_aware_loss",
+    "finetune",
+    "finetuned_checkpoint",
+    "fit",
     "policy_loss",
-    "run_epochs",
+    "positive_thresholds",
     "train_ann",
     "train_policy",
-    "warmup_cosine",
 ]

@@ -88,7 +88,9 @@ def test_two_sided_stops_what_is_low_and_does_not_climb() -> None:
     logits = mean * torch.arange(1, 4)[:, None, None]
     rule = TwoSidedExit(inner=GapExit(threshold=5.0, accumulation="mean"), give_up=1.0)
     assert replay(rule, logits).tolist() == [2, 3, 1]
-    assert replay(TwoSidedExit(inner=GapExit(threshold=5.0, accumulation="mean"), give_up=1.0, after=3), logits).tolist() == [3, 3, 1]
+    assert replay(
+        TwoSidedExit(inner=GapExit(threshold=5.0, accumulation="mean"), give_up=1.0, after=3), logits
+    ).tolist() == [3, 3, 1]
     assert replay(rule.at(rule.never), logits).tolist() == [3, 3, 3]
 
 
