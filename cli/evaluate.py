@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cli.common import Session, command_line, read_snn, verb
-from cli.options import SNN_FILE, TIMESTEPS, data_options, output_folder
+from cli.options import SNN_FILE, TIMESTEPS, data_options, import_own_policy, output_folder, own_policy_option
 
 
 @click.command(short_help="Accuracy, exits, spikes, energy and plots on the test split.")
@@ -27,6 +27,7 @@ from cli.options import SNN_FILE, TIMESTEPS, data_options, output_folder
     show_default=True,
     help="Folder of plots and report.json.",
 )
+@own_policy_option
 @data_options
 @verb
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     batch_size: int,
     limit: int | None,
     folder: str,
+    own_policy: str | None,
     data: str | None,
     data_dir: str | None,
     download: bool,
@@ -50,6 +52,7 @@ def evaluate(
     from seenn.recorded import load_recorded_data
     from seenn.report import summary_table, verdict, write_report
 
+    import_own_policy(own_policy)
     checkpoint = read_snn(snn)
     splits = load_recorded_data(
         checkpoint.manifest,

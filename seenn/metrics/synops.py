@@ -113,6 +113,26 @@ def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
     return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.islands}
 
 
+def synops_per_sample(count: Tensor, fan_out: Tensor) -> Tensor:
+    """Synaptic operations that one step's spike counts ``[B, C, ...]`` of a site cause, float64 ``[B]``."""
+    return count.detach().abs().flatten(1).double() @ fan_out.flatten().double()
+
+
+class SampleMeter:
+    """A step observer that counts the synaptic operations of every sample of one batch by timestep.
+
+    Attributes:
+        synops: of each step alone, float64 ``[T, B]``; 0 where a sample did not run.
+    """
+
+    def __init__(self, fan_out: Mapping[str, Tensor], timesteps: int, batch: int) -> None:
+        self._fan_out = fan_out
+        self.synops = torch.zeros(timesteps, batch, dtype=torch.float64)
+
+    def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        self.synops[t - 1, rows.cpu()] += synops_per_sample(count, self._fan_out[site]).cpu()
+
+
 class SpikeMeter:
     """A step observer that counts spikes and synaptic operations of the samples that really ran."""
 
@@ -126,7 +146,7 @@ class SpikeMeter:
         spikes = count.detach().abs()
         self._spikes[site] += float(spikes.sum(dtype=torch.float64))
         self._chances[site] += count.numel()
-        synops = (spikes.sum(0, dtype=torch.float64) * self._fan_out[site]).sum()
+        synops = synops_per_sample(count, self._fan_out[site]).sum()
         self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
 
     @property
