@@ -85,18 +85,23 @@ class DenseCost:
     per_step: int
 
 
-def dense_cost(network: SpikingNetwork) -> DenseCost:
-    """Counts the multiply-accumulates that spikes do not replace."""
+def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
+    """Counts the multiply-accumulates that spikes do not replace.
+
+    The first layers see a constant image once, and every frame of a ``sequence``.
+    """
     kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
 
     def cost(node: Node) -> int:
-        return macs(node, shapes[node.name])
+        return macs(node, shapes)
 
+    first = sum(cost(node) for node in network.graph if node.name in network.prefix)
     body = [node for node in network.graph if node.name not in network.prefix]
+    rest = sum(cost(node) for node in body if kinds[node.inputs[0]] != "spikes")
     return DenseCost(
         ann=sum(cost(node) for node in network.graph),
-        once=sum(cost(node) for node in network.graph if node.name in network.prefix),
-        per_step=sum(cost(node) for node in body if kinds[node.inputs[0]] != "spikes"),
+        once=0 if sequence else first,
+        per_step=first + rest if sequence else rest,
     )
 
 
