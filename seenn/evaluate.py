@@ -138,7 +138,7 @@ def evaluate(
     early_right = early.labels == labels
     exits = exit_statistics(early.exit_timestep, timesteps)
     curve = exit_curve(exit_scores(policy, logits_sum), correct) if isinstance(policy, ScoredExit) else None
-    cost, own_macs = dense_cost(network), policy_macs(policy)
+    cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
     right = int(early_right.sum())

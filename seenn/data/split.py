@@ -48,6 +48,11 @@ class Split:
         other.preprocessing = preprocessing
         return other
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether batches are sequences ``[T, B, C, H, W]``."""
+        return self.encoding is not None or self._images.frames is not None
+
     def with_encoding(self, encoding: PoissonEncoding | None) -> Split:
         """The same images, as sequences of spikes; None gives the images again."""
         other = copy.copy(self)

@@ -94,16 +94,23 @@ class DenseCost:
         return (self.once + self.per_step) / max(1, self.ann)
 
 
-def dense_cost(network: SpikingNetwork) -> DenseCost:
-    """Counts the multiply-accumulates that spikes do not replace."""
+def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
+    """Counts the multiply-accumulates that spikes do not replace.
+
+    The first layers see a constant image once, and every frame of a ``sequence``.
+    """
     kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
     ann = once = per_step = 0
     for node in network.graph:
         cost = macs(node, shapes)
         ann += cost
-        if node.name in network.prefix:
+        if node.name in network.prefix and not sequence:
             once += cost
-        elif isinstance(node.op, CumulativeDifference) or kinds[node.inputs[0]] != "spikes":
+        elif (
+            node.name in network.prefix
+            or isinstance(node.op, CumulativeDifference)
+            or kinds[node.inputs[0]] != "spikes"
+        ):
             per_step += cost
     return DenseCost(ann=ann, once=once, per_step=per_step)
 
