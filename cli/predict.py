@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.common import Session, read_snn, verb
-from cli.options import TIMESTEPS
+from cli.options import TIMESTEPS, chosen_engine, engine_json, engine_options
 
 
 @click.command(short_help="Classify image files.")
@@ -14,8 +14,11 @@ from cli.options import TIMESTEPS
 @click.option(
     "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
 )
+@engine_options
 @verb
-def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int | None) -> None:
+def predict(
+    session: Session, snn: str, images: tuple[str, ...], timesteps: int | None, engine: str, float_sites: str
+) -> None:
     """Classify image files with the spiking network SNN."""
     import torch
 
@@ -26,9 +29,9 @@ def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int 
     if checkpoint.preprocessing is None:
         raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
     pixels = torch.cat([checkpoint.preprocessing.read(path) for path in images])
-    answers = run(
-        checkpoint.network.to(session.device), pixels, checkpoint.policy, timesteps or checkpoint.timesteps
-    ).cpu()
+    network, steps = checkpoint.network.to(session.device), timesteps or checkpoint.timesteps
+    runner = chosen_engine(session, checkpoint, engine, steps, float_sites)
+    answers = run(network, pixels, checkpoint.policy, steps, engine=runner).cpu()
     recorded = checkpoint.manifest.get("class_names")
     names = recorded if isinstance(recorded, list) else []
     rows = [
@@ -47,4 +50,4 @@ def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int 
         f"{row['image']}: {row['class']}  (confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
         for row in rows
     )
-    session.answer({"predictions": rows}, text)
+    session.answer({"predictions": rows, "engine": engine_json(runner)}, text)

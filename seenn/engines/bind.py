@@ -149,7 +149,7 @@ class Binder:
         rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
         largest = float(fire.threshold.max()) * (fire.max_spikes + 1)
         inverse = 1 / threshold if self._program.exact and 6 * largest < EXACT_LIMIT else None
-        for part in zip(*(state.split(rows) for state in states), strict=True):
+        for part in zip(*(torch.split(state, rows) for state in states), strict=True):
             yield from _fire_rows(part, threshold, inverse, fire.max_spikes)
 
     def _apply(self, apply: Apply, views: Views) -> Iterator[Action]:

@@ -329,7 +329,7 @@ class _Lowering:
         share = batched(op, ones)  # valid elements / divisor
         inside = window_sum(op, ones.unsqueeze(0)).squeeze(0)
         divisor = (inside / share).round()
-        common = float(math.lcm(*{int(d) for d in divisor.unique()}))
+        common = float(math.lcm(*{int(d) for d in divisor.flatten().tolist()}))
         gain = compressed(common / divisor)
         buffer = self.buffers[term.source]
         most = float((inside * (common / divisor)).max())
@@ -477,4 +477,4 @@ def window_sum(op: StatelessOp, x: Tensor) -> Tensor:
         for size, out in zip(x.shape[2:], op.size, strict=True)
     )
     cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
-    return torch.stack(cells, -1).unflatten(-1, op.size)
+    return torch.stack(cells, -1).view(*x.shape[:2], op.size[0], op.size[1])
