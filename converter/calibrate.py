@@ -22,11 +22,13 @@ from torch import Tensor
 
 from converter.config import ConvertConfig
 from converter.correct import CORRECTIONS, SiteSample
-from converter.recipes import SiteStatistics
+from converter.neurons import check_signs, make_neuron
+from converter.recipes import Learned, SiteStatistics
+from converter.sampling import cache_blocks
 from seenn.device import available_memory
-from seenn.errors import CalibrationError
+from seenn.errors import CalibrationError, ConversionError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, ReLU, StatelessOp
+from seenn.ops import QCFS, Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class SiteReport:
 class Calibration:
     """Neurons by site, and what was seen there."""
 
-    neurons: Mapping[str, IFNeuron]
+    neurons: Mapping[str, IntegratingNeuron]
     reports: tuple[SiteReport, ...]
 
 
@@ -81,18 +83,20 @@ def calibrate(
     Raises:
         CalibrationError: a site that never activates (or a channel, when the config refuses those), or more
             memory needed than there is.
+        UnsupportedError: activations that the kind of neuron cannot stand for.
     """
+    check_signs(graph, config.neuron)
     spiking = config.correction != "none"
     _check_memory(graph, images, config.timesteps if spiking else 0)
     values = {INPUT: _Value(list(torch.split(images, _CHUNK)), None)}
-    neurons: dict[str, IFNeuron] = {}
+    neurons: dict[str, IntegratingNeuron] = {}
     reports: list[SiteReport] = []
     with torch.no_grad():
         for node, done in schedule(graph.nodes, ()):
             inputs = [values[name] for name in node.inputs]
             assert isinstance(node.op, StatelessOp)
             analog = [node.op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
-            if isinstance(node.op, ReLU):
+            if isinstance(node.op, Activation):
                 neuron, silent = _choose_threshold(node, analog, config)
                 train, error = None, None
                 if spiking:
@@ -136,10 +140,19 @@ def check_images(images: Tensor) -> None:
         raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
 
 
-def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IFNeuron, int]:
-    assert isinstance(node.op, ReLU)
+def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IntegratingNeuron, int]:
+    assert isinstance(node.op, Activation)
     recipe, neuron = config.recipe, config.neuron
-    statistics = SiteStatistics.of(analog, per_channel=recipe.per_channel)
+    if isinstance(node.op, QCFS):
+        if not isinstance(recipe, Learned):
+            raise ConversionError(
+                f"site {node.name!r} is a QCFS activation, whose threshold is learned: convert with the qcfs recipe, "
+                f"not with {recipe.name}"
+            )
+        return make_neuron(node.op, node.op.v_threshold.detach() / neuron.max_spikes, neuron), 0
+    # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
+    sizes = [chunk.abs() for chunk in analog] if node.op.two_sided else analog
+    statistics = SiteStatistics.of(sizes, per_channel=recipe.per_channel)
     if not bool(statistics.maximum.isfinite().all()):
         raise CalibrationError(f"site {node.name!r}: the ANN's activations are not finite; check its weights")
     alive = statistics.maximum > 0
@@ -169,19 +182,22 @@ def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfi
     threshold = (ranges / neuron.max_spikes).to(analog[0].device)
     if not recipe.per_channel:
         threshold = threshold[0]
-    neuron_op = IFNeuron(threshold, signed=neuron.signed, max_spikes=neuron.max_spikes, ceiling=node.op.ceiling)
-    return neuron_op, silent
+    return make_neuron(node.op, threshold, neuron), silent
 
 
-def _run(neuron: IFNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int) -> tuple[list[Tensor], float]:
+def _run(
+    neuron: IntegratingNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int
+) -> tuple[list[Tensor], float]:
     """The site's spike trains, and its relative error."""
     trains = []
     for chunk, target in enumerate(analog):
-        state = None
         train = target.new_empty(timesteps, *target.shape)
-        for t in range(timesteps):
-            x = current.analog[chunk] if current.train is None else current.train[chunk][t]
-            train[t], state = neuron.step((x,), neuron.initial_state(x) if state is None else state)
+        steps = _over_time(current, chunk, timesteps)
+        for rows in cache_blocks(target):
+            state = neuron.initial_state(target[rows])
+            for t in range(timesteps):
+                count, state = neuron.fire(steps[t, rows], state, in_place=True)
+                neuron.emit(count, out=train[t, rows])
         trains.append(train)
     pairs = list(zip(analog, trains, strict=True))
     wrong = sum(float((target - train.mean(0)).square().sum(dtype=torch.float64)) for target, train in pairs)

@@ -13,7 +13,7 @@ from seenn.errors import ConversionError
 from seenn.exits.fixed import FixedExit
 from seenn.graph import Node
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron, ReLU, StatelessOp
+from seenn.ops import Activation, Neuron, StatelessOp
 
 #: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
 DIVERGED = 1.0
@@ -74,7 +74,7 @@ def check(
             def keep(node: Node, inputs: tuple[Tensor, ...], analog: dict[str, Tensor] = analog) -> Tensor:
                 assert isinstance(node.op, StatelessOp)
                 value: Tensor = node.op(*inputs)
-                if isinstance(node.op, ReLU):
+                if isinstance(node.op, Activation):
                     analog[node.name] = value
                 return value
 
@@ -93,7 +93,7 @@ def check(
             assert run.logits_sum_per_step is not None
             for site, total in sums.items():
                 neuron = network.graph[site].op
-                assert isinstance(neuron, IFNeuron)
+                assert isinstance(neuron, Neuron)
                 error = analog[site] - neuron.emit(total) / timesteps
                 wrong[site] += float(error.square().sum(dtype=torch.float64))
                 power[site] += float(analog[site].square().sum(dtype=torch.float64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ from converter.trace import trace_model
 from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
+from seenn.ops import Neuron
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,12 @@ class Conversion:
     float64_difference: float
 
 
-def canonical_graph(model: nn.Module, example: Tensor) -> tuple[OpGraph, float]:
+def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> tuple[OpGraph, float]:
     """The model as a normalised float32 ANN graph, proven equal in float64; ``(graph, relative difference)``.
 
     Raises:
         ModelError: weights are not finite, or the model holds neurons already.
-        UnsupportedError: lists every call that cannot be expressed.
+        UnsupportedError: lists every call that cannot be expressed, or not without ``analog_islands``.
         ConversionError: the graph computes something else than the model.
     """
     refuse_neurons(model)
@@ -51,16 +54,16 @@ def canonical_graph(model: nn.Module, example: Tensor) -> tuple[OpGraph, float]:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = copy.deepcopy(model).cpu().eval().double()
+    source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
     example = example.detach().cpu().double()
-    graph = normalise(trace_model(source, example), example.shape[1:])
+    graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
     difference = prove_equal(source, graph, example)
     return graph.float().requires_grad_(False), difference
 
 
 def refuse_neurons(model: nn.Module) -> None:
     """Raises ModelError for a model that is spiking already."""
-    if any(isinstance(module, IFNeuron) for module in model.modules()):
+    if any(isinstance(module, Neuron) for module in model.modules()):
         raise ModelError("the model already holds neurons: it needs no conversion, run it with seenn.capture")
 
 
@@ -82,20 +85,25 @@ def convert(
         progress: called with each calibrated site and their total number.
 
     Raises:
-        UnsupportedError: the model cannot be expressed (lists every offender), or has no ReLU.
+        UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
         CalibrationError: the images do not determine the thresholds.
         ConversionError: the result does not have one neuron a site, or the graph is not the model.
         ModelError: non-finite weights, or neurons in the model.
     """
     config = config or ConvertConfig()
     check_images(images)
-    graph, difference = canonical_graph(model, images[:2])
+    graph, difference = canonical_graph(model, images[:2], analog_islands=config.analog_islands)
     input_shape = tuple(images.shape[1:])
     output_shape = graph.shapes(input_shape)[graph.output]
     if len(output_shape) != 1:
         returned = ", ".join(map(str, ("B", *output_shape)))
         raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
     sites = sites_of(graph)
+    if not sites:
+        log.warning(
+            "the model has no activation that can spike: the result has 0 neurons, all of it is analog, and it saves "
+            "nothing over the ANN"
+        )
     graph = graph.to(device)
     calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
     network = place_neurons(graph, calibration.neurons, input_shape).eval()

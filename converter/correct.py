@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from converter.sampling import by_position, position_stride
-from seenn.ops import IFNeuron
+from converter.sampling import by_position, cache_blocks, position_stride
+from seenn.ops import IntegratingNeuron
 
 _SAMPLES_PER_CHANNEL = 1 << 15
 _STARTS = (0.5, -1.0, -0.5, 0.0, 0.25, 0.75, 1.0)  # in thresholds; the first wins ties
@@ -55,34 +55,36 @@ class SiteSample:
             return SiteSample([torch.cat([rows(chunk) for chunk in current])] * timesteps, target)
         return SiteSample([torch.cat([rows(chunk[t]) for chunk in current]) for t in range(timesteps)], target)
 
-    def error(self, neuron: IFNeuron) -> Tensor:
+    def error(self, neuron: IntegratingNeuron) -> Tensor:
         """Activation minus the neuron's mean output, ``[n, C]``."""
-        state = neuron.initial_state(self.currents[0])
         total = torch.zeros_like(self.target)
-        for current in self.currents:
-            count, state = neuron.fire(current, state)
-            total += count
+        for rows in cache_blocks(total):
+            block = total[rows]
+            state = neuron.initial_state(block)
+            for current in self.currents:
+                count, state = neuron.fire(current[rows], state, in_place=True)
+                block += count
         return self.target - neuron.emit(total) / len(self.currents)
 
 
-def _bias(neuron: IFNeuron, sample: SiteSample, rounds: int) -> IFNeuron:
+def _bias(neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
     for _ in range(rounds):
         error = _mean(sample.error(neuron))
-        neuron = _with(neuron, neuron.v_init, error if neuron.bias is None else neuron.bias + error)
+        neuron = neuron.corrected(neuron.v_init, error if neuron.bias is None else neuron.bias + error)
     return neuron
 
 
-def _potential(neuron: IFNeuron, sample: SiteSample, rounds: int) -> IFNeuron:
+def _potential(neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
     for _ in range(rounds):
         charge = len(sample.currents) * _mean(sample.error(neuron))
-        neuron = _with(neuron, neuron.v_init + charge / neuron.v_threshold, neuron.bias)
+        neuron = neuron.corrected(neuron.v_init + charge / neuron.v_threshold, neuron.bias)
     return neuron
 
 
-def _joint(neuron: IFNeuron, sample: SiteSample, rounds: int) -> IFNeuron:
+def _joint(neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
     best: tuple[Tensor, Tensor, Tensor] | None = None  # squared error, v_init, bias, each [C]
     for start in _STARTS:
-        candidate = _bias(_with(neuron, torch.full_like(sample.target[0], start), None), sample, rounds)
+        candidate = _bias(neuron.corrected(torch.full_like(sample.target[0], start), None), sample, rounds)
         assert candidate.bias is not None
         found = (_mean(sample.error(candidate).square()), candidate.v_init, candidate.bias.detach())
         if best is None:
@@ -91,19 +93,15 @@ def _joint(neuron: IFNeuron, sample: SiteSample, rounds: int) -> IFNeuron:
             better = found[0] < best[0]
             best = tuple(torch.where(better, new, old) for new, old in zip(found, best, strict=True))  # type: ignore[assignment]
     assert best is not None
-    return _with(neuron, best[1], best[2])
+    return neuron.corrected(best[1], best[2])
 
 
 #: By the names that configurations use; each takes the neuron, the sample and the number of rounds.
-CORRECTIONS: Mapping[str, Callable[[IFNeuron, SiteSample, int], IFNeuron]] = {
+CORRECTIONS: Mapping[str, Callable[[IntegratingNeuron, SiteSample, int], IntegratingNeuron]] = {
     "bias": _bias,
     "potential": _potential,
     "joint": _joint,
 }
-
-
-def _with(neuron: IFNeuron, v_init: Tensor, bias: Tensor | None) -> IFNeuron:
-    return IFNeuron(neuron.v_threshold, v_init, bias, **neuron.config())
 
 
 def _mean(values: Tensor) -> Tensor:

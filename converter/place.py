@@ -7,30 +7,32 @@ from collections.abc import Mapping, Sequence
 from seenn.errors import ConversionError, UnsupportedError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, StatelessOp
+from seenn.ops import Activation, CumulativeDifference, IntegratingNeuron, Op, StatelessOp
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:
-    """The activation call sites of an ANN graph, in order.
+    """The activation call sites of an ANN graph, in order; none in a graph of analog islands alone.
 
     Raises:
-        UnsupportedError: there is none.
+        UnsupportedError: there is neither an activation nor an island.
     """
-    sites = tuple(node.name for node in graph if isinstance(node.op, ReLU))
-    if not sites:
+    sites = tuple(node.name for node in graph if isinstance(node.op, Activation))
+    if not sites and not any(node.op.island for node in graph):
         raise UnsupportedError(
-            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU "
-            "or nn.ReLU6"
+            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU, "
+            "nn.ReLU6, nn.LeakyReLU or nn.PReLU"
         )
     return sites
 
 
-def place_neurons(graph: OpGraph, neurons: Mapping[str, IFNeuron], input_shape: Sequence[int]) -> SpikingNetwork:
+def place_neurons(
+    graph: OpGraph, neurons: Mapping[str, IntegratingNeuron], input_shape: Sequence[int]
+) -> SpikingNetwork:
     """Puts a neuron at every site and a ``CumulativeDifference`` around every other non-affine op.
 
     Raises:
         ConversionError: a site without a neuron, or a neuron without a site.
-        UnsupportedError: the graph has no activation at all.
+        UnsupportedError: the graph has neither an activation nor an analog island.
     """
     sites = sites_of(graph)
     if missing := [site for site in sites if site not in neurons]:

@@ -1,10 +1,13 @@
-"""Which values of a site are looked at where all would be too many: the same ones whatever the images' order."""
+"""Which values of a site are looked at, and how many at a time: never with an effect of the images' order."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from torch import Tensor
+
+_BLOCK = 1 << 17  # values: half a MiB of floats, so that a neuron's tensors stay in a core's cache over all steps
 
 
 def position_stride(images: int, positions: int, most: int) -> int:
@@ -22,3 +25,12 @@ def position_stride(images: int, positions: int, most: int) -> int:
 def by_position(values: Tensor) -> Tensor:
     """``[B, C, ...]`` as ``[B, C, positions]``; a linear layer's ``[B, C]`` has one position."""
     return values.unsqueeze(-1).flatten(2)
+
+
+def cache_blocks(values: Tensor) -> Iterator[slice]:
+    """Slices of the rows, to run a neuron through all timesteps on one before the next (twice as fast here).
+
+    Neurons act on each value by itself, so the results are those of all rows at once, bit for bit.
+    """
+    size = max(1, _BLOCK // max(1, values[0].numel()))
+    return (slice(start, start + size) for start in range(0, len(values), size))

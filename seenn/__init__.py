@@ -22,7 +22,9 @@ from seenn.errors import (
 from seenn.evaluate import evaluate
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
 from seenn.network import SpikingNetwork
+from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
+from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 from seenn.predict import predict
 from seenn.stream import stream
 from seenn.version import __version__
@@ -37,12 +39,14 @@ __all__ = [
     "ExitPolicy",
     "FixedExit",
     "IFNeuron",
+    "LIFNeuron",
     "ModelError",
     "Prediction",
     "Predictions",
     "Request",
     "SeennError",
     "SpikingNetwork",
+    "TwoSidedIFNeuron",
     "UnsupportedError",
     "__version__",
     "calibrate_confidence",
@@ -58,4 +62,5 @@ __all__ = [
     "save",
     "signed_if_step",
     "stream",
+    "two_sided_if_step",
 ]

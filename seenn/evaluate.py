@@ -28,7 +28,7 @@ from seenn.metrics import (
     wilson_interval,
 )
 from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
-from seenn.metrics.synops import SpikeMeter, dense_cost
+from seenn.metrics.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.network import evaluating
 from seenn.report import Evaluation, easiest_and_hardest
 from seenn.version import versions
@@ -50,7 +50,7 @@ def evaluate(
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Runs the split three times: the ANN, the SNN for all T steps, and the SNN with its exits.
+    """Runs the split three times: the ANN (where there is one), the SNN for all T steps, and the SNN with its exits.
 
     The third run is the real one: samples leave as they exit, and its accuracy, spikes and energy are those
     of the steps that were run. The second gives the accuracy after every step and the exact trade-off curve.
@@ -97,7 +97,7 @@ def evaluate(
                 keep_logits=keep,
                 observe=meter,
             )
-        parts, done = [], 0
+        parts = []
         for images, _ in split.batches(batch_size, limit=samples):
             parts.append(
                 run_reference(
@@ -109,17 +109,20 @@ def evaluate(
                     observe=meter,
                 )
             )
-            done += len(images)
+            done = sum(map(len, parts))
             progress(offset + done, total)
         return Predictions.concatenate(parts).cpu()
 
     with torch.no_grad(), evaluating(network):
-        ann_right, done = 0, 0
-        twin = network.analog()
-        for images, target in split.batches(batch_size, limit=samples):
-            ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
-            done += len(images)
-            progress(done, total)
+        ann_accuracy = None
+        if checkpoint.has_ann:
+            ann_right, done = 0, 0
+            twin = network.analog()
+            for images, target in split.batches(batch_size, limit=samples):
+                ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
+                done += len(images)
+                progress(done, total)
+            ann_accuracy = ann_right / samples
         full_meter, exit_meter = SpikeMeter(network), SpikeMeter(network)
         full = run(samples, FixedExit(), True, full_meter)
         early = run(2 * samples, policy, False, exit_meter)
@@ -142,7 +145,7 @@ def evaluate(
         samples=samples,
         timesteps=timesteps,
         policy=policy_to_json(policy),
-        ann_accuracy=ann_right / samples,
+        ann_accuracy=ann_accuracy,
         accuracy=right / samples,
         accuracy_interval=wilson_interval(right, samples),
         accuracy_per_timestep=tuple(accuracy_per_timestep(logits_sum, labels).tolist()),
@@ -158,6 +161,8 @@ def evaluate(
         ann_energy_pj=ann_energy_pj(cost),
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
+        analog_macs_per_step=cost.per_step,
+        analog_nodes=analog_nodes(network),
         easiest=easiest,
         hardest=hardest,
         class_names=class_names,

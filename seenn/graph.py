@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seenn.ops import Op, StatefulOp, StatelessOp, Synapse
+from seenn.ops import CumulativeDifference, Op, StatefulOp, StatelessOp
 
 INPUT = "input"  # the name by which nodes refer to the network's input
-PROBE_BATCH = 7  # images in a run on shapes; a size that no layer has by accident
+#: Images in a run on shapes. A prime that no size has as a factor by accident: it marks the batch in every shape.
+PROBE_BATCH = 1009
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,13 @@ class OpGraph(nn.Module):
                 raise ValueError(f"node {node.name!r} reads {missing}, which no earlier node computes")
             if not node.inputs:
                 raise ValueError(f"node {node.name!r} has no input")
-            if len(node.inputs) > 1 and not node.op.joins:
-                raise ValueError(f"node {node.name!r} ({node.op.kind}) takes one input, got {len(node.inputs)}")
+            if len(node.inputs) != node.op.arity and not node.op.joins:
+                takes = "one input" if node.op.arity == 1 else f"{node.op.arity} inputs"
+                raise ValueError(f"node {node.name!r} ({node.op.title}) takes {takes}, got {len(node.inputs)}")
             known.add(node.name)
         if output not in known - {INPUT}:
             raise ValueError(f"the output {output!r} is not a node")
+        self._by_name = {node.name: node for node in self.nodes}
         self.ops = nn.ModuleList(node.op for node in self.nodes)  # registers the parameters, once each
 
     def __len__(self) -> int:
@@ -65,10 +68,9 @@ class OpGraph(nn.Module):
         return iter(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(f"no node {name!r} in this graph")
+        if name not in self._by_name:
+            raise KeyError(f"no node {name!r} in this graph")
+        return self._by_name[name]
 
     def users(self) -> dict[str, list[Node]]:
         """Who reads each value; the output's reader is not listed."""
@@ -174,11 +176,9 @@ def prune(nodes: Iterable[Node], output: str) -> tuple[Node, ...]:
     return tuple(reversed(kept))
 
 
-def macs(node: Node, output_shape: Sequence[int]) -> int:
-    """Multiply-accumulates of one call on one sample: output elements × weights per output."""
-    if not isinstance(node.op, Synapse):
+def macs(node: Node, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Multiply-accumulates of one call on one image, given every value's shape without the batch (``shapes()``)."""
+    op = node.op.op if isinstance(node.op, CumulativeDifference) else node.op
+    if not isinstance(op, StatelessOp):
         return 0
-    count = 1
-    for size in output_shape:
-        count *= size
-    return count * node.op.weight[0].numel()
+    return op.macs(shapes[node.name], *(shapes[name] for name in node.inputs))

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IFNeuron, Op, ReLU, State, StatefulOp, neuron_kind
+from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, State, StatefulOp
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -28,7 +29,7 @@ class SpikingNetwork(nn.Module):
     Every tensor in ``current`` and ``state`` has the batch first: a sample is a row.
 
     Args:
-        graph: must contain at least one neuron.
+        graph: must contain at least one neuron, or else analog islands, which make all of it analog.
         input_shape: ``(C, H, W)`` of one image.
     """
 
@@ -36,7 +37,7 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.graph = graph
         self.input_shape = tuple(input_shape)
-        if not self.sites:
+        if not self.sites and not self.islands:
             raise ValueError("a spiking network needs at least one neuron; this graph has none")
         constant = _constant_nodes(graph)
         self._prefix = tuple(node for node in graph if node.name in constant)
@@ -52,7 +53,12 @@ class SpikingNetwork(nn.Module):
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the neuron nodes, one an activation call site of the source."""
-        return tuple(node.name for node in self.graph if isinstance(node.op, IFNeuron))
+        return tuple(node.name for node in self.graph if isinstance(node.op, Neuron))
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """Names of the nodes that are neither affine nor spiking and act on running means, max pools included."""
+        return tuple(node.name for node in self.graph if isinstance(node.op, CumulativeDifference))
 
     @property
     def prefix(self) -> frozenset[str]:
@@ -81,8 +87,14 @@ class SpikingNetwork(nn.Module):
                 del values[name]
         return tuple(values[name] for name in self._boundary)
 
-    def advance(self, current: State, state: State | None, observe: Observer | None = None) -> tuple[Tensor, State]:
-        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts."""
+    def advance(
+        self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
+    ) -> tuple[Tensor, State]:
+        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts.
+
+        ``in_place`` (without autograd) overwrites the membranes in ``state``, so that a run allocates them once:
+        for callers that own the state and do not look at it again.
+        """
         if state is not None and len(state) != self._state_size:
             raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
         values = dict(zip(self._boundary, current, strict=True))
@@ -93,8 +105,8 @@ class SpikingNetwork(nn.Module):
             op = node.op
             if isinstance(op, StatefulOp):
                 own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
-                if isinstance(op, IFNeuron):
-                    count, own = op.fire(inputs[0], own)
+                if isinstance(op, Neuron) and (in_place or observe is not None):
+                    count, own = op.fire(inputs[0], own, in_place=in_place)
                     if observe is not None:
                         observe(node.name, count)
                     values[node.name] = op.emit(count)
@@ -114,24 +126,94 @@ class SpikingNetwork(nn.Module):
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         """Mean output over ``timesteps`` steps, ``[B, K]``, without early exit."""
         integer("timesteps", timesteps, low=1)
-        current = self.encode(x)
-        output, state = self.advance(current, None)
+        current, in_place = self.encode(x), not torch.is_grad_enabled()
+        output, state = self.advance(current, None, in_place=in_place)
         total = output
         for _ in range(timesteps - 1):
-            output, state = self.advance(current, state)
+            output, state = self.advance(current, state, in_place=in_place)
             total = total + output
         return total / timesteps
+
+    def unroll(self, x: Tensor, timesteps: int) -> Tensor:
+        """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained.
+
+        What has no memory sees one batch of ``T·B``, so that batch normalisation in training mode normalises
+        over time and batch together; what lies before the first neuron is computed once for a constant image.
+        In evaluation mode the outputs are those of ``advance``, step by step.
+
+        Args:
+            x: images ``[B, C, H, W]``, or a sequence of them, ``[T, B, C, H, W]``.
+            timesteps: T.
+        """
+        integer("timesteps", timesteps, low=1)
+        constant = not self.is_sequence(x, timesteps)
+        current = self.encode(x if constant else x.flatten(0, 1))
+        batch = len(x) if constant else x.shape[1]
+        values = dict(zip(self._boundary, current, strict=True))
+        once = set(values) if constant else set()  # still [B, ...]; every other value is [T·B, ...]
+
+        def spread(name: str) -> Tensor:  # [T, B, ...]
+            value = values[name]
+            if name in once:
+                return value.unsqueeze(0).expand(timesteps, *value.shape)
+            return value.unflatten(0, (timesteps, batch))
+
+        for node, done in self._body_schedule:
+            if isinstance(node.op, StatefulOp):
+                inputs = tuple(map(spread, node.inputs))
+                output, _ = node.op.unroll(inputs, node.op.initial_state(*(x[0] for x in inputs)))
+                values[node.name] = output.flatten(0, 1)
+            else:
+                values[node.name] = node.op(
+                    *(spread(name).flatten(0, 1) if name in once else values[name] for name in node.inputs)
+                )
+            for name in done:
+                del values[name]
+        return values[self.graph.output].unflatten(0, (timesteps, batch))
+
+    def is_sequence(self, x: Tensor, timesteps: int) -> bool:
+        """Whether ``x`` is a sequence ``[T, B, C, H, W]``, one input a timestep, rather than constant images.
+
+        Raises:
+            ValueError: the sequence is of another length than ``timesteps``.
+            UnsupportedError: the network has memory before its first neuron that only constant images allow.
+        """
+        if x.dim() != 2 + len(self.input_shape):
+            return False
+        if len(x) != timesteps:
+            raise ValueError(
+                f"the sequence has {len(x)} timesteps and {timesteps} were asked for: give as many as it has, "
+                "or divide the events into as many frames"
+            )
+        if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
+            raise UnsupportedError(
+                f"{', '.join(pools)} before the first neuron can only be run on constant images, got a sequence"
+            )
+        return True
+
+    @property
+    def has_analog(self) -> bool:
+        """Whether every neuron stands for an activation, so that there is an analog twin."""
+        return not self._without_activation()
 
     def analog(self) -> OpGraph:
         """The network's analog twin: every neuron replaced by the activation that it stands for.
 
         Calibration's bias currents live in the neurons, so the twin of a converted network is the source
         ANN with its normalisation folded.
+
+        Raises:
+            UnsupportedError: there are neurons that stand for no activation.
         """
+        if not self.has_analog:
+            raise UnsupportedError(
+                f"the neurons {', '.join(self._without_activation())} leak, so that their mean output is no activation "
+                "of their mean input: this network has no analog twin to compare with; evaluate it on its own"
+            )
         changes: dict[str, Op] = {}
         for node in self.graph:
-            if isinstance(node.op, IFNeuron):
-                changes[node.name] = ReLU(ceiling=node.op.ceiling)
+            if isinstance(node.op, IntegratingNeuron):
+                changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
         return self.graph.replace(changes)
@@ -148,8 +230,13 @@ class SpikingNetwork(nn.Module):
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
         sites = "1 neuron site" if len(self.sites) == 1 else f"{len(self.sites)} neuron sites"
-        lines.append(f"{sites}, {sum(p.numel() for p in self.parameters()):,} parameters")
+        count = len(self.islands)
+        analog = f", {count} analog node{'s' if count > 1 else ''}" if count else ""
+        lines.append(f"{sites}{analog}, {sum(p.numel() for p in self.parameters()):,} parameters")
         return "\n".join(lines)
+
+    def _without_activation(self) -> list[str]:
+        return [n.name for n in self.graph if isinstance(n.op, Neuron) and not isinstance(n.op, IntegratingNeuron)]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
@@ -179,12 +266,7 @@ def _state_names(node: Node) -> tuple[str, ...]:
 
 def _title(node: Node) -> str:
     op = node.op
-    if isinstance(op, IFNeuron):
-        kind = neuron_kind(op.signed, op.max_spikes)
-        return kind if op.max_spikes == 1 else f"{kind} (up to {op.max_spikes} spikes)"
-    if isinstance(op, CumulativeDifference):
-        return f"cumulative {op.op.kind}"
-    return op.kind
+    return op.title
 
 
 def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:

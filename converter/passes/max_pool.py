@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from seenn.graph import Node, OpGraph
-from seenn.ops import AdaptiveMaxPool2d, MaxPool2d, ReLU
+from collections.abc import Mapping, Sequence
+
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.ops import Activation, AdaptiveMaxPool2d, BorderPad, MaxPool2d
 
 
 def move_max_pool(graph: OpGraph) -> OpGraph:
@@ -17,16 +19,25 @@ def move_max_pool(graph: OpGraph) -> OpGraph:
     return graph
 
 
+def _commutes(node: Node, users: Mapping[str, Sequence[Node]]) -> bool:
+    """A maximum does; so does a border below every value, which only maxima read: it is the same on both sides."""
+    lowest = isinstance(node.op, BorderPad) and node.op.mode == "lowest"
+    if lowest and users[node.name]:
+        return all(isinstance(user.op, MaxPool2d | AdaptiveMaxPool2d) for user in users[node.name])
+    return isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d)
+
+
 def _move_once(graph: OpGraph) -> OpGraph:
     users = graph.users()
     swapped: dict[str, tuple[Node, Node]] = {}  # activation -> (its new first half, its new second half)
     for node in graph:
-        if isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d) and node.inputs[0] in users:
-            source = node.inputs[0]
-            activation = next((n for n in graph if n.name == source), None)
-            if activation and isinstance(activation.op, ReLU) and len(users[source]) == 1 and source != graph.output:
-                pool = Node(node.name, node.op, activation.inputs)
-                swapped[activation.name] = (pool, Node(activation.name, activation.op, (node.name,)))
+        source = node.inputs[0]
+        if source != INPUT and _commutes(node, users):
+            before = graph[source]
+            movable = isinstance(before.op, Activation) and before.op.monotone
+            if movable and len(users[source]) == 1 and source != graph.output:
+                pool = Node(node.name, node.op, before.inputs)
+                swapped[before.name] = (pool, Node(before.name, before.op, (node.name,)))
     if not swapped:
         return graph
     pools = {pool.name: activation.name for pool, activation in swapped.values()}

@@ -1,8 +1,20 @@
 """Capturing models as graphs. Importing this package registers the handlers."""
 
-from seenn.capture import arithmetic, layers, pooling, shape
-from seenn.capture.handlers import Alias, Call, Made, Refused, handles
-from seenn.capture.trace import Offender, Tracer, capture, site_name, to_graph, trace
+from seenn.capture import (
+    activation,
+    arithmetic,
+    attention,
+    layers,
+    normalisation,
+    pooling,
+    select,
+    shape,
+    smooth,
+    spatial,
+)
+from seenn.capture.handlers import Alias, Call, Made, Refused, any_layout, handles
+from seenn.capture.trace import Tracer, capture, trace, trace_exported
+from seenn.capture.translate import Offender, Translation, Unsupported, site_name, to_graph, translate
 
 __all__ = [
     "Alias",
@@ -11,13 +23,24 @@ __all__ = [
     "Offender",
     "Refused",
     "Tracer",
+    "Translation",
+    "Unsupported",
+    "activation",
+    "any_layout",
     "arithmetic",
+    "attention",
     "capture",
     "handles",
     "layers",
+    "normalisation",
     "pooling",
+    "select",
     "shape",
     "site_name",
+    "smooth",
+    "spatial",
     "to_graph",
     "trace",
+    "trace_exported",
+    "translate",
 ]

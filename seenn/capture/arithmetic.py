@@ -1,4 +1,4 @@
-"""Sums, concatenation, constant factors, and activations in every spelling."""
+"""Sums, products and quotients: of activations, of activations and constants, of activations and numbers."""
 
 from __future__ import annotations
 
@@ -6,82 +6,179 @@ import operator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
-from seenn.ops import Add, Concat, ReLU, Scale
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import (
+    Add,
+    Concat,
+    Constant,
+    Divide,
+    ElementwiseAffine,
+    Maximum,
+    Multiply,
+    Pointwise,
+    Reshape,
+    Scale,
+    Shift,
+    StatelessOp,
+)
 
 
 @handles(operator.add, operator.iadd, torch.add, "add", "add_")
+@any_layout
 def add(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
-    alpha = call.kwargs.get("alpha", 1)
     if isinstance(right, fx.Node) and type(left) is int and left == 0:
         return Alias(right)  # sum([...]) starts at 0
-    if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
-        raise Refused("adds a constant", "move the constant into the bias of the layer before")
-    if alpha != 1:
-        raise Refused(f"adds with alpha={alpha}", "multiply before adding")
-    return Made(Add(), (left, right))
+    return _sum(call, left, right, call.argument(2, "alpha", 1))
 
 
-@handles(operator.mul, operator.imul, torch.mul, "mul", "mul_")
+@handles(operator.sub, operator.isub, torch.sub, "sub", "sub_")
+@any_layout
+def subtract(call: Call) -> Result:
+    return _sum(call, call.args[0], call.argument(1, "other"), -call.argument(2, "alpha", 1))
+
+
+@handles(torch.rsub, "rsub")
+@any_layout
+def subtract_from(call: Call) -> Result:
+    return _sum(call, call.argument(1, "other"), call.args[0], -call.argument(2, "alpha", 1))
+
+
+def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
+    """``left + factor · right``."""
+    if _is_number(right):
+        return Made(Shift(amount=float(factor * right)), (left,))
+    scaled = right if factor == 1 else Made(Scale(factor=float(factor)), (right,))
+    if _is_number(left):
+        return Made(Shift(amount=float(left)), (scaled,))
+    if (constant := call.known(right)) is not None:
+        return Made(ElementwiseAffine(bias=_meeting(call, factor * constant if factor != 1 else constant)), (left,))
+    if (constant := call.known(left)) is not None:
+        return Made(ElementwiseAffine(bias=_meeting(call, constant)), (scaled,))
+    call.shared(left, right)
+    return Made(Add(), (left, scaled))
+
+
+@handles(operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply")
+@any_layout
 def multiply(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
-    if isinstance(left, int | float):
+    if _is_number(left) or call.known(left) is not None:
         left, right = right, left
-    if isinstance(right, int | float):
+    if _is_number(right):
         return Made(Scale(factor=float(right)), (left,))
-    raise Refused("multiplies two activations (a gate)", "a gate is not linear over time")
+    if (constant := call.known(right)) is not None:
+        return Made(ElementwiseAffine(_meeting(call, constant)), (left,))
+    call.shared(left, right)
+    return Made(Multiply(), (left, right))
 
 
-@handles(operator.truediv, operator.itruediv, torch.div, "div", "div_")
+@handles(operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide, "div", "div_", "divide")
+@any_layout
 def divide(call: Call) -> Result:
-    divisor = call.argument(1, "other")
-    if not isinstance(divisor, int | float) or divisor == 0 or call.kwargs.get("rounding_mode"):
-        raise Refused("divides by an activation or by zero, or rounds", "only constant factors are linear over time")
-    return Made(Scale(factor=1.0 / divisor), (call.args[0],))
+    left, right = call.args[0], call.argument(1, "other")
+    if call.kwargs.get("rounding_mode") or (_is_number(right) and right == 0):
+        raise Refused("divides by zero, or rounds", "divide by numbers that are not 0, without rounding_mode")
+    if _is_number(right):
+        return Made(Scale(factor=1.0 / right), (left,))
+    if (constant := call.known(right)) is not None:
+        return Made(ElementwiseAffine(_meeting(call, 1.0 / constant)), (left,))
+    inverse = Made(Pointwise(function="reciprocal"), (right,))
+    if _is_number(left):
+        return inverse if left == 1 else Made(Scale(factor=float(left)), (inverse,))
+    if (constant := call.known(left)) is not None:
+        return Made(ElementwiseAffine(_meeting(call, constant)), (inverse,))
+    call.shared(left, right)
+    return Made(Divide(), (left, right))
+
+
+@handles(operator.neg, torch.neg, torch.negative, "neg")
+@any_layout
+def negate(call: Call) -> Result:
+    return Made(Scale(factor=-1.0), (call.args[0],))
+
+
+@handles(torch.addcmul, "addcmul")
+@any_layout
+def add_product(call: Call) -> Result:
+    """``input + value · a · b`` where only one of the three depends on the image."""
+    a, b = call.argument(1, "tensor1"), call.argument(2, "tensor2")
+    factor = call.argument(3, "value", 1)
+    shift, gain = call.known(call.args[0]), call.known(a)
+    x = b
+    if gain is None:
+        gain, x = call.known(b), a
+    if shift is None or gain is None:
+        raise Refused("multiplies activations and adds another", "write it as two calls: a * b, then +")
+    return Made(ElementwiseAffine(_meeting(call, factor * gain), _meeting(call, shift)), (x,))
+
+
+@handles(torch.maximum, torch.minimum, "maximum", "minimum")
+@any_layout
+def extreme(call: Call) -> Result:
+    """``min(a, b) = −max(−a, −b)``."""
+    a, b = call.args[0], call.argument(1, "other")
+    call.shared(a, b)
+    if "max" in str(getattr(call.node.target, "__name__", call.node.target)):
+        return Made(Maximum(), (a, b))
+    largest = Made(Maximum(), tuple(Made(Scale(factor=-1.0), (value,)) for value in (a, b)))
+    return Made(Scale(factor=-1.0), (largest,))
 
 
 @handles(torch.cat, torch.concat, torch.concatenate)
+@any_layout
 def concat(call: Call) -> Result:
-    parts = call.args[0]
-    if isinstance(parts, fx.Node):
+    return Made(Concat(axis=_joined(call)), tuple(materialised(call, part) for part in _parts(call)))
+
+
+@handles(torch.stack)
+@any_layout
+def stack(call: Call) -> Result:
+    axis, sizes = _joined(call), list(call.image(call.node))
+    sizes[axis - 1] = 1
+    one: StatelessOp = Reshape(shape=tuple(sizes))
+    return Made(Concat(axis=axis), tuple(Made(one, (materialised(call, part),)) for part in _parts(call)))
+
+
+def _parts(call: Call) -> tuple[Any, ...]:
+    if isinstance(call.args[0], fx.Node):
         raise Refused("joins a tuple as it is", "name its parts: a, b = x.chunk(2, 1)")
-    axis = call.argument(1, "dim", 0) % len(call.shape(parts[0]))
-    if axis == 0:
+    return tuple(call.args[0])
+
+
+def _joined(call: Call) -> int:
+    """The axis along which the result is joined."""
+    parts = _parts(call)
+    axis = call.argument(1, "dim", call.kwargs.get("axis", 0))
+    if call.node.target is not torch.stack:
+        call.shared(*(part for part in parts if call.known(part) is None))
+    if len(call.shape(call.node)) > 0 and axis % len(call.shape(call.node)) == call.layout(call.node).axis:
         raise Refused("concatenates along the batch", "keep images independent")
-    return Made(Concat(axis=axis), tuple(parts))
+    return call.axis(axis, call.node)
 
 
-@handles(nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
-def relu(call: Call) -> Result:
-    return Made(ReLU(), (call.args[0],))
+def materialised(call: Call, value: Any) -> Any:
+    """An activation as it is; a constant with an axis of images as a node that gives it to every image."""
+    if (constant := call.known(value)) is None:
+        return value
+    layout = call.layout(value)
+    return Made(Constant(constant.squeeze(layout.axis) if layout.fold == 1 else constant), (IMAGE,))
 
 
-@handles(nn.ReLU6, F.relu6)
-def relu6(call: Call) -> Result:
-    return Made(ReLU(ceiling=6.0), (call.args[0],))
+def _meeting(call: Call, constant: Tensor) -> Tensor:
+    """A constant as it meets the values of the call, image by image."""
+    shape = call.shape(call.node)
+    met = call.layout(call.node).constant(constant, len(shape))
+    if met is None or not met.is_floating_point():
+        kind = "" if constant.is_floating_point() else f" and type {constant.dtype}"
+        raise Refused(
+            f"meets a constant of shape {list(constant.shape)}{kind} with values of shape {list(shape)}",
+            "give every image the same floating-point constant",
+        )
+    return met
 
 
-@handles(nn.Hardtanh)
-def hardtanh(call: Call) -> Result:
-    assert isinstance(call.module, nn.Hardtanh)
-    return _clip(call, call.module.min_val, call.module.max_val)
-
-
-@handles(F.hardtanh)
-def hardtanh_function(call: Call) -> Result:
-    return _clip(call, call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
-
-
-@handles(torch.clamp, "clamp", "clamp_")
-def clamp(call: Call) -> Result:
-    return _clip(call, call.argument(1, "min"), call.argument(2, "max"))
-
-
-def _clip(call: Call, low: Any, high: Any) -> Result:
-    if low != 0 or isinstance(high, fx.Node) or (high is not None and high <= 0):
-        raise Refused(f"clips to [{low}, {high}]", "only activations that start at 0 become spikes")
-    return Made(ReLU(ceiling=None if high is None else float(high)), (call.args[0],))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)

@@ -1,7 +1,11 @@
 """How a traced call becomes a node of the closed op set: a table from modules, functions and methods.
 
-A handler receives a ``Call`` and returns a ``Made`` (an op and what it reads), an ``Alias`` (the call changes
-nothing), a tuple of ``Made`` (the call has several outputs), or raises ``Refused`` with a reason and a fix.
+A handler receives a ``Call`` and returns a ``Made`` (an op and what it reads, which may be a ``Made`` in turn),
+an ``Alias`` (the call changes nothing), a tuple of them (the call has several outputs; None for one that is not
+there), or raises ``Refused`` with a reason and a fix.
+
+Calls of ``torch.export``'s graphs, ``aten`` operators, go through the same table: under their own name
+(``torch.ops.aten.conv2d``), else as the method or function of that name, whose arguments are the same.
 """
 
 from __future__ import annotations
@@ -11,19 +15,27 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import fx, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 
+from seenn.capture.layout import Layout
 from seenn.ops import Op
 
 
 @dataclass(frozen=True)
 class Call:
-    """One traced call with what a handler may want to know about it."""
+    """One traced call with what a handler may want to know about it.
+
+    Sizes and flags among the arguments are given as what they are; one that depends on the number of images
+    stays an fx node.
+    """
 
     node: fx.Node
     module: nn.Module | None  # for module calls
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    constants: Mapping[fx.Node, Tensor]  # what does not depend on the image, batch axes of size 1 included
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at ``position`` or called ``name``."""
@@ -31,25 +43,61 @@ class Call:
             return self.args[position]
         return self.kwargs.get(name, default)
 
+    def known(self, value: Any) -> Tensor | None:
+        """The tensor that an argument always is; None for one that depends on the image, or is no tensor."""
+        return self.constants.get(value) if isinstance(value, fx.Node) else None
+
+    def constant(self, value: Any) -> Tensor:
+        """A weight given as an argument; refuses one that depends on the image, or that training would change."""
+        if (found := self.known(value)) is None:
+            raise Refused(
+                "its weight is computed while the network runs", "store the weight as a parameter or a buffer"
+            )
+        return found
+
     def shape(self, value: Any = None) -> tuple[int, ...]:
-        """The traced shape of ``value`` (an fx node; by default the first argument), batch first."""
+        """The traced shape of ``value`` (an fx node; by default the first argument)."""
         node = self.args[0] if value is None else value
         shape = node.meta.get("shape") if isinstance(node, fx.Node) else None
         if not isinstance(shape, torch.Size):
             raise Refused("reads something that is not one tensor", "give it one value, by its name")
         return tuple(shape)
 
-    def axis(self, value: int) -> int:
-        """``value`` as a non-negative axis of the first argument; refuses the batch axis."""
-        axis = value % len(self.shape())
-        if axis == 0:
+    def layout(self, value: Any = None) -> Layout:
+        """Where the images are in the traced ``value`` (by default the first argument)."""
+        shape = self.shape(value)
+        layout = Layout.of(shape)
+        if layout is None:
+            raise Refused(f"a value of shape {list(shape)} has no one axis of images", "keep images independent")
+        return layout
+
+    def image(self, value: Any = None) -> tuple[int, ...]:
+        """The shape of one image's part of ``value`` (by default the first argument)."""
+        return self.layout(value).image(self.shape(value))
+
+    def axis(self, value: int, of: Any = None) -> int:
+        """``value``, an axis of the first argument (or ``of``), as the network's axis; refuses the batch axis."""
+        rank, layout = len(self.shape(of)), self.layout(of)
+        if not -rank <= value < rank:
+            raise Refused(f"axis {value} of a value with {rank} axes", "name one of them")
+        if value % rank == layout.axis:
             raise Refused("it works across the batch", "keep images independent: act on the axes after the first")
-        return axis
+        return layout.place(value % rank)
+
+    def axes(self, value: Any) -> tuple[int, ...]:
+        """One axis or several of the first argument as the network's, in order."""
+        return tuple(sorted(self.axis(v) for v in ((value,) if isinstance(value, int) else value)))
+
+    def shared(self, *values: Any) -> None:
+        """Refuses traced values that do not have their images along the same axis, counted from the last."""
+        places = {(len(self.shape(v)), self.layout(v)) for v in values}
+        if len(places) > 1:
+            raise Refused("its inputs have their images along different axes", "bring them to [B, ...] alike")
 
 
 @dataclass(frozen=True)
 class Made:
-    """An op and the fx nodes that it reads."""
+    """An op and what it reads: fx nodes, other ``Made``, or ``IMAGE``."""
 
     op: Op
     inputs: tuple[Any, ...]
@@ -62,6 +110,9 @@ class Alias:
     source: Any
 
 
+IMAGE = object()  # the network's input, for ops that need to know how many images there are
+
+
 class Refused(Exception):
     """The call cannot be expressed in the closed op set."""
 
@@ -71,10 +122,11 @@ class Refused(Exception):
         self.fix = fix
 
 
-Result = Made | Alias | tuple[Made, ...]
+Result = Made | Alias | tuple[Made | Alias | None, ...]
 Handler = Callable[[Call], Result]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 _HANDLERS: dict[Any, Handler] = {}
+_ANY_LAYOUT: set[Handler] = set()
 
 
 def handles(*targets: Any) -> Callable[[HandlerT], HandlerT]:
@@ -88,12 +140,27 @@ def handles(*targets: Any) -> Callable[[HandlerT], HandlerT]:
     return add
 
 
+def any_layout(handler: HandlerT) -> HandlerT:
+    """Decorator: the handler's op is right wherever the images are; all others get ``[B, ...]`` only."""
+    _ANY_LAYOUT.add(handler)
+    return handler
+
+
+def takes_any_layout(handler: Handler) -> bool:
+    """Whether ``any_layout`` decorates it."""
+    return handler in _ANY_LAYOUT
+
+
 def find_handler(target: Any) -> Handler | None:
     """The handler of a function, a method name, or a module (by its class, then its base classes).
 
     A subclass counts as its base only while it does not redefine ``forward``: otherwise it computes
     something else.
     """
+    if isinstance(target, OpOverload):
+        name = target.overloadpacket.__name__
+        spellings = (target.overloadpacket, name, getattr(torch, name, None), getattr(F, name, None))
+        return next((_HANDLERS[spelling] for spelling in spellings if spelling in _HANDLERS), None)
     if not isinstance(target, nn.Module):
         return _HANDLERS.get(target)
     cls = type(target)

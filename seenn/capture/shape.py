@@ -1,72 +1,127 @@
-"""Calls that rearrange values."""
+"""Calls that rearrange values: axes in another order, in other groups, split, padded."""
 
 from __future__ import annotations
 
-import operator
-from typing import Any
+import builtins
 
 import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
-from seenn.ops import Flatten, Pad, Permute, Reshape, Slice
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import Expand, Flatten, Permute, Reshape, Slice
 
 
 @handles(nn.Flatten)
+@any_layout
 def flatten_module(call: Call) -> Result:
     assert isinstance(call.module, nn.Flatten)
     return _flatten(call, call.module.start_dim, call.module.end_dim)
 
 
 @handles(torch.flatten, "flatten")
+@any_layout
 def flatten(call: Call) -> Result:
     return _flatten(call, call.argument(1, "start_dim", 0), call.argument(2, "end_dim", -1))
 
 
 def _flatten(call: Call, start: int, end: int) -> Result:
     dims = len(call.shape())
-    start, end = call.axis(start), end % dims
+    start, end = start % dims, end % dims
+    if start == 0 or not call.layout().plain:
+        return _reshape(call)
     return Alias(call.args[0]) if end <= start else Made(Flatten(start=start, end=end), (call.args[0],))
 
 
-@handles("view", "reshape", torch.reshape, "squeeze", "unsqueeze", torch.squeeze, torch.unsqueeze)
+@handles("view", "reshape", torch.reshape, "squeeze", "unsqueeze", torch.squeeze, torch.unsqueeze, "view_as",
+         "reshape_as", "unflatten", torch.unflatten, nn.Unflatten)  # fmt: skip
+@any_layout
 def reshape(call: Call) -> Result:
-    """Any reshape that keeps the batch first: the traced shapes say what it does."""
+    return _reshape(call)
+
+
+def _reshape(call: Call) -> Result:
+    """Any reshape that keeps each image's values together: the traced shapes say what it does."""
     before, after = call.shape(), call.shape(call.node)
-    if before[0] != after[0]:
+    if not call.layout().same_order(before, call.layout(call.node), after):
         raise Refused(f"reshapes {list(before)} to {list(after)} across the batch", "keep the batch axis first")
-    if before == after:
-        return Alias(call.args[0])
-    return Made(Reshape(shape=after[1:]), (call.args[0],))
+    own, new = call.image(), call.image(call.node)
+    return Alias(call.args[0]) if own == new else Made(Reshape(shape=new), (call.args[0],))
 
 
 @handles("permute", torch.permute)
+@any_layout
 def permute(call: Call) -> Result:
     first = call.argument(1, "dims")
-    axes = first if isinstance(first, tuple | list) else call.args[1:]
-    return _permute(call, tuple(axis % len(call.shape()) for axis in axes))
+    return _permute(call, list(first if isinstance(first, tuple | list) else call.args[1:]))
 
 
-@handles("transpose", torch.transpose)
+@handles("transpose", torch.transpose, "swapaxes", torch.swapaxes, "swapdims", torch.swapdims)
+@any_layout
 def transpose(call: Call) -> Result:
+    first = call.argument(1, "dim0", call.kwargs.get("axis0"))
+    second = call.argument(2, "dim1", call.kwargs.get("axis1"))
+    return _swap(call, first, second)
+
+
+@handles("t", torch.t)
+@any_layout
+def transpose_matrix(call: Call) -> Result:
+    return _swap(call, 0, 1)
+
+
+@handles(builtins.getattr)
+@any_layout
+def attribute(call: Call) -> Result:
+    """``x.mT`` and ``x.T``."""
+    name = call.args[1]
+    if name == "mT":
+        return _swap(call, -2, -1)
+    if name == "T":
+        return _permute(call, list(reversed(range(len(call.shape())))))
+    raise Refused(f"reads the attribute {name!r}", "use the values themselves")
+
+
+@handles("movedim", torch.movedim, "moveaxis", torch.moveaxis)
+@any_layout
+def move(call: Call) -> Result:
+    rank = len(call.shape())
+    source, target = call.argument(1, "source"), call.argument(2, "destination")
+    if not isinstance(source, int) or not isinstance(target, int):
+        raise Refused("moves several axes", "move one at a time, or permute")
+    axes = [axis for axis in range(rank) if axis != source % rank]
+    axes.insert(target % rank, source % rank)
+    return _permute(call, axes)
+
+
+def _swap(call: Call, first: int, second: int) -> Result:
     axes = list(range(len(call.shape())))
-    a, b = call.argument(1, "dim0") % len(axes), call.argument(2, "dim1") % len(axes)
-    axes[a], axes[b] = axes[b], axes[a]
-    return _permute(call, tuple(axes))
+    axes[first], axes[second] = axes[second], axes[first]
+    return _permute(call, axes)
 
 
-def _permute(call: Call, axes: tuple[int, ...]) -> Result:
-    if axes[0] != 0:
-        raise Refused("moves the batch axis", "keep the batch axis first")
-    return Made(Permute(axes=axes), (call.args[0],))
+def _permute(call: Call, axes: list[int]) -> Result:
+    """Where the batch goes is noted by the traced shape; the network's axes keep it first.
+
+    What is folded into the batch's axis moves along with it.
+    """
+    rank, layout = len(call.shape()), call.layout()
+    order: list[int] = []
+    for axis in axes:
+        if axis % rank != layout.axis:
+            order.append(call.axis(axis))
+        elif layout.fold > 1:
+            order.append(layout.axis + 1)
+    if order == sorted(order):
+        return Alias(call.args[0])
+    return Made(Permute(axes=(0, *order)), (call.args[0],))
 
 
-@handles("chunk", torch.chunk, "split", torch.split)
+@handles("chunk", torch.chunk, "split", torch.split, torch.tensor_split, "tensor_split", "split_with_sizes")
+@any_layout
 def split(call: Call) -> Result:
-    axis = call.axis(call.argument(2, "dim", 0))
-    source = call.args[0]
-    sizes = [shape[axis] for shape in call.node.meta["shape"]]
+    dim = call.argument(2, "dim", 0)
+    axis, source = call.axis(dim), call.args[0]
+    sizes = [shape[dim] for shape in call.node.meta["shape"]]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return tuple(
         Made(Slice(axis=axis, start=start, stop=start + size), (source,))
@@ -74,49 +129,46 @@ def split(call: Call) -> Result:
     )
 
 
-@handles(nn.ZeroPad2d)
-def zero_pad(call: Call) -> Result:
-    assert isinstance(call.module, nn.ZeroPad2d)
-    return Made(Pad(amounts=tuple(call.module.padding)), (call.args[0],))
+@handles("unbind", torch.unbind)
+@any_layout
+def unbind(call: Call) -> Result:
+    dim = call.argument(1, "dim", 0)
+    return tuple(select(call, dim, i) for i in range(call.shape()[dim]))
 
 
-@handles(F.pad)
-def pad(call: Call) -> Result:
-    mode, value = call.argument(2, "mode", "constant"), call.argument(3, "value")
-    if mode != "constant" or value not in (None, 0, 0.0):
-        raise Refused(f"pads with {mode} {value}", "only zero padding keeps the op linear over time")
-    amounts = tuple(call.argument(1, "pad"))
-    if len(amounts) >= 2 * len(call.shape()):
-        raise Refused("pads the batch", "keep images independent: pad the axes after the first")
-    return Made(Pad(amounts=amounts), (call.args[0],))
+def select(call: Call, dim: int, index: int) -> Made:
+    """``x[..., index, ...]`` along the traced axis ``dim`` of the first argument, which goes."""
+    axis = call.axis(dim)
+    start = index % call.shape()[dim]
+    left = list(call.image())
+    del left[axis - 1]
+    one = Made(Slice(axis=axis, start=start, stop=start + 1), (call.args[0],))
+    return Made(Reshape(shape=tuple(left)), (one,))
 
 
-@handles("contiguous", "clone", "detach", "float", torch.clone)
+@handles("expand", "expand_as", "broadcast_to", torch.broadcast_to)
+@any_layout
+def expand(call: Call) -> Result:
+    call.shared(call.args[0], call.node)
+    own, new = call.image(), call.image(call.node)
+    return Alias(call.args[0]) if own == new else Made(Expand(shape=new), (call.args[0],))
+
+
+@handles(
+    "alias",
+    "lift_fresh_copy",
+    "_to_copy",
+    "contiguous",
+    "clone",
+    "detach",
+    "float",
+    "double",
+    "to",
+    "type",
+    "type_as",
+    torch.clone,
+    torch.detach,
+)
+@any_layout
 def same(call: Call) -> Result:
     return Alias(call.args[0])
-
-
-@handles(operator.getitem)
-def getitem(call: Call) -> Result:
-    """``x[:, a:b]`` and its like: full slices but for one axis with a constant range."""
-    index: Any = call.args[1]
-    source = call.args[0]
-    parts = index if isinstance(index, tuple) else (index,)
-    full, chosen = slice(None), None
-    for axis, part in enumerate(parts):
-        if part == full:
-            continue
-        if chosen is not None or not isinstance(part, slice) or any(isinstance(p, fx.Node) for p in _ends(part)):
-            raise Refused(f"indexing with {index}", "slice one axis with a constant range")
-        chosen = (axis, part)
-    if chosen is None:
-        return Alias(source)
-    axis, part = chosen
-    start, stop, step = part.indices(call.shape()[axis])
-    if step != 1 or stop <= start:
-        raise Refused(f"indexing with {index}", "slice a contiguous range")
-    return Made(Slice(axis=call.axis(axis), start=start, stop=stop), (source,))
-
-
-def _ends(part: slice) -> tuple[Any, Any, Any]:
-    return (part.start, part.stop, part.step)

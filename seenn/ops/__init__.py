@@ -1,40 +1,74 @@
 """The closed op set. Importing this package registers every op."""
 
-from seenn.ops.activation import ReLU
-from seenn.ops.arithmetic import Add, BatchNorm, ChannelAffine, Concat, Scale
+from seenn.ops.activation import QCFS, Activation, LeakyReLU, ReLU
+from seenn.ops.arithmetic import Add, BatchNorm, ChannelAffine, Concat, Scale, Shift
 from seenn.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
+from seenn.ops.border import BorderPad
 from seenn.ops.cumulative import CumulativeDifference
-from seenn.ops.neuron import IFNeuron, if_step, neuron_kind, reset, signed_if_step
+from seenn.ops.elementwise import Constant, ElementwiseAffine
+from seenn.ops.lif import LIFNeuron
+from seenn.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
+from seenn.ops.normalisation import L2Norm, L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
+from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from seenn.ops.product import Divide, MatMul, Maximum, Multiply
+from seenn.ops.resize import Resize
+from seenn.ops.select import Expand, Take
 from seenn.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
 from seenn.ops.synapse import Conv2d, Linear
+from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 
 __all__ = [
+    "QCFS",
+    "Activation",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "Add",
     "AvgPool2d",
     "BatchNorm",
+    "BorderPad",
     "ChannelAffine",
     "Concat",
+    "Constant",
     "Conv2d",
     "CumulativeDifference",
+    "Divide",
+    "ElementwiseAffine",
+    "Expand",
     "Flatten",
     "IFNeuron",
+    "IntegratingNeuron",
+    "L2Norm",
+    "L2Normalise",
+    "LIFNeuron",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
+    "MatMul",
     "MaxPool2d",
+    "Maximum",
     "Mean",
+    "Multiply",
+    "Neuron",
     "Op",
     "Pad",
     "Permute",
+    "Pointwise",
+    "RMSNorm",
     "ReLU",
     "Reshape",
+    "Resize",
     "Scale",
+    "Shift",
     "Slice",
+    "Softmax",
     "State",
     "StatefulOp",
     "StatelessOp",
     "Synapse",
+    "Take",
+    "TwoSidedIFNeuron",
     "if_step",
     "make_op",
     "neuron_kind",
@@ -42,4 +76,5 @@ __all__ = [
     "register",
     "reset",
     "signed_if_step",
+    "two_sided_if_step",
 ]

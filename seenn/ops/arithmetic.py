@@ -58,6 +58,24 @@ class Scale(StatelessOp):
         return events[0]
 
 
+@register("shift")
+class Shift(StatelessOp):
+    """``y = x + amount`` with a constant amount, added in every step."""
+
+    affine = True
+    attributes = ("amount",)
+
+    def __init__(self, *, amount: float) -> None:
+        super().__init__()
+        self.amount = number("amount", amount)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] + self.amount
+
+    def route(self, *events: Tensor) -> Tensor:
+        return events[0]
+
+
 @register("channel_affine")
 class ChannelAffine(StatelessOp):
     """``y[:, c] = weight[c] · x[:, c] + bias[c]``: a normalisation that could not be folded further."""

@@ -6,10 +6,12 @@ That is all a checkpoint has to hold, so loading one never executes anything fro
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from seenn.errors import CheckpointError, did_you_mean
@@ -28,12 +30,22 @@ class Op(nn.Module, ABC):
     kind: ClassVar[str]
     attributes: ClassVar[tuple[str, ...]] = ()
     tensor_names: ClassVar[tuple[str, ...]] = ()
+    #: Attributes that files of earlier versions lack; reading one of those takes the constructor's default.
+    added: ClassVar[tuple[str, ...]] = ()
     #: f(a + b) = f(a) + f(b) up to a constant: may act on one step's current, and over time on its mean.
     affine: ClassVar[bool] = False
     #: f(a·x) = a·f(x) for a > 0.
     homogeneous: ClassVar[bool] = False
-    #: Takes any number of inputs; every other op takes one.
+    #: Neither affine nor an activation that neurons express: stays analog, and only where the user allows it.
+    island: ClassVar[bool] = False
+    #: Takes any number of inputs; every other op takes ``arity``.
     joins: bool = False
+    arity: int = 1
+
+    @property
+    def title(self) -> str:
+        """What reports call it."""
+        return self.kind
 
     def config(self) -> dict[str, Any]:
         """The op's attributes as JSON values."""
@@ -59,6 +71,10 @@ class StatelessOp(Op):
         """
         return self.forward(*events)
 
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """Multiply-accumulates of one call on one image, from shapes without the batch; none by default."""
+        return 0
+
 
 class Synapse(StatelessOp):
     """A weighted sum of its one input plus a bias: what spikes travel through, and what costs energy."""
@@ -74,6 +90,10 @@ class Synapse(StatelessOp):
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
         return self.response(x, self.weight, self.bias)
+
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """Output elements × weights per output."""
+        return math.prod(output) * self.weight[0].numel()
 
 
 class StatefulOp(Op):
@@ -93,6 +113,14 @@ class StatefulOp(Op):
     @abstractmethod
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """One timestep."""
+
+    def unroll(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        """All timesteps of inputs ``[T, B, ...]`` from ``state``: ``(outputs [T, B, ...], state)``."""
+        outputs = []
+        for now in zip(*inputs, strict=True):
+            output, state = self.step(now, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
 
 
 OpClass = TypeVar("OpClass", bound=type[Op])
@@ -135,7 +163,7 @@ def make_op(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor])
     cls = op_class(kind)
     if unknown := sorted(set(config) - set(cls.attributes)):
         raise CheckpointError(f"op {kind!r} has no attribute {', '.join(map(repr, unknown))}")
-    if missing := sorted(set(cls.attributes) - set(config)):
+    if missing := sorted(set(cls.attributes) - set(cls.added) - set(config)):
         raise CheckpointError(f"op {kind!r} lacks the attribute {', '.join(map(repr, missing))}")
     if unknown := sorted(set(tensors) - set(cls.tensor_names)):
         raise CheckpointError(f"op {kind!r} has no tensor {', '.join(map(repr, unknown))}")

@@ -16,9 +16,11 @@ class CumulativeDifference(StatefulOp):
 
     With S_t the sum of the inputs so far, step t emits ``t·f(S_t/t) − (t−1)·f(S_{t−1}/(t−1))``, so that the
     outputs always add up to ``t·f(mean input)``. (The maximum of instantaneous currents, for example, would
-    be biased upwards.) Its outputs are analog values, and every report counts them as such.
+    be biased upwards.) Its outputs are analog values, and every report counts them as such. Ops over several
+    inputs (products, attention) act on all their means at once; a chain of cumulative differences is that of the
+    chain, since the sums which one emits are those that the next one keeps.
 
-    State: the sums S_t, one a input; the last ``t·f(S_t/t)``; and t itself, ``[B]``.
+    State: the sums S_t, one an input; the last ``t·f(S_t/t)``; and t itself, ``[B]``.
     """
 
     attributes = ("function",)
@@ -30,7 +32,11 @@ class CumulativeDifference(StatefulOp):
         if op.tensor_names:
             raise ValueError(f"CumulativeDifference cannot wrap {op.kind!r}: it has weights")
         self.op = op
-        self.joins = op.joins
+        self.joins, self.arity = op.joins, op.arity
+
+    @property
+    def title(self) -> str:
+        return f"cumulative {self.op.title}"
 
     @property
     def function(self) -> dict[str, Any]:

@@ -106,3 +106,20 @@ def test_a_channel_with_its_own_threshold_is_that_channel_alone(
     for c in range(3):
         alone = IFNeuron(theta[c], init[c], bias[c : c + 1], signed=signed, max_spikes=2)
         assert torch.equal(together[:, c : c + 1], run(alone, currents[:, c : c + 1])[0])
+
+
+@given(x=varying, theta=thresholds, signed=st.booleans(), biased=st.booleans(), max_spikes=st.integers(1, 6))
+def test_in_place_steps_give_the_same_spikes_and_membranes_in_the_memory_they_were_given(
+    x: list[list[float]], theta: float, signed: bool, biased: bool, max_spikes: int
+) -> None:
+    currents = torch.tensor(x)
+    bias = torch.full_like(currents[0], 0.1) if biased else None
+    neuron = IFNeuron(theta, bias=bias, signed=signed, max_spikes=max_spikes).requires_grad_(False)
+    state, own = neuron.initial_state(currents[:1]), neuron.initial_state(currents[:1])
+    memory = [tensor.data_ptr() for tensor in own]
+    for current in currents:
+        count, state = neuron.fire(current[None], state)
+        same, own = neuron.fire(current[None], own, in_place=True)
+        assert torch.equal(count, same)
+        assert all(map(torch.equal, state, own))
+    assert [tensor.data_ptr() for tensor in own] == memory

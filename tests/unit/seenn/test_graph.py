@@ -7,7 +7,20 @@ import torch
 
 from seenn.graph import INPUT, Node, OpGraph, macs, prune, schedule
 from seenn.network import SpikingNetwork
-from seenn.ops import Add, Conv2d, Flatten, IFNeuron, Linear, Mean, Permute, ReLU, Scale
+from seenn.ops import (
+    Add,
+    Conv2d,
+    CumulativeDifference,
+    Flatten,
+    IFNeuron,
+    Linear,
+    MatMul,
+    Mean,
+    Multiply,
+    Permute,
+    ReLU,
+    Scale,
+)
 
 
 def node(name: str, *inputs: str) -> Node:
@@ -73,9 +86,13 @@ def test_replace_keeps_the_wiring_and_shares_the_other_ops(network: SpikingNetwo
 
 
 def test_macs_count_output_values_times_weights_each() -> None:
-    assert macs(Node("c", Conv2d(torch.ones(8, 2, 3, 3), groups=2), (INPUT,)), (8, 5, 5)) == 8 * 25 * 18
-    assert macs(Node("l", Linear(torch.ones(5, 7)), (INPUT,)), (5,)) == 35
-    assert macs(Node("s", Scale(factor=2.0), (INPUT,)), (5,)) == 0
+    shapes = {INPUT: (4, 7, 7), "q": (2, 5, 3), "k": (2, 3, 6), "c": (8, 5, 5), "l": (5,), "s": (5,), "m": (2, 5, 6)}
+    assert macs(Node("c", Conv2d(torch.ones(8, 2, 3, 3), groups=2), (INPUT,)), shapes) == 8 * 25 * 18
+    assert macs(Node("l", Linear(torch.ones(5, 7)), (INPUT,)), shapes) == 35
+    assert macs(Node("s", Scale(factor=2.0), (INPUT,)), shapes) == 0
+    assert macs(Node("m", CumulativeDifference(MatMul()), ("q", "k")), shapes) == 2 * 5 * 6 * 3
+    assert macs(Node("m", Multiply(), ("m", "m")), shapes) == 2 * 5 * 6
+    assert macs(Node("l", IFNeuron(), ("l",)), shapes) == 0
 
 
 def test_ops_that_rearrange_agree_with_torch() -> None:

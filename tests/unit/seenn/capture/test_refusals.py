@@ -18,7 +18,7 @@ class Model(nn.Module):
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.weight = nn.Parameter(torch.ones(4, 4))
-        self.shift = nn.Parameter(torch.ones(()))
+        self.register_buffer("counts", torch.arange(4))
         self.body = body
 
     def forward(self, x: Tensor, offset: float = 0.0) -> Any:
@@ -33,36 +33,59 @@ def refusal(body: Callable[..., Any], *parts: nn.Module, images: int = 1, train:
 
 
 CASES: dict[str, tuple[Callable[..., Any], str]] = {
-    "unknown function": (lambda m, x, o: torch.sigmoid(x), "sigmoid (sigmoid): has no spiking equivalent"),
-    "unknown method": (lambda m, x, o: x.exp(), "exp (exp): has no spiking equivalent"),
-    "constant": (lambda m, x, o: x + 1, "add (add): adds a constant — move the constant into the bias"),
-    "parameter": (lambda m, x, o: m.shift + x, "reads a constant, an option or a tuple"),
-    "option": (lambda m, x, o: x + o, "reads a constant, an option or a tuple"),
-    "alpha": (lambda m, x, o: torch.add(x, x, alpha=2), "adds with alpha=2 — multiply before adding"),
-    "gate": (lambda m, x, o: x * x.mean((2, 3), keepdim=True), "multiplies two activations (a gate)"),
-    "division": (lambda m, x, o: 1 / x, "divides by an activation or by zero, or rounds"),
-    "division by zero": (lambda m, x, o: x / 0, "divides by an activation or by zero"),
+    "unknown function": (
+        lambda m, x, o: torch.sigmoid(x),
+        "sigmoid (sigmoid): sigmoid: neither linear over time nor spikes — keep",
+    ),
+    "unknown method": (lambda m, x, o: x.cumsum(1), "cumsum (cumsum): has no spiking equivalent"),
+    "one constant an image": (lambda m, x, o: x + torch.ones(1009, 1, 1, 1), "give every image the same"),
+    "a whole-number constant": (lambda m, x, o: x + m.counts, "and type torch.int64 with values of shape"),
+    "gate": (
+        lambda m, x, o: x * x.mean((2, 3), keepdim=True),
+        "mul (mul): multiply: neither linear over time nor spikes — keep it analog with --analog-islands",
+    ),
+    "division": (lambda m, x, o: 1 / x, "truediv (truediv): reciprocal: neither linear over time nor spikes"),
+    "division by zero": (lambda m, x, o: x / 0, "divides by zero, or rounds — divide by numbers that are not 0"),
     "rounding": (lambda m, x, o: torch.div(x, 2, rounding_mode="floor"), "or rounds"),
+    "two products": (lambda m, x, o: torch.addcmul(x, x, x), "multiplies activations and adds another"),
+    "power of two": (lambda m, x, o: torch.pow(2.0, x), "its exponent is an activation"),
     "batch concat": (lambda m, x, o: torch.cat([x, x]), "concatenates along the batch — keep images independent"),
     "cat of a tuple": (lambda m, x, o: torch.cat(x.chunk(2, 1), 1), "joins a tuple as it is — name its parts"),
     "tuple slice": (lambda m, x, o: torch.cat(list(x.chunk(2, 1)[::-1]), 1), "cannot be traced"),
-    "clip": (lambda m, x, o: x.clamp(-1, 1), "clips to [-1, 1] — only activations that start at 0"),
-    "hardtanh": (lambda m, x, o: F.hardtanh(x), "clips to [-1.0, 1.0]"),
+    "clip": (lambda m, x, o: x.clamp(-1, 1), "clamp (clamp): hardtanh: neither linear over time nor spikes"),
+    "hardtanh": (lambda m, x, o: F.hardtanh(x), "hardtanh (hardtanh): hardtanh: neither linear over time"),
     "mean of all": (lambda m, x, o: x.mean(), "the mean over the whole batch — name the axes"),
     "mean of batch": (lambda m, x, o: x.mean(0), "it works across the batch"),
     "dropout default": (lambda m, x, o: F.dropout(x), "dropout that is always on — pass training=self.training"),
-    "batch transpose": (lambda m, x, o: x.transpose(0, 1), "moves the batch axis"),
-    "batch reshape": (lambda m, x, o: x.view(-1, 16), "to [14, 16] across the batch — keep the batch axis first"),
-    "one image only": (lambda m, x, o: x.view(1, -1), "[1, 224] across the batch"),
+    "batch transpose": (lambda m, x, o: x.relu().transpose(0, 1), "with images along another axis than the first"),
+    "batch reshape": (lambda m, x, o: x.view(-1, 16), "returns [2018, 16], with images along another axis"),
+    "one image only": (lambda m, x, o: x.view(1, -1), "returns [1, 32288], with images along another axis"),
+    "mixed images": (lambda m, x, o: x.transpose(0, 1).reshape(-1, 16), "to [2018, 16] across the batch — keep the"),
+    "a convolution on folded images": (
+        lambda m, x, o: F.avg_pool2d(x.view(-1, 1, 4, 4), 2),
+        "works on a value of shape [2018, 1, 4, 4], whose first axis is not the batch alone — bring it to [B, ...]",
+    ),
+    "differently moved": (lambda m, x, o: x.flatten(1) @ x.flatten(1).mT, "images along different axes — bring them"),
+    "attention among images": (
+        lambda m, x, o: F.scaled_dot_product_attention(*[x.flatten(2).transpose(0, 1)] * 3),
+        "it multiplies across the batch — keep images independent",
+    ),
+    "causal": (lambda m, x, o: F.scaled_dot_product_attention(x, x, x, is_causal=True), "attention with dropout, a"),
+    "computed mask": (lambda m, x, o: F.scaled_dot_product_attention(x, x, x, x), "its mask is computed from the"),
+    "softmax of batch": (lambda m, x, o: x.softmax(0), "it works across the batch"),
+    "other norm": (lambda m, x, o: F.normalize(x, p=1), "normalises by a norm other than the Euclidean: p=1"),
+    "norm of all": (lambda m, x, o: x.norm(), "other than the Euclidean one of named axes"),
+    "roll of all": (lambda m, x, o: x.roll(1), "rolls the values of all images — say along which axes"),
+    "computed repeats": (lambda m, x, o: x.repeat_interleave(2), "repeats by a computed number"),
+    "new axes": (lambda m, x, o: x.repeat(2, 1, 1, 1, 1), "repeats along new axes"),
     "batch slice": (lambda m, x, o: x[1:], "it works across the batch"),
-    "integer index": (lambda m, x, o: x[:, 0], "slice one axis with a constant range"),
-    "stepped slice": (lambda m, x, o: x[:, :, ::2], "slice a contiguous range"),
+    "computed index": (lambda m, x, o: x[:, x[0, :, 0, 0] > 0], "cannot be traced"),
+    "index of the batch": (lambda m, x, o: x[0], "it works across the batch"),
     "batch pad": (lambda m, x, o: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)), "pads the batch"),
     "value pad": (lambda m, x, o: F.pad(x, (1, 1), value=1.0), "only zero padding keeps the op linear over time"),
     "reflect pad": (lambda m, x, o: F.pad(x, (1, 1, 1, 1), "reflect"), "pads with reflect"),
     "divisor": (lambda m, x, o: F.avg_pool2d(x, 2, divisor_override=3), "divisor_override — scale the next layer's"),
     "indices": (lambda m, x, o: F.max_pool2d(x, 2, return_indices=True)[0], "return_indices=True"),
-    "kernel from a size": (lambda m, x, o: F.avg_pool2d(x, x.shape[-1]), "kernel must be 2 integers"),
     "computed weight": (lambda m, x, o: F.linear(x, m.weight * 2)[:, :1], "its weight is computed while the network"),
     "batch statistics": (lambda m, x, o: F.batch_norm(x, None, None, training=True), "statistics of the batch"),
     "two outputs": (lambda m, x, o: (x.relu(), x), "output (tuple): the model returns more than logits"),
@@ -90,7 +113,7 @@ def test_what_cannot_be_expressed_is_refused_with_reason_and_fix(case: str) -> N
         (nn.Conv2d(2, 2, 2, padding="same"), "padding='same' with an even kernel"),
         (nn.BatchNorm2d(2, track_running_stats=False), "train it with track_running_stats=True"),
         (nn.Bilinear(4, 4, 2), "Model cannot be traced on input of shape [1, 2, 4, 4]: TypeError"),
-        (nn.GELU(), "parts.0 (GELU): has no spiking equivalent"),
+        (nn.GELU(), "parts.0 (GELU): gelu: neither linear over time nor spikes — keep it analog with"),
         (nn.Upsample(8), "parts.0 (Upsample): has no spiking equivalent"),
     ],
 )
@@ -108,6 +131,11 @@ def test_a_subclass_that_computes_something_else_does_not_count_as_its_base() ->
     )
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_a_softmax_along_no_axis_in_particular_is_refused() -> None:
+    assert "does not say along which axis — give it dim" in refusal(lambda m, x, o: F.softmax(x))
+
+
 def test_hooks_are_refused_because_they_would_be_lost() -> None:
     layer = nn.Conv2d(2, 2, 1)
     layer.register_forward_hook(lambda module, args, output: output * 2)
@@ -122,7 +150,7 @@ def test_dropout_in_training_mode_is_refused_because_it_would_be_lost() -> None:
 def test_all_offenders_are_listed_at_once_and_their_readers_are_not_blamed() -> None:
     def body(m: Model, x: Tensor, o: float) -> Tensor:
         a, b = torch.sigmoid(x).chunk(2, 1)
-        values, _ = F.max_pool2d(torch.cat([a, b], 1) + 1, 2, return_indices=True)
+        values, _ = F.max_pool2d(torch.cat([a, b], 1) + m.counts, 2, return_indices=True)
         return torch.tanh(values.relu())
 
     lines = refusal(body).splitlines()

@@ -1,0 +1,96 @@
+"""Products of two activations: matrix products, attention, contractions."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seenn.capture.arithmetic import materialised
+from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+
+
+@handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")
+@any_layout
+def matmul(call: Call) -> Result:
+    a, b = call.args[0], call.argument(1, "other", call.kwargs.get("mat2"))
+    weight = call.known(b)
+    if weight is not None and weight.dim() == 2:
+        _keep_apart(call, a, axes=1)
+        return Made(Linear(weight.mT), (a,))
+    call.shared(a, b)
+    for value in (a, b):
+        _keep_apart(call, value, axes=2)
+    return Made(MatMul(), (materialised(call, a), materialised(call, b)))
+
+
+def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
+    """Refuses a product over the axis of images."""
+    if call.layout(value).axis >= len(call.shape(value)) - axes:
+        raise Refused("it multiplies across the batch", "keep images independent")
+
+
+@handles(F.scaled_dot_product_attention)
+@any_layout
+def attention(call: Call) -> Result:
+    """``softmax(q kᵀ · scale + mask) v``; the mask is a constant."""
+    q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
+    call.shared(q, k, v)
+    if call.argument(4, "dropout_p", 0.0) or call.argument(5, "is_causal", False) or call.kwargs.get("enable_gqa"):
+        raise Refused("attention with dropout, a causal mask or grouped queries", "classifiers use plain attention")
+    for value in (q, k, v):
+        _keep_apart(call, value, axes=2)
+    mask = call.argument(3, "attn_mask")
+    constant = None
+    if mask is not None:
+        if (found := call.known(mask)) is None:
+            raise Refused("its mask is computed from the image", "add what depends on the image before a softmax")
+        constant = call.layout().constant(found, len(call.shape()))
+        if constant is None or not constant.is_floating_point():
+            raise Refused(
+                f"its mask has shape {list(found.shape)} and type {found.dtype}", "give finite numbers to add"
+            )
+    scale = call.kwargs.get("scale")
+    width = call.shape()[-1]
+    return attend(q, k, v, axes=len(call.image()) + 1, scale=width**-0.5 if scale is None else scale, bias=constant)
+
+
+def attend(q: Any, k: Any, v: Any, *, axes: int, scale: float, bias: Tensor | None) -> Made:
+    """The attention of queries ``[B, ..., n, d]`` to keys ``[B, ..., m, d]`` and values; ``axes`` counts them all."""
+    order = (*range(axes - 2), axes - 1, axes - 2)
+    scores = Made(MatMul(), (Made(Scale(factor=float(scale)), (q,)), Made(Permute(axes=order), (k,))))
+    if bias is not None:
+        scores = Made(ElementwiseAffine(bias=bias), (scores,))
+    return Made(MatMul(), (Made(Softmax(axis=axes - 1), (scores,)), v))
+
+
+@handles(nn.MultiheadAttention)
+@any_layout
+def multihead_attention(call: Call) -> Result:
+    """Self- or cross-attention in either order of its axes; the averaged weights are not offered."""
+    m = call.module
+    assert isinstance(m, nn.MultiheadAttention)
+    q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
+    if call.argument(3, "key_padding_mask") is not None or call.argument(5, "attn_mask") is not None:
+        raise Refused("attention with a mask", "classifiers attend to the whole image")
+    if m.bias_k is not None or m.add_zero_attn or (m.training and m.dropout > 0):
+        raise Refused("attention with extra keys or dropout", "use plain attention, in eval mode")
+    width, heads = m.embed_dim, m.num_heads
+    joint: Tensor | None = m.in_proj_weight  # None where keys or values have a width of their own
+    bias: Tensor | None = m.in_proj_bias
+    weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight) if joint is None else joint.chunk(3)
+    biases = (None, None, None) if bias is None else bias.chunk(3)
+
+    def project(x: Any, weight: Tensor, bias: Tensor | None) -> Made:
+        split = Made(Reshape(shape=(call.image(x)[0], heads, width // heads)), (Made(Linear(weight, bias), (x,)),))
+        return Made(Permute(axes=(0, 2, 1, 3)), (split,))
+
+    parts = [project(x, weight, bias) for x, weight, bias in zip((q, k, v), weights, biases, strict=True)]
+    attended = attend(*parts, axes=4, scale=(width // heads) ** -0.5, bias=None)
+    tokens = Made(Permute(axes=(0, 2, 1, 3)), (attended,))
+    merged = Made(Reshape(shape=(call.image(q)[0], width)), (tokens,))
+    return Made(Linear(m.out_proj.weight, m.out_proj.bias), (merged,)), None

@@ -1,0 +1,83 @@
+"""Smooth activations and their parts: what is kept analog because it is a function of the value itself."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import Pointwise
+
+#: By the function's name in ``Pointwise``: every spelling of it without settings.
+_PLAIN: Mapping[str, tuple[Any, ...]] = {
+    "cos": (torch.cos, "cos"),
+    "erf": (torch.erf, "erf"),
+    "exp": (torch.exp, "exp"),
+    "hardsigmoid": (nn.Hardsigmoid, F.hardsigmoid),
+    "hardswish": (nn.Hardswish, F.hardswish),
+    "log": (torch.log, "log"),
+    "logsigmoid": (nn.LogSigmoid, F.logsigmoid),
+    "mish": (nn.Mish, F.mish),
+    "reciprocal": (torch.reciprocal, "reciprocal"),
+    "rsqrt": (torch.rsqrt, "rsqrt"),
+    "selu": (nn.SELU, F.selu, torch.selu, torch.selu_),
+    "sigmoid": (nn.Sigmoid, F.sigmoid, torch.sigmoid, torch.sigmoid_, "sigmoid", "sigmoid_"),
+    "silu": (nn.SiLU, F.silu),
+    "sin": (torch.sin, "sin"),
+    "softsign": (nn.Softsign, F.softsign),
+    "sqrt": (torch.sqrt, "sqrt"),
+    "tanh": (nn.Tanh, F.tanh, torch.tanh, torch.tanh_, "tanh", "tanh_"),
+}
+#: And with settings: where each is as a module's attribute and as a function's argument.
+_SET: Mapping[str, tuple[tuple[Any, ...], tuple[tuple[str, int, float], ...]]] = {
+    "celu": ((nn.CELU, F.celu, torch.celu), (("alpha", 1, 1.0),)),
+    "elu": ((nn.ELU, F.elu), (("alpha", 1, 1.0),)),
+    "softplus": ((nn.Softplus, F.softplus), (("beta", 1, 1.0), ("threshold", 2, 20.0))),
+}
+_NAMES = {target: name for name, targets in _PLAIN.items() for target in targets}
+_NAMES |= {target: name for name, (targets, _) in _SET.items() for target in targets}
+
+
+@handles(*_NAMES)
+@any_layout
+def pointwise(call: Call) -> Result:
+    target = call.node.target if call.module is None else next(c for c in type(call.module).__mro__ if c in _NAMES)
+    name = _NAMES[target]
+    settings = {
+        key: float(call.argument(position, key, default) if call.module is None else getattr(call.module, key))
+        for key, position, default in (_SET[name][1] if name in _SET else ())
+    }
+    return Made(Pointwise(function=name, settings=settings), (call.args[0],))
+
+
+@handles(nn.GELU)
+@any_layout
+def gelu_module(call: Call) -> Result:
+    assert isinstance(call.module, nn.GELU)
+    return _gelu(call, call.module.approximate)
+
+
+@handles(F.gelu)
+@any_layout
+def gelu(call: Call) -> Result:
+    return _gelu(call, call.argument(1, "approximate", "none"))
+
+
+def _gelu(call: Call, approximate: str) -> Result:
+    return Made(Pointwise(function="gelu" if approximate == "none" else "gelu_tanh"), (call.args[0],))
+
+
+@handles(operator.pow, torch.pow, "pow", torch.square, "square")
+@any_layout
+def power(call: Call) -> Result:
+    exponent = call.argument(1, "exponent", 2)
+    if not isinstance(exponent, int | float) or not isinstance(call.args[0], torch.fx.Node):
+        raise Refused("its exponent is an activation", "raise to a constant power")
+    if exponent == 1:
+        return Alias(call.args[0])
+    return Made(Pointwise(function="pow", settings={"exponent": float(exponent)}), (call.args[0],))

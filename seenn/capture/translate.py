@@ -1,0 +1,333 @@
+"""From a traced module to a graph over the closed op set; what cannot be expressed is collected, not skipped."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate, map_arg
+
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler, takes_any_layout
+from seenn.capture.layout import Layout
+from seenn.errors import UnsupportedError
+from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph, prune
+from seenn.ops import StatelessOp
+
+SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
+_FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
+#: Make a tensor of their own, whatever values the one they are called on has.
+_CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", torch.zeros_like, torch.ones_like, torch.full_like)
+_KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
+
+
+@dataclass(frozen=True)
+class Offender:
+    """A call that cannot be expressed, or (``analog``) that can only stay analog."""
+
+    name: str
+    what: str
+    reason: str
+    fix: str
+    analog: bool = False
+
+    def __str__(self) -> str:
+        hint = f" — {self.fix}" if self.fix else ""
+        return f"{self.name} ({self.what}): {self.reason}{hint}"
+
+
+class Unsupported(StatelessOp):
+    """Stands for a call that cannot be expressed, so that what comes after it can still be looked at."""
+
+    kind = "unsupported"
+    joins = True
+
+    def __init__(self, what: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.what, self.shape = what, shape
+
+    @property
+    def title(self) -> str:
+        return self.what
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].new_zeros(len(inputs[0]), *self.shape)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Every call of a model as a node, those that cannot be expressed as ``Unsupported``."""
+
+    graph: OpGraph
+    offenders: tuple[Offender, ...]  # in the order of the calls
+
+    def refused(self, *, analog_islands: bool) -> tuple[Offender, ...]:
+        """The offenders that stand in the way."""
+        return tuple(o for o in self.offenders if not (o.analog and analog_islands))
+
+    def checked(self, *, analog_islands: bool = False) -> OpGraph:
+        """The graph of what the output needs.
+
+        Raises:
+            UnsupportedError: lists every call that has no equivalent, or that has only an analog one and
+                ``analog_islands`` does not allow it, with the reason and a fix.
+        """
+        if offenders := self.refused(analog_islands=analog_islands):
+            listed = "\n".join(f"  {offender}" for offender in offenders)
+            calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
+            raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}")
+        return OpGraph(prune(self.graph, self.graph.output), self.graph.output)
+
+
+def to_graph(traced: fx.GraphModule, *, analog_islands: bool = False) -> OpGraph:
+    """Translates a traced module into the closed op set; raises as ``Translation.checked`` does."""
+    return translate(traced).checked(analog_islands=analog_islands)
+
+
+def translate(traced: fx.GraphModule) -> Translation:
+    """Translates what can be expressed and notes what cannot.
+
+    Raises:
+        UnsupportedError: the model returns its input.
+    """
+    return _Translator(traced).run()
+
+
+def site_name(node: fx.Node) -> str:
+    """The call's name in reports: the module's path, or the path of the function's caller and its name."""
+    if node.op == "call_module":
+        return str(node.target)
+    stack = node.meta.get("nn_module_stack")
+    path, kind = next(reversed(stack.values())) if stack else ("", "")
+    if str(kind).startswith("torch.nn.modules."):  # an exported graph names the operator inside
+        return str(path)
+    return f"{path}.{node.name}" if path else node.name
+
+
+class _Lost:
+    """The value of a call that cannot be expressed and whose images cannot be found: readers are not blamed."""
+
+
+_LOST = _Lost()
+_Name = str | _Lost | None | tuple[str | _Lost | None, ...]
+
+
+class _Translator:
+    """One pass over the calls."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self._traced = traced
+        self._nodes: list[Node] = []
+        self._offenders: list[Offender] = []
+        self._names: dict[fx.Node, _Name] = {}
+        self._constants: dict[fx.Node, Tensor] = {}
+        self._taken: set[str] = {INPUT}
+
+    def run(self) -> Translation:
+        output = ""
+        for node in self._traced.graph.nodes:
+            if node.op == "placeholder":
+                if INPUT not in self._names.values():  # options after the image keep their defaults
+                    self._names[node] = INPUT
+            elif node.op == "get_attr":
+                if isinstance(value := _attribute(self._traced, str(node.target)), Tensor):
+                    self._constants[node] = value
+            elif node.op == "output":
+                output = self._output(node)
+            elif "shape" in node.meta:
+                self._step(node)
+        if output == INPUT:
+            raise UnsupportedError("the model returns its input: there is nothing to convert")
+        return Translation(OpGraph(self._nodes, output), tuple(self._offenders))
+
+    def _output(self, node: fx.Node) -> str:
+        result: Any = node.args[0]
+        name = self._names.get(result) if isinstance(result, fx.Node) else None
+        if node.meta["stale"]:
+            self._offenders.append(Offender("output", "return", *_stale(node)))
+        elif isinstance(name, str) and (layout := Layout.of(result.meta["shape"])) is not None and layout.plain:
+            return name
+        elif isinstance(name, str):
+            shape = list(result.meta["shape"])
+            self._offenders.append(
+                Offender("output", "return", f"returns {shape}, with images along another axis than the first",
+                         "return one row an image")
+            )  # fmt: skip
+        elif not isinstance(name, _Lost):
+            self._offenders.append(
+                Offender("output", type(result).__name__, "the model returns more than logits",
+                         "return one tensor [B, classes]")
+            )  # fmt: skip
+        return self._add("output", Unsupported("return", ()), (INPUT,))
+
+    def _step(self, node: fx.Node) -> None:
+        try:
+            if self._is_constant(node):
+                if (value := self._folded(node)) is not None:
+                    self._constants[node] = value
+                return  # without a value it is a weight that training changes: its reader is refused
+            if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
+                self._names[node] = self._unsupported(node)
+                return
+            self._names[node] = node.meta[SITE] = self._translated(node)
+        except (Refused, ValueError) as refusal:
+            fix = refusal.fix if isinstance(refusal, Refused) else ""
+            offender = Offender(site_name(node), _spelling(node, self._traced), str(refusal), fix)
+            self._offenders.append(offender)
+            self._names[node] = self._unsupported(node)
+
+    def _is_constant(self, node: fx.Node) -> bool:
+        """Whether a call does not depend on the image, be it on how many there are."""
+        if node.meta["stale"] or not isinstance(node.meta["shape"], torch.Size):
+            return False
+        return node.target in _CREATORS or all(
+            "value" in read.meta or read in self._constants or read not in self._names for read in node.all_input_nodes
+        )
+
+    def _folded(self, node: fx.Node) -> Tensor | None:
+        """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
+        reads = [self._constants.get(read) for read in node.all_input_nodes if "value" not in read.meta]
+        if node.target not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
+            return None
+
+        def resolve(read: fx.Node) -> Any:
+            if read in self._constants:
+                return self._constants[read].clone()  # the call may change it in place
+            return _one_image(
+                read.meta["value"] if "value" in read.meta else torch.zeros(_one_image(read.meta["shape"]))
+            )
+
+        args, kwargs = map_arg((node.args, node.kwargs), resolve)
+        with torch.no_grad():
+            if node.op == "call_method":
+                value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            else:
+                target: Any = (
+                    node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target))
+                )
+                value = target(*args, **kwargs)
+        return value if isinstance(value, Tensor) else None
+
+    def _translated(self, node: fx.Node) -> _Name:
+        if node.meta["stale"]:
+            raise Refused(*_stale(node))
+        given = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
+        if not given:
+            raise Refused("gives its input under an unusual name", "pass the input by position")
+        source = self._names.get(given[0]) if isinstance(given[0], fx.Node) else None
+        if node.target is operator.getitem and isinstance(source, tuple) and isinstance(given[1], int):
+            return source[given[1]]  # one output of a split
+        module = self._traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if module is not None and (module._forward_hooks or module._forward_pre_hooks):
+            raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
+        handler = find_handler(module if module is not None else node.target)
+        if handler is None:
+            raise Refused("has no spiking equivalent")
+        args, kwargs = map_arg((given, node.kwargs), _known)
+        call = Call(node, module, args, kwargs, self._constants)
+        if not takes_any_layout(handler):
+            for read in node.all_input_nodes:
+                if read in self._names and isinstance(shape := read.meta.get("shape"), torch.Size):
+                    layout = Layout.of(shape)
+                    if layout is None or not layout.plain:
+                        raise Refused(
+                            f"works on a value of shape {list(shape)}, whose first axis is not the batch alone",
+                            "bring it to [B, ...] before",
+                        )
+        made = handler(call)
+        site = site_name(node)
+        if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
+            reason = f"{' and '.join(islands)}: neither linear over time nor spikes"
+            self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _KEEP_ANALOG, analog=True))
+        if isinstance(made, tuple):
+            return tuple(None if part is None else self._emit(part, site) for part in made)
+        return self._emit(made, site)
+
+    def _emit(self, made: Made | Alias, name: str) -> str:
+        """Adds the nodes of ``made``, what it reads first; the name of its value."""
+        if isinstance(made, Alias):
+            return self._emit(made.source, name) if isinstance(made.source, Made) else self._read(made.source, name)
+        inputs = tuple(self._read(value, name) for value in made.inputs)
+        return self._add(name, made.op, inputs)
+
+    def _read(self, value: Any, site: str) -> str:
+        if isinstance(value, Made):
+            return self._emit(value, f"{site}.{value.op.title}")
+        if value is IMAGE:
+            return INPUT
+        name = self._names.get(value) if isinstance(value, fx.Node) else None
+        if not isinstance(name, str):
+            raise Refused("reads a constant, an option or a tuple", "compute it from the image, one value at a time")
+        return name
+
+    def _add(self, name: str, op: Any, inputs: tuple[str, ...]) -> str:
+        candidate, count = name, 1
+        while candidate in self._taken:
+            count += 1
+            candidate = f"{name}#{count}"
+        self._taken.add(candidate)
+        self._nodes.append(Node(candidate, op, inputs))
+        return candidate
+
+    def _unsupported(self, node: fx.Node) -> _Name:
+        """Stand-ins for the values of a call."""
+        found = node.meta["shape"]
+        reads = [name for read in node.all_input_nodes if isinstance(name := self._names.get(read), str)]
+
+        def stand_in(shape: torch.Size | None) -> str | _Lost | None:
+            layout = None if shape is None else Layout.of(shape)
+            if shape is None or layout is None:
+                return _LOST
+            op = Unsupported(_spelling(node, self._traced), layout.image(shape))
+            return self._add(site_name(node), op, tuple(reads) or (INPUT,))
+
+        return stand_in(found) if isinstance(found, torch.Size) else tuple(map(stand_in, found))
+
+
+def _ops(made: Any) -> Iterator[Any]:
+    """The ops in what a handler returned."""
+    if isinstance(made, tuple):
+        for part in made:
+            yield from _ops(part)
+    elif isinstance(made, Made):
+        yield from _ops(made.inputs)
+        yield made.op
+
+
+def _known(read: fx.Node) -> Any:
+    """A size, a flag or an option's default as what it is; what depends on the number of images as its node."""
+    if "value" not in read.meta:
+        return read
+    value = read.meta["value"]
+    return read if repr(_one_image(value)) != repr(value) else value
+
+
+def _one_image(value: Any) -> Any:
+    """Sizes for one image instead of ``PROBE_BATCH``."""
+
+    def change(leaf: Any) -> Any:
+        batch = type(leaf) is int and leaf and leaf % PROBE_BATCH == 0
+        return leaf // PROBE_BATCH if batch else leaf
+
+    return tuple(map(change, value)) if isinstance(value, torch.Size) else map_aggregate(value, change)
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    found: Any = root
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _stale(node: fx.Node) -> tuple[str, str]:
+    reason = f"reads {', '.join(node.meta['stale'])}, which a later call has changed in place"
+    return reason, "keep the changed value by name (y = relu(x)) and read that, or change a copy"
+
+
+def _spelling(node: fx.Node, traced: fx.GraphModule) -> str:
+    if node.op == "call_module":
+        return type(traced.get_submodule(str(node.target))).__name__
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
