@@ -44,6 +44,7 @@ from seenn.ops import (
     IFNeuron,
     MaxPool2d,
     Mean,
+    Neuron,
     Op,
     Pad,
     Permute,
@@ -127,6 +128,8 @@ def obstacle(node: Node, network: SpikingNetwork) -> str | None:
         return None
     if isinstance(op, CumulativeDifference):
         return None if isinstance(op.op, MAXIMA) else f"{op.op.kind} of a running mean is not whole-numbered"
+    if op.affine:
+        return "this affine op is not lowered"
     if isinstance(op, StatefulOp):
         return "its state does not stay on a grid (a leak, or a reset that is not by subtraction)"
     return "it is neither affine, nor a neuron, nor a maximum"
@@ -243,7 +246,7 @@ class _Lowering:
         theta = op.v_threshold.detach().double().expand(shape[axis])
         bias = None if op.bias is None else along(op.bias.detach().double(), axis, len(shape))
         value = value.plus(bias)
-        v_init = op.v_init.double().expand(shape[axis])
+        v_init = op.v_init.detach().double().expand(shape[axis])
         settled = self.grid.settle(
             node.name, value, self.buffers, axis=axis, threshold=theta, start=float(v_init.abs().max()), steps=True
         )
@@ -382,7 +385,10 @@ class _Lowering:
             )
         shape = self.shapes[node.name]
         target = self._buffer(node.name, shape, "scratch", -math.inf, math.inf)
-        self.step.append(Call(target=target, op=op, sources=names, state=tuple(state)))
+        counts = None
+        if isinstance(op, Neuron):
+            counts = self._buffer(f"{node.name}.count", shape, "scratch", -math.inf, math.inf)
+        self.step.append(Call(target=target, op=op, sources=names, state=tuple(state), counts=counts))
         return _of(target, shape)
 
     def _output(self, value: Value) -> tuple[str, float]:

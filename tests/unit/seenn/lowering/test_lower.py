@@ -14,7 +14,7 @@ from seenn.graph import INPUT, Node, OpGraph
 from seenn.lowering import InputGrid, lower
 from seenn.lowering.program import EXACT_LIMIT, Sum, SynapseTerm
 from seenn.network import SpikingNetwork
-from seenn.ops import Conv2d, CumulativeDifference, Flatten, IFNeuron, Linear, MaxPool2d, ReLU
+from seenn.ops import Conv2d, CumulativeDifference, Flatten, IFNeuron, LIFNeuron, Linear, MaxPool2d, ReLU
 
 MakeNetwork = Callable[..., SpikingNetwork]
 
@@ -149,3 +149,32 @@ def test_max_pooling_before_the_first_neuron_is_lowered(network: SpikingNetwork)
     images = torch.randn(4, 1, 6, 6, generator=random)
     sums = run_engine(make_engine("int8", net, timesteps=8), [images], FixedExit(), 8, slots=4).logits_sum
     torch.testing.assert_close(sums, net(images, 8) * 8, rtol=0.02, atol=0.2)
+
+
+def test_a_leak_is_refused_by_int8_and_run_by_float32() -> None:
+    random = torch.Generator().manual_seed(0)
+    nodes = [
+        Node("conv", Conv2d(torch.randn(3, 1, 3, 3, generator=random)), (INPUT,)),
+        Node("leaky", LIFNeuron(0.5), ("conv",)),
+        Node("flat", Flatten(), ("leaky",)),
+        Node("head", Linear(torch.randn(2, 48, generator=random)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 6, 6)).requires_grad_(False)
+    with pytest.raises(UnsupportedError, match=r"leaky \(lif_neuron\): its state does not stay on a grid"):
+        lower(network, timesteps=4)
+    images = torch.randn(3, 1, 6, 6, generator=random)
+    spikes: dict[str, float] = {"slots": 0.0, "plain": 0.0}
+
+    def meter(t: int, rows: Tensor, site: str, counts: Tensor) -> None:
+        assert site == "leaky"
+        spikes["slots"] += float(counts.sum())
+
+    engine = make_engine("float32", network, timesteps=4)
+    sums = run_engine(engine, [images], FixedExit(), 4, slots=2, observe=meter).logits_sum
+    torch.testing.assert_close(sums, network(images, 4) * 4)
+    current, state = network.encode(images), None
+    for _ in range(4):
+        _, state = network.advance(
+            current, state, lambda site, counts: spikes.__setitem__("plain", spikes["plain"] + float(counts.sum()))
+        )
+    assert spikes["slots"] == spikes["plain"] > 0
