@@ -8,6 +8,7 @@ import click
 
 from cli.calibrate_exit import calibrate_exit
 from cli.common import Failure, show_error
+from cli.compare_exits import compare_exits
 from cli.convert import convert
 from cli.demo import demo
 from cli.evaluate import evaluate
@@ -16,6 +17,7 @@ from cli.inspect import inspect
 from cli.predict import predict
 from cli.train_ann import train_ann
 from cli.train_direct import train_direct
+from cli.train_policy import train_policy
 
 
 class _InOrder(click.Group):
@@ -48,7 +50,19 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train_ann, convert, finetune, calibrate_exit, evaluate, predict, inspect, train_direct):
+for command in (
+    demo,
+    train_ann,
+    convert,
+    finetune,
+    calibrate_exit,
+    train_policy,
+    evaluate,
+    compare_exits,
+    predict,
+    inspect,
+    train_direct,
+):
     seenn.add_command(command)
 
 

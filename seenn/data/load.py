@@ -99,7 +99,7 @@ def load_data(
         num_classes=len(source.class_names),
         class_names=source.class_names,
         preprocessing=preprocessing,
-        frames=source.frames,
+        frames=source.train.images.frames,
         **splits,
     )
 

@@ -39,6 +39,7 @@ def certify_exit(
     max_accuracy_drop: float,
     confidence: float,
     guarantee: Guarantee = "marginal",
+    energy_pj: Tensor | None = None,
 ) -> ExitCalibration[Scored]:
     """The boldest threshold with ``P(accuracy at T - accuracy at exit > ε) <= δ`` for new images.
 
@@ -54,6 +55,7 @@ def certify_exit(
         max_accuracy_drop: ε in (0, 1), as a fraction.
         confidence: 1 - δ in (0, 1).
         guarantee: on average, or for everyone who stopped by t.
+        energy_pj: ``[T, N]``, only to report the mean energy.
 
     Raises:
         ValueError: ε or the confidence out of range, or a rule that cannot have a threshold per timestep.
@@ -78,32 +80,55 @@ def certify_exit(
     if guarantee == "conditional" and steps:
         policy.at((policy.never,) * steps)  # refuses a rule with one threshold before any work
     policy = policy.fitted(logits_sum[:, fit], labels[fit])
-    screening = _Losses(policy, logits_sum[:, fit], labels[fit], max_accuracy_drop)
-    testing = _Losses(policy, logits_sum[:, test], labels[test], max_accuracy_drop)
+    scores, correct = exit_scores(policy, logits_sum), correct_per_timestep(logits_sum, labels)
+    accepted = certified_thresholds(
+        scores, correct, policy, fit, test, margin=max_accuracy_drop, delta=delta, guarantee=guarantee
+    )
+    if guarantee == "conditional" and steps:
+        policy = policy.at(tuple(accepted.tolist()))
+    else:
+        policy = policy.at(float(accepted[0]) if steps else policy.never)
+    return judge_exit(
+        logits_sum[:, test], labels[test], policy, energy_pj=None if energy_pj is None else energy_pj[:, test]
+    )
+
+
+def certified_thresholds(
+    scores: Tensor,
+    correct: Tensor,
+    policy: ScoredExit,
+    fit: Tensor,
+    test: Tensor,
+    *,
+    margin: float,
+    delta: float,
+    guarantee: Guarantee,
+) -> Tensor:
+    """The last thresholds of the sequence that passed, float64 ``[T-1]``, from scores and correctness ``[T, N]``.
+
+    ``fit`` and ``test`` are the indices of the samples that fix the sequence, and of those that test it.
+    """
+    screening = _Losses(policy, scores[:, fit], correct[:, fit], margin)
+    testing = _Losses(policy, scores[:, test], correct[:, test], margin)
     if guarantee == "conditional":
         sequence = _conditional_sequence(screening, delta, len(test) / len(fit))
     else:
         sequence = _marginal_sequence(screening)
-    accepted = torch.full((steps,), policy.never, dtype=torch.float64)
+    accepted = torch.full((len(scores) - 1,), policy.never, dtype=torch.float64)
     for thresholds in sequence:
         p_values = testing.p_values(thresholds, screening.bets(thresholds))
         if float(p_values.max() if guarantee == "conditional" else p_values[-1]) > delta:
             break
         accepted = thresholds
-    if guarantee == "conditional" and steps:
-        policy = policy.at(tuple(accepted.tolist()))
-    else:
-        policy = policy.at(float(accepted[0]) if steps else policy.never)
-    return judge_exit(logits_sum[:, test], labels[test], policy)
+    return accepted
 
 
 class _Losses:
     """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them."""
 
-    def __init__(self, policy: ScoredExit, logits_sum: Tensor, labels: Tensor, margin: float) -> None:
+    def __init__(self, policy: ScoredExit, scores: Tensor, correct: Tensor, margin: float) -> None:
         self.policy, self.margin = policy, margin
-        self.scores = exit_scores(policy, logits_sum)
-        self.correct = correct_per_timestep(logits_sum, labels)
+        self.scores, self.correct = scores, correct
 
     def counts(self, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Worse, same and better among those that stopped by t, each ``[T]``."""

@@ -92,7 +92,12 @@ class ScoredExit(ABC):
 class ThresholdExit(ScoredExit):
     """A scored rule whose threshold is a field: one number, or one per timestep."""
 
-    threshold: Threshold
+    least: ClassVar[float] = -torch.finfo(torch.float32).max
+    never: ClassVar[float] = torch.finfo(torch.float32).max
+    threshold: Threshold = 1.0  # in the score's unit
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", numbers("threshold", self.threshold))
 
     def limit(self, t: Tensor) -> Tensor | float:
         return self.threshold if isinstance(self.threshold, float | int) else at_timestep(self.threshold, t)
@@ -110,11 +115,10 @@ class ProbabilityExit(ThresholdExit):
     threshold: Threshold = 0.9  # in (0, 1]; stops when strictly above, so 1 never stops early
 
     def __post_init__(self) -> None:
-        values = numbers("threshold", self.threshold)
-        for value in values if isinstance(values, tuple) else (values,):
+        super().__post_init__()
+        for value in self.threshold if isinstance(self.threshold, tuple) else (self.threshold,):
             if not 0.0 < value <= 1.0:
                 raise ValueError(f"threshold is a probability in (0, 1], got {value}")
-        object.__setattr__(self, "threshold", values)
 
 
 def numbers(name: str, value: object) -> Threshold:
