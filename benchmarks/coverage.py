@@ -194,8 +194,8 @@ def report(lines: Path, document: Path) -> list[Row]:
         "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
         "Error: how far the spiking network's mean logits are from the ANN's, relative to them; it falls as 1/T where\n"
         "both are the same function (signed neurons of 16 levels, thresholds from the maximum). Hybrid: needs\n"
-        "`--analog-islands`; analog: nothing in it spikes. Analog MACs: the share that spikes do not replace and that is\n"
-        "paid in every step: in islands, and where two linear layers follow each other or a maximum lies between.\n\n"
+        "`--analog-islands`; analog: nothing in it spikes. Analog MACs: the share that spikes do not replace and that\n"
+        "is paid in every step: in islands, and where two linear layers or a maximum follow each other.\n\n"
     )
     notes = "".join(f"- {row.name}: {row.value:.3g} (bar {row.bar})\n" for row in figures)
     if left:

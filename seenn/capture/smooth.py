@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles, spellings
 from seenn.ops import Pointwise
 
 #: By the function's name in ``Pointwise``: every spelling of it without settings.
@@ -46,8 +46,8 @@ _NAMES |= {target: name for name, (targets, _) in _SET.items() for target in tar
 @handles(*_NAMES)
 @any_layout
 def pointwise(call: Call) -> Result:
-    target = call.node.target if call.module is None else next(c for c in type(call.module).__mro__ if c in _NAMES)
-    name = _NAMES[target]
+    known = spellings(call.node.target) if call.module is None else type(call.module).__mro__
+    name = next(_NAMES[spelling] for spelling in known if spelling in _NAMES)
     settings = {
         key: float(call.argument(position, key, default) if call.module is None else getattr(call.module, key))
         for key, position, default in (_SET[name][1] if name in _SET else ())
