@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from converter.spiking import with_neurons
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits
-from seenn.errors import ConversionError, ModelError, did_you_mean
+from seenn.errors import ConversionError, DataError, ModelError, did_you_mean
 from seenn.exits import collect_logits
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
@@ -73,6 +73,23 @@ def _frozen(network: SpikingNetwork) -> SpikingNetwork:
     for site in network.sites:
         network.graph[site].op.requires_grad_(False)
     return network
+
+
+def prepare_splits(splits: DataSplits, direct: DirectConfig) -> DataSplits:
+    """The splits as the training wants them: brightness from 0 to 1 for Poisson spikes, else as they are.
+
+    Raises:
+        DataError: the splits are recordings of events, and of another T or to be encoded again.
+    """
+    if splits.frames is not None and (direct.encoding is not None or splits.frames != direct.timesteps):
+        raise DataError(
+            f"{splits.spec} comes as {splits.frames} frames of events, got {direct.timesteps} timesteps"
+            f"{' of Poisson spikes' if direct.encoding is not None else ''}: one frame is one timestep, as it is"
+        )
+    if direct.encoding is None:
+        return splits
+    p = splits.preprocessing
+    return splits.with_preprocessing(replace(p, mean=(0.0,) * p.channels, std=(1.0,) * p.channels))
 
 
 def finish(network: SpikingNetwork, example: Tensor, timesteps: int) -> tuple[SpikingNetwork, float]:
@@ -138,12 +155,13 @@ def direct_checkpoint(
 
     Args:
         network: trained in place by ``seenn.training.train_direct``.
-        splits: what it was trained on; Poisson spikes or events come as sequences.
+        splits: what it was trained on.
         result: of the training.
         source: the model's record.
         config, direct: how it was trained.
         check_images: how many images of the exit split are run.
     """
+    splits = splits.with_encoding(direct.encoding)
     example, _ = next(splits.exit.batches(8, limit=8))
     folded, difference = finish(network, example, direct.timesteps)
     folded = folded.to(device)

@@ -30,7 +30,7 @@ from seenn.metrics import (
     wilson_interval,
 )
 from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
-from seenn.metrics.synops import SpikeMeter, dense_cost
+from seenn.metrics.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.network import evaluating
 from seenn.report import Evaluation, easiest_and_hardest
 from seenn.version import versions
@@ -52,7 +52,7 @@ def evaluate(
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Runs the split three times: the ANN, the SNN for all T steps, and the SNN with its exits.
+    """Runs the split three times: the ANN (where there is one), the SNN for all T steps, and the SNN with its exits.
 
     The third run is the real one: samples leave as they exit, and its accuracy, spikes and energy are those
     of the steps that were run. The second gives the accuracy after every step and the exact trade-off curve.
@@ -102,7 +102,7 @@ def evaluate(
                 keep_logits=keep,
                 observe=meter,
             )
-        parts, done = [], 0
+        parts = []
         for images, _ in split.batches(batch_size, limit=samples):
             parts.append(
                 run_reference(
@@ -114,17 +114,20 @@ def evaluate(
                     observe=meter,
                 )
             )
-            done += len(images)
+            done = sum(map(len, parts))
             progress(offset + done, total)
         return Predictions.concatenate(parts).cpu()
 
     with torch.no_grad(), evaluating(network):
-        ann_right, done = 0, 0
-        twin = network.analog()
-        for images, target in split.batches(batch_size, limit=samples):
-            ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
-            done += len(images)
-            progress(done, total)
+        ann_accuracy = None
+        if checkpoint.has_ann:
+            ann_right, done = 0, 0
+            twin = network.analog()
+            for images, target in split.batches(batch_size, limit=samples):
+                ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
+                done += len(images)
+                progress(done, total)
+            ann_accuracy = ann_right / samples
         full_meter, exit_meter = SpikeMeter(network), SpikeMeter(network)
         full = run(samples, FixedExit(), True, full_meter)
         early = run(2 * samples, policy, False, exit_meter)
@@ -135,7 +138,7 @@ def evaluate(
     early_right = early.labels == labels
     exits = exit_statistics(early.exit_timestep, timesteps)
     curve = exit_curve(exit_scores(policy, logits_sum), correct) if isinstance(policy, ScoredExit) else None
-    cost, own_macs = dense_cost(network), policy_macs(policy)
+    cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
     right = int(early_right.sum())
@@ -147,7 +150,7 @@ def evaluate(
         samples=samples,
         timesteps=timesteps,
         policy=policy_to_json(policy),
-        ann_accuracy=ann_right / samples,
+        ann_accuracy=ann_accuracy,
         accuracy=right / samples,
         accuracy_interval=wilson_interval(right, samples),
         accuracy_per_timestep=tuple(accuracy_per_timestep(logits_sum, labels).tolist()),
@@ -163,6 +166,8 @@ def evaluate(
         ann_energy_pj=ann_energy_pj(cost),
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
+        analog_macs_per_step=cost.per_step,
+        analog_nodes=analog_nodes(network),
         policy_macs=own_macs,
         easiest=easiest,
         hardest=hardest,

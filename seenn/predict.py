@@ -33,7 +33,7 @@ def predict(
     Args:
         network: from ``converter.convert``, ``seenn.capture`` or ``seenn.load(path).network``; runs in
             evaluation mode, whatever mode it is in.
-        images: preprocessed ``[N, C, H, W]``, or an iterable of such batches.
+        images: preprocessed ``[N, C, H, W]``, a sequence ``[T, N, C, H, W]``, or an iterable of such batches.
         policy: who stops when; None runs every image for all ``timesteps``.
         timesteps: T, the most steps any image gets.
         engine: from ``seenn.engines.make_engine`` for this network; None is the reference engine.
@@ -47,14 +47,16 @@ def predict(
         SeennError: the network's outputs are not finite.
     """
     integer("batch_size", batch_size, low=1)
-    batches = torch.split(images, batch_size) if isinstance(images, Tensor) else images
+    batches: Iterable[Tensor] = images
+    if isinstance(images, Tensor):
+        batches = torch.split(images, batch_size, dim=int(network.is_sequence(images, timesteps)))
     if engine is not None:
         return run_engine(
             engine,
             batches,
             policy or FixedExit(),
             timesteps,
-            slots=batch_size,
+            slots=min(batch_size, len(images)) if isinstance(images, Tensor) and len(images) else batch_size,
             keep_logits=keep_logits,
             observe=observe,
         )

@@ -80,11 +80,10 @@ def multihead_attention(call: Call) -> Result:
     if m.bias_k is not None or m.add_zero_attn or (m.training and m.dropout > 0):
         raise Refused("attention with extra keys or dropout", "use plain attention, in eval mode")
     width, heads = m.embed_dim, m.num_heads
-    if m.in_proj_weight is not None:
-        weights = m.in_proj_weight.split(width)
-    else:
-        weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
-    biases = (None,) * 3 if m.in_proj_bias is None else m.in_proj_bias.split(width)
+    joint: Tensor | None = m.in_proj_weight  # None where keys or values have a width of their own
+    bias: Tensor | None = m.in_proj_bias
+    weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight) if joint is None else joint.chunk(3)
+    biases = (None, None, None) if bias is None else bias.chunk(3)
 
     def project(x: Any, weight: Tensor, bias: Tensor | None) -> Made:
         split = Made(Reshape(shape=(call.image(x)[0], heads, width // heads)), (Made(Linear(weight, bias), (x,)),))

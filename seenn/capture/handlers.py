@@ -3,6 +3,9 @@
 A handler receives a ``Call`` and returns a ``Made`` (an op and what it reads, which may be a ``Made`` in turn),
 an ``Alias`` (the call changes nothing), a tuple of them (the call has several outputs; None for one that is not
 there), or raises ``Refused`` with a reason and a fix.
+
+Calls of ``torch.export``'s graphs, ``aten`` operators, go through the same table: under their own name
+(``torch.ops.aten.conv2d``), else as the method or function of that name, whose arguments are the same.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 
 from seenn.capture.layout import Layout
 from seenn.ops import Op
@@ -152,6 +157,10 @@ def find_handler(target: Any) -> Handler | None:
     A subclass counts as its base only while it does not redefine ``forward``: otherwise it computes
     something else.
     """
+    if isinstance(target, OpOverload):
+        name = target.overloadpacket.__name__
+        spellings = (target.overloadpacket, name, getattr(torch, name, None), getattr(F, name, None))
+        return next((_HANDLERS[spelling] for spelling in spellings if spelling in _HANDLERS), None)
     if not isinstance(target, nn.Module):
         return _HANDLERS.get(target)
     cls = type(target)

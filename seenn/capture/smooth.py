@@ -15,7 +15,6 @@ from seenn.ops import Pointwise
 
 #: By the function's name in ``Pointwise``: every spelling of it without settings.
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
-    "abs": (operator.abs, torch.abs, "abs"),
     "cos": (torch.cos, "cos"),
     "erf": (torch.erf, "erf"),
     "exp": (torch.exp, "exp"),

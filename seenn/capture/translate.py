@@ -101,7 +101,9 @@ def site_name(node: fx.Node) -> str:
     if node.op == "call_module":
         return str(node.target)
     stack = node.meta.get("nn_module_stack")
-    path = next(reversed(stack)) if stack else ""
+    path, kind = next(reversed(stack.values())) if stack else ("", "")
+    if str(kind).startswith("torch.nn.modules."):  # an exported graph names the operator inside
+        return str(path)
     return f"{path}.{node.name}" if path else node.name
 
 
@@ -142,7 +144,7 @@ class _Translator:
         return Translation(OpGraph(self._nodes, output), tuple(self._offenders))
 
     def _output(self, node: fx.Node) -> str:
-        (result,) = node.args
+        result: Any = node.args[0]
         name = self._names.get(result) if isinstance(result, fx.Node) else None
         if node.meta["stale"]:
             self._offenders.append(Offender("output", "return", *_stale(node)))
@@ -200,12 +202,13 @@ class _Translator:
 
         args, kwargs = map_arg((node.args, node.kwargs), resolve)
         with torch.no_grad():
-            if node.op == "call_function":
-                value = node.target(*args, **kwargs)
-            elif node.op == "call_method":
+            if node.op == "call_method":
                 value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
-                value = self._traced.get_submodule(str(node.target))(*args, **kwargs)
+                target: Any = (
+                    node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target))
+                )
+                value = target(*args, **kwargs)
         return value if isinstance(value, Tensor) else None
 
     def _translated(self, node: fx.Node) -> _Name:
@@ -246,7 +249,7 @@ class _Translator:
     def _emit(self, made: Made | Alias, name: str) -> str:
         """Adds the nodes of ``made``, what it reads first; the name of its value."""
         if isinstance(made, Alias):
-            return self._read(made.source, name)
+            return self._emit(made.source, name) if isinstance(made.source, Made) else self._read(made.source, name)
         inputs = tuple(self._read(value, name) for value in made.inputs)
         return self._add(name, made.op, inputs)
 

@@ -21,19 +21,30 @@ class Images(Protocol):
     @property
     def in_memory(self) -> bool: ...
 
+    @property
+    def frames(self) -> int | None:
+        """T where these are recordings of events, divided into frames; None for images."""
+
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each."""
+        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each.
+
+        Recordings of events are ``[b, T, C, H, W]``.
+        """
 
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images in memory, all of one size."""
+    """Images or recordings in memory, all of one size."""
 
-    pixels: Tensor  # uint8 [N, C, H, W]
+    pixels: Tensor  # uint8 [N, C, H, W]; recordings [N, T, C, H, W]
 
     @property
     def in_memory(self) -> bool:
         return True
+
+    @property
+    def frames(self) -> int | None:
+        return self.pixels.shape[1] if self.pixels.dim() == 5 else None
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
         yield self.pixels[indices]

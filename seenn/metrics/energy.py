@@ -1,8 +1,10 @@
 """The customary energy estimate, with its assumptions in the open.
 
 Operation energies are those of 45 nm CMOS at 32-bit floating point (Horowitz, ISSCC 2014): 4.6 pJ per
-multiply-accumulate, 0.9 pJ per accumulate. Memory traffic, membrane updates and idle power are left out, as
-they are in the literature; real gains have been found well below such estimates (arXiv:2309.03388).
+multiply-accumulate, 0.9 pJ per accumulate. What stays analog in a hybrid (products of two activations, synapses
+that analog values reach) costs its multiply-accumulates in every step, not once. Memory traffic, membrane updates
+and idle power are left out, as they are in the literature; real gains have been found well below such estimates
+(arXiv:2309.03388).
 """
 
 from __future__ import annotations

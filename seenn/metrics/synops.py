@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seenn.graph import INPUT, Node, macs
+from seenn.graph import INPUT, macs
 from seenn.network import SpikingNetwork
-from seenn.ops import Neuron, StatelessOp, Synapse
+from seenn.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
 
 Traffic = Literal["constant", "spikes", "analog"]
 
@@ -41,6 +41,8 @@ def fan_out(network: SpikingNetwork) -> dict[str, Tensor]:
     Found by convolving events with ones: the total number of synaptic operations is linear in the spike
     counts, so its gradient is the fan-out; borders, strides, groups and pooling are right by construction.
     """
+    if not network.sites:
+        return {}
     shapes = network.graph.shapes(network.input_shape)
     device = network.device
     with torch.enable_grad():
@@ -77,27 +79,45 @@ class DenseCost:
     Attributes:
         ann: of the analog twin.
         once: of the spiking network's first layers, whose input is the image: paid once.
-        per_step: of synapses that receive analog values in every step; 0 in a fully spiking network.
+        per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
+            a fully spiking network. Functions of one value, normalisation and max pooling have no
+            multiply-accumulates by the usual count, in the ANN neither.
     """
 
     ann: int
     once: int
     per_step: int
 
+    @property
+    def analog_share(self) -> float:
+        """The part of the ANN's multiply-accumulates that spikes do not replace, 0 to 1."""
+        return (self.once + self.per_step) / max(1, self.ann)
 
-def dense_cost(network: SpikingNetwork) -> DenseCost:
-    """Counts the multiply-accumulates that spikes do not replace."""
+
+def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
+    """Counts the multiply-accumulates that spikes do not replace.
+
+    The first layers see a constant image once, and every frame of a ``sequence``.
+    """
     kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
+    ann = once = per_step = 0
+    for node in network.graph:
+        cost = macs(node, shapes)
+        ann += cost
+        if node.name in network.prefix and not sequence:
+            once += cost
+        elif (
+            node.name in network.prefix
+            or isinstance(node.op, CumulativeDifference)
+            or kinds[node.inputs[0]] != "spikes"
+        ):
+            per_step += cost
+    return DenseCost(ann=ann, once=once, per_step=per_step)
 
-    def cost(node: Node) -> int:
-        return macs(node, shapes[node.name])
 
-    body = [node for node in network.graph if node.name not in network.prefix]
-    return DenseCost(
-        ann=sum(cost(node) for node in network.graph),
-        once=sum(cost(node) for node in network.graph if node.name in network.prefix),
-        per_step=sum(cost(node) for node in body if kinds[node.inputs[0]] != "spikes"),
-    )
+def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
+    """The nodes that stay analog, with what they compute: the islands of a hybrid, and max pools."""
+    return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.islands}
 
 
 def synops_per_sample(count: Tensor, fan_out: Tensor) -> Tensor:

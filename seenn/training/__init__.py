@@ -3,8 +3,10 @@
 from seenn.training.ann import train_ann
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig, Transform
+from seenn.training.direct import DirectConfig, OverTime, train_direct
 from seenn.training.finetune import FinetuneConfig, Finetuned, exit_aware_loss, finetune, finetuned_checkpoint
 from seenn.training.loop import EpochReport, LossFn, TrainingResult, accuracy, fit
+from seenn.training.losses import LOSSES, CumulativeLoss, LossOverTime, MeanLoss, TETLoss
 from seenn.training.optim import OptimConfig, build_optimizer
 from seenn.training.policy import PolicyConfig, PolicyResult, policy_loss, train_policy
 from seenn.training.positive import positive_thresholds
@@ -13,16 +15,23 @@ from seenn.training.run import Run
 from seenn.training.unroll import Unrolled
 
 __all__ = [
+    "LOSSES",
     "Augment",
+    "CumulativeLoss",
+    "DirectConfig",
     "EpochReport",
     "FinetuneConfig",
     "Finetuned",
     "LossFn",
+    "LossOverTime",
+    "MeanLoss",
     "OptimConfig",
+    "OverTime",
     "PolicyConfig",
     "PolicyResult",
     "ResNet8",
     "Run",
+    "TETLoss",
     "TrainConfig",
     "TrainingResult",
     "Transform",
@@ -36,5 +45,6 @@ __all__ = [
     "policy_loss",
     "positive_thresholds",
     "train_ann",
+    "train_direct",
     "train_policy",
 ]

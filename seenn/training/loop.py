@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,8 +97,9 @@ def fit(
     here, device = world(), torch.device(device)
     check_data(splits, config.batch_size, here)
     plan = _Plan(config=config, images=len(splits.train))
-    module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    validate = validate or (lambda trained: accuracy(trained, splits.calibration, device=device))
+    module.to(device).to(memory_format=torch.channels_last)
+    if validate is None:
+        validate = partial(accuracy, split=splits.calibration, limit=config.validation_images, device=device)
     average = None if config.ema is None else Averaged(module, config.ema)
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
     if run is not None:
@@ -111,7 +113,7 @@ def fit(
                 break
             shared.train()
             for images, labels in batches:
-                step(images.to(device, memory_format=torch.channels_last), labels.to(device))
+                step(channels_last(images.to(device)), labels.to(device))
                 if on_step is not None:
                     on_step(state.step, plan.total_steps)
                 if run is not None and state.step < plan.last_step_of(epoch):
@@ -131,7 +133,7 @@ def fit(
                 _leave_if_asked(stop, run, state, plan, here)
             if on_epoch is not None:
                 on_epoch(report)
-    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module.to(memory_format=torch.contiguous_format)
     module.load_state_dict(state.best)
     return TrainingResult(module=module.eval(), best=_best(reports), epochs=tuple(reports))
 
@@ -142,15 +144,30 @@ def _best(reports: Sequence[EpochReport]) -> EpochReport:
 
 
 @torch.inference_mode()
-def accuracy(module: nn.Module, split: Split, *, device: torch.device | str = "cpu", batch_size: int = 256) -> float:
-    """The fraction of ``split`` that ``module`` labels correctly; the processes of a world share the images."""
-    here = world()
+def accuracy(
+    module: nn.Module,
+    split: Split,
+    *,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 256,
+) -> float:
+    """The fraction of the first ``limit`` images of ``split`` (None: all) that ``module`` labels correctly.
+
+    The processes of a world share the images.
+    """
+    here, total = world(), len(split) if limit is None else min(limit, len(split))
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    mine = torch.arange(len(split))[here.part(len(split))]
+    mine = torch.arange(total)[here.part(total)]
     for images, labels in split.batches(batch_size, order=mine):
-        images = images.to(device, memory_format=torch.channels_last)
+        images = channels_last(images.to(device))
         correct += (module(images).argmax(-1) == labels.to(device)).sum()
-    return int(here.sum_(correct)) / len(split)
+    return int(here.sum_(correct)) / total
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The memory layout in which convolutions train fastest; sequences ``[T, B, C, H, W]`` stay as they are."""
+    return images.to(memory_format=torch.channels_last) if images.dim() == 4 else images
 
 
 def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
@@ -160,7 +177,7 @@ def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
     images = len(splits.train)
     if batch_size > images:
         raise DataError(f"a batch of {batch_size} is larger than the train split of {images} images; use a smaller one")
-    if len(splits.train.labels.unique()) < 2:
+    if int(splits.train.labels.amax()) == int(splits.train.labels.amin()):
         raise DataError(
             f"all {images} images of the train split have the label {int(splits.train.labels[0])}: there is nothing "
             "to tell apart; training needs two classes or more"

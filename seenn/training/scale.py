@@ -28,7 +28,7 @@ def one_of_many(module: nn.Module, device: torch.device, here: World) -> Iterato
         return
     norms = [part for part in module.modules() if isinstance(part, NORMS)]
     for norm in norms:
-        norm.forward = _Synced(norm)  # type: ignore[method-assign]
+        norm.forward = _Synced(norm)  # type: ignore[method-assign, assignment]
     try:
         yield DistributedDataParallel(
             module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
@@ -62,7 +62,9 @@ class _Synced:
         y = centred * torch.rsqrt(variance + norm.eps).view(shape)
         if norm.weight is not None:
             y = y * norm.weight.view(shape)
-        return y if norm.bias is None else y + norm.bias.view(shape)
+        if norm.bias is not None:
+            y = y + norm.bias.view(shape)
+        return y  # type: ignore[no-any-return]
 
 
 class _Sum(torch.autograd.Function):

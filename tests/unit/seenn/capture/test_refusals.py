@@ -61,7 +61,6 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
     "batch reshape": (lambda m, x, o: x.view(-1, 16), "returns [2018, 16], with images along another axis"),
     "one image only": (lambda m, x, o: x.view(1, -1), "returns [1, 32288], with images along another axis"),
     "mixed images": (lambda m, x, o: x.transpose(0, 1).reshape(-1, 16), "to [2018, 16] across the batch — keep the"),
-    "moved and folded": (lambda m, x, o: x.view(-1, 4, 4).transpose(0, 1), "an axis that holds the batch and more"),
     "a convolution on folded images": (
         lambda m, x, o: F.avg_pool2d(x.view(-1, 1, 4, 4), 2),
         "works on a value of shape [2018, 1, 4, 4], whose first axis is not the batch alone — bring it to [B, ...]",
