@@ -159,7 +159,9 @@ def find_handler(target: Any) -> Handler | None:
     """
     if isinstance(target, OpOverload):
         name = target.overloadpacket.__name__
-        spellings = (target.overloadpacket, name, getattr(torch, name, None), getattr(F, name, None))
+        plain = name.removesuffix("_")  # an operator in place computes what the other one does
+        names = [getattr(space, each, None) for each in (name, plain) for space in (torch, F)]
+        spellings = (target.overloadpacket, name, *names, plain)
         return next((_HANDLERS[spelling] for spelling in spellings if spelling in _HANDLERS), None)
     if not isinstance(target, nn.Module):
         return _HANDLERS.get(target)
