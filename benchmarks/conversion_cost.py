@@ -5,6 +5,7 @@ python benchmarks/conversion_cost.py --ckpt ann.pth
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from seenn.checkpoint import Checkpoint, load, save
 from seenn.predict import predict
 from seenn.report import Row, write_results
 
-TIMESTEPS, IMAGES, BATCH, REPEATS = 8, 512, 64, 3
+TIMESTEPS, IMAGES, BATCH, REPEATS = 8, 512, 64, 5
 
 
 def time_row(subject: Subject, command: str) -> tuple[Row, str]:
@@ -52,11 +53,14 @@ def memory_row(subject: Subject, command: str) -> tuple[Row, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "snn.safetensors"
         save(path, Checkpoint(network=convert(subject.model, images).network))
-        peak = {t: _peak(path, t) for t in (0, 8, 64)}
+        runs = [{t: _peak(path, t) for t in (0, 8, 64)} for _ in range(REPEATS)]  # in turn
+    peak = {t: statistics.median(run[t] for run in runs) for t in runs[0]}
     growth = (peak[64] - peak[0]) / (peak[8] - peak[0])
+    spread = {t: f"{min(run[t] for run in runs) / 1024:.0f} to {max(run[t] for run in runs) / 1024:.0f}" for t in peak}
     note = (
-        f"Peak resident MiB, batch {BATCH}: {peak[8] / 1024:.0f} at T=8, {peak[64] / 1024:.0f} at T=64, and "
-        f"{peak[0] / 1024:.0f} for a process that loads the network and runs nothing, which is subtracted from both."
+        f"Peak resident MiB, batch {BATCH}, minimum to maximum of {REPEATS} runs in turn: {spread[8]} at T=8, "
+        f"{spread[64]} at T=64, and {spread[0]} for a process that loads the network and runs nothing. The medians "
+        "enter the row, the last one subtracted from both."
     )
     return Row.at_most(f"peak memory of a run at T=64 / T=8, batch {BATCH}", growth, 1.05, command), note
 

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 @data_options
 @click.option(
     "--recipe",
-    type=click.Choice(["max", "percentile", "mmse"]),
-    default="mmse",
-    show_default=True,
-    help="How thresholds are chosen.",
+    type=click.Choice(["max", "percentile", "mmse", "qcfs"]),
+    help="How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]",
 )
 @click.option(
     "--percentile",
@@ -47,19 +45,21 @@ if TYPE_CHECKING:
 @click.option(
     "--neuron",
     type=click.Choice(["if", "burst", "signed"]),
-    default="signed",
-    show_default=True,
-    help="Binary; several spikes a step; or able to take spikes back.",
+    help="Binary; several spikes a step; or able to take spikes back.  [default: signed; if for a QCFS network]",
 )
 @click.option("--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
 @click.option(
     "--correction",
     type=click.Choice(["none", "bias", "potential", "joint"]),
-    default="potential",
-    show_default=True,
-    help="Cancels each channel's mean error: current or initial charge.",
+    help="Cancels each channel's mean error: current or initial charge.  [default: potential; none for a QCFS network]",
 )
-@click.option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=8, show_default=True, help="T to convert for.")
+@click.option(
+    "--timesteps",
+    "-T",
+    type=TIMESTEPS,
+    metavar="T",
+    help="T to convert for.  [default: 8; as many as it has levels for a QCFS network]",
+)
 @click.option(
     "--calibration-images",
     metavar="N",
@@ -108,8 +108,10 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
 
     with usage():
         spec = model_spec(model, options)
-        config = _config(options)
+        _config(options, None)  # what the options get wrong among themselves
     loaded = load_model(spec, ckpt)
+    with usage():
+        config = _config(options, loaded.spec.levels)
     record = read_weights(Path(ckpt)).record if ckpt else {}
     if options["data"] is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
@@ -144,18 +146,20 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
     session.answer({**result.to_json(), "output": str(target)}, _summary(result, target))
 
 
-def _config(options: dict[str, Any]) -> ConvertConfig:
+def _config(options: dict[str, Any], qcfs_levels: int | None) -> ConvertConfig:
+    """What the options say, and where they say nothing the default for this kind of network."""
     from converter.config import RECIPES, ConvertConfig, NeuronSpec
 
-    name, q = options["recipe"], options["q"]
+    default = ConvertConfig() if qcfs_levels is None else ConvertConfig.for_qcfs(qcfs_levels)
+    name, q = options["recipe"] or default.recipe.name, options["q"]
     if q is not None and name != "percentile":
         raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
     extra = {} if q is None else {"q": q}
     return ConvertConfig(
         recipe=RECIPES[name](per_channel=options["per_channel"], **extra),
-        neuron=NeuronSpec.of(options["neuron"], options["levels"]),
-        correction=options["correction"],
-        timesteps=options["timesteps"],
+        neuron=NeuronSpec.of(options["neuron"] or default.neuron.kind, options["levels"]),
+        correction=options["correction"] or default.correction,
+        timesteps=options["timesteps"] or default.timesteps,
         silent_channels=options["silent_channels"],
         analog_islands=options["analog_islands"],
     )

@@ -65,11 +65,7 @@ def _show_network(session: Session, path: str) -> None:
         "policy": policy,
         "manifest": dict(checkpoint.manifest),
         "sites": {
-            site: {
-                "signed": op.signed,
-                "max_spikes": op.max_spikes,
-                "v_threshold_mean": float(op.v_threshold.detach().mean()),
-            }
+            site: {"neuron": op.kind, **op.config(), "v_threshold_mean": float(op.v_threshold.detach().mean())}
             for site, op in neurons.items()
             if isinstance(op, Neuron)
         },

@@ -11,6 +11,7 @@ from cli.common import Failure, show_error
 from cli.convert import convert
 from cli.demo import demo
 from cli.evaluate import evaluate
+from cli.finetune import finetune
 from cli.inspect import inspect
 from cli.predict import predict
 from cli.train_ann import train_ann
@@ -37,6 +38,7 @@ def seenn(ctx: click.Context) -> None:
     \b
     seenn train-ann --model resnet18               writes ann.pth
     seenn convert --model resnet18 --ckpt ann.pth  writes snn.safetensors
+    seenn finetune                                 fewer steps: snn-finetuned.safetensors (optional)
     seenn calibrate-exit --threshold 0.95          stores the exit policy in it
     seenn evaluate                                 figures, plots and a report
 
@@ -46,7 +48,7 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train_ann, convert, calibrate_exit, evaluate, predict, inspect, train_direct):
+for command in (demo, train_ann, convert, finetune, calibrate_exit, evaluate, predict, inspect, train_direct):
     seenn.add_command(command)
 
 

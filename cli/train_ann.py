@@ -2,77 +2,83 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.common import Session, usage, verb
-from cli.options import FiniteRange, data_options, model_options, model_spec, output_file
+from cli.options import data_options, model_options, model_spec, output_file
+from cli.training import train_config, training_options, training_run
 
 
 @click.command(name="train-ann", short_help="Train an ordinary classifier.")
 @click.option(
     "--model", required=True, metavar="NAME", help="timm name (resnet18), torchvision:NAME, or package.module:factory."
 )
+@click.option(
+    "--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Start from these weights: .pth or .safetensors."
+)
+@click.option(
+    "--activation",
+    type=click.Choice(["relu", "qcfs"]),
+    help="The model's own, or quantised ones whose thresholds are learned and become the neurons'.  "
+    "[default: as in --ckpt, else relu]",
+)
+@click.option(
+    "--levels", metavar="L", type=click.IntRange(1, 4096), help="Of --activation qcfs.  [default: as in --ckpt, else 4]"
+)
 @model_options
+@training_options(epochs=10, lr="0.1; with --ckpt 0.02")
 @data_options
-@click.option(
-    "--epochs", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="Passes over the data."
-)
-@click.option(
-    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images in a step."
-)
-@click.option(
-    "--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help="Peak learning rate.  [default: by the optimiser]"
-)
-@click.option("--amp", is_flag=True, help="bfloat16 autocast.")
 @click.option("-o", "--output", metavar="FILE", default="ann.pth", show_default=True, help="The trained weights.")
 @verb
-def train_ann(session: Session, model: str, output: str, **options: Any) -> None:
+def train_ann(session: Session, model: str, ckpt: str | None, output: str, **options: Any) -> None:
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
-    target = output_file(output)
-    from dataclasses import replace
-
-    from converter.load import build_model
-    from seenn.data import load_data
+    target = output_file(output, keep=ckpt)
+    if options["levels"] is not None and options["activation"] != "qcfs":
+        raise click.UsageError("--levels goes with --activation qcfs", click.get_current_context())
+    from converter.trainable import model_to_train
+    from seenn.files import fingerprint
+    from seenn.recorded import load_recorded_data
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train
-    from seenn.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, write_weights
+    from seenn.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
 
     endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
     if target.suffix not in endings:
         raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
-    splits = load_data(
-        options["data"] or "digits",
+    splits = load_recorded_data(
+        read_weights(ckpt).record if ckpt else {},
+        None,
+        spec=options["data"],
         data_dir=options["data_dir"],
         download=options["download"],
-        split_seed=options["split_seed"] or 0,
+        split_seed=options["split_seed"],
     )
     with usage():
         spec = model_spec(model, options, num_classes=options["num_classes"] or splits.num_classes)
-        optim = OptimConfig() if options["lr"] is None else replace(OptimConfig(), lr=options["lr"])
         p = splits.preprocessing
-        config = TrainConfig(
-            epochs=options["epochs"],
-            batch_size=options["batch_size"],
-            optim=optim,
-            augment=Augment.suggest(splits.spec, height=p.height),
-            amp=options["amp"],
-            seed=session.seed,
+        base = TrainConfig(
+            optim=OptimConfig(lr=0.02) if ckpt else OptimConfig(), augment=Augment.suggest(splits.spec, height=p.height)
         )
-    loaded = build_model(spec, (p.channels, p.height, p.width))
+        config = train_config(base, options, seed=session.seed)
+    levels = (options["levels"] or 4) if options["activation"] == "qcfs" else None
+    loaded = model_to_train(spec, splits, ckpt, levels=levels)
     if loaded.preprocessing is not None:
         splits = splits.with_preprocessing(loaded.preprocessing)
-    with session.progress("training") as update:
-        result = train(loaded.module, splits, config, device=session.device, on_step=update)
     record = {
         "model": loaded.record,
         "preprocessing": splits.preprocessing.to_json(),
         "data": splits.manifest(),
         "training": config.to_record(),
-        "validation_accuracy": result.best.accuracy,
+        **({"from": {"file": Path(ckpt).name, "sha256": fingerprint(ckpt)}} if ckpt else {}),
     }
-    write_weights(target, {k: v.cpu() for k, v in result.module.state_dict().items()}, record)
+    run = training_run(options, record)
+    with session.progress("training") as update:
+        result = train(loaded.module, splits, config, device=session.device, run=run, on_step=update)
+    tensors = {k: v.cpu() for k, v in result.module.state_dict().items()}
+    write_weights(target, tensors, {**record, "validation_accuracy": result.best.accuracy})
     session.answer(
         {
             "validation_accuracy": result.best.accuracy,

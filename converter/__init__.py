@@ -3,7 +3,7 @@
 from converter.check import CheckReport, check
 from converter.config import RECIPES, ConvertConfig, NeuronSpec
 from converter.convert import Conversion, canonical_graph, convert
-from converter.recipes import MMSE, Max, Percentile, Recipe, SiteStatistics
+from converter.recipes import MMSE, Learned, Max, Percentile, Recipe, SiteStatistics
 
 __all__ = [
     "MMSE",
@@ -11,6 +11,7 @@ __all__ = [
     "CheckReport",
     "Conversion",
     "ConvertConfig",
+    "Learned",
     "Max",
     "NeuronSpec",
     "Percentile",

@@ -23,12 +23,12 @@ from torch import Tensor
 from converter.config import ConvertConfig
 from converter.correct import CORRECTIONS, SiteSample
 from converter.neurons import check_signs, make_neuron
-from converter.recipes import SiteStatistics
+from converter.recipes import Learned, SiteStatistics
 from converter.sampling import cache_blocks
 from seenn.device import available_memory
-from seenn.errors import CalibrationError
+from seenn.errors import CalibrationError, ConversionError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import Activation, CumulativeDifference, Neuron, StatelessOp
+from seenn.ops import QCFS, Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class SiteReport:
 class Calibration:
     """Neurons by site, and what was seen there."""
 
-    neurons: Mapping[str, Neuron]
+    neurons: Mapping[str, IntegratingNeuron]
     reports: tuple[SiteReport, ...]
 
 
@@ -89,7 +89,7 @@ def calibrate(
     spiking = config.correction != "none"
     _check_memory(graph, images, config.timesteps if spiking else 0)
     values = {INPUT: _Value(list(torch.split(images, _CHUNK)), None)}
-    neurons: dict[str, Neuron] = {}
+    neurons: dict[str, IntegratingNeuron] = {}
     reports: list[SiteReport] = []
     with torch.no_grad():
         for node, done in schedule(graph.nodes, ()):
@@ -140,9 +140,16 @@ def check_images(images: Tensor) -> None:
         raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
 
 
-def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[Neuron, int]:
+def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IntegratingNeuron, int]:
     assert isinstance(node.op, Activation)
     recipe, neuron = config.recipe, config.neuron
+    if isinstance(node.op, QCFS):
+        if not isinstance(recipe, Learned):
+            raise ConversionError(
+                f"site {node.name!r} is a QCFS activation, whose threshold is learned: convert with the qcfs recipe, "
+                f"not with {recipe.name}"
+            )
+        return make_neuron(node.op, node.op.v_threshold.detach() / neuron.max_spikes, neuron), 0
     # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
     sizes = [chunk.abs() for chunk in analog] if node.op.two_sided else analog
     statistics = SiteStatistics.of(sizes, per_channel=recipe.per_channel)
@@ -178,7 +185,9 @@ def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfi
     return make_neuron(node.op, threshold, neuron), silent
 
 
-def _run(neuron: Neuron, current: _Value, analog: Sequence[Tensor], timesteps: int) -> tuple[list[Tensor], float]:
+def _run(
+    neuron: IntegratingNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int
+) -> tuple[list[Tensor], float]:
     """The site's spike trains, and its relative error."""
     trains = []
     for chunk, target in enumerate(analog):

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from converter.recipes import MMSE, Max, Percentile, Recipe
+from converter.recipes import MMSE, Learned, Max, Percentile, Recipe
 from seenn.errors import did_you_mean
 from seenn.ops import neuron_kind
 
 Correction = Literal["none", "bias", "potential", "joint"]
-RECIPES: Mapping[str, type[Max] | type[Percentile] | type[MMSE]] = {r.name: r for r in (Max, Percentile, MMSE)}
+RECIPES: Mapping[str, type[Max] | type[Percentile] | type[MMSE] | type[Learned]] = {
+    recipe.name: recipe for recipe in (Max, Percentile, MMSE, Learned)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,13 @@ class ConvertConfig:
             raise ValueError(f"rounds must be 1 to 100, got {self.rounds}")
         if not isinstance(self.analog_islands, bool):
             raise ValueError(f"analog_islands must be true or false, got {self.analog_islands!r}")
+
+    @staticmethod
+    def for_qcfs(levels: int) -> ConvertConfig:
+        """For a network with QCFS activations of so many levels: their thresholds, binary neurons, T = L."""
+        return ConvertConfig(
+            recipe=Learned(), neuron=NeuronSpec(signed=False, max_spikes=1), correction="none", timesteps=levels
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For manifests."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from converter.sampling import by_position, cache_blocks, position_stride
-from seenn.ops import Neuron
+from seenn.ops import IntegratingNeuron
 
 _SAMPLES_PER_CHANNEL = 1 << 15
 _STARTS = (0.5, -1.0, -0.5, 0.0, 0.25, 0.75, 1.0)  # in thresholds; the first wins ties
@@ -55,7 +55,7 @@ class SiteSample:
             return SiteSample([torch.cat([rows(chunk) for chunk in current])] * timesteps, target)
         return SiteSample([torch.cat([rows(chunk[t]) for chunk in current]) for t in range(timesteps)], target)
 
-    def error(self, neuron: Neuron) -> Tensor:
+    def error(self, neuron: IntegratingNeuron) -> Tensor:
         """Activation minus the neuron's mean output, ``[n, C]``."""
         total = torch.zeros_like(self.target)
         for rows in cache_blocks(total):
@@ -67,21 +67,21 @@ class SiteSample:
         return self.target - neuron.emit(total) / len(self.currents)
 
 
-def _bias(neuron: Neuron, sample: SiteSample, rounds: int) -> Neuron:
+def _bias(neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
     for _ in range(rounds):
         error = _mean(sample.error(neuron))
         neuron = neuron.corrected(neuron.v_init, error if neuron.bias is None else neuron.bias + error)
     return neuron
 
 
-def _potential(neuron: Neuron, sample: SiteSample, rounds: int) -> Neuron:
+def _potential(neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
     for _ in range(rounds):
         charge = len(sample.currents) * _mean(sample.error(neuron))
         neuron = neuron.corrected(neuron.v_init + charge / neuron.v_threshold, neuron.bias)
     return neuron
 
 
-def _joint(neuron: Neuron, sample: SiteSample, rounds: int) -> Neuron:
+def _joint(neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
     best: tuple[Tensor, Tensor, Tensor] | None = None  # squared error, v_init, bias, each [C]
     for start in _STARTS:
         candidate = _bias(neuron.corrected(torch.full_like(sample.target[0], start), None), sample, rounds)
@@ -97,7 +97,7 @@ def _joint(neuron: Neuron, sample: SiteSample, rounds: int) -> Neuron:
 
 
 #: By the names that configurations use; each takes the neuron, the sample and the number of rounds.
-CORRECTIONS: Mapping[str, Callable[[Neuron, SiteSample, int], Neuron]] = {
+CORRECTIONS: Mapping[str, Callable[[IntegratingNeuron, SiteSample, int], IntegratingNeuron]] = {
     "bias": _bias,
     "potential": _potential,
     "joint": _joint,

@@ -7,15 +7,18 @@ from torch import Tensor
 from converter.config import NeuronSpec
 from seenn.errors import UnsupportedError
 from seenn.graph import OpGraph
-from seenn.ops import Activation, IFNeuron, LeakyReLU, Neuron, ReLU, TwoSidedIFNeuron
+from seenn.ops import QCFS, Activation, IFNeuron, IntegratingNeuron, LeakyReLU, ReLU, TwoSidedIFNeuron
 
 
-def make_neuron(activation: Activation, v_threshold: Tensor, spec: NeuronSpec) -> Neuron:
+def make_neuron(activation: Activation, v_threshold: Tensor, spec: NeuronSpec) -> IntegratingNeuron:
     """The neuron of this kind that stands for ``activation``."""
     if isinstance(activation, LeakyReLU):
         return TwoSidedIFNeuron(v_threshold, slope=activation.slope, max_spikes=spec.max_spikes)
+    kind = {"signed": spec.signed, "max_spikes": spec.max_spikes}
+    if isinstance(activation, QCFS):
+        return IFNeuron(v_threshold, levels=activation.levels, axis=activation.axis, **kind)
     assert isinstance(activation, ReLU)
-    return IFNeuron(v_threshold, signed=spec.signed, max_spikes=spec.max_spikes, ceiling=activation.ceiling)
+    return IFNeuron(v_threshold, ceiling=activation.ceiling, **kind)
 
 
 def check_signs(graph: OpGraph, spec: NeuronSpec) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from seenn.errors import ConversionError, UnsupportedError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import Activation, CumulativeDifference, Neuron, Op, StatelessOp
+from seenn.ops import Activation, CumulativeDifference, IntegratingNeuron, Op, StatelessOp
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:
@@ -25,7 +25,9 @@ def sites_of(graph: OpGraph) -> tuple[str, ...]:
     return sites
 
 
-def place_neurons(graph: OpGraph, neurons: Mapping[str, Neuron], input_shape: Sequence[int]) -> SpikingNetwork:
+def place_neurons(
+    graph: OpGraph, neurons: Mapping[str, IntegratingNeuron], input_shape: Sequence[int]
+) -> SpikingNetwork:
     """Puts a neuron at every site and a ``CumulativeDifference`` around every other non-affine op.
 
     Raises:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from converter.sampling import by_position, position_stride
+from seenn.errors import ConversionError
 
 BINS = 2048
 _SAMPLES_PER_CHANNEL = 1 << 16
@@ -123,3 +124,21 @@ class MMSE:
         rounded = torch.floor(value / step + 0.5).clamp(0, steps) * step
         error = counts @ (value - rounded).square().T  # [C, grid]
         return statistics.maximum * candidates[error.argmin(1)].to(statistics.maximum.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """The thresholds that a QCFS network was trained with (Bu et al. 2022), copied as they are.
+
+    A neuron with one spike a step that starts at θ/2 then computes, on constant input and with T = L, exactly
+    what its activation did.
+    """
+
+    name: ClassVar[str] = "qcfs"
+    per_channel: bool = True
+
+    def range(self, statistics: SiteStatistics, steps: int) -> Tensor:
+        raise ConversionError(
+            "the qcfs recipe copies learned thresholds, and a ReLU has none: train the model with "
+            "`seenn train-ann --activation qcfs`, or choose another recipe"
+        )

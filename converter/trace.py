@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from seenn.capture import Tracer, Translation, trace, trace_exported, translate
 from seenn.errors import UnsupportedError
@@ -32,7 +32,7 @@ def translate_model(model: nn.Module, example: Tensor) -> Translation:
         UnsupportedError: it cannot be traced.
     """
     try:
-        followed = _follow(model, example)
+        followed = translate(trace_fx(model, example))
     except UnsupportedError as error:
         try:
             return translate(trace_exported(model, example))
@@ -47,10 +47,15 @@ def translate_model(model: nn.Module, example: Tensor) -> Translation:
     return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
 
 
-def _follow(model: nn.Module, example: Tensor) -> Translation:
+def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    """``model`` as traced calls by torch.fx, before they become a graph.
+
+    Raises:
+        UnsupportedError: it cannot be traced.
+    """
     if not any(type(module).__module__.startswith("timm.") for module in model.modules()):
-        return translate(trace(model, example))
-    return translate(trace(_split_norm_act(model), example, _timm_tracer()))
+        return trace(model, example)
+    return trace(_split_norm_act(model), example, _timm_tracer())
 
 
 def _timm_tracer() -> Tracer:

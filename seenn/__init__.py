@@ -9,7 +9,7 @@
 
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint, load, save
-from seenn.engines import Predictions, run_reference
+from seenn.engines import Prediction, Predictions, Request, make_engine, run_reference
 from seenn.errors import (
     CalibrationError,
     CheckpointError,
@@ -22,9 +22,11 @@ from seenn.errors import (
 from seenn.evaluate import evaluate
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
 from seenn.network import SpikingNetwork
+from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
 from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 from seenn.predict import predict
+from seenn.stream import stream
 from seenn.version import __version__
 
 __all__ = [
@@ -37,8 +39,11 @@ __all__ = [
     "ExitPolicy",
     "FixedExit",
     "IFNeuron",
+    "LIFNeuron",
     "ModelError",
+    "Prediction",
     "Predictions",
+    "Request",
     "SeennError",
     "SpikingNetwork",
     "TwoSidedIFNeuron",
@@ -50,10 +55,12 @@ __all__ = [
     "evaluate",
     "if_step",
     "load",
+    "make_engine",
     "predict",
     "reset",
     "run_reference",
     "save",
     "signed_if_step",
+    "stream",
     "two_sided_if_step",
 ]

@@ -59,6 +59,11 @@ class Checkpoint:
         value = self.manifest.get("timesteps", 8)
         return value if isinstance(value, int) and value >= 1 else 8
 
+    @property
+    def has_ann(self) -> bool:
+        """Whether there is an ANN behind the network: it was not trained as a spiking one, and nothing leaks."""
+        return "direct" not in self.manifest and self.network.has_analog
+
 
 def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Writes ``checkpoint``, atomically: an interrupt or a full disk leaves an older file as it was.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import Split
+from seenn.engines.batching import run_engine
+from seenn.engines.engine import Engine
 from seenn.engines.predictions import Predictions
 from seenn.engines.reference import run_reference
 from seenn.errors import DataError
@@ -39,6 +42,7 @@ def evaluate(
     data: str,
     timesteps: int | None = None,
     policy: ExitPolicy | None = None,
+    engine: Engine | None = None,
     batch_size: int = 64,
     limit: int | None = None,
     class_names: tuple[str, ...] = (),
@@ -46,7 +50,7 @@ def evaluate(
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Runs the split three times: the ANN, the SNN for all T steps, and the SNN with its exits.
+    """Runs the split three times: the ANN (where there is one), the SNN for all T steps, and the SNN with its exits.
 
     The third run is the real one: samples leave as they exit, and its accuracy, spikes and energy are those
     of the steps that were run. The second gives the accuracy after every step and the exact trade-off curve.
@@ -58,6 +62,8 @@ def evaluate(
         data: what reports call the data set.
         timesteps: T; None is the checkpoint's own.
         policy: None is the checkpoint's own, and without one every image runs T steps.
+        engine: runs the SNN, made for this network; None is the reference engine. The ANN always runs in float.
+        batch_size: images at once; the slots of an engine.
         limit: the first so many images only, at least 1.
 
     Raises:
@@ -80,7 +86,18 @@ def evaluate(
     total = 3 * samples
 
     def run(offset: int, exit_policy: ExitPolicy, keep: bool, meter: SpikeMeter) -> Predictions:
-        parts, done = [], 0
+        if engine is not None:
+            batches = split.batches(batch_size, limit=samples)
+            return run_engine(
+                engine,
+                _counted(batches, lambda done: progress(offset + done, total)),
+                exit_policy,
+                timesteps,
+                slots=min(batch_size, samples),
+                keep_logits=keep,
+                observe=meter,
+            )
+        parts = []
         for images, _ in split.batches(batch_size, limit=samples):
             parts.append(
                 run_reference(
@@ -92,17 +109,20 @@ def evaluate(
                     observe=meter,
                 )
             )
-            done += len(images)
+            done = sum(map(len, parts))
             progress(offset + done, total)
         return Predictions.concatenate(parts).cpu()
 
     with torch.no_grad(), evaluating(network):
-        ann_right, done = 0, 0
-        twin = network.analog()
-        for images, target in split.batches(batch_size, limit=samples):
-            ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
-            done += len(images)
-            progress(done, total)
+        ann_accuracy = None
+        if checkpoint.has_ann:
+            ann_right, done = 0, 0
+            twin = network.analog()
+            for images, target in split.batches(batch_size, limit=samples):
+                ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
+                done += len(images)
+                progress(done, total)
+            ann_accuracy = ann_right / samples
         full_meter, exit_meter = SpikeMeter(network), SpikeMeter(network)
         full = run(samples, FixedExit(), True, full_meter)
         early = run(2 * samples, policy, False, exit_meter)
@@ -125,7 +145,7 @@ def evaluate(
         samples=samples,
         timesteps=timesteps,
         policy=policy_to_json(policy),
-        ann_accuracy=ann_right / samples,
+        ann_accuracy=ann_accuracy,
         accuracy=right / samples,
         accuracy_interval=wilson_interval(right, samples),
         accuracy_per_timestep=tuple(accuracy_per_timestep(logits_sum, labels).tolist()),
@@ -151,6 +171,14 @@ def evaluate(
         versions=versions(),
         command=command,
     )
+
+
+def _counted(batches: Iterable[tuple[Tensor, Tensor]], progress: Callable[[int], None]) -> Iterator[Tensor]:
+    """The images of the batches; says how many have been taken."""
+    done = 0
+    for images, _ in batches:
+        yield images
+        progress(done := done + len(images))
 
 
 def refuse_calibration_data(manifest: Mapping[str, Any], split: Split) -> None:

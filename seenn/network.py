@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, Neuron, Op, State, StatefulOp, neuron_kind
+from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, State, StatefulOp
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -104,7 +105,7 @@ class SpikingNetwork(nn.Module):
             op = node.op
             if isinstance(op, StatefulOp):
                 own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
-                if isinstance(op, Neuron):
+                if isinstance(op, Neuron) and (in_place or observe is not None):
                     count, own = op.fire(inputs[0], own, in_place=in_place)
                     if observe is not None:
                         observe(node.name, count)
@@ -133,15 +134,85 @@ class SpikingNetwork(nn.Module):
             total = total + output
         return total / timesteps
 
+    def unroll(self, x: Tensor, timesteps: int) -> Tensor:
+        """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained.
+
+        What has no memory sees one batch of ``T·B``, so that batch normalisation in training mode normalises
+        over time and batch together; what lies before the first neuron is computed once for a constant image.
+        In evaluation mode the outputs are those of ``advance``, step by step.
+
+        Args:
+            x: images ``[B, C, H, W]``, or a sequence of them, ``[T, B, C, H, W]``.
+            timesteps: T.
+        """
+        integer("timesteps", timesteps, low=1)
+        constant = not self.is_sequence(x, timesteps)
+        current = self.encode(x if constant else x.flatten(0, 1))
+        batch = len(x) if constant else x.shape[1]
+        values = dict(zip(self._boundary, current, strict=True))
+        once = set(values) if constant else set()  # still [B, ...]; every other value is [T·B, ...]
+
+        def spread(name: str) -> Tensor:  # [T, B, ...]
+            value = values[name]
+            if name in once:
+                return value.unsqueeze(0).expand(timesteps, *value.shape)
+            return value.unflatten(0, (timesteps, batch))
+
+        for node, done in self._body_schedule:
+            if isinstance(node.op, StatefulOp):
+                inputs = tuple(map(spread, node.inputs))
+                output, _ = node.op.unroll(inputs, node.op.initial_state(*(x[0] for x in inputs)))
+                values[node.name] = output.flatten(0, 1)
+            else:
+                values[node.name] = node.op(
+                    *(spread(name).flatten(0, 1) if name in once else values[name] for name in node.inputs)
+                )
+            for name in done:
+                del values[name]
+        return values[self.graph.output].unflatten(0, (timesteps, batch))
+
+    def is_sequence(self, x: Tensor, timesteps: int) -> bool:
+        """Whether ``x`` is a sequence ``[T, B, C, H, W]``, one input a timestep, rather than constant images.
+
+        Raises:
+            ValueError: the sequence is of another length than ``timesteps``.
+            UnsupportedError: the network has memory before its first neuron that only constant images allow.
+        """
+        if x.dim() != 2 + len(self.input_shape):
+            return False
+        if len(x) != timesteps:
+            raise ValueError(
+                f"the sequence has {len(x)} timesteps and {timesteps} were asked for: give as many as it has, "
+                "or divide the events into as many frames"
+            )
+        if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
+            raise UnsupportedError(
+                f"{', '.join(pools)} before the first neuron can only be run on constant images, got a sequence"
+            )
+        return True
+
+    @property
+    def has_analog(self) -> bool:
+        """Whether every neuron stands for an activation, so that there is an analog twin."""
+        return not self._without_activation()
+
     def analog(self) -> OpGraph:
         """The network's analog twin: every neuron replaced by the activation that it stands for.
 
         Calibration's bias currents live in the neurons, so the twin of a converted network is the source
         ANN with its normalisation folded.
+
+        Raises:
+            UnsupportedError: there are neurons that stand for no activation.
         """
+        if not self.has_analog:
+            raise UnsupportedError(
+                f"the neurons {', '.join(self._without_activation())} leak, so that their mean output is no activation "
+                "of their mean input: this network has no analog twin to compare with; evaluate it on its own"
+            )
         changes: dict[str, Op] = {}
         for node in self.graph:
-            if isinstance(node.op, Neuron):
+            if isinstance(node.op, IntegratingNeuron):
                 changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
@@ -163,6 +234,9 @@ class SpikingNetwork(nn.Module):
         analog = f", {count} analog node{'s' if count > 1 else ''}" if count else ""
         lines.append(f"{sites}{analog}, {sum(p.numel() for p in self.parameters()):,} parameters")
         return "\n".join(lines)
+
+    def _without_activation(self) -> list[str]:
+        return [n.name for n in self.graph if isinstance(n.op, Neuron) and not isinstance(n.op, IntegratingNeuron)]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
@@ -192,9 +266,6 @@ def _state_names(node: Node) -> tuple[str, ...]:
 
 def _title(node: Node) -> str:
     op = node.op
-    if isinstance(op, Neuron):
-        kind = neuron_kind(op.signed, op.max_spikes)
-        return kind if op.max_spikes == 1 else f"{kind} (up to {op.max_spikes} spikes)"
     return op.title
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from seenn.engines.batching import run_engine
+from seenn.engines.engine import Engine
 from seenn.engines.predictions import Predictions
 from seenn.engines.reference import StepObserver, run_reference
 from seenn.exits.fixed import FixedExit
@@ -21,6 +23,7 @@ def predict(
     policy: ExitPolicy | None = None,
     timesteps: int = 8,
     *,
+    engine: Engine | None = None,
     batch_size: int = 64,
     keep_logits: bool = False,
     observe: StepObserver | None = None,
@@ -30,10 +33,12 @@ def predict(
     Args:
         network: from ``converter.convert``, ``seenn.capture`` or ``seenn.load(path).network``; runs in
             evaluation mode, whatever mode it is in.
-        images: preprocessed ``[N, C, H, W]``, or an iterable of such batches.
+        images: preprocessed ``[N, C, H, W]``, a sequence ``[T, N, C, H, W]``, or an iterable of such batches.
         policy: who stops when; None runs every image for all ``timesteps``.
         timesteps: T, the most steps any image gets.
-        batch_size: how many images a tensor is cut into; iterables keep their own batches.
+        engine: from ``seenn.engines.make_engine`` for this network; None is the reference engine.
+        batch_size: how many images a tensor is cut into, iterables keep their own batches; the slots of an
+            engine.
         keep_logits: also return ``logits_sum_per_step`` ``[T, N, K]``, NaN after a sample's exit.
         observe: see ``StepObserver``; its rows count from the start of the batch.
 
@@ -42,7 +47,19 @@ def predict(
         SeennError: the network's outputs are not finite.
     """
     integer("batch_size", batch_size, low=1)
-    batches = torch.split(images, batch_size) if isinstance(images, Tensor) else images
+    batches: Iterable[Tensor] = images
+    if isinstance(images, Tensor):
+        batches = torch.split(images, batch_size, dim=int(network.is_sequence(images, timesteps)))
+    if engine is not None:
+        return run_engine(
+            engine,
+            batches,
+            policy or FixedExit(),
+            timesteps,
+            slots=batch_size,
+            keep_logits=keep_logits,
+            observe=observe,
+        )
     parts = []
     with torch.no_grad(), evaluating(network):
         for batch in batches:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seenn.data import DataSplits, Preprocessing, load_data
+from seenn.encoding import PoissonEncoding
 from seenn.errors import DataError
 
 
@@ -18,7 +19,7 @@ def load_recorded_data(
     download: bool = False,
     split_seed: int | None = None,
 ) -> DataSplits:
-    """The splits that ``manifest["data"]`` records, or those that the caller names instead.
+    """The splits that ``manifest["data"]`` records, or those that the caller names instead, encoded as recorded.
 
     Args:
         manifest: of a checkpoint, or the record beside an ANN's weights.
@@ -42,10 +43,12 @@ def load_recorded_data(
         download=download,
         split_seed=split_seed or 0,
         preprocessing=preprocessing,
+        frames=recorded.get("frames") if isinstance(recorded.get("frames"), int) else None,
     )
     if same and (split_seed or 0) == (recorded.get("split_seed") or 0):
         _prove_same(recorded, splits)
-    return splits
+    encoding = manifest.get("encoding")
+    return splits if encoding is None else splits.with_encoding(PoissonEncoding.from_json(encoding))
 
 
 def _prove_same(recorded: Mapping[str, Any], splits: DataSplits) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from converter.load.layout import find_first_convolution, find_head
@@ -17,7 +18,9 @@ from converter.load.preprocessing import pretrained_preprocessing, recorded_prep
 from converter.load.sources import build_source
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
-from seenn.errors import ModelError
+from converter.qcfs import with_qcfs
+from seenn.data import Preprocessing
+from seenn.errors import CheckpointError, ModelError
 from seenn.weights import read_weights
 
 logger = logging.getLogger(__name__)
@@ -54,8 +57,11 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     weights = read_weights(file)
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
     module, spec = _build(_resolve(spec, weights.tensors))
+    preprocessing = recorded_preprocessing(weights.record)
+    if spec.levels is not None:
+        module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     load_tensors(module, weights.tensors, file=file, name=spec.name)
-    return LoadedModel.of(module, spec, recorded_preprocessing(weights.record))
+    return LoadedModel.of(module, spec, preprocessing)
 
 
 def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedModel:
@@ -122,7 +128,16 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
         num_classes=spec.num_classes or recorded.num_classes,
         in_chans=spec.in_chans or recorded.in_chans,
         stem=recorded.stem if spec.stem == "auto" else spec.stem,
+        levels=spec.levels or recorded.levels,
     )
+
+
+def _example(preprocessing: Preprocessing | None, image_size: ImageSize | None, file: Path) -> Tensor:
+    if preprocessing is not None:
+        image_size = (preprocessing.channels, preprocessing.height, preprocessing.width)
+    if image_size is None:
+        raise CheckpointError(f"{file} does not record the size of its images; pass image_size")
+    return torch.zeros(2, *image_size)
 
 
 def _check_all_trained(loaded: LoadedModel) -> None:

@@ -40,6 +40,7 @@ class ModelSpec:
     num_classes: int | None = None  # None: from the checkpoint's shapes, else the model's own
     in_chans: int | None = None  # None: from the checkpoint's shapes, else the images', else the model's
     stem: str = "auto"  # "imagenet": as the library builds it; "cifar": 3×3 stride 1 and no max-pool
+    levels: int | None = None  # of QCFS activations in place of the model's ReLUs; None: the model's own
     pretrained: bool = False  # download the library's weights where no checkpoint is given
 
     def __post_init__(self) -> None:
@@ -47,7 +48,7 @@ class ModelSpec:
             raise ValueError("the model name is empty")
         if self.stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
-        for name in ("num_classes", "in_chans"):
+        for name in ("num_classes", "in_chans", "levels"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import LeakyReLU, Pointwise, ReLU
+from seenn.ops import QCFS, LeakyReLU, Pointwise, ReLU
 
 aten = torch.ops.aten
 
@@ -25,6 +25,12 @@ def relu(call: Call) -> Result:
 @any_layout
 def relu6(call: Call) -> Result:
     return Made(ReLU(ceiling=6.0), (call.args[0],))
+
+
+@handles(QCFS)
+def qcfs(call: Call) -> Result:
+    assert isinstance(call.module, QCFS)
+    return Made(call.module, (call.args[0],))
 
 
 @handles(nn.Hardtanh)

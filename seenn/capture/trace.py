@@ -74,7 +74,7 @@ def _untraceable(model: nn.Module, example: Tensor, error: Exception) -> Unsuppo
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
-    """A ``SpikingNetwork`` from a model that holds neurons (``IFNeuron``), for the engines to run.
+    """A ``SpikingNetwork`` from a model that holds neurons (``IFNeuron``, ``LIFNeuron``), for the engines to run.
 
     The network shares the model's parameters: training one trains the other. Every call of a neuron
     becomes a site with a membrane of its own.

@@ -18,7 +18,8 @@ from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph, prune
 from seenn.ops import StatelessOp
 
-_FIRST = ("input", "tensors", "x")  # what torch, and IFNeuron, call their first argument
+SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
+_FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
 #: Make a tensor of their own, whatever values the one they are called on has.
 _CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like")
 _KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
@@ -174,7 +175,7 @@ class _Translator:
             if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
                 return
-            self._names[node] = self._translated(node)
+            self._names[node] = node.meta[SITE] = self._translated(node)
         except (Refused, ValueError) as refusal:
             fix = refusal.fix if isinstance(refusal, Refused) else ""
             offender = Offender(site_name(node), _spelling(node, self._traced), str(refusal), fix)

@@ -27,6 +27,7 @@ class _Request:
     path: str  # what follows the colon of the spec
     data_dir: Path | None
     download: bool
+    frames: int  # a recording of events is divided into so many
 
 
 def _idx(idx_set: IdxSet) -> Callable[[_Request], Source]:
@@ -49,6 +50,7 @@ _BY_PATH: dict[str, Callable[[_Request], Source]] = {
     "npz": lambda request: load_npz(Path(request.path).expanduser()),
 }
 
+DEFAULT_FRAMES = 4
 DATA_HELP = f"one of {', '.join([*_NAMED, *(f'{name}:PATH' for name in _BY_PATH)])}"
 
 
@@ -59,6 +61,7 @@ def load_data(
     download: bool = False,
     split_seed: int = 0,
     preprocessing: Preprocessing | None = None,
+    frames: int | None = None,
 ) -> DataSplits:
     """Loads a data set in its four disjoint splits; see ``seenn.data`` for the rule.
 
@@ -69,6 +72,7 @@ def load_data(
         download: fetch a named set's files into ``data_dir`` where they are not there yet.
         split_seed: for the shuffling, 0 or more.
         preprocessing: how images become inputs; by default with the data set's own size, mean and std.
+        frames: T, the frames that a recording of events is divided into, 4 unless given; images have none.
 
     Raises:
         ValueError: the seed is negative.
@@ -77,7 +81,9 @@ def load_data(
     """
     if split_seed < 0:
         raise ValueError(f"split_seed is {split_seed}, expected 0 or more")
-    source = _load_source(spec, data_dir, download)
+    if frames is not None and frames < 1:
+        raise ValueError(f"frames is {frames}, expected 1 or more")
+    source = _load_source(spec, data_dir, download, frames or DEFAULT_FRAMES)
     indices = divide(source.train.labels, has_test=source.test is not None, seed=split_seed)
     parts = {name: (source.train, chosen) for name, chosen in indices.items()}
     if source.test is not None:
@@ -93,11 +99,12 @@ def load_data(
         num_classes=len(source.class_names),
         class_names=source.class_names,
         preprocessing=preprocessing,
+        frames=source.frames,
         **splits,
     )
 
 
-def _load_source(spec: str, data_dir: str | None, download: bool) -> Source:
+def _load_source(spec: str, data_dir: str | None, download: bool, frames: int) -> Source:
     name, colon, path = spec.partition(":")
     if name in _BY_PATH:
         if not path:
@@ -111,7 +118,7 @@ def _load_source(spec: str, data_dir: str | None, download: bool) -> Source:
         raise DataError(f"data {spec!r}: download needs a data_dir (--data-dir) to keep the files in")
     folder = Path(data_dir).expanduser() if data_dir is not None else None
     try:
-        return (_BY_PATH | _NAMED)[name](_Request(path=path, data_dir=folder, download=download))
+        return (_BY_PATH | _NAMED)[name](_Request(path=path, data_dir=folder, download=download, frames=frames))
     except OSError as error:  # no permission, a failing disk
         raise DataError(f"data {spec!r}: cannot be opened: {error}") from error
 

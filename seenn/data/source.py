@@ -22,7 +22,10 @@ class Images(Protocol):
     def in_memory(self) -> bool: ...
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each."""
+        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each.
+
+        Recordings of events are ``[b, T, C, H, W]``.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Source:
     test: Labelled | None
     class_names: tuple[str, ...]
     preprocessing: Preprocessing | None  # None: mean and std are measured on the train split
+    frames: int | None = None  # of each recording, where these are events; None for images
 
 
 def labelled_arrays(

@@ -16,6 +16,7 @@ from torch import Tensor
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
+from seenn.encoding import PoissonEncoding
 
 
 class Split:
@@ -26,6 +27,7 @@ class Split:
         self.name = name
         self.labels = source.labels[indices]  # int64 [N]
         self.preprocessing = preprocessing
+        self.encoding: PoissonEncoding | None = None
         self._images = source.images
         self._indices = indices
 
@@ -46,10 +48,18 @@ class Split:
         other.preprocessing = preprocessing
         return other
 
+    def with_encoding(self, encoding: PoissonEncoding | None) -> Split:
+        """The same images, as sequences of spikes; None gives the images again."""
+        other = copy.copy(self)
+        other.encoding = encoding
+        return other
+
     def batches(
         self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Preprocessed images, float32 ``[B, C, H, W]``, and labels, int64 ``[B]``; the last may be smaller.
+
+        Recordings of events, and images with an encoding, come as sequences ``[T, B, C, H, W]``, time first.
 
         Args:
             batch_size: images in a batch, at least 1.
@@ -67,7 +77,7 @@ class Split:
         return ((self._prepared(batch), self.labels[batch]) for batch in batches)
 
     def images(self, limit: int | None = None) -> Tensor:
-        """The first ``limit`` images (or all), preprocessed: float32 ``[N, C, H, W]``.
+        """The first ``limit`` images (or all), preprocessed: float32 ``[N, C, H, W]``; sequences ``[T, N, C, H, W]``.
 
         Raises:
             ValueError: ``limit`` is below 1.
@@ -76,7 +86,7 @@ class Split:
         return self._prepared(self._chosen(None, limit))
 
     def raw(self, index: int) -> Tensor:
-        """One image as it is stored: uint8 ``[C, H, W]``.
+        """One image as it is stored: uint8 ``[C, H, W]``; of a recording, one gray picture of all its events.
 
         Raises:
             IndexError: ``index`` is outside the split.
@@ -84,7 +94,11 @@ class Split:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside the {self.name} split of {len(self)} images")
-        return next(self._images.blocks(self._indices[index : index + 1]))[0]
+        stored = next(self._images.blocks(self._indices[index : index + 1]))[0]
+        if stored.dim() == 3:
+            return stored
+        total = stored.sum((0, 1), dtype=torch.float32)[None]  # [T, C, H, W] to [1, H, W]
+        return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
 
     def digests(self) -> Tensor:
         """A 64-bit hash (BLAKE2b) of each raw image's shape and pixels: int64 ``[N]``; decodes every image.
@@ -118,7 +132,16 @@ class Split:
         return order[:limit]
 
     def _prepared(self, chosen: Tensor) -> Tensor:
-        return torch.cat([self.preprocessing(block) for block in self._images.blocks(self._indices[chosen])])
+        parts = [self._prepared_block(block) for block in self._images.blocks(self._indices[chosen])]
+        return torch.cat(parts, dim=parts[0].dim() - 4)
+
+    def _prepared_block(self, block: Tensor) -> Tensor:
+        """``[b, C, H, W]`` to images or, with an encoding, sequences; ``[b, T, C, H, W]`` to sequences."""
+        if block.dim() == 5:
+            frames = self.preprocessing(block.transpose(0, 1).flatten(0, 1))
+            return frames.unflatten(0, (block.shape[1], block.shape[0]))
+        images = self.preprocessing(block)
+        return images if self.encoding is None else self.encoding(images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +154,7 @@ class DataSplits:
     num_classes: int
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    frames: int | None = None  # T of recordings of events; None for images
     train: Split
     calibration: Split  # for the thresholds of neurons
     exit: Split  # for the exit policy
@@ -140,6 +164,16 @@ class DataSplits:
         """The same splits, prepared in another way, for example as a pretrained network wants them."""
         splits = {name: getattr(self, name).with_preprocessing(preprocessing) for name in SPLITS}
         return replace(self, preprocessing=preprocessing, **splits)
+
+    def with_encoding(self, encoding: PoissonEncoding | None) -> DataSplits:
+        """The same splits, as sequences of spikes; see :meth:`Split.with_encoding`.
+
+        Raises:
+            ValueError: the data are recordings of events, which are spikes already.
+        """
+        if encoding is not None and self.frames is not None:
+            raise ValueError(f"{self.spec} are events: they come as frames and need no encoding")
+        return replace(self, **{name: getattr(self, name).with_encoding(encoding) for name in SPLITS})
 
     def manifest(self) -> dict[str, Any]:
         """Which data these are, as JSON: enough to load them again and to prove that they are the same.
@@ -151,6 +185,7 @@ class DataSplits:
             "spec": self.spec,
             "data_dir": self.data_dir,
             "split_seed": self.split_seed,
+            **({} if self.frames is None else {"frames": self.frames}),
             "sizes": {name: len(split) for name, split in splits.items()},
             "fingerprints": {
                 name: split.fingerprint for name, split in splits.items() if split.in_memory or name != "train"

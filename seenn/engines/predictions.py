@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -53,3 +54,24 @@ class Predictions:
             logits_sum=torch.cat([part.logits_sum for part in parts]),
             logits_sum_per_step=torch.cat([s for s in steps if s is not None], dim=1) if steps[0] is not None else None,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The answer for one image.
+
+    Attributes:
+        index: of the image in the stream, from 0.
+        label: argmax of ``logits_sum``.
+        exit_timestep: timesteps run.
+        confidence: the policy's confidence at the exit.
+        logits_sum: outputs summed up to the exit, ``[K]``.
+        stopped_by: ``policy``, ``timesteps`` (the last one was reached) or ``deadline``.
+    """
+
+    index: int
+    label: int
+    exit_timestep: int
+    confidence: float
+    logits_sum: Tensor
+    stopped_by: Literal["policy", "timesteps", "deadline"]

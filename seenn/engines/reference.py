@@ -33,24 +33,27 @@ def run_reference(
 
     Args:
         network: runs on its own device and in its own precision.
-        images: preprocessed, ``[B, C, H, W]``, at least one.
+        images: preprocessed, ``[B, C, H, W]``, at least one; or a sequence ``[T, B, C, H, W]``, one frame a step.
         policy: who stops when; every sample stops at ``timesteps`` at the latest.
         timesteps: T ≥ 1.
         keep_logits: also return the summed logits after each step.
         observe: sees the spike counts of every site in every step.
 
     Raises:
-        ValueError: no images, images of another shape or type, or ``timesteps < 1``.
+        ValueError: no images, images of another shape or type, ``timesteps < 1``, or a sequence of another T.
+        UnsupportedError: a sequence, and the network can only be run on constant images.
         SeennError: the network's outputs are not finite.
     """
     integer("timesteps", timesteps, low=1)
-    if len(images) == 0:
+    sequence = network.is_sequence(images, timesteps)
+    frame = images[0] if sequence else images
+    if len(frame) == 0:
         raise ValueError("there are no images to run: got an empty batch")
-    batch = len(images)
-    current, in_place = network.encode(images), not torch.is_grad_enabled()
+    batch = len(frame)
+    current, in_place = network.encode(frame), not torch.is_grad_enabled()
     rows = torch.arange(batch, device=images.device)
     t = torch.zeros(batch, dtype=torch.int64, device=images.device)
-    rule = policy.start(images)
+    rule = policy.start(frame)
     state: tuple[Tensor, ...] | None = None
     running: Tensor | None = None
     done: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -61,6 +64,8 @@ def run_reference(
             if observe is not None:
                 observe(step, rows, site, count)
 
+        if sequence and step > 1:
+            current = network.encode(images[step - 1, rows])
         output, state = network.advance(current, state, see if observe is not None else None, in_place=in_place)
         running = output if running is None else running + output
         t = t + 1

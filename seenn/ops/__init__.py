@@ -1,12 +1,13 @@
 """The closed op set. Importing this package registers every op."""
 
-from seenn.ops.activation import Activation, LeakyReLU, ReLU
+from seenn.ops.activation import QCFS, Activation, LeakyReLU, ReLU
 from seenn.ops.arithmetic import Add, BatchNorm, ChannelAffine, Concat, Scale, Shift
 from seenn.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
 from seenn.ops.border import BorderPad
 from seenn.ops.cumulative import CumulativeDifference
 from seenn.ops.elementwise import Constant, ElementwiseAffine
-from seenn.ops.neuron import IFNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
+from seenn.ops.lif import LIFNeuron
+from seenn.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
 from seenn.ops.normalisation import L2Norm, L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
@@ -18,6 +19,7 @@ from seenn.ops.synapse import Conv2d, Linear
 from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 
 __all__ = [
+    "QCFS",
     "Activation",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
@@ -36,8 +38,10 @@ __all__ = [
     "Expand",
     "Flatten",
     "IFNeuron",
+    "IntegratingNeuron",
     "L2Norm",
     "L2Normalise",
+    "LIFNeuron",
     "LayerNorm",
     "LeakyReLU",
     "Linear",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from seenn.ops.arguments import number, parameter, per_channel
+from seenn.ops.arguments import integer, number, parameter, per_channel, positive, reduce_like
 from seenn.ops.base import StatelessOp, register
 
 
@@ -35,6 +35,61 @@ class ReLU(Activation):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].relu() if self.ceiling is None else inputs[0].clamp(0.0, self.ceiling)
+
+
+@register("qcfs")
+class QCFS(Activation):
+    """``θ · clip(⌊x·L/θ + ½⌋ / L, 0, 1)``: quantisation, clip, floor, shift (Bu et al. 2022).
+
+    What an integrate-and-fire neuron of threshold θ that starts at θ/2 emits on average over T = L steps of
+    a constant current. The floor is passed straight through in the backward pass, so that θ learns too:
+    dy/dx = 1 inside (0, θ) and 0 outside; dy/dθ = 1 above, (y − x)/θ inside, 0 below.
+
+    Args:
+        v_threshold: θ > 0 (λ in the paper), scalar or per channel ``[C]``, in the activation's unit.
+        levels: L ≥ 1, the number of steps from 0 to θ.
+        axis: channel axis of the input.
+    """
+
+    attributes = ("levels", "axis")
+    tensor_names = ("v_threshold",)
+    v_threshold: Tensor
+
+    def __init__(self, v_threshold: Tensor, *, levels: int = 4, axis: int = 1) -> None:
+        super().__init__()
+        self.v_threshold = positive("v_threshold", parameter("v_threshold", v_threshold, dims=(0, 1)))
+        self.levels = integer("levels", levels, low=1, high=4096)
+        self.axis = integer("axis", axis, low=1, high=8)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x = inputs[0].to(self.v_threshold.dtype)
+        v_threshold = per_channel(self.v_threshold, x, self.axis)
+        result: Tensor = _StraightThrough.apply(x, v_threshold, self.levels)
+        return result
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, channels={self.v_threshold.numel()}"
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v_threshold: Tensor, levels: int) -> Tensor:
+        ctx.save_for_backward(x, v_threshold)
+        ctx.levels = levels
+        return _quantised_(x / v_threshold, levels).mul_(v_threshold).div_(levels)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, v_threshold = ctx.saved_tensors
+        u = x / v_threshold
+        inside = (u > 0) & (u < 1)
+        slope = _quantised_(u.clone(), ctx.levels).div_(ctx.levels).sub_(u.mul_(inside)).mul_(grads[0])
+        return grads[0] * inside, reduce_like(slope, v_threshold), None
+
+
+def _quantised_(u: Tensor, levels: int) -> Tensor:
+    """``clip(⌊u·L + ½⌋, 0, L)``, in place."""
+    return u.mul_(levels).add_(0.5).floor_().clamp_(0, levels)
 
 
 @register("leaky_relu")

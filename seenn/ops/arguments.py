@@ -57,6 +57,14 @@ def parameter(name: str, value: Tensor, *, dims: int | tuple[int, ...]) -> nn.Pa
     return value if isinstance(value, nn.Parameter) else nn.Parameter(value)
 
 
+def positive(name: str, value: nn.Parameter) -> nn.Parameter:
+    """``value`` if it is positive and finite everywhere, or ValueError."""
+    if not bool((value > 0).all()) or not bool(value.isfinite().all()):
+        extremes = f"values from {value.min().item():g} to {value.max().item():g}"
+        raise ValueError(f"{name} must be positive and finite everywhere, got {extremes}")
+    return value
+
+
 def optional_vector(name: str, value: Tensor | None, length: int) -> nn.Parameter | None:
     """``value`` as a parameter ``[length]``, or None, or ValueError."""
     if value is None:
@@ -74,3 +82,8 @@ def per_channel(vector: Tensor, like: Tensor, axis: int = 1) -> Tensor:
     shape = [1] * like.dim()
     shape[axis] = -1
     return vector.view(shape)
+
+
+def reduce_like(gradient: Tensor, like: Tensor) -> Tensor:
+    """Sums ``gradient`` over the axes along which ``like`` was broadcast."""
+    return gradient.sum_to_size(like.shape)

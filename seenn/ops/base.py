@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from seenn.errors import CheckpointError, did_you_mean
@@ -29,6 +30,8 @@ class Op(nn.Module, ABC):
     kind: ClassVar[str]
     attributes: ClassVar[tuple[str, ...]] = ()
     tensor_names: ClassVar[tuple[str, ...]] = ()
+    #: Attributes that files of earlier versions lack; reading one of those takes the constructor's default.
+    added: ClassVar[tuple[str, ...]] = ()
     #: f(a + b) = f(a) + f(b) up to a constant: may act on one step's current, and over time on its mean.
     affine: ClassVar[bool] = False
     #: f(a·x) = a·f(x) for a > 0.
@@ -111,6 +114,14 @@ class StatefulOp(Op):
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """One timestep."""
 
+    def unroll(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
+        """All timesteps of inputs ``[T, B, ...]`` from ``state``: ``(outputs [T, B, ...], state)``."""
+        outputs = []
+        for now in zip(*inputs, strict=True):
+            output, state = self.step(now, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
+
 
 OpClass = TypeVar("OpClass", bound=type[Op])
 _REGISTRY: dict[str, type[Op]] = {}
@@ -152,7 +163,7 @@ def make_op(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor])
     cls = op_class(kind)
     if unknown := sorted(set(config) - set(cls.attributes)):
         raise CheckpointError(f"op {kind!r} has no attribute {', '.join(map(repr, unknown))}")
-    if missing := sorted(set(cls.attributes) - set(config)):
+    if missing := sorted(set(cls.attributes) - set(cls.added) - set(config)):
         raise CheckpointError(f"op {kind!r} lacks the attribute {', '.join(map(repr, missing))}")
     if unknown := sorted(set(tensors) - set(cls.tensor_names)):
         raise CheckpointError(f"op {kind!r} has no tensor {', '.join(map(repr, unknown))}")

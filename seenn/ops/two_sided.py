@@ -21,7 +21,8 @@ from torch import Tensor
 from seenn.ops.activation import Activation, LeakyReLU, leaky_relu
 from seenn.ops.arguments import parameter, per_channel
 from seenn.ops.base import State, register
-from seenn.ops.neuron import Neuron, soft_reset
+from seenn.ops.membrane import soft_reset
+from seenn.ops.neuron import IntegratingNeuron
 from seenn.surrogate import fire
 
 
@@ -41,11 +42,11 @@ def two_sided_if_step(
     gained = leaky_relu(charge, slope) - before
     v = v.add_(gained) if in_place else v + gained
     spike_count = fire(v, v_threshold, v.new_full((), max_spikes), max_spikes)  # Γ spikes may always be taken back
-    return spike_count, soft_reset(v, spike_count, v_threshold, in_place), charge
+    return spike_count, soft_reset(v, spike_count, v_threshold, in_place=in_place), charge
 
 
 @register("two_sided_if_neuron")
-class TwoSidedIFNeuron(Neuron):
+class TwoSidedIFNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron that stands for a leaky ReLU (module docstring).
 
     Args:
@@ -81,11 +82,11 @@ class TwoSidedIFNeuron(Neuron):
         return ("v", "charge")
 
     def initial_state(self, *inputs: Tensor) -> State:
-        v = self._initial_membrane(inputs[0])
+        (v,) = super().initial_state(*inputs)
         return v, torch.zeros_like(v)
 
     def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
-        x, v_threshold = self._current(x), per_channel(self.v_threshold, x, self.axis)
+        x, v_threshold = self.current(x, self.axis), per_channel(self.v_threshold, x, self.axis)
         slope = per_channel(self.slope, x, self.axis)
         count, v, charge = two_sided_if_step(*state, x, v_threshold, slope, self.max_spikes, in_place=in_place)
         return count, (v, charge)

@@ -44,6 +44,8 @@ def verdict(evaluation: Evaluation) -> list[str]:
     ]
     if e.ann_accuracy is not None:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
+    else:
+        sentences.append("There is no ANN behind this network, so it is compared with none.")
     if e.analog_macs > 0:
         sentences.append(
             f"The SNN also does {count(e.analog_macs)} MACs per image that spikes do not replace (its "

@@ -1,19 +1,43 @@
-"""Training: a small engine (loop, optimiser, augmentation) and the ANN training built on it."""
+"""Training: one loop, and the trainings built on it."""
 
-from seenn.training.ann import TrainConfig, TrainingResult, train_ann
+from seenn.training.ann import train_ann
 from seenn.training.augment import Augment
-from seenn.training.loop import EpochReport, Step, run_epochs
-from seenn.training.optim import OptimConfig, build_optimizer, warmup_cosine
+from seenn.training.config import TrainConfig, Transform
+from seenn.training.direct import DirectConfig, OverTime, train_direct
+from seenn.training.finetune import FinetuneConfig, Finetuned, exit_aware_loss, finetune, finetuned_checkpoint
+from seenn.training.loop import EpochReport, LossFn, TrainingResult, accuracy, fit
+from seenn.training.losses import LOSSES, CumulativeLoss, LossOverTime, MeanLoss, TETLoss
+from seenn.training.optim import OptimConfig, build_optimizer
+from seenn.training.positive import positive_thresholds
+from seenn.training.run import Run
+from seenn.training.unroll import Unrolled
 
 __all__ = [
+    "LOSSES",
     "Augment",
+    "CumulativeLoss",
+    "DirectConfig",
     "EpochReport",
+    "FinetuneConfig",
+    "Finetuned",
+    "LossFn",
+    "LossOverTime",
+    "MeanLoss",
     "OptimConfig",
-    "Step",
+    "OverTime",
+    "Run",
+    "TETLoss",
     "TrainConfig",
     "TrainingResult",
+    "Transform",
+    "Unrolled",
+    "accuracy",
     "build_optimizer",
-    "run_epochs",
+    "exit_aware_loss",
+    "finetune",
+    "finetuned_checkpoint",
+    "fit",
+    "positive_thresholds",
     "train_ann",
-    "warmup_cosine",
+    "train_direct",
 ]

@@ -30,19 +30,26 @@ class Augment:
             return cls()
         return cls(flip=dataset not in CHIRAL, shift=height // 14)
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """A new batch ``[B, C, H, W]``; random numbers come from ``generator`` (on the CPU) alone."""
-        batch, _, height, width = images.shape
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, rows: slice = slice(None), batch: int | None = None
+    ) -> Tensor:
+        """A new batch ``[B, C, H, W]``; random numbers come from ``generator`` (on the CPU) alone.
+
+        Where the images are the part ``rows`` of a ``batch`` that several processes share, each image is
+        changed as it would be in the whole batch.
+        """
+        part, _, height, width = images.shape
+        batch = part if batch is None else batch
         device = images.device
         if self.flip:
-            mirrored = torch.rand(batch, generator=generator).lt(0.5).to(device)
+            mirrored = torch.rand(batch, generator=generator)[rows].lt(0.5).to(device)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         if self.shift:
             padded = F.pad(images, (self.shift,) * 4, mode="replicate")
-            offsets = torch.randint(0, 2 * self.shift + 1, (2, batch, 1), generator=generator).to(device)
+            offsets = torch.randint(0, 2 * self.shift + 1, (2, batch, 1), generator=generator)[:, rows].to(device)
             rows = offsets[0] + torch.arange(height, device=device)  # [B, H]
             columns = offsets[1] + torch.arange(width, device=device)  # [B, W]
-            sample = torch.arange(batch, device=device)[:, None, None]
+            sample = torch.arange(part, device=device)[:, None, None]
             # Indices on the first, third and fourth axis: the channels land last.
             images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
         return images

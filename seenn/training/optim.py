@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -18,7 +17,7 @@ class OptimConfig:
 
     opt: str = "sgd"  # "sgd" (Nesterov) or "adamw"
     lr: float = 0.1
-    weight_decay: float = 5e-4  # matrices and kernels only: biases and norm scales are left alone
+    weight_decay: float = 5e-4  # matrices and kernels only: biases, norm scales and thresholds are left alone
     momentum: float = 0.9  # of SGD; in [0, 1)
     warmup_fraction: float = 0.2  # of all steps, in [0, 1)
 
@@ -33,6 +32,16 @@ class OptimConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
+    def lr_at(self, step: int, total_steps: int) -> float:
+        """The learning rate of step ``step`` (from 0): up linearly to ``lr``, then by a cosine towards 0.
+
+        With w warm-up steps out of n: lr·(i + 1)/w for i < w, else lr·(1 + cos(π (i − w)/(n − w)))/2.
+        """
+        warmup = round(total_steps * self.warmup_fraction)
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
+
 
 def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimiser over the parameters that require a gradient, in two groups: decayed and not."""
@@ -45,18 +54,3 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
     if config.opt == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-
-
-def warmup_cosine(optimizer: torch.optim.Optimizer, *, total_steps: int, warmup_fraction: float) -> LambdaLR:
-    """Scales the learning rate once a step: linearly up to 1 at the end of warm-up, by a cosine towards 0.
-
-    With w warm-up steps out of n: factor(i) = (i + 1) / w for i < w, else (1 + cos(π (i − w) / (n − w))) / 2.
-    """
-    warmup = round(total_steps * warmup_fraction)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
-
-    return LambdaLR(optimizer, factor)

@@ -9,6 +9,7 @@ import torch
 
 from seenn.errors import CheckpointError
 from seenn.ops import (
+    QCFS,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     Add,
@@ -30,6 +31,7 @@ from seenn.ops import (
     L2Normalise,
     LayerNorm,
     LeakyReLU,
+    LIFNeuron,
     Linear,
     LocalResponseNorm,
     MatMul,
@@ -67,6 +69,7 @@ OPS = [
     BatchNorm(V, V, None, V, eps=1e-3, momentum=0.2),
     CumulativeDifference(MaxPool2d(kernel=3, stride=2, padding=1)),
     IFNeuron(V, 0.25, V, signed=True, max_spikes=3, ceiling=6.0, axis=2),
+    LIFNeuron(V, 0.25, decay=0.75, v_reset=-1.0, detach_reset=True, axis=2),
     AvgPool2d(kernel=2, stride=1, padding=1, ceil_mode=True, count_include_pad=False),
     AdaptiveAvgPool2d(size=(1, 2)),
     MaxPool2d(kernel=(2, 3), stride=1),
@@ -101,6 +104,7 @@ OPS = [
     L2Normalise(axes=(1,), eps=1e-3),
     L2Norm(axes=(2, 3), keepdim=True),
     LocalResponseNorm(size=5, alpha=1e-3, beta=0.5, k=2.0),
+    QCFS(V, levels=2, axis=2),
     CumulativeDifference(Pointwise(function="pow", settings={"exponent": 3.0})),
 ]
 
@@ -118,7 +122,7 @@ def test_every_op_of_the_closed_set_is_tried_above_and_names_all_its_arguments()
     for kind in op_kinds():
         cls = op_class(kind)
         own = "__init__" in vars(cls)
-        arguments = set(inspect.signature(cls).parameters) - {"op"} if own else set()
+        arguments = set(inspect.signature(cls).parameters) - {"op", "surrogate"} if own else set()
         assert arguments == {*cls.attributes, *cls.tensor_names}, kind
 
 

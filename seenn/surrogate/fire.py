@@ -7,8 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seenn.surrogate.shapes import Surrogate
 
-def fire(v: Tensor, v_threshold: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
+
+def fire(
+    v: Tensor,
+    v_threshold: Tensor,
+    net_count: Tensor | None = None,
+    max_spikes: int = 1,
+    surrogate: Surrogate | None = None,
+) -> Tensor:
     """Spikes of one step: ``clip(⌊v/θ⌋, −min(Γ, S), Γ)``.
 
     Args:
@@ -16,11 +24,16 @@ def fire(v: Tensor, v_threshold: Tensor, net_count: Tensor | None, max_spikes: i
         v_threshold: θ, broadcastable to ``v``.
         net_count: S, the spikes that may be taken back; None for unsigned neurons (S = 0).
         max_spikes: Γ.
+        surrogate: of a binary neuron's spike (S = 0, Γ = 1); None is one triangle (γ = 1) at every level.
     """
-    if torch.is_grad_enabled() and (v.requires_grad or v_threshold.requires_grad):
-        result: Tensor = _FireTrapezoid.apply(v / v_threshold, net_count, max_spikes)
-        return result
-    return _count_(v / v_threshold, net_count, max_spikes)
+    u = v / v_threshold
+    if not (torch.is_grad_enabled() and u.requires_grad):
+        return _count_(u, net_count, max_spikes)
+    if surrogate is None:
+        result: Tensor = _FireTrapezoid.apply(u, net_count, max_spikes)
+    else:
+        result = _FireBinary.apply(u, surrogate)
+    return result
 
 
 def _count_(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
@@ -48,3 +61,18 @@ class _FireTrapezoid(torch.autograd.Function):
         u, net_count = ctx.saved_tensors
         above = u if net_count is None else u + net_count.clamp(max=ctx.max_spikes)
         return grads[0] * torch.minimum(above, ctx.max_spikes + 1 - u).clamp(0.0, 1.0), None, None
+
+
+class _FireBinary(torch.autograd.Function):
+    """Backward: the surrogate's derivative at ``x = u − 1``."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.surrogate = surrogate
+        return _count_(u.clone(), None, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        return grads[0] * ctx.surrogate.derivative_(u - 1), None

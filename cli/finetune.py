@@ -1,0 +1,86 @@
+"""``seenn finetune``: a spiking network trained on, so that its first answers become good ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.common import Session, read_snn, usage, verb
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file
+from cli.training import train_config, training_options, training_run
+
+FINETUNED_FILE = "snn-finetuned.safetensors"
+
+
+@click.command(short_help="Train a spiking network on, so that it answers in fewer steps.")
+@click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
+@click.option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=2, show_default=True, help="T to train for.")
+@click.option(
+    "--early",
+    metavar="X",
+    type=FiniteRange(0, 16),
+    default=1.0,
+    show_default=True,
+    help="Step t weighs t^−X in the loss: 0 weighs all alike.",
+)
+@click.option(
+    "--distil",
+    metavar="SHARE",
+    type=FiniteRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the loss that imitates the network's analog twin instead of the labels.",
+)
+@click.option("--save-memory", is_flag=True, help="Recompute steps in the backward pass instead of remembering them.")
+@training_options(epochs=1, lr="0.05")
+@data_options
+@click.option("-o", "--output", metavar="FILE", default=FINETUNED_FILE, show_default=True, help="The trained network.")
+@verb
+def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
+    """Train SNN (default: snn.safetensors) with surrogate gradients: weights, thresholds and initial membranes.
+
+    The loss asks for the right answer after every step, most of all after the first. The epoch that is kept is
+    the best on the calibration split; exits have to be calibrated anew.
+    """
+    target = output_file(output, keep=snn)
+    from seenn.checkpoint import save
+    from seenn.files import fingerprint
+    from seenn.recorded import load_recorded_data
+    from seenn.training import FinetuneConfig, finetuned_checkpoint
+    from seenn.training import finetune as train
+    from seenn.training.finetune import default_train_config
+
+    checkpoint = read_snn(snn)
+    splits = load_recorded_data(
+        checkpoint.manifest,
+        checkpoint.preprocessing,
+        spec=options["data"],
+        data_dir=options["data_dir"],
+        download=options["download"],
+        split_seed=options["split_seed"],
+    )
+    with usage():
+        config = FinetuneConfig(
+            timesteps=options["timesteps"],
+            early=options["early"],
+            distil=options["distil"],
+            save_memory=options["save_memory"],
+            train=train_config(default_train_config(splits), options, seed=session.seed),
+        )
+    file = {"file": Path(snn).name, "sha256": fingerprint(snn)}
+    run = training_run(options, {"finetune": config.to_record(), "source": file, "data": splits.manifest()})
+    with session.progress("fine-tuning") as update:
+        result = train(checkpoint.network, splits, config, device=session.device, run=run, on_step=update)
+    made = finetuned_checkpoint(checkpoint, splits, config, result, file=file)
+    save(target, made)
+    rows = "\n".join(
+        f"  t = {t:<4} {100 * before:6.2f} % -> {100 * after:6.2f} %"
+        for t, (before, after) in enumerate(zip(result.before, result.after, strict=True), 1)
+    )
+    session.answer(
+        {**made.manifest["finetune"], "data": splits.spec, "output": str(target)},
+        f"accuracy on {len(splits.calibration)} calibration images (analog twin before: {100 * result.twin:.2f} %):\n"
+        f"{rows}\nwrote {target}; next: seenn calibrate-exit {target} --max-accuracy-drop 0.005",
+    )

@@ -1,0 +1,110 @@
+"""Options and steps that every training verb shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cli.options import FiniteRange
+
+if TYPE_CHECKING:
+    from seenn.training import Run, TrainConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+UNIT = FiniteRange(0, 1, min_open=True, max_open=True)
+
+
+def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
+    """Optimiser, averaging, precision and the run's folder; ``lr`` says what the default rate is."""
+    options = (
+        click.option(
+            "--epochs",
+            metavar="N",
+            type=FiniteRange(0, min_open=True),
+            default=epochs,
+            show_default=True,
+            help="Passes over the train split; 0.5 is half of one.",
+        ),
+        click.option(
+            "--batch-size",
+            metavar="N",
+            type=click.IntRange(min=1),
+            default=64,
+            show_default=True,
+            help="Images in a step, over all processes.",
+        ),
+        click.option("--opt", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True, help="Optimiser."),
+        click.option("--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help=f"Peak rate.  [default: {lr}]"),
+        click.option(
+            "--weight-decay", metavar="X", type=FiniteRange(0), default=5e-4, show_default=True, help="Of kernels."
+        ),
+        click.option(
+            "--warmup",
+            metavar="FRACTION",
+            type=FiniteRange(0, 1, max_open=True),
+            default=0.2,
+            show_default=True,
+            help="Of all steps; then a cosine to 0.",
+        ),
+        click.option("--ema", metavar="DECAY", type=UNIT, help="Average the weights, and keep the averages."),
+        click.option("--amp", is_flag=True, help="bfloat16 autocast."),
+        click.option(
+            "--run",
+            "folder",
+            metavar="DIR",
+            type=click.Path(file_okay=False),
+            help="Keep metrics, curves and the state there.",
+        ),  # fmt: skip
+        click.option("--resume", is_flag=True, help="Continue the run in --run where it stopped."),
+        click.option(
+            "--save-every",
+            metavar="N",
+            type=click.IntRange(min=1),
+            default=100,
+            show_default=True,
+            help="Steps between two saved states.",
+        ),
+        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events into --run."),
+    )
+
+    def add(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def train_config(base: TrainConfig, options: Mapping[str, Any], *, seed: int, **more: Any) -> TrainConfig:
+    """``base`` with what the options say; around this goes ``usage()``."""
+    optim = replace(
+        base.optim,
+        opt=options["opt"],
+        weight_decay=options["weight_decay"],
+        warmup_fraction=options["warmup"],
+        **({} if options["lr"] is None else {"lr": options["lr"]}),
+    )
+    names = ("epochs", "batch_size", "ema", "amp")
+    return replace(base, optim=optim, seed=seed, **{name: options[name] for name in names}, **more)
+
+
+def training_run(options: Mapping[str, Any], config: Mapping[str, Any]) -> Run | None:
+    """The run's folder, or None without ``--run``; ``config`` is all that determines the outcome."""
+    from seenn.training import Run
+
+    if options["folder"] is None:
+        if options["resume"] or options["tensorboard"]:
+            needs = "--resume" if options["resume"] else "--tensorboard"
+            raise click.UsageError(f"{needs} needs the run's folder: --run DIR", click.get_current_context())
+        return None
+    return Run(
+        folder=Path(options["folder"]),
+        config=config,
+        resume=options["resume"],
+        save_every=options["save_every"],
+        tensorboard=options["tensorboard"],
+    )

@@ -1,0 +1,87 @@
+"""One process of several that share the work: who this is, its part of a batch, and sums over all.
+
+Several processes are started by ``torchrun``; without it there is one, and nothing here communicates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among ``size`` of them; rank 0 is the one that writes files and talks."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def part(self, count: int) -> slice:
+        """This process's share of ``count`` things: consecutive, and at most one more than any other's."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """``tensor`` summed over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def max_(self, tensor: Tensor) -> Tensor:
+        """The elementwise maximum over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor
+
+    def cat(self, tensor: Tensor) -> Tensor:
+        """Every process's ``tensor`` ``[n, ...]``, joined in the order of the ranks; the n may differ."""
+        if self.size == 1:
+            return tensor
+        count = torch.zeros(self.size, dtype=torch.int64, device=tensor.device)
+        count[self.rank] = len(tensor)
+        lengths = [int(n) for n in self.sum_(count)]
+        padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def world() -> World:
+    """The processes that take part; one where :func:`joined` was not entered."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    return World()
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several that ``torchrun`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: torch.device | str = "cpu") -> Iterator[World]:
+    """Joins the processes that ``torchrun`` started (gloo on the CPU, nccl on GPUs), and leaves them at the end."""
+    if not started_by_torchrun() or dist.is_initialized():
+        yield world()
+        return
+    dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+    try:
+        yield world()
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,158 @@
+"""The engine of lowered networks: packed weights, buffers taken once, and a step that only writes into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seenn.engines.bind import Binder, Thunk
+from seenn.engines.engine import SlotObserver, check_memory
+from seenn.engines.kernels import Kernel
+from seenn.graph import INPUT
+from seenn.lowering.program import Buffer, Program
+
+TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
+LARGEST_TILE = 64
+
+
+class FusedEngine:
+    """Runs a ``Program``; see ``seenn.engines.Engine``.
+
+    Args:
+        program: from ``seenn.lowering``.
+        kernels: in order of preference; the first that accepts a synapse computes it.
+        name: as the engine is called.
+        device: where to compute.
+    """
+
+    def __init__(self, program: Program, kernels: Sequence[Kernel], name: str, device: torch.device) -> None:
+        self.program = program
+        self.name = name
+        self.device = device
+        self.exact = program.exact
+        self.max_timesteps = program.max_timesteps
+        self.input_shape = program.input_shape
+        self.tile = tile_size(program)
+        self.binder = Binder(program, kernels, device)
+        self.note = self.binder.note
+
+    def open(self, slots: int) -> FusedSlots:
+        """Slots with all memory that they need."""
+        kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
+        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
+        return FusedSlots(self, slots)
+
+
+def tile_size(program: Program) -> int:
+    """How many samples go through the network together."""
+    largest = max(math.prod(buffer.shape) for buffer in program.buffers.values())
+    tile = max(1, min(LARGEST_TILE, TILE_BYTES // (4 * largest)))
+    return tile if tile < 4 else tile // 2 * 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The step of some rows, bound to their memory."""
+
+    thunks: tuple[Thunk, ...]
+    output: Tensor  # the scores of the step
+    total: Tensor  # summed so far
+
+
+class FusedSlots:
+    """See ``seenn.engines.Slots``."""
+
+    def __init__(self, engine: FusedEngine, capacity: int) -> None:
+        self.capacity = capacity
+        self._engine = engine
+        self._program = program = engine.program
+        self._tile = min(engine.tile, capacity)
+        self._dtype = torch.float32
+        self._kept = {n: self._allocate(b, capacity) for n, b in program.buffers.items() if b.life != "scratch"}
+        self._scratch = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "scratch"}
+        self._copies = {
+            name: self._allocate(program.buffers[name], self._tile, dtype)
+            for name, dtype in engine.binder.copies.items()
+        }
+        self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
+        self._start = {
+            name: buffer.start.to(engine.device, self._dtype)
+            for name, buffer in program.buffers.items()
+            if buffer.life == "state" and buffer.start is not None
+        }
+        self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        # Views of each run of rows that was stepped, bound once.
+        self._tiles: dict[tuple[int, int], Tile] = {}
+        self._encoders: dict[int, tuple[Thunk, ...]] = {}
+        self._read = {source for instruction in program.step for source in instruction.sources}
+
+    def load(self, rows: Tensor, images: Tensor) -> None:
+        grid = self._program.grid
+        images = (images if grid is None else grid.quantize(images)).to(self._engine.device, self._dtype)
+        with torch.inference_mode():
+            rows = rows.to(images.device)
+            for start, stop in _cut(len(rows), self._tile):
+                part, chosen = images[start:stop], rows[start:stop]
+                self._staging[INPUT][: len(part)].copy_(part)
+                for thunk in self._encoder(len(part)):
+                    thunk.run()
+                for name, values in self._staging.items():
+                    if name in self._read:
+                        self._kept[name].index_copy_(0, chosen, values[: len(part)])
+            for name, start in self._start.items():
+                self._kept[name][rows] = start
+            self._total[rows] = 0
+
+    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
+        with torch.inference_mode():
+            for start, stop in _cut(active, self._tile):
+                tile = self._bound(start, stop)
+                for thunk in tile.thunks:
+                    thunk.run()
+                    if observe is not None and thunk.spikes is not None:
+                        observe(thunk.site or thunk.label, start, thunk.spikes)
+                tile.total.add_(tile.output)
+        return self._total[:active] * self._program.output_scale
+
+    def keep(self, rows: Tensor) -> None:
+        for tensor in (*self._kept.values(), self._total):
+            tensor[: len(rows)] = tensor[rows]
+
+    def thunks(self, active: int) -> Sequence[Thunk]:
+        """What a step of the first ``active`` slots consists of, for a profile; one tile at most."""
+        return self._bound(0, min(active, self._tile)).thunks
+
+    def _bound(self, start: int, stop: int) -> Tile:
+        if (start, stop) not in self._tiles:
+            views = {name: tensor[start:stop] for name, tensor in self._kept.items()}
+            views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
+            copies = {name: tensor[: stop - start] for name, tensor in self._copies.items()}
+            thunks = self._engine.binder.bind(self._program.step, views, copies)
+            self._tiles[start, stop] = Tile(tuple(thunks), views[self._program.output], self._total[start:stop])
+        return self._tiles[start, stop]
+
+    def _encoder(self, count: int) -> tuple[Thunk, ...]:
+        if count not in self._encoders:
+            views = {name: tensor[:count] for name, tensor in self._staging.items()}
+            self._encoders[count] = tuple(self._engine.binder.bind(self._program.encode, views, {}))
+        return self._encoders[count]
+
+    def _allocate(self, buffer: Buffer, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        tensor = torch.zeros(rows, *buffer.shape, dtype=dtype, device=self._engine.device)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
+    """Whole tiles, then single rows: two shapes, so that weights are packed twice at most."""
+    whole = rows // tile * tile
+    yield from ((start, start + tile) for start in range(0, whole, tile))
+    yield from ((row, row + 1) for row in range(whole, rows))
+
+
+def _bytes(buffer: Buffer) -> int:
+    return 4 * math.prod(buffer.shape)

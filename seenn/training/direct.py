@@ -1,0 +1,89 @@
+"""Direct training of a spiking network: what of it is not the common loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seenn.data import DataSplits
+from seenn.encoding import PoissonEncoding, poisson
+from seenn.network import SpikingNetwork
+from seenn.ops.arguments import integer
+from seenn.training.config import TrainConfig
+from seenn.training.loop import EpochReport, TrainingResult, fit
+from seenn.training.losses import LossOverTime, TETLoss
+from seenn.training.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectConfig:
+    """How a spiking network sees images over time, and what its outputs are held to."""
+
+    timesteps: int = 4  # T
+    loss: LossOverTime = field(default_factory=TETLoss)
+    encoding: PoissonEncoding | None = None  # of images in [0, 1]; None: a constant current, or a sequence as it is
+    mixed_timesteps: bool = False  # every batch runs 1 to T steps, drawn with equal odds
+
+    def __post_init__(self) -> None:
+        integer("timesteps", self.timesteps, low=1, high=4096)
+
+    def to_record(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return {
+            "timesteps": self.timesteps,
+            "loss": {"name": type(self.loss).__name__, **vars(self.loss)},
+            "encoding": None if self.encoding is None else self.encoding.to_json(),
+            "mixed_timesteps": self.mixed_timesteps,
+        }
+
+
+class OverTime(nn.Module):
+    """A network with its time inside: outputs of every step ``[T, B, K]`` in training, their mean in evaluation."""
+
+    def __init__(self, network: SpikingNetwork, config: DirectConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[B, C, H, W]`` or sequences ``[T, B, C, H, W]``.
+
+        Random numbers (mixed timesteps, Poisson spikes) come from torch's global generator, which the loop seeds.
+        """
+        config, timesteps = self.config, self.config.timesteps
+        if self.training and config.mixed_timesteps:
+            timesteps = int(torch.randint(1, timesteps + 1, ()))
+        if images.dim() == 2 + len(self.network.input_shape):
+            images = images[:timesteps]
+        elif config.encoding is not None:
+            images = poisson(images, timesteps) if self.training else config.encoding(images)
+        outputs = self.network.unroll(images, timesteps).float()
+        return outputs if self.training else outputs.mean(0)
+
+
+def train_direct(
+    network: SpikingNetwork,
+    splits: DataSplits,
+    config: TrainConfig,
+    direct: DirectConfig,
+    *,
+    device: torch.device | str = "cpu",
+    run: Run | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> TrainingResult:
+    """Trains ``network`` in place by backpropagation through time; see :func:`seenn.training.fit` for the rest.
+
+    Batch normalisation must still be in the network: it learns over the merged axis of time and batch.
+    ``config.label_smoothing`` gives way to that of ``direct.loss``.
+    """
+
+    def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return direct.loss(module(images), labels)
+
+    over_time = OverTime(network, direct)
+    return fit(over_time, loss_fn, splits, config, device=device, run=run, on_epoch=on_epoch, on_step=on_step)

@@ -1,0 +1,211 @@
+"""Fine-tuning a spiking network with its exits in the loop: what ``seenn finetune`` runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seenn.checkpoint import Checkpoint
+from seenn.data import DataSplits, Split
+from seenn.distributed import world
+from seenn.network import SpikingNetwork, evaluating
+from seenn.ops import Neuron
+from seenn.ops.arguments import integer
+from seenn.training.augment import Augment
+from seenn.training.config import TrainConfig
+from seenn.training.loop import EpochReport, TrainingResult, accuracy, fit
+from seenn.training.optim import OptimConfig
+from seenn.training.positive import positive_thresholds
+from seenn.training.run import Run
+from seenn.training.unroll import Unrolled
+from seenn.version import versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How a network learns to answer early.
+
+    The loss is ``Σ_t w_t · [(1 − d)·CE(S_t/t, y) + d·CE(S_t/t, softmax(teacher))]`` over t = 1 … T, with S_t the
+    summed logits and w_t ∝ t^−early. The teacher is the network's own analog twin before training.
+    """
+
+    timesteps: int = 2  # T
+    early: float = 1.0  # 0 weighs all steps alike, more prefers early ones
+    distil: float = 0.5  # d, in [0, 1]
+    save_memory: bool = False  # recompute instead of remembering every step
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=1, optim=OptimConfig(lr=0.05)))
+
+    def __post_init__(self) -> None:
+        integer("timesteps", self.timesteps, low=1)
+        if not 0 <= self.early <= 16:
+            raise ValueError(f"early must be in [0, 16], got {self.early}")
+        if not 0 <= self.distil <= 1:
+            raise ValueError(f"distil must be in [0, 1], got {self.distil}")
+
+    def weights(self) -> Tensor:
+        """w_t for t = 1 … T; they add up to 1."""
+        weights = torch.arange(1, self.timesteps + 1, dtype=torch.float32) ** -self.early
+        return weights / weights.sum()
+
+    def to_record(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return asdict(self)
+
+
+def exit_aware_loss(
+    logits_mean: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    teacher: Tensor | None = None,
+    distil: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy after every step, weighted; a scalar.
+
+    Args:
+        logits_mean: after each step, ``[T, B, K]``.
+        labels: classes ``[B]``, or probabilities ``[B, K]``.
+        weights: w_t, ``[T]``.
+        teacher: logits to be imitated, ``[B, K]``.
+        distil: the teacher's share d of the loss; the labels have the rest.
+        label_smoothing: of the labels' part.
+    """
+    total = logits_mean.new_zeros(())
+    for weight, logits in zip(weights, logits_mean, strict=True):
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        if teacher is not None:
+            loss = (1 - distil) * loss + distil * F.cross_entropy(logits, teacher.softmax(-1))
+        total = total + weight * loss
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """The trained network and how it got there; accuracies are of the calibration split."""
+
+    network: SpikingNetwork
+    training: TrainingResult
+    before: tuple[float, ...]  # accuracy after each step, before training
+    after: tuple[float, ...]
+    twin: float  # accuracy of the analog twin before training
+
+
+def finetune(
+    network: SpikingNetwork,
+    splits: DataSplits,
+    config: FinetuneConfig,
+    *,
+    device: torch.device | str = "cpu",
+    run: Run | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Finetuned:
+    """Trains a copy of ``network`` with surrogate gradients: weights, thresholds and initial membranes.
+
+    Thresholds learn as logarithms, so that they stay positive. The epoch that is kept has the best accuracy on
+    the calibration split, averaged over the steps with the weights of the loss.
+
+    Raises:
+        DataError, TrainingError, CheckpointError: see :func:`seenn.training.fit`.
+    """
+    network = copy.deepcopy(network).to(device)
+    teacher = copy.deepcopy(network.analog()).requires_grad_(False).eval()
+    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.requires_grad_(True)
+    for node in network.graph:
+        if isinstance(node.op, Neuron):
+            node.op.v_init = nn.Parameter(node.op.v_init.detach().expand_as(node.op.v_threshold).clone())
+    unrolled = Unrolled(network, config.timesteps, save_memory=config.save_memory)
+    weights = config.weights().to(device)
+    held_out = splits.calibration
+
+    def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            answers = teacher(images) if config.distil else None
+        return exit_aware_loss(
+            module(images),
+            labels,
+            weights,
+            teacher=answers,
+            distil=config.distil,
+            label_smoothing=config.train.label_smoothing,
+        )
+
+    def validate(module: nn.Module) -> float:
+        assert isinstance(module, Unrolled)
+        reached = accuracy_per_step(module, held_out, device=device)
+        return float(torch.tensor(reached) @ config.weights())
+
+    before = accuracy_per_step(unrolled, held_out, device=device)
+    with positive_thresholds(unrolled):
+        training = fit(
+            unrolled,
+            loss_fn,
+            splits,
+            config.train,
+            device=device,
+            validate=validate,
+            run=run,
+            on_epoch=on_epoch,
+            on_step=on_step,
+        )
+    network.requires_grad_(False).eval()
+    after = accuracy_per_step(unrolled, held_out, device=device)
+    twin = accuracy(teacher, held_out, device=device)
+    return Finetuned(network=network, training=training, before=before, after=after, twin=twin)
+
+
+@torch.no_grad()
+def accuracy_per_step(
+    unrolled: Unrolled, split: Split, *, device: torch.device | str = "cpu", batch_size: int = 128
+) -> tuple[float, ...]:
+    """The fraction of ``split`` that is right after each step; the processes of a world share the images."""
+    here = world()
+    correct = torch.zeros(unrolled.timesteps, dtype=torch.int64, device=device)
+    mine = torch.arange(len(split))[here.part(len(split))]
+    with evaluating(unrolled):
+        for images, labels in split.batches(batch_size, order=mine):
+            images = images.to(device, memory_format=torch.channels_last)
+            correct += (unrolled(images).argmax(-1) == labels.to(device)).sum(1)
+    return tuple((here.sum_(correct).double() / len(split)).tolist())
+
+
+def finetuned_checkpoint(
+    source: Checkpoint, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any]
+) -> Checkpoint:
+    """The trained network as a checkpoint: what it was made from, and no exit policy any more.
+
+    Args:
+        source: the checkpoint that was trained on.
+        file: which file that was, for the manifest.
+    """
+    before = {key: value for key, value in source.manifest.items() if key in ("timesteps", "check", "per_site")}
+    manifest = {key: value for key, value in source.manifest.items() if key not in ("check", "per_site")} | {
+        "timesteps": config.timesteps,
+        "data": splits.manifest(),
+        "finetune": {
+            "config": config.to_record(),
+            "from": {**file, **before},
+            "split": "calibration",
+            "samples": len(splits.calibration),
+            "accuracy_per_timestep_before": list(result.before),
+            "accuracy_per_timestep": list(result.after),
+            "twin_accuracy_before": result.twin,
+            "epoch": result.training.best.epoch,
+        },
+        "versions": versions(),
+    }
+    return replace(source, network=result.network, manifest=manifest, policy=None)
+
+
+def default_train_config(splits: DataSplits, **changes: Any) -> TrainConfig:
+    """Fine-tuning's defaults for these images."""
+    augment = Augment.suggest(splits.spec, height=splits.preprocessing.height)
+    return replace(FinetuneConfig().train, augment=augment, **changes)

@@ -1,0 +1,133 @@
+"""A run's folder: ``config.json``, ``metrics.jsonl``, ``curves.png`` and the state to continue from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seenn.distributed import World
+from seenn.errors import CheckpointError
+from seenn.files import write_text
+from seenn.training.board import Board
+from seenn.training.curves import plot_curves
+from seenn.training.state import RunState
+
+STATE, CONFIG, METRICS, CURVES = "state.safetensors", "config.json", "metrics.jsonl", "curves.png"
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Where a run keeps what it did, and how often. Rank 0 writes; every process reads.
+
+    ``config`` is all that determines the outcome, as JSON: resuming with another one is refused.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    resume: bool = False
+    save_every: int = 100  # steps between two saved states; the end of an epoch saves too
+    log_every: int = 10  # steps between two lines of metrics
+    tensorboard: bool = False
+    _since: float = field(default_factory=time.monotonic, init=False)
+    _board: Board | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def open(self, state: RunState, here: World) -> None:
+        """Makes the folder, or takes up the run that is in it.
+
+        Raises:
+            CheckpointError: there is a run already and ``resume`` is False, or it is damaged or another one.
+        """
+        saved = self.folder / STATE
+        if here.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for stale in self.folder.glob(f".{STATE}.*.tmp"):  # of a process that was killed while it saved
+                stale.unlink(missing_ok=True)
+        if saved.exists():
+            if not self.resume:
+                raise CheckpointError(
+                    f"{self.folder} holds a run already: continue it with --resume, or name another folder"
+                )
+            self._check_config()
+            state.load(saved)
+        here.wait()
+        if here.first:
+            if self.tensorboard:
+                self._board = Board(self.folder)
+            write_text(self.folder / CONFIG, json.dumps(self.config, indent=2, allow_nan=False) + "\n")
+            lines = [line for line in self._metrics() if line["step"] <= state.step]
+            write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
+        here.wait()
+
+    def after_step(self, state: RunState, here: World) -> None:
+        """Logs and saves where it is time to."""
+        if here.first and state.step % self.log_every == 0:
+            self._log({"step": state.step, "loss": state.loss, "lr": state.lr})
+        if state.step % self.save_every == 0:
+            self.save(state, here)
+
+    def after_epoch(self, state: RunState, here: World) -> None:
+        """Logs the epoch's report, saves and draws the curves."""
+        if here.first:
+            self._log({"step": state.step, "lr": state.lr, **state.epochs[-1]})
+            plot_curves(list(self._metrics()), self.folder / CURVES)
+        self.save(state, here)
+
+    def save(self, state: RunState, here: World) -> None:
+        """Writes the state; the processes wait for it."""
+        if here.first:
+            state.save(self.folder / STATE)
+        here.wait()
+
+    def _log(self, line: dict[str, Any]) -> None:
+        line["seconds"] = round(time.monotonic() - self._since, 3)  # since this process began
+        with open(self.folder / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            self._board.add(line)
+
+    def _metrics(self) -> Iterator[dict[str, Any]]:
+        """The lines so far; one that a kill cut off is left out."""
+        path = self.folder / METRICS
+        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                yield line
+
+    def _check_config(self) -> None:
+        path = self.folder / CONFIG
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(before, dict):
+                raise ValueError("expected an object")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error}): the run's folder is damaged; start again in another one"
+            ) from error
+        old, new = dict(_flat(before)), dict(_flat(json.loads(json.dumps(self.config))))
+        if differ := sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)):
+            listed = "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in differ)
+            raise CheckpointError(
+                f"the run in {self.folder} was started with another configuration: {listed}. Give the same options, "
+                "or start another run in another folder"
+            )
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested objects by dotted path."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value

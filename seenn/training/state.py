@@ -1,0 +1,132 @@
+"""Everything that a run needs to go on: in memory, and as one ``.safetensors`` file without code in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from seenn.errors import CheckpointError
+from seenn.files import atomic_path
+from seenn.training.ema import Averaged
+
+VERSION = "1"
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """Weights, the optimiser's memory, averages, the best weights so far, and how far the run is."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Averaged | None = None
+    step: int = 0  # steps taken
+    loss_sum: float = 0.0  # over the images of this epoch
+    loss_count: int = 0
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # a report each
+    best: dict[str, Tensor] = field(default_factory=dict)
+    loss: float = float("nan")  # of the last step
+    lr: float = float("nan")
+
+    def took_step(self, loss: float, images: int, lr: float) -> None:
+        """Counts a step."""
+        self.step += 1
+        self.loss, self.lr = loss, lr
+        self.loss_sum += loss * images
+        self.loss_count += images
+
+    def keep(self, module: nn.Module) -> None:
+        """Makes ``module``'s weights the best so far."""
+        self.best = {name: t.detach().cpu().clone() for name, t in module.state_dict().items()}
+
+    def end_epoch(self, report: dict[str, Any]) -> None:
+        """Files the report of an epoch and starts the next one's sums."""
+        self.epochs.append(dict(report))
+        self.loss_sum, self.loss_count = 0.0, 0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the state, atomically: a kill or a full disk leaves the one before.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        progress = {name: getattr(self, name) for name in ("step", "loss_sum", "loss_count", "epochs")}
+        tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self._tensors().items()}
+        tensors |= {f"best.{name}": t.contiguous() for name, t in self.best.items()}
+        try:
+            with atomic_path(path) as temporary:
+                save_file(tensors, temporary, {"seenn_run": VERSION, "progress": json.dumps(progress)})
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"the run's state cannot be written to {os.fspath(path)}: {error}. The one before is intact: make "
+                "space, and continue with --resume"
+            ) from error
+
+    @torch.no_grad()
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Takes up what :meth:`save` wrote, in the memory layout that the tensors have here.
+
+        Raises:
+            CheckpointError: the file is damaged, or of another run.
+        """
+        where = Path(path)
+        try:
+            with safe_open(where, framework="pt") as file:
+                metadata = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata.get("seenn_run") != VERSION:
+                raise ValueError(f"its format is {metadata.get('seenn_run')!r}, expected {VERSION!r}")
+            progress = json.loads(metadata["progress"])
+            for name, kind in (("step", int), ("loss_sum", float), ("loss_count", int), ("epochs", list)):
+                if not isinstance(progress[name], kind):
+                    raise ValueError(f"{name} is {progress[name]!r}")
+            self._start_optimizer(found)
+            own = self._tensors()
+            best = {name.removeprefix("best."): t for name, t in found.items() if name.startswith("best.")}
+            rest = {name: t for name, t in found.items() if not name.startswith("best.")}
+            if wrong := sorted(
+                set(own.keys() ^ rest.keys())
+                | {name for name in own.keys() & rest.keys() if own[name].shape != rest[name].shape}
+            ):
+                raise ValueError(f"tensors that are missing, unknown or of another shape: {', '.join(wrong[:8])}")
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the run's state {where} cannot be taken up ({error}): it is damaged or of another run. Start again "
+                "in another folder"
+            ) from error
+        for name, tensor in own.items():
+            tensor.copy_(rest[name])
+        self.best = best
+        for name, value in progress.items():
+            setattr(self, name, value)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Every tensor that changes from step to step, by name; the tensors themselves."""
+        found = {f"module.{name}": t for name, t in self.module.state_dict().items()}
+        if self.average is not None:
+            found |= {f"average.{name}": t for name, t in self.average.module.state_dict().items()}
+        for index, parameter in enumerate(self._parameters()):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    found[f"optimizer.{index}.{name}"] = value
+        return found
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _start_optimizer(self, found: dict[str, Tensor]) -> None:
+        """Gives the optimiser the memory that it would have after a step, to be filled."""
+        parameters = self._parameters()
+        for name, tensor in found.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                parameter = parameters[int(index)]
+                like = parameter if tensor.shape == parameter.shape else tensor
+                self.optimizer.state[parameter][key] = torch.empty_like(like, requires_grad=False)

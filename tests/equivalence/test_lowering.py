@@ -1,0 +1,133 @@
+"""Lowering against float64: where weights already lie on a grid, every spike of every site must be the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from seenn.data.preprocessing import Preprocessing
+from seenn.engines.fused import FusedEngine
+from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, Kernel
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.lowering import fold, lower
+from seenn.network import SpikingNetwork
+from seenn.ops import (
+    AdaptiveAvgPool2d,
+    Add,
+    AvgPool2d,
+    ChannelAffine,
+    Concat,
+    Conv2d,
+    CumulativeDifference,
+    Flatten,
+    IFNeuron,
+    Linear,
+    MaxPool2d,
+    Mean,
+    Pad,
+    Scale,
+    Slice,
+)
+
+T = 6
+CPU = torch.device("cpu")
+#: Every pixel is a multiple of 1/64: (x / 255 − 0) / (64 / 255).
+PIXELS = Preprocessing(channels=2, height=8, width=8, mean=(0.0, 0.0), std=(64 / 255, 64 / 255))
+
+
+THETA = (8.0, 16.0, 4.0, 8.0)
+
+
+def on_grid(*shape: int, random: torch.Generator, worth: tuple[float, ...] = (1.0,), unit: float = 1 / 64) -> Tensor:
+    """Weights that int8 holds exactly once they carry what an input's unit is worth; ±127 in every channel."""
+    weight = torch.randint(-40, 41, shape, generator=random).double()
+    weight.flatten(1)[:, 0] = 127
+    return weight * unit / torch.tensor(worth).double().view(-1, *[1] * (len(shape) - 2))
+
+
+def neuron(signed: bool, max_spikes: int, *theta: float) -> IFNeuron:
+    return IFNeuron(torch.tensor(theta).double(), signed=signed, max_spikes=max_spikes).double()
+
+
+def everything(signed: bool, max_spikes: int) -> SpikingNetwork:
+    """All ops that lower: residual joins of both kinds, both poolings, concat, slice, pad, scale."""
+    random = torch.Generator().manual_seed(7)
+    nodes = [
+        Node("stem", Conv2d(on_grid(4, 2, 3, 3, random=random), torch.ones(4).double(), padding=1), (INPUT,)),
+        Node("stem.pool", CumulativeDifference(MaxPool2d(kernel=3, stride=1, padding=1)), ("stem",)),
+        Node("n1", neuron(signed, max_spikes, *THETA), ("stem.pool",)),
+        Node("conv1", Conv2d(on_grid(4, 4, 3, 3, random=random, worth=THETA), padding=1), ("n1",)),
+        Node("join1", Add(), ("conv1", "n1")),
+        Node("n2", neuron(signed, max_spikes, *THETA), ("join1",)),
+        Node("max", CumulativeDifference(MaxPool2d(kernel=2, stride=2)), ("n2",)),
+        Node("conv2", Conv2d(on_grid(4, 4, 3, 3, random=random, worth=THETA), padding=1), ("max",)),
+        Node("short", Conv2d(on_grid(4, 4, 1, 1, random=random, worth=THETA, unit=1 / 16), stride=2), ("n1",)),
+        Node("affine", ChannelAffine(torch.tensor([1.0, -1.0, 0.5, 2.0]).double()), ("conv2",)),
+        Node("join2", Add(), ("affine", "short")),
+        Node("n3", neuron(signed, max_spikes, *THETA), ("join2",)),
+        Node("average", AvgPool2d(kernel=2, stride=1, padding=1, count_include_pad=False), ("n3",)),
+        Node("cut", Slice(axis=2, start=0, stop=4), ("average",)),
+        Node("cut2", Slice(axis=3, start=1, stop=5), ("cut",)),
+        Node("both", Concat(), ("cut2", "n3")),
+        Node("padded", Pad(amounts=(1, 0, 0, 1)), ("both",)),
+        Node("conv3", Conv2d(on_grid(4, 8, 2, 2, random=random, worth=(*(t / 4 for t in THETA), *THETA))), ("padded",)),
+        Node("half", Scale(factor=0.5), ("conv3",)),
+        Node("n4", neuron(signed, max_spikes, *THETA), ("half",)),
+        Node("uneven", AdaptiveAvgPool2d(size=(3, 1)), ("n4",)),
+        Node("mean", Mean(axes=(3,)), ("uneven",)),
+        Node("flat", Flatten(), ("mean",)),
+        Node(
+            "head", Linear(on_grid(5, 12, random=random), torch.tensor([1.0, 2.0, 0.0, -1.0, 0.5]).double()), ("flat",)
+        ),
+    ]
+    return SpikingNetwork(OpGraph(nodes, "head"), (2, 8, 8)).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    pixels = torch.randint(0, 256, (5, 2, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    assert torch.equal((PIXELS(pixels).double() * 64).round(), pixels.double())
+    return pixels.double() / 64
+
+
+def trace(engine: FusedEngine, images: Tensor) -> tuple[dict[tuple[int, str], Tensor], Tensor]:
+    """Counts by step and site, and the last sums."""
+    slots = engine.open(len(images))
+    slots.load(torch.arange(len(images)), images)
+    seen: dict[tuple[int, str], Tensor] = {}
+    for t in range(T):
+        found: dict[str, list[Tensor]] = {}
+        sums = slots.step(len(images), lambda site, first, counts: found.setdefault(site, []).append(counts.clone()))
+        seen |= {(t, site): torch.cat(parts) for site, parts in found.items()}
+    return seen, sums
+
+
+@pytest.mark.parametrize(("signed", "max_spikes"), [(False, 1), (False, 3), (True, 1), (True, 4)])
+def test_weights_that_lie_on_a_grid_lower_to_the_same_spikes(signed: bool, max_spikes: int, images: Tensor) -> None:
+    network = everything(signed, max_spikes)
+    current, state, expected = network.encode(images), None, {}
+    total = torch.zeros(len(images), 5, dtype=torch.float64)
+    for t in range(T):
+        output, state = network.advance(
+            current, state, lambda site, count, t=t: expected.__setitem__((t, site), count.clone())
+        )
+        total += output
+    assert {tuple(count.unique().tolist()) for count in expected.values()} != {(0.0,)}
+    kernels: list[list[Kernel]] = [[INT8, FLOAT32], [FLOAT32], [DOUBLE]]
+    for chosen in kernels:
+        program = lower(network, timesteps=T, preprocessing=PIXELS)
+        counts, sums = trace(FusedEngine(program, chosen, "int8", CPU), images.float())
+        assert counts.keys() == expected.keys()
+        for key, count in counts.items():
+            assert torch.equal(count.double(), expected[key]), (key, chosen[0].name)
+        torch.testing.assert_close(sums.double(), total, rtol=1e-4, atol=1e-3)  # the head has a grid of its own
+
+
+@pytest.mark.parametrize(("signed", "max_spikes"), [(False, 1), (True, 4)])
+def test_folding_in_float_keeps_the_sums(signed: bool, max_spikes: int, images: Tensor) -> None:
+    network = everything(signed, max_spikes)
+    expected = network(images, T) * T
+    for kernel in (FLOAT32, DOUBLE):
+        _, sums = trace(FusedEngine(fold(network), [kernel], "float32", CPU), images.float())
+        torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-4)
