@@ -62,9 +62,7 @@ def in_spikingjelly(module: nn.Module, *, first_once: bool) -> nn.Module:
             return part
         made: nn.Module
         if isinstance(part, nn.Conv2d):
-            made = twin(
-                part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding, bias=False
-            )
+            made = twin(part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding, bias=False)
         elif isinstance(part, nn.BatchNorm2d):
             made = twin(part.num_features)
         elif isinstance(part, nn.Linear):
@@ -192,7 +190,9 @@ def main(spikingjelly: str, model: str, width: float, batch: int, timesteps: int
     command = f"python benchmarks/training_speed.py --spikingjelly SJ --model {model} --width {width} --batch {batch}"
     what = f"{model} of width {width}, T={timesteps}, batch {batch}, float32"
     rows = [
-        Row.at_least(f"images/s of seenn / SpikingJelly {version} at its best", median[best] / median["seenn"], 1.5, command),
+        Row.at_least(
+            f"images/s of seenn / SpikingJelly {version} at its best", median[best] / median["seenn"], 1.5, command
+        ),
         *(Row(f"images/s, {name}", batch / value, None, True, command) for name, value in median.items()),
     ]
     spread = "; ".join(f"{n} {1e3 * min(v):.0f} to {1e3 * max(v):.0f}" for n, v in seconds.items())
