@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from cli.bench import bench
 from cli.calibrate_exit import calibrate_exit
 from cli.common import Failure, show_error
 from cli.convert import convert
@@ -48,7 +49,7 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train_ann, convert, finetune, calibrate_exit, evaluate, predict, inspect, train_direct):
+for command in (demo, train_ann, convert, finetune, calibrate_exit, evaluate, predict, bench, inspect, train_direct):
     seenn.add_command(command)
 
 
