@@ -153,8 +153,8 @@ def show_error(kind: str, message: str, *, as_json: bool) -> None:
     click.echo(f"error: {message}", err=True)
 
 
-def read_snn(path: str) -> Checkpoint:
-    """The spiking network in a file; says how to make one where there is none.
+def read_snn(path: str, *, with_policy: bool = True) -> Checkpoint:
+    """The spiking network in a file, with or without its exit policy; says how to make one where there is none.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or of another kind.
@@ -167,7 +167,7 @@ def read_snn(path: str) -> Checkpoint:
             f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
             "or give the path of another"
         )
-    return load(path)
+    return load(path, with_policy=with_policy)
 
 
 def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

@@ -16,8 +16,10 @@ from seenn.engines.engine import Engine
 from seenn.engines.predictions import Predictions
 from seenn.engines.reference import run_reference
 from seenn.errors import DataError
+from seenn.exits.budget import policy_macs
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy, policy_to_json
+from seenn.exits.record import check_exit_record
 from seenn.exits.scored import ScoredExit, exit_scores
 from seenn.metrics import (
     accuracy_per_timestep,
@@ -28,7 +30,7 @@ from seenn.metrics import (
     oracle_exit_time,
     wilson_interval,
 )
-from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
+from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
 from seenn.metrics.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.network import evaluating
 from seenn.report import Evaluation, easiest_and_hardest
@@ -70,12 +72,15 @@ def evaluate(
     Raises:
         ValueError: ``limit`` or ``timesteps`` is below 1.
         DataError: the split is empty, was used to calibrate this network, or has other classes.
+        CalibrationError: the checkpoint's policy was made for another network or T.
     """
     refuse_calibration_data(checkpoint.manifest, split)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     network = checkpoint.network
     timesteps = checkpoint.timesteps if timesteps is None else timesteps
+    if policy is None and checkpoint.policy is not None:
+        check_exit_record(checkpoint.manifest, network, timesteps)
     policy = policy or checkpoint.policy or FixedExit()
     samples = len(split) if limit is None else min(limit, len(split))
     if samples == 0:
@@ -139,7 +144,7 @@ def evaluate(
     early_right = early.labels == labels
     exits = exit_statistics(early.exit_timestep, timesteps)
     curve = exit_curve(exit_scores(policy, logits_sum), correct) if isinstance(policy, ScoredExit) else None
-    cost = dense_cost(network)
+    cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
     right = int(early_right.sum())
@@ -162,13 +167,14 @@ def evaluate(
         spike_rate_per_site=dict(exit_meter.rates),
         synops=synops,
         synops_full=synops_full,
-        energy_pj=snn_energy_pj(cost, synops, exits.mean),
+        energy_pj=snn_energy_pj(cost, synops, exits.mean) + MAC_PJ * own_macs,
         energy_full_pj=snn_energy_pj(cost, synops_full, timesteps),
         ann_energy_pj=ann_energy_pj(cost),
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
         analog_macs_per_step=cost.per_step,
         analog_nodes=analog_nodes(network),
+        policy_macs=own_macs,
         easiest=easiest,
         hardest=hardest,
         class_names=class_names,

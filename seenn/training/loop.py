@@ -8,7 +8,7 @@ the number of the step, and a run that was killed anywhere continues bit for bit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,7 +70,8 @@ def fit(
 
     The weights that are kept are those of the best epoch on the *calibration* split (the later of equals,
     where the learning rate is lower); the exit and test splits are never looked at. Every epoch shuffles anew
-    and leaves out a last, incomplete batch.
+    and leaves out a last, incomplete batch. After ``config.patience`` epochs in a row without a better one,
+    training stops.
 
     Under ``torchrun`` the processes share every batch, and the result is that of one process with the same
     batch, to rounding.
@@ -108,6 +109,8 @@ def fit(
     with torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
         step = _Step(module=shared, loss_fn=loss_fn, state=state, plan=plan, here=here)
         for epoch, batches in plan.epochs_from(state.step, splits.train, here):
+            if config.patience is not None and reports and epoch - 1 - _best(reports).epoch >= config.patience:
+                break
             shared.train()
             for images, labels in batches:
                 step(channels_last(images.to(device)), labels.to(device))
@@ -132,8 +135,12 @@ def fit(
                 on_epoch(report)
     module.to(memory_format=torch.contiguous_format)
     module.load_state_dict(state.best)
-    best = max(reports, key=lambda report: (report.accuracy, report.epoch))
-    return TrainingResult(module=module.eval(), best=best, epochs=tuple(reports))
+    return TrainingResult(module=module.eval(), best=_best(reports), epochs=tuple(reports))
+
+
+def _best(reports: Sequence[EpochReport]) -> EpochReport:
+    """The epoch whose weights are kept: the best, and of equals the last."""
+    return max(reports, key=lambda report: (report.accuracy, report.epoch))
 
 
 @torch.inference_mode()
