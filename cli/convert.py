@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Channels never active in calibration: borrow the site's largest threshold, or refuse.",
 )
+@click.option(
+    "--analog-islands",
+    is_flag=True,
+    help="Keep gates, smooth activations, normalisation and attention analog instead of refusing them.",
+)
 @click.option("-o", "--output", metavar="FILE", default=SNN_FILE, show_default=True, help="The spiking network.")
 @verb
 def convert(session: Session, model: str, ckpt: str | None, output: str, **options: Any) -> None:
@@ -136,7 +142,8 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
             source=source,
             progress=progress,
         )
-    save(target, result.checkpoint)
+    if session.first:
+        save(target, result.checkpoint)
     session.answer({**result.to_json(), "output": str(target)}, _summary(result, target))
 
 
@@ -155,12 +162,12 @@ def _config(options: dict[str, Any], qcfs_levels: int | None) -> ConvertConfig:
         correction=options["correction"] or default.correction,
         timesteps=options["timesteps"] or default.timesteps,
         silent_channels=options["silent_channels"],
+        analog_islands=options["analog_islands"],
     )
 
 
 def _summary(result: ConvertedCheckpoint, target: Path) -> str:
     check, conversion = result.check, result.conversion
-    worst = max(check.relative_error, key=lambda site: check.relative_error[site])
     timesteps = len(check.accuracy_per_timestep)
     per_step = [
         f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %"
@@ -173,8 +180,11 @@ def _summary(result: ConvertedCheckpoint, target: Path) -> str:
         f"accuracy on {check.samples} held-out images:",
         f"  ANN           {100 * (check.ann_accuracy or 0):6.2f} %",
         *per_step,
-        f"largest relative error of a site: {check.relative_error[worst]:.3f}, at {worst}",
     ]
+    if check.relative_error:
+        worst = max(check.relative_error, key=lambda site: check.relative_error[site])
+        lines.append(f"largest relative error of a site: {check.relative_error[worst]:.3f}, at {worst}")
+    lines.append(_analog(result.checkpoint.manifest["analog"]))
     if check.diverged:
         lines.append(
             f"WARNING: from {check.diverged} on the spikes do not follow the ANN (relative error of 1 or more):\n"
@@ -182,3 +192,13 @@ def _summary(result: ConvertedCheckpoint, target: Path) -> str:
         )
     lines.append(f"wrote {target}; next: seenn calibrate-exit --threshold 0.95")
     return "\n".join(lines)
+
+
+def _analog(found: Mapping[str, Any]) -> str:
+    """What of the network is not spikes."""
+    kinds = ", ".join(sorted(set(found["nodes"].values())))
+    nodes = f"{len(found['nodes'])} nodes stay analog ({kinds}); " if found["nodes"] else ""
+    return (
+        f"{nodes}{100 * found['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes "
+        f"({found['macs_once']:,} once an image, {found['macs_per_step']:,} in every step)"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     "--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Trained weights; random ones do for a model."
 )
 @click.option("--image-size", metavar="C,H,W", help="Of the model's input.  [default: the model's own, else 3,224,224]")
+@click.option("--analog-islands", is_flag=True, help="Show it with gates, smooth activations and attention analog.")
 @model_options
 @verb
-def inspect(session: Session, target: str, ckpt: str | None, image_size: str | None, **options: Any) -> None:
+def inspect(
+    session: Session, target: str, ckpt: str | None, image_size: str | None, analog_islands: bool, **options: Any
+) -> None:
     """Show every node of a spiking network, or what conversion would make of every node of a model.
 
-    Needs no data. The exit code is 1 when the model cannot be converted.
+    Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     if target.endswith(".safetensors"):
         _show_network(session, target)
@@ -41,8 +45,10 @@ def inspect(session: Session, target: str, ckpt: str | None, image_size: str | N
         p = loaded.preprocessing
         height, width = (p.height, p.width) if p else own.get("input_size", (3, 224, 224))[1:]
         shape = (loaded.spec.in_chans or 3, height, width)
-    found = inspect_model(loaded.module, shape)
+    found = inspect_model(loaded.module, shape, analog_islands=analog_islands)
     session.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
+    if not found.convertible:
+        raise SystemExit(1)
 
 
 def _show_network(session: Session, path: str) -> None:
@@ -78,15 +84,34 @@ def _shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+_LEGEND = (
+    "(spiking: neurons; synapse: weights that spikes travel through; folded: into a synapse; linear: acts on\n"
+    "every step; analog: not linear, acts on running means; unsupported: stands in the way)"
+)
+
+
 def _table(name: str, found: Inspection) -> str:
     header = ("node", "op", "output", "MACs", "becomes")
     rows = (
         (node.node, node.op, "×".join(map(str, node.shape)), f"{node.macs:,}" if node.macs else "", node.fate)
         for node in found.nodes
     )
-    return (
-        f"{text_table([header, *rows], right=(3,))}\n"
-        f"{name}: {found.neurons} neuron sites, {found.parameters:,} parameters, {found.macs:,} MACs per image\n"
-        "(spiking: neurons; synapse: weights that spikes travel through; folded: into a synapse;\n"
-        "linear: acts on every step; cumulative: not linear, acts on running sums, counted as analog)"
-    )
+    fates = Counter(node.fate for node in found.nodes)
+    lines = [
+        text_table([header, *rows], right=(3,)),
+        _LEGEND,
+        "",
+        f"{name}: {', '.join(f'{count} {fate}' for fate, count in fates.items())}",
+        f"{found.sites:,} spiking sites with {found.neurons:,} neurons, {found.parameters:,} parameters, "
+        f"{found.macs:,} MACs per image",
+        f"{100 * found.analog_share:.1f} % of the MACs are not replaced by spikes: {found.macs_once:,} once an image, "
+        f"{found.macs_per_step:,} in every step",
+        *(f"note: {note}" for note in found.notes),
+    ]
+    if found.convertible:
+        return "\n".join([*lines, "can be converted" + (" with --analog-islands" * found.analog_islands)])
+    calls = "1 problem stands" if len(found.problems) == 1 else f"{len(found.problems)} problems stand"
+    problems = (f"  {problem}" for problem in found.problems)
+    analog = all(problem.analog for problem in found.problems)
+    hint = ["all of them can stay analog: add --analog-islands"] if analog else []
+    return "\n".join([*lines, f"cannot be converted; {calls} in the way:", *problems, *hint])

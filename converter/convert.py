@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
 from seenn.ops import Neuron
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool =
         )
     source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
     example = example.detach().cpu().double()
-    graph = normalise(trace_model(source, example).checked(analog_islands=analog_islands), example.shape[1:])
+    graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
     difference = prove_equal(source, graph, example)
     return graph.float().requires_grad_(False), difference
 
@@ -82,7 +85,7 @@ def convert(
         progress: called with each calibrated site and their total number.
 
     Raises:
-        UnsupportedError: the model cannot be expressed (lists every offender), or has no ReLU.
+        UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
         CalibrationError: the images do not determine the thresholds.
         ConversionError: the result does not have one neuron a site, or the graph is not the model.
         ModelError: non-finite weights, or neurons in the model.
@@ -96,6 +99,11 @@ def convert(
         returned = ", ".join(map(str, ("B", *output_shape)))
         raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
     sites = sites_of(graph)
+    if not sites:
+        log.warning(
+            "the model has no activation that can spike: the result has 0 neurons, all of it is analog, and it saves "
+            "nothing over the ANN"
+        )
     graph = graph.to(device)
     calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
     network = place_neurons(graph, calibration.neurons, input_shape).eval()

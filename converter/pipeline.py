@@ -15,6 +15,8 @@ from converter.load import LoadedModel
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits
 from seenn.errors import CalibrationError
+from seenn.metrics.synops import analog_nodes, dense_cost
+from seenn.network import SpikingNetwork
 from seenn.version import versions
 
 DEFAULT_CALIBRATION_IMAGES = 512
@@ -41,6 +43,7 @@ class ConvertedCheckpoint:
             "check_samples": self.check.samples,
             "diverged": self.check.diverged,
             "per_site": per_site(self.conversion, self.check),
+            "analog": self.checkpoint.manifest["analog"],
             "float64_difference": self.conversion.float64_difference,
             "conversion": self.checkpoint.manifest["conversion"],
             "source": self.checkpoint.manifest["source"],
@@ -114,9 +117,22 @@ def convert_checkpoint(
             "diverged": report.diverged,
         },
         "per_site": per_site(conversion, report),
+        "analog": analog_report(conversion.network),
     }
     checkpoint = Checkpoint(network=conversion.network, preprocessing=splits.preprocessing, manifest=manifest)
     return ConvertedCheckpoint(checkpoint=checkpoint, conversion=conversion, check=report)
+
+
+def analog_report(network: SpikingNetwork) -> dict[str, Any]:
+    """What of a network is not spikes: nodes by name, and multiply-accumulates per image."""
+    cost = dense_cost(network)
+    return {
+        "nodes": analog_nodes(network),
+        "ann_macs": cost.ann,
+        "macs_once": cost.once,
+        "macs_per_step": cost.per_step,
+        "share_of_macs": cost.analog_share,
+    }
 
 
 def per_site(conversion: Conversion, report: CheckReport) -> list[dict[str, Any]]:

@@ -11,13 +11,13 @@ from seenn.ops import Activation, CumulativeDifference, IntegratingNeuron, Op, S
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:
-    """The activation call sites of an ANN graph, in order.
+    """The activation call sites of an ANN graph, in order; none in a graph of analog islands alone.
 
     Raises:
-        UnsupportedError: there is none.
+        UnsupportedError: there is neither an activation nor an island.
     """
     sites = tuple(node.name for node in graph if isinstance(node.op, Activation))
-    if not sites:
+    if not sites and not any(node.op.island for node in graph):
         raise UnsupportedError(
             "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU, "
             "nn.ReLU6, nn.LeakyReLU or nn.PReLU"
@@ -32,7 +32,7 @@ def place_neurons(
 
     Raises:
         ConversionError: a site without a neuron, or a neuron without a site.
-        UnsupportedError: the graph has no activation at all.
+        UnsupportedError: the graph has neither an activation nor an analog island.
     """
     sites = sites_of(graph)
     if missing := [site for site in sites if site not in neurons]:

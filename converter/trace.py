@@ -1,4 +1,4 @@
-"""Tracing models of timm and torchvision: torch.fx, aware of what timm keeps opaque."""
+"""Tracing models of timm and torchvision: torch.fx, aware of what timm keeps opaque, then torch.export."""
 
 from __future__ import annotations
 
@@ -7,20 +7,48 @@ from collections import OrderedDict
 
 from torch import Tensor, fx, nn
 
-from seenn.capture import Tracer, Translation, trace, translate
+from seenn.capture import Tracer, Translation, trace, trace_exported, translate
+from seenn.errors import UnsupportedError
+from seenn.graph import OpGraph
 
 
-def trace_model(model: nn.Module, example: Tensor) -> Translation:
+def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> OpGraph:
+    """``model`` as a graph over the closed op set, one node a call.
+
+    Raises:
+        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or not without
+            ``analog_islands``.
+    """
+    return translate_model(model, example).checked(analog_islands=analog_islands)
+
+
+def translate_model(model: nn.Module, example: Tensor) -> Translation:
     """``model`` as a graph over the closed op set, one node a call, with the calls that cannot be expressed.
+
+    By torch.fx, which names calls as the model's code does. Where it cannot follow the model, or stops at helpers
+    that timm keeps opaque, by ``torch.export``, which sees through them.
 
     Raises:
         UnsupportedError: it cannot be traced.
     """
-    return translate(trace_fx(model, example))
+    try:
+        followed = translate(trace_fx(model, example))
+    except UnsupportedError as error:
+        try:
+            return translate(trace_exported(model, example))
+        except UnsupportedError:
+            raise error from None  # fx names the line of the model that stands in the way
+    if not followed.refused(analog_islands=True):
+        return followed
+    try:
+        exported = translate(trace_exported(model, example))
+    except UnsupportedError:
+        return followed
+    return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
 
 
 def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
-    """``model`` as traced calls, before they become a graph.
+    """``model`` as traced calls by torch.fx, before they become a graph.
 
     Raises:
         UnsupportedError: it cannot be traced.

@@ -29,7 +29,7 @@ class SpikingNetwork(nn.Module):
     Every tensor in ``current`` and ``state`` has the batch first: a sample is a row.
 
     Args:
-        graph: must contain at least one neuron.
+        graph: must contain at least one neuron, or else analog islands, which make all of it analog.
         input_shape: ``(C, H, W)`` of one image.
     """
 
@@ -37,7 +37,7 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.graph = graph
         self.input_shape = tuple(input_shape)
-        if not self.sites:
+        if not self.sites and not self.islands:
             raise ValueError("a spiking network needs at least one neuron; this graph has none")
         constant = _constant_nodes(graph)
         self._prefix = tuple(node for node in graph if node.name in constant)
@@ -54,6 +54,11 @@ class SpikingNetwork(nn.Module):
     def sites(self) -> tuple[str, ...]:
         """Names of the neuron nodes, one an activation call site of the source."""
         return tuple(node.name for node in self.graph if isinstance(node.op, Neuron))
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """Names of the nodes that are neither affine nor spiking and act on running means, max pools included."""
+        return tuple(node.name for node in self.graph if isinstance(node.op, CumulativeDifference))
 
     @property
     def prefix(self) -> frozenset[str]:
@@ -225,7 +230,9 @@ class SpikingNetwork(nn.Module):
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
         sites = "1 neuron site" if len(self.sites) == 1 else f"{len(self.sites)} neuron sites"
-        lines.append(f"{sites}, {sum(p.numel() for p in self.parameters()):,} parameters")
+        count = len(self.islands)
+        analog = f", {count} analog node{'s' if count > 1 else ''}" if count else ""
+        lines.append(f"{sites}{analog}, {sum(p.numel() for p in self.parameters()):,} parameters")
         return "\n".join(lines)
 
     def _without_activation(self) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from seenn.graph import INPUT, Node, OpGraph
-from seenn.ops import Activation, AdaptiveMaxPool2d, MaxPool2d
+from seenn.ops import Activation, AdaptiveMaxPool2d, BorderPad, MaxPool2d
 
 
 def move_max_pool(graph: OpGraph) -> OpGraph:
@@ -17,12 +19,20 @@ def move_max_pool(graph: OpGraph) -> OpGraph:
     return graph
 
 
+def _commutes(node: Node, users: Mapping[str, Sequence[Node]]) -> bool:
+    """A maximum does; so does a border below every value, which only maxima read: it is the same on both sides."""
+    lowest = isinstance(node.op, BorderPad) and node.op.mode == "lowest"
+    if lowest and users[node.name]:
+        return all(isinstance(user.op, MaxPool2d | AdaptiveMaxPool2d) for user in users[node.name])
+    return isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d)
+
+
 def _move_once(graph: OpGraph) -> OpGraph:
     users = graph.users()
     swapped: dict[str, tuple[Node, Node]] = {}  # activation -> (its new first half, its new second half)
     for node in graph:
         source = node.inputs[0]
-        if isinstance(node.op, MaxPool2d | AdaptiveMaxPool2d) and source != INPUT:
+        if source != INPUT and _commutes(node, users):
             before = graph[source]
             movable = isinstance(before.op, Activation) and before.op.monotone
             if movable and len(users[source]) == 1 and source != graph.output:

@@ -1,8 +1,19 @@
 """Capturing models as graphs. Importing this package registers the handlers."""
 
-from seenn.capture import activation, arithmetic, attention, layers, normalisation, pooling, select, shape, smooth
+from seenn.capture import (
+    activation,
+    arithmetic,
+    attention,
+    layers,
+    normalisation,
+    pooling,
+    select,
+    shape,
+    smooth,
+    spatial,
+)
 from seenn.capture.handlers import Alias, Call, Made, Refused, any_layout, handles
-from seenn.capture.trace import Tracer, capture, trace
+from seenn.capture.trace import Tracer, capture, trace, trace_exported
 from seenn.capture.translate import Offender, Translation, Unsupported, site_name, to_graph, translate
 
 __all__ = [
@@ -27,7 +38,9 @@ __all__ = [
     "shape",
     "site_name",
     "smooth",
+    "spatial",
     "to_graph",
     "trace",
+    "trace_exported",
     "translate",
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import QCFS, Pointwise, ReLU
+from seenn.ops import QCFS, LeakyReLU, Pointwise, ReLU
+
+aten = torch.ops.aten
 
 
 @handles(nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
@@ -18,7 +21,7 @@ def relu(call: Call) -> Result:
     return Made(ReLU(), (call.args[0],))
 
 
-@handles(nn.ReLU6, F.relu6)
+@handles(nn.ReLU6, F.relu6, aten.relu6, aten.relu6_)
 @any_layout
 def relu6(call: Call) -> Result:
     return Made(ReLU(ceiling=6.0), (call.args[0],))
@@ -37,16 +40,91 @@ def hardtanh(call: Call) -> Result:
     return _clip(call, call.module.min_val, call.module.max_val)
 
 
-@handles(F.hardtanh)
+@handles(F.hardtanh, F.hardtanh_, aten.hardtanh, aten.hardtanh_)
 @any_layout
 def hardtanh_function(call: Call) -> Result:
     return _clip(call, call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
 
 
-@handles(torch.clamp, torch.clip, "clamp", "clamp_", "clip")
+@handles(torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_")
 @any_layout
 def clamp(call: Call) -> Result:
     return _clip(call, call.argument(1, "min"), call.argument(2, "max"))
+
+
+@handles(torch.clamp_min, "clamp_min", "clamp_min_")
+@any_layout
+def clamp_min(call: Call) -> Result:
+    return _clip(call, call.argument(1, "min"), None)
+
+
+@handles(nn.Threshold)
+@any_layout
+def threshold(call: Call) -> Result:
+    assert isinstance(call.module, nn.Threshold)
+    return _threshold(call, call.module.threshold, call.module.value)
+
+
+@handles(F.threshold, F.threshold_, aten.threshold, aten.threshold_)
+@any_layout
+def threshold_function(call: Call) -> Result:
+    return _threshold(call, call.argument(1, "threshold"), call.argument(2, "value"))
+
+
+def _threshold(call: Call, threshold: float, value: float) -> Result:
+    if threshold != 0 or value != 0:
+        raise Refused(f"jumps to {value} at {threshold}", "only a threshold of 0 with the value 0 is a ReLU")
+    return Made(ReLU(), (call.args[0],))
+
+
+@handles(nn.LeakyReLU)
+@any_layout
+def leaky_relu(call: Call) -> Result:
+    assert isinstance(call.module, nn.LeakyReLU)
+    return _leaky(call, call.module.negative_slope)
+
+
+@handles(F.leaky_relu, F.leaky_relu_, aten.leaky_relu, aten.leaky_relu_)
+@any_layout
+def leaky_relu_function(call: Call) -> Result:
+    return _leaky(call, call.argument(1, "negative_slope", 0.01))
+
+
+@handles(nn.RReLU)
+@any_layout
+def random_leaky_relu(call: Call) -> Result:
+    """Outside training its slope is the mean of the range."""
+    assert isinstance(call.module, nn.RReLU)
+    if call.module.training:
+        raise Refused("draws its slopes at random in training mode", "call model.eval() first")
+    return _leaky(call, (call.module.lower + call.module.upper) / 2)
+
+
+@handles(torch.abs, operator.abs, "abs", "abs_")
+@any_layout
+def absolute(call: Call) -> Result:
+    """The leaky ReLU with the slope −1."""
+    return _leaky(call, -1.0)
+
+
+@handles(nn.PReLU)
+def prelu(call: Call) -> Result:
+    assert isinstance(call.module, nn.PReLU)
+    return _prelu(call, call.module.weight)
+
+
+@handles(F.prelu, torch.prelu, "prelu")
+def prelu_function(call: Call) -> Result:
+    return _prelu(call, call.constant(call.argument(1, "weight")))
+
+
+def _leaky(call: Call, slope: float) -> Result:
+    # In double precision, which a tensor without axes does not pass on to what it meets.
+    return Made(LeakyReLU(torch.tensor(float(slope), dtype=torch.float64)), (call.args[0],))
+
+
+def _prelu(call: Call, slope: Tensor) -> Result:
+    return Made(LeakyReLU(slope.view(()) if slope.numel() == 1 else slope), (call.args[0],))
 
 
 def _clip(call: Call, low: Any, high: Any) -> Result:

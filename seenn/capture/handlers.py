@@ -3,6 +3,9 @@
 A handler receives a ``Call`` and returns a ``Made`` (an op and what it reads, which may be a ``Made`` in turn),
 an ``Alias`` (the call changes nothing), a tuple of them (the call has several outputs; None for one that is not
 there), or raises ``Refused`` with a reason and a fix.
+
+Calls of ``torch.export``'s graphs, ``aten`` operators, go through the same table: under their own name
+(``torch.ops.aten.conv2d``), else as the method or function of that name, whose arguments are the same.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 
 from seenn.capture.layout import Layout
 from seenn.ops import Op
@@ -146,6 +151,16 @@ def takes_any_layout(handler: Handler) -> bool:
     return handler in _ANY_LAYOUT
 
 
+def _spellings(target: Any) -> tuple[Any, ...]:
+    """The names under which a function or method may be registered: for an ``aten`` operator, its namesakes too,
+    also those that do not work in place (which the trace has dealt with)."""
+    if not isinstance(target, OpOverload):
+        return (target,)
+    names = dict.fromkeys((target.overloadpacket.__name__, target.overloadpacket.__name__.removesuffix("_")))
+    found = [(name, getattr(torch, name, None), getattr(F, name, None)) for name in names]
+    return (target.overloadpacket, *(spelling for each in found for spelling in each if spelling is not None))
+
+
 def find_handler(target: Any) -> Handler | None:
     """The handler of a function, a method name, or a module (by its class, then its base classes).
 
@@ -153,7 +168,7 @@ def find_handler(target: Any) -> Handler | None:
     something else.
     """
     if not isinstance(target, nn.Module):
-        return _HANDLERS.get(target)
+        return next((_HANDLERS[spelling] for spelling in _spellings(target) if spelling in _HANDLERS), None)
     cls = type(target)
     for base in cls.__mro__:
         if base in _HANDLERS:

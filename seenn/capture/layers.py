@@ -6,46 +6,52 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import BatchNorm, Conv2d, Linear, Neuron
+from seenn.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
 @handles(nn.Conv2d)
 def conv2d(call: Call) -> Result:
     module = call.module
     assert isinstance(module, nn.Conv2d)
-    if module.padding_mode != "zeros":
-        raise Refused(f"padding_mode={module.padding_mode!r}", "only zero padding keeps the op linear over time")
-    return Made(
-        Conv2d(
-            module.weight,
-            module.bias,
-            stride=_pair(module.stride),
-            padding=_padding(module.padding, module.kernel_size, module.dilation),
-            dilation=_pair(module.dilation),
-            groups=module.groups,
-        ),
-        (call.args[0],),
-    )
+    weights, rest = (module.weight, module.bias, module.stride), (module.dilation, module.groups)
+    if module.padding_mode == "zeros":
+        return _conv2d(call, call.args[0], *weights, module.padding, *rest)
+    border = BorderPad(amounts=tuple(module._reversed_padding_repeated_twice), mode=module.padding_mode)
+    return _conv2d(call, Made(border, (call.args[0],)), *weights, 0, *rest)
 
 
 @handles(F.conv2d, torch.conv2d)
 def conv2d_function(call: Call) -> Result:
-    weight = call.constant(call.argument(1, "weight"))
-    bias = call.argument(2, "bias")
-    dilation = _pair(call.argument(5, "dilation", 1))
-    padding = _padding(call.argument(4, "padding", 0), tuple(weight.shape[2:]), dilation)
-    op = Conv2d(
-        weight,
-        None if bias is None else call.constant(bias),
-        stride=_pair(call.argument(3, "stride", 1)),
-        padding=padding,
-        dilation=dilation,
-        groups=call.argument(6, "groups", 1),
+    return _conv2d(
+        call,
+        call.args[0],
+        call.constant(call.argument(1, "weight")),
+        _optional(call, call.argument(2, "bias")),
+        call.argument(3, "stride", 1),
+        call.argument(4, "padding", 0),
+        call.argument(5, "dilation", 1),
+        call.argument(6, "groups", 1),
     )
-    return Made(op, (call.args[0],))
+
+
+def _conv2d(
+    call: Call, source: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Made:
+    """Padding that differs from side to side becomes an op of its own."""
+    dilation = _pair(dilation)
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":  # the odd one goes after
+        total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        padding = (total[0] // 2, total[1] // 2)
+        if total[0] % 2 or total[1] % 2:
+            rows, columns = ((amount // 2, amount - amount // 2) for amount in total)
+            source, padding = Made(Pad(amounts=(*columns, *rows)), (source,)), 0
+    op = Conv2d(weight, bias, stride=_pair(stride), padding=_pair(padding), dilation=dilation, groups=groups)
+    return Made(op, (source,))
 
 
 @handles(nn.Linear)
@@ -82,15 +88,27 @@ def batch_norm(call: Call) -> Result:
 
 @handles(F.batch_norm)
 def batch_norm_function(call: Call) -> Result:
-    mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+    mean, variance, weight, bias = (
+        call.argument(i, name) for i, name in enumerate(("running_mean", "running_var", "weight", "bias"), start=1)
+    )
+    return _batch_norm(call, mean, variance, weight, bias)
+
+
+@handles(torch.ops.aten.batch_norm)
+def batch_norm_operator(call: Call) -> Result:
+    """As the function, with its tensors in another order."""
+    weight, bias, mean, variance = call.args[1:5]
+    return _batch_norm(call, mean, variance, weight, bias)
+
+
+def _batch_norm(call: Call, mean: Any, variance: Any, weight: Any, bias: Any) -> Made:
     if mean is None or variance is None or call.argument(5, "training", False):
         raise Refused("it normalises with the statistics of the batch", "call model.eval() first")
-    weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
     op = BatchNorm(
         call.constant(mean),
         call.constant(variance),
-        None if weight is None else call.constant(weight),
-        None if bias is None else call.constant(bias),
+        _optional(call, weight),
+        _optional(call, bias),
         eps=call.argument(7, "eps", 1e-5),
     )
     return Made(op.eval(), (call.args[0],))
@@ -102,16 +120,9 @@ def neuron(call: Call) -> Result:
     return Made(call.module, (call.args[0],))
 
 
+def _optional(call: Call, value: Any) -> Tensor | None:
+    return None if value is None else call.constant(value)
+
+
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def _padding(padding: Any, kernel: Any, dilation: Any) -> tuple[int, int]:
-    if padding == "valid":
-        return (0, 0)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(_pair(dilation), _pair(kernel), strict=True)]
-        if any(amount % 2 for amount in total):
-            raise Refused("padding='same' with an even kernel pads one side more", "pad before the convolution")
-        return (total[0] // 2, total[1] // 2)
-    return _pair(padding)

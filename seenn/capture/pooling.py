@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Mean, Scale
+from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Mean, Reshape, Scale
 
 
 @handles(nn.AvgPool2d)
@@ -35,10 +35,12 @@ def avg_pool_function(call: Call) -> Result:
 
 
 def _avg(call: Call, kernel: Any, stride: Any, padding: Any, ceil: bool, include: bool, divisor: Any) -> Result:
-    if divisor is not None:
-        raise Refused("divisor_override", "scale the next layer's weights instead")
+    if divisor is not None and ceil:
+        raise Refused("divisor_override with ceil_mode", "scale the next layer's weights instead")
+    include = include or divisor is not None
     op = AvgPool2d(kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil, count_include_pad=include)
-    return Made(op, (call.args[0],))
+    pooled = Made(op, (call.args[0],))
+    return pooled if divisor is None else Made(Scale(factor=op.kernel[0] * op.kernel[1] / divisor), (pooled,))
 
 
 @handles(nn.MaxPool2d)
@@ -91,6 +93,16 @@ def adaptive_max_function(call: Call) -> Result:
     return Made(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
 
 
+@handles(torch.amax, "amax")
+def largest(call: Call) -> Result:
+    """The maximum over an image's places."""
+    dims = call.argument(1, "dim")
+    if call.axes(dims) != (2, 3) or len(call.shape()) != 4:
+        raise Refused(f"the maximum over the axes {dims}", "take it over height and width")
+    pooled = Made(AdaptiveMaxPool2d(size=1), (call.args[0],))
+    return pooled if call.argument(2, "keepdim", False) else Made(Reshape(shape=call.image()[:1]), (pooled,))
+
+
 @handles(torch.mean, "mean")
 @any_layout
 def mean(call: Call) -> Result:
@@ -101,8 +113,8 @@ def mean(call: Call) -> Result:
 @any_layout
 def total(call: Call) -> Result:
     """The mean times the number of values."""
-    made = _mean(call)
-    return Made(Scale(factor=float(math.prod(call.image()[axis - 1] for axis in made.op.axes))), (made,))
+    count = math.prod(call.shape()) // math.prod(call.shape(call.node))
+    return Made(Scale(factor=float(count)), (_mean(call),))
 
 
 def _mean(call: Call) -> Made:
@@ -121,7 +133,7 @@ def nothing(call: Call) -> Result:
     return Alias(call.args[0])
 
 
-@handles(F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout)
+@handles(F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout, torch.feature_dropout)
 @any_layout
 def functional_dropout(call: Call) -> Result:
     """Does nothing outside training; the default argument is ``training=True``, a well-known trap."""

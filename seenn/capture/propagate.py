@@ -1,4 +1,4 @@
-"""Running a traced model on shapes alone: what every call returns, and whether it reads what it seems to read."""
+"""Running a traced model on shapes alone: what every call returns, and which value each name stands for by then."""
 
 from __future__ import annotations
 
@@ -11,24 +11,41 @@ from seenn.ops import Neuron
 
 
 class Propagate(fx.Interpreter):
-    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), or the ``value`` itself
-    where it is a size or a flag, and its ``stale`` reads.
+    """Notes for every node the ``shape`` and ``dtype`` of its value (a tuple of shapes for several), or the
+    ``value`` itself where it is a size or a flag, which of its reads it ``changes`` in place, and which are ``stale``.
 
-    A read is stale when the value was changed in place after it was made: eager code would see the change,
-    a graph of values would not.
+    Where a call changes a tensor in place and returns it, later reads by an older name are made to read the call:
+    eager code would see the change, and so must a graph of values. A read is stale where a change cannot be
+    followed so, because it went through a view.
     """
 
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)  # shapes only: there is nothing to free
+        self._names: dict[int, list[fx.Node]] = {}  # by tensor: the nodes that return it
+        self._done: set[fx.Node] = set()
+
     def run_node(self, n: fx.Node) -> Any:
-        n.meta["stale"] = [read.name for read in n.all_input_nodes if read.meta["version"] != _versions(self.env[read])]
+        before = {read: _versions(self.env[read]) for read in n.all_input_nodes}
+        n.meta["stale"] = [read for read, version in before.items() if read.meta["version"] != version]
         value = super().run_node(n)
+        n.meta["changes"] = [read for read, version in before.items() if _versions(self.env[read]) != version]
         n.meta["version"] = _versions(value)
+        self._done.add(n)
         if isinstance(value, Tensor):
-            n.meta["shape"] = value.shape
+            n.meta["shape"], n.meta["dtype"] = value.shape, value.dtype
+            self._follow(n, value)
         elif isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
             n.meta["shape"] = tuple(item.shape if isinstance(item, Tensor) else None for item in value)
         else:
             n.meta["value"] = value
         return value
+
+    def _follow(self, n: fx.Node, value: Tensor) -> None:
+        names = self._names.setdefault(id(value), [])  # the environment keeps the tensor, and so its id, alive
+        for old in names:
+            if old.meta["version"] != n.meta["version"]:
+                old.replace_all_uses_with(n, lambda user: user not in self._done)
+        names.append(n)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs neither neurons nor batch normalisation as they are: a membrane or a statistic would change."""

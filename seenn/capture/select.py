@@ -14,6 +14,7 @@ from seenn.capture.shape import select
 from seenn.ops import Reshape, Slice, Take
 
 _FULL = slice(None)
+_SLICE = (("dim", 0), ("start", None), ("end", None), ("step", 1))  # arguments of aten.slice, and defaults
 
 
 @handles(operator.getitem)
@@ -27,16 +28,15 @@ def getitem(call: Call) -> Result:
         at = next(i for i, part in enumerate(parts) if part is Ellipsis)
         missing = rank - sum(part is not None for part in parts) + 1
         parts[at : at + 1] = [_FULL] * missing
-    value = call.args[0]
+    value: Any = call.args[0]
     for axis, part in enumerate(part for part in parts if part is not None):
         if not isinstance(part, slice) or part != _FULL:
             value = _picked(call, value, axis, part, index)
     new = call.image(call.node)
     if value is call.args[0]:
         return Alias(value) if new == call.image() else Made(Reshape(shape=new), (value,))
-    if any(part is None or isinstance(part, int) for part in parts):
-        value = Made(Reshape(shape=new), (value,))
-    return value
+    gone = any(part is None or isinstance(part, int) for part in parts)
+    return Made(Reshape(shape=new), (value,)) if gone else Alias(value)
 
 
 def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:
@@ -64,6 +64,15 @@ def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:
 @any_layout
 def select_one(call: Call) -> Result:
     return select(call, call.argument(1, "dim"), call.argument(2, "index"))
+
+
+@handles(torch.ops.aten.slice)
+@any_layout
+def slice_operator(call: Call) -> Result:
+    dim, *ends = (call.argument(i, name, default) for i, (name, default) in enumerate(_SLICE, start=1))
+    size = call.shape()[dim]
+    part = slice(*ends)
+    return Alias(call.args[0]) if part.indices(size) == (0, size, 1) else _picked(call, call.args[0], dim, part, part)
 
 
 @handles("narrow", torch.narrow)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import builtins
 
 import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import Expand, Flatten, Pad, Permute, Reshape, Slice
+from seenn.ops import Expand, Flatten, Permute, Reshape, Slice
 
 
 @handles(nn.Flatten)
@@ -101,13 +100,17 @@ def _swap(call: Call, first: int, second: int) -> Result:
 
 
 def _permute(call: Call, axes: list[int]) -> Result:
-    """Where the batch goes is noted by the traced shape; the network's axes keep it first."""
+    """Where the batch goes is noted by the traced shape; the network's axes keep it first.
+
+    What is folded into the batch's axis moves along with it.
+    """
     rank, layout = len(call.shape()), call.layout()
-    if layout.fold > 1 and [axis % rank for axis in axes].index(layout.axis) != layout.axis:
-        raise Refused("moves an axis that holds the batch and more", "keep the batch axis first")
-    order = [call.axis(axis) for axis in axes if axis % rank != layout.axis]
-    if layout.fold > 1:
-        order.insert(layout.axis, layout.axis + 1)
+    order: list[int] = []
+    for axis in axes:
+        if axis % rank != layout.axis:
+            order.append(call.axis(axis))
+        elif layout.fold > 1:
+            order.append(layout.axis + 1)
     if order == sorted(order):
         return Alias(call.args[0])
     return Made(Permute(axes=(0, *order)), (call.args[0],))
@@ -151,26 +154,21 @@ def expand(call: Call) -> Result:
     return Alias(call.args[0]) if own == new else Made(Expand(shape=new), (call.args[0],))
 
 
-@handles(nn.ZeroPad2d)
-def zero_pad(call: Call) -> Result:
-    assert isinstance(call.module, nn.ZeroPad2d)
-    return Made(Pad(amounts=tuple(call.module.padding)), (call.args[0],))
-
-
-@handles(F.pad)
-def pad(call: Call) -> Result:
-    mode, value = call.argument(2, "mode", "constant"), call.argument(3, "value")
-    if mode != "constant" or value not in (None, 0, 0.0):
-        raise Refused(f"pads with {mode} {value}", "only zero padding keeps the op linear over time")
-    amounts = tuple(call.argument(1, "pad"))
-    if len(amounts) >= 2 * len(call.shape()):
-        raise Refused("pads the batch", "keep images independent: pad the axes after the first")
-    if any(isinstance(amount, fx.Node) for amount in amounts):
-        raise Refused("pads by a computed amount", "pad by constant numbers")
-    return Made(Pad(amounts=amounts), (call.args[0],)) if any(amounts) else Alias(call.args[0])
-
-
-@handles("contiguous", "clone", "detach", "float", "double", "to", "type", "type_as", torch.clone, torch.detach)
+@handles(
+    "alias",
+    "lift_fresh_copy",
+    "_to_copy",
+    "contiguous",
+    "clone",
+    "detach",
+    "float",
+    "double",
+    "to",
+    "type",
+    "type_as",
+    torch.clone,
+    torch.detach,
+)
 @any_layout
 def same(call: Call) -> Result:
     return Alias(call.args[0])

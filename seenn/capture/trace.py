@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from seenn.capture.export import export_graph
 from seenn.capture.handlers import find_handler
 from seenn.capture.propagate import Propagate
 from seenn.capture.translate import to_graph
@@ -44,17 +45,32 @@ def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) ->
     tracer = tracer or Tracer()
     try:
         graph = tracer.trace(model)
-        traced = fx.GraphModule(tracer.root, graph)
-        with shapes_only():
-            # A reshape across images must not look like one within them: hence a batch size of its own.
-            Propagate(traced).run(example.new_zeros(PROBE_BATCH, *example.shape[1:]))
+        return _propagated(fx.GraphModule(tracer.root, graph), example)
     except Exception as error:
-        raise UnsupportedError(
-            f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}. "
-            "Its forward must take one image batch, and must not branch on the values in it."
-        ) from error
+        raise _untraceable(model, example, error) from error
+
+
+def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
+    """As ``trace``, by ``torch.export``: slower, and it follows what fx cannot."""
+    try:
+        return _propagated(export_graph(model, example.new_empty(PROBE_BATCH, *example.shape[1:])), example)
+    except Exception as error:
+        raise _untraceable(model, example, error) from error
+
+
+def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
+    with shapes_only():
+        # A reshape across images must not look like one within them: hence a batch size of its own.
+        Propagate(traced).run(example.new_zeros(PROBE_BATCH, *example.shape[1:]))
     return traced
+
+
+def _untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
+    return UnsupportedError(
+        f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}. "
+        "Its forward must take one image batch, and must not branch on the values in it."
+    )
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:

@@ -59,6 +59,13 @@ class Split:
         other.encoding = encoding
         return other
 
+    def numbered(self, limit: int | None = None) -> Split:
+        """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
+        other = copy.copy(self)
+        other._indices = self._indices[:limit]
+        other.labels = torch.arange(len(other._indices))
+        return other
+
     def batches(
         self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:

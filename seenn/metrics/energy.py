@@ -1,13 +1,21 @@
 """The customary energy estimate, with its assumptions in the open.
 
 Operation energies are those of 45 nm CMOS at 32-bit floating point (Horowitz, ISSCC 2014): 4.6 pJ per
-multiply-accumulate, 0.9 pJ per accumulate. Memory traffic, membrane updates and idle power are left out, as
-they are in the literature; real gains have been found well below such estimates (arXiv:2309.03388).
+multiply-accumulate, 0.9 pJ per accumulate. What stays analog in a hybrid (products of two activations, synapses
+that analog values reach) costs its multiply-accumulates in every step, not once. Memory traffic, membrane updates
+and idle power are left out, as they are in the literature; real gains have been found well below such estimates
+(arXiv:2309.03388).
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from torch import Tensor
+
 from seenn.metrics.synops import DenseCost
+
+Amount = TypeVar("Amount", float, Tensor)
 
 MAC_PJ = 4.6
 ACCUMULATE_PJ = 0.9
@@ -18,12 +26,12 @@ def ann_energy_pj(cost: DenseCost) -> float:
     return MAC_PJ * cost.ann
 
 
-def snn_energy_pj(cost: DenseCost, synops: float, timesteps: float) -> float:
+def snn_energy_pj(cost: DenseCost, synops: Amount, timesteps: Amount) -> Amount:
     """``4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps``, per image.
 
     Args:
         cost: multiply-accumulates that spikes do not replace.
-        synops: mean synaptic operations per image up to its exit.
-        timesteps: mean steps run per image.
+        synops: synaptic operations up to the exit, of one image or their mean; or a tensor of them.
+        timesteps: steps run, likewise.
     """
     return MAC_PJ * (cost.once + cost.per_step * timesteps) + ACCUMULATE_PJ * synops

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from seenn.ops.arguments import parameter
@@ -37,8 +36,7 @@ class ElementwiseAffine(StatelessOp):
 
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events
-        shape = torch.broadcast_shapes(x.shape, *(t.shape for t in (self.weight, self.bias) if t is not None))
-        return x.expand(shape)
+        return x.expand_as(self(x))
 
 
 @register("constant")

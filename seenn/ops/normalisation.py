@@ -78,7 +78,8 @@ class L2Normalise(StatelessOp):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
-        return x / torch.linalg.vector_norm(x, dim=self.axes, keepdim=True).clamp_min(self.eps)
+        norm: Tensor = torch.linalg.vector_norm(x, dim=self.axes, keepdim=True)
+        return x / norm.clamp_min(self.eps)
 
 
 @register("l2_norm")

@@ -30,6 +30,9 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
     rows.append(("spiking (SNN), early exit", *early, energy(e.energy_pj)))
+    if e.policy_macs:
+        macs = f"{count(e.policy_macs)} MACs"
+        rows.append(("  of it, the policy network", "–", "–", macs, energy(MAC_PJ * e.policy_macs)))
     return rows
 
 
@@ -46,11 +49,18 @@ def verdict(evaluation: Evaluation) -> list[str]:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
     else:
         sentences.append("There is no ANN behind this network, so it is compared with none.")
+    if e.policy_macs:
+        sentences.append(
+            f"The steps are chosen by a policy network that runs first: {count(e.policy_macs)} MACs, "
+            f"{energy(MAC_PJ * e.policy_macs)} per image, included in the energy of early exit."
+        )
     if e.analog_macs > 0:
         sentences.append(
             f"The SNN also does {count(e.analog_macs)} MACs per image that spikes do not replace (its "
             f"first layer, for one); the energy includes them."
         )
+    if e.analog_nodes:
+        sentences.append(_hybrid(e))
     return [*sentences, ENERGY_NOTE]
 
 
@@ -95,6 +105,16 @@ def _energy_against_ann(e: Evaluation) -> str:
     if ratio == 1:
         return f"By this estimate the SNN saves no energy against the ANN: {figures}."
     return f"By this estimate the SNN needs {100 * (1 - ratio):.0f} % less energy than the ANN: {figures}."
+
+
+def _hybrid(e: Evaluation) -> str:
+    kinds = ", ".join(sorted(set(e.analog_nodes.values())))
+    nodes = "1 node stays analog" if len(e.analog_nodes) == 1 else f"{len(e.analog_nodes)} nodes stay analog"
+    share = f" ({100 * e.analog_macs_per_step / e.ann_macs:.1f} % of the ANN's)" if e.ann_macs else ""
+    return (
+        f"{nodes} ({kinds}): in every step, {count(e.analog_macs_per_step)} MACs{share} "
+        "are analog and cost as much as the ANN's."
+    )
 
 
 def _direction(change: float) -> str:

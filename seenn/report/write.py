@@ -73,10 +73,19 @@ def _markdown(e: Evaluation) -> str:
         "## Spike rate per site",
         "Spikes per neuron and timestep.",
         markdown_table(("site", "rate"), sites),
+        *_analog_nodes(e),
         "## How to repeat it",
         markdown_table(("what", "value"), [(key, markdown_code(value)) for key, value in origin.items()]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _analog_nodes(e: Evaluation) -> list[str]:
+    """The section on a hybrid's analog nodes; nothing where there is none."""
+    rows = [(markdown_code(name), op) for name, op in e.analog_nodes.items()]
+    if not rows:
+        return []
+    return ["## Analog nodes", "What acts on running means instead of spikes.", markdown_table(("node", "op"), rows)]
 
 
 def _plots(e: Evaluation) -> dict[str, str]:

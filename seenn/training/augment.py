@@ -52,9 +52,9 @@ class Augment:
         if self.shift:
             padded = F.pad(images, (self.shift,) * 4, mode="replicate")
             offsets = torch.randint(0, 2 * self.shift + 1, (2, batch, 1), generator=generator)[:, rows].to(device)
-            rows = offsets[0] + torch.arange(height, device=device)  # [B, H]
+            lines = offsets[0] + torch.arange(height, device=device)  # [B, H]
             columns = offsets[1] + torch.arange(width, device=device)  # [B, W]
             sample = torch.arange(part, device=device)[:, None, None]
             # Indices on the first, third and fourth axis: the channels land last.
-            images = padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+            images = padded[sample, :, lines[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
         return images

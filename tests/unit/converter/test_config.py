@@ -17,6 +17,7 @@ from converter import ConvertConfig, NeuronSpec, Percentile
         ({"timesteps": True}, "timesteps must be an integer from 1 to 4096, got True"),
         ({"correction": "magic"}, "correction must be one of none, bias, potential, joint, got 'magic'"),
         ({"silent_channels": "ignore"}, "silent_channels must be borrow or refuse, got 'ignore'"),
+        ({"analog_islands": 1}, "analog_islands must be true or false, got 1"),
         ({"rounds": 0}, "rounds must be 1 to 100, got 0"),
     ],
 )
@@ -48,4 +49,5 @@ def test_manifest_form_is_json_and_complete() -> None:
         "rounds": 2,
         "timesteps": 8,
         "silent_channels": "borrow",
+        "analog_islands": False,
     }

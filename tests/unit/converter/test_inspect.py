@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from converter.inspect import inspect_model
-from seenn.errors import ModelError, UnsupportedError
+from seenn.errors import ModelError
 from seenn.ops import IFNeuron
 
 
@@ -20,7 +20,7 @@ def test_every_node_has_its_fate(net: nn.Module) -> None:
         ("conv2d", "synapse"),
         ("batch_norm", "folded"),
         ("relu", "spiking"),
-        ("max_pool2d", "cumulative"),
+        ("max_pool2d", "analog"),
         ("conv2d", "synapse"),
         ("batch_norm", "folded"),
         ("relu", "spiking"),
@@ -28,17 +28,50 @@ def test_every_node_has_its_fate(net: nn.Module) -> None:
         ("flatten", "linear"),
         ("linear", "synapse"),
     ]
-    assert (found.neurons, found.nodes[0].shape) == (2, (8, 8, 8))
+    assert (found.sites, found.neurons, found.nodes[0].shape) == (2, 8 * 16 + 12 * 16, (8, 8, 8))
+    assert (found.macs_once, found.macs_per_step, found.problems) == (8 * 64 * 27, 0, ())
     assert found.macs == 8 * 64 * 27 + 12 * 16 * 72 + 5 * 12
     assert found.parameters == sum(p.numel() for p in net.parameters())
     assert json.loads(json.dumps(found.to_json()))["convertible"] is True
     assert net.training  # as it came
 
 
-def test_models_that_conversion_refuses_are_refused(net: nn.Module) -> None:
-    with pytest.raises(UnsupportedError, match="the model has no ReLU activation"):
-        inspect_model(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), (3, 8, 8))
-    with pytest.raises(UnsupportedError, match="1 call is outside"):
-        inspect_model(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()), (3, 8, 8))
+def problems(model: nn.Module, *, analog_islands: bool = False) -> list[str]:
+    found = inspect_model(model, (3, 8, 8), analog_islands=analog_islands)
+    assert found.convertible is (not found.problems)
+    return list(map(str, found.problems))
+
+
+def test_what_stands_in_the_way_is_listed_with_reason_and_fix() -> None:
+    (no_activation,) = problems(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
+    assert no_activation.startswith("Sequential (model): the model has no ReLU activation, so nothing in it can")
+    (images,) = problems(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    assert images.startswith("output (Sequential): returns [B, 4, 6, 6] — return one score per class, [B, K]")
     with pytest.raises(ModelError, match="already holds neurons"):
         inspect_model(nn.Sequential(nn.Conv2d(3, 4, 3), IFNeuron(torch.tensor(1.0))), (3, 8, 8))
+
+
+def test_all_problems_are_listed_at_once_and_what_comes_after_them_is_still_looked_at() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.ConvTranspose2d(4, 4, 3), nn.ReLU(), nn.Sigmoid(),
+                          nn.Flatten(), nn.Linear(256, 2))  # fmt: skip
+    first, second, third = problems(model)
+    assert first.startswith(
+        "1 (GELU): gelu: neither linear over time nor spikes — keep it analog with --analog-islands"
+    )
+    assert second == "2 (ConvTranspose2d): has no spiking equivalent"
+    assert third.startswith("4 (Sigmoid): sigmoid: neither linear")
+    assert problems(model, analog_islands=True) == [second]
+    found = inspect_model(model, (3, 8, 8), analog_islands=True)
+    assert [node.fate for node in found.nodes] == [
+        "synapse", "analog", "unsupported", "spiking", "analog", "linear", "synapse",
+    ]  # fmt: skip
+    assert (found.sites, found.neurons, found.macs_per_step) == (1, 256, 512)
+
+
+def test_a_model_without_a_spiking_site_says_so() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.GELU(), nn.Flatten(), nn.Linear(4, 2))
+    found = inspect_model(model, (3, 8, 8), analog_islands=True)
+    assert found.convertible
+    assert found.analog_share == 1.0
+    assert found.sites == found.neurons == 0
+    assert "0 spiking sites: nothing in this model can spike" in found.notes[0]

@@ -1,0 +1,187 @@
+"""Hybrids end to end: gates, smooth activations and attention stay analog, ReLUs spike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from converter import ConvertConfig, Max, check, convert
+from converter.pipeline import analog_report
+from seenn import Checkpoint, load, predict, save
+from seenn.errors import UnsupportedError
+from seenn.exits import ConfidenceExit
+from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
+from seenn.metrics.synops import SpikeMeter, dense_cost
+from seenn.ops import CumulativeDifference
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+        return x * gate
+
+
+def gated() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), SqueezeExcite(8), nn.Conv2d(8, 8, 3), nn.SiLU(),
+        nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return x + self.down(F.relu(self.up(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    """Class token, position embedding, attention; its MLPs have ReLUs, which spike."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.token, self.position = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, 5, width))
+        self.blocks = nn.Sequential(Block(width), Block(width))
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
+        return self.head(self.blocks(x)[:, 0])
+
+
+class Windows(nn.Module):
+    """Shifted windows folded into the batch, a table of biases, and a gated linear unit."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.gate = nn.Conv2d(3, width, 1), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.table = nn.Parameter(torch.randn(49, 2))
+        self.register_buffer("index", torch.arange(256) % 49)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x)).permute(0, 2, 3, 1).roll((-1, -1), (1, 2))
+        b, h, w, c = x.shape
+        windows = x.view(b, 2, 4, 2, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, c)
+        q, k, v = self.qkv(windows).reshape(-1, 16, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        bias = self.table[self.index].view(16, 16, 2).permute(2, 0, 1)
+        y = ((q * 0.5) @ k.transpose(-2, -1) + bias.unsqueeze(0)).softmax(-1) @ v
+        y = y.transpose(1, 2).reshape(-1, 16, c)
+        y = y * torch.tanh(self.gate(windows))
+        y = y.view(b, 2, 2, 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(b, h, w, c).roll((1, 1), (1, 2))
+        return self.head(F.relu(y).mean((1, 2)))
+
+
+HYBRIDS: dict[str, Callable[[], nn.Module]] = {"gated": gated, "transformer": Transformer, "windows": Windows}
+
+
+@pytest.fixture(params=HYBRIDS)
+def model(request: pytest.FixtureRequest, enliven: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    torch.manual_seed(2)
+    return enliven(HYBRIDS[request.param]())
+
+
+def hybrid(timesteps: int = 8) -> ConvertConfig:
+    return ConvertConfig(analog_islands=True, timesteps=timesteps, correction="none")
+
+
+@torch.no_grad()
+def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> None:
+    config = ConvertConfig(analog_islands=True, correction="none", recipe=Max())  # which clips none of these images
+    network, expected = convert(model, images, config).network, model(images[:8])
+    errors = [float((network(images[:8], t) - expected).norm() / expected.norm()) for t in (8, 32, 128)]
+    assert errors[0] < 0.2
+    assert errors[1] < errors[0] / 2
+    assert errors[2] < errors[0] / 6
+
+
+def test_the_corrections_run_spikes_through_islands(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
+    found = convert(enliven(gated()), images, ConvertConfig(analog_islands=True))
+    report = check(found.network, [(images, None)], 8)
+    assert report.diverged is None
+    assert set(report.relative_error) == set(found.sites)
+    assert max(report.relative_error.values()) < 0.3
+
+
+def test_a_hybrid_survives_its_checkpoint_bit_for_bit(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    network = convert(model, images, hybrid()).network
+    save(tmp_path / "snn.safetensors", Checkpoint(network=network))
+    copy = load(tmp_path / "snn.safetensors").network
+    assert torch.equal(network(images[:4], 3), copy(images[:4], 3))
+    torch.testing.assert_close(copy.analog()(images[:4]), model(images[:4]), rtol=1e-4, atol=1e-5)
+
+
+def test_samples_that_leave_early_do_not_change_the_others(model: nn.Module, images: Tensor) -> None:
+    network = convert(model, images, hybrid()).network
+    never = ConfidenceExit(threshold=1.0, temperature=10)
+    median = float(predict(network, images, never, timesteps=3).confidence.median())
+    policy = ConfidenceExit(threshold=median, temperature=10)
+    some = predict(network, images, policy, timesteps=8)
+    assert len(some.exit_timestep.unique()) > 1
+    for i in (0, 7, 20):
+        alone = predict(network, images[i : i + 1], policy, timesteps=8)
+        torch.testing.assert_close(alone.logits_sum[0], some.logits_sum[i], rtol=1e-3, atol=1e-3)
+
+
+def test_what_stays_analog_is_named_and_paid_in_every_step(images: Tensor) -> None:
+    torch.manual_seed(0)
+    network = convert(Transformer(), images, ConvertConfig(analog_islands=True, correction="none")).network
+    found = analog_report(network)
+    assert sorted(set(found["nodes"].values())) == ["layer_norm", "matmul", "softmax"]
+    attention, tokens, width = 2 * 5 * 5 * 8, 5, 8
+    first = 4 * 48 * width + attention + tokens * (5 * width * width)  # to the first ReLU
+    # The second attention and its projections see analog values, as does the MLP's first layer behind its norm.
+    assert found["macs_once"] == first + tokens * width * width
+    assert found["macs_per_step"] == attention + tokens * (4 * width * width + 2 * width * width) + 5 * width
+    assert found["share_of_macs"] == pytest.approx((found["macs_once"] + found["macs_per_step"]) / found["ann_macs"])
+    cost = dense_cost(network)
+    step = snn_energy_pj(cost, 0, 2) - snn_energy_pj(cost, 0, 1)
+    assert step == pytest.approx(MAC_PJ * found["macs_per_step"])
+
+
+def test_all_islands_are_refused_at_once_unless_allowed(model: nn.Module, images: Tensor) -> None:
+    with pytest.raises(UnsupportedError, match="outside what a spiking network can express") as caught:
+        convert(model, images)
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) > 1
+    assert all("keep it analog with --analog-islands (analog_islands=True)" in line for line in lines)
+
+
+def test_a_model_that_cannot_spike_becomes_an_analog_network_with_a_warning(
+    images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.GELU(), nn.Flatten(), nn.Linear(4, 3)).eval()
+    with caplog.at_level(logging.WARNING):
+        found = convert(model, images, ConvertConfig(analog_islands=True))
+    assert "the result has 0 neurons, all of it is analog, and it saves nothing over the ANN" in caplog.text
+    assert found.sites == found.network.sites == ()
+    torch.testing.assert_close(found.network(images, 3), model(images))
+    cost = dense_cost(found.network)
+    assert snn_energy_pj(cost, SpikeMeter(found.network).synops, 8) == ann_energy_pj(cost)
+    assert predict(found.network, images, ConfidenceExit(threshold=0.1), timesteps=4).exit_timestep.tolist() == [1] * 48
+
+
+def test_an_island_holds_no_weights() -> None:
+    conversion = convert(Transformer(), torch.randn(16, 3, 8, 8), ConvertConfig(analog_islands=True, correction="none"))
+    islands = [node.op for node in conversion.network.graph if isinstance(node.op, CumulativeDifference)]
+    assert islands
+    assert not any(island.tensors() for island in islands)
