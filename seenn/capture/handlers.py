@@ -151,7 +151,7 @@ def takes_any_layout(handler: Handler) -> bool:
     return handler in _ANY_LAYOUT
 
 
-def spellings(target: Any) -> tuple[Any, ...]:
+def _spellings(target: Any) -> tuple[Any, ...]:
     """The names under which a function or method may be registered: for an ``aten`` operator, its namesakes too,
     also those that do not work in place (which the trace has dealt with)."""
     if not isinstance(target, OpOverload):
@@ -168,7 +168,7 @@ def find_handler(target: Any) -> Handler | None:
     something else.
     """
     if not isinstance(target, nn.Module):
-        return next((_HANDLERS[spelling] for spelling in spellings(target) if spelling in _HANDLERS), None)
+        return next((_HANDLERS[spelling] for spelling in _spellings(target) if spelling in _HANDLERS), None)
     cls = type(target)
     for base in cls.__mro__:
         if base in _HANDLERS:

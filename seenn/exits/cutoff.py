@@ -11,7 +11,7 @@ from seenn.errors import CalibrationError
 from seenn.exits.calibrate import ExitCalibration, check_exit_split, fit_split, judge_exit
 from seenn.exits.gap import GapExit
 from seenn.exits.policy import register_policy
-from seenn.exits.scored import exit_scores
+from seenn.exits.scored import exit_scores, first_above
 from seenn.metrics.accuracy import correct_per_timestep
 
 _TOLERANCES = torch.linspace(0, 1, 257, dtype=torch.float64) ** 2  # ε, finer where it is small
@@ -47,7 +47,7 @@ def calibrate_cutoff(
     logits_sum, labels = logits_sum[:, rest], labels[rest]
     energy_pj = None if energy_pj is None else energy_pj[:, rest]
     scores, correct = exit_scores(policy, logits_sum), correct_per_timestep(logits_sum, labels)
-    exits = torch.stack([_exits(scores, row) for row in thresholds])  # [E, N], counted from 0
+    exits = torch.stack([first_above(scores, row) for row in thresholds])  # [E, N], counted from 0
     accuracy = correct.gather(0, exits).double().mean(1)
     if max_accuracy_drop is not None:
         allowed = accuracy >= float(correct[-1].double().mean()) - max_accuracy_drop - 1e-12
@@ -88,10 +88,3 @@ def cutoff_thresholds(policy: GapExit, logits_sum: Tensor, labels: Tensor) -> Te
         rows.append(threshold.masked_fill(last == 0, policy.never))
     never = torch.full((1, len(gaps)), policy.never, dtype=torch.float64)
     return torch.cat([never, torch.stack(rows)])
-
-
-def _exits(scores: Tensor, thresholds: Tensor) -> Tensor:
-    """When each sample stops, counted from 0: int64 ``[N]``."""
-    stops = torch.ones(scores.shape, dtype=torch.uint8)
-    stops[:-1] = scores[:-1] > thresholds[:, None]
-    return stops.argmax(dim=0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from seenn.errors import CalibrationError
 from seenn.exits.betting import best_bet, paired_loss_p_value, samples_needed
 from seenn.exits.calibrate import FIT_FRACTION, ExitCalibration, check_exit_split, fit_split, judge_exit
-from seenn.exits.scored import ScoredExit, exit_scores
+from seenn.exits.scored import ScoredExit, exit_scores, first_above
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import exit_curve
 
@@ -108,51 +108,55 @@ def certified_thresholds(
 
     ``fit`` and ``test`` are the indices of the samples that fix the sequence, and of those that test it.
     """
-    screening = _Losses(policy, scores[:, fit], correct[:, fit], margin)
-    testing = _Losses(policy, scores[:, test], correct[:, test], margin)
+    everyone = guarantee == "marginal"
+    screening = _Losses(policy, scores[:, fit], correct[:, fit], margin, everyone)
+    testing = _Losses(policy, scores[:, test], correct[:, test], margin, everyone)
     if guarantee == "conditional":
         sequence = _conditional_sequence(screening, delta, len(test) / len(fit))
     else:
         sequence = _marginal_sequence(screening)
     accepted = torch.full((len(scores) - 1,), policy.never, dtype=torch.float64)
     for thresholds in sequence:
-        p_values = testing.p_values(thresholds, screening.bets(thresholds))
-        if float(p_values.max() if guarantee == "conditional" else p_values[-1]) > delta:
+        if float(testing.p_values(thresholds, screening.bets(thresholds)).max()) > delta:
             break
         accepted = thresholds
     return accepted
 
 
 class _Losses:
-    """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them."""
+    """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them.
 
-    def __init__(self, policy: ScoredExit, scores: Tensor, correct: Tensor, margin: float) -> None:
-        self.policy, self.margin = policy, margin
+    Figures are for those that stopped by t, for each t = 1 … T, ``[T]``; with ``everyone`` for t = T alone, ``[1]``.
+    """
+
+    def __init__(self, policy: ScoredExit, scores: Tensor, correct: Tensor, margin: float, everyone: bool) -> None:
+        self.policy, self.margin, self.everyone = policy, margin, everyone
         self.scores, self.correct = scores, correct
+        self._exact = scores.double()
+        self._loss = correct[-1].long() - correct.long()  # [T, N]
 
     def counts(self, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Worse, same and better among those that stopped by t, each ``[T]``."""
-        timesteps, n = self.scores.shape
-        stops = torch.ones(timesteps, n, dtype=torch.uint8)
-        stops[:-1] = self.scores[:-1] > thresholds[:, None]
-        stopped = stops.argmax(dim=0)
-        loss = self.correct[-1].long() - self.correct.gather(0, stopped[None])[0].long()
-        table = torch.bincount(stopped * 3 + 1 - loss, minlength=3 * timesteps).view(timesteps, 3).cumsum(0)
+        """Worse, same and better."""
+        stopped = first_above(self._exact, thresholds)
+        loss = self._loss.gather(0, stopped[None])[0]
+        table = torch.bincount(stopped * 3 + 1 - loss, minlength=3 * len(self.scores)).view(-1, 3)
+        table = table.sum(0, keepdim=True) if self.everyone else table.cumsum(0)
         return table[:, 0], table[:, 1], table[:, 2]
 
     def bets(self, thresholds: Tensor) -> Tensor:
-        """What to bet on other samples, for each t, ``[T]``."""
+        """What to bet on other samples."""
         return best_bet(*self.counts(thresholds), self.margin)
 
     def p_values(self, thresholds: Tensor, bets: Tensor, weight: float = 1.0) -> Tensor:
-        """p-value of 'the drop of those that stopped by t exceeds the margin', for each t, ``[T]``; T is everyone.
+        """p-value of 'the drop exceeds the margin'.
 
         0 where nobody can have stopped: there is nothing to promise. ``weight`` counts each sample so many times.
         """
         worse, same, better = (weight * count for count in self.counts(thresholds))
-        impossible = torch.zeros(len(bets), dtype=torch.bool)
-        impossible[:-1] = (thresholds >= self.policy.never).cummin(dim=0).values
-        return paired_loss_p_value(worse, same, better, self.margin, bets).masked_fill(impossible, 0.0)
+        p_values = paired_loss_p_value(worse, same, better, self.margin, bets)
+        if not self.everyone:
+            p_values[:-1].masked_fill_((thresholds >= self.policy.never).cummin(dim=0).values, 0.0)
+        return p_values
 
 
 def _marginal_sequence(screening: _Losses) -> Iterator[Tensor]:

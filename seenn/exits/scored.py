@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -162,3 +163,9 @@ def exit_scores(policy: ScoredExit, logits_sum: Tensor) -> Tensor:
         score, state = policy.score(torch.full((n,), t), logits_sum[t - 1], state)
         scores.append(score)
     return torch.stack([*scores, scores[-1]][:timesteps])
+
+
+def first_above(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """When each sample stops, counted from 0, int64 ``[N]``, from scores ``[T, N]`` and thresholds ``[T-1]``."""
+    below = scores[:-1].double().numpy() <= thresholds.double().numpy()[:, None]
+    return torch.from_numpy(np.logical_and.accumulate(below, axis=0).sum(0))
