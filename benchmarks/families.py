@@ -45,7 +45,6 @@ SPIKING = (
     _timm("selecsls", "selecsls42b", 64),
     _timm("cspnet", "darknet17", 32),
     _timm("cspnet (cross stage)", "cspresnet50", 32),
-    _timm("hgnet", "hgnet_tiny", 32),
     _timm("vovnet", "vovnet39a", 32),
     _timm("nfnet", "nf_resnet26", 32),
     _timm("resnetv2", "resnetv2_18", 32),
@@ -57,10 +56,11 @@ SPIKING = (
     _timm("xception_aligned", "xception41", 64),
     _timm("pnasnet", "pnasnet5large", 96),
     _timm("nasnet", "nasnetalarge", 96),
-    _timm("fasternet", "fasternet_t0", 32),
+    _timm("fasternet", "fasternet_t2", 32),
 )
 #: The smallest member of every other family, and of some of the above with gates.
 OTHERS = (
+    _timm("hgnet", "hgnet_tiny", 32),
     _timm("senet", "legacy_seresnet18", 32),
     _timm("sknet", "skresnet18", 32),
     _timm("resnest", "resnest14d", 32),
