@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from cli.common import Session, command_line, read_snn, verb
-from cli.options import SNN_FILE, TIMESTEPS, chosen_engine, data_options, engine_json, engine_options, output_folder
+from cli.options import (
+    SNN_FILE,
+    TIMESTEPS,
+    chosen_engine,
+    data_options,
+    engine_json,
+    engine_options,
+    import_own_policy,
+    output_folder,
+    own_policy_option,
+)
 
 
 @click.command(short_help="Accuracy, exits, spikes, energy and plots on the test split.")
@@ -27,6 +37,7 @@ from cli.options import SNN_FILE, TIMESTEPS, chosen_engine, data_options, engine
     show_default=True,
     help="Folder of plots and report.json.",
 )
+@own_policy_option
 @engine_options
 @data_options
 @verb
@@ -37,6 +48,7 @@ def evaluate(
     batch_size: int,
     limit: int | None,
     folder: str,
+    own_policy: str | None,
     engine: str,
     float_sites: str,
     data: str | None,
@@ -53,6 +65,7 @@ def evaluate(
     from seenn.recorded import load_recorded_data
     from seenn.report import summary_table, verdict, write_report
 
+    import_own_policy(own_policy)
     checkpoint = read_snn(snn)
     splits = load_recorded_data(
         checkpoint.manifest,
@@ -80,7 +93,7 @@ def evaluate(
             progress=update,
         )
     shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
-    path = write_report(evaluation, shown, target)
+    path = write_report(evaluation, shown, target) if session.first else target
     session.answer(
         {**evaluation.to_json(), "engine": engine_json(runner), "report": str(path)},
         summary_table(evaluation),

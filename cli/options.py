@@ -62,6 +62,24 @@ def data_options(function: Command) -> Command:
     return function
 
 
+def own_policy_option(function: Command) -> Command:
+    """``--policy package.module:Class``, for checkpoints that hold an exit policy of the user's own."""
+    return click.option(
+        "--policy",
+        "own_policy",
+        metavar="MODULE:CLASS",
+        help="The class of an exit policy of your own that SNN holds; imports and runs its code.",
+    )(function)
+
+
+def import_own_policy(path: str | None) -> None:
+    """Makes the class at ``path`` known to checkpoints; nothing where there is none."""
+    if path is not None:
+        from converter.load import import_policy
+
+        import_policy(path)
+
+
 def engine_options(function: Command) -> Command:
     """``--engine``, ``--float-sites``."""
     for option in reversed(

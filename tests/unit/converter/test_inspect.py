@@ -52,13 +52,13 @@ def test_what_stands_in_the_way_is_listed_with_reason_and_fix() -> None:
 
 
 def test_all_problems_are_listed_at_once_and_what_comes_after_them_is_still_looked_at() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Upsample(8), nn.ReLU(), nn.Sigmoid(), nn.Flatten(),
-                          nn.Linear(256, 2))  # fmt: skip
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.ConvTranspose2d(4, 4, 3), nn.ReLU(), nn.Sigmoid(),
+                          nn.Flatten(), nn.Linear(256, 2))  # fmt: skip
     first, second, third = problems(model)
     assert first.startswith(
         "1 (GELU): gelu: neither linear over time nor spikes — keep it analog with --analog-islands"
     )
-    assert second == "2 (Upsample): has no spiking equivalent"
+    assert second == "2 (ConvTranspose2d): has no spiking equivalent"
     assert third.startswith("4 (Sigmoid): sigmoid: neither linear")
     assert problems(model, analog_islands=True) == [second]
     found = inspect_model(model, (3, 8, 8), analog_islands=True)

@@ -1,0 +1,228 @@
+"""Which families of timm and torchvision convert, and whether what comes out is the same function: docs/coverage.md.
+
+    python benchmarks/coverage.py
+
+Weights are random, re-scaled by ``converter.liven``; so are the images. A model is converted (thresholds from the
+maximum, no correction), and the spiking network's logits are compared with the ANN's after 8, 32 and 128 steps: a
+network that computes the same function comes as 1/T nearer. Where a model has analog parts it is converted with them
+kept analog, as ``--analog-islands`` does.
+
+Each model runs in a process of its own with a time limit. Results are appended to ``--lines`` one by one; a run that
+is continued skips what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import sys
+import time
+import warnings
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import RESULTS
+from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member
+
+from converter import ConvertConfig, Max, NeuronSpec, convert
+from converter.convergence import convergence
+from converter.liven import liven
+from converter.load import ModelSpec, build_model
+from seenn.capture import trace_exported
+from seenn.errors import SeennError, UnsupportedError
+from seenn.files import write_text
+from seenn.metrics.synops import dense_cost
+from seenn.report import Row, write_results
+
+COMMAND = "python benchmarks/coverage.py"
+TIMESTEPS = (8, 32, 128)
+#: From 32 to 128 steps the error must fall to this part of itself (1/4 is 1/T), unless it is rounding already.
+FALL, ROUNDING, LARGEST = 0.45, 1e-4, 0.1
+#: Must convert without analog parts.
+PURE = frozenset(m.name for m in SPIKING) | TORCHVISION_SPIKING
+#: In the order in which they are examined: cheap ones first.
+_ORDER = sorted((*SPIKING, *TORCHVISION, *OTHERS), key=lambda m: (m.size > 64, m.name not in PURE, m.size))
+MEMBERS = {member.name: member for member in _ORDER}
+
+
+def examine(member: Member) -> dict[str, Any]:
+    """One row: what becomes of a model."""
+    row: dict[str, Any] = {"family": member.family, "model": member.name, "size": member.size}
+    torch.manual_seed(0)
+    images = torch.randn(16, 3, member.size, member.size)
+    model = build_model(ModelSpec(name=member.name, kwargs=member.kwargs, num_classes=10)).module
+    row["parameters"] = sum(p.numel() for p in model.parameters())
+    liven(model, images[:4])
+    config = {"recipe": Max(), "correction": "none", "neuron": NeuronSpec(max_spikes=16)}
+    reason = None
+    try:
+        found = convert(model, images, ConvertConfig(**config))
+    except UnsupportedError as error:
+        reason = str(error)
+        row["needs_islands"] = True
+        try:
+            found = convert(model, images, ConvertConfig(**config, analog_islands=True))
+        except SeennError as again:
+            return row | {"fate": "refused", "reason": str(again)}
+    except SeennError as error:
+        return row | {"fate": "refused", "reason": str(error)}
+    cost = dense_cost(found.network)
+    errors = convergence(found.network, images[:1], TIMESTEPS)
+    return row | {
+        "fate": "spiking" if reason is None else "hybrid" if found.sites else "analog",
+        "sites": len(found.sites),
+        "analog_share": cost.per_step / max(1, cost.ann),
+        "float64_difference": found.float64_difference,
+        "errors": errors,
+        "proven": proven(errors),
+    }
+
+
+def proven(errors: tuple[float, ...]) -> bool:
+    """Whether the error falls about as 1/T."""
+    return errors[-1] <= LARGEST and (errors[-1] <= FALL * errors[-2] or errors[-1] <= ROUNDING)
+
+
+def run(names: list[str], lines: Path, limit: float) -> None:
+    """Examines the models that ``lines`` does not hold yet, each in a process of its own."""
+    _warm_up()
+    done = {row["model"] for row in read(lines)}
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name in done:
+            continue
+        start = time.perf_counter()
+        row = _apart(MEMBERS[name], limit) | {"seconds": round(time.perf_counter() - start, 1)}
+        with lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        click.echo(f"{name}: {row['fate']} {row.get('errors', '')} {row['seconds']} s", err=True)
+
+
+def _warm_up() -> None:
+    """Loads what every process needs, once: they are forks of this one, which therefore computes in one thread."""
+    torch.set_num_threads(1)
+    build_model(ModelSpec(name="resnet10t", num_classes=10))
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    trace_exported(layers.eval(), torch.zeros(1, 3, 8, 8))
+
+
+def _apart(member: Member, limit: float) -> dict[str, Any]:
+    """``examine`` in a process of its own, which starts with everything imported where the system can fork."""
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    answer, given = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(member, given))
+    process.start()
+    given.close()
+    row = {"family": member.family, "model": member.name, "size": member.size}
+    try:
+        if not answer.poll(limit):
+            return row | {"fate": "not finished", "reason": f"took more than {limit:.0f} s"}
+        found: dict[str, Any] = answer.recv()
+        return found
+    except EOFError:
+        return row | {"fate": "failed", "reason": "the process died: see its messages above"}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _answer(member: Member, given: Connection) -> None:
+    given.send(examine(member))
+
+
+def read(lines: Path) -> list[dict[str, Any]]:
+    """The rows so far; the last one of a model counts."""
+    if not lines.exists():
+        return []
+    rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    return list({row["model"]: row for row in rows}.values())
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    header = "| family | model, pixels | traced | converted | analog MACs | error at T = 8, 32, 128 | proven | reason |"
+    text = [header, "|---|---|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: row["family"]):
+        accepted = "errors" in row
+        errors = ", ".join(f"{100 * error:.2g} %" for error in row["errors"]) if accepted else ""
+        share = f"{100 * row['analog_share']:.0f} %" if accepted else ""
+        traced = "yes" if accepted or "outside what" in row.get("reason", "") else "no"
+        reason = _short(row.get("reason", ""))
+        checked = ("yes" if row["proven"] else "**no**") if accepted else ""
+        text.append(
+            f"| {row['family']} | `{row['model']}`, {row['size']} | {traced} | {row['fate']} | {share} | {errors} "
+            f"| {checked} | {reason} |"
+        )
+    return "\n".join(text) + "\n"
+
+
+def _short(reason: str) -> str:
+    """The first offender of a list, and how many there are."""
+    first, *listed = reason.splitlines() or [""]
+    text = f"{first} {listed[0].strip()}{' …' if listed[1:] else ''}" if listed else first
+    return text.replace("|", "\\|")[:300]
+
+
+def report(lines: Path, document: Path) -> list[Row]:
+    """Writes the table and the figures; the rows with bars."""
+    rows = read(lines)
+    accepted = [row for row in rows if "errors" in row]
+    families = {row["family"].split(" (")[0] for row in accepted if row["family"].startswith("timm")}
+    pure = [row for row in rows if row["model"] in PURE]
+    vision = [row for row in rows if row["family"].startswith("torchvision")]
+    good = sum(row["fate"] == "spiking" and row["proven"] for row in pure)
+    shares = {
+        "ReLU-only models converted without analog parts and proven": good / len(PURE),
+        "torchvision families accepted": sum("errors" in row for row in vision) / len(TORCHVISION),
+        "accepted models that are proven": sum(row["proven"] for row in accepted) / max(1, len(accepted)),
+    }
+    figures = [
+        Row.at_least("timm families accepted", len(families), 60, COMMAND),
+        *(Row.at_least(f"share of {name}", value, 1.0, COMMAND) for name, value in shares.items()),
+    ]
+    left = [name for name in MEMBERS if name not in {row["model"] for row in rows}]
+    introduction = (
+        "# Coverage\n\n"
+        f"Written by `{COMMAND}`. One model for each family, that is each module of `timm.models`, and for each kind\n"
+        "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
+        "Error: how far the spiking network's mean logits are from the ANN's, relative to them; it falls as 1/T where\n"
+        "both are the same function (signed neurons of 16 levels, thresholds from the maximum). Hybrid: needs\n"
+        "`--analog-islands`; analog: nothing in it spikes. Analog MACs: the share that spikes do not replace and that\n"
+        "is paid in every step: in islands, and where two linear layers or a maximum follow each other.\n\n"
+    )
+    notes = "".join(f"- {row.name}: {row.value:.3g} (bar {row.bar})\n" for row in figures)
+    if left:
+        notes += f"- not examined yet: {', '.join(f'`{name}`' for name in left)}\n"
+    write_text(document, f"{introduction}{notes}\n{table(rows)}")
+    return figures
+
+
+@click.command()
+@click.option("--only", multiple=True, help="Models; all when not given.")
+@click.option("--limit", default=600.0, show_default=True, help="Seconds for one model.")
+@click.option("--lines", default=str(RESULTS / "coverage.jsonl"), show_default=True, help="Where rows are kept.")
+@click.option("--document", default="docs/coverage.md", show_default=True, help="The table.")
+@click.option("--out", default=str(RESULTS / "coverage"), show_default=True, help="Stem of the result files.")
+def main(only: tuple[str, ...], limit: float, lines: str, document: str, out: str) -> None:
+    """Examine the families that have not been yet, and write the table."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    unknown = [name for name in only if name not in MEMBERS]
+    if unknown:
+        raise click.BadParameter(f"no member of a family: {', '.join(unknown)}")
+    run(list(only or MEMBERS), Path(lines), limit)
+    rows = report(Path(lines), Path(document))
+    write_results(out, "Coverage of model families", rows, notes=["The table is docs/coverage.md."])
+    if not all(row.ok for row in rows):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
