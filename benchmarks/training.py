@@ -73,13 +73,13 @@ def make(work: Path, seed: int, ckpt: str, model: list[str], data: list[str], bu
             budget["qcfs_lr"],
         ]
         command(
-            "train-ann", *model, "--ckpt", ckpt, *options, "--run", str(work / "run-qcfs"), *shared, "-o", str(qcfs)
+            "train-ann", *model, "--ckpt", ckpt, *options, "--run-dir", str(work / "run-qcfs"), *shared, "-o", str(qcfs)
         )
     if not spiking.exists():
         command("convert", *model, "--ckpt", str(qcfs), *data, "-o", str(spiking))
     if not tuned.exists():
         options = ["-T", "2", "--epochs", budget["epochs"], "--lr", budget["lr"], "--warmup", "0.1", *validation]
-        command("finetune", str(spiking), *options, "--run", str(work / "run-finetune"), *shared, "-o", str(tuned))
+        command("finetune", str(spiking), *options, "--run-dir", str(work / "run-finetune"), *shared, "-o", str(tuned))
     if seenn.load(tuned).policy is None:
         command("calibrate-exit", str(tuned), "--max-accuracy-drop", "0.003", *data)
 

@@ -59,13 +59,13 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
             help="Of the calibration split, to choose the epoch on.  [default: all]",
         ),
         click.option(
-            "--run",
+            "--run-dir",
             "folder",
             metavar="DIR",
             type=click.Path(file_okay=False),
             help="Keep metrics, curves and the state there.",
         ),
-        click.option("--resume", is_flag=True, help="Continue the run in --run where it stopped."),
+        click.option("--resume", is_flag=True, help="Continue the run in --run-dir where it stopped."),
         click.option(
             "--save-every",
             metavar="N",
@@ -74,7 +74,7 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
             show_default=True,
             help="Steps between two saved states.",
         ),
-        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events into --run."),
+        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events into --run-dir."),
     )
 
     def add(function: Command) -> Command:
@@ -99,13 +99,13 @@ def train_config(base: TrainConfig, options: Mapping[str, Any], *, seed: int, **
 
 
 def training_run(options: Mapping[str, Any], config: Mapping[str, Any]) -> Run | None:
-    """The run's folder, or None without ``--run``; ``config`` is all that determines the outcome."""
+    """The run's folder, or None without ``--run-dir``; ``config`` is all that determines the outcome."""
     from seenn.training import Run
 
     if options["folder"] is None:
         if options["resume"] or options["tensorboard"]:
             needs = "--resume" if options["resume"] else "--tensorboard"
-            raise click.UsageError(f"{needs} needs the run's folder: --run DIR", click.get_current_context())
+            raise click.UsageError(f"{needs} needs the run's folder: --run-dir DIR", click.get_current_context())
         return None
     return Run(
         folder=Path(options["folder"]),
