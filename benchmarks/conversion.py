@@ -70,7 +70,7 @@ def exit_rows(
     """
     timesteps = 8
     logits_sum, labels = collect_logits(network, subject.splits.exit.batches(64, limit=limit), timesteps)
-    found = calibrate_confidence(logits_sum, labels, ConfidenceExit(), max_accuracy_drop=0.005)
+    found = calibrate_confidence(logits_sum, labels, ConfidenceExit(accumulation="mean"), max_accuracy_drop=0.005)
     test = subject.splits.test
     answers = predict(network, (x for x, _ in test.batches(64, limit=limit)), found.policy, timesteps)
     right = answers.labels == test.labels[: len(answers)]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.common import Session, read_snn, usage, verb
-from cli.exit_rules import ONE_SIDED, RULES, build_rule, threshold_of
+from cli.exit_rules import ONE_SIDED, RuleName, build_rule, threshold_of
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from seenn.exits import ExitCalibration
     from seenn.exits.guarantee import Guarantee
     from seenn.exits.scored import Accumulation
@@ -23,11 +21,12 @@ if TYPE_CHECKING:
 @click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
 @click.option(
     "--policy",
-    type=click.Choice(RULES),
+    type=RuleName(),
     default="confidence",
     show_default=True,
-    help="When to stop: confidence (SEENN-I), entropy (DT-SNN), gap (cutoff), scaled (Dynamic Confidence), patience, "
-    "conformal (SpikeCP), failure (will going on help?), fixed, or two-sided (give up the hopeless as well).",
+    help="When to stop: confidence (SEENN-I), entropy (DT-SNN), gap, cutoff (a gap for every timestep), scaled "
+    "(Dynamic Confidence), patience, conformal (SpikeCP), failure (will going on help?), fixed, two-sided (give up "
+    "the hopeless as well), or package.module:Class, a rule of your own (imports and runs its code).",
 )
 @click.option(
     "--inner", metavar="NAME", type=click.Choice(ONE_SIDED), help="The rule inside two-sided.  [default: confidence]"
@@ -53,6 +52,13 @@ if TYPE_CHECKING:
     help="Find the threshold with the highest accuracy within this mean.",
 )
 @click.option(
+    "--target-energy",
+    metavar="PJ",
+    type=FiniteRange(0, min_open=True),
+    help="Find the threshold with the highest accuracy within this mean energy per image, in pJ (the estimate for "
+    "45 nm, up to each image's exit).",
+)
+@click.option(
     "--confidence",
     metavar="P",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
@@ -73,7 +79,7 @@ if TYPE_CHECKING:
 @click.option(
     "--accumulation",
     type=click.Choice(["mean", "sum"]),
-    help="Score of the mean or of the summed logits (confidence, entropy, gap).  [default: mean]",
+    help="Score of the mean or of the summed logits (confidence, entropy, gap, cutoff).  [default: sum]",
 )
 @click.option(
     "--alpha",
@@ -98,6 +104,7 @@ def calibrate_exit(
     threshold: float | None,
     max_accuracy_drop: float | None,
     target_timesteps: float | None,
+    target_energy: float | None,
     confidence: float | None,
     guarantee: Guarantee | None,
     temperature: float | None,
@@ -113,22 +120,29 @@ def calibrate_exit(
 ) -> None:
     """Choose when an image may stop in SNN (default: snn.safetensors) on its exit split, and store it there.
 
-    Give one of --threshold, --max-accuracy-drop and --target-timesteps. The data is the one recorded in the
-    file. Rules that learn (scaled, conformal, failure, two-sided) and guarantees set a third of it aside.
+    Give one of --threshold, --max-accuracy-drop, --target-timesteps and --target-energy. The data is the one recorded
+    in the file. Rules that learn (cutoff, scaled, conformal, failure, two-sided) and guarantees set a third of it
+    aside.
     """
-    _check_targets(policy, threshold, max_accuracy_drop, target_timesteps, confidence, guarantee)
+    targets = {
+        "max_accuracy_drop": max_accuracy_drop,
+        "target_timesteps": target_timesteps,
+        "target_energy": target_energy,
+    }
+    _check_targets(policy, threshold, targets, confidence, guarantee)
     target = output_file(output or snn)
     from dataclasses import replace
 
     from seenn.checkpoint import save
-    from seenn.exits import FixedExit, calibrate_exit, calibrate_fixed, certify_exit, collect_logits, policy_to_json
-    from seenn.recorded import load_recorded_data
+    from seenn.exits import FixedExit, certify_exit, collect_run, find_exit
+    from seenn.exits.record import exit_record
+    from seenn.recorded import load_recorded_data, refuse_seen_exit_split
 
     rule = build_rule(policy, threshold, inner, temperature=temperature, accumulation=accumulation, alpha=alpha)
     if guarantee == "conditional" and not isinstance(rule, FixedExit):
         with usage():
             rule.at((rule.never,))  # whether it can have a threshold per timestep
-    checkpoint = read_snn(snn)
+    checkpoint = read_snn(snn, with_policy=False)
     splits = load_recorded_data(
         checkpoint.manifest,
         checkpoint.preprocessing,
@@ -137,58 +151,52 @@ def calibrate_exit(
         download=download,
         split_seed=split_seed,
     )
+    refuse_seen_exit_split(checkpoint.manifest, splits)
     steps = timesteps or checkpoint.timesteps
     network = checkpoint.network.to(session.device)
     with session.progress("running the exit split") as update:
-
-        def counted() -> Iterator[tuple[Tensor, Tensor]]:
-            done = 0
-            for images, labels in splits.exit.batches(batch_size):
-                yield images, labels
-                done += len(images)
-                update(done, len(splits.exit))
-
-        logits_sum, labels = collect_logits(network, counted(), steps)
+        run = collect_run(
+            network, splits.exit.batches(batch_size), steps, progress=lambda done: update(done, len(splits.exit))
+        )
     found: ExitCalibration[Any]
-    if isinstance(rule, FixedExit):
-        limits = {"max_accuracy_drop": max_accuracy_drop, "target_timesteps": target_timesteps}
-        found = calibrate_fixed(logits_sum, labels, rule, **limits)
-    elif confidence is not None and max_accuracy_drop is not None:
+    if confidence is not None and max_accuracy_drop is not None:
         found = certify_exit(
-            logits_sum,
-            labels,
+            run.logits_sum,
+            run.labels,
             rule,
             max_accuracy_drop=max_accuracy_drop,
             confidence=confidence,
             guarantee=guarantee or "marginal",
+            energy_pj=run.energy_pj,
         )
     else:
-        found = calibrate_exit(
-            logits_sum, labels, rule, max_accuracy_drop=max_accuracy_drop, target_timesteps=target_timesteps
-        )
+        found = find_exit(run, rule, **targets)
     chosen = threshold_of(found.policy)
-    result = {
-        "policy": policy_to_json(found.policy),
-        "threshold": chosen,
-        "timesteps": steps,
-        "max_accuracy_drop": max_accuracy_drop,
-        "target_timesteps": target_timesteps,
-        "confidence": confidence,
-        "guarantee": None if confidence is None else guarantee or "marginal",
-        "split": "exit",
-        "samples": found.samples,
-        "accuracy": found.accuracy,
-        "full_accuracy": found.full_accuracy,
-        "mean_timesteps": found.mean_timesteps,
-    }
+    record = exit_record(
+        checkpoint.network,
+        found.policy,
+        steps,
+        splits,
+        threshold=chosen,
+        **targets,
+        confidence=confidence,
+        guarantee=None if confidence is None else guarantee or "marginal",
+        samples=found.samples,
+        accuracy=found.accuracy,
+        full_accuracy=found.full_accuracy,
+        mean_timesteps=found.mean_timesteps,
+        mean_energy_pj=found.mean_energy_pj,
+    )
     shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple) else (chosen,)))
-    manifest = {**checkpoint.manifest, "timesteps": steps, "exit": {**result, "data": splits.manifest()}}
-    save(target, replace(checkpoint, network=network, policy=found.policy, manifest=manifest))
+    manifest = {**checkpoint.manifest, "timesteps": steps, "exit": record}
+    if session.first:
+        save(target, replace(checkpoint, network=network, policy=found.policy, manifest=manifest))
     session.answer(
-        {**result, "output": str(target)},
+        {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {found.samples} held-out images:\n"
         f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
-        f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average\n"
+        f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average"
+        f" ({found.mean_energy_pj:.4g} pJ)\n"
         f"wrote {target}; next: seenn evaluate",
     )
 
@@ -196,20 +204,27 @@ def calibrate_exit(
 def _check_targets(
     policy: str,
     threshold: float | None,
-    max_accuracy_drop: float | None,
-    target_timesteps: float | None,
+    targets: Mapping[str, float | None],
     confidence: float | None,
     guarantee: Guarantee | None,
 ) -> None:
     """Refuses combinations of options that say too little or contradict each other."""
     context = click.get_current_context()
-    if sum(target is not None for target in (threshold, max_accuracy_drop, target_timesteps)) != 1:
+    if sum(target is not None for target in (threshold, *targets.values())) != 1:
         raise click.UsageError(
-            "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5", context
+            "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "
+            "--target-energy 5e7",
+            context,
         )
     if guarantee is not None and confidence is None:
         raise click.UsageError("--guarantee needs --confidence 0.95, the probability that it holds with", context)
-    if confidence is not None and not max_accuracy_drop:
+    if confidence is not None and not targets["max_accuracy_drop"]:
         raise click.UsageError("--confidence needs --max-accuracy-drop above 0, the drop that it bounds", context)
     if confidence is not None and policy == "fixed":
         raise click.UsageError("--confidence needs a rule with a score, and fixed has none", context)
+    if policy == "cutoff" and (threshold is not None or confidence is not None):
+        raise click.UsageError(
+            "cutoff finds one threshold per timestep for --max-accuracy-drop, --target-timesteps or --target-energy; "
+            "with --threshold or --confidence use --policy gap",
+            context,
+        )

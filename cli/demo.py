@@ -8,7 +8,7 @@ import sys
 import click
 
 from cli.common import Session, verb
-from cli.options import output_folder
+from cli.options import engine_options, output_folder
 
 EPOCHS = 8
 
@@ -17,8 +17,9 @@ EPOCHS = 8
 @click.option(
     "--folder", metavar="DIR", default="seenn-demo", show_default=True, help="Where the files and the report go."
 )
+@engine_options
 @verb
-def demo(session: Session, folder: str) -> None:
+def demo(session: Session, folder: str, engine: str, float_sites: str) -> None:
     """Train, convert, calibrate and evaluate on scikit-learn's digits, in under two minutes on two cores.
 
     Runs the same commands that you would type, in one folder.
@@ -36,7 +37,7 @@ def demo(session: Session, folder: str) -> None:
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
         (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn]),
         (calibrate_exit, [snn, "--max-accuracy-drop", "0.005"]),
-        (evaluate, [snn, "--report", report]),
+        (evaluate, [snn, "--report", report, "--engine", engine, "--float-sites", float_sites]),
     )
     for number, (command, arguments) in enumerate(steps, 1):
         session.say(f"\n[{number}/{len(steps)}] seenn {command.name} {' '.join(arguments)}")

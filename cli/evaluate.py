@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from cli.common import Session, command_line, read_snn, verb
-from cli.options import SNN_FILE, TIMESTEPS, data_options, output_folder
+from cli.options import (
+    SNN_FILE,
+    TIMESTEPS,
+    chosen_engine,
+    data_options,
+    engine_json,
+    engine_options,
+    import_own_policy,
+    output_folder,
+    own_policy_option,
+)
 
 
 @click.command(short_help="Accuracy, exits, spikes, energy and plots on the test split.")
@@ -27,6 +37,8 @@ from cli.options import SNN_FILE, TIMESTEPS, data_options, output_folder
     show_default=True,
     help="Folder of plots and report.json.",
 )
+@own_policy_option
+@engine_options
 @data_options
 @verb
 def evaluate(
@@ -36,6 +48,9 @@ def evaluate(
     batch_size: int,
     limit: int | None,
     folder: str,
+    own_policy: str | None,
+    engine: str,
+    float_sites: str,
     data: str | None,
     data_dir: str | None,
     download: bool,
@@ -50,6 +65,7 @@ def evaluate(
     from seenn.recorded import load_recorded_data
     from seenn.report import summary_table, verdict, write_report
 
+    import_own_policy(own_policy)
     checkpoint = read_snn(snn)
     splits = load_recorded_data(
         checkpoint.manifest,
@@ -60,6 +76,7 @@ def evaluate(
         split_seed=split_seed,
     )
     checkpoint.network.to(session.device)
+    runner = chosen_engine(session, checkpoint, engine, timesteps or checkpoint.timesteps, float_sites)
     with session.progress("ANN, SNN, SNN with exits") as update:
         evaluation = run(
             checkpoint,
@@ -67,6 +84,7 @@ def evaluate(
             name=Path(snn).name,
             data=splits.spec,
             timesteps=timesteps,
+            engine=runner,
             batch_size=batch_size,
             limit=limit,
             class_names=splits.class_names,
@@ -75,8 +93,10 @@ def evaluate(
             progress=update,
         )
     shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
-    path = write_report(evaluation, shown, target)
+    path = write_report(evaluation, shown, target) if session.first else target
     session.answer(
-        {**evaluation.to_json(), "report": str(path)}, summary_table(evaluation), "\n".join(verdict(evaluation))
+        {**evaluation.to_json(), "engine": engine_json(runner), "report": str(path)},
+        summary_table(evaluation),
+        "\n".join(verdict(evaluation)),
     )
     session.say(f"report: {path}")

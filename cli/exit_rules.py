@@ -19,14 +19,27 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "confidence": ("temperature", "accumulation"),
     "entropy": ("accumulation",),
     "gap": ("accumulation",),
+    "cutoff": ("accumulation",),
     "scaled": (),
     "patience": (),
     "conformal": ("alpha",),
     "failure": (),
     "fixed": (),
 }
-ONE_SIDED = tuple(name for name in _OPTIONS if name != "fixed")
+ONE_SIDED = tuple(name for name in _OPTIONS if name not in ("cutoff", "fixed"))
 RULES = (*_OPTIONS, "two-sided")
+
+
+class RuleName(click.ParamType):
+    """One of ``RULES``, or the Python path of a class of the user's own."""
+
+    name = "rule"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "NAME"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if ":" in value else click.Choice(RULES).convert(value, param, ctx)
 
 
 def build_rule(name: str, threshold: float | None, inner: str | None, **options: Any) -> ScoredExit | FixedExit:
@@ -37,6 +50,8 @@ def build_rule(name: str, threshold: float | None, inner: str | None, **options:
     """
     from seenn import exits
 
+    if ":" in name:
+        return _own_rule(name, threshold, inner, {option for option, value in options.items() if value is not None})
     if inner is not None and name != "two-sided":
         raise click.UsageError(f"--inner goes with --policy two-sided only, got --policy {name}", _context())
     base = (inner or "confidence") if name == "two-sided" else name
@@ -45,13 +60,14 @@ def build_rule(name: str, threshold: float | None, inner: str | None, **options:
         takes = ", ".join(f"--{option}" for option in _OPTIONS[base]) or "no options of its own"
         raise click.UsageError(f"the {base} rule does not take {', '.join(wrong)}: it takes {takes}", _context())
     if threshold is not None:
-        if base not in _COUNTS and base != "gap":
+        if base not in (*_COUNTS, "gap", "cutoff"):
             FiniteRange(0, 1, min_open=True).convert(threshold, None, _context())
         given[_COUNTS.get(base, "threshold")] = _count(base, threshold) if base in _COUNTS else threshold
     classes: dict[str, type[Any]] = {
         "confidence": exits.ConfidenceExit,
         "entropy": exits.EntropyExit,
         "gap": exits.GapExit,
+        "cutoff": exits.CutoffExit,
         "scaled": exits.ScaledConfidenceExit,
         "patience": exits.PatienceExit,
         "conformal": exits.ConformalExit,
@@ -63,12 +79,28 @@ def build_rule(name: str, threshold: float | None, inner: str | None, **options:
         return exits.TwoSidedExit(inner=rule) if name == "two-sided" else rule  # type: ignore[arg-type]
 
 
+def _own_rule(path: str, threshold: float | None, inner: str | None, given: set[str]) -> ScoredExit:
+    from converter.load import import_policy
+    from seenn.exits import ScoredExit
+
+    if wrong := sorted(f"--{option}" for option in (given | {"inner"} if inner is not None else given)):
+        raise click.UsageError(
+            f"a rule of your own does not take {', '.join(wrong)}: set its fields' defaults", _context()
+        )
+    found = import_policy(path)
+    if not issubclass(found, ScoredExit):
+        raise click.UsageError(f"{path} has no threshold to calibrate: derive it from seenn.ThresholdExit", _context())
+    with usage():
+        rule: ScoredExit = found()
+        return rule if threshold is None else rule.at(threshold)
+
+
 def threshold_of(rule: ScoredExit | FixedExit) -> float | int | tuple[float, ...] | None:
     """What ``--threshold`` sets in ``rule``; None for a fixed number of steps that is T."""
     from seenn.exits import TwoSidedExit
 
     base = rule.inner if isinstance(rule, TwoSidedExit) else rule
-    found: float | int | tuple[float, ...] | None = getattr(base, _COUNTS.get(base.kind, "threshold"))
+    found: float | int | tuple[float, ...] | None = getattr(base, _COUNTS.get(base.kind, "threshold"), None)
     return found
 
 

@@ -74,13 +74,15 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     with session.progress("fine-tuning") as update:
         result = train(checkpoint.network, splits, config, device=session.device, run=run, on_step=update)
     made = finetuned_checkpoint(checkpoint, splits, config, result, file=file)
-    save(target, made)
+    if session.first:
+        save(target, made)
     rows = "\n".join(
         f"  t = {t:<4} {100 * before:6.2f} % -> {100 * after:6.2f} %"
         for t, (before, after) in enumerate(zip(result.before, result.after, strict=True), 1)
     )
+    record = made.manifest["finetune"]
     session.answer(
-        {**made.manifest["finetune"], "data": splits.spec, "output": str(target)},
-        f"accuracy on {len(splits.calibration)} calibration images (analog twin before: {100 * result.twin:.2f} %):\n"
+        {**record, "data": splits.spec, "output": str(target)},
+        f"accuracy on {record['samples']} calibration images (analog twin before: {100 * result.twin:.2f} %):\n"
         f"{rows}\nwrote {target}; next: seenn calibrate-exit {target} --max-accuracy-drop 0.005",
     )

@@ -6,8 +6,10 @@ import sys
 
 import click
 
+from cli.bench import bench
 from cli.calibrate_exit import calibrate_exit
 from cli.common import Failure, show_error
+from cli.compare_exits import compare_exits
 from cli.convert import convert
 from cli.demo import demo
 from cli.evaluate import evaluate
@@ -16,6 +18,7 @@ from cli.inspect import inspect
 from cli.predict import predict
 from cli.train_ann import train_ann
 from cli.train_direct import train_direct
+from cli.train_policy import train_policy
 
 
 class _InOrder(click.Group):
@@ -48,7 +51,20 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train_ann, convert, finetune, calibrate_exit, evaluate, predict, inspect, train_direct):
+for command in (
+    demo,
+    train_ann,
+    convert,
+    finetune,
+    train_direct,
+    calibrate_exit,
+    train_policy,
+    evaluate,
+    compare_exits,
+    predict,
+    bench,
+    inspect,
+):
     seenn.add_command(command)
 
 

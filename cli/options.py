@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.common import Session, usage
+
 if TYPE_CHECKING:
     from converter.load import ModelSpec
+    from seenn.checkpoint import Checkpoint
+    from seenn.engines import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SNN_FILE = "snn.safetensors"
 TIMESTEPS = click.IntRange(1, 4096)
+
+
+ENGINES = ("auto", "reference", "float32", "bfloat16", "int8")
 
 
 class FiniteRange(click.FloatRange):
@@ -53,6 +60,76 @@ def data_options(function: Command) -> Command:
     ):
         function = option(function)
     return function
+
+
+def own_policy_option(function: Command) -> Command:
+    """``--policy package.module:Class``, for checkpoints that hold an exit policy of the user's own."""
+    return click.option(
+        "--policy",
+        "own_policy",
+        metavar="MODULE:CLASS",
+        help="The class of an exit policy of your own that SNN holds; imports and runs its code.",
+    )(function)
+
+
+def import_own_policy(path: str | None) -> None:
+    """Makes the class at ``path`` known to checkpoints; nothing where there is none."""
+    if path is not None:
+        from converter.load import import_policy
+
+        import_policy(path)
+
+
+def engine_options(function: Command) -> Command:
+    """``--engine``, ``--float-sites``."""
+    for option in reversed(
+        (
+            click.option(
+                "--engine",
+                type=click.Choice(ENGINES),
+                default="reference",
+                show_default=True,
+                help="How to compute. int8: whole numbers, the same spikes for any batch; auto: that where the "
+                "network allows it, else float32.",
+            ),
+            click.option(
+                "--float-sites",
+                metavar="NAME,…",
+                default="",
+                help="Layers that int8 keeps in float: as many levels of weights as stay exact.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def chosen_engine(
+    session: Session, checkpoint: Checkpoint, name: str, timesteps: int, float_sites: str
+) -> Engine | None:
+    """The engine that ``--engine`` names, said on stderr; None for the reference engine.
+
+    Raises:
+        UnsupportedError: ``int8`` cannot run this network exactly.
+    """
+    from seenn.engines import make_engine
+
+    if name == "reference":
+        return None
+    sites = [site for site in float_sites.split(",") if site]
+    with usage():
+        engine = make_engine(
+            name, checkpoint.network, timesteps=timesteps, preprocessing=checkpoint.preprocessing, float_sites=sites
+        )
+    session.say(f"engine: {engine.name} ({engine.note})")
+    return engine
+
+
+def engine_json(engine: Engine | None) -> dict[str, Any]:
+    """Which engine ran, for ``--json``."""
+    if engine is None:
+        return {"name": "reference", "exact": False, "note": "the network's own float arithmetic"}
+    return {"name": engine.name, "exact": engine.exact, "note": engine.note}
 
 
 def model_options(function: Command) -> Command:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.common import Session, read_snn, verb
-from cli.options import TIMESTEPS
+from cli.options import TIMESTEPS, chosen_engine, engine_json, engine_options, import_own_policy, own_policy_option
 
 
 @click.command(short_help="Classify image files.")
@@ -14,21 +14,36 @@ from cli.options import TIMESTEPS
 @click.option(
     "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
 )
+@own_policy_option
+@engine_options
 @verb
-def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int | None) -> None:
+def predict(
+    session: Session,
+    snn: str,
+    images: tuple[str, ...],
+    timesteps: int | None,
+    own_policy: str | None,
+    engine: str,
+    float_sites: str,
+) -> None:
     """Classify image files with the spiking network SNN."""
     import torch
 
     from seenn.errors import CheckpointError
+    from seenn.exits.record import check_exit_record
     from seenn.predict import predict as run
 
+    import_own_policy(own_policy)
     checkpoint = read_snn(snn)
+    steps = timesteps or checkpoint.timesteps
+    if checkpoint.policy is not None:
+        check_exit_record(checkpoint.manifest, checkpoint.network, steps)
     if checkpoint.preprocessing is None:
         raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
     pixels = torch.cat([checkpoint.preprocessing.read(path) for path in images])
-    answers = run(
-        checkpoint.network.to(session.device), pixels, checkpoint.policy, timesteps or checkpoint.timesteps
-    ).cpu()
+    network = checkpoint.network.to(session.device)
+    runner = chosen_engine(session, checkpoint, engine, steps, float_sites)
+    answers = run(network, pixels, checkpoint.policy, steps, engine=runner).cpu()
     recorded = checkpoint.manifest.get("class_names")
     names = recorded if isinstance(recorded, list) else []
     rows = [
@@ -47,4 +62,4 @@ def predict(session: Session, snn: str, images: tuple[str, ...], timesteps: int 
         f"{row['image']}: {row['class']}  (confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
         for row in rows
     )
-    session.answer({"predictions": rows}, text)
+    session.answer({"predictions": rows, "engine": engine_json(runner)}, text)

@@ -53,12 +53,18 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
         click.option("--ema", metavar="DECAY", type=UNIT, help="Average the weights, and keep the averages."),
         click.option("--amp", is_flag=True, help="bfloat16 autocast."),
         click.option(
+            "--validation-images",
+            metavar="N",
+            type=click.IntRange(min=1),
+            help="Of the calibration split, to choose the epoch on.  [default: all]",
+        ),
+        click.option(
             "--run",
             "folder",
             metavar="DIR",
             type=click.Path(file_okay=False),
             help="Keep metrics, curves and the state there.",
-        ),  # fmt: skip
+        ),
         click.option("--resume", is_flag=True, help="Continue the run in --run where it stopped."),
         click.option(
             "--save-every",
@@ -88,7 +94,7 @@ def train_config(base: TrainConfig, options: Mapping[str, Any], *, seed: int, **
         warmup_fraction=options["warmup"],
         **({} if options["lr"] is None else {"lr": options["lr"]}),
     )
-    names = ("epochs", "batch_size", "ema", "amp")
+    names = ("epochs", "batch_size", "ema", "amp", "validation_images")
     return replace(base, optim=optim, seed=seed, **{name: options[name] for name in names}, **more)
 
 

@@ -46,7 +46,8 @@ def _outputs(network: SpikingNetwork, images: Tensor, timesteps: int) -> Tensor:
                 values[node.name] = merged.unflatten(0, (timesteps, len(images)))
         for name in done:
             del values[name]
-    return values[network.graph.output]
+    output = values[network.graph.output]
+    return output.expand(timesteps, *output.shape) if network.graph.output in constant else output
 
 
 def _run(op: StatefulOp, inputs: list[Tensor]) -> Tensor:

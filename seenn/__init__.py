@@ -20,7 +20,15 @@ from seenn.errors import (
     UnsupportedError,
 )
 from seenn.evaluate import evaluate
-from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, calibrate_confidence, collect_logits
+from seenn.exits import (
+    ConfidenceExit,
+    ExitPolicy,
+    FixedExit,
+    ThresholdExit,
+    calibrate_confidence,
+    collect_logits,
+    register_policy,
+)
 from seenn.network import SpikingNetwork
 from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
@@ -46,6 +54,7 @@ __all__ = [
     "Request",
     "SeennError",
     "SpikingNetwork",
+    "ThresholdExit",
     "TwoSidedIFNeuron",
     "UnsupportedError",
     "__version__",
@@ -57,6 +66,7 @@ __all__ = [
     "load",
     "make_engine",
     "predict",
+    "register_policy",
     "reset",
     "run_reference",
     "save",

@@ -1,13 +1,14 @@
 """One ``.safetensors`` file: tensors, graph, preprocessing, manifest and exit policy. No code.
 
-The tensors are the ops' parameters under ``<node>.<tensor>``. The metadata holds JSON under these keys:
+The tensors are the ops' parameters under ``<node>.<tensor>``; those of a policy's own network (SEENN-II) begin
+with ``policy:``. The metadata holds JSON under these keys:
 
 =================  =====================================================================================
 ``seenn``          format version, ``"1"``
 ``graph``          input shape, output node, and per node: name, op kind, attributes, inputs
 ``preprocessing``  how a raw image becomes the network's input, or null
 ``manifest``       where the network comes from: source, recipe, T, data fingerprints, seed, versions, report
-``policy``         the calibrated exit policy, or null
+``policy``         the calibrated exit policy, its network's graph included, or null
 =================  =====================================================================================
 
 Loading builds ops of the closed set and nothing else, checks every name, shape and value first, and never
@@ -24,7 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -32,16 +32,13 @@ from torch import Tensor
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits.policy import ExitPolicy, policy_from_json, policy_to_json
+from seenn.exits.policy_network import PolicyNetwork
 from seenn.files import atomic_path
-from seenn.graph import Node, OpGraph
+from seenn.graph_json import graph_from_json, graph_to_json
 from seenn.network import SpikingNetwork
-from seenn.ops import make_op
-from seenn.ops.base import op_class
 
 VERSION = "1"
-_MOST_NODES = 100_000
-_LARGEST_VALUE = 1 << 31  # elements of one activation for one image
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_POLICY = "policy:"  # starts the names of the tensors of a policy's own network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,24 +70,17 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
             tensors are not finite or of several types, so that ``load`` would refuse the file.
         ValueError: the manifest is not JSON.
     """
-    graph = checkpoint.network.graph
     tensors: dict[str, Tensor] = {}
-    nodes = []
-    for node in graph:
-        for name, tensor in node.op.tensors().items():
-            tensors[f"{node.name}.{name}"] = tensor.detach().cpu().contiguous().clone()
-        nodes.append({"name": node.name, "op": node.op.kind, "config": node.op.config(), "inputs": list(node.inputs)})
-    _check_tensors(tensors)
+
+    def policy_graph(name: str, network: PolicyNetwork) -> Any:
+        return graph_to_json(network.graph, network.input_shape, tensors, f"{_POLICY}{name}:")
+
     preprocessing = checkpoint.preprocessing
     parts: dict[str, Any] = {
-        "graph": {
-            "input_shape": list(checkpoint.network.input_shape),
-            "output": graph.output,
-            "nodes": nodes,
-        },
+        "graph": graph_to_json(checkpoint.network.graph, checkpoint.network.input_shape, tensors),
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "manifest": dict(checkpoint.manifest),
-        "policy": None if checkpoint.policy is None else policy_to_json(checkpoint.policy),
+        "policy": None if checkpoint.policy is None else policy_to_json(checkpoint.policy, policy_graph),
     }
     try:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
@@ -106,8 +96,11 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def load(path: str | os.PathLike[str]) -> Checkpoint:
+def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoint:
     """Reads what ``save`` wrote; bit for bit the same network.
+
+    Args:
+        with_policy: False leaves the exit policy out, for whoever makes another: its class need not be known.
 
     Raises:
         CheckpointError: the file is missing, truncated, not a seenn checkpoint, or holds anything that the
@@ -122,16 +115,24 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     if metadata["seenn"] != VERSION:
         raise CheckpointError(f"{where} has format {metadata['seenn']!r}; this version of seenn reads {VERSION!r}")
     try:
+        of_policy = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_POLICY)}
+
+        def policy_graph(name: str, description: Any) -> PolicyNetwork:
+            return PolicyNetwork(*graph_from_json(description, of_policy, f"{_POLICY}{name}:"))
+
         network = _network(_json(metadata, "graph"), tensors)
         preprocessing, policy = _json(metadata, "preprocessing"), _json(metadata, "policy")
         manifest = _json(metadata, "manifest")
         if not isinstance(manifest, dict):
             raise CheckpointError(f"the manifest must be an object, got {type(manifest).__name__}")
+        found = policy_from_json(policy, policy_graph) if with_policy and policy is not None else None
+        if with_policy and of_policy:
+            raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
         return Checkpoint(
             network=network,
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             manifest=manifest,
-            policy=None if policy is None else policy_from_json(policy),
+            policy=found,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
@@ -186,67 +187,7 @@ def _int(text: str) -> int:
 
 
 def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
-    if not isinstance(description, dict) or not isinstance(description.get("nodes"), list):
-        raise CheckpointError("the graph must be an object with a list of nodes")
-    if len(description["nodes"]) > _MOST_NODES:
-        raise CheckpointError(f"the graph has {len(description['nodes'])} nodes; at most {_MOST_NODES} are read")
-    _check_tensors(tensors)
-    unused = dict(tensors)
-    nodes = [_node(item, unused) for item in description["nodes"]]
-    if unused:
-        raise CheckpointError(f"{len(unused)} tensors belong to no node: {', '.join(sorted(unused)[:8])}")
-    shape = description.get("input_shape")
-    if (
-        not isinstance(shape, list)
-        or not 1 <= len(shape) <= 4
-        or not all(type(n) is int and 0 < n < 1 << 20 for n in shape)
-    ):
-        raise CheckpointError(f"input_shape must be 1 to 4 positive integers, got {shape!r}")
     try:
-        network = SpikingNetwork(OpGraph(nodes, str(description.get("output"))), shape)
+        return SpikingNetwork(*graph_from_json(description, tensors)).eval()
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    _check_shapes(network)
-    return network.eval()
-
-
-def _check_tensors(tensors: Mapping[str, Tensor]) -> None:
-    """Finite weights of one floating-point type: what a network can compute with."""
-    if foreign := sorted(f"{name} ({t.dtype})" for name, t in tensors.items() if t.dtype not in _DTYPES):
-        raise CheckpointError(f"{len(foreign)} tensors are not floating-point weights: {', '.join(foreign[:8])}")
-    if len(types := sorted({str(t.dtype) for t in tensors.values()})) > 1:
-        raise CheckpointError(f"the tensors are of several types, {' and '.join(types)}: cast the network to one")
-    if bad := sorted(name for name, t in tensors.items() if not bool(t.isfinite().all())):
-        raise CheckpointError(f"{len(bad)} tensors hold NaN or infinite values: {', '.join(bad[:8])}")
-
-
-def _node(item: Any, unused: dict[str, Tensor]) -> Node:
-    if not isinstance(item, dict):
-        raise CheckpointError(f"a node must be an object, got {type(item).__name__}")
-    name, kind, inputs, config = (item.get(key) for key in ("name", "op", "inputs", "config"))
-    if not isinstance(name, str) or not 0 < len(name) <= 512:
-        raise CheckpointError(f"a node's name must be a string of 1 to 512 characters, got {name!r}")
-    if not isinstance(kind, str) or not isinstance(config, dict):
-        raise CheckpointError(f"node {name!r} must name an op and give its attributes")
-    if not isinstance(inputs, list) or not all(isinstance(i, str) for i in inputs):
-        raise CheckpointError(f"node {name!r} must list the names of its inputs")
-    try:
-        keys = {tensor: f"{name}.{tensor}" for tensor in op_class(kind).tensor_names}
-        found = {tensor: unused.pop(key) for tensor, key in keys.items() if key in unused}
-        return Node(name, make_op(kind, config, found), tuple(inputs))
-    except CheckpointError as error:
-        raise CheckpointError(f"node {name!r}: {error}") from error
-
-
-def _check_shapes(network: SpikingNetwork) -> None:
-    """Runs shapes only (no memory, no arithmetic): a graph that does not fit together is refused here."""
-    try:
-        shapes = network.graph.shapes(network.input_shape)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(f"the graph's shapes do not fit together: {reason[0] if reason else error!r}") from error
-    for name, shape in shapes.items():
-        if math.prod(shape) > _LARGEST_VALUE:
-            raise CheckpointError(f"node {name!r} would compute {list(shape)} values per image: refused")
-    if len(shapes[network.graph.output]) != 1:
-        raise CheckpointError(f"the output must be one score per class, got shape {list(shapes[network.graph.output])}")

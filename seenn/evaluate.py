@@ -10,13 +10,16 @@ from torch import Tensor
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import Split
+from seenn.distributed import world
 from seenn.engines.batching import run_engine
 from seenn.engines.engine import Engine
 from seenn.engines.predictions import Predictions
 from seenn.engines.reference import run_reference
 from seenn.errors import DataError
+from seenn.exits.budget import policy_macs
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy, policy_to_json
+from seenn.exits.record import check_exit_record
 from seenn.exits.scored import ScoredExit, exit_scores
 from seenn.metrics import (
     accuracy_per_timestep,
@@ -27,7 +30,7 @@ from seenn.metrics import (
     oracle_exit_time,
     wilson_interval,
 )
-from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
+from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
 from seenn.metrics.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.network import evaluating
 from seenn.report import Evaluation, easiest_and_hardest
@@ -69,12 +72,15 @@ def evaluate(
     Raises:
         ValueError: ``limit`` or ``timesteps`` is below 1.
         DataError: the split is empty, was used to calibrate this network, or has other classes.
+        CalibrationError: the checkpoint's policy was made for another network or T.
     """
     refuse_calibration_data(checkpoint.manifest, split)
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     network = checkpoint.network
     timesteps = checkpoint.timesteps if timesteps is None else timesteps
+    if policy is None and checkpoint.policy is not None:
+        check_exit_record(checkpoint.manifest, network, timesteps)
     policy = policy or checkpoint.policy or FixedExit()
     samples = len(split) if limit is None else min(limit, len(split))
     if samples == 0:
@@ -83,22 +89,26 @@ def evaluate(
     classes = network.graph.shapes(network.input_shape)[network.graph.output][0]
     if int(labels.max()) >= classes:
         raise DataError(f"{data} has a label {int(labels.max())}, but the network knows {classes} classes")
-    total = 3 * samples
+    here = world()
+    mine = torch.arange(samples)[here.batches(samples, batch_size)]  # under torchrun the processes share the split
+    total = 3 * len(mine)
 
     def run(offset: int, exit_policy: ExitPolicy, keep: bool, meter: SpikeMeter) -> Predictions:
         if engine is not None:
-            batches = split.batches(batch_size, limit=samples)
-            return run_engine(
+            batches = split.batches(batch_size, order=mine)
+            answers = run_engine(
                 engine,
                 _counted(batches, lambda done: progress(offset + done, total)),
                 exit_policy,
                 timesteps,
-                slots=min(batch_size, samples),
+                slots=min(batch_size, len(mine)),
                 keep_logits=keep,
                 observe=meter,
             )
+            meter.gather(here)
+            return answers.gathered(here)
         parts = []
-        for images, _ in split.batches(batch_size, limit=samples):
+        for images, _ in split.batches(batch_size, order=mine):
             parts.append(
                 run_reference(
                     network,
@@ -111,21 +121,22 @@ def evaluate(
             )
             done = sum(map(len, parts))
             progress(offset + done, total)
-        return Predictions.concatenate(parts).cpu()
+        meter.gather(here)
+        return Predictions.concatenate(parts).gathered(here).cpu()
 
     with torch.no_grad(), evaluating(network):
         ann_accuracy = None
         if checkpoint.has_ann:
             ann_right, done = 0, 0
             twin = network.analog()
-            for images, target in split.batches(batch_size, limit=samples):
+            for images, target in split.batches(batch_size, order=mine):
                 ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
                 done += len(images)
                 progress(done, total)
-            ann_accuracy = ann_right / samples
+            ann_accuracy = int(here.sum_(torch.tensor(ann_right))) / samples
         full_meter, exit_meter = SpikeMeter(network), SpikeMeter(network)
-        full = run(samples, FixedExit(), True, full_meter)
-        early = run(2 * samples, policy, False, exit_meter)
+        full = run(len(mine), FixedExit(), True, full_meter)
+        early = run(2 * len(mine), policy, False, exit_meter)
 
     assert full.logits_sum_per_step is not None
     logits_sum = full.logits_sum_per_step
@@ -133,7 +144,7 @@ def evaluate(
     early_right = early.labels == labels
     exits = exit_statistics(early.exit_timestep, timesteps)
     curve = exit_curve(exit_scores(policy, logits_sum), correct) if isinstance(policy, ScoredExit) else None
-    cost = dense_cost(network)
+    cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
     right = int(early_right.sum())
@@ -156,13 +167,14 @@ def evaluate(
         spike_rate_per_site=dict(exit_meter.rates),
         synops=synops,
         synops_full=synops_full,
-        energy_pj=snn_energy_pj(cost, synops, exits.mean),
+        energy_pj=snn_energy_pj(cost, synops, exits.mean) + MAC_PJ * own_macs,
         energy_full_pj=snn_energy_pj(cost, synops_full, timesteps),
         ann_energy_pj=ann_energy_pj(cost),
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
         analog_macs_per_step=cost.per_step,
         analog_nodes=analog_nodes(network),
+        policy_macs=own_macs,
         easiest=easiest,
         hardest=hardest,
         class_names=class_names,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,6 +84,16 @@ class OpGraph(nn.Module):
     def replace(self, changes: Mapping[str, Op]) -> OpGraph:
         """The same wiring with other ops at the named nodes."""
         return OpGraph((Node(n.name, changes.get(n.name, n.op), n.inputs) for n in self.nodes), self.output)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the wiring, the kinds of ops and every bit of their tensors."""
+        digest = hashlib.sha256(self.output.encode())
+        for node in self.nodes:
+            digest.update(repr((node.name, node.op.kind, node.inputs)).encode())
+            for name, tensor in node.op.tensors().items():
+                digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs a graph without stateful ops: the analog network."""

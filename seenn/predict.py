@@ -56,7 +56,7 @@ def predict(
             batches,
             policy or FixedExit(),
             timesteps,
-            slots=batch_size,
+            slots=min(batch_size, len(images)) if isinstance(images, Tensor) and len(images) else batch_size,
             keep_logits=keep_logits,
             observe=observe,
         )

@@ -2,7 +2,16 @@
 
 from converter.load.kwargs import parse_model_kwargs
 from converter.load.model import build_model, load_model
+from converter.load.python_path import import_policy
 from converter.load.sources import suggest_models
 from converter.load.spec import LoadedModel, ModelSpec
 
-__all__ = ["LoadedModel", "ModelSpec", "build_model", "load_model", "parse_model_kwargs", "suggest_models"]
+__all__ = [
+    "LoadedModel",
+    "ModelSpec",
+    "build_model",
+    "import_policy",
+    "load_model",
+    "parse_model_kwargs",
+    "suggest_models",
+]

@@ -33,6 +33,10 @@ class FileImages:
     def in_memory(self) -> bool:
         return False
 
+    @property
+    def frames(self) -> int | None:
+        return None
+
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
         for index in indices.tolist():
             yield read_picture(self.paths[index]).unsqueeze(0)

@@ -21,6 +21,10 @@ class Images(Protocol):
     @property
     def in_memory(self) -> bool: ...
 
+    @property
+    def frames(self) -> int | None:
+        """T where these are recordings of events, divided into frames; None for images."""
+
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
         """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each.
 
@@ -30,13 +34,17 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images in memory, all of one size."""
+    """Images or recordings in memory, all of one size."""
 
-    pixels: Tensor  # uint8 [N, C, H, W]
+    pixels: Tensor  # uint8 [N, C, H, W]; recordings [N, T, C, H, W]
 
     @property
     def in_memory(self) -> bool:
         return True
+
+    @property
+    def frames(self) -> int | None:
+        return self.pixels.shape[1] if self.pixels.dim() == 5 else None
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
         yield self.pixels[indices]
@@ -58,7 +66,6 @@ class Source:
     test: Labelled | None
     class_names: tuple[str, ...]
     preprocessing: Preprocessing | None  # None: mean and std are measured on the train split
-    frames: int | None = None  # of each recording, where these are events; None for images
 
 
 def labelled_arrays(

@@ -48,10 +48,22 @@ class Split:
         other.preprocessing = preprocessing
         return other
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether batches are sequences ``[T, B, C, H, W]``."""
+        return self.encoding is not None or self._images.frames is not None
+
     def with_encoding(self, encoding: PoissonEncoding | None) -> Split:
         """The same images, as sequences of spikes; None gives the images again."""
         other = copy.copy(self)
         other.encoding = encoding
+        return other
+
+    def numbered(self, limit: int | None = None) -> Split:
+        """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
+        other = copy.copy(self)
+        other._indices = self._indices[:limit]
+        other.labels = torch.arange(len(other._indices))
         return other
 
     def batches(

@@ -170,6 +170,8 @@ def check_image(engine: Engine, image: Tensor, index: int) -> None:
         )
     if not bool(image.isfinite().all()):
         raise ValueError(f"image {index} holds NaN or infinite pixels: check the preprocessing")
+    if engine.grid is not None:
+        engine.grid.quantize(image.unsqueeze(0))
 
 
 class _Rows:
@@ -223,7 +225,7 @@ class _Rows:
 
         def see(site: str, first: int, counts: Tensor) -> None:
             t = self.t[first : first + len(counts)] + 1
-            for step in t.unique().tolist():
+            for step in sorted(set(t.tolist())):
                 chosen = (t == step).nonzero().squeeze(1)
                 rows = self.index[first : first + len(counts)]
                 observe(step, rows[chosen], site, counts if len(chosen) == len(t) else counts[chosen])

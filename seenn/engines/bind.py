@@ -23,7 +23,7 @@ from seenn.lowering.program import (
     Sum,
     SynapseTerm,
 )
-from seenn.ops import AvgPool2d, Concat, Conv2d, Mean
+from seenn.ops import AvgPool2d, Concat, Conv2d, Mean, Neuron
 
 CACHE_BYTES = 1 << 20  # of a site's state that its neurons update together
 
@@ -87,10 +87,12 @@ class Binder:
             actions = list(self._actions(instruction, views, copies))
             if instruction.target in copies:
                 actions.extend(self._copied(instruction.target, views, copies))
+            site = spikes = None
             if isinstance(instruction, Fire):
-                thunks.append(Thunk(instruction.target, tuple(actions), instruction.site, views[instruction.target]))
-            else:
-                thunks.append(Thunk(instruction.target, tuple(actions)))
+                site, spikes = instruction.site, views[instruction.target]
+            elif isinstance(instruction, Call) and instruction.counts is not None:
+                site, spikes = instruction.target, views[instruction.counts]
+            thunks.append(Thunk(instruction.target, tuple(actions), site, spikes))
         return thunks
 
     def _actions(self, instruction: Instruction, views: Views, copies: Views) -> Iterator[Action]:
@@ -149,7 +151,7 @@ class Binder:
         rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
         largest = float(fire.threshold.max()) * (fire.max_spikes + 1)
         inverse = 1 / threshold if self._program.exact and 6 * largest < EXACT_LIMIT else None
-        for part in zip(*(state.split(rows) for state in states), strict=True):
+        for part in zip(*(torch.split(state, rows) for state in states), strict=True):
             yield from _fire_rows(part, threshold, inverse, fire.max_spikes)
 
     def _apply(self, apply: Apply, views: Views) -> Iterator[Action]:
@@ -196,8 +198,14 @@ def _per_output(term: SynapseTerm, constant: Tensor | None) -> bool:
 
 
 def _call(call: Call, views: Views) -> None:
-    output, state = call.op.step(tuple(views[n] for n in call.sources), tuple(views[n] for n in call.state))
-    views[call.target].copy_(output)
+    inputs, state = tuple(views[n] for n in call.sources), tuple(views[n] for n in call.state)
+    if isinstance(call.op, Neuron) and call.counts is not None:
+        count, state = call.op.fire(inputs[0], state)
+        views[call.counts].copy_(count)
+        views[call.target].copy_(call.op.emit(count))
+    else:
+        output, state = call.op.step(inputs, state)
+        views[call.target].copy_(output)
     for name, tensor in zip(call.state, state, strict=True):
         views[name].copy_(tensor)
 

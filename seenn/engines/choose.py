@@ -49,7 +49,7 @@ def make_engine(
     if name in ("float32", "bfloat16"):
         return _float_engine(name, network, device)
     if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
+        raise ValueError(f"unknown engine {name!r}.{did_you_mean(name, ENGINES)}")
     try:
         program = lower(
             network,

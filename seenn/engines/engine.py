@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seenn.device import available_memory
 from seenn.errors import SeennError
+from seenn.lowering.program import InputGrid
 
 #: ``(site, first row, spike counts of the rows from there)``.
 SlotObserver = Callable[[str, int, Tensor], None]
@@ -38,6 +39,7 @@ class Engine(Protocol):
         exact: the same image gives the same spikes, whatever the batch, slot, order or number of threads.
         note: how it runs, in a few words.
         max_timesteps: the most steps that it may run; None for any.
+        grid: on which inputs are put; None: they are taken as they are.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Engine(Protocol):
     note: str
     max_timesteps: int | None
     input_shape: tuple[int, ...]
+    grid: InputGrid | None
     device: torch.device
 
     def open(self, slots: int) -> Slots:

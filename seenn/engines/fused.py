@@ -34,6 +34,7 @@ class FusedEngine:
         self.name = name
         self.device = device
         self.exact = program.exact
+        self.grid = program.grid
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
         self.tile = tile_size(program)
@@ -104,8 +105,8 @@ class FusedSlots:
                 for name, values in self._staging.items():
                     if name in self._read:
                         self._kept[name].index_copy_(0, chosen, values[: len(part)])
-            for name, start in self._start.items():
-                self._kept[name][rows] = start
+            for name, value in self._start.items():
+                self._kept[name][rows] = value
             self._total[rows] = 0
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:

@@ -26,6 +26,8 @@ class Kernel(Protocol):
     name: str
     dtype: torch.dtype  # of the sources that it reads
 
+    def __hash__(self) -> int: ...
+
     def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
         """Whether this kernel can compute the term."""
 

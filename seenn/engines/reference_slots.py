@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.graph import Node
+from seenn.lowering.program import InputGrid
 from seenn.network import SpikingNetwork
 from seenn.ops import State, StatefulOp
 
@@ -20,6 +21,7 @@ class ReferenceEngine:
     exact = False
     note = "the network's own float arithmetic"
     max_timesteps: int | None = None
+    grid: InputGrid | None = None
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network

@@ -34,7 +34,8 @@ class ExitCalibration(Generic[Policy]):
     accuracy: float  # at the exit
     full_accuracy: float  # at T
     mean_timesteps: float
-    curve: ExitCurve | None  # None for a rule without a score
+    mean_energy_pj: float | None = None  # None where no energies were given
+    curve: ExitCurve | None = None  # None for a rule without a score
 
 
 def calibrate_exit(
@@ -44,14 +45,16 @@ def calibrate_exit(
     *,
     max_accuracy_drop: float | None = None,
     target_timesteps: float | None = None,
+    target_energy: float | None = None,
+    energy_pj: Tensor | None = None,
 ) -> ExitCalibration[Scored]:
     """The best threshold for a scored rule on cached logits; without a target the threshold is left as given.
 
     With ``max_accuracy_drop`` ε: the smallest mean timesteps among *all* thresholds that keep the accuracy at
-    exit at or above the accuracy at T minus ε. With ``target_timesteps``: the highest accuracy within that
-    mean. Candidates are the scores themselves, so nothing is missed between grid points. A rule with numbers
-    of its own (``learns``) is fitted first, on a third of the samples; its threshold and all figures
-    come from the other two.
+    exit at or above the accuracy at T minus ε. With ``target_timesteps`` or ``target_energy``: the highest
+    accuracy within that mean. Candidates are the scores themselves, so nothing is missed between grid points.
+    A rule with numbers of its own (``learns``) is fitted first, on a third of the samples; its threshold and
+    all figures come from the other two.
 
     Args:
         logits_sum: ``[T, N, K]``, from ``collect_logits`` on the exit split.
@@ -59,17 +62,22 @@ def calibrate_exit(
         policy: the rule.
         max_accuracy_drop: ε in [0, 1), as a fraction (0.005 is half a point).
         target_timesteps: mean timesteps, at least 1.
+        target_energy: mean energy per image up to its exit, in pJ; needs ``energy_pj``.
+        energy_pj: energy of each sample up to each step, ``[T, N]``, from ``collect_run``.
 
     Raises:
-        ValueError: both targets, or one out of range.
-        CalibrationError: fewer than two classes, too few samples to split, or logits that are not finite.
+        ValueError: several targets, or one out of range.
+        CalibrationError: fewer than two classes, too few samples to split, logits that are not finite, or a
+            target that no threshold meets; the message names the nearest that one does.
     """
-    if max_accuracy_drop is not None and target_timesteps is not None:
-        raise ValueError("give one of max_accuracy_drop and target_timesteps, not both")
+    if sum(target is not None for target in (max_accuracy_drop, target_timesteps, target_energy)) > 1:
+        raise ValueError("give one of max_accuracy_drop, target_timesteps and target_energy")
     if max_accuracy_drop is not None and not 0.0 <= max_accuracy_drop < 1.0:
         raise ValueError(f"max_accuracy_drop is a fraction in [0, 1), got {max_accuracy_drop}")
     if target_timesteps is not None and not target_timesteps >= 1.0:
         raise ValueError(f"target_timesteps must be at least 1: every image takes one step, got {target_timesteps}")
+    if target_energy is not None and energy_pj is None:
+        raise ValueError("target_energy needs energy_pj, the energy of each sample up to each step")
     check_exit_split(logits_sum, labels)
     if target_timesteps is not None and target_timesteps > len(logits_sum):
         raise CalibrationError(
@@ -80,8 +88,9 @@ def calibrate_exit(
         fit, rest = fit_split(len(labels))
         policy = policy.fitted(logits_sum[:, fit], labels[fit])
         logits_sum, labels = logits_sum[:, rest], labels[rest]
+        energy_pj = None if energy_pj is None else energy_pj[:, rest]
     correct = correct_per_timestep(logits_sum, labels)
-    curve = exit_curve(exit_scores(policy, logits_sum), correct)
+    curve = exit_curve(exit_scores(policy, logits_sum), correct, energy_pj)
     reachable = _reachable(curve, policy)
     if max_accuracy_drop is not None:
         # Accuracies are k/N: the allowance keeps «exactly ε below» within ε when floats round.
@@ -94,7 +103,17 @@ def calibrate_exit(
                 f"the nearest is {nearest:.2f}; ask for that, or use another rule"
             )
         policy = at_score(policy, float(reachable.threshold[reachable.best_within(target_timesteps)]))
-    return judge_exit(logits_sum, labels, policy, curve)
+    if target_energy is not None:
+        assert reachable.mean_energy_pj is not None
+        least, most = float(reachable.mean_energy_pj[0]), float(reachable.mean_energy_pj[-1])
+        if not least <= target_energy <= most:
+            raise CalibrationError(
+                f"no threshold of the {policy.kind} rule gives a mean of {target_energy:.6g} pJ per image: it can give "
+                f"{least:.6g} to {most:.6g} pJ, and the nearest is {min(max(target_energy, least), most):.6g}; "
+                "ask for that, or use another rule"
+            )
+        policy = at_score(policy, float(reachable.threshold[reachable.best_within_energy(target_energy)]))
+    return judge_exit(logits_sum, labels, policy, curve=curve, energy_pj=energy_pj)
 
 
 def _reachable(curve: ExitCurve, policy: ScoredExit) -> ExitCurve:
@@ -104,7 +123,7 @@ def _reachable(curve: ExitCurve, policy: ScoredExit) -> ExitCurve:
     """
     keep = curve.threshold >= policy.least
     keep[-1] = True
-    return ExitCurve(curve.threshold[keep], curve.mean_timesteps[keep], curve.accuracy[keep])
+    return curve.only(keep)
 
 
 def calibrate_confidence(
@@ -119,10 +138,10 @@ def calibrate_fixed(
     labels: Tensor,
     policy: FixedExit,
     *,
-    max_accuracy_drop: float | None = None,
-    target_timesteps: float | None = None,
+    energy_pj: Tensor | None = None,
+    **target: float | None,
 ) -> ExitCalibration[FixedExit]:
-    """``calibrate_exit`` for the same number of steps for everyone.
+    """``calibrate_exit`` for the same number of steps for everyone, with the same targets.
 
     Raises:
         ValueError, CalibrationError: as in ``calibrate_exit``; or more steps than the logits have.
@@ -132,14 +151,9 @@ def calibrate_fixed(
         raise CalibrationError(
             f"a fixed exit after {steps} timesteps is never reached: the network runs for {len(logits_sum)}"
         )
-    found = calibrate_exit(
-        logits_sum,
-        labels,
-        _StepCount(threshold=steps - 1),
-        max_accuracy_drop=max_accuracy_drop,
-        target_timesteps=target_timesteps,
-    )
-    return judge_exit(logits_sum, labels, FixedExit(timesteps=round(found.mean_timesteps)), found.curve)
+    found = calibrate_exit(logits_sum, labels, _StepCount(threshold=steps - 1), energy_pj=energy_pj, **target)
+    policy = FixedExit(timesteps=round(found.mean_timesteps))
+    return judge_exit(logits_sum, labels, policy, curve=found.curve, energy_pj=energy_pj)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,17 +169,25 @@ class _StepCount(ThresholdExit):
 
 
 def judge_exit(
-    logits_sum: Tensor, labels: Tensor, policy: Policy, curve: ExitCurve | None = None
+    logits_sum: Tensor,
+    labels: Tensor,
+    policy: Policy,
+    *,
+    curve: ExitCurve | None = None,
+    energy_pj: Tensor | None = None,
+    state: State | None = None,
 ) -> ExitCalibration[Policy]:
-    """What ``policy``, as it is, does on cached logits."""
+    """What ``policy``, as it is, does on cached logits; ``state`` as for ``replay``."""
     correct = correct_per_timestep(logits_sum, labels)
-    exit_timestep = replay(policy, logits_sum)
+    exit_timestep = replay(policy, logits_sum, state)
+    at_exit = (exit_timestep - 1, torch.arange(len(labels)))
     return ExitCalibration(
         policy=policy,
         samples=len(labels),
-        accuracy=float(correct[exit_timestep - 1, torch.arange(len(labels))].double().mean()),
+        accuracy=float(correct[at_exit].double().mean()),
         full_accuracy=float(correct[-1].double().mean()),
         mean_timesteps=float(exit_timestep.double().mean()),
+        mean_energy_pj=None if energy_pj is None else float(energy_pj[at_exit].mean()),
         curve=curve,
     )
 

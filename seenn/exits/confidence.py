@@ -22,12 +22,13 @@ from seenn.ops.arguments import number
 class ConfidenceExit(ProbabilityExit):
     """SEENN-I (Li et al., NeurIPS 2023): stop once the top softmax probability exceeds ``threshold``.
 
-    The paper accumulates by sum, with temperature 8 for converted networks; the mean is the default here,
-    because its probabilities mean the same at every t and compare with the ANN's.
+    The paper has temperature 8 for converted networks. Of the sum, which sharpens with t even where the opinion
+    does not change, so that nobody waits for ever; the confidence that is *reported* is that of the mean, whose
+    probabilities mean the same at every t.
     """
 
     temperature: float = 1.0  # divides the logits, > 0
-    accumulation: Accumulation = "mean"
+    accumulation: Accumulation = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +38,8 @@ class ConfidenceExit(ProbabilityExit):
         check_accumulation(self.accumulation)
 
     def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.confidence(t, logits_sum), state
+        score = softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=self.accumulation)
+        return score, state
 
     def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        return softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=self.accumulation)
+        return softmax_confidence(t, logits_sum, temperature=self.temperature)

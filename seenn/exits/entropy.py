@@ -20,12 +20,9 @@ from seenn.ops import State
 @register_policy("entropy")
 @dataclass(frozen=True, kw_only=True)
 class EntropyExit(ProbabilityExit):
-    """DT-SNN (arXiv:2305.17346): stop once ``1 - H(softmax S) / log K`` exceeds ``threshold``.
+    """DT-SNN (arXiv:2305.17346): stop once ``1 - H(softmax S) / log K`` exceeds ``threshold``."""
 
-    The paper takes S_t, the sum; the mean is the default, as everywhere here.
-    """
-
-    accumulation: Accumulation = "mean"
+    accumulation: Accumulation = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()

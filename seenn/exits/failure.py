@@ -23,16 +23,17 @@ from seenn.metrics.accuracy import correct_per_timestep
 from seenn.ops import State
 
 FEATURES = ("one", "confidence", "gap", "entropy", "confidence_slope", "gap_slope", "entropy_slope", "1/t")
+_LARGEST_GAP = 1e6  # of one class only, whose gap is infinite
 
 
 @register_policy("failure")
 @dataclass(frozen=True, kw_only=True)
 class FailurePredictionExit(ProbabilityExit):
-    """Stop once ``1 - P(a later step turns this wrong answer into a right one)`` exceeds ``threshold``.
+    """Stop once ``1 - P(this answer is wrong, and the one at T right)`` exceeds ``threshold``.
 
     After Kubaty et al. 2026 ('Rethinking calibration for early-exit networks'): what matters is not whether
-    the answer is wrong but whether going on would help. P is logistic in ``FEATURES``: top probability, top-2
-    gap and normalised entropy of softmax(S_t / t), their change since the last step (0 at t = 1), and 1/t.
+    the answer is wrong but whether going on would help. P is logistic in ``FEATURES``: top probability and
+    normalised entropy of softmax(S_t / t), top-2 gap of S_t, their change since the last step (0 at t = 1), and 1/t.
     """
 
     learns: ClassVar[bool] = True
@@ -58,22 +59,21 @@ class FailurePredictionExit(ProbabilityExit):
         """``[B, 8]`` in the order of ``FEATURES``, and the new state: the three levels, for the slopes."""
         log_probabilities = accumulated(t, logits_sum, "mean").log_softmax(-1)
         probabilities = log_probabilities.exp()
-        gap = top_two_gap(probabilities).clamp(max=1.0)
+        gap = top_two_gap(logits_sum).clamp(max=_LARGEST_GAP)
         levels = torch.stack([probabilities.amax(-1), gap, normalized_entropy(log_probabilities)], dim=-1)
         slopes = torch.where((t == 1).unsqueeze(-1), 0.0, levels - state[0])
         inverse = t.to(levels.dtype).reciprocal().unsqueeze(-1)
         return torch.cat([torch.ones_like(inverse), levels, slopes, inverse], dim=-1), (levels,)
 
     def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
-        """With coefficients fitted on every step but the last: right at a later step, and wrong now.
+        """With coefficients fitted on every step but the last: right at T, and wrong now.
 
         Raises:
             CalibrationError: going on never helped a sample, or always did.
         """
         timesteps, n = logits_sum.shape[:2]
         correct = correct_per_timestep(logits_sum, labels)
-        later = correct.flip(0).cummax(dim=0).values.flip(0)[1:] if timesteps > 1 else correct[:0]
-        helps = (later & ~correct[:-1]).flatten()
+        helps = (correct[-1:] & ~correct[:-1]).flatten()
         if not 0 < int(helps.sum()) < len(helps):
             raise CalibrationError(
                 f"going on helped in {int(helps.sum())} of {len(helps)} cases ({n} samples, {timesteps} timesteps): "

@@ -1,21 +1,17 @@
-"""Cutoff: stop once the best class leads by enough."""
+"""Top-2 gap: stop once the best class leads by enough."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import (
     Accumulation,
-    Threshold,
     ThresholdExit,
     accumulated,
     check_accumulation,
-    numbers,
     top_two_gap,
 )
 from seenn.ops import State
@@ -24,18 +20,16 @@ from seenn.ops import State
 @register_policy("gap")
 @dataclass(frozen=True, kw_only=True)
 class GapExit(ThresholdExit):
-    """Cutoff (arXiv:2301.09522): stop once the largest output leads the second by more than ``threshold``.
+    """Stop once the largest output leads the second by more than ``threshold``, in the logits' unit.
 
-    The paper takes the sum and one threshold per timestep; one for every t is allowed as well.
+    One threshold for every t, or one per timestep. Below 0 it stops at once. After cutoff (arXiv:2301.09522), which
+    takes the sum: see ``CutoffExit``.
     """
 
-    least: ClassVar[float] = -torch.finfo(torch.float32).max
-    never: ClassVar[float] = torch.finfo(torch.float32).max
-    threshold: Threshold = 1.0  # in the logits' unit; below 0 stops at once
-    accumulation: Accumulation = "mean"
+    accumulation: Accumulation = "sum"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", numbers("threshold", self.threshold))
+        super().__post_init__()
         check_accumulation(self.accumulation)
 
     def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:

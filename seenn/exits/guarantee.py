@@ -19,7 +19,7 @@ from torch import Tensor
 from seenn.errors import CalibrationError
 from seenn.exits.betting import best_bet, paired_loss_p_value, samples_needed
 from seenn.exits.calibrate import FIT_FRACTION, ExitCalibration, check_exit_split, fit_split, judge_exit
-from seenn.exits.scored import ScoredExit, exit_scores
+from seenn.exits.scored import ScoredExit, exit_scores, first_above
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import exit_curve
 
@@ -39,6 +39,7 @@ def certify_exit(
     max_accuracy_drop: float,
     confidence: float,
     guarantee: Guarantee = "marginal",
+    energy_pj: Tensor | None = None,
 ) -> ExitCalibration[Scored]:
     """The boldest threshold with ``P(accuracy at T - accuracy at exit > ε) <= δ`` for new images.
 
@@ -54,6 +55,7 @@ def certify_exit(
         max_accuracy_drop: ε in (0, 1), as a fraction.
         confidence: 1 - δ in (0, 1).
         guarantee: on average, or for everyone who stopped by t.
+        energy_pj: ``[T, N]``, only to report the mean energy.
 
     Raises:
         ValueError: ε or the confidence out of range, or a rule that cannot have a threshold per timestep.
@@ -78,56 +80,83 @@ def certify_exit(
     if guarantee == "conditional" and steps:
         policy.at((policy.never,) * steps)  # refuses a rule with one threshold before any work
     policy = policy.fitted(logits_sum[:, fit], labels[fit])
-    screening = _Losses(policy, logits_sum[:, fit], labels[fit], max_accuracy_drop)
-    testing = _Losses(policy, logits_sum[:, test], labels[test], max_accuracy_drop)
-    if guarantee == "conditional":
-        sequence = _conditional_sequence(screening, delta, len(test) / len(fit))
-    else:
-        sequence = _marginal_sequence(screening)
-    accepted = torch.full((steps,), policy.never, dtype=torch.float64)
-    for thresholds in sequence:
-        p_values = testing.p_values(thresholds, screening.bets(thresholds))
-        if float(p_values.max() if guarantee == "conditional" else p_values[-1]) > delta:
-            break
-        accepted = thresholds
+    scores, correct = exit_scores(policy, logits_sum), correct_per_timestep(logits_sum, labels)
+    accepted = certified_thresholds(
+        scores, correct, policy, fit, test, margin=max_accuracy_drop, delta=delta, guarantee=guarantee
+    )
     if guarantee == "conditional" and steps:
         policy = policy.at(tuple(accepted.tolist()))
     else:
         policy = policy.at(float(accepted[0]) if steps else policy.never)
-    return judge_exit(logits_sum[:, test], labels[test], policy)
+    return judge_exit(
+        logits_sum[:, test], labels[test], policy, energy_pj=None if energy_pj is None else energy_pj[:, test]
+    )
+
+
+def certified_thresholds(
+    scores: Tensor,
+    correct: Tensor,
+    policy: ScoredExit,
+    fit: Tensor,
+    test: Tensor,
+    *,
+    margin: float,
+    delta: float,
+    guarantee: Guarantee,
+) -> Tensor:
+    """The last thresholds of the sequence that passed, float64 ``[T-1]``, from scores and correctness ``[T, N]``.
+
+    ``fit`` and ``test`` are the indices of the samples that fix the sequence, and of those that test it.
+    """
+    everyone = guarantee == "marginal"
+    screening = _Losses(policy, scores[:, fit], correct[:, fit], margin, everyone)
+    testing = _Losses(policy, scores[:, test], correct[:, test], margin, everyone)
+    if guarantee == "conditional":
+        sequence = _conditional_sequence(screening, delta, len(test) / len(fit))
+    else:
+        sequence = _marginal_sequence(screening)
+    accepted = torch.full((len(scores) - 1,), policy.never, dtype=torch.float64)
+    for thresholds in sequence:
+        if float(testing.p_values(thresholds, screening.bets(thresholds)).max()) > delta:
+            break
+        accepted = thresholds
+    return accepted
 
 
 class _Losses:
-    """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them."""
+    """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them.
 
-    def __init__(self, policy: ScoredExit, logits_sum: Tensor, labels: Tensor, margin: float) -> None:
-        self.policy, self.margin = policy, margin
-        self.scores = exit_scores(policy, logits_sum)
-        self.correct = correct_per_timestep(logits_sum, labels)
+    Figures are for those that stopped by t, for each t = 1 … T, ``[T]``; with ``everyone`` for t = T alone, ``[1]``.
+    """
+
+    def __init__(self, policy: ScoredExit, scores: Tensor, correct: Tensor, margin: float, everyone: bool) -> None:
+        self.policy, self.margin, self.everyone = policy, margin, everyone
+        self.scores, self.correct = scores, correct
+        self._exact = scores.double()
+        self._loss = correct[-1].long() - correct.long()  # [T, N]
 
     def counts(self, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Worse, same and better among those that stopped by t, each ``[T]``."""
-        timesteps, n = self.scores.shape
-        stops = torch.ones(timesteps, n, dtype=torch.uint8)
-        stops[:-1] = self.scores[:-1] > thresholds[:, None]
-        stopped = stops.argmax(dim=0)
-        loss = self.correct[-1].long() - self.correct.gather(0, stopped[None])[0].long()
-        table = torch.bincount(stopped * 3 + 1 - loss, minlength=3 * timesteps).view(timesteps, 3).cumsum(0)
+        """Worse, same and better."""
+        stopped = first_above(self._exact, thresholds)
+        loss = self._loss.gather(0, stopped[None])[0]
+        table = torch.bincount(stopped * 3 + 1 - loss, minlength=3 * len(self.scores)).view(-1, 3)
+        table = table.sum(0, keepdim=True) if self.everyone else table.cumsum(0)
         return table[:, 0], table[:, 1], table[:, 2]
 
     def bets(self, thresholds: Tensor) -> Tensor:
-        """What to bet on other samples, for each t, ``[T]``."""
+        """What to bet on other samples."""
         return best_bet(*self.counts(thresholds), self.margin)
 
     def p_values(self, thresholds: Tensor, bets: Tensor, weight: float = 1.0) -> Tensor:
-        """p-value of 'the drop of those that stopped by t exceeds the margin', for each t, ``[T]``; T is everyone.
+        """p-value of 'the drop exceeds the margin'.
 
         0 where nobody can have stopped: there is nothing to promise. ``weight`` counts each sample so many times.
         """
         worse, same, better = (weight * count for count in self.counts(thresholds))
-        impossible = torch.zeros(len(bets), dtype=torch.bool)
-        impossible[:-1] = (thresholds >= self.policy.never).cummin(dim=0).values
-        return paired_loss_p_value(worse, same, better, self.margin, bets).masked_fill(impossible, 0.0)
+        p_values = paired_loss_p_value(worse, same, better, self.margin, bets)
+        if not self.everyone:
+            p_values[:-1].masked_fill_((thresholds >= self.policy.never).cummin(dim=0).values, 0.0)
+        return p_values
 
 
 def _marginal_sequence(screening: _Losses) -> Iterator[Tensor]:

@@ -14,12 +14,17 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from torch import Tensor
 
 from seenn.errors import CheckpointError, did_you_mean
+from seenn.exits.policy_network import PolicyNetwork
 from seenn.ops import State
 
 
 @runtime_checkable
 class ExitPolicy(Protocol):
-    """Decides, per sample, when to stop. Engines force every sample out at the last timestep."""
+    """Decides, per sample, when to stop. Engines force every sample out at the last timestep.
+
+    A policy that computes on the images also has ``macs``, its multiply-accumulates for one image: the figures
+    count them.
+    """
 
     kind: ClassVar[str]
 
@@ -63,34 +68,61 @@ def register_policy(kind: str) -> Callable[[PolicyClass], PolicyClass]:
     return add
 
 
-def policy_to_json(policy: ExitPolicy) -> dict[str, Any]:
-    """``{"policy": kind, field: value, …}``; a policy inside a policy likewise."""
+def policy_to_json(
+    policy: ExitPolicy, graph: Callable[[str, PolicyNetwork], Any] = lambda name, network: network.summary()
+) -> dict[str, Any]:
+    """``{"policy": kind, field: value, …}``; a policy inside a policy likewise.
+
+    A class from outside this package adds ``"class"``, its Python path, for people to read. ``graph`` says what
+    stands for a network (under its field's name): by default its size, which is for reading only.
+    """
     fields = {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)}  # type: ignore[arg-type]
-    nested = {name: policy_to_json(value) for name, value in fields.items() if isinstance(value, ExitPolicy)}
-    return {"policy": policy.kind, **fields, **nested}
+    for name, value in fields.items():
+        if isinstance(value, ExitPolicy):
+            fields[name] = policy_to_json(value, graph)
+        elif isinstance(value, PolicyNetwork):
+            fields[name] = {"graph": graph(name, value)}
+    kind = type(policy)
+    own = {} if _is_ours(kind) else {"class": f"{kind.__module__}:{kind.__qualname__}"}
+    return {"policy": policy.kind, **own, **fields}
 
 
-def policy_from_json(description: Mapping[str, Any]) -> ExitPolicy:
+def policy_from_json(
+    description: Mapping[str, Any], graph: Callable[[str, Any], PolicyNetwork] | None = None
+) -> ExitPolicy:
     """The policy that ``policy_to_json`` described; at most one policy deep inside another.
 
     Raises:
         CheckpointError: unknown policy, unknown field, or a value that the policy refuses.
     """
-    items = description.items() if isinstance(description, Mapping) else ()
-    fields = {
-        name: _build(value.get("policy"), value) if isinstance(value, Mapping) else value for name, value in items
-    }
-    return _build(fields.get("policy"), fields)
+    fields = dict(description) if isinstance(description, Mapping) else {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and "graph" in value and graph is not None:
+            fields[name] = graph(name, value["graph"])
+        elif isinstance(value, Mapping):
+            fields[name] = _build(value)
+    return _build(fields)
 
 
-def _build(kind: object, fields: Mapping[str, Any]) -> ExitPolicy:
+def _build(fields: Mapping[str, Any]) -> ExitPolicy:
+    kind, own = fields.get("policy"), fields.get("class")
     if not isinstance(kind, str) or kind not in _POLICIES:
+        if isinstance(own, str):
+            raise CheckpointError(
+                f"the exit policy {kind!r} is not one of seenn's: it was stored as {own}. "
+                f"Name it with --policy {own}, which imports and runs that code; in Python, import it before loading"
+            )
         known = ", ".join(sorted(_POLICIES))
         raise CheckpointError(
             f"unknown exit policy {kind!r}: this version knows {known}.{did_you_mean(str(kind), _POLICIES)}"
         )
+    arguments = {key: value for key, value in fields.items() if key not in ("policy", "class")}
     try:
-        policy: ExitPolicy = _POLICIES[kind](**{key: value for key, value in fields.items() if key != "policy"})
+        policy: ExitPolicy = _POLICIES[kind](**arguments)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"exit policy {kind!r} cannot be built from its description: {error}") from error
     return policy
+
+
+def _is_ours(kind: type[Any]) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]

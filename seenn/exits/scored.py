@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,7 +93,12 @@ class ScoredExit(ABC):
 class ThresholdExit(ScoredExit):
     """A scored rule whose threshold is a field: one number, or one per timestep."""
 
-    threshold: Threshold
+    least: ClassVar[float] = -torch.finfo(torch.float32).max
+    never: ClassVar[float] = torch.finfo(torch.float32).max
+    threshold: Threshold = 1.0  # in the score's unit
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", numbers("threshold", self.threshold))
 
     def limit(self, t: Tensor) -> Tensor | float:
         return self.threshold if isinstance(self.threshold, float | int) else at_timestep(self.threshold, t)
@@ -110,11 +116,10 @@ class ProbabilityExit(ThresholdExit):
     threshold: Threshold = 0.9  # in (0, 1]; stops when strictly above, so 1 never stops early
 
     def __post_init__(self) -> None:
-        values = numbers("threshold", self.threshold)
-        for value in values if isinstance(values, tuple) else (values,):
+        super().__post_init__()
+        for value in self.threshold if isinstance(self.threshold, tuple) else (self.threshold,):
             if not 0.0 < value <= 1.0:
                 raise ValueError(f"threshold is a probability in (0, 1], got {value}")
-        object.__setattr__(self, "threshold", values)
 
 
 def numbers(name: str, value: object) -> Threshold:
@@ -158,3 +163,9 @@ def exit_scores(policy: ScoredExit, logits_sum: Tensor) -> Tensor:
         score, state = policy.score(torch.full((n,), t), logits_sum[t - 1], state)
         scores.append(score)
     return torch.stack([*scores, scores[-1]][:timesteps])
+
+
+def first_above(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """When each sample stops, counted from 0, int64 ``[N]``, from scores ``[T, N]`` and thresholds ``[T-1]``."""
+    below = scores[:-1].double().numpy() <= thresholds.double().numpy()[:, None]
+    return torch.from_numpy(np.logical_and.accumulate(below, axis=0).sum(0))

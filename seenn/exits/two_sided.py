@@ -16,6 +16,7 @@ from seenn.ops import State
 from seenn.ops.arguments import integer, number
 
 _CANDIDATES = 64
+_LOST = 0.001  # of the samples
 
 
 @register_policy("two-sided")
@@ -70,7 +71,11 @@ class TwoSidedExit(ScoredExit):
         return self.inner.confidence(t, logits_sum)
 
     def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
-        """With the highest ``give_up`` that costs no right answer on balance; the inner rule fitted first."""
+        """With the highest ``give_up`` that costs at most 0.1 % of the samples an answer that is right at T.
+
+        Answers that giving up keeps right, and that T would lose, are not set against them: by chance they would
+        excuse too much. The inner rule is fitted first.
+        """
         inner = self.inner.fitted(logits_sum, labels)
         timesteps, n = logits_sum.shape[:2]
         correct = correct_per_timestep(logits_sum, labels)
@@ -83,6 +88,6 @@ class TwoSidedExit(ScoredExit):
             hopeless = fitted._hopeless(t, scores, last)
             hopeless[-1] = True  # T ends it for everyone
             answered = hopeless.to(torch.uint8).argmax(dim=0)
-            if int(correct[answered, torch.arange(n)].sum()) >= int(correct[-1].sum()):
+            if int((correct[-1] & ~correct[answered, torch.arange(n)]).sum()) <= _LOST * n:
                 break
         return fitted

@@ -44,6 +44,7 @@ from seenn.ops import (
     IFNeuron,
     MaxPool2d,
     Mean,
+    Neuron,
     Op,
     Pad,
     Permute,
@@ -127,6 +128,8 @@ def obstacle(node: Node, network: SpikingNetwork) -> str | None:
         return None
     if isinstance(op, CumulativeDifference):
         return None if isinstance(op.op, MAXIMA) else f"{op.op.kind} of a running mean is not whole-numbered"
+    if op.affine:
+        return "this affine op is not lowered"
     if isinstance(op, StatefulOp):
         return "its state does not stay on a grid (a leak, or a reset that is not by subtraction)"
     return "it is neither affine, nor a neuron, nor a maximum"
@@ -243,7 +246,7 @@ class _Lowering:
         theta = op.v_threshold.detach().double().expand(shape[axis])
         bias = None if op.bias is None else along(op.bias.detach().double(), axis, len(shape))
         value = value.plus(bias)
-        v_init = op.v_init.double().expand(shape[axis])
+        v_init = op.v_init.detach().double().expand(shape[axis])
         settled = self.grid.settle(
             node.name, value, self.buffers, axis=axis, threshold=theta, start=float(v_init.abs().max()), steps=True
         )
@@ -329,7 +332,7 @@ class _Lowering:
         share = batched(op, ones)  # valid elements / divisor
         inside = window_sum(op, ones.unsqueeze(0)).squeeze(0)
         divisor = (inside / share).round()
-        common = float(math.lcm(*{int(d) for d in divisor.unique()}))
+        common = float(math.lcm(*{int(d) for d in divisor.flatten().tolist()}))
         gain = compressed(common / divisor)
         buffer = self.buffers[term.source]
         most = float((inside * (common / divisor)).max())
@@ -382,7 +385,10 @@ class _Lowering:
             )
         shape = self.shapes[node.name]
         target = self._buffer(node.name, shape, "scratch", -math.inf, math.inf)
-        self.step.append(Call(target=target, op=op, sources=names, state=tuple(state)))
+        counts = None
+        if isinstance(op, Neuron):
+            counts = self._buffer(f"{node.name}.count", shape, "scratch", -math.inf, math.inf)
+        self.step.append(Call(target=target, op=op, sources=names, state=tuple(state), counts=counts))
         return _of(target, shape)
 
     def _output(self, value: Value) -> tuple[str, float]:
@@ -477,4 +483,4 @@ def window_sum(op: StatelessOp, x: Tensor) -> Tensor:
         for size, out in zip(x.shape[2:], op.size, strict=True)
     )
     cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
-    return torch.stack(cells, -1).unflatten(-1, op.size)
+    return torch.stack(cells, -1).view(*x.shape[:2], op.size[0], op.size[1])

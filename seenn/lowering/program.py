@@ -171,6 +171,7 @@ class Call:
     op: StatefulOp
     sources: tuple[str, ...]
     state: tuple[str, ...]
+    counts: str | None  # of a neuron: where its spikes are seen
 
 
 Instruction = Sum | Fire | Apply | Difference | Call

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -78,7 +76,7 @@ class Calibration:
         return y.movedim(1 + term.axis, 0).flatten(1).double()
 
 
-def mean_inputs(network: SpikingNetwork, images: Tensor, timesteps: int) -> Mapping[str, Tensor]:
+def mean_inputs(network: SpikingNetwork, images: Tensor, timesteps: int) -> dict[str, Tensor]:
     """The mean over ``timesteps`` steps of every synapse's input, ``[N, ...]`` by node."""
     sums: dict[str, Tensor] = {}
     states: dict[str, tuple[Tensor, ...]] = {}

@@ -9,7 +9,13 @@ and idle power are left out, as they are in the literature; real gains have been
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from torch import Tensor
+
 from seenn.metrics.synops import DenseCost
+
+Amount = TypeVar("Amount", float, Tensor)
 
 MAC_PJ = 4.6
 ACCUMULATE_PJ = 0.9
@@ -20,12 +26,12 @@ def ann_energy_pj(cost: DenseCost) -> float:
     return MAC_PJ * cost.ann
 
 
-def snn_energy_pj(cost: DenseCost, synops: float, timesteps: float) -> float:
+def snn_energy_pj(cost: DenseCost, synops: Amount, timesteps: Amount) -> Amount:
     """``4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps``, per image.
 
     Args:
         cost: multiply-accumulates that spikes do not replace.
-        synops: mean synaptic operations per image up to its exit.
-        timesteps: mean steps run per image.
+        synops: synaptic operations up to the exit, of one image or their mean; or a tensor of them.
+        timesteps: steps run, likewise.
     """
     return MAC_PJ * (cost.once + cost.per_step * timesteps) + ACCUMULATE_PJ * synops

@@ -16,16 +16,18 @@ class ExitCurve:
     """What each threshold costs and gives, ascending: point 0 always stops at t=1, the last never early.
 
     All float64 ``[M]`` on the CPU. ``threshold`` and ``mean_timesteps`` rise strictly, ``accuracy`` need not.
+    ``mean_energy_pj`` never falls; it is None where no energies were given.
     """
 
     threshold: Tensor  # c in 'stop at the first t with score > c', in the score's unit
     mean_timesteps: Tensor  # steps, from 1 to T
     accuracy: Tensor  # at the exits, in [0, 1]
+    mean_energy_pj: Tensor | None = None  # pJ per image up to the exits
 
     def __post_init__(self) -> None:
-        shapes = [list(values.shape) for values in (self.threshold, self.mean_timesteps, self.accuracy)]
-        if self.threshold.dim() != 1 or not len(self.threshold) or shapes != [shapes[0]] * 3:
-            raise ValueError(f"ExitCurve: shapes are {shapes}; expected three times [M], at least one point")
+        shapes = [list(values.shape) for values in vars(self).values() if values is not None]
+        if self.threshold.dim() != 1 or not len(self.threshold) or shapes != [shapes[0]] * len(shapes):
+            raise ValueError(f"ExitCurve: shapes are {shapes}; expected [M] each, at least one point")
         check_finite("ExitCurve", "thresholds", self.threshold)
 
     def __len__(self) -> int:
@@ -53,19 +55,35 @@ class ExitCurve:
         Raises:
             ValueError: ``max_mean_timesteps`` is below 1: every sample takes at least one step.
         """
-        affordable = int((self.mean_timesteps <= max_mean_timesteps).sum())
-        if not affordable:
+        if max_mean_timesteps < float(self.mean_timesteps[0]):
             raise ValueError(f"ExitCurve.best_within: got {max_mean_timesteps} mean timesteps; expected at least 1")
-        return int(self.accuracy[:affordable].argmax())
+        return self._best_of(self.mean_timesteps <= max_mean_timesteps)
+
+    def best_within_energy(self, max_mean_energy_pj: float) -> int:
+        """Index of the highest accuracy with ``mean_energy_pj <= max_mean_energy_pj``; of equals the first.
+
+        Raises:
+            ValueError: the curve has no energies, or even point 0 needs more.
+        """
+        if self.mean_energy_pj is None or max_mean_energy_pj < float(self.mean_energy_pj[0]):
+            least = "no energies" if self.mean_energy_pj is None else f"{float(self.mean_energy_pj[0])} pJ at least"
+            raise ValueError(f"ExitCurve.best_within_energy: got {max_mean_energy_pj} pJ; the curve has {least}")
+        return self._best_of(self.mean_energy_pj <= max_mean_energy_pj)
 
     def pareto(self) -> ExitCurve:
         """The points that no cheaper point matches: accuracy then rises strictly as well."""
         best_before = self.accuracy.cummax(dim=0).values[:-1]
-        keep = torch.cat([torch.tensor([True]), self.accuracy[1:] > best_before])
-        return ExitCurve(self.threshold[keep], self.mean_timesteps[keep], self.accuracy[keep])
+        return self.only(torch.cat([torch.tensor([True]), self.accuracy[1:] > best_before]))
+
+    def only(self, points: Tensor) -> ExitCurve:
+        """Some of the points, by mask."""
+        return ExitCurve(**{name: None if values is None else values[points] for name, values in vars(self).items()})
+
+    def _best_of(self, affordable: Tensor) -> int:
+        return int(self.accuracy[: int(affordable.sum())].argmax())
 
 
-def exit_curve(scores: Tensor, correct: Tensor) -> ExitCurve:
+def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None) -> ExitCurve:
     """The exact curve of the rule 'stop at the first t with ``scores[t] > c``, forced at T' over every c.
 
     A sample stops at the first t where its *running maximum* exceeds c. So as c falls, its exit moves only
@@ -79,9 +97,10 @@ def exit_curve(scores: Tensor, correct: Tensor) -> ExitCurve:
     Args:
         scores: the rule's score, float32 or float64, ``[T, N]``. The last step's scores decide nothing.
         correct: whether sample n is right with t steps, bool ``[T, N]``.
+        energy_pj: what sample n has used after t steps, float64 ``[T, N]``, not falling with t.
 
     Raises:
-        ValueError: shapes or types that do not fit, no samples, scores that are not finite.
+        ValueError: shapes or types that do not fit, no samples, scores or energies that are not finite.
     """
     where = "exit_curve"
     check_correct(where, correct)
@@ -91,6 +110,10 @@ def exit_curve(scores: Tensor, correct: Tensor) -> ExitCurve:
             f"{list(correct.shape)}, the shape of correct"
         )
     check_finite(where, "scores", scores)
+    if energy_pj is not None:
+        if energy_pj.shape != correct.shape:
+            raise ValueError(f"{where}: energies are {list(energy_pj.shape)}; expected {list(correct.shape)}")
+        check_finite(where, "energies", energy_pj)
     scores, correct = scores.detach().cpu(), correct.cpu()
     timesteps, samples = scores.shape
 
@@ -110,10 +133,16 @@ def exit_curve(scores: Tensor, correct: Tensor) -> ExitCurve:
     below = torch.nextafter(scores[0].min(), torch.tensor(-torch.inf, dtype=scores.dtype))
     steps = torch.cat([torch.zeros(1, dtype=torch.long), fewer_steps])[switched] + timesteps * samples
     right = torch.cat([torch.zeros(1, dtype=torch.long), more_correct])[switched] + correct[-1].sum()
+    energy = None
+    if energy_pj is not None:
+        energy_pj = energy_pj.detach().cpu().double()
+        saved = (energy_pj[following, n] - energy_pj[t, n])[order].cumsum(0)
+        energy = (energy_pj[-1].sum() - torch.cat([saved.new_zeros(1), saved])[switched]) / samples
     return ExitCurve(
         threshold=torch.cat([value[first], below[None]]).double().flip(0),
         mean_timesteps=(steps.double() / samples).flip(0),
         accuracy=(right.double() / samples).flip(0),
+        mean_energy_pj=None if energy is None else energy.flip(0),
     )
 
 

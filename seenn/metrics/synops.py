@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seenn.distributed import World
 from seenn.graph import INPUT, macs
 from seenn.network import SpikingNetwork
 from seenn.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
@@ -94,16 +95,23 @@ class DenseCost:
         return (self.once + self.per_step) / max(1, self.ann)
 
 
-def dense_cost(network: SpikingNetwork) -> DenseCost:
-    """Counts the multiply-accumulates that spikes do not replace."""
+def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
+    """Counts the multiply-accumulates that spikes do not replace.
+
+    The first layers see a constant image once, and every frame of a ``sequence``.
+    """
     kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
     ann = once = per_step = 0
     for node in network.graph:
         cost = macs(node, shapes)
         ann += cost
-        if node.name in network.prefix:
+        if node.name in network.prefix and not sequence:
             once += cost
-        elif isinstance(node.op, CumulativeDifference) or kinds[node.inputs[0]] != "spikes":
+        elif (
+            node.name in network.prefix
+            or isinstance(node.op, CumulativeDifference)
+            or kinds[node.inputs[0]] != "spikes"
+        ):
             per_step += cost
     return DenseCost(ann=ann, once=once, per_step=per_step)
 
@@ -113,21 +121,50 @@ def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
     return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.islands}
 
 
+def synops_per_sample(count: Tensor, fan_out: Tensor) -> Tensor:
+    """Synaptic operations that one step's spike counts ``[B, C, ...]`` of a site cause, float64 ``[B]``."""
+    return count.detach().abs().flatten(1).double() @ fan_out.flatten().double()
+
+
+class SampleMeter:
+    """A step observer that counts the synaptic operations of every sample of one batch by timestep.
+
+    Attributes:
+        synops: of each step alone, float64 ``[T, B]``; 0 where a sample did not run.
+    """
+
+    def __init__(self, fan_out: Mapping[str, Tensor], timesteps: int, batch: int) -> None:
+        self._fan_out = fan_out
+        self.synops = torch.zeros(timesteps, batch, dtype=torch.float64)
+
+    def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        self.synops[t - 1, rows.cpu()] += synops_per_sample(count, self._fan_out[site]).cpu()
+
+
 class SpikeMeter:
     """A step observer that counts spikes and synaptic operations of the samples that really ran."""
 
     def __init__(self, network: SpikingNetwork) -> None:
         self._fan_out = fan_out(network)
         self._spikes = dict.fromkeys(network.sites, 0.0)
-        self._chances = dict.fromkeys(network.sites, 0)
+        self._chances = dict.fromkeys(network.sites, 0.0)
         self._synops_per_step: dict[int, float] = {}
 
     def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
         spikes = count.detach().abs()
         self._spikes[site] += float(spikes.sum(dtype=torch.float64))
         self._chances[site] += count.numel()
-        synops = (spikes.sum(0, dtype=torch.float64) * self._fan_out[site]).sum()
+        synops = synops_per_sample(count, self._fan_out[site]).sum()
         self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
+
+    def gather(self, here: World) -> None:
+        """Adds up what the processes have counted; whole numbers, so exactly."""
+        steps = int(here.max_(torch.tensor(max(self._synops_per_step, default=0))))
+        counted = [self._spikes, self._chances, {t: self._synops_per_step.get(t, 0.0) for t in range(1, steps + 1)}]
+        sums = [here.sum_(torch.tensor([*part.values()], dtype=torch.float64)).tolist() for part in counted]
+        self._spikes, self._chances, self._synops_per_step = (
+            dict(zip(part, values, strict=True)) for part, values in zip(counted, sums, strict=True)
+        )
 
     @property
     def rates(self) -> Mapping[str, float]:

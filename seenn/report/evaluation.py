@@ -44,9 +44,10 @@ class Evaluation:
     energy_full_pj: float  # at T
     ann_energy_pj: float
     ann_macs: float
-    analog_macs: float  # MACs that spikes do not replace, up to the exit
+    analog_macs: float  # MACs of the network that spikes do not replace, up to the exit
     analog_macs_per_step: float = 0.0  # the part of them that every step repeats: what analog values reach
     analog_nodes: Mapping[str, str] = field(default_factory=dict)  # name to op: islands of a hybrid, max pools
+    policy_macs: float = 0.0  # MACs of the exit policy's own network (SEENN-II); energy_pj includes them
     easiest: Sequence[SampleExit] = ()
     hardest: Sequence[SampleExit] = ()
     class_names: Sequence[str] = ()  # empty: classes go by number
@@ -67,6 +68,7 @@ class Evaluation:
             "ann_macs",
             "analog_macs",
             "analog_macs_per_step",
+            "policy_macs",
         )
         if negative := [f"{name} = {numbers[name]}" for name in amounts if numbers[name] < 0]:
             raise ValueError(f"Evaluation: {', '.join(negative)}; expected 0 or more")
@@ -106,7 +108,9 @@ class Evaluation:
 
     def _front(self) -> dict[str, list[float]] | None:
         """The thresholds that no cheaper one matches: what is left out is never the better choice."""
-        return None if self.curve is None else {k: v.tolist() for k, v in vars(self.curve.pareto()).items()}
+        if self.curve is None:
+            return None
+        return {name: values.tolist() for name, values in vars(self.curve.pareto()).items() if values is not None}
 
 
 def _plain(value: Any) -> Any:

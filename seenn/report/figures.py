@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seenn.files import atomic_path
@@ -25,8 +26,15 @@ def new_figure(width: float = 7.0, height: float = 4.4) -> Figure:
 
 def new_axes(title: str, subtitle: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     """A figure with one plot in the house look; texts are literal, a ``$`` is no formula."""
-    figure = new_figure()
-    axes = figure.add_subplot()
+    figure, (axes,) = new_panels(title, subtitle, (xlabel,), ylabel)
+    return figure, axes
+
+
+def new_panels(title: str, subtitle: str, xlabels: Sequence[str], ylabel: str) -> tuple[Figure, list[Axes]]:
+    """The same with several plots side by side that share their vertical axis."""
+    figure = new_figure(7.0 if len(xlabels) == 1 else 4.4 * len(xlabels), 4.4 if len(xlabels) == 1 else 5.2)
+    panels = list(figure.subplots(1, len(xlabels), squeeze=False, sharey=True).flat)
+    axes = panels[0]
     axes.set_title(title, loc="left", pad=22, fontsize=13, fontweight="bold", color=INK, parse_math=False)
     axes.annotate(
         subtitle,
@@ -38,19 +46,20 @@ def new_axes(title: str, subtitle: str, xlabel: str, ylabel: str) -> tuple[Figur
         color=GREY,
         parse_math=False,
     )
-    axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
+    for axes, xlabel in zip(panels, xlabels, strict=True):
+        axes.set_xlabel(xlabel, color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+        axes.tick_params(colors=INK, labelsize=9)
+        axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
-def add_legend(figure: Figure) -> None:
+def add_legend(figure: Figure, columns: int = 2) -> None:
     """Names every labelled curve below the plot, where it covers none of them."""
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seenn.report.evaluation import Evaluation
 from seenn.report.figures import GREY, INK, VERMILLION, new_figure, save_png
-from seenn.report.samples import SampleExit
+from seenn.report.samples import Sampled, SampleExit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,16 +19,16 @@ _COLUMNS = 8
 _MAX_NAME = 14  # characters of a class name that fit above a tile
 
 
-def plot_gallery(evaluation: Evaluation, images: Mapping[int, Tensor], path: str | os.PathLike[str]) -> None:
+def plot_gallery(report: Sampled, images: Mapping[int, Tensor], path: str | os.PathLike[str]) -> None:
     """Grid of the easiest and hardest images with label, prediction, exit timestep and confidence.
 
     Args:
         images: the raw pixels by sample index, uint8 ``[C, H, W]`` with C = 1 or 3.
 
     Raises:
-        ValueError: the evaluation names no samples, an image is missing or not of that kind.
+        ValueError: the report names no samples, an image is missing or not of that kind.
     """
-    e = evaluation
+    e = report
     groups = [
         (f"Easiest: first to exit, surest first (of {e.samples:,} images)", e.easiest),
         ("Hardest: last to exit, least sure first", e.hardest),

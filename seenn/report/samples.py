@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Sampled(Protocol):
+    """A report that names its easiest and hardest images."""
+
+    @property
+    def samples(self) -> int: ...
+    @property
+    def easiest(self) -> Sequence[SampleExit]: ...
+    @property
+    def hardest(self) -> Sequence[SampleExit]: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

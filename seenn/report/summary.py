@@ -30,6 +30,9 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
     rows.append(("spiking (SNN), early exit", *early, energy(e.energy_pj)))
+    if e.policy_macs:
+        macs = f"{count(e.policy_macs)} MACs"
+        rows.append(("  of it, the policy network", "–", "–", macs, energy(MAC_PJ * e.policy_macs)))
     return rows
 
 
@@ -46,6 +49,11 @@ def verdict(evaluation: Evaluation) -> list[str]:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
     else:
         sentences.append("There is no ANN behind this network, so it is compared with none.")
+    if e.policy_macs:
+        sentences.append(
+            f"The steps are chosen by a policy network that runs first: {count(e.policy_macs)} MACs, "
+            f"{energy(MAC_PJ * e.policy_macs)} per image, included in the energy of early exit."
+        )
     if e.analog_macs > 0:
         sentences.append(
             f"The SNN also does {count(e.analog_macs)} MACs per image that spikes do not replace (its "

@@ -8,7 +8,9 @@ from seenn.training.finetune import FinetuneConfig, Finetuned, exit_aware_loss, 
 from seenn.training.loop import EpochReport, LossFn, TrainingResult, accuracy, fit
 from seenn.training.losses import LOSSES, CumulativeLoss, LossOverTime, MeanLoss, TETLoss
 from seenn.training.optim import OptimConfig, build_optimizer
+from seenn.training.policy import PolicyConfig, PolicyResult, policy_loss, train_policy
 from seenn.training.positive import positive_thresholds
+from seenn.training.resnet8 import ResNet8
 from seenn.training.run import Run
 from seenn.training.unroll import Unrolled
 
@@ -25,6 +27,9 @@ __all__ = [
     "MeanLoss",
     "OptimConfig",
     "OverTime",
+    "PolicyConfig",
+    "PolicyResult",
+    "ResNet8",
     "Run",
     "TETLoss",
     "TrainConfig",
@@ -37,7 +42,9 @@ __all__ = [
     "finetune",
     "finetuned_checkpoint",
     "fit",
+    "policy_loss",
     "positive_thresholds",
     "train_ann",
     "train_direct",
+    "train_policy",
 ]

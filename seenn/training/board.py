@@ -20,12 +20,12 @@ class Board:
                 "TensorBoard is not installed: pip install tensorboard, or leave out --tensorboard (metrics.jsonl and "
                 "curves.png hold the same figures)"
             ) from error
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def add(self, line: Mapping[str, Any]) -> None:
         """One line: every number but the step itself."""
         for key, value in line.items():
             if key not in ("step", "epoch", "epochs", "seconds") and isinstance(value, int | float):
                 name = f"epoch/{key}" if "epoch" in line else f"step/{key}"
-                self._writer.add_scalar(name, value, line["step"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, line["step"])
+        self._writer.flush()

@@ -32,6 +32,8 @@ class TrainConfig:
     transform: Transform | None = None  # applied after ``augment``
     ema: float | None = None  # decay of averaged weights, which are then what is validated and kept; in (0, 1)
     amp: bool = False  # bfloat16 autocast
+    patience: int | None = None  # epochs without a better validation before training stops; None: all are run
+    validation_images: int | None = None  # the first so many of the calibration split; None: all
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,6 +45,10 @@ class TrainConfig:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must be in (0, 1), got {self.ema}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1 epoch, got {self.patience}")
+        if self.validation_images is not None and self.validation_images < 1:
+            raise ValueError(f"validation_images must be at least 1, got {self.validation_images}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 

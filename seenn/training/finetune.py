@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,14 +118,14 @@ def finetune(
     """
     network = copy.deepcopy(network).to(device)
     teacher = copy.deepcopy(network.analog()).requires_grad_(False).eval()
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.to(memory_format=torch.channels_last)
     network.requires_grad_(True)
     for node in network.graph:
         if isinstance(node.op, Neuron):
             node.op.v_init = nn.Parameter(node.op.v_init.detach().expand_as(node.op.v_threshold).clone())
     unrolled = Unrolled(network, config.timesteps, save_memory=config.save_memory)
     weights = config.weights().to(device)
-    held_out = splits.calibration
+    measure = partial(accuracy_per_step, split=splits.calibration, limit=config.train.validation_images, device=device)
 
     def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -140,10 +141,10 @@ def finetune(
 
     def validate(module: nn.Module) -> float:
         assert isinstance(module, Unrolled)
-        reached = accuracy_per_step(module, held_out, device=device)
+        reached = measure(module)
         return float(torch.tensor(reached) @ config.weights())
 
-    before = accuracy_per_step(unrolled, held_out, device=device)
+    before = measure(unrolled)
     with positive_thresholds(unrolled):
         training = fit(
             unrolled,
@@ -157,24 +158,29 @@ def finetune(
             on_step=on_step,
         )
     network.requires_grad_(False).eval()
-    after = accuracy_per_step(unrolled, held_out, device=device)
-    twin = accuracy(teacher, held_out, device=device)
+    after = measure(unrolled)
+    twin = accuracy(teacher, splits.calibration, limit=config.train.validation_images, device=device)
     return Finetuned(network=network, training=training, before=before, after=after, twin=twin)
 
 
 @torch.no_grad()
 def accuracy_per_step(
-    unrolled: Unrolled, split: Split, *, device: torch.device | str = "cpu", batch_size: int = 128
+    unrolled: Unrolled,
+    split: Split,
+    *,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
 ) -> tuple[float, ...]:
-    """The fraction of ``split`` that is right after each step; the processes of a world share the images."""
-    here = world()
+    """As :func:`seenn.training.accuracy`, after each step."""
+    here, total = world(), len(split) if limit is None else min(limit, len(split))
     correct = torch.zeros(unrolled.timesteps, dtype=torch.int64, device=device)
-    mine = torch.arange(len(split))[here.part(len(split))]
+    mine = torch.arange(total)[here.part(total)]
     with evaluating(unrolled):
         for images, labels in split.batches(batch_size, order=mine):
             images = images.to(device, memory_format=torch.channels_last)
             correct += (unrolled(images).argmax(-1) == labels.to(device)).sum(1)
-    return tuple((here.sum_(correct).double() / len(split)).tolist())
+    return tuple((here.sum_(correct).double() / total).tolist())
 
 
 def finetuned_checkpoint(
@@ -194,7 +200,7 @@ def finetuned_checkpoint(
             "config": config.to_record(),
             "from": {**file, **before},
             "split": "calibration",
-            "samples": len(splits.calibration),
+            "samples": min(config.train.validation_images or len(splits.calibration), len(splits.calibration)),
             "accuracy_per_timestep_before": list(result.before),
             "accuracy_per_timestep": list(result.after),
             "twin_accuracy_before": result.twin,

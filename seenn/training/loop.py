@@ -8,8 +8,9 @@ the number of the step, and a run that was killed anywhere continues bit for bit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,7 +70,8 @@ def fit(
 
     The weights that are kept are those of the best epoch on the *calibration* split (the later of equals,
     where the learning rate is lower); the exit and test splits are never looked at. Every epoch shuffles anew
-    and leaves out a last, incomplete batch.
+    and leaves out a last, incomplete batch. After ``config.patience`` epochs in a row without a better one,
+    training stops.
 
     Under ``torchrun`` the processes share every batch, and the result is that of one process with the same
     batch, to rounding.
@@ -95,8 +97,9 @@ def fit(
     here, device = world(), torch.device(device)
     check_data(splits, config.batch_size, here)
     plan = _Plan(config=config, images=len(splits.train))
-    module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    validate = validate or (lambda trained: accuracy(trained, splits.calibration, device=device))
+    module.to(device).to(memory_format=torch.channels_last)
+    if validate is None:
+        validate = partial(accuracy, split=splits.calibration, limit=config.validation_images, device=device)
     average = None if config.ema is None else Averaged(module, config.ema)
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
     if run is not None:
@@ -106,6 +109,8 @@ def fit(
     with torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
         step = _Step(module=shared, loss_fn=loss_fn, state=state, plan=plan, here=here)
         for epoch, batches in plan.epochs_from(state.step, splits.train, here):
+            if config.patience is not None and reports and epoch - 1 - _best(reports).epoch >= config.patience:
+                break
             shared.train()
             for images, labels in batches:
                 step(channels_last(images.to(device)), labels.to(device))
@@ -128,22 +133,36 @@ def fit(
                 _leave_if_asked(stop, run, state, plan, here)
             if on_epoch is not None:
                 on_epoch(report)
-    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module.to(memory_format=torch.contiguous_format)
     module.load_state_dict(state.best)
-    best = max(reports, key=lambda report: (report.accuracy, report.epoch))
-    return TrainingResult(module=module.eval(), best=best, epochs=tuple(reports))
+    return TrainingResult(module=module.eval(), best=_best(reports), epochs=tuple(reports))
+
+
+def _best(reports: Sequence[EpochReport]) -> EpochReport:
+    """The epoch whose weights are kept: the best, and of equals the last."""
+    return max(reports, key=lambda report: (report.accuracy, report.epoch))
 
 
 @torch.inference_mode()
-def accuracy(module: nn.Module, split: Split, *, device: torch.device | str = "cpu", batch_size: int = 256) -> float:
-    """The fraction of ``split`` that ``module`` labels correctly; the processes of a world share the images."""
-    here = world()
+def accuracy(
+    module: nn.Module,
+    split: Split,
+    *,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 256,
+) -> float:
+    """The fraction of the first ``limit`` images of ``split`` (None: all) that ``module`` labels correctly.
+
+    The processes of a world share the images.
+    """
+    here, total = world(), len(split) if limit is None else min(limit, len(split))
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    mine = torch.arange(len(split))[here.part(len(split))]
+    mine = torch.arange(total)[here.part(total)]
     for images, labels in split.batches(batch_size, order=mine):
         images = channels_last(images.to(device))
         correct += (module(images).argmax(-1) == labels.to(device)).sum()
-    return int(here.sum_(correct)) / len(split)
+    return int(here.sum_(correct)) / total
 
 
 def channels_last(images: Tensor) -> Tensor:
@@ -158,7 +177,7 @@ def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
     images = len(splits.train)
     if batch_size > images:
         raise DataError(f"a batch of {batch_size} is larger than the train split of {images} images; use a smaller one")
-    if len(splits.train.labels.unique()) < 2:
+    if int(splits.train.labels.amax()) == int(splits.train.labels.amin()):
         raise DataError(
             f"all {images} images of the train split have the label {int(splits.train.labels[0])}: there is nothing "
             "to tell apart; training needs two classes or more"

@@ -28,11 +28,9 @@ def one_of_many(module: nn.Module, device: torch.device, here: World) -> Iterato
         return
     norms = [part for part in module.modules() if isinstance(part, NORMS)]
     for norm in norms:
-        norm.forward = _Synced(norm)  # type: ignore[method-assign]
+        norm.forward = _Synced(norm)  # type: ignore[method-assign, assignment]
     try:
-        yield DistributedDataParallel(
-            module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-        )
+        yield DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
     finally:
         for norm in norms:
             del norm.forward
@@ -57,12 +55,16 @@ class _Synced:
         centred = x - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
+            if getattr(norm, "num_batches_tracked", None) is not None:
+                norm.num_batches_tracked += 1
             norm.running_mean.lerp_(mean, norm.momentum)
             norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum)
         y = centred * torch.rsqrt(variance + norm.eps).view(shape)
         if norm.weight is not None:
             y = y * norm.weight.view(shape)
-        return y if norm.bias is None else y + norm.bias.view(shape)
+        if norm.bias is not None:
+            y = y + norm.bias.view(shape)
+        return y  # type: ignore[no-any-return]
 
 
 class _Sum(torch.autograd.Function):

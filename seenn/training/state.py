@@ -96,7 +96,7 @@ class RunState:
                 | {name for name in own.keys() & rest.keys() if own[name].shape != rest[name].shape}
             ):
                 raise ValueError(f"tensors that are missing, unknown or of another shape: {', '.join(wrong[:8])}")
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"the run's state {where} cannot be taken up ({error}): it is damaged or of another run. Start again "
                 "in another folder"

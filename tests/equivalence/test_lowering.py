@@ -98,7 +98,11 @@ def trace(engine: FusedEngine, images: Tensor) -> tuple[dict[tuple[int, str], Te
     seen: dict[tuple[int, str], Tensor] = {}
     for t in range(T):
         found: dict[str, list[Tensor]] = {}
-        sums = slots.step(len(images), lambda site, first, counts: found.setdefault(site, []).append(counts.clone()))
+
+        def see(site: str, first: int, counts: Tensor, found: dict[str, list[Tensor]] = found) -> None:
+            found.setdefault(site, []).append(counts.clone())
+
+        sums = slots.step(len(images), see)
         seen |= {(t, site): torch.cat(parts) for site, parts in found.items()}
     return seen, sums
 

@@ -152,7 +152,7 @@ def test_points_of_the_curve_that_no_threshold_gives_are_not_chosen() -> None:
 
 def test_bad_targets_and_logits_are_refused() -> None:
     logits, labels = cached(0)
-    with pytest.raises(ValueError, match="give one of max_accuracy_drop and target_timesteps, not both"):
+    with pytest.raises(ValueError, match="give one of max_accuracy_drop, target_timesteps and target_energy"):
         calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1, target_timesteps=2.0)
     for steps in (0.5, float("nan")):
         with pytest.raises(ValueError, match="target_timesteps must be at least 1: every image takes one step, got"):

@@ -38,8 +38,30 @@ def apply_rule(scores: Tensor, correct: Tensor, threshold: float) -> tuple[float
 @given(runs())
 def test_every_threshold_gives_exactly_its_point(run: tuple[Tensor, Tensor]) -> None:
     curve = exit_curve(*run)
-    for c, mean, accuracy in zip(*(v.tolist() for v in vars(curve).values()), strict=True):
+    for c, mean, accuracy in zip(
+        curve.threshold.tolist(), curve.mean_timesteps.tolist(), curve.accuracy.tolist(), strict=True
+    ):
         assert apply_rule(*run, c) == (mean, accuracy)
+
+
+@given(runs())
+def test_every_threshold_has_the_energy_of_its_exits(run: tuple[Tensor, Tensor]) -> None:
+    scores, correct = run
+    spent = torch.arange(1.0, scores.numel() + 1).view(scores.shape).double().sqrt().cumsum(0)
+    curve = exit_curve(scores, correct, spent)
+    assert curve.mean_energy_pj is not None
+    for index, threshold in enumerate(curve.threshold.tolist()):
+        stops = (scores > threshold).to(torch.uint8)
+        stops[-1] = 1
+        expected = spent.gather(0, stops.argmax(0)[None]).mean().item()
+        assert curve.mean_energy_pj[index].item() == pytest.approx(expected)
+        assert curve.mean_energy_pj[curve.best_within_energy(expected + 1e-6)].item() <= expected + 1e-6
+    with pytest.raises(ValueError, match=r"best_within_energy: got 0.0 pJ; the curve has [\d.]+ pJ at least"):
+        curve.best_within_energy(0.0)
+    with pytest.raises(ValueError, match="the curve has no energies"):
+        exit_curve(scores, correct).best_within_energy(1.0)
+    with pytest.raises(ValueError, match=r"energies are \[1, 1\]; expected"):
+        exit_curve(torch.cat([scores, scores]), torch.cat([correct, correct]), torch.ones(1, 1))
 
 
 @given(runs(), st.one_of(TIED, ANY))
@@ -122,7 +144,7 @@ def test_scores_of_another_shape_or_type_are_refused(scores: Tensor) -> None:
 
 def test_a_curve_needs_points_of_one_length_and_finite_thresholds() -> None:
     one, two = torch.ones(1).double(), torch.ones(2).double()
-    with pytest.raises(ValueError, match=r"shapes are \[\[1\], \[2\], \[1\]\]; expected three times \[M\]"):
+    with pytest.raises(ValueError, match=r"shapes are \[\[1\], \[2\], \[1\]\]; expected \[M\] each"):
         ExitCurve(one, two, one)
     with pytest.raises(ValueError, match="ExitCurve: 1 of 1 thresholds are NaN or infinite"):
         ExitCurve(-torch.inf * one, one, one)

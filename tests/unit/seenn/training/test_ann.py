@@ -2,97 +2,91 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from seenn.data import DataSplits, Split, load_data
-from seenn.errors import DataError
-from seenn.training import Augment, OptimConfig, TrainConfig, TrainingResult, train_ann
-from seenn.training.ann import accuracy
+from seenn.data import DataSplits, Split
+from seenn.ops import QCFS
+from seenn.training import Augment, OptimConfig, TrainConfig, TrainingResult, accuracy, train_ann
 
-
-@functools.cache
-def digits() -> DataSplits:
-    return load_data("digits")
+Train = Callable[..., TrainingResult]
 
 
-def train(seed: int = 0, **options: Any) -> TrainingResult:
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
-    callbacks: dict[str, Callable[..., None]] = {
-        key: options.pop(key) for key in ("on_epoch", "on_step") if key in options
-    }
-    splits = options.pop("splits", digits())
-    return train_ann(module, splits, TrainConfig(**{"epochs": 2, "seed": seed, **options}), **callbacks)
+@pytest.fixture
+def train(digits: DataSplits, classifier: Callable[[], nn.Module]) -> Train:
+    def run(seed: int = 0, splits: DataSplits = digits, **options: Any) -> TrainingResult:
+        return train_ann(classifier(), splits, TrainConfig(**{"epochs": 2, "seed": seed, **options}))
+
+    return run
 
 
-def test_digits_are_learnt_and_the_result_is_the_best_epoch_in_eval_mode() -> None:
+def test_digits_are_learnt_and_the_result_is_the_best_epoch_in_eval_mode(train: Train, digits: DataSplits) -> None:
     result = train(epochs=4)
     assert result.best.accuracy > 0.85
     assert result.best.accuracy == max(report.accuracy for report in result.epochs)
-    assert accuracy(result.module, digits().calibration) == result.best.accuracy
+    assert accuracy(result.module, digits.calibration) == result.best.accuracy
     assert not result.module.training
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+def test_thresholds_learn_and_are_plain_parameters_again_afterwards(train: Train) -> None:
+    module = train().module
+    assert isinstance(qcfs := module.get_submodule("2"), QCFS)
+    assert isinstance(qcfs.v_threshold, torch.nn.Parameter)
+    assert bool((qcfs.v_threshold != 4.0).all())
+    assert bool((qcfs.v_threshold > 0).all())
+    assert "2.v_threshold" in module.state_dict()
+
+
+def test_averaged_weights_are_what_is_kept(train: Train, digits: DataSplits) -> None:
+    plain, averaged = train(), train(ema=0.9)
+    assert not torch.equal(plain.module.state_dict()["0.weight"], averaged.module.state_dict()["0.weight"])
+    assert accuracy(averaged.module, digits.calibration) == averaged.best.accuracy > 0.5
+
+
+def test_a_transform_may_mix_the_labels(train: Train) -> None:
+    def mix(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        share = torch.rand((), generator=generator)
+        target = torch.nn.functional.one_hot(labels, 10).float()
+        return share * images + (1 - share) * images.flip(0), share * target + (1 - share) * target.flip(0)
+
+    assert train(epochs=4, transform=mix).best.accuracy > 0.6
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others(train: Train) -> None:
     augment = Augment(flip=True, shift=1)
     first, again, other = (train(seed, augment=augment).module.state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["4.weight"], other["4.weight"])
+    assert not torch.equal(first["5.weight"], other["5.weight"])
 
 
-def test_exit_and_test_splits_are_never_looked_at() -> None:
+def test_exit_and_test_splits_are_never_looked_at(train: Train, digits: DataSplits) -> None:
     absent = cast(Split, None)
-    result = train(splits=replace(digits(), exit=absent, test=absent))
+    result = train(splits=replace(digits, exit=absent, test=absent))
     assert len(result.epochs) == 2
-
-
-def test_progress_counts_every_step_and_incomplete_batches_are_left_out() -> None:
-    steps: list[tuple[int, int]] = []
-    train(batch_size=100, on_step=lambda done, total: steps.append((done, total)))
-    total = 2 * (len(digits().train) // 100)
-    assert steps == [(done, total) for done in range(1, total + 1)]
-
-
-def test_one_batch_may_hold_the_whole_split() -> None:
-    assert len(train(batch_size=10_000).epochs) == 2
-
-
-def test_interrupt_passes_through() -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(on_epoch=interrupt)
-
-
-def test_empty_splits_are_refused_together() -> None:
-    empty = cast(Split, [])
-    with pytest.raises(DataError, match="the train and the calibration split is empty"):
-        train(splits=replace(digits(), train=empty, calibration=empty))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
-    ],
-)
-def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TrainConfig(**wrong)
 
 
 def test_configuration_is_recorded_as_json_values() -> None:
     record = TrainConfig(optim=OptimConfig(lr=0.2), augment=Augment(shift=1)).to_record()
     assert record["optim"]["lr"] == 0.2
     assert record["augment"] == {"flip": False, "shift": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": 0}, "epochs must be positive and finite, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
+        ({"ema": 1.0}, r"ema must be in \(0, 1\), got 1.0"),
+        ({"validation_images": 0}, "validation_images must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**wrong)

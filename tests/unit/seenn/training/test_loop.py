@@ -1,95 +1,156 @@
-"""The engine: steps, divergence, the best epoch, and repeatability."""
+"""The loop: steps, divergence, the best epoch, repeatability, and data that cannot be trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seenn.errors import TrainingError
-from seenn.training import (
-    EpochReport,
-    OptimConfig,
-    Step,
-    build_optimizer,
-    run_epochs,
-    warmup_cosine,
-)
-from seenn.training.loop import best_of
+from seenn.data import DataSplits, Split
+from seenn.distributed import World
+from seenn.errors import DataError, TrainingError
+from seenn.training import LossFn, TrainConfig, TrainingResult, fit
+from seenn.training.loop import check_data
 
 
-def make_step(module: nn.Module, *, lr: float = 0.1) -> Step:
-    optimizer = build_optimizer(module, OptimConfig(lr=lr))
-    schedule = warmup_cosine(optimizer, total_steps=100, warmup_fraction=0.0)
-    return Step(
-        module=module,
-        loss_fn=lambda m, x, y: F.cross_entropy(m(x), y),
-        optimizer=optimizer,
-        schedule=schedule,
-    )
+def cross_entropy(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(module(images), labels)
 
 
-def one_batch(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    yield torch.ones(4, 3), torch.tensor([0, 1, 0, 0])
+Train = Callable[..., TrainingResult]
 
 
-def test_step_lowers_the_loss_on_its_batch() -> None:
-    torch.manual_seed(0)
-    step = make_step(nn.Linear(3, 2), lr=0.01)
-    losses = [step(*next(one_batch(1))) for _ in range(5)]
-    assert all(later < earlier for earlier, later in pairwise(losses))
-    assert step.taken == 5
+@pytest.fixture
+def run(digits: DataSplits, classifier: Callable[[], nn.Module]) -> Train:
+    def train(
+        module: nn.Module | None = None,
+        loss: LossFn = cross_entropy,
+        splits: DataSplits = digits,
+        validate: Callable[[nn.Module], float] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+        **config: Any,
+    ) -> TrainingResult:
+        settings = TrainConfig(**{"epochs": 1, "batch_size": 100, **config})
+        return fit(module or classifier(), loss, splits, settings, validate=validate, on_step=on_step)
+
+    return train
 
 
-def test_loss_that_is_not_finite_stops_with_its_place_and_leaves_the_weights() -> None:
-    module = nn.Linear(3, 2)
-
-    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from one_batch(epoch)
-        yield torch.full((1, 3), float("nan") if epoch == 2 else 1.0), torch.zeros(1, dtype=torch.int64)
-
-    place = r"epoch 2 of 3: the loss is nan at step 4 \(learning rate 0\.\d+\); try a lower --lr"
-    with pytest.raises(TrainingError, match=place):
-        run_epochs(make_step(module), batches, epochs=3, seed=0, validate=lambda m: 0.5)
-    assert all(p.isfinite().all() for p in module.parameters())
+def test_progress_counts_every_step_and_incomplete_batches_are_left_out(run: Train, digits: DataSplits) -> None:
+    steps: list[tuple[int, int]] = []
+    run(epochs=2, on_step=lambda done, total: steps.append((done, total)))
+    total = 2 * (len(digits.train) // 100)
+    assert steps == [(done, total) for done in range(1, total + 1)]
 
 
-def test_best_epoch_is_kept_and_the_later_of_equals() -> None:
-    module = nn.Linear(3, 2)
-    scores = iter([0.5, 0.9, 0.9, 0.1])
-    states: list[Tensor] = []
+def test_the_last_epoch_may_be_a_part_of_one(run: Train, digits: DataSplits) -> None:
+    steps: list[int] = []
+    result = run(epochs=1.5, on_step=lambda done, total: steps.append(done))
+    per_epoch = len(digits.train) // 100
+    assert len(steps) == round(1.5 * per_epoch)
+    assert [report.epoch for report in result.epochs] == [1, 2]
+    assert {report.epochs for report in result.epochs} == {2}
 
-    def validate(m: nn.Module) -> float:
-        assert not m.training
-        states.append(module.weight.detach().clone())
+
+def test_every_epoch_sees_each_image_once_in_another_order(run: Train, digits: DataSplits) -> None:
+    seen: list[list[float]] = []
+
+    def watch(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        seen.append(images.double().sum((1, 2, 3)).tolist())
+        return cross_entropy(module, images, labels)
+
+    run(loss=watch, epochs=2, batch_size=len(digits.train))
+    assert sorted(seen[0]) == sorted(seen[1])
+    assert seen[0] != seen[1]
+
+
+def test_best_epoch_is_kept_and_the_later_of_equals(run: Train) -> None:
+    scores, states = iter([0.5, 0.9, 0.9, 0.1]), []
+
+    def validate(module: nn.Module) -> float:
+        assert not module.training
+        states.append(module.get_parameter("5.weight").detach().clone())
         return next(scores)
 
-    seen: list[EpochReport] = []
-    reports, best = run_epochs(make_step(module), one_batch, epochs=4, seed=0, validate=validate, on_epoch=seen.append)
-    assert best_of(reports).epoch == 3
-    assert torch.equal(best["weight"], states[2])
-    assert seen == reports
-    assert [(r.epoch, r.epochs, r.accuracy) for r in reports] == [
-        (1, 4, 0.5),
-        (2, 4, 0.9),
-        (3, 4, 0.9),
-        (4, 4, 0.1),
-    ]
+    result = run(validate=validate, epochs=4)
+    assert result.best.epoch == 3
+    assert torch.equal(result.module.get_parameter("5.weight"), states[2])
 
 
-def test_dropout_repeats_with_the_seed_and_the_global_random_state_is_put_back() -> None:
-    def trained(seed: int) -> Tensor:
-        torch.manual_seed(0)
-        module = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2))
-        run_epochs(make_step(module), one_batch, epochs=2, seed=seed, validate=lambda m: 0.0)
-        return module.get_parameter("0.weight").detach()
+def test_the_global_random_state_is_put_back(run: Train, classifier: Callable[[], nn.Module]) -> None:
+    module = classifier()
+    before = torch.get_rng_state()
+    run(module)
+    assert torch.equal(torch.get_rng_state(), before)
 
-    first, after_first = trained(1), torch.rand(1)
-    again, other, after_other = trained(1), trained(2), torch.rand(1)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(after_first, after_other)
+
+def test_interrupt_passes_through(run: Train) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_step=interrupt)
+
+
+def test_a_layer_whose_output_is_not_finite_is_named_with_the_step(
+    run: Train, classifier: Callable[[], nn.Module]
+) -> None:
+    module = classifier()
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    calls = iter(range(100))
+
+    def poison(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        if next(calls) == 2:
+            with torch.no_grad():
+                module.get_parameter("1.weight")[0] = float("nan")
+        return cross_entropy(module, images, labels)
+
+    place = (
+        r"step 3 of 8: the loss is nan \(learning rate .*\); the first output .* layer 1, whose weight is not finite"
+    )
+    with pytest.raises(TrainingError, match=place):
+        run(module, loss=poison)
+    assert not torch.equal(module.state_dict()["5.weight"], before["5.weight"])
+
+
+def test_a_loss_that_breaks_by_itself_is_said_to_do_so(run: Train) -> None:
+    def broken(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(module, images, labels) / 0.0
+
+    with pytest.raises(TrainingError, match=r"the loss is inf .*every layer's output is finite, so it is the loss"):
+        run(loss=broken)
+
+
+class Few:
+    """A split of a few labels."""
+
+    def __init__(self, labels: list[int]) -> None:
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": Few([]), "calibration": Few([])}, "the train and the calibration split is empty"),
+        ({"train": Few([0, 1, 0])}, "a batch of 100 is larger than the train split of 3 images; use a smaller one"),
+        ({"train": Few([3] * 200)}, "all 200 images of the train split have the label 3: there is nothing to tell"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused(
+    run: Train, digits: DataSplits, splits: dict[str, Split], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        run(splits=replace(digits, **splits))
+
+
+def test_a_batch_that_does_not_divide_among_the_processes_is_refused(digits: DataSplits) -> None:
+    with pytest.raises(DataError, match="a batch of 64 does not divide among 3 processes; use a multiple of 3"):
+        check_data(digits, 64, World(0, 3))

@@ -1,0 +1,113 @@
+"""SEENN-I and SEENN-II on a network for few timesteps, with the policy network's cost left out and counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+import torch
+from torch import Tensor
+
+from converter.policy import PolicySpec, SpikingAnswers, TrainedPolicy, train_policy_checkpoint
+from seenn.checkpoint import Checkpoint
+from seenn.compare import start_states
+from seenn.data import DataSplits
+from seenn.errors import CalibrationError
+from seenn.exits import CachedRun, ConfidenceExit, find_exit, replay
+from seenn.metrics import bootstrap_mean_interval, correct_per_timestep, oracle_exit_time
+from seenn.metrics.energy import MAC_PJ
+from seenn.report import Row
+from seenn.training import PolicyConfig
+from seenn.training.augment import Augment
+
+BETAS = (1.0, 3.0, 10.0)
+MOST_STEPS, ALLOWED, EPOCHS = 1.3, 0.5, 6
+
+
+def low_rows(
+    checkpoint: Checkpoint, splits: DataSplits, train: CachedRun, held: CachedRun, test: CachedRun, command: str
+) -> tuple[list[Row], list[str]]:
+    """β and thresholds are chosen on the exit split, figures are of the test split."""
+    answers = SpikingAnswers(train=_right(train), exit=_right(held))
+    trained = {beta: _train(checkpoint, splits, answers, beta) for beta in BETAS}
+    beta = _choose({beta: (run.result.accuracy, run.result.mean_timesteps) for beta, run in trained.items()})
+    policy, result = trained[beta].policy, trained[beta].result
+    right = _right(test)
+    timesteps, samples = right.shape
+    full = 100 * float(right[-1].double().mean())
+    n = torch.arange(samples)
+
+    two = replay(policy, test.logits_sum, start_states(policy, splits.test, limit=samples))
+    one = replay(find_exit(held, ConfidenceExit(), target_timesteps=MOST_STEPS).policy, test.logits_sum)
+    same = replay(find_exit(held, ConfidenceExit(), target_timesteps=result.mean_timesteps).policy, test.logits_sum)
+    own_pj = MAC_PJ * policy.macs
+    energy = {name: float(test.energy_pj[exits - 1, n].mean()) for name, exits in (("two", two), ("same", same))}
+    difference = 100 * (right[two - 1, n].double() - right[same - 1, n].double())
+    low, high = bootstrap_mean_interval(difference, seed=0, resamples=1000)
+    try:
+        priced = replay(find_exit(held, ConfidenceExit(), target_energy=energy["two"] + own_pj).policy, test.logits_sum)
+        paid = f"{_percent(right, priced):.2f} % at {_mean(priced):.3f} steps"
+    except CalibrationError:  # its cost is more than all T steps: SEENN-I could run them for everyone
+        paid = f"{full:.2f} % at all {timesteps} steps"
+    rows = [
+        Row(f"few timesteps: accuracy at T={timesteps} (%)", full, None, True, command),
+        Row.at_most("few timesteps, SEENN-I: mean timesteps", _mean(one), MOST_STEPS, command),
+        Row.at_most("few timesteps, SEENN-I: points below full T", full - _percent(right, one), ALLOWED, command),
+        Row.at_most("few timesteps, SEENN-II: mean timesteps", _mean(two), MOST_STEPS, command),
+        Row.at_most("few timesteps, SEENN-II: points below full T", full - _percent(right, two), ALLOWED, command),
+        Row.at_least(
+            "SEENN-II over SEENN-I at its mean timesteps, its cost left out: points (upper end of the 95 % interval)",
+            high,
+            0.0,
+            command,
+        ),
+        Row(
+            "SEENN-II's own network: % of the energy up to its exits", 100 * own_pj / energy["two"], None, True, command
+        ),
+    ]
+    notes = [
+        f"Few timesteps: T={timesteps}, {samples:,} test images, accuracy at T {full:.2f} %, oracle "
+        f"{oracle_exit_time(right):.3f} steps; after t = 1 … T: "
+        + ", ".join(f"{100 * a:.2f}" for a in right.double().mean(1).tolist())
+        + f" %. SEENN-II learned from {answers.train.shape[1]:,} training images; on {answers.exit.shape[1]:,} exit "
+        "images: "
+        + "; ".join(
+            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_timesteps:.3f} steps"
+            for b, r in trained.items()
+        )
+        + f". Chosen there: β = {beta:g}.",
+        f"SEENN-II {_percent(right, two):.2f} % at {_mean(two):.3f} steps; SEENN-I with the threshold that spends "
+        f"SEENN-II's mean steps on the exit split: {_percent(right, same):.2f} % at {_mean(same):.3f}. Difference "
+        f"{float(difference.mean()):+.2f} points [{low:+.2f}, {high:+.2f}] (95 % paired bootstrap). Energy per image: "
+        f"SEENN-I {energy['same'] / 1e6:.1f} µJ; SEENN-II {energy['two'] / 1e6:.1f} µJ without its policy network and "
+        f"{(energy['two'] + own_pj) / 1e6:.1f} µJ with it ({policy.macs:,} MACs). For that much energy SEENN-I "
+        f"reaches {paid}.",
+    ]
+    return rows, notes
+
+
+def _train(checkpoint: Checkpoint, splits: DataSplits, answers: SpikingAnswers, beta: float) -> TrainedPolicy:
+    click.echo(f"training SEENN-II, beta {beta:g}", err=True)
+    base = PolicyConfig()
+    train = replace(base.train, epochs=EPOCHS, augment=Augment.suggest(splits.spec, height=splits.preprocessing.height))
+    return train_policy_checkpoint(checkpoint, splits, answers, PolicySpec(), replace(base, beta=beta, train=train))
+
+
+def _choose(by_beta: dict[float, tuple[float, float]]) -> float:
+    """The most accurate within ``MOST_STEPS``, else the one with the fewest steps."""
+    within = {beta: accuracy for beta, (accuracy, steps) in by_beta.items() if steps <= MOST_STEPS}
+    if within:
+        return max(within, key=lambda beta: within[beta])
+    return min(by_beta, key=lambda beta: by_beta[beta][1])
+
+
+def _right(run: CachedRun) -> Tensor:
+    return correct_per_timestep(run.logits_sum, run.labels)
+
+
+def _percent(right: Tensor, exits: Tensor) -> float:
+    return 100 * float(right[exits - 1, torch.arange(len(exits))].double().mean())
+
+
+def _mean(exits: Tensor) -> float:
+    return float(exits.double().mean())
