@@ -35,7 +35,7 @@ SPIKING = (
     _timm("vgg (no norm)", "vgg11", 32),
     _timm("regnet", "regnetx_002", 32),
     _timm("efficientnet", "mobilenetv2_035", 32),
-    _timm("efficientnet (mnasnet)", "mnasnet_small", 32),
+    _timm("efficientnet (mnasnet)", "mnasnet_050", 32),
     _timm("efficientnet (same padding)", "tf_efficientnet_lite0", 32),
     _timm("mobilenetv3 (ReLU6)", "mobilenetv4_conv_small_035", 32),
     _timm("hrnet", "hrnet_w18_small", 64),
@@ -45,7 +45,6 @@ SPIKING = (
     _timm("selecsls", "selecsls42b", 64),
     _timm("cspnet", "darknet17", 32),
     _timm("cspnet (cross stage)", "cspresnet50", 32),
-    _timm("hgnet", "hgnet_tiny", 32),
     _timm("vovnet", "vovnet39a", 32),
     _timm("nfnet", "nf_resnet26", 32),
     _timm("resnetv2", "resnetv2_18", 32),
@@ -57,10 +56,11 @@ SPIKING = (
     _timm("xception_aligned", "xception41", 64),
     _timm("pnasnet", "pnasnet5large", 96),
     _timm("nasnet", "nasnetalarge", 96),
-    _timm("fasternet", "fasternet_t0", 32),
+    _timm("fasternet", "fasternet_t2", 32),
 )
 #: The smallest member of every other family, and of some of the above with gates.
 OTHERS = (
+    _timm("hgnet", "hgnet_tiny", 32),
     _timm("senet", "legacy_seresnet18", 32),
     _timm("sknet", "skresnet18", 32),
     _timm("resnest", "resnest14d", 32),
@@ -146,6 +146,9 @@ _TORCHVISION = {
 TORCHVISION = tuple(Member(f"torchvision {name}", f"torchvision:{name}", size) for name, size in _TORCHVISION.items())
 #: torchvision's models that hold nothing but ReLU, ReLU6 and what is linear.
 TORCHVISION_SPIKING = frozenset(
-    f"torchvision:{name}" for name in ("alexnet", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2",
-    "regnet_x_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11", "wide_resnet50_2")
+    f"torchvision:{name}"
+    for name in (
+        "alexnet", "densenet121", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_x_400mf",
+        "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11", "wide_resnet50_2",
+    )
 )  # fmt: skip

@@ -20,6 +20,7 @@ TUNED = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073
 if __name__ == "__main__" and any(os.environ.get(key) != value for key, value in TUNED.items()):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED})
 
+# ruff: noqa: E402
 import click
 import torch
 import torch.nn.functional as F
@@ -62,9 +63,7 @@ def in_spikingjelly(module: nn.Module, *, first_once: bool) -> nn.Module:
             return part
         made: nn.Module
         if isinstance(part, nn.Conv2d):
-            made = twin(
-                part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding, bias=False
-            )
+            made = twin(part.in_channels, part.out_channels, part.kernel_size, part.stride, part.padding, bias=False)
         elif isinstance(part, nn.BatchNorm2d):
             made = twin(part.num_features)
         elif isinstance(part, nn.Linear):
@@ -192,14 +191,16 @@ def main(spikingjelly: str, model: str, width: float, batch: int, timesteps: int
     command = f"python benchmarks/training_speed.py --spikingjelly SJ --model {model} --width {width} --batch {batch}"
     what = f"{model} of width {width}, T={timesteps}, batch {batch}, float32"
     rows = [
-        Row.at_least(f"images/s of seenn / SpikingJelly {version} at its best", median[best] / median["seenn"], 1.5, command),
+        Row.at_least(
+            f"images/s of seenn / SpikingJelly {version} at its best", median[best] / median["seenn"], 1.5, command
+        ),
         *(Row(f"images/s, {name}", batch / value, None, True, command) for name, value in median.items()),
     ]
     spread = "; ".join(f"{n} {1e3 * min(v):.0f} to {1e3 * max(v):.0f}" for n, v in seconds.items())
     notes = [
-        f"{what}, 28×28 images, {torch.get_num_threads()} threads, torch {torch.__version__}: forward, backward and SGD "
-        "step of the same weights, with LIF neurons (decay ½, hard reset, sigmoid surrogate) on both sides. SpikingJelly "
-        f"runs in multi-step mode with its torch backend; its best setting was: {best}. All have the same allocator "
+        f"{what}, 28×28 images, {torch.get_num_threads()} threads, torch {torch.__version__}: forward, backward and "
+        "SGD step of the same weights, with LIF neurons (decay ½, hard reset, sigmoid surrogate) on both sides. "
+        f"SpikingJelly runs in multi-step mode with its torch backend; its best setting was: {best}. All have the same allocator "
         "settings, which favour large temporaries.",
         f"Milliseconds a step, minimum to maximum of {rounds} rounds in turn: {spread}.",
     ]

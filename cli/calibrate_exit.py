@@ -189,7 +189,8 @@ def calibrate_exit(
     )
     shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple) else (chosen,)))
     manifest = {**checkpoint.manifest, "timesteps": steps, "exit": record}
-    save(target, replace(checkpoint, network=network, policy=found.policy, manifest=manifest))
+    if session.first:
+        save(target, replace(checkpoint, network=network, policy=found.policy, manifest=manifest))
     session.answer(
         {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {found.samples} held-out images:\n"

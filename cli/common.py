@@ -47,20 +47,24 @@ class Session:
     json: bool
     device: torch.device
     seed: int
+    first: bool = True  # of the processes that torchrun started: the one that writes and talks
 
     @property
     def console(self) -> Console:
         """Talk for people, on stderr."""
         from rich.console import Console
 
-        return Console(stderr=True, highlight=False)
+        return Console(stderr=True, highlight=False, quiet=not self.first)
 
     def say(self, text: str) -> None:
         """One line of talk on stderr."""
-        click.echo(text, err=True)
+        if self.first:
+            click.echo(text, err=True)
 
     def answer(self, result: dict[str, Any], *parts: str | Table) -> None:
         """The result on stdout: as one JSON object with ``--json``, else as text and tables for people."""
+        if not self.first:
+            return
         if self.json:
             click.echo(json.dumps(result, indent=2, allow_nan=False))
             return
@@ -106,11 +110,14 @@ def verb(function: Command) -> Command:
             import torch
 
             from seenn.device import resolve_device
+            from seenn.distributed import joined, own_device
 
             with usage():
-                session = Session(json=as_json, device=resolve_device(device), seed=seed)
+                where = own_device(resolve_device(device))
             torch.manual_seed(seed)
-            return function(session, *args, **kwargs)
+            with joined(where) as here:
+                session = Session(json=as_json, device=where, seed=seed, first=here.first)
+                return function(session, *args, **kwargs)
 
     return run  # type: ignore[return-value]
 

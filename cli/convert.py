@@ -142,7 +142,8 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
             source=source,
             progress=progress,
         )
-    save(target, result.checkpoint)
+    if session.first:
+        save(target, result.checkpoint)
     session.answer({**result.to_json(), "output": str(target)}, _summary(result, target))
 
 

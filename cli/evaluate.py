@@ -93,7 +93,7 @@ def evaluate(
             progress=update,
         )
     shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
-    path = write_report(evaluation, shown, target)
+    path = write_report(evaluation, shown, target) if session.first else target
     session.answer(
         {**evaluation.to_json(), "engine": engine_json(runner), "report": str(path)},
         summary_table(evaluation),

@@ -74,7 +74,8 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     with session.progress("fine-tuning") as update:
         result = train(checkpoint.network, splits, config, device=session.device, run=run, on_step=update)
     made = finetuned_checkpoint(checkpoint, splits, config, result, file=file)
-    save(target, made)
+    if session.first:
+        save(target, made)
     rows = "\n".join(
         f"  t = {t:<4} {100 * before:6.2f} % -> {100 * after:6.2f} %"
         for t, (before, after) in enumerate(zip(result.before, result.after, strict=True), 1)

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from cli.bench import bench
 from cli.calibrate_exit import calibrate_exit
 from cli.common import Failure, show_error
 from cli.compare_exits import compare_exits
@@ -55,13 +56,14 @@ for command in (
     train_ann,
     convert,
     finetune,
+    train_direct,
     calibrate_exit,
     train_policy,
     evaluate,
     compare_exits,
     predict,
+    bench,
     inspect,
-    train_direct,
 ):
     seenn.add_command(command)
 

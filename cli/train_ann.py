@@ -78,7 +78,8 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     with session.progress("training") as update:
         result = train(loaded.module, splits, config, device=session.device, run=run, on_step=update)
     tensors = {k: v.cpu() for k, v in result.module.state_dict().items()}
-    write_weights(target, tensors, {**record, "validation_accuracy": result.best.accuracy})
+    if session.first:
+        write_weights(target, tensors, {**record, "validation_accuracy": result.best.accuracy})
     session.answer(
         {
             "validation_accuracy": result.best.accuracy,

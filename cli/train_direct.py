@@ -124,7 +124,8 @@ def train_direct(session: Session, model: str, output: str, **options: Any) -> N
     made = direct_checkpoint(
         network, splits, result, source=source, config=config, direct=direct, device=session.device, seed=session.seed
     )
-    save(target, made.checkpoint)
+    if session.first:
+        save(target, made.checkpoint)
     session.answer(
         {
             "validation_accuracy": result.best.accuracy,

@@ -8,7 +8,8 @@ from the sites before, which are already calibrated. At a site
    cancelled (``converter.correct``).
 
 So each layer is run once on the ANN's values and once on T steps of spikes, and every later layer sees the
-corrected earlier ones. All sums are order-independent: exact maxima, integer counts, float64 means.
+corrected earlier ones. All sums are order-independent: exact maxima, integer counts, float64 means. Several
+processes share the images by whole chunks and find exactly what one would.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from converter.neurons import check_signs, make_neuron
 from converter.recipes import Learned, SiteStatistics
 from converter.sampling import cache_blocks
 from seenn.device import available_memory
+from seenn.distributed import world
 from seenn.errors import CalibrationError, ConversionError
 from seenn.graph import INPUT, Node, OpGraph, schedule
 from seenn.ops import QCFS, Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
@@ -88,7 +90,8 @@ def calibrate(
     check_signs(graph, config.neuron)
     spiking = config.correction != "none"
     _check_memory(graph, images, config.timesteps if spiking else 0)
-    values = {INPUT: _Value(list(torch.split(images, _CHUNK)), None)}
+    mine = images[world().batches(len(images), _CHUNK)]
+    values = {INPUT: _Value(list(torch.split(mine, _CHUNK)), None)}
     neurons: dict[str, IntegratingNeuron] = {}
     reports: list[SiteReport] = []
     with torch.no_grad():
@@ -200,8 +203,11 @@ def _run(
                 neuron.emit(count, out=train[t, rows])
         trains.append(train)
     pairs = list(zip(analog, trains, strict=True))
-    wrong = sum(float((target - train.mean(0)).square().sum(dtype=torch.float64)) for target, train in pairs)
-    power = sum(float(target.square().sum(dtype=torch.float64)) for target in analog)
+    sums = [
+        torch.stack([values.square().sum(dtype=torch.float64) for values in (target - train.mean(0), target)])
+        for target, train in pairs
+    ]
+    wrong, power = world().cat(torch.stack(sums)).sum(0).tolist()
     return trains, (wrong / power) ** 0.5
 
 

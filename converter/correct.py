@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from converter.sampling import by_position, cache_blocks, position_stride
+from seenn.distributed import world
 from seenn.ops import IntegratingNeuron
 
 _SAMPLES_PER_CHANNEL = 1 << 15
@@ -44,7 +45,7 @@ class SiteSample:
         All positions of all images while a channel has at most 32,768; which ones of more depends on the
         image's size and the number of images only, never on their order.
         """
-        images, positions = sum(map(len, analog)), analog[0][0, 0].numel()
+        images, positions = int(world().sum_(torch.tensor(sum(map(len, analog))))), analog[0][0, 0].numel()
         stride = position_stride(images, positions, _SAMPLES_PER_CHANNEL)
 
         def rows(value: Tensor) -> Tensor:
@@ -105,5 +106,5 @@ CORRECTIONS: Mapping[str, Callable[[IntegratingNeuron, SiteSample, int], Integra
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Per channel, summed in float64 so that the order of the images does not show."""
-    return values.mean(0, dtype=torch.float64).to(values.dtype)
+    """Per channel over the rows of all processes, summed in float64 so that the order of the images does not show."""
+    return world().cat(values).mean(0, dtype=torch.float64).to(values.dtype)

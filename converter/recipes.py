@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from converter.sampling import by_position, position_stride
+from seenn.distributed import world
 from seenn.errors import ConversionError
 
 BINS = 2048
@@ -35,17 +36,19 @@ class SiteStatistics:
 
     @staticmethod
     def of(batches: Sequence[Tensor], *, axis: int = 1, per_channel: bool = True) -> SiteStatistics:
-        """From activations ``[B, ..., C, ...]`` in batches.
+        """From activations ``[B, ..., C, ...]`` in batches; of all processes, where they share the images.
 
         Every value enters the maximum. Where a channel has more than 65,536 values, the counts take every
         k-th position of each image; which ones depends on the number and size of the images only.
         """
-        images = sum(len(batch) for batch in batches)
+        here = world()
+        images = int(here.sum_(torch.tensor(sum(len(batch) for batch in batches))))
         rows = [by_position(batch.movedim(axis, 1)) for batch in batches]
         stride = position_stride(images, rows[0].shape[2], _SAMPLES_PER_CHANNEL)
         maximum = torch.stack([row.amax((0, 2)) for row in rows]).amax(0).clamp_min(0.0)
         if not per_channel:
             maximum = maximum.amax(0, keepdim=True)
+        maximum = here.max_(maximum)
         counts = torch.zeros(len(maximum), BINS, dtype=torch.int64)
         offset = torch.arange(len(maximum)).view(-1, 1) * BINS
         scale = (BINS / maximum.clamp_min(_SMALLEST)).view(-1, 1)
@@ -55,7 +58,7 @@ class SiteStatistics:
                 sample = sample.reshape(1, -1)
             index = (sample * scale.cpu()).round().long().clamp_(0, BINS - 1) + offset
             counts += torch.bincount(index.flatten(), minlength=counts.numel()).view_as(counts)
-        return SiteStatistics(maximum.cpu(), counts)
+        return SiteStatistics(maximum.cpu(), here.sum_(counts))
 
 
 class Recipe(Protocol):

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from seenn.errors import DataError
+
 
 @dataclass(frozen=True)
 class World:
@@ -30,6 +32,21 @@ class World:
     def part(self, count: int) -> slice:
         """This process's share of ``count`` things: consecutive, and at most one more than any other's."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def batches(self, count: int, size: int) -> slice:
+        """This process's share of ``count`` samples in whole batches of ``size``, so that results do not depend on it.
+
+        Raises:
+            DataError: there are fewer batches than processes.
+        """
+        total = -(-count // size)
+        if total < self.size:
+            raise DataError(
+                f"{count} samples in batches of {size} are {total} for {self.size} processes, of which some would have "
+                "nothing to do: start fewer processes, or use smaller batches"
+            )
+        mine = self.part(total)
+        return slice(mine.start * size, min(mine.stop * size, count))
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """``tensor`` summed over the processes, in place."""
@@ -74,13 +91,20 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def own_device(device: torch.device) -> torch.device:
+    """This process's GPU, where several processes share a machine's."""
+    if device.type == "cuda" and device.index is None and started_by_torchrun():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
 @contextmanager
 def joined(device: torch.device | str = "cpu") -> Iterator[World]:
     """Joins the processes that ``torchrun`` started (gloo on the CPU, nccl on GPUs), and leaves them at the end."""
     if not started_by_torchrun() or dist.is_initialized():
         yield world()
         return
-    dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")
     try:
         yield world()
     finally:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import Split
+from seenn.distributed import world
 from seenn.engines.batching import run_engine
 from seenn.engines.engine import Engine
 from seenn.engines.predictions import Predictions
@@ -88,22 +89,26 @@ def evaluate(
     classes = network.graph.shapes(network.input_shape)[network.graph.output][0]
     if int(labels.max()) >= classes:
         raise DataError(f"{data} has a label {int(labels.max())}, but the network knows {classes} classes")
-    total = 3 * samples
+    here = world()
+    mine = torch.arange(samples)[here.batches(samples, batch_size)]  # under torchrun the processes share the split
+    total = 3 * len(mine)
 
     def run(offset: int, exit_policy: ExitPolicy, keep: bool, meter: SpikeMeter) -> Predictions:
         if engine is not None:
-            batches = split.batches(batch_size, limit=samples)
-            return run_engine(
+            batches = split.batches(batch_size, order=mine)
+            answers = run_engine(
                 engine,
                 _counted(batches, lambda done: progress(offset + done, total)),
                 exit_policy,
                 timesteps,
-                slots=min(batch_size, samples),
+                slots=min(batch_size, len(mine)),
                 keep_logits=keep,
                 observe=meter,
             )
+            meter.gather(here)
+            return answers.gathered(here)
         parts = []
-        for images, _ in split.batches(batch_size, limit=samples):
+        for images, _ in split.batches(batch_size, order=mine):
             parts.append(
                 run_reference(
                     network,
@@ -116,21 +121,22 @@ def evaluate(
             )
             done = sum(map(len, parts))
             progress(offset + done, total)
-        return Predictions.concatenate(parts).cpu()
+        meter.gather(here)
+        return Predictions.concatenate(parts).gathered(here).cpu()
 
     with torch.no_grad(), evaluating(network):
         ann_accuracy = None
         if checkpoint.has_ann:
             ann_right, done = 0, 0
             twin = network.analog()
-            for images, target in split.batches(batch_size, limit=samples):
+            for images, target in split.batches(batch_size, order=mine):
                 ann_right += int((twin(images.to(network.device)).argmax(-1).cpu() == target).sum())
                 done += len(images)
                 progress(done, total)
-            ann_accuracy = ann_right / samples
+            ann_accuracy = int(here.sum_(torch.tensor(ann_right))) / samples
         full_meter, exit_meter = SpikeMeter(network), SpikeMeter(network)
-        full = run(samples, FixedExit(), True, full_meter)
-        early = run(2 * samples, policy, False, exit_meter)
+        full = run(len(mine), FixedExit(), True, full_meter)
+        early = run(2 * len(mine), policy, False, exit_meter)
 
     assert full.logits_sum_per_step is not None
     logits_sum = full.logits_sum_per_step

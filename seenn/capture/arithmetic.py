@@ -130,7 +130,9 @@ def extreme(call: Call) -> Result:
 @handles(torch.cat, torch.concat, torch.concatenate)
 @any_layout
 def concat(call: Call) -> Result:
-    return Made(Concat(axis=_joined(call)), tuple(materialised(call, part) for part in _parts(call)))
+    parts = _parts(call)
+    call.shared(*(part for part in parts if call.known(part) is None))
+    return Made(Concat(axis=_joined(call)), tuple(materialised(call, part) for part in parts))
 
 
 @handles(torch.stack)
@@ -150,11 +152,8 @@ def _parts(call: Call) -> tuple[Any, ...]:
 
 def _joined(call: Call) -> int:
     """The axis along which the result is joined."""
-    parts = _parts(call)
     axis = call.argument(1, "dim", call.kwargs.get("axis", 0))
-    if call.node.target is not torch.stack:
-        call.shared(*(part for part in parts if call.known(part) is None))
-    if len(call.shape(call.node)) > 0 and axis % len(call.shape(call.node)) == call.layout(call.node).axis:
+    if axis % len(call.shape(call.node)) == call.layout(call.node).axis:
         raise Refused("concatenates along the batch", "keep images independent")
     return call.axis(axis, call.node)
 

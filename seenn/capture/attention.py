@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import string
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from seenn.capture.arithmetic import materialised
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+from seenn.ops import Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
 @handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")
@@ -32,6 +33,33 @@ def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
     """Refuses a product over the axis of images."""
     if call.layout(value).axis >= len(call.shape(value)) - axes:
         raise Refused("it multiplies across the batch", "keep images independent")
+
+
+@handles(torch.einsum)
+@any_layout
+def einsum(call: Call) -> Result:
+    """A contraction of two values, with the batch's axis under one letter that stays."""
+    equation, operands = call.args[0], call.args[1:]
+    if len(operands) == 1 and isinstance(operands[0], tuple | list):
+        operands = tuple(operands[0])
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    parts = [*inputs.split(","), output]
+    if len(operands) != 2 or not arrow or "." in equation:
+        raise Refused(f"einsum {equation!r}", "contract two values, and name all of their axes")
+    free = next(letter for letter in string.ascii_letters if letter not in equation)
+    batch = {part[call.layout(value).axis] for part, value in zip(parts, (*operands, call.node), strict=True)}
+    if len(batch) != 1:
+        raise Refused(f"einsum {equation!r} contracts the batch", "keep images independent")
+
+    def by_image(part: str, value: Any) -> str:
+        """The part's letters in the order of the network's axes."""
+        layout = call.layout(value)
+        fold = free if layout.fold > 1 else ""
+        return part[layout.axis] + part[: layout.axis] + fold + part[layout.axis + 1 :]
+
+    left, right, result = (by_image(part, v) for part, v in zip(parts, (*operands, call.node), strict=True))
+    op = Einsum(equation=f"{left},{right}->{result}")
+    return Made(op, tuple(materialised(call, value) for value in operands))
 
 
 @handles(F.scaled_dot_product_attention)

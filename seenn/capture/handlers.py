@@ -151,18 +151,24 @@ def takes_any_layout(handler: Handler) -> bool:
     return handler in _ANY_LAYOUT
 
 
+def _spellings(target: Any) -> tuple[Any, ...]:
+    """The names under which a function or method may be registered: for an ``aten`` operator, its namesakes too,
+    also those that do not work in place (which the trace has dealt with)."""
+    if not isinstance(target, OpOverload):
+        return (target,)
+    names = dict.fromkeys((target.overloadpacket.__name__, target.overloadpacket.__name__.removesuffix("_")))
+    found = [(name, getattr(torch, name, None), getattr(F, name, None)) for name in names]
+    return (target.overloadpacket, *(spelling for each in found for spelling in each if spelling is not None))
+
+
 def find_handler(target: Any) -> Handler | None:
     """The handler of a function, a method name, or a module (by its class, then its base classes).
 
     A subclass counts as its base only while it does not redefine ``forward``: otherwise it computes
     something else.
     """
-    if isinstance(target, OpOverload):
-        name = target.overloadpacket.__name__
-        spellings = (target.overloadpacket, name, getattr(torch, name, None), getattr(F, name, None))
-        return next((_HANDLERS[spelling] for spelling in spellings if spelling in _HANDLERS), None)
     if not isinstance(target, nn.Module):
-        return _HANDLERS.get(target)
+        return next((_HANDLERS[spelling] for spelling in _spellings(target) if spelling in _HANDLERS), None)
     cls = type(target)
     for base in cls.__mro__:
         if base in _HANDLERS:

@@ -134,7 +134,7 @@ def normalize(call: Call) -> Result:
     return Made(op, (call.args[0],))
 
 
-@handles(torch.norm, torch.linalg.vector_norm, torch.linalg.norm, "norm")
+@handles(torch.norm, torch.linalg.vector_norm, torch.linalg.norm, "norm", torch.ops.aten.linalg_vector_norm)
 @any_layout
 def norm(call: Call) -> Result:
     order, axes = call.argument(1, "p", call.kwargs.get("ord", 2)), call.argument(2, "dim")

@@ -11,8 +11,8 @@ from seenn.ops import Neuron
 
 
 class Propagate(fx.Interpreter):
-    """Notes for every node the ``shape`` of its value (a tuple of shapes for several), or the ``value`` itself
-    where it is a size or a flag, and its ``stale`` reads.
+    """Notes for every node the ``shape`` and ``dtype`` of its value (a tuple of shapes for several), or the
+    ``value`` itself where it is a size or a flag, which of its reads it ``changes`` in place, and which are ``stale``.
 
     Where a call changes a tensor in place and returns it, later reads by an older name are made to read the call:
     eager code would see the change, and so must a graph of values. A read is stale where a change cannot be
@@ -25,12 +25,14 @@ class Propagate(fx.Interpreter):
         self._done: set[fx.Node] = set()
 
     def run_node(self, n: fx.Node) -> Any:
-        n.meta["stale"] = [read.name for read in n.all_input_nodes if read.meta["version"] != _versions(self.env[read])]
+        before = {read: _versions(self.env[read]) for read in n.all_input_nodes}
+        n.meta["stale"] = [read for read, version in before.items() if read.meta["version"] != version]
         value = super().run_node(n)
+        n.meta["changes"] = [read for read, version in before.items() if _versions(self.env[read]) != version]
         n.meta["version"] = _versions(value)
         self._done.add(n)
         if isinstance(value, Tensor):
-            n.meta["shape"] = value.shape
+            n.meta["shape"], n.meta["dtype"] = value.shape, value.dtype
             self._follow(n, value)
         elif isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
             n.meta["shape"] = tuple(item.shape if isinstance(item, Tensor) else None for item in value)

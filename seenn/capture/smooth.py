@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Handler, Made, Refused, Result, any_layout, handles
 from seenn.ops import Pointwise
 
 #: By the function's name in ``Pointwise``: every spelling of it without settings.
@@ -39,20 +39,23 @@ _SET: Mapping[str, tuple[tuple[Any, ...], tuple[tuple[str, int, float], ...]]] =
     "elu": ((nn.ELU, F.elu), (("alpha", 1, 1.0),)),
     "softplus": ((nn.Softplus, F.softplus), (("beta", 1, 1.0), ("threshold", 2, 20.0))),
 }
-_NAMES = {target: name for name, targets in _PLAIN.items() for target in targets}
-_NAMES |= {target: name for name, (targets, _) in _SET.items() for target in targets}
 
 
-@handles(*_NAMES)
-@any_layout
-def pointwise(call: Call) -> Result:
-    target = call.node.target if call.module is None else next(c for c in type(call.module).__mro__ if c in _NAMES)
-    name = _NAMES[target]
-    settings = {
-        key: float(call.argument(position, key, default) if call.module is None else getattr(call.module, key))
-        for key, position, default in (_SET[name][1] if name in _SET else ())
-    }
-    return Made(Pointwise(function=name, settings=settings), (call.args[0],))
+def _pointwise(name: str, settings: Sequence[tuple[str, int, float]]) -> Handler:
+    def handler(call: Call) -> Result:
+        found = {
+            key: float(call.argument(position, key, default) if call.module is None else getattr(call.module, key))
+            for key, position, default in settings
+        }
+        return Made(Pointwise(function=name, settings=found), (call.args[0],))
+
+    return any_layout(handler)
+
+
+for _name, _targets in _PLAIN.items():
+    handles(*_targets)(_pointwise(_name, ()))
+for _name, (_targets, _settings) in _SET.items():
+    handles(*_targets)(_pointwise(_name, _settings))
 
 
 @handles(nn.GELU)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.fx.node import map_aggregate, map_arg
 
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler, takes_any_layout
@@ -20,7 +21,7 @@ from seenn.ops import StatelessOp
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
 _FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
 #: Make a tensor of their own, whatever values the one they are called on has.
-_CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", torch.zeros_like, torch.ones_like, torch.full_like)
+_CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like")
 _KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
 
 
@@ -124,6 +125,7 @@ class _Translator:
         self._offenders: list[Offender] = []
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
+        self._weights: set[int] = set()  # where the memory of the model's own tensors is
         self._taken: set[str] = {INPUT}
 
     def run(self) -> Translation:
@@ -135,6 +137,7 @@ class _Translator:
             elif node.op == "get_attr":
                 if isinstance(value := _attribute(self._traced, str(node.target)), Tensor):
                     self._constants[node] = value
+                    self._weights.add(value.untyped_storage().data_ptr())
             elif node.op == "output":
                 output = self._output(node)
             elif "shape" in node.meta:
@@ -146,8 +149,8 @@ class _Translator:
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]
         name = self._names.get(result) if isinstance(result, fx.Node) else None
-        if node.meta["stale"]:
-            self._offenders.append(Offender("output", "return", *_stale(node)))
+        if stale := self._stale(node):
+            self._offenders.append(Offender("output", "return", *stale))
         elif isinstance(name, str) and (layout := Layout.of(result.meta["shape"])) is not None and layout.plain:
             return name
         elif isinstance(name, str):
@@ -179,25 +182,39 @@ class _Translator:
             self._offenders.append(offender)
             self._names[node] = self._unsupported(node)
 
+    def _stale(self, node: fx.Node) -> tuple[str, str] | None:
+        """Reason and fix where a call reads what was changed since; constants are computed in order, as eager code."""
+        stale = [read.name for read in node.meta["stale"] if read not in self._constants]
+        if not stale:
+            return None
+        reason = f"reads {', '.join(stale)}, which a later call has changed in place"
+        return reason, "keep the changed value by name (y = relu(x)) and read that, or change a copy"
+
     def _is_constant(self, node: fx.Node) -> bool:
         """Whether a call does not depend on the image, be it on how many there are."""
-        if node.meta["stale"] or not isinstance(node.meta["shape"], torch.Size):
+        if not isinstance(node.meta["shape"], torch.Size):
             return False
-        return node.target in _CREATORS or all(
+        return _called(node) in _CREATORS or all(
             "value" in read.meta or read in self._constants or read not in self._names for read in node.all_input_nodes
         )
 
     def _folded(self, node: fx.Node) -> Tensor | None:
         """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
         reads = [self._constants.get(read) for read in node.all_input_nodes if "value" not in read.meta]
-        if node.target not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
+        if _called(node) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
+
+        for read in node.meta["changes"]:
+            if read in self._constants and self._constants[read].untyped_storage().data_ptr() in self._weights:
+                raise Refused("changes a weight of the model in place", "change a copy: weight.clone()")
 
         def resolve(read: fx.Node) -> Any:
             if read in self._constants:
-                return self._constants[read].clone()  # the call may change it in place
+                return self._constants[read]
             return _one_image(
-                read.meta["value"] if "value" in read.meta else torch.zeros(_one_image(read.meta["shape"]))
+                read.meta["value"]
+                if "value" in read.meta
+                else torch.zeros(_one_image(read.meta["shape"]), dtype=read.meta["dtype"])
             )
 
         args, kwargs = map_arg((node.args, node.kwargs), resolve)
@@ -212,8 +229,8 @@ class _Translator:
         return value if isinstance(value, Tensor) else None
 
     def _translated(self, node: fx.Node) -> _Name:
-        if node.meta["stale"]:
-            raise Refused(*_stale(node))
+        if stale := self._stale(node):
+            raise Refused(*stale)
         given = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
         if not given:
             raise Refused("gives its input under an unusual name", "pass the input by position")
@@ -322,9 +339,10 @@ def _attribute(root: nn.Module, path: str) -> Any:
     return found
 
 
-def _stale(node: fx.Node) -> tuple[str, str]:
-    reason = f"reads {', '.join(node.meta['stale'])}, which a later call has changed in place"
-    return reason, "keep the changed value by name (y = relu(x)) and read that, or change a copy"
+def _called(node: fx.Node) -> str:
+    """The name of the function or method, or of the ``aten`` operator."""
+    target = node.target.overloadpacket if isinstance(node.target, OpOverload) else node.target
+    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
 
 
 def _spelling(node: fx.Node, traced: fx.GraphModule) -> str:

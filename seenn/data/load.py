@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seenn.data.cifar import CIFAR10, CIFAR100, CifarSet, load_cifar
 from seenn.data.digits import load_digits
+from seenn.data.events import CIFAR10_DVS, DVS_GESTURE, N_MNIST, EventSet, load_event_set
 from seenn.data.folder import load_folder
 from seenn.data.idx import FASHION_MNIST, MNIST, IdxSet, load_idx_set
 from seenn.data.measure import measure
@@ -38,13 +39,19 @@ def _cifar(cifar: CifarSet) -> Callable[[_Request], Source]:
     return lambda request: load_cifar(cifar, request.data_dir, download=request.download)
 
 
+def _events(event_set: EventSet) -> Callable[[_Request], Source]:
+    return lambda request: load_event_set(event_set, request.data_dir, frames=request.frames)
+
+
 _NAMED: dict[str, Callable[[_Request], Source]] = {
     "digits": lambda _: load_digits(),
     "fashion-mnist": _idx(FASHION_MNIST),
     "mnist": _idx(MNIST),
     "cifar10": _cifar(CIFAR10),
     "cifar100": _cifar(CIFAR100),
+    **{events.name: _events(events) for events in (N_MNIST, DVS_GESTURE, CIFAR10_DVS)},
 }
+_EVENTS = (N_MNIST.name, DVS_GESTURE.name, CIFAR10_DVS.name)
 _BY_PATH: dict[str, Callable[[_Request], Source]] = {
     "imagefolder": lambda request: load_folder(Path(request.path).expanduser()),
     "npz": lambda request: load_npz(Path(request.path).expanduser()),
@@ -66,8 +73,8 @@ def load_data(
     """Loads a data set in its four disjoint splits; see ``seenn.data`` for the rule.
 
     Args:
-        spec: ``digits``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``imagefolder:PATH`` or
-            ``npz:PATH``.
+        spec: ``digits``, ``fashion-mnist``, ``mnist``, ``cifar10``, ``cifar100``, ``imagefolder:PATH``,
+            ``npz:PATH``, or recordings of events: ``n-mnist``, ``dvs-gesture``, ``cifar10-dvs``.
         data_dir: the folder of the named sets' files; ``digits`` and the two with a path need none.
         download: fetch a named set's files into ``data_dir`` where they are not there yet.
         split_seed: for the shuffling, 0 or more.
@@ -116,6 +123,8 @@ def _load_source(spec: str, data_dir: str | None, download: bool, frames: int) -
         raise DataError(f"data {spec!r}: {name} takes no path; give its folder as data_dir (--data-dir)")
     elif download and data_dir is None and name != "digits":
         raise DataError(f"data {spec!r}: download needs a data_dir (--data-dir) to keep the files in")
+    elif download and name in _EVENTS:
+        raise DataError(f"data {spec!r} cannot be fetched: put its files into data_dir (--data-dir) yourself")
     folder = Path(data_dir).expanduser() if data_dir is not None else None
     try:
         return (_BY_PATH | _NAMED)[name](_Request(path=path, data_dir=folder, download=download, frames=frames))

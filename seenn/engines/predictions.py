@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seenn.distributed import World
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
@@ -41,6 +43,17 @@ class Predictions:
             confidence=self.confidence.cpu(),
             logits_sum=self.logits_sum.cpu(),
             logits_sum_per_step=None if steps is None else steps.cpu(),
+        )
+
+    def gathered(self, here: World) -> Predictions:
+        """Those of every process, in the order of the ranks."""
+        steps = self.logits_sum_per_step
+        return Predictions(
+            labels=here.cat(self.labels),
+            exit_timestep=here.cat(self.exit_timestep),
+            confidence=here.cat(self.confidence),
+            logits_sum=here.cat(self.logits_sum),
+            logits_sum_per_step=None if steps is None else here.cat(steps.transpose(0, 1)).transpose(0, 1),
         )
 
     @staticmethod

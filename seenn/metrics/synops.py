@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seenn.distributed import World
 from seenn.graph import INPUT, macs
 from seenn.network import SpikingNetwork
 from seenn.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
@@ -146,7 +147,7 @@ class SpikeMeter:
     def __init__(self, network: SpikingNetwork) -> None:
         self._fan_out = fan_out(network)
         self._spikes = dict.fromkeys(network.sites, 0.0)
-        self._chances = dict.fromkeys(network.sites, 0)
+        self._chances = dict.fromkeys(network.sites, 0.0)
         self._synops_per_step: dict[int, float] = {}
 
     def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
@@ -155,6 +156,15 @@ class SpikeMeter:
         self._chances[site] += count.numel()
         synops = synops_per_sample(count, self._fan_out[site]).sum()
         self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
+
+    def gather(self, here: World) -> None:
+        """Adds up what the processes have counted; whole numbers, so exactly."""
+        steps = int(here.max_(torch.tensor(max(self._synops_per_step, default=0))))
+        counted = [self._spikes, self._chances, {t: self._synops_per_step.get(t, 0.0) for t in range(1, steps + 1)}]
+        sums = [here.sum_(torch.tensor([*part.values()], dtype=torch.float64)).tolist() for part in counted]
+        self._spikes, self._chances, self._synops_per_step = (
+            dict(zip(part, values, strict=True)) for part, values in zip(counted, sums, strict=True)
+        )
 
     @property
     def rates(self) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from seenn.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuro
 from seenn.ops.normalisation import L2Norm, L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
-from seenn.ops.product import Divide, MatMul, Maximum, Multiply
+from seenn.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
 from seenn.ops.resize import Resize
 from seenn.ops.select import Expand, Take
 from seenn.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
@@ -33,6 +33,7 @@ __all__ = [
     "Conv2d",
     "CumulativeDifference",
     "Divide",
+    "Einsum",
     "ElementwiseAffine",
     "Expand",
     "Flatten",

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 #: Data sets in which a mirrored image is another class, or none.
-CHIRAL = ("digits", "mnist", "kmnist", "emnist", "qmnist", "svhn")
+CHIRAL = ("digits", "mnist", "kmnist", "emnist", "qmnist", "svhn", "n-mnist", "dvs-gesture")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,16 @@ class Augment:
     def __call__(
         self, images: Tensor, generator: torch.Generator, rows: slice = slice(None), batch: int | None = None
     ) -> Tensor:
-        """A new batch ``[B, C, H, W]``; random numbers come from ``generator`` (on the CPU) alone.
+        """A new batch ``[B, C, H, W]``, or of sequences ``[T, B, C, H, W]``.
+
+        Random numbers come from ``generator`` (on the CPU) alone.
 
         Where the images are the part ``rows`` of a ``batch`` that several processes share, each image is
         changed as it would be in the whole batch.
         """
+        if images.dim() == 5:  # all frames of a sequence [T, B, C, H, W] move together
+            merged = self(images.transpose(0, 1).flatten(1, 2), generator, rows, batch)
+            return merged.unflatten(1, (len(images), images.shape[2])).transpose(0, 1)
         part, _, height, width = images.shape
         batch = part if batch is None else batch
         device = images.device

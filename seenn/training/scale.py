@@ -30,9 +30,7 @@ def one_of_many(module: nn.Module, device: torch.device, here: World) -> Iterato
     for norm in norms:
         norm.forward = _Synced(norm)  # type: ignore[method-assign, assignment]
     try:
-        yield DistributedDataParallel(
-            module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-        )
+        yield DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
     finally:
         for norm in norms:
             del norm.forward
@@ -57,6 +55,8 @@ class _Synced:
         centred = x - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
+            if getattr(norm, "num_batches_tracked", None) is not None:
+                norm.num_batches_tracked += 1
             norm.running_mean.lerp_(mean, norm.momentum)
             norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum)
         y = centred * torch.rsqrt(variance + norm.eps).view(shape)

@@ -11,6 +11,7 @@ from torch import Tensor
 from seenn.ops import (
     CumulativeDifference,
     Divide,
+    Einsum,
     L2Norm,
     L2Normalise,
     LayerNorm,
@@ -35,6 +36,7 @@ ISLANDS: dict[str, tuple[StatelessOp, tuple[tuple[int, ...], ...]]] = {
     "divide": (Divide(), _SAME),
     "maximum": (Maximum(), _SAME),
     "matmul": (MatMul(), ((2, 4, 3), (2, 3, 5))),
+    "einsum": (Einsum(equation="anm,akm->akn"), ((2, 4, 3), (2, 5, 3))),
     "softmax": (Softmax(axis=2), ((2, 4, 3),)),
     "layer_norm": (LayerNorm(axes=(1,)), ((2, 4, 3),)),
     "rms_norm": (RMSNorm(axes=(1, 2)), ((2, 4, 3),)),

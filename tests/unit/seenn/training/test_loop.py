@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seenn.data import DataSplits, Split
+from seenn.distributed import World
 from seenn.errors import DataError, TrainingError
 from seenn.training import LossFn, TrainConfig, TrainingResult, fit
+from seenn.training.loop import check_data
 
 
 def cross_entropy(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -147,3 +149,8 @@ def test_data_that_cannot_be_trained_on_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         run(splits=replace(digits, **splits))
+
+
+def test_a_batch_that_does_not_divide_among_the_processes_is_refused(digits: DataSplits) -> None:
+    with pytest.raises(DataError, match="a batch of 64 does not divide among 3 processes; use a multiple of 3"):
+        check_data(digits, 64, World(0, 3))

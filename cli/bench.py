@@ -1,0 +1,126 @@
+"""``seenn bench``: how fast, beside the ANN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.common import Session, read_snn, text_table, verb
+from cli.options import SNN_FILE, TIMESTEPS, data_options, model_options, model_spec
+
+
+@click.command(short_help="Speed beside the ANN: ratios, latency, profile.")
+@click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
+@click.option("--ann", metavar="MODEL", help="The ANN to compare with.  [default: the one that SNN stands for]")
+@click.option("--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Weights of --ann.")
+@model_options
+@click.option(
+    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
+)
+@click.option("--slots", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images at once.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=64), default=512, show_default=True, help="Test images.")
+@click.option(
+    "--repeats", metavar="N", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of every timing."
+)
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(min=1), help="For every contender.  [default: as torch finds]"
+)
+@click.option("--per-site", is_flag=True, help="Also where the time of a step goes.")
+@data_options
+@verb
+def bench(
+    session: Session,
+    snn: str,
+    ann: str | None,
+    ckpt: str | None,
+    timesteps: int | None,
+    slots: int,
+    limit: int,
+    repeats: int,
+    threads: int | None,
+    per_site: bool,
+    data: str | None,
+    data_dir: str | None,
+    download: bool,
+    split_seed: int | None,
+    **model: Any,
+) -> None:
+    """Measure SNN (default: snn.safetensors) beside its ANN in torch and onnxruntime, and OpenVINO if it is there.
+
+    Contenders run in turn on test images; ratios are of medians. Nothing else should run meanwhile.
+    """
+    if ann is None and ckpt is not None:
+        raise click.UsageError("--ckpt gives the weights of --ann: name the model too")
+    import torch
+
+    from seenn.bench import ann_contenders, profile_sites, run_bench
+    from seenn.engines import make_engine
+    from seenn.engines.fused import FusedEngine
+    from seenn.exits import FixedExit
+    from seenn.recorded import load_recorded_data
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = read_snn(snn)
+    splits = load_recorded_data(
+        checkpoint.manifest,
+        checkpoint.preprocessing,
+        spec=data,
+        data_dir=data_dir,
+        download=download,
+        split_seed=split_seed,
+    )
+    network, steps = checkpoint.network, timesteps or checkpoint.timesteps
+    if ann is not None:
+        from converter.load import load_model
+
+        module: torch.nn.Module = load_model(model_spec(ann, model), ckpt).module
+    else:
+        module = network.analog()
+    engines = {}
+    for name in ("auto", "float32", "reference"):
+        engine = make_engine(name, network, timesteps=max(steps, 8), preprocessing=checkpoint.preprocessing)
+        engines[engine.name] = engine
+    images, labels = splits.test.images(limit), splits.test.labels[:limit]
+    found = run_bench(
+        engines,
+        ann_contenders(module, splits.calibration.images(limit=64)),
+        checkpoint.policy or FixedExit(),
+        steps,
+        images,
+        labels,
+        slots=slots,
+        repeats=repeats,
+        say=session.say,
+    )
+    result = {
+        "network": Path(snn).name,
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "samples": len(labels),
+        **found.to_json(),
+    }
+    parts = [text_table([("ratio", "value"), *((k, f"{v:.3f}") for k, v in found.ratios.items())], right=(1,))]
+    rows = [("contender", "accuracy %", "p50 ms", "images/s")]
+    for name in found.latency_ms:
+        accuracy = found.accuracy.get(name, found.accuracy.get(f"{name} with exits", 0.0))
+        rate = max(found.images_per_second[name].values())
+        rows.append((name, f"{100 * accuracy:.2f}", f"{found.latency_ms[name][0]:.2f}", f"{rate:.1f}"))
+    parts.append("\n" + text_table(rows, right=(1, 2, 3)))
+    if per_site:
+        first = next(iter(engines.values()))
+        assert isinstance(first, FusedEngine)
+        sites = profile_sites(first, network, images)
+        result["per_site"] = [site.to_json() for site in sites]
+        table = [("computes", "ms/image", "share %", "MACs", "spike rate")]
+        for site in sites:
+            rate_text = "" if site.spike_rate is None else f"{site.spike_rate:.3f}"
+            table.append(
+                (site.name, f"{site.milliseconds:.3f}", f"{100 * site.share:.1f}", f"{site.macs:,}", rate_text)
+            )
+        parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
+    for note in found.notes:
+        session.say(note)
+    session.answer(result, *parts)

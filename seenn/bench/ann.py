@@ -1,0 +1,113 @@
+"""The ANN as a user would run it: torch, onnxruntime, OpenVINO; in float32, bfloat16 and int8."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to run the ANN."""
+
+    name: str
+    precision: str  # float32, bfloat16 or int8
+    run: Run  # images [B, C, H, W] to scores [B, K]
+
+
+def ann_contenders(model: nn.Module, calibration: Tensor) -> list[Contender]:
+    """Every way that is installed; int8 is quantised per channel on ``calibration`` images."""
+    model = model.eval()
+    found = [Contender(name="torch float32", precision="float32", run=_torch(model, torch.float32))]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # elsewhere it is emulated, and ten times slower than float32
+        found.append(Contender(name="torch bfloat16", precision="bfloat16", run=_torch(model, torch.bfloat16)))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _onnx_files(model, calibration, Path(folder))
+        for precision, path in paths.items():
+            data = path.read_bytes()
+            found.append(Contender(name=f"onnxruntime {precision}", precision=precision, run=_onnxruntime(data)))
+            if importlib.util.find_spec("openvino") is not None:
+                found.append(Contender(name=f"OpenVINO {precision}", precision=precision, run=_openvino(path)))
+    return found
+
+
+def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
+    """Channels-last; the converter has folded the normalisation already."""
+    fast = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)
+
+    def run(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            scores: Tensor = fast(images.to(dtype).contiguous(memory_format=torch.channels_last))
+            return scores.float()
+
+    return run
+
+
+def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[str, Path]:
+    """The model as ONNX, in float32 and quantised to int8 by onnxruntime."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = iter(torch.split(calibration, 32))
+
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"images": batch.numpy()}
+
+    plain, prepared, quantized = (folder / f"{name}.onnx" for name in ("float32", "prepared", "int8"))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        axes = {"images": {0: "B"}, "scores": {0: "B"}}
+        torch.onnx.export(
+            model,
+            (calibration[:2],),
+            str(plain),
+            dynamo=False,
+            input_names=["images"],
+            output_names=["scores"],
+            dynamic_axes=axes,
+            opset_version=17,
+        )
+    quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+    quantize_static(
+        str(prepared),
+        str(quantized),
+        Reader(),
+        per_channel=True,
+        reduce_range=torch.backends.cpu.get_cpu_capability() == "AVX2",  # without VNNI, pairs of products saturate
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    return {"float32": plain, "int8": quantized}
+
+
+def _onnxruntime(model: bytes) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _openvino(path: Path) -> Run:
+    openvino: Any = importlib.import_module("openvino")
+    config = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    model = openvino.Core().compile_model(str(path), "CPU", config)
+    request = model.create_infer_request()
+    return lambda images: torch.from_numpy(np.array(request.infer([images.numpy()])[model.output(0)]))

@@ -1,0 +1,72 @@
+"""Models that fx cannot follow, through torch.export: the same handlers, the same graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seenn.capture import to_graph, trace, trace_exported
+from seenn.errors import UnsupportedError
+
+Same = Callable[..., Any]
+
+
+def sized(m: Any, x: Tensor) -> Tensor:
+    """Branches and arithmetic on sizes, which an fx trace refuses."""
+    for _ in range(x.shape[1] // 2):
+        x = F.relu(m.parts[0](x))
+    if x.shape[-1] > 4:
+        x = F.pad(x, (0, max(7 - x.shape[-1], 0), 0, 0))
+    return x[:, : max(x.shape[1] // 2, 1)].chunk(2, dim=2)[0][:, 0].mean(-1)
+
+
+def layers(m: Any, x: Tensor) -> Tensor:
+    x = m.parts[1](m.parts[0](x)).relu_()
+    x = F.hardtanh(F.avg_pool2d(x, 2, 2, 0, True), 0.0, 6.0) + m.parts[2](F.max_pool2d(x, 2))
+    x = F.dropout(F.interpolate(x, scale_factor=2, mode="bilinear"), 0.5, m.training)
+    return m.parts[3](F.leaky_relu(F.adaptive_avg_pool2d(x, 1).flatten(1) - 0.5, 0.1)).view(-1, 5)
+
+
+def test_control_flow_on_sizes_is_followed(same: Same) -> None:
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    with pytest.raises(UnsupportedError, match="cannot be traced"):
+        same(sized, conv)
+    graph = same(sized, conv, by=trace_exported)
+    assert [node.op.kind for node in graph].count("relu") == 2
+
+
+def test_calls_of_either_trace_become_the_same_ops_under_the_same_names(same: Same) -> None:
+    def parts() -> tuple[nn.Module, ...]:
+        torch.manual_seed(0)
+        return nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    followed, exported = same(layers, *parts()), same(layers, *parts(), by=trace_exported)
+    assert [node.op.kind for node in exported] == [node.op.kind for node in followed]
+    assert {"parts.0", "parts.1", "parts.2", "parts.3"} <= {node.name for node in exported}
+
+
+def test_weights_computed_from_weights_are_folded(same: Same) -> None:
+    class Standardised(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            weight = F.batch_norm(self.weight.reshape(1, self.out_channels, -1), None, None, training=True)
+            return F.conv2d(input, weight.reshape_as(self.weight), self.bias)
+
+    normalised = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 3, 3))
+    for by in (trace, trace_exported):
+        for conv in (Standardised(4, 3, 3), normalised):
+            graph = same(lambda m, x: m.parts[0](x).relu(), conv, by=by)
+            assert [node.op.kind for node in graph] == ["conv2d", "relu"]
+
+
+def test_branches_on_values_are_refused() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.relu() if x.sum() > 0 else -x
+
+    with pytest.raises(UnsupportedError, match=r"Branching cannot be traced .* must not branch on the values in it"):
+        to_graph(trace_exported(Branching(), torch.zeros(1, 4, 6, 6)))
