@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from seenn import LIFNeuron, capture, predict, save
 from seenn import Checkpoint as Saved
+from seenn import LIFNeuron, capture, predict, save
 from seenn.data import Preprocessing
 from seenn.encoding import PoissonEncoding
 from seenn.models import build_spiking_model
