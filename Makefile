@@ -6,12 +6,13 @@ READY := $(VENV)/.installed
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test check format wheel clean
+.PHONY: help install demo test check format wheel bench clean
 
 help:
 	@echo "make demo    train, convert, calibrate and evaluate on the digits (two minutes)"
 	@echo "make test    run every test"
 	@echo "make check   format, lint, types and tests"
+	@echo "make bench SNN=snn.safetensors   engines beside the ANN and other libraries"
 	@echo "make wheel   build the wheel and install it into a scratch environment"
 
 $(READY): pyproject.toml constraints.txt
@@ -40,5 +41,14 @@ format: $(READY)
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist .
 
+# Other libraries live in an environment of their own: they are measured, never used.
+SNN ?= snn.safetensors
+PEERS := .venv-bench
+
+bench:
+	test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e . -r benchmarks/requirements.txt
+	$(PEERS)/bin/python benchmarks/engines.py $(SNN)
+
 clean:
-	rm -rf $(VENV) dist build *.egg-info
+	rm -rf $(PEERS) $(VENV) dist build *.egg-info
