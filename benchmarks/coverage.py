@@ -18,6 +18,7 @@ import logging
 import multiprocessing
 import sys
 import time
+import traceback
 import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -134,7 +135,13 @@ def _apart(member: Member, limit: float) -> dict[str, Any]:
 
 
 def _answer(member: Member, given: Connection) -> None:
-    given.send(examine(member))
+    try:
+        row = examine(member)
+    except Exception as error:  # whatever it is belongs into the table
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        row = {"family": member.family, "model": member.name, "size": member.size, "fate": "failed", "reason": reason}
+    given.send(row)
 
 
 def read(lines: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ TUNED = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073
 if __name__ == "__main__" and any(os.environ.get(key) != value for key, value in TUNED.items()):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED})
 
+# ruff: noqa: E402
 import click
 import torch
 import torch.nn.functional as F
@@ -197,9 +198,9 @@ def main(spikingjelly: str, model: str, width: float, batch: int, timesteps: int
     ]
     spread = "; ".join(f"{n} {1e3 * min(v):.0f} to {1e3 * max(v):.0f}" for n, v in seconds.items())
     notes = [
-        f"{what}, 28×28 images, {torch.get_num_threads()} threads, torch {torch.__version__}: forward, backward and SGD "
-        "step of the same weights, with LIF neurons (decay ½, hard reset, sigmoid surrogate) on both sides. SpikingJelly "
-        f"runs in multi-step mode with its torch backend; its best setting was: {best}. All have the same allocator "
+        f"{what}, 28×28 images, {torch.get_num_threads()} threads, torch {torch.__version__}: forward, backward and "
+        "SGD step of the same weights, with LIF neurons (decay ½, hard reset, sigmoid surrogate) on both sides. "
+        f"SpikingJelly runs in multi-step mode with its torch backend; its best setting was: {best}. All have the same allocator "
         "settings, which favour large temporaries.",
         f"Milliseconds a step, minimum to maximum of {rounds} rounds in turn: {spread}.",
     ]

@@ -14,7 +14,7 @@ from cli.training import train_config, training_options, training_run
 FINETUNED_FILE = "snn-finetuned.safetensors"
 
 
-@click.command(short_help="Train a spiking network on, so that it answers in fewer steps.")
+@click.command(short_help="Train a spiking network on, for answers in fewer steps.")
 @click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
 @click.option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=2, show_default=True, help="T to train for.")
 @click.option(

@@ -33,7 +33,9 @@ class Augment:
     def __call__(
         self, images: Tensor, generator: torch.Generator, rows: slice = slice(None), batch: int | None = None
     ) -> Tensor:
-        """A new batch ``[B, C, H, W]``, or of sequences ``[T, B, C, H, W]``; random numbers come from ``generator`` (on the CPU) alone.
+        """A new batch ``[B, C, H, W]``, or of sequences ``[T, B, C, H, W]``.
+
+        Random numbers come from ``generator`` (on the CPU) alone.
 
         Where the images are the part ``rows`` of a ``batch`` that several processes share, each image is
         changed as it would be in the whole batch.

@@ -78,7 +78,39 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "cumulative"}
 
 
-def test_direct_training_says_that_it_is_not_there(shell: Shell, tmp_path: Path) -> None:
-    done = shell(tmp_path, "train-direct", "--model", "resnet18")
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("error: direct training is not part of this version")
+def test_a_network_trained_directly_goes_through_the_same_verbs(shell: Shell, tmp_path: Path) -> None:
+    trained = shell(tmp_path, "train-direct", "--width", "0.25", "--epochs", "4", "--timesteps", "2", "--json")
+    assert trained.code == 0, trained.err
+    figures = json.loads(trained.out)
+    assert len(figures["accuracy_per_timestep"]) == figures["timesteps"] == 2
+    assert figures["accuracy_per_timestep"][1] > 0.5
+    assert shell(tmp_path, "calibrate-exit", "--threshold", "0.9").code == 0
+    evaluated = shell(tmp_path, "evaluate", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert json.loads(evaluated.out)["ann_accuracy"] is None
+    assert "There is no ANN behind this network" in (tmp_path / "seenn-report" / "report.md").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--decay", "1"], 2, "decay must be in [0, 1), got 1.0; a neuron without a leak is IFNeuron"),
+        (["--neuron", "if", "--decay", "0.5"], 2, "--decay, --soft-reset and --detach-reset go with --neuron lif"),
+        (["--timesteps", "0"], 2, "0 is not in the range"),
+        (["--model", "spiking_resnet91"], 1, "there is no spiking model 'spiking_resnet91'. Did you mean"),
+        (["--model", "spiking_vgg16"], 1, "a spiking VGG needs images of at least 16×16 pixels, got 8×8"),
+        (["--model", "resnet18", "--width", "0.5"], 2, "width is for spiking_small"),
+        (["--data", "n-mnist"], 1, "data 'n-mnist': give its folder as data_dir (--data-dir)"),
+        (["--data", "npz:one.npz"], 1, "only the class '0'; expected two or more"),
+    ],
+)
+def test_train_direct_refuses_what_cannot_be_trained(
+    arguments: list[str], code: int, message: str, seenn: Shell, tmp_path: Path
+) -> None:
+    np.savez("one.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.zeros(40, np.int64))
+    done = seenn("train-direct", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "one.npz"]

@@ -30,8 +30,7 @@ def test_every_verb_has_help(verb: str) -> None:
     command = seenn.commands[verb]
     assert command.short_help
     assert f"  {verb} " in CliRunner().invoke(seenn, []).stdout
-    if verb != "train-direct":
-        assert all(option in done.stdout for option in ("--json", "--device", "--seed"))
+    assert all(option in done.stdout for option in ("--json", "--device", "--seed"))
 
 
 def test_help_does_not_import_torch() -> None:

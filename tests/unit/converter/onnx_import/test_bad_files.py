@@ -242,3 +242,45 @@ def test_only_seenn_errors_come_out_of_mutated_files(data: Any, save: Save, smal
     path.write_bytes(bytes(content[:cut]))
     with suppress(SeennError):
         assert import_onnx(path).difference <= 1e-5
+
+
+OPS = ("Relu", "Sigmoid", "MaxPool", "AveragePool", "BatchNormalization", "Clip", "LeakyRelu", "PRelu", "Pad", "Resize",
+       "Reshape", "Transpose", "Softmax", "Loop", "Concat", "Split", "Slice", "Gather", "Shape", "Add", "Gemm", "Conv",
+       "ConstantOfShape", "Constant", "Identity", "NoSuchOp")  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_only_seenn_errors_come_out_of_graphs_that_make_no_sense(data: Any, save: Save, small: Small) -> None:
+    """Well-formed protobuf with other ops, wires, attributes, sizes, types and domains than before."""
+    model = small()
+    graph = model.graph
+    names = [*sorted({name for node in graph.node for name in (*node.input, *node.output)}), "", "nowhere"]
+    whole = st.integers(-3, 1 << 40)
+    for _ in range(data.draw(st.integers(1, 4))):
+        node = data.draw(st.sampled_from(list(graph.node)))
+        tensor = data.draw(st.sampled_from(list(graph.initializer)))
+        what = data.draw(st.integers(0, 8))
+        if what == 0:
+            node.op_type = data.draw(st.sampled_from(OPS))
+        elif what == 1:
+            node.input[data.draw(st.integers(0, len(node.input) - 1))] = data.draw(st.sampled_from(names))
+        elif what == 2:
+            node.input.append(data.draw(st.sampled_from(names)))
+        elif what == 3:
+            node.output[0] = data.draw(st.sampled_from(names))
+        elif what == 4:
+            name = data.draw(st.sampled_from(["pads", "strides", "group", "axis", "kernel_shape", "transB", "alpha"]))
+            value = data.draw(st.one_of(st.lists(whole, min_size=1, max_size=4), whole, st.floats(), st.just("x")))
+            node.attribute.append(helper.make_attribute(name, value))
+        elif what == 5:
+            tensor.dims[data.draw(st.integers(0, len(tensor.dims) - 1))] = data.draw(whole)
+        elif what == 6:
+            tensor.data_type = data.draw(st.integers(0, 24))
+        elif what == 7:
+            node.domain = data.draw(st.sampled_from(["", "ai.onnx", "com.microsoft", "ai.onnx.ml"]))
+        else:
+            shape = graph.input[0].type.tensor_type.shape.dim
+            shape[data.draw(st.integers(0, len(shape) - 1))].dim_value = data.draw(whole)
+    with suppress(SeennError):
+        assert import_onnx(save(model)).difference <= 1e-5

@@ -56,9 +56,11 @@ def test_weights_computed_from_weights_are_folded(same: Same) -> None:
             weight = F.batch_norm(self.weight.reshape(1, self.out_channels, -1), None, None, training=True)
             return F.conv2d(input, weight.reshape_as(self.weight), self.bias)
 
+    normalised = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 3, 3))
     for by in (trace, trace_exported):
-        graph = same(lambda m, x: m.parts[0](x).relu(), Standardised(4, 3, 3), by=by)
-        assert [node.op.kind for node in graph] == ["conv2d", "relu"]
+        for conv in (Standardised(4, 3, 3), normalised):
+            graph = same(lambda m, x: m.parts[0](x).relu(), conv, by=by)
+            assert [node.op.kind for node in graph] == ["conv2d", "relu"]
 
 
 def test_branches_on_values_are_refused() -> None:

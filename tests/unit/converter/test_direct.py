@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import seenn
+from converter.direct import direct_checkpoint, finish, prepare_splits, spiking_network
+from converter.load import ModelSpec
+from converter.spiking import with_neurons
+from seenn.data import DataSplits, load_data
+from seenn.encoding import PoissonEncoding
+from seenn.errors import ConversionError, DataError, ModelError, UnsupportedError
+from seenn.evaluate import evaluate
+from seenn.metrics.synops import dense_cost
+from seenn.ops import BatchNorm, Conv2d, IFNeuron, LIFNeuron, Linear, Neuron
+from seenn.recorded import load_recorded_data
+from seenn.surrogate import Dspike
+from seenn.training import DirectConfig, OptimConfig, TrainConfig, train_direct
+
+MAKE = partial(LIFNeuron, surrogate=Dspike())
+TRAIN = TrainConfig(epochs=20, batch_size=20, optim=OptimConfig(lr=0.05), label_smoothing=0.0)
+T = 3
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> DataSplits:
+    """Bright and dark squares: learnable in a few steps."""
+    random = np.random.default_rng(0)
+    labels = np.arange(160) % 2
+    images = random.integers(0, 90, (160, 6, 6)) + 120 * labels[:, None, None]
+    path = tmp_path_factory.mktemp("direct") / "data.npz"
+    np.savez(path, images=images.astype(np.uint8), labels=labels)
+    return load_data(f"npz:{path}")
+
+
+def _spec(name: str = "spiking_small", **kwargs: object) -> ModelSpec:
+    return ModelSpec(name=name, num_classes=2, in_chans=1, kwargs=kwargs)
+
+
+@pytest.mark.parametrize("encoding", [None, PoissonEncoding(timesteps=T, seed=5)])
+@pytest.mark.parametrize("neuron", [MAKE, partial(IFNeuron, 1.0, 0.0, surrogate=Dspike())])
+def test_a_trained_network_becomes_the_same_checkpoint_as_any_other(
+    splits: DataSplits, encoding: PoissonEncoding | None, neuron: partial[Neuron], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    direct = DirectConfig(timesteps=T, encoding=encoding, mixed_timesteps=True)
+    prepared = prepare_splits(splits, direct)
+    network, source = spiking_network(_spec(), neuron, (1, 6, 6), width=0.25)
+    before = [p.detach().clone() for p in network.parameters()]
+    result = train_direct(network, prepared, TRAIN, direct)
+    moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+    names = [name for name, _ in network.named_parameters()]
+    assert [name for name, m in zip(names, moved, strict=True) if not m] == [n for n in names if ".v_" in n]
+    made = direct_checkpoint(network, prepared, result, source=source, config=TRAIN, direct=direct, seed=1)
+    assert made.float64_difference < 1e-9
+    assert made.accuracy_per_timestep[-1] > 0.9
+    assert not any(isinstance(op, BatchNorm) for op in made.checkpoint.network.modules())
+
+    seenn.save(tmp_path / "snn.safetensors", made.checkpoint)
+    loaded = seenn.load(tmp_path / "snn.safetensors")
+    again = load_recorded_data(loaded.manifest, loaded.preprocessing)
+    images, _ = next(again.exit.batches(8))
+    assert images.dim() == (4 if encoding is None else 5)
+    ours, theirs = (net(images, T) if encoding is None else net.unroll(images, T).mean(0)
+                    for net in (made.checkpoint.network, loaded.network))  # fmt: skip
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    found = evaluate(loaded, again.test, name="n", data="d", policy=seenn.ConfidenceExit(threshold=0.8))
+    assert found.ann_accuracy is None
+    assert found.accuracy > 0.9
+    cost = dense_cost(loaded.network, sequence=encoding is not None)
+    first = 36 * 9 * 8  # 6×6 pixels, 3×3 kernels, 8 channels
+    assert (cost.once, cost.per_step) == ((first, 0) if encoding is None else (0, first))
+    assert found.analog_macs == pytest.approx(first if encoding is None else first * found.exit.mean)
+
+
+def test_folding_is_proven_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = spiking_network(_spec(), MAKE, (1, 6, 6), width=0.25)
+    for op in network.modules():
+        if isinstance(op, BatchNorm):
+            op.running_mean.uniform_(-0.1, 0.1)
+            op.running_var.uniform_(0.01, 0.05)
+    images = torch.rand(4, 1, 6, 6)
+    folded, difference = finish(network, images, T)
+    assert difference < 1e-12
+    network.eval()
+    torch.testing.assert_close(folded.unroll(images, T), network.unroll(images, T), rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr(
+        "converter.direct.fold_batch_norm",
+        lambda graph, shape: graph.replace({"11": Linear(torch.ones(2, 32).double())}),
+    )
+    with pytest.raises(
+        ConversionError, match=r"folding normalisation changes the outputs by .* of the largest in float64"
+    ):
+        finish(network, images, T)
+
+
+class Shared(nn.Module):
+    """A ReLU module that is called twice, and a functional one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.norm = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+        self.act, self.pool, self.head = nn.ReLU(), nn.MaxPool2d(2), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.act(self.norm(self.a(x))))
+        x = self.act(self.b(x.relu()))
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_every_activation_call_of_a_model_gets_a_neuron_and_normalisation_stays_live() -> None:
+    model = Shared()
+    network = with_neurons(model, torch.zeros(2, 1, 10, 10), LIFNeuron)
+    assert len(network.sites) == 3
+    assert len({id(network.graph[site].op) for site in network.sites}) == 3
+    before = model.norm.running_mean.clone()  # type: ignore[union-attr]
+    network.unroll(torch.randn(5, 1, 10, 10), T).sum().backward()
+    assert not torch.equal(before, model.norm.running_mean)  # type: ignore[arg-type]
+    assert model.a.weight.grad is not None
+
+
+def test_a_model_of_timm_is_trained_with_neurons() -> None:
+    kwargs = {"channels": (8, 8, 8, 8), "stem_width": 8, "layers": (1, 1, 1, 1)}
+    network, source = spiking_network(_spec("resnet18", **kwargs), MAKE, (1, 12, 12))
+    assert (source["name"], len(network.sites)) == ("resnet18", 9)
+    assert network.unroll(torch.randn(2, 1, 12, 12), T).shape == (T, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet91", r"Did you mean 'resnet"),
+        ("spiking_resnet91", r"there is no spiking model 'spiking_resnet91'. Did you mean 'spiking_resnet19'"),
+        ("resnet19", r"spiking_resnet19"),
+    ],
+)
+def test_unknown_models_have_near_names(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        spiking_network(_spec(name), MAKE, (1, 8, 8))
+
+
+def test_what_does_not_fit_is_refused(splits: DataSplits) -> None:
+    with pytest.raises(ValueError, match=r"width is for spiking_small, spiking_resnet19, .*; give resnet18 its own"):
+        spiking_network(_spec("resnet18"), MAKE, (1, 8, 8), width=0.5)
+    with pytest.raises(UnsupportedError, match="no ReLU"):
+        with_neurons(nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), torch.zeros(2, 1, 6, 6), MAKE)
+    with pytest.raises(ValueError, match="timesteps must be an integer from 1"):
+        DirectConfig(timesteps=0)
+    same = copy.copy(splits.train)
+    same.labels = torch.zeros_like(same.labels)
+    network, _ = spiking_network(_spec(), MAKE, (1, 6, 6), width=0.25)
+    with pytest.raises(DataError, match="have the label 0: there is nothing to tell apart"):
+        train_direct(network, replace(splits, train=same), TRAIN, DirectConfig(timesteps=T))
+    with pytest.raises(DataError, match=r"comes as 5 frames of events, got 3 timesteps: one frame is one timestep"):
+        prepare_splits(replace(splits, frames=5), DirectConfig(timesteps=T))
+    encoded = DirectConfig(timesteps=T, encoding=PoissonEncoding(timesteps=T))
+    with pytest.raises(DataError, match=r"3 frames of events, got 3 timesteps of Poisson spikes"):
+        prepare_splits(replace(splits, frames=T), encoded)
+
+
+def test_convolutions_of_the_models_have_no_bias_before_folding_and_one_after() -> None:
+    network, _ = spiking_network(_spec(), MAKE, (1, 6, 6), width=0.25)
+    assert all(op.bias is None for op in network.modules() if isinstance(op, Conv2d))
+    folded, _ = finish(network, torch.rand(2, 1, 6, 6), T)
+    assert all(op.bias is not None for op in folded.modules() if isinstance(op, Conv2d))
