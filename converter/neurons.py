@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from converter.config import NeuronSpec
@@ -14,7 +16,7 @@ def make_neuron(activation: Activation, v_threshold: Tensor, spec: NeuronSpec) -
     """The neuron of this kind that stands for ``activation``."""
     if isinstance(activation, LeakyReLU):
         return TwoSidedIFNeuron(v_threshold, slope=activation.slope, max_spikes=spec.max_spikes)
-    kind = {"signed": spec.signed, "max_spikes": spec.max_spikes}
+    kind: dict[str, Any] = {"signed": spec.signed, "max_spikes": spec.max_spikes}
     if isinstance(activation, QCFS):
         return IFNeuron(v_threshold, levels=activation.levels, axis=activation.axis, **kind)
     assert isinstance(activation, ReLU)
