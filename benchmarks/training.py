@@ -1,0 +1,169 @@
+"""Fewer timesteps by training: QCFS activations, and fine-tuning with the exits in the loop.
+
+    python benchmarks/training.py --ckpt ann.safetensors --work runs/training
+
+Runs the commands of the package for each seed, one after the other, in ``--work``: train-ann (QCFS, from the
+checkpoint), convert, finetune, calibrate-exit. All trainings keep their state there, so that the same command
+continues where it was stopped, and a finished part is not run again. Then it measures on the full test split.
+``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
+
+import seenn
+from seenn.data import Split
+from seenn.report import Row, write_results
+
+
+@dataclass
+class Figures:
+    """Points below the plain ANN, by name, one value a seed; and what else there is to say."""
+
+    drops: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, value: float) -> None:
+        self.drops.setdefault(name, []).append(value)
+
+
+BARS = {
+    "QCFS L=4, T=4: points below the ANN": 1.0,
+    "QCFS L=4, T=8: points below the ANN": 0.3,
+    "fine-tuned, T=1: points below the ANN": 1.0,
+    "fine-tuned, T=2: points below the ANN": 0.4,
+    "fine-tuned, SEENN-I: points below the ANN": 0.3,
+    "fine-tuned, SEENN-I: mean timesteps": 1.25,
+}
+
+
+def command(*arguments: str) -> None:
+    """One command of the package, in a process of its own."""
+    click.echo(f"seenn {' '.join(arguments)}", err=True)
+    subprocess.run([sys.executable, "-c", "from cli.main import main; main()", *arguments], check=True)
+
+
+def make(work: Path, seed: int, ckpt: str, model: list[str], data: list[str], budget: dict[str, str]) -> None:
+    """The networks of one seed, those that are not there yet."""
+    work.mkdir(parents=True, exist_ok=True)
+    qcfs, spiking, tuned = work / "qcfs.safetensors", work / "snn.safetensors", work / "finetuned.safetensors"
+    shared = ["--seed", str(seed), "--resume", *data]
+    validation = ["--validation-images", budget["validation_images"]]
+    if not qcfs.exists():
+        options = [
+            "--activation",
+            "qcfs",
+            "--levels",
+            "4",
+            "--epochs",
+            budget["qcfs_epochs"],
+            "--lr",
+            budget["qcfs_lr"],
+        ]
+        command(
+            "train-ann", *model, "--ckpt", ckpt, *options, "--run", str(work / "run-qcfs"), *shared, "-o", str(qcfs)
+        )
+    if not spiking.exists():
+        command("convert", *model, "--ckpt", str(qcfs), *data, "-o", str(spiking))
+    if not tuned.exists():
+        options = ["-T", "2", "--epochs", budget["epochs"], "--lr", budget["lr"], "--warmup", "0.1", *validation]
+        command("finetune", str(spiking), *options, "--run", str(work / "run-finetune"), *shared, "-o", str(tuned))
+    if seenn.load(tuned).policy is None:
+        command("calibrate-exit", str(tuned), "--max-accuracy-drop", "0.003", *data)
+
+
+def measure(work: Path, ann: Tensor, test: Split, limit: int | None, figures: Figures, seed: int) -> None:
+    """All figures of one seed, on the test split."""
+    qcfs = seenn.load(work / "snn.safetensors").network
+    answers = snn_answers(qcfs, test, 8, limit)
+    for t in (4, 8):
+        figures.add(f"QCFS L=4, T={t}: points below the ANN", drop_in_points(ann, answers[t - 1])[0])
+    _note(figures, f"seed {seed}, QCFS", answers)
+    tuned = seenn.load(work / "finetuned.safetensors")
+    answers = snn_answers(tuned.network, test, 2, limit)
+    for t in (1, 2):
+        figures.add(f"fine-tuned, T={t}: points below the ANN", drop_in_points(ann, answers[t - 1])[0])
+    _note(figures, f"seed {seed}, fine-tuned", answers)
+    if tuned.policy is None:
+        raise click.ClickException(f"{work}: the fine-tuned network has no exit policy; run calibrate-exit on it")
+    found = seenn.predict(tuned.network, (x for x, _ in test.batches(64, limit=limit)), tuned.policy, 2)
+    right = found.labels == test.labels[: len(found)]
+    steps = found.exit_timestep.double()
+    drop, error = drop_in_points(ann, right)
+    figures.add("fine-tuned, SEENN-I: points below the ANN", drop)
+    figures.add("fine-tuned, SEENN-I: mean timesteps", float(steps.mean()))
+    figures.notes.append(
+        f"seed {seed}, SEENN-I: {100 * float(right.double().mean()):.2f} % after {float(steps.mean()):.3f} steps, "
+        f"{drop:.2f} ± {error:.2f} points below the ANN (standard error of the paired difference, n = {len(right)})."
+    )
+
+
+def _note(figures: Figures, what: str, answers: Tensor) -> None:
+    curve = ", ".join(f"{100 * a:.2f}" for a in answers.double().mean(1).tolist())
+    figures.notes.append(f"{what}: accuracy after t = 1 … {len(answers)} steps: {curve} %.")
+
+
+@click.command()
+@subject_options
+@click.option("--work", required=True, type=click.Path(file_okay=False), help="Folder of the runs and networks.")
+@click.option("--seeds", default="0", show_default=True, help="Separated by commas.")
+@click.option("--qcfs-epochs", default="5", show_default=True)
+@click.option("--qcfs-lr", default="0.02", show_default=True)
+@click.option("--epochs", default="5", show_default=True, help="Of fine-tuning.")
+@click.option("--lr", default="0.05", show_default=True, help="Of fine-tuning.")
+@click.option("--validation-images", default="2000", show_default=True)
+@click.option("--limit", type=int, help="The first so many test images (for a quick look).")
+@click.option("--out", default=str(RESULTS / "training"), show_default=True, help="Stem of the result files.")
+def main(
+    ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, work: str, seeds: str,
+    limit: int | None, out: str, **budget: str
+) -> None:  # fmt: skip
+    """Train, convert, fine-tune and measure."""
+    named = ["--model", model, *(part for item in model_kwargs for part in ("--model-kwargs", item))]
+    where = ["--data", data, *(["--data-dir", data_dir] if data_dir else [])]
+    subject = load_subject(ckpt, model, model_kwargs, data, data_dir)
+    test = subject.splits.test
+    ann = ann_answers(subject.model, test, limit)
+    figures = Figures()
+    chosen = [int(seed) for seed in seeds.split(",")]
+    for seed in chosen:
+        folder = Path(work) / f"seed-{seed}"
+        make(folder, seed, ckpt, named, where, budget)
+        with torch.no_grad():
+            measure(folder, ann, test, limit, figures, seed)
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in budget.items())
+    kwargs = " ".join(f"--model-kwargs '{item}'" for item in model_kwargs)
+    line = f"python benchmarks/training.py --ckpt {Path(ckpt).name} {kwargs} --work DIR --seeds {seeds} {options}"
+    rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, line)]
+    for name, bar in BARS.items():
+        values = figures.drops[name]
+        rows.append(Row.at_most(name, statistics.fmean(values), bar, line))
+        if len(values) > 1:
+            figures.notes.append(f"{name}: {statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f} over seeds.")
+    if len(chosen) == 1:
+        figures.notes.append("One seed: these rows have no spread. More: --seeds 0,1,2 with the same --work.")
+    figures.notes.append(
+        f"Trained for {budget['qcfs_epochs']} epochs (QCFS, from the checkpoint) and {budget['epochs']} epochs "
+        "(fine-tuning, T = 2). The ANN is the checkpoint as it is, not trained on for as long."
+    )
+    title = f"Fewer timesteps by training, {Path(ckpt).stem}, {data}, {len(ann)} test images"
+    for path in write_results(out, title, rows, notes=figures.notes):
+        click.echo(f"wrote {path}")
+    if missed := [row.name for row in rows if not row.ok]:
+        raise click.ClickException(f"missed: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Peak memory of backpropagation through time, with and without recomputing steps.
+
+    python benchmarks/training_memory.py
+
+Each measurement is a process of its own: the largest resident memory during three training steps, minus what
+the process held before the first.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import RESULTS
+
+from seenn.report import Row, write_results
+
+PROGRAM = """
+import json, resource, sys, time
+import torch
+from torch.nn import functional as F
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.network import SpikingNetwork
+from seenn.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, Linear
+from seenn.training import Unrolled
+
+save_memory, timesteps, batch = sys.argv[1] == "recompute", int(sys.argv[2]), int(sys.argv[3])
+torch.manual_seed(0)
+nodes, source, channels = [], INPUT, 1
+for index, width in enumerate((32, 32, 32, 32, 64, 64, 64, 64)):
+    stride = 2 if width != channels and channels > 1 else 1
+    weight = torch.randn(width, channels, 3, 3) / (3 * channels**0.5)
+    nodes.append(Node(f"conv{index}", Conv2d(weight, torch.zeros(width), stride=stride, padding=1), (source,)))
+    nodes.append(Node(f"neuron{index}", IFNeuron(torch.ones(width)), (f"conv{index}",)))
+    source, channels = f"neuron{index}", width
+nodes.append(Node("pool", AvgPool2d(kernel=14, stride=14), (source,)))
+nodes.append(Node("flatten", Flatten(), ("pool",)))
+nodes.append(Node("head", Linear(torch.randn(10, channels) / 8, torch.zeros(10)), ("flatten",)))
+module = Unrolled(SpikingNetwork(OpGraph(nodes, "head"), (1, 28, 28)), timesteps, save_memory=save_memory)
+images, labels = torch.rand(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+def step(images, labels):
+    loss = sum(F.cross_entropy(logits, labels) for logits in module(images))
+    loss.backward()
+    module.zero_grad(set_to_none=True)
+
+step(images[:1], labels[:1])  # libraries allocate what they keep
+idle = peak()
+start = time.perf_counter()
+for _ in range(3):
+    step(images, labels)
+print(json.dumps({"peak": peak() - idle, "seconds": (time.perf_counter() - start) / 3}))
+"""
+
+
+def measure(how: str, timesteps: int, batch: int) -> dict[str, float]:
+    """Bytes at the peak beyond an idle process, and seconds a step."""
+    command = [sys.executable, "-c", PROGRAM, how, str(timesteps), str(batch)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+@click.command()
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--out", default=str(RESULTS / "training_memory"), show_default=True, help="Stem of the result files.")
+def main(batch_size: int, out: str) -> None:
+    """Measure at T = 8, and T = 2, 4 for the growth."""
+    line = f"python benchmarks/training_memory.py --batch-size {batch_size}"
+    rows, notes = [], []
+    for timesteps in (2, 4, 8):
+        plain, saved = (measure(how, timesteps, batch_size) for how in ("remember", "recompute"))
+        share = 100 * saved["peak"] / plain["peak"]
+        name = f"T={timesteps}: peak memory with recomputation, share of that without (%)"
+        bar = Row.at_most(name, share, 45.0, line) if timesteps == 8 else Row(name, share, None, True, line)
+        rows.append(bar)
+        notes.append(
+            f"T={timesteps}: {plain['peak'] / 1e6:.0f} MB in {plain['seconds']:.2f} s a step, with recomputation "
+            f"{saved['peak'] / 1e6:.0f} MB in {saved['seconds']:.2f} s (times on a busy machine: for orientation only)."
+        )
+        click.echo(notes[-1], err=True)
+    title = f"Memory of backpropagation through time, 8 convolutions on 28×28 images, batch {batch_size}"
+    for path in write_results(out, title, rows, notes=notes):
+        click.echo(f"wrote {path}")
+    if missed := [row.name for row in rows if not row.ok]:
+        raise click.ClickException(f"missed: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
