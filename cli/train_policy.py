@@ -13,7 +13,7 @@ from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_f
 from cli.training import train_config, training_options, training_run
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Numbers from 0, separated by commas."""
 
     name = "numbers"

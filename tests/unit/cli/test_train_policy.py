@@ -77,11 +77,11 @@ def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
     assert refused.exit_code == 1
     assert "made for 4 timesteps, and 3 are asked for: run 4, or make one with `seenn train-policy" in refused.output
 
-    rules = ("--policy", "confidence", "--policy", "conformal", "--latency-images", "4", "--limit", "100")
+    rules = ("--policy", "confidence", "--policy", "entropy", "--latency-images", "4", "--limit", "100")
     done = invoke(compare_exits, str(snn), *rules, "--report", str(report))
     assert done.exit_code == 0, done.output
     compared = {f["name"]: f for f in json.loads(done.stdout)["policies"]}
-    assert set(compared) == {"confidence", "conformal", "every step", "stored seenn-ii"}
+    assert set(compared) == {"confidence", "entropy", "every step", "stored seenn-ii"}
     assert compared["stored seenn-ii"]["policy_energy_pj"] == pytest.approx(4.6 * policy.macs)
     assert all(f["latency_ms"] > 0 for f in compared.values())
     assert (report / "exits.md").exists()
