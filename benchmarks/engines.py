@@ -50,7 +50,7 @@ def main(snn: str, data_dir: str | None, limit: int, repeats: int, peer_timestep
     network, steps = checkpoint.network, checkpoint.timesteps
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
     engines = {
-        name: make_engine(name, network, timesteps=max(8, steps), preprocessing=checkpoint.preprocessing)
+        name: make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
         for name in ("int8", "float32")
     }
     twin = network.analog()

@@ -200,8 +200,8 @@ def main(spikingjelly: str, model: str, width: float, batch: int, timesteps: int
     notes = [
         f"{what}, 28×28 images, {torch.get_num_threads()} threads, torch {torch.__version__}: forward, backward and "
         "SGD step of the same weights, with LIF neurons (decay ½, hard reset, sigmoid surrogate) on both sides. "
-        f"SpikingJelly runs in multi-step mode with its torch backend; its best setting was: {best}. All have the same allocator "
-        "settings, which favour large temporaries.",
+        f"SpikingJelly runs in multi-step mode with its torch backend; its best setting was: {best}. All have the same "
+        "allocator settings, which favour large temporaries.",
         f"Milliseconds a step, minimum to maximum of {rounds} rounds in turn: {spread}.",
     ]
     for path in write_results(out, TITLE, rows, notes=notes):

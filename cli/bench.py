@@ -81,7 +81,7 @@ def bench(
         module = network.analog()
     engines = {}
     for name in ("auto", "float32", "reference"):
-        engine = make_engine(name, network, timesteps=max(steps, 8), preprocessing=checkpoint.preprocessing)
+        engine = make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
         engines[engine.name] = engine
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
     found = run_bench(

@@ -118,13 +118,13 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
             progress=update,
         )
     shown = {s.index: splits.test.raw(s.index) for s in (*comparison.easiest, *comparison.hardest)}
-    path = write_comparison(comparison, shown, target)
+    written = write_comparison(comparison, shown, target)
     head = f"{comparison.network} on {comparison.data} ({comparison.samples:,} test images)"
     left_out = "".join(f"\nleft out: {name}: {reason}" for name, reason in comparison.left_out.items())
     session.answer(
-        {**comparison.to_json(), "report": str(path)},
+        {**comparison.to_json(), "report": str(written)},
         f"{head}\n{text_table([COLUMNS, *comparison_rows(comparison)], right=range(1, len(COLUMNS) - 1))}",
         f"full T: {100 * comparison.full_accuracy:.2f} % in {steps} timesteps; oracle: {comparison.oracle_aet:.2f}; "
         "brackets: 95 % intervals" + left_out,
     )
-    session.say(f"report: {path}")
+    session.say(f"report: {written}")

@@ -30,7 +30,7 @@ ONE_SIDED = tuple(name for name in _OPTIONS if name not in ("cutoff", "fixed"))
 RULES = (*_OPTIONS, "two-sided")
 
 
-class RuleName(click.ParamType):
+class RuleName(click.ParamType):  # type: ignore[type-arg]
     """One of ``RULES``, or the Python path of a class of the user's own."""
 
     name = "rule"

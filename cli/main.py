@@ -41,7 +41,7 @@ def seenn(ctx: click.Context) -> None:
     \b
     seenn train-ann --model resnet18               writes ann.pth
     seenn convert --model resnet18 --ckpt ann.pth  writes snn.safetensors
-    seenn finetune                                 optional: answers in fewer steps
+    seenn finetune                                 optional: fewer steps
     seenn calibrate-exit --threshold 0.95          stores the exit policy in it
     seenn evaluate                                 figures, plots and a report
 

@@ -43,7 +43,7 @@ def data_options(function: Command) -> Command:
             click.option(
                 "--data",
                 metavar="SPEC",
-                help="digits, fashion-mnist, mnist, cifar10, cifar100, "
+                help="digits, fashion-mnist, mnist, cifar10, cifar100, n-mnist, dvs-gesture, cifar10-dvs, "
                 "imagefolder:PATH or npz:PATH.  [default: as recorded, else digits]",
             ),
             click.option(

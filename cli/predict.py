@@ -29,6 +29,7 @@ def predict(
     """Classify image files with the spiking network SNN."""
     import torch
 
+    from seenn.encoding import PoissonEncoding
     from seenn.errors import CheckpointError
     from seenn.exits.record import check_exit_record
     from seenn.predict import predict as run
@@ -40,7 +41,11 @@ def predict(
         check_exit_record(checkpoint.manifest, checkpoint.network, steps)
     if checkpoint.preprocessing is None:
         raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
+    if "frames" in (checkpoint.manifest.get("data") or {}):
+        raise CheckpointError(f"{snn} reads recordings of events, not image files: use seenn.predict from Python")
     pixels = torch.cat([checkpoint.preprocessing.read(path) for path in images])
+    if (encoding := checkpoint.manifest.get("encoding")) is not None:
+        pixels = PoissonEncoding.from_json(encoding)(pixels)
     network = checkpoint.network.to(session.device)
     runner = chosen_engine(session, checkpoint, engine, steps, float_sites)
     answers = run(network, pixels, checkpoint.policy, steps, engine=runner).cpu()

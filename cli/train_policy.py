@@ -13,7 +13,7 @@ from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_f
 from cli.training import train_config, training_options, training_run
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Numbers from 0, separated by commas."""
 
     name = "numbers"
@@ -161,7 +161,7 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
             for beta, r in sorted(runs.items())
         ]
         fixed = answers.exit.double().mean(1).tolist()
-        title = f"{snn} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
+        title = f"{Path(snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
         result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep)
         session.say(f"sweep: {sweep / 'beta-sweep.png'}")
     found = chosen.result

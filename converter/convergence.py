@@ -43,7 +43,7 @@ def _outputs(network: SpikingNetwork, images: Tensor, timesteps: int) -> Tensor:
                 values[node.name] = _run(op, over_time)
             else:
                 merged = op(*(value.flatten(0, 1) for value in over_time))
-                values[node.name] = merged.unflatten(0, (timesteps, len(images)))
+                values[node.name] = merged.reshape(timesteps, len(images), *merged.shape[1:])
         for name in done:
             del values[name]
     output = values[network.graph.output]

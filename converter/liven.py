@@ -46,7 +46,7 @@ def liven(model: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Module:
         if not scale > 0:
             return None
         gain = getattr(module, "gain", None)  # of standardised weights, which have no scale of their own
-        (module.weight if gain is None else gain).data.div_(scale)  # type: ignore[union-attr, operator]
+        (module.weight if gain is None else gain).data.div_(scale)  # type: ignore[operator]
         bias = module.bias
         if isinstance(bias, Tensor):
             bias.data.div_(scale)

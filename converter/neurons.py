@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from converter.config import NeuronSpec
@@ -14,11 +16,11 @@ def make_neuron(activation: Activation, v_threshold: Tensor, spec: NeuronSpec) -
     """The neuron of this kind that stands for ``activation``."""
     if isinstance(activation, LeakyReLU):
         return TwoSidedIFNeuron(v_threshold, slope=activation.slope, max_spikes=spec.max_spikes)
-    kind = {"signed": spec.signed, "max_spikes": spec.max_spikes}
+    kind = partial(IFNeuron, v_threshold, signed=spec.signed, max_spikes=spec.max_spikes)
     if isinstance(activation, QCFS):
-        return IFNeuron(v_threshold, levels=activation.levels, axis=activation.axis, **kind)
+        return kind(levels=activation.levels, axis=activation.axis)
     assert isinstance(activation, ReLU)
-    return IFNeuron(v_threshold, ceiling=activation.ceiling, **kind)
+    return kind(ceiling=activation.ceiling)
 
 
 def check_signs(graph: OpGraph, spec: NeuronSpec) -> None:

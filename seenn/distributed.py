@@ -93,7 +93,7 @@ def started_by_torchrun() -> bool:
 
 def own_device(device: torch.device) -> torch.device:
     """This process's GPU, where several processes share a machine's."""
-    if device.type == "cuda" and device.index is None and started_by_torchrun():
+    if device == torch.device("cuda") and started_by_torchrun():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
 

@@ -92,7 +92,7 @@ class OpGraph(nn.Module):
             digest.update(repr((node.name, node.op.kind, node.inputs)).encode())
             for name, tensor in node.op.tensors().items():
                 digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def forward(self, x: Tensor) -> Tensor:

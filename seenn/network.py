@@ -156,7 +156,7 @@ class SpikingNetwork(nn.Module):
             value = values[name]
             if name in once:
                 return value.unsqueeze(0).expand(timesteps, *value.shape)
-            return value.unflatten(0, (timesteps, batch))
+            return _apart(value, timesteps, batch)
 
         for node, done in self._body_schedule:
             if isinstance(node.op, StatefulOp):
@@ -169,7 +169,7 @@ class SpikingNetwork(nn.Module):
                 )
             for name in done:
                 del values[name]
-        return values[self.graph.output].unflatten(0, (timesteps, batch))
+        return _apart(values[self.graph.output], timesteps, batch)
 
     def is_sequence(self, x: Tensor, timesteps: int) -> bool:
         """Whether ``x`` is a sequence ``[T, B, C, H, W]``, one input a timestep, rather than constant images.
@@ -244,6 +244,11 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
         if x.dtype != (own := next(self.parameters()).dtype):
             raise ValueError(f"images are {x.dtype}, the network computes in {own}: preprocess or cast them")
+
+
+def _apart(merged: Tensor, timesteps: int, batch: int) -> Tensor:
+    """``[T·B, ...]`` as ``[T, B, ...]``."""
+    return merged.view(timesteps, batch, *merged.shape[1:])
 
 
 def _constant_nodes(graph: OpGraph) -> frozenset[str]:

@@ -173,8 +173,6 @@ def _nonsense(error: Exception) -> Refused:
 
 
 def _unknown(node: onnx.NodeProto) -> Refused:
-    if node.op_type in ("Softmax", "LogSoftmax"):
-        return Refused("is not the last node", "only a softmax over the classes at the very end can be left out")
     if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear") or "Integer" in node.op_type:
         return Refused("is quantised arithmetic", "export the float32 model")
     return Refused("is not supported", "replace it in the source model, or cut it off before the import")

@@ -65,7 +65,7 @@ def threshold(call: Call) -> Result:
     return _threshold(call, call.module.threshold, call.module.value)
 
 
-@handles(F.threshold, F.threshold_, aten.threshold, aten.threshold_)
+@handles(F.threshold, torch.threshold_, aten.threshold, aten.threshold_)
 @any_layout
 def threshold_function(call: Call) -> Result:
     return _threshold(call, call.argument(1, "threshold"), call.argument(2, "value"))

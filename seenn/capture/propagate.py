@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from seenn.ops import Neuron
 
@@ -23,10 +24,12 @@ class Propagate(fx.Interpreter):
         super().__init__(module, garbage_collect_values=False)  # shapes only: there is nothing to free
         self._names: dict[int, list[fx.Node]] = {}  # by tensor: the nodes that return it
         self._done: set[fx.Node] = set()
+        self._opaque = False
 
     def run_node(self, n: fx.Node) -> Any:
         before = {read: _versions(self.env[read]) for read in n.all_input_nodes}
         n.meta["stale"] = [read for read, version in before.items() if read.meta["version"] != version]
+        self._opaque = "opaque" in n.meta
         value = super().run_node(n)
         n.meta["changes"] = [read for read, version in before.items() if _versions(self.env[read]) != version]
         n.meta["version"] = _versions(value)
@@ -53,7 +56,21 @@ class Propagate(fx.Interpreter):
         if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
             x = next(iter((*args, *kwargs.values())))
             return module.step((x,), module.initial_state(x))[0] if isinstance(module, Neuron) else torch.empty_like(x)
+        if self._opaque:
+            return _shape_of(module, args, kwargs)
         return super().call_module(target, args, kwargs)
+
+
+def _shape_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a module that cannot be traced returns, found by running it on two black images."""
+
+    def black(value: Any) -> Any:
+        return torch.zeros(2, *value.shape[1:], dtype=value.dtype) if isinstance(value, Tensor) else value
+
+    with unset_fake_temporarily():
+        value = module(*map(black, args), **{key: black(item) for key, item in kwargs.items()})
+    reference = next(item for item in (*args, *kwargs.values()) if isinstance(item, Tensor))
+    return reference.new_zeros(len(reference), *value.shape[1:])
 
 
 def _versions(value: Any) -> tuple[int, ...]:

@@ -24,9 +24,10 @@ def constant_pad(call: Call) -> Result:
 
 @handles(*_BORDERS)
 def border_pad(call: Call) -> Result:
-    assert isinstance(call.module, tuple(_BORDERS))
-    mode = next(mode for kind, mode in _BORDERS.items() if isinstance(call.module, kind))
-    return _pad(call, call.module.padding, mode, None)
+    module = call.module
+    assert isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d | nn.CircularPad2d)
+    mode = next(mode for kind, mode in _BORDERS.items() if isinstance(module, kind))
+    return _pad(call, module.padding, mode, None)
 
 
 @handles(F.pad)

@@ -5,6 +5,8 @@ The trace is torch.fx's: every *call* is a node, so a ReLU module that a block u
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +34,21 @@ class Tracer(fx.Tracer):
             return True
         inside_torch = m.__module__.startswith(("torch.nn.", "torch.ao.nn."))
         return inside_torch and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A module inside the model that cannot be followed stays one call, which is reported with all others."""
+        before, stack, scope = len(self.graph.nodes), OrderedDict(self.module_stack), copy.copy(self.scope)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception as error:
+            for node in reversed(list(self.graph.nodes)[before:]):
+                self.graph.erase_node(node)
+            self.module_stack, self.scope = stack, scope
+            proxy = self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+            proxy.node.meta["opaque"] = _first_line(error)
+            return proxy
 
 
 def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) -> fx.GraphModule:
@@ -68,9 +85,13 @@ def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
 def _untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
     return UnsupportedError(
         f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}. "
+        f"{_first_line(error)}. "
         "Its forward must take one image batch, and must not branch on the values in it."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [repr(error)])[0]}"
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:

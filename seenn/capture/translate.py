@@ -231,6 +231,8 @@ class _Translator:
     def _translated(self, node: fx.Node) -> _Name:
         if stale := self._stale(node):
             raise Refused(*stale)
+        if reason := node.meta.get("opaque"):
+            raise Refused(f"cannot be traced: {reason}", "its forward must not branch on the values of the image")
         given = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
         if not given:
             raise Refused("gives its input under an unusual name", "pass the input by position")

@@ -151,7 +151,7 @@ class Split:
         """``[b, C, H, W]`` to images or, with an encoding, sequences; ``[b, T, C, H, W]`` to sequences."""
         if block.dim() == 5:
             frames = self.preprocessing(block.transpose(0, 1).flatten(0, 1))
-            return frames.unflatten(0, (block.shape[1], block.shape[0]))
+            return frames.view(block.shape[1], block.shape[0], *frames.shape[1:])
         images = self.preprocessing(block)
         return images if self.encoding is None else self.encoding(images)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class BudgetExit:
     Its network runs once an image and is never free: ``macs`` belong in every figure.
     """
 
+    kind: ClassVar[str] = "seenn-ii"
     network: PolicyNetwork  # one score for each number of timesteps 1 … T
 
     @property

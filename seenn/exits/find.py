@@ -13,7 +13,7 @@ from seenn.exits.policy import ExitPolicy
 from seenn.exits.scored import ScoredExit
 
 
-def find_exit(run: CachedRun, policy: ExitPolicy, **targets: float | None) -> ExitCalibration[Any]:
+def find_exit(run: CachedRun, policy: ExitPolicy, **targets: Any) -> ExitCalibration[Any]:
     """The policy that meets its target on ``run``, by the calibration of its kind: see ``calibrate_exit``.
 
     Raises:

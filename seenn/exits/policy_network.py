@@ -42,7 +42,7 @@ class PolicyNetwork:
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
         shapes = self.graph.shapes(self.input_shape)
-        return sum(macs(node, shapes[node.name]) for node in self.graph)
+        return sum(macs(node, shapes) for node in self.graph)
 
     def summary(self) -> dict[str, Any]:
         """Its size, for reports."""

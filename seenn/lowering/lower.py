@@ -42,6 +42,7 @@ from seenn.ops import (
     CumulativeDifference,
     Flatten,
     IFNeuron,
+    IntegratingNeuron,
     MaxPool2d,
     Mean,
     Neuron,
@@ -128,8 +129,8 @@ def obstacle(node: Node, network: SpikingNetwork) -> str | None:
         return None
     if isinstance(op, CumulativeDifference):
         return None if isinstance(op.op, MAXIMA) else f"{op.op.kind} of a running mean is not whole-numbered"
-    if op.affine:
-        return "this affine op is not lowered"
+    if op.affine or isinstance(op, IntegratingNeuron):
+        return "this kind is not lowered"
     if isinstance(op, StatefulOp):
         return "its state does not stay on a grid (a leak, or a reset that is not by subtraction)"
     return "it is neither affine, nor a neuron, nor a maximum"

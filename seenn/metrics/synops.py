@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -160,7 +160,11 @@ class SpikeMeter:
     def gather(self, here: World) -> None:
         """Adds up what the processes have counted; whole numbers, so exactly."""
         steps = int(here.max_(torch.tensor(max(self._synops_per_step, default=0))))
-        counted = [self._spikes, self._chances, {t: self._synops_per_step.get(t, 0.0) for t in range(1, steps + 1)}]
+        counted: list[dict[Any, Any]] = [
+            self._spikes,
+            self._chances,
+            {t: self._synops_per_step.get(t, 0.0) for t in range(1, steps + 1)},
+        ]
         sums = [here.sum_(torch.tensor([*part.values()], dtype=torch.float64)).tolist() for part in counted]
         self._spikes, self._chances, self._synops_per_step = (
             dict(zip(part, values, strict=True)) for part, values in zip(counted, sums, strict=True)

@@ -18,7 +18,7 @@ constant input it equals that value rounded to steps of θ/T exactly (Rueckauer 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -213,8 +213,8 @@ class IntegratingNeuron(Neuron):
 
     def corrected(self, v_init: Tensor, bias: Tensor | None) -> Self:
         """The same neuron with another initial membrane and constant current."""
-        tensors = self.tensors() | {"v_init": v_init, "bias": bias}
-        return type(self)(**tensors, **self.config())
+        arguments: dict[str, Any] = {**self.tensors(), **self.config(), "v_init": v_init, "bias": bias}
+        return type(self)(**arguments)
 
 
 @register("if_neuron")

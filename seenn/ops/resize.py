@@ -30,7 +30,7 @@ class Resize(StatelessOp):
         self.align_corners = flag("align_corners", align_corners)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self._resized(inputs[0], self.size)
+        return self._resized(inputs[0], (self.size[0], self.size[1]))
 
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events

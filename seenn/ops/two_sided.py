@@ -88,7 +88,8 @@ class TwoSidedIFNeuron(IntegratingNeuron):
     def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
         x, v_threshold = self.current(x, self.axis), per_channel(self.v_threshold, x, self.axis)
         slope = per_channel(self.slope, x, self.axis)
-        count, v, charge = two_sided_if_step(*state, x, v_threshold, slope, self.max_spikes, in_place=in_place)
+        v, charge = state
+        count, v, charge = two_sided_if_step(v, charge, x, v_threshold, slope, self.max_spikes, in_place=in_place)
         return count, (v, charge)
 
     def activation(self) -> Activation:

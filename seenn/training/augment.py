@@ -42,7 +42,8 @@ class Augment:
         """
         if images.dim() == 5:  # all frames of a sequence [T, B, C, H, W] move together
             merged = self(images.transpose(0, 1).flatten(1, 2), generator, rows, batch)
-            return merged.unflatten(1, (len(images), images.shape[2])).transpose(0, 1)
+            frames, batch_size, channels = images.shape[:3]
+            return merged.reshape(batch_size, frames, channels, *merged.shape[2:]).transpose(0, 1)
         part, _, height, width = images.shape
         batch = part if batch is None else batch
         device = images.device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,18 +12,23 @@ from torch import Tensor
 
 
 class LossOverTime(Protocol):
-    """``loss(outputs [T, B, K], labels) -> scalar``; labels are classes ``[B]`` or probabilities ``[B, K]``."""
+    """What outputs over time are held to."""
 
-    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor: ...
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """A scalar, from ``[T, B, K]`` and classes ``[B]`` or probabilities ``[B, K]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Smoothed:
+class _Smoothed(ABC):
     label_smoothing: float = 0.0  # in [0, 1)
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar."""
 
     def cross_entropy(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of scores ``[..., B, K]``, each against its image's label."""

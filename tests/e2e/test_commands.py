@@ -10,6 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from seenn import Checkpoint as Saved
+from seenn import LIFNeuron, capture, predict, save
+from seenn.data import Preprocessing
+from seenn.encoding import PoissonEncoding
+from seenn.models import build_spiking_model
 
 Seenn = Callable[..., Any]
 Checkpoint = Callable[..., Path]
@@ -197,3 +204,23 @@ def test_data_with_more_classes_than_the_model(seenn: Seenn, checkpoint: Checkpo
     np.savez(tmp_path / "data.npz", **arrays(240, 12))
     refused(seenn(*CONVERT, "--data", "npz:data.npz"), 1, "the model knows 10 classes, npz:data.npz has 12")
     assert no_snn(tmp_path)
+
+
+def test_image_files_reach_a_network_as_it_was_trained_to_see_them(seenn: Seenn, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = build_spiking_model("spiking_small", LIFNeuron, in_chans=1, num_classes=3, image_size=(8, 8), width=0.25)
+    network = capture(module.eval(), torch.zeros(2, 1, 8, 8))
+    preprocessing = Preprocessing(channels=1, height=8, width=8, mean=(0.0,), std=(1.0,))
+    encoding = PoissonEncoding(timesteps=3, seed=4)
+    manifest: dict[str, Any] = {"encoding": encoding.to_json(), "timesteps": 3}
+    save("snn.safetensors", Saved(network=network, preprocessing=preprocessing, manifest=manifest))
+    Image.fromarray(np.arange(0, 256, 4, np.uint8).reshape(8, 8)).save("a.png")
+    done = seenn("predict", "snn.safetensors", "a.png", "--json")
+    assert done.code == 0, done.err
+    (found,) = json.loads(done.out)["predictions"]
+    expected = predict(network, encoding(preprocessing.read("a.png")), None, 3)
+    assert (found["label"], found["exit_timestep"]) == (int(expected.labels), 3)
+    assert found["confidence"] == pytest.approx(float(expected.confidence))
+    manifest["data"] = {"frames": 3}
+    save("snn.safetensors", Saved(network=network, preprocessing=preprocessing, manifest=manifest))
+    refused(seenn("predict", "snn.safetensors", "a.png"), 1, "reads recordings of events, not image files")

@@ -72,3 +72,12 @@ def test_exit_with_target_keeps_its_promise_on_the_exit_split_and_exits_earlier_
     assert steps == sorted(steps, reverse=True)
     assert 1 <= steps[-1] <= steps[0] < 8
     assert all(found > 85 for found in on_test)
+
+
+def test_custom_exit_stops_early(tmp_path: Path) -> None:
+    text = run("custom_exit.py", tmp_path)
+
+    (accuracy,) = percentages(r"threshold [-\d.]+: ([\d.]+) % after", text)
+    (steps,) = percentages(r"% after ([\d.]+)", text)
+    assert accuracy > 80
+    assert 1 <= steps < 8

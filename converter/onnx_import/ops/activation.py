@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,13 @@ def shaped(call: OnnxCall) -> Result:
     if alpha != 1:
         raise Refused(f"has alpha={alpha}", "expected 1, which is SiLU")
     return call.module(nn.SiLU(), x)
+
+
+@imports("Softmax", "LogSoftmax")
+def softmax(call: OnnxCall) -> Result:
+    """Inside the network, as in attention, along one axis; the last one of a classifier does not come here."""
+    x = call.traced()
+    axis = call.axis(call.attribute("axis", -1 if call.opset >= 13 else 1), x)
+    if call.opset < 13 and math.prod(x.shape[axis:]) != 1:
+        raise Refused(f"goes over the axes from {axis} on at once", "export the model with opset 13 or newer")
+    return call.module((nn.Softmax if call.node.op_type == "Softmax" else nn.LogSoftmax)(axis), x)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from seenn.data import Preprocessing, load_data
 from seenn.exits import (
     ConfidenceExit,
     ConformalExit,
+    CutoffExit,
     EntropyExit,
     ExitPolicy,
     FailurePredictionExit,
@@ -29,6 +34,8 @@ from seenn.exits import (
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.network import SpikingNetwork
 from seenn.ops import Flatten, IFNeuron, Linear
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +130,9 @@ def test_a_guarantee_is_recorded(snn: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5"),
+        ("", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "),
+        ("--target-energy 5 --target-timesteps 2", "give exactly one of --threshold 0.95"),
+        ("--policy cutoff --threshold 1", "cutoff finds one threshold per timestep for --max-accuracy-drop"),
         ("--threshold 0.9 --target-timesteps 2", "give exactly one of --threshold 0.95"),
         ("--policy hunch --threshold 0.9", "'hunch' is not one of 'confidence', 'entropy'"),
         ("--policy entropy --threshold 1.5", "1.5 is not in the range 0<x<=1"),
@@ -159,6 +168,7 @@ def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--target-energy 1e12", "no threshold of the confidence rule gives a mean of 1e+12 pJ per image: it can give"),
         ("--target-timesteps 7", "a mean of 7.0 timesteps cannot be reached: the network runs for 6"),
         ("--policy fixed --threshold 9", "a fixed exit after 9 timesteps is never reached"),
         ("--max-accuracy-drop 0.001 --confidence 0.99", "are too few to promise a drop of at most 0.001"),
@@ -168,3 +178,68 @@ def test_targets_out_of_reach_are_failures(snn: Path, arguments: str, message: s
     done = run(snn, *arguments.split())
     assert done.exit_code == 1
     assert message in done.output
+
+
+def test_a_mean_energy_is_a_target(snn: Path) -> None:
+    cheap, _ = answer(snn, "--threshold", "0.4")
+    full, _ = answer(snn, "--threshold", "1")
+    target = (cheap["mean_energy_pj"] + full["mean_energy_pj"]) / 2
+    found, policy = answer(snn, "--policy", "cutoff", "--target-energy", str(target))
+    assert found["mean_energy_pj"] <= target
+    assert isinstance(policy, CutoffExit)
+    assert len(found["threshold"]) == 5
+
+
+OWN = """
+from dataclasses import dataclass
+import seenn
+
+@seenn.register_policy("{kind}")
+@dataclass(frozen=True, kw_only=True)
+class Largest(seenn.ThresholdExit):
+    def score(self, t, logits_sum, state):
+        return logits_sum.amax(-1), state
+"""
+
+
+def test_a_rule_of_ones_own_is_named_by_its_path(snn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own_rule.py").write_text(OWN.format(kind="largest"), encoding="utf-8")
+    found, policy = answer(snn, "--policy", "own_rule:Largest", "--target-timesteps", "3")
+    assert (policy.kind, found["mean_timesteps"] <= 3) == ("largest", True)
+    assert found["policy"]["class"] == "own_rule:Largest"
+    forgotten = "import sys, seenn; seenn.load(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", forgotten, str(snn.with_name("out.safetensors"))],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert "it was stored as own_rule:Largest. Name it with --policy own_rule:Largest, which imports" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no_such_module:Rule", "cannot import 'no_such_module' for the exit policy"),
+        ("json:JSONDecoder", "json:JSONDecoder is not an exit policy: expected a class with start, stop"),
+    ],
+)
+def test_what_is_no_rule_is_refused(snn: Path, path: str, message: str) -> None:
+    done = run(snn, "--policy", path, "--target-timesteps", "3")
+    assert done.exit_code == 1
+    assert message in done.output
+
+
+def test_an_exit_split_that_was_seen_is_refused(snn: Path) -> None:
+    done = run(snn, "--threshold", "0.9", "--split-seed", "1")
+    assert done.exit_code == 1
+    assert re.search(r"the exit split of \d+ images shares \d+ with the .* leave --split-seed as recorded", done.output)
+    checkpoint = load(snn)
+    data = checkpoint.manifest["data"]
+    stolen = {**data["fingerprints"], "train": data["fingerprints"]["exit"]}
+    manifest = {**checkpoint.manifest, "data": {**data, "fingerprints": stolen}}
+    save(snn.with_name("stolen.safetensors"), replace(checkpoint, manifest=manifest))
+    done = run(snn.with_name("stolen.safetensors"), "--threshold", "0.9")
+    assert done.exit_code == 1
+    assert "is the very data of this network's train split" in done.output

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from converter.inspect import inspect_model
 from seenn.errors import ModelError
@@ -52,8 +52,8 @@ def test_what_stands_in_the_way_is_listed_with_reason_and_fix() -> None:
 
 
 def test_all_problems_are_listed_at_once_and_what_comes_after_them_is_still_looked_at() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.ConvTranspose2d(4, 4, 3), nn.ReLU(), nn.Sigmoid(),
-                          nn.Flatten(), nn.Linear(256, 2))  # fmt: skip
+    parts = (nn.Conv2d(3, 4, 3), nn.GELU(), nn.ConvTranspose2d(4, 4, 3), nn.ReLU(), nn.Sigmoid(), nn.Flatten())
+    model = nn.Sequential(*parts, nn.Linear(256, 2))
     first, second, third = problems(model)
     assert first.startswith(
         "1 (GELU): gelu: neither linear over time nor spikes — keep it analog with --analog-islands"
@@ -66,6 +66,21 @@ def test_all_problems_are_listed_at_once_and_what_comes_after_them_is_still_look
         "synapse", "analog", "unsupported", "spiking", "analog", "linear", "synapse",
     ]  # fmt: skip
     assert (found.sites, found.neurons, found.macs_per_step) == (1, 256, 512)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_modules_that_cannot_be_traced_are_listed_with_everything_else() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Branching(), nn.ReLU(), nn.ConvTranspose2d(4, 4, 3), Branching(),
+                          nn.Flatten(), nn.Linear(256, 2))  # fmt: skip
+    first, second, third = problems(model)
+    assert first.startswith("1 (Branching): cannot be traced: TraceError: symbolically traced variables cannot be used")
+    assert first.endswith(" — its forward must not branch on the values of the image")
+    assert second == "3 (ConvTranspose2d): has no spiking equivalent"
+    assert third.startswith("4 (Branching): cannot be traced")
 
 
 def test_a_model_without_a_spiking_site_says_so() -> None:

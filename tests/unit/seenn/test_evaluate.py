@@ -11,6 +11,7 @@ import torch
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Preprocessing, load_data
+from seenn.engines import make_engine
 from seenn.errors import DataError
 from seenn.evaluate import evaluate
 from seenn.exits import ConfidenceExit, FixedExit, PatienceExit
@@ -150,3 +151,13 @@ def test_recorded_data_is_found_again_and_proven(spec: str, splits: DataSplits, 
 def test_without_a_record_the_digits_are_taken() -> None:
     assert load_recorded_data({}, None).spec == "digits"
     assert torch.is_tensor(load_recorded_data({"data": None}, None).test.labels)
+
+
+def test_an_engine_finds_the_same_figures(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    expected = run(checkpoint, splits)
+    engine = make_engine("float32", checkpoint.network, timesteps=5)
+    found = run(checkpoint, splits, engine=engine, batch_size=7)
+    assert found.accuracy == expected.accuracy
+    assert found.exit == expected.exit
+    assert found.synops == pytest.approx(expected.synops)
+    assert found.spike_rate_per_site == pytest.approx(expected.spike_rate_per_site)

@@ -1,0 +1,49 @@
+"""An exit rule of your own: ten lines, calibrated like every other, and stored in the checkpoint by its name.
+
+    python examples/custom_exit.py
+
+From the command line the same class is named by its Python path, which imports and runs this file:
+``seenn calibrate-exit --policy custom_exit:MarginExit --max-accuracy-drop 0.005``, and again with ``seenn evaluate``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import seenn
+
+
+@seenn.register_policy("margin")
+@dataclass(frozen=True, kw_only=True)
+class MarginExit(seenn.ThresholdExit):
+    """Stop once the best class leads the mean of all others by more than ``threshold``."""
+
+    def score(self, t: Tensor, logits_sum: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        best = logits_sum.amax(-1)
+        return best - (logits_sum.sum(-1) - best) / (logits_sum.shape[-1] - 1), state
+
+
+def main() -> None:
+    """Trains and converts a small network, and lets the rule stop it."""
+    from converter import convert
+    from converter.load import ModelSpec, build_model
+    from seenn.data import load_data
+    from seenn.exits import calibrate_exit
+    from seenn.training import TrainConfig, train_ann
+
+    splits = load_data("digits")
+    spec = ModelSpec(name="resnet18", kwargs={"channels": (16, 16, 32, 32), "layers": (1, 1, 1, 1)}, num_classes=10)
+    ann = build_model(spec, (1, 8, 8)).module
+    train_ann(ann, splits, TrainConfig(epochs=4))
+    network = convert(ann, splits.calibration.images()).network
+    logits_sum, labels = seenn.collect_logits(network, splits.exit.batches(64), timesteps=8)
+    found = calibrate_exit(logits_sum, labels, MarginExit(), max_accuracy_drop=0.005)
+    answers = seenn.predict(network, splits.test.images(), found.policy, timesteps=8)
+    accuracy = 100 * float((answers.labels == splits.test.labels).double().mean())
+    print(f"threshold {found.policy.threshold:.3f}: {accuracy:.2f} % after {answers.exit_timestep.double().mean():.2f}")
+
+
+if __name__ == "__main__":
+    main()

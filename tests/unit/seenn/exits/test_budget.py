@@ -1,0 +1,126 @@
+"""SEENN-II's policy: a graph that travels in the checkpoint, runs first, and is paid for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seenn.capture import to_graph, trace
+from seenn.checkpoint import Checkpoint, load, save
+from seenn.engines.reference import run_reference
+from seenn.errors import CalibrationError, CheckpointError
+from seenn.exits import BudgetExit, FixedExit, PolicyNetwork, policy_macs, policy_to_json, replay
+from seenn.exits.record import check_exit_record
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.network import SpikingNetwork
+from seenn.ops import Flatten, Linear
+from seenn.training import ResNet8
+
+T = 3
+
+
+@pytest.fixture
+def policy() -> BudgetExit:
+    """Sees 4 × 4 pixels of two channels; the first pixels decide."""
+    weight = 4 * torch.randn(T, 32, generator=torch.Generator().manual_seed(0))
+    nodes = [Node("flatten", Flatten(), (INPUT,)), Node("head", Linear(weight, torch.zeros(T)), ("flatten",))]
+    return BudgetExit(network=PolicyNetwork(OpGraph(nodes, "head"), (2, 4, 4)))
+
+
+def test_the_budget_is_fixed_before_the_network_runs(
+    network: SpikingNetwork, images: Tensor, policy: BudgetExit
+) -> None:
+    (budget,) = policy.start(images)
+    assert set(budget.tolist()) == {1, 2, 3}
+    run = run_reference(network, images, policy, T)
+    assert torch.equal(run.exit_timestep, budget)
+    full = run_reference(network, images, FixedExit(), T, keep_logits=True)
+    assert full.logits_sum_per_step is not None
+    assert torch.equal(replay(policy, full.logits_sum_per_step, (budget,)), budget)
+    assert (policy.timesteps, policy_macs(policy), policy_macs(FixedExit())) == (T, 3 * 32, 0)
+    with pytest.raises(CalibrationError, match="seenn-ii policy decides by the images, and was given none"):
+        replay(policy, full.logits_sum_per_step)
+
+
+def test_it_travels_in_the_checkpoint_without_code(
+    network: SpikingNetwork, images: Tensor, policy: BudgetExit, tmp_path: Path
+) -> None:
+    path = tmp_path / "snn.safetensors"
+    save(path, Checkpoint(network=network, policy=policy))
+    found = load(path)
+    assert isinstance(found.policy, BudgetExit)
+    assert torch.equal(found.policy.start(images)[0], policy.start(images)[0])
+    assert found.network.graph.fingerprint() == network.graph.fingerprint()
+    assert found.policy.network.graph.fingerprint() == policy.network.graph.fingerprint()
+    assert policy_to_json(policy)["network"]["graph"] == {"input_shape": [2, 4, 4], "parameters": 99, "macs": 96}
+    assert load(path, with_policy=False).policy is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", r"node 'head'"),
+        ("extra", "1 tensors belong to no node: more"),
+        ("stray", "1 tensors belong to no policy: policy:other:x"),
+        ("shape", "the graph's shapes do not fit together"),
+        ("kind", "exit policy 'seenn-ii' cannot be built from its description"),
+    ],
+)
+def test_a_damaged_policy_is_refused(
+    network: SpikingNetwork, policy: BudgetExit, tmp_path: Path, damage: str, message: str
+) -> None:
+    path = tmp_path / "snn.safetensors"
+    save(path, Checkpoint(network=network, policy=policy))
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, Any] = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    description = json.loads(metadata["policy"])
+    if damage == "missing":
+        del tensors["policy:network:head.weight"]
+    elif damage == "extra":
+        tensors["policy:network:more"] = torch.ones(1)
+    elif damage == "stray":
+        tensors["policy:other:x"] = torch.ones(1)
+    elif damage == "shape":
+        description["network"]["graph"]["input_shape"] = [2, 5, 4]
+    else:
+        description["steps"] = 3
+    save_file(tensors, path, {**metadata, "policy": json.dumps(description)})
+    with pytest.raises(CheckpointError, match=message):
+        load(path)
+
+
+def test_a_policy_network_has_neither_neurons_nor_another_input(network: SpikingNetwork, policy: BudgetExit) -> None:
+    with pytest.raises(ValueError, match="a policy network has no state, but these nodes do: relu1, relu2"):
+        PolicyNetwork(network.graph, network.input_shape)
+    with pytest.raises(ValueError, match=r"takes images \(C, H, W\), got an input of \[4\]"):
+        PolicyNetwork(policy.network.graph, (4,))
+
+
+def test_images_are_shrunk_to_what_it_sees() -> None:
+    torch.manual_seed(0)
+    module = ResNet8(1, T, width=8).eval()
+    network = PolicyNetwork(to_graph(trace(module, torch.zeros(2, 1, 8, 8))), (1, 8, 8))
+    flat = torch.full((2, 1, 32, 32), 0.5)
+    torch.testing.assert_close(network(flat), network(flat[..., :8, :8]))
+    assert network.outputs == T
+
+
+def test_a_policy_for_another_network_or_t_is_refused(network: SpikingNetwork, make_network: Any) -> None:
+    own = network.graph.fingerprint()
+    record = {"exit": {"policy": {"policy": "confidence"}, "network": own, "timesteps": T}}
+    check_exit_record(record, network, T)
+    check_exit_record({}, network, T)
+    message = r"confidence exit policy was made for another network .*weights have changed since. Run `seenn calibrate"
+    with pytest.raises(CalibrationError, match=message):
+        check_exit_record(record, make_network(seed=1), T)
+    message = r"made for 3 timesteps, and 4 are asked for: run 3, or make one with `seenn calibrate-exit --timesteps 4`"
+    with pytest.raises(CalibrationError, match=message):
+        check_exit_record(record, network, 4)
