@@ -91,7 +91,7 @@ class Comparison:
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """The cells under ``COLUMNS``, cheapest first; brackets hold 95 % intervals."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for f in sorted(comparison.policies, key=lambda f: f.timesteps.mean):
         a, t = f.accuracy, f.timesteps
         rows.append(
@@ -144,7 +144,9 @@ def plot_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> Non
         costs = (f.timesteps.mean, f.energy_pj.mean / 1e6, f.latency_ms)
         curve = f.curve
         energies = None if curve is None or curve.mean_energy_pj is None else curve.mean_energy_pj / 1e6
-        for axes, cost, along in zip(panels, costs, (curve and curve.mean_timesteps, energies, None), strict=True):
+        for axes, cost, along in zip(
+            panels, costs, (None if curve is None else curve.mean_timesteps, energies, None), strict=True
+        ):
             label = f.name if axes is panels[0] else None
             if cost is not None:
                 axes.errorbar([cost], [accuracy], yerr=bars, color=color, marker=marker, markersize=6, label=label)

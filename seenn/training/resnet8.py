@@ -37,7 +37,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner: Tensor = self.second(self.first(x).relu())
-        return (inner + self.shortcut(x)).relu()
+        joined: Tensor = inner + self.shortcut(x)
+        return joined.relu()
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
