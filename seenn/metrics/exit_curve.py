@@ -77,7 +77,12 @@ class ExitCurve:
 
     def only(self, points: Tensor) -> ExitCurve:
         """Some of the points, by mask."""
-        return ExitCurve(**{name: None if values is None else values[points] for name, values in vars(self).items()})
+        return ExitCurve(
+            threshold=self.threshold[points],
+            accuracy=self.accuracy[points],
+            mean_timesteps=self.mean_timesteps[points],
+            mean_energy_pj=None if self.mean_energy_pj is None else self.mean_energy_pj[points],
+        )
 
     def _best_of(self, affordable: Tensor) -> int:
         return int(self.accuracy[: int(affordable.sum())].argmax())
