@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.common import Session, read_snn, text_table, verb
-from cli.options import SNN_FILE, TIMESTEPS, data_options, model_options, model_spec
+from cli.options import SNN_FILE, TIMESTEPS, data_options, model_options, model_spec, recorded_splits
 
 
 @click.command(short_help="Speed beside the ANN: ratios, latency, profile.")
@@ -41,11 +41,7 @@ def bench(
     repeats: int,
     threads: int | None,
     per_site: bool,
-    data: str | None,
-    data_dir: str | None,
-    download: bool,
-    split_seed: int | None,
-    **model: Any,
+    **options: Any,
 ) -> None:
     """Measure SNN (default: snn.safetensors) beside its ANN in torch and onnxruntime, and OpenVINO if it is there.
 
@@ -59,24 +55,16 @@ def bench(
     from seenn.engines import make_engine
     from seenn.engines.fused import FusedEngine
     from seenn.exits import FixedExit
-    from seenn.recorded import load_recorded_data
 
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = read_snn(snn)
-    splits = load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=data,
-        data_dir=data_dir,
-        download=download,
-        split_seed=split_seed,
-    )
+    splits = recorded_splits(checkpoint, options)
     network, steps = checkpoint.network, timesteps or checkpoint.timesteps
     if ann is not None:
         from converter.load import load_model
 
-        module: torch.nn.Module = load_model(model_spec(ann, model), ckpt).module
+        module: torch.nn.Module = load_model(model_spec(ann, options), ckpt).module
     else:
         module = network.analog()
     engines = {}

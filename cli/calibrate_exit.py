@@ -9,7 +9,7 @@ import click
 
 from cli.common import Session, read_snn, usage, verb
 from cli.exit_rules import ONE_SIDED, RuleName, build_rule, threshold_of
-from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, recorded_splits
 
 if TYPE_CHECKING:
     from seenn.exits import ExitCalibration
@@ -112,11 +112,8 @@ def calibrate_exit(
     alpha: float | None,
     timesteps: int | None,
     batch_size: int,
-    data: str | None,
-    data_dir: str | None,
-    download: bool,
-    split_seed: int | None,
     output: str | None,
+    **source: Any,
 ) -> None:
     """Choose when an image may stop in SNN (default: snn.safetensors) on its exit split, and store it there.
 
@@ -136,21 +133,14 @@ def calibrate_exit(
     from seenn.checkpoint import save
     from seenn.exits import FixedExit, certify_exit, collect_run, find_exit
     from seenn.exits.record import exit_record
-    from seenn.recorded import load_recorded_data, refuse_seen_exit_split
+    from seenn.recorded import refuse_seen_exit_split
 
     rule = build_rule(policy, threshold, inner, temperature=temperature, accumulation=accumulation, alpha=alpha)
     if guarantee == "conditional" and not isinstance(rule, FixedExit):
         with usage():
             rule.at((rule.never,))  # whether it can have a threshold per timestep
     checkpoint = read_snn(snn, with_policy=False)
-    splits = load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=data,
-        data_dir=data_dir,
-        download=download,
-        split_seed=split_seed,
-    )
+    splits = recorded_splits(checkpoint, source)
     refuse_seen_exit_split(checkpoint.manifest, splits)
     steps = timesteps or checkpoint.timesteps
     network = checkpoint.network.to(session.device)

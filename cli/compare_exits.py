@@ -16,6 +16,7 @@ from cli.options import (
     data_options,
     import_own_policy,
     output_folder,
+    recorded_splits,
 )
 
 
@@ -84,21 +85,14 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
         import_own_policy(path if ":" in path else None)
     from seenn.compare import compare_exits as run
     from seenn.exits.record import check_exit_record
-    from seenn.recorded import load_recorded_data, refuse_seen_exit_split
+    from seenn.recorded import refuse_seen_exit_split
     from seenn.report.comparison import COLUMNS, comparison_rows, write_comparison
 
     checkpoint = read_snn(snn)
     steps = options["timesteps"] or checkpoint.timesteps
     if checkpoint.policy is not None:
         check_exit_record(checkpoint.manifest, checkpoint.network, steps)
-    splits = load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=options["data"],
-        data_dir=options["data_dir"],
-        download=options["download"],
-        split_seed=options["split_seed"],
-    )
+    splits = recorded_splits(checkpoint, options)
     refuse_seen_exit_split(checkpoint.manifest, splits)
     checkpoint.network.to(session.device)
     with session.progress("exit split, test split, times") as update:

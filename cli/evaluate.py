@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from cli.options import (
     import_own_policy,
     output_folder,
     own_policy_option,
+    recorded_splits,
 )
 
 
@@ -51,10 +53,7 @@ def evaluate(
     own_policy: str | None,
     engine: str,
     float_sites: str,
-    data: str | None,
-    data_dir: str | None,
-    download: bool,
-    split_seed: int | None,
+    **source: Any,
 ) -> None:
     """Evaluate SNN (default: snn.safetensors) on the test split: accuracy, exits, spikes, energy, plots.
 
@@ -62,19 +61,11 @@ def evaluate(
     """
     target = output_folder(folder, "--report")
     from seenn.evaluate import evaluate as run
-    from seenn.recorded import load_recorded_data
     from seenn.report import summary_table, verdict, write_report
 
     import_own_policy(own_policy)
     checkpoint = read_snn(snn)
-    splits = load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=data,
-        data_dir=data_dir,
-        download=download,
-        split_seed=split_seed,
-    )
+    splits = recorded_splits(checkpoint, source)
     checkpoint.network.to(session.device)
     runner = chosen_engine(session, checkpoint, engine, timesteps or checkpoint.timesteps, float_sites)
     with session.progress("ANN, SNN, SNN with exits") as update:

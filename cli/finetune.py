@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.common import Session, read_snn, usage, verb
-from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, recorded_splits
 from cli.training import train_config, training_options, training_run
 
 FINETUNED_FILE = "snn-finetuned.safetensors"
@@ -47,20 +47,12 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     target = output_file(output, keep=snn)
     from seenn.checkpoint import save
     from seenn.files import fingerprint
-    from seenn.recorded import load_recorded_data
     from seenn.training import FinetuneConfig, finetuned_checkpoint
     from seenn.training import finetune as train
     from seenn.training.finetune import default_train_config
 
     checkpoint = read_snn(snn)
-    splits = load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=options["data"],
-        data_dir=options["data_dir"],
-        download=options["download"],
-        split_seed=options["split_seed"],
-    )
+    splits = recorded_splits(checkpoint, options)
     with usage():
         config = FinetuneConfig(
             timesteps=options["timesteps"],

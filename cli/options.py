@@ -15,14 +15,13 @@ from cli.common import Session, usage
 if TYPE_CHECKING:
     from converter.load import ModelSpec
     from seenn.checkpoint import Checkpoint
+    from seenn.data import DataSplits
     from seenn.engines import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 SNN_FILE = "snn.safetensors"
 TIMESTEPS = click.IntRange(1, 4096)
-
-
 ENGINES = ("auto", "reference", "float32", "bfloat16", "int8")
 
 
@@ -60,6 +59,20 @@ def data_options(function: Command) -> Command:
     ):
         function = option(function)
     return function
+
+
+def recorded_splits(checkpoint: Checkpoint, options: Mapping[str, Any]) -> DataSplits:
+    """The data that ``data_options`` name, by default the recorded one, prepared as the network wants it."""
+    from seenn.recorded import load_recorded_data
+
+    return load_recorded_data(
+        checkpoint.manifest,
+        checkpoint.preprocessing,
+        spec=options["data"],
+        data_dir=options["data_dir"],
+        download=options["download"],
+        split_seed=options["split_seed"],
+    )
 
 
 def own_policy_option(function: Command) -> Command:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.common import Session, read_snn, usage, verb
-from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, output_folder
+from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, output_folder, recorded_splits
 from cli.training import train_config, training_options, training_run
 
 
@@ -95,7 +95,7 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
     from converter.load import parse_model_kwargs
     from converter.policy import PolicySpec, spiking_answers, train_policy_checkpoint
     from seenn.checkpoint import save
-    from seenn.recorded import load_recorded_data, refuse_seen_exit_split
+    from seenn.recorded import refuse_seen_exit_split
     from seenn.report.beta_sweep import BetaPoint, write_beta_sweep
     from seenn.training import Augment, PolicyConfig
 
@@ -104,14 +104,7 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
         kwargs = parse_model_kwargs(options["model_kwargs"])
         spec = PolicySpec(model=options["model"], kwargs=kwargs, size=options["policy_size"])
         spec.input_shape(checkpoint.network.input_shape)
-    splits = load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=options["data"],
-        data_dir=options["data_dir"],
-        download=options["download"],
-        split_seed=options["split_seed"],
-    )
+    splits = recorded_splits(checkpoint, options)
     refuse_seen_exit_split(checkpoint.manifest, splits)
     steps = options["timesteps"] or checkpoint.timesteps
     with usage():
