@@ -185,8 +185,8 @@ def calibrate_exit(
         {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {found.samples} held-out images:\n"
         f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
-        f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average"
-        f" ({found.mean_energy_pj:.4g} pJ)\n"
+        f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average,\n"
+        f"               at an estimated {found.mean_energy_pj:.4g} pJ per image\n"
         f"wrote {target}; next: seenn evaluate",
     )
 

@@ -199,6 +199,6 @@ def _analog(found: Mapping[str, Any]) -> str:
     kinds = ", ".join(sorted(set(found["nodes"].values())))
     nodes = f"{len(found['nodes'])} nodes stay analog ({kinds}); " if found["nodes"] else ""
     return (
-        f"{nodes}{100 * found['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes "
-        f"({found['macs_once']:,} once an image, {found['macs_per_step']:,} in every step)"
+        f"{nodes}{100 * found['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
+        f"  {found['macs_once']:,} once an image, {found['macs_per_step']:,} in every step"
     )

@@ -102,10 +102,10 @@ def _table(name: str, found: Inspection) -> str:
         _LEGEND,
         "",
         f"{name}: {', '.join(f'{count} {fate}' for fate, count in fates.items())}",
-        f"{found.sites:,} spiking sites with {found.neurons:,} neurons, {found.parameters:,} parameters, "
-        f"{found.macs:,} MACs per image",
-        f"{100 * found.analog_share:.1f} % of the MACs are not replaced by spikes: {found.macs_once:,} once an image, "
-        f"{found.macs_per_step:,} in every step",
+        f"{found.sites:,} spiking sites with {found.neurons:,} neurons",
+        f"{found.parameters:,} parameters, {found.macs:,} MACs per image",
+        f"{100 * found.analog_share:.1f} % of the MACs are not replaced by spikes:",
+        f"  {found.macs_once:,} once an image, {found.macs_per_step:,} in every step",
         *(f"note: {note}" for note in found.notes),
     ]
     if found.convertible:

@@ -86,7 +86,14 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
 
 
 def train_config(base: TrainConfig, options: Mapping[str, Any], *, seed: int, **more: Any) -> TrainConfig:
-    """``base`` with what the options say; around this goes ``usage()``."""
+    """``base`` with what the options say; around this goes ``usage()``.
+
+    Raises:
+        ValueError: an option is out of range, or needs ``--run-dir``.
+    """
+    if options["folder"] is None and (options["resume"] or options["tensorboard"]):
+        needs = "--resume" if options["resume"] else "--tensorboard"
+        raise ValueError(f"{needs} needs the run's folder: --run-dir DIR")
     optim = replace(
         base.optim,
         opt=options["opt"],
@@ -103,9 +110,6 @@ def training_run(options: Mapping[str, Any], config: Mapping[str, Any]) -> Run |
     from seenn.training import Run
 
     if options["folder"] is None:
-        if options["resume"] or options["tensorboard"]:
-            needs = "--resume" if options["resume"] else "--tensorboard"
-            raise click.UsageError(f"{needs} needs the run's folder: --run-dir DIR", click.get_current_context())
         return None
     return Run(
         folder=Path(options["folder"]),

@@ -134,7 +134,13 @@ def test_unknown_model_has_its_nearest_names(verb: str, seenn: Seenn, tmp_path: 
 
 
 def test_model_that_cannot_be_converted_fails_inspection(seenn: Seenn) -> None:
-    refused(seenn("inspect", "test_vit", "--image-size", "3,160,160"), 1, "outside what a spiking network can express")
+    outcome = seenn("inspect", "test_vit", "--image-size", "3,160,160")
+    assert outcome.code == 1
+    assert "softmax: neither linear over time nor spikes" in outcome.out
+    assert outcome.out.endswith("all of them can stay analog: add --analog-islands\n")
+    hybrid = seenn("inspect", "test_vit", "--image-size", "3,160,160", "--analog-islands", "--json")
+    assert hybrid.code == 0, hybrid.err
+    assert json.loads(hybrid.out)["problems"] == []
 
 
 def no_snn(folder: Path) -> bool:

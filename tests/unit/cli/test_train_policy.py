@@ -54,7 +54,7 @@ def invoke(command: click.Command, *arguments: str) -> Result:
 def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
     report, folder = snn.parent / "report", snn.parent / "run"
     options = ("--snn", str(snn), "--epochs", "1", "--policy-size", "4", "--limit", "200", "--report", str(report))
-    sweep = ("--beta", "2", "--beta-sweep", "0.5,4", "--run", str(folder), "--model-kwargs", "width=8")
+    sweep = ("--beta", "2", "--beta-sweep", "0.5,4", "--run-dir", str(folder), "--model-kwargs", "width=8")
     done = invoke(train_policy, *options, *sweep)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -93,7 +93,7 @@ def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
         (("--policy-size", "9"), 2, "the policy's images have 9 pixels a side; expected 1 to 8"),
         (("--beta-sweep", "1,x"), 2, "'x' is not a valid float range"),
         (("--model", "no_such_model"), 1, "no_such_model"),
-        (("--resume",), 2, "--resume needs the run's folder: --run DIR"),
+        (("--resume",), 2, "--resume needs the run's folder: --run-dir DIR"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(snn: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
