@@ -20,7 +20,7 @@ from seenn.report import Row
 from seenn.training import PolicyConfig
 from seenn.training.augment import Augment
 
-BETAS = (1.0, 3.0, 10.0)
+BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 10.0)
 MOST_STEPS, ALLOWED, EPOCHS = 1.3, 0.5, 6
 
 
