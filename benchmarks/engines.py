@@ -8,20 +8,23 @@ SNN is a network that `seenn convert` and `seenn calibrate-exit` made. Contender
 from __future__ import annotations
 
 import importlib.util
+import statistics
 import sys
+import time
 from pathlib import Path
 
 import click
-import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
 from peers import PEERS, runner
 
-from seenn.bench import alternate, ann_contenders, profile_sites, run_bench
+from seenn.bench import ann_contenders, plot_speed, profile_sites, run_bench, this_machine
 from seenn.checkpoint import load
 from seenn.engines import make_engine
 from seenn.exits import FixedExit
+from seenn.network import SpikingNetwork
 from seenn.recorded import load_recorded_data
 from seenn.report import Row, write_results
 
@@ -32,6 +35,7 @@ BARS = {  # what the engine is built for: a CPU that multiplies int8 four times 
     "images/s with exits / fastest float32 ANN": ("least", 2.0),
     "p50 latency with exits / onnxruntime float32 ANN": ("most", 0.8),
     "accuracy points lost against float32, with exits": ("most", 0.2),
+    "accuracy points lost against float32, at T": ("most", 0.2),
     "log-log slope of time over timesteps": ("most", 1.05),
 }
 
@@ -41,9 +45,20 @@ BARS = {  # what the engine is built for: a CPU that multiplies int8 four times 
 @click.option("--data-dir", help="Folder with the data set's files.")
 @click.option("--limit", default=256, show_default=True, help="Test images.")
 @click.option("--repeats", default=5, show_default=True, help="Runs of every timing.")
+@click.option("--slots", default=64, show_default=True, help="Images at once, with exits.")
+@click.option("--title", help="What the network is.  [default: the file's name]")
 @click.option("--peer-timesteps", default=8, show_default=True, help="T of the peers, which fire one spike a step.")
 @click.option("--out", default=str(RESULTS / "engines"), show_default=True, help="Stem of the result files.")
-def main(snn: str, data_dir: str | None, limit: int, repeats: int, peer_timesteps: int, out: str) -> None:
+def main(
+    snn: str,
+    data_dir: str | None,
+    limit: int,
+    repeats: int,
+    slots: int,
+    title: str | None,
+    peer_timesteps: int,
+    out: str,
+) -> None:
     """Measure the engines."""
     checkpoint = load(snn)
     splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing, data_dir=data_dir)
@@ -61,6 +76,7 @@ def main(snn: str, data_dir: str | None, limit: int, repeats: int, peer_timestep
         steps,
         images,
         labels,
+        slots=slots,
         repeats=repeats,
         say=lambda text: click.echo(text, err=True),
     )
@@ -72,26 +88,47 @@ def main(snn: str, data_dir: str | None, limit: int, repeats: int, peer_timestep
             rows.append((Row.at_most if kind == "most" else Row.at_least)(name, value, bar, command))
         else:
             rows.append(Row(name, value, None, True, command))
-    ours = next(iter(found.images_per_second["int8"].values()))
-    speeds = {}
+    points = found.speed_and_accuracy
+    peers = measure_peers(network, images, labels, peer_timesteps)
+    if peers:
+        best = max(peers, key=lambda name: peers[name][0])
+        name = f"images/s with exits / fastest SNN peer ({best})"
+        rows.append(Row.at_least(name, points["SNN, int8"][0] / peers[best][0], 8.0, command))
+    sites = profile_sites(engines["int8"], network, images)
+    subject = f"{title or Path(snn).stem}, {len(labels)} test images"
+    plot_speed(points | peers, subject, Path(out).with_suffix(".png"))
+    write(out, subject, rows, found, peers, sites)
+
+
+def measure_peers(
+    network: SpikingNetwork, images: Tensor, labels: Tensor, timesteps: int
+) -> dict[str, tuple[float, float]]:
+    """Images/s, the median of batches of 32 that are run in turn, and accuracy, by peer that is installed."""
+    runs = {}
     for peer, make in PEERS.items():
         if importlib.util.find_spec(peer.lower()) is None:
             click.echo(f"{peer} is not installed: `make bench` installs it", err=True)
             continue
-        run = runner(network, make(), peer_timesteps)
-        speeds[peer] = 32 / alternate({peer: lambda run=run: run(images[:32])}, max(1, repeats // 2))[peer].median
-    if speeds:
-        best = max(speeds, key=speeds.__getitem__)
-        name = f"images/s with exits / fastest SNN peer ({best}, T={peer_timesteps})"
-        rows.append(Row.at_least(name, ours / speeds[best], 8.0, command))
-    write(out, Path(snn).stem, rows, found, speeds, profile_sites(engines["int8"], network, images))
+        click.echo(f"{peer}, T={timesteps}", err=True)
+        runs[f"{peer}, T={timesteps}"] = runner(network, make(), timesteps)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    right = dict.fromkeys(runs, 0)
+    for run in runs.values():
+        run(images[:32])
+    for x, y in zip(images.split(32), labels.split(32), strict=True):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            scores = run(x)
+            seconds[name].append((time.perf_counter() - start) / len(x))
+            right[name] += int((scores.argmax(-1) == y).sum())
+    return {name: (1 / statistics.median(seconds[name]), right[name] / len(labels)) for name in runs}
 
 
-def write(out, name, rows, found, speeds, sites) -> None:  # type: ignore[no-untyped-def]
+def write(out, subject, rows, found, peers, sites) -> None:  # type: ignore[no-untyped-def]
     """The table, what it was made from, and where the time of a step goes."""
     accuracy = ", ".join(f"{key} {100 * value:.2f} %" for key, value in found.accuracy.items())
     rates = ", ".join(f"{key} {max(value.values()):.1f}" for key, value in found.images_per_second.items())
-    peers = ", ".join(f"{key} {value:.1f}" for key, value in speeds.items()) or "none installed"
+    others = ", ".join(f"{key} {rate:.1f} ({100 * right:.2f} %)" for key, (rate, right) in peers.items())
     latency = ", ".join(f"{key} {p50:.1f} / {p95:.1f}" for key, (p50, p95) in found.latency_ms.items())
     spread = ", ".join(
         f"{key} batch {size}: {1000 * t.median:.1f} ({1000 * min(t.seconds):.1f} to {1000 * max(t.seconds):.1f})"
@@ -101,16 +138,16 @@ def write(out, name, rows, found, speeds, sites) -> None:  # type: ignore[no-unt
     synapses = [site for site in sites if site.macs]
     share = sum(site.share for site in synapses)
     speed = sum(site.macs for site in synapses) / sum(site.milliseconds for site in synapses) / 1e6
-    cpu = torch.backends.cpu.get_cpu_capability()
     notes = [
-        f"{torch.get_num_threads()} threads, {cpu}; {'; '.join(found.notes)}.",
+        f"{this_machine()}; {'; '.join(found.notes)}.",
         f"Mean timesteps {found.mean_timesteps:.3f}. Accuracy on the test images used here: {accuracy}.",
-        f"Images/s (ANN at batch 32): {rates}; SNN peers: {peers}.",
+        f"Images/s (ANN at batch 32, SNN with exits): {rates}; SNN peers: {others or 'none installed'}.",
         f"Latency p50 / p95 at batch 1, ms: {latency}.",
         f"One step or one ANN forward, median (minimum to maximum), ms: {spread}.",
         f"Where a step goes: {100 * share:.0f} % in synapses, at {speed:.0f} GMAC/s; the rest in neurons and sums. "
         "A step has the ANN's multiply-accumulates but for the first layer, so where int8 is not faster than float32 "
         "(AVX2 without VNNI), the ratio of a step to an ANN forward cannot go much below the share of the synapses.",
+        f"![images/s against accuracy]({Path(out).name}.png)",
         "| computes | ms an image | share % | MACs | spike rate |\n| --- | --: | --: | --: | --: |\n"
         + "\n".join(
             f"| `{s.name}` | {s.milliseconds:.3f} | {100 * s.share:.1f} | {s.macs:,} | "
@@ -118,7 +155,7 @@ def write(out, name, rows, found, speeds, sites) -> None:  # type: ignore[no-unt
             for s in sites
         ),
     ]
-    for path in write_results(out, f"Engines on {name}", rows, notes=notes):
+    for path in write_results(out, f"Engines: {subject}", rows, notes=notes):
         click.echo(f"wrote {path}")
 
 

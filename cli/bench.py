@@ -28,6 +28,15 @@ from cli.options import SNN_FILE, TIMESTEPS, data_options, model_options, model_
     "--threads", metavar="N", type=click.IntRange(min=1), help="For every contender.  [default: as torch finds]"
 )
 @click.option("--per-site", is_flag=True, help="Also where the time of a step goes.")
+@click.option(
+    "--per-layer",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Also what int8 costs in each layer alone: accuracy and error of the scores, on N test images.",
+)
+@click.option(
+    "--plots", metavar="FOLDER", type=click.Path(file_okay=False), help="Draw speed.png and growth.png there."
+)
 @data_options
 @verb
 def bench(
@@ -41,6 +50,8 @@ def bench(
     repeats: int,
     threads: int | None,
     per_site: bool,
+    per_layer: int | None,
+    plots: str | None,
     **options: Any,
 ) -> None:
     """Measure SNN (default: snn.safetensors) beside its ANN in torch and onnxruntime, and OpenVINO if it is there.
@@ -51,7 +62,15 @@ def bench(
         raise click.UsageError("--ckpt gives the weights of --ann: name the model too")
     import torch
 
-    from seenn.bench import ann_contenders, profile_sites, run_bench
+    from seenn.bench import (
+        ann_contenders,
+        layer_losses,
+        plot_growth,
+        plot_speed,
+        profile_sites,
+        run_bench,
+        this_machine,
+    )
     from seenn.engines import make_engine
     from seenn.engines.fused import FusedEngine
     from seenn.exits import FixedExit
@@ -61,16 +80,16 @@ def bench(
     checkpoint = read_snn(snn)
     splits = recorded_splits(checkpoint, options)
     network, steps = checkpoint.network, timesteps or checkpoint.timesteps
+    engines = {}
+    for name in ("int8" if per_layer else "auto", "float32", "reference"):  # int8 says why it cannot be
+        engine = make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
+        engines[engine.name] = engine
     if ann is not None:
         from converter.load import load_model
 
         module: torch.nn.Module = load_model(model_spec(ann, options), ckpt).module
     else:
         module = network.analog()
-    engines = {}
-    for name in ("auto", "float32", "reference"):
-        engine = make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
-        engines[engine.name] = engine
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
     found = run_bench(
         engines,
@@ -85,8 +104,7 @@ def bench(
     )
     result = {
         "network": Path(snn).name,
-        "threads": torch.get_num_threads(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "machine": this_machine().to_json(),
         "samples": len(labels),
         **found.to_json(),
     }
@@ -109,6 +127,23 @@ def bench(
                 (site.name, f"{site.milliseconds:.3f}", f"{100 * site.share:.1f}", f"{site.macs:,}", rate_text)
             )
         parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
+    if per_layer:
+        losses = layer_losses(
+            network, images[:per_layer], labels[:per_layer], steps, checkpoint.preprocessing, say=session.say
+        )
+        result["per_layer"] = [loss.to_json() for loss in losses]
+        table = [("int8 in", "bits", "weights %", "scores %", "points lost")]
+        for loss in losses:
+            weights = "" if loss.weight_error is None else f"{100 * loss.weight_error:.3f}"
+            bits = "" if loss.bits is None else str(loss.bits)
+            table.append((loss.layer, bits, weights, f"{100 * loss.score_error:.3f}", f"{loss.points_lost:+.2f}"))
+        parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
+    if plots:
+        folder = Path(plots)
+        folder.mkdir(parents=True, exist_ok=True)
+        subject = f"{Path(snn).name}, {len(labels)} test images"
+        plot_speed(found.speed_and_accuracy, subject, folder / "speed.png")
+        plot_growth([found.growth], subject, folder / "growth.png")
     for note in found.notes:
         session.say(note)
     session.answer(result, *parts)

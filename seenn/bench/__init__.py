@@ -2,17 +2,31 @@
 
 from seenn.bench.ann import Contender, ann_contenders
 from seenn.bench.figures import Bench, run_bench
+from seenn.bench.growth import Growth, grow, grow_timesteps, step_of
+from seenn.bench.layers import LayerLoss, layer_losses
+from seenn.bench.machine import Machine, this_machine
+from seenn.bench.plots import plot_growth, plot_speed
 from seenn.bench.profile import SiteProfile, profile_sites
 from seenn.bench.timing import Timing, alternate, slope
 
 __all__ = [
     "Bench",
     "Contender",
+    "Growth",
+    "LayerLoss",
+    "Machine",
     "SiteProfile",
     "Timing",
     "alternate",
     "ann_contenders",
+    "grow",
+    "grow_timesteps",
+    "layer_losses",
+    "plot_growth",
+    "plot_speed",
     "profile_sites",
     "run_bench",
     "slope",
+    "step_of",
+    "this_machine",
 ]

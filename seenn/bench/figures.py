@@ -6,18 +6,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seenn.bench.ann import Contender
-from seenn.bench.timing import Timing, alternate, slope
-from seenn.engines import Engine, Request, run_engine, run_slots
+from seenn.bench.growth import Growth, grow_timesteps, step_of
+from seenn.bench.timing import Timing, alternate
+from seenn.engines import Engine, Request, Slots, run_engine, run_slots
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
-
-GROWTH_STEPS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Bench:
         accuracy: by contender, on the images given.
         step: seconds of one step or one ANN forward, by contender and batch size.
         mean_timesteps: of the SNN with its exits.
-        growth: seconds of T steps by T.
+        growth: of the time with T.
     """
 
     ratios: Mapping[str, float]
@@ -40,8 +40,21 @@ class Bench:
     accuracy: Mapping[str, float]
     step: Mapping[str, Mapping[int, Timing]]
     mean_timesteps: float
-    growth: Mapping[int, float]
+    growth: Growth
     notes: Sequence[str] = field(default_factory=list)
+
+    @property
+    def speed_and_accuracy(self) -> dict[str, tuple[float, float]]:
+        """Images/s, the SNN's with its exits, and accuracy, by contender; engines first."""
+        engines = [name for name in self.images_per_second if f"{name} with exits" in self.accuracy]
+        found = {}
+        for name in (*engines, *(other for other in self.images_per_second if other not in engines)):
+            accuracy = self.accuracy[f"{name} with exits" if name in engines else name]
+            found[f"SNN, {name}" if name in engines else f"ANN, {name}"] = (
+                max(self.images_per_second[name].values()),
+                accuracy,
+            )
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""
@@ -54,7 +67,7 @@ class Bench:
             "accuracy": dict(self.accuracy),
             "step": {k: {str(b): t.to_json() for b, t in found.items()} for k, found in self.step.items()},
             "mean_timesteps": self.mean_timesteps,
-            "growth_s": {str(t): seconds for t, seconds in self.growth.items()},
+            "growth": self.growth.to_json(),
             "notes": list(self.notes),
         }
 
@@ -92,32 +105,29 @@ def run_bench(
         say(f"one step and one ANN forward, batch {size}")
         work: dict[str, Callable[[], object]] = {ann.name: _bound(ann.run, images[:size]) for ann in anns}
         for name, engine in engines.items():
-            opened = engine.open(size)
-            opened.load(torch.arange(size), images[:size])
-            work[name] = _bound(opened.step, size)
+            work[name] = step_of(engine, images[:size])
         for name, timing in alternate(work, repeats).items():
             step.setdefault(name, {})[size] = timing
     say("images with exits")
     sample = images[: 2 * slots]
     opened = snn.open(slots)
 
-    def stream() -> list[int]:
+    def stream(engine: Engine, places: Slots) -> list[int]:
         requests = (Request(image=image) for image in sample)
-        return [p.exit_timestep for p in run_slots(snn, opened, requests, policy, timesteps)]
+        return [p.exit_timestep for p in run_slots(engine, places, requests, policy, timesteps)]
 
-    exits = stream()
+    exits = stream(snn, opened)
     endless = _throughput(snn, opened, sample, policy, timesteps, slots)
-    work = {ann.name: _bound(ann.run, images[:32]) for ann in anns} | {
-        main: stream,
-        "slot step": lambda: opened.step(slots),
-    }
+    work = {ann.name: _bound(ann.run, images[:32]) for ann in anns}
+    work |= {name: partial(stream, engine, engine.open(slots)) for name, engine in engines.items()}
+    work["slot step"] = lambda: opened.step(slots)
     timed = alternate(work, repeats)
     rates = {ann.name: {32: len(images[:32]) / timed[ann.name].median} for ann in anns}
-    rates[main] = {slots: len(sample) / timed[main].median}
+    rates |= {name: {slots: len(sample) / timed[name].median} for name in engines}
     say("latency of single images")
     latency = _latencies(snn, anns, policy, timesteps, images[:single])
     say("growth with timesteps")
-    growth = _growth(snn, images[:32], repeats)
+    growth = grow_timesteps(snn, images[:32], max(1, repeats // 2))
     say("accuracy")
     accuracy = {
         ann.name: _right(torch.cat([ann.run(x) for x in torch.split(images, 64)]).argmax(-1), labels) for ann in anns
@@ -134,7 +144,7 @@ def run_bench(
             mean_timesteps = float(found.exit_timestep.double().mean())
     ratios = _ratios(main, anns, step, rates, latency, accuracy, batches, slots)
     ratios["early-exit efficiency"] = endless * statistics.fmean(exits) / (slots / timed["slot step"].median)
-    ratios["log-log slope of time over timesteps"] = slope(list(growth), list(growth.values()))
+    ratios["log-log slope of time over timesteps"] = growth.slope
     return Bench(
         ratios=ratios,
         images_per_second=rates,
@@ -209,19 +219,6 @@ def _latencies(
             if number:  # the first warms up
                 seconds[name].append(1000 * (time.perf_counter() - start))
     return {name: (statistics.median(ms), sorted(ms)[int(0.95 * (len(ms) - 1))]) for name, ms in seconds.items()}
-
-
-def _growth(engine: Engine, images: Tensor, repeats: int) -> dict[int, float]:
-    opened = engine.open(len(images))
-
-    def run(timesteps: int) -> None:
-        opened.load(torch.arange(len(images)), images)
-        for _ in range(timesteps):
-            opened.step(len(images))
-
-    timed = alternate({str(t): _bound(run, t) for t in GROWTH_STEPS}, max(1, repeats // 2))
-    load = alternate({"load": lambda: opened.load(torch.arange(len(images)), images)}, repeats)["load"].median
-    return {t: timed[str(t)].median - load for t in GROWTH_STEPS}
 
 
 def _right(labels: Tensor, truth: Tensor) -> float:

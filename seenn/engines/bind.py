@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from seenn.engines.kernels import Accumulate, Kernel
-from seenn.lowering.lower import window_sum
 from seenn.lowering.program import (
     EXACT_LIMIT,
     Apply,
@@ -19,9 +18,11 @@ from seenn.lowering.program import (
     Fire,
     GainTerm,
     Instruction,
+    Leak,
     Program,
     Sum,
     SynapseTerm,
+    window_sum,
 )
 from seenn.ops import AvgPool2d, Concat, Conv2d, Mean, Neuron
 
@@ -100,6 +101,8 @@ class Binder:
             yield from self._sum(instruction, views, copies)
         elif isinstance(instruction, Fire):
             yield from self._fire(instruction, views)
+        elif isinstance(instruction, Leak):
+            yield from self._leak(instruction, views)
         elif isinstance(instruction, Apply):
             yield from self._apply(instruction, views)
         elif isinstance(instruction, Difference):
@@ -141,18 +144,30 @@ class Binder:
         return partial(target.addcmul_, source, self._number(term.gain))
 
     def _fire(self, fire: Fire, views: Views) -> Iterator[Action]:
-        """``n = clip(⌊v/θ⌋, −min(Γ, S), Γ)``, then ``v −= n·θ``, some rows at a time, while they are in the cache.
+        """``n = clip(⌊v/θ⌋, fewest, most)``, no less than −S where those are counted, then ``v −= n·θ``.
 
-        On whole numbers below 2^24 all of it is exact. ⌊v/θ⌋ is computed as ``⌊v·r + r/2⌋`` with r = 1/θ rounded
-        where three roundings cannot reach the next integer, which is half a step of 1/θ away.
+        Some rows at a time, while they are in the cache. On whole numbers below 2^24 all of it is exact: ⌊v/θ⌋ is
+        computed as ``⌊v·r + r/2⌋`` with r = 1/θ rounded where three roundings cannot reach the next integer, which
+        is half a step of 1/θ away.
         """
         threshold = self._number(fire.threshold)
         states = [views[name] for name in (fire.membrane, fire.target, fire.taken_back) if name is not None]
         rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
-        largest = float(fire.threshold.max()) * (fire.max_spikes + 1)
+        largest = float(fire.threshold.max()) * (fire.most + 1)
         inverse = 1 / threshold if self._program.exact and 6 * largest < EXACT_LIMIT else None
         for part in zip(*(torch.split(state, rows) for state in states), strict=True):
-            yield from _fire_rows(part, threshold, inverse, fire.max_spikes)
+            yield from _fire_rows(part, threshold, inverse, fire.fewest, fire.most)
+
+    def _leak(self, leak: Leak, views: Views) -> Iterator[Action]:
+        """f(c) = c + (slope − 1)·min(c, 0)."""
+        membrane, charge, before = (views[name] for name in (leak.target, leak.charge, leak.before))
+        yield partial(membrane.sub_, before)
+        yield partial(torch.clamp, charge, max=0, out=before)
+        yield partial(before.mul_, self._number(leak.slope - 1))
+        if self._program.exact:
+            yield before.round_
+        yield partial(before.add_, charge)
+        yield partial(membrane.add_, before)
 
     def _apply(self, apply: Apply, views: Views) -> Iterator[Action]:
         target, sources, op = views[apply.target], [views[name] for name in apply.sources], apply.op
@@ -211,10 +226,10 @@ def _call(call: Call, views: Views) -> None:
 
 
 def _fire_rows(
-    states: tuple[Tensor, ...], threshold: Tensor, inverse: Tensor | None, max_spikes: int
+    states: tuple[Tensor, ...], threshold: Tensor, inverse: Tensor | None, fewest: int, most: int
 ) -> Iterator[Action]:
     v, count, *taken_back = states
-    if not taken_back and max_spikes == 1:
+    if (fewest, most) == (0, 1):
         yield partial(torch.ge, v, threshold, out=count)
     else:
         if inverse is None:
@@ -222,7 +237,7 @@ def _fire_rows(
         else:
             yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
         yield count.floor_
-        yield partial(count.clamp_, -max_spikes if taken_back else 0, max_spikes)
+        yield partial(count.clamp_, fewest, most)
         if taken_back:
             yield partial(torch.maximum, count, taken_back[0], out=count)
             yield partial(taken_back[0].sub_, count)

@@ -1,7 +1,7 @@
 """A lowered network: buffers with bounds, and the instructions that fill them, once an image or once a step.
 
 Everything is linear arithmetic on whole numbers (or, for float engines, on real ones) except ``Fire``,
-``MaxPool`` and ``Difference``. Thresholds are folded: a neuron emits spike *counts*, and what a count is
+``Leak``, maxima and ``Difference``. Thresholds are folded: a neuron emits spike *counts*, and what a count is
 worth is in the weights that it meets.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seenn.data.preprocessing import Preprocessing
-from seenn.ops import StatefulOp, StatelessOp, Synapse
+from seenn.ops import AdaptiveAvgPool2d, StatefulOp, StatelessOp, Synapse
 
 EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
 
@@ -120,6 +120,24 @@ class Sum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Leak:
+    """``target += f(charge) − before; before ← f(charge)`` with f(c) = c where c > 0, else ``slope``·c.
+
+    On whole numbers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
+    """
+
+    target: str
+    charge: str
+    before: str
+    slope: Tensor  # float64, broadcastable
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The buffers that it reads."""
+        return (self.charge,)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fire:
     """The neurons of a site: counts into ``target``, soft reset of ``membrane``, net counts kept negated."""
 
@@ -128,7 +146,8 @@ class Fire:
     membrane: str
     taken_back: str | None  # −S, the net counts of a signed neuron
     threshold: Tensor  # float64, broadcastable
-    max_spikes: int
+    fewest: int  # spikes of a step; below 0 where they may be taken back
+    most: int
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -174,7 +193,7 @@ class Call:
     counts: str | None  # of a neuron: where its spikes are seen
 
 
-Instruction = Sum | Fire | Apply | Difference | Call
+Instruction = Sum | Leak | Fire | Apply | Difference | Call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,3 +247,15 @@ class LayerReport:
     def to_json(self) -> dict[str, Any]:
         """The fields."""
         return dict(vars(self))
+
+
+def window_sum(op: StatelessOp, x: Tensor) -> Tensor:
+    """The sum over each window of an average, in the order of nothing: whole numbers stay whole."""
+    if not isinstance(op, AdaptiveAvgPool2d):
+        return op.route(x)
+    rows, columns = (
+        [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+        for size, out in zip(x.shape[2:], op.size, strict=True)
+    )
+    cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
+    return torch.stack(cells, -1).view(*x.shape[:2], op.size[0], op.size[1])

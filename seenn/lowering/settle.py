@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,32 @@ class Settled:
     down: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """What a sum is for: it decides what its grid has to be.
+
+    Attributes:
+        axis: of the channels that have a grid each; by default where synapses have their channels.
+        threshold: θ ``[C]`` of a neuron that adds the sum to its membrane.
+        start: the most that the membrane starts with, in thresholds.
+        gain: the most that the neuron's activation multiplies its charge by.
+        steps: the sum is added up over all timesteps.
+        uniform: one grid for all channels.
+        wide: all synapses may have more than 127 levels.
+    """
+
+    axis: int | None = None
+    threshold: Tensor | None = None
+    start: float = 0.0
+    gain: float = 1.0
+    steps: bool = False
+    uniform: bool = False
+    wide: bool = False
+
+
+ANY = Use()
+
+
 @dataclass(kw_only=True)
 class FloatGrid:
     """No grid: real weights, one unit is worth 1."""
@@ -45,19 +71,7 @@ class FloatGrid:
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
-    def settle(
-        self,
-        name: str,
-        value: Value,
-        buffers: Mapping[str, Buffer],
-        *,
-        axis: int | None = None,
-        threshold: Tensor | None = None,
-        start: float = 0.0,
-        steps: bool = False,
-        uniform: bool = False,
-        wide: bool = False,
-    ) -> Settled:
+    def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
         """As ``IntegerGrid.settle``."""
         terms = tuple(
             SynapseTerm(source=t.source, op=t.op, weight=t.weight, unit=None)
@@ -91,46 +105,29 @@ class IntegerGrid:
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
-    def settle(
-        self,
-        name: str,
-        value: Value,
-        buffers: Mapping[str, Buffer],
-        *,
-        axis: int | None = None,
-        threshold: Tensor | None = None,
-        start: float = 0.0,
-        steps: bool = False,
-        uniform: bool = False,
-        wide: bool = False,
-    ) -> Settled:
+    def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
         """The sum on a grid on which no partial result can leave ±2^24.
 
         Args:
             name: what errors call it.
             value: what to compute.
             buffers: the ranges of its sources.
-            axis: of the channels that have a grid each; by default where synapses have their channels.
-            threshold: θ ``[C]`` of a neuron that adds the sum to its membrane.
-            start: the most that the membrane starts with, in thresholds.
-            steps: the sum is added up over all timesteps.
-            uniform: one grid for all channels.
-            wide: all synapses may have more than 127 levels.
+            use: what the sum is for.
         """
-        axis = axis if axis is not None else next((t.axis for t in value.terms if isinstance(t, Weighted)), 0)
-        needed = self.timesteps if steps else 1
+        if use.axis is None:
+            use = replace(use, axis=next((t.axis for t in value.terms if isinstance(t, Weighted)), 0))
+        needed = self.timesteps if use.steps else 1
         levels = WIDE_LEVELS
         while True:
-            settled, reports = self._attempt(value, buffers, axis, threshold, uniform, wide, levels)
-            per_step = max(settled.up, settled.down)
-            # The membrane before the first step, and the charge of one more spike than it holds.
-            rest = (
-                0.0 if threshold is None else (1 + max(1.0, start)) * float((threshold / settled.scale.flatten()).max())
-            )
+            settled, reports = self._attempt(value, buffers, use, levels)
+            per_step = use.gain * max(settled.up, settled.down)
+            rest = 0.0
+            if use.threshold is not None:  # the membrane before the first step, and one more spike than it holds
+                rest = (1 + max(1.0, use.start)) * float((use.threshold / settled.scale.flatten()).max())
             if rest + per_step * needed < EXACT_LIMIT or levels == INT8_LEVELS:
                 break
             levels //= 2
-        self.proven(name, per_step, rest, steps=steps)
+        self.proven(name, per_step, rest, steps=use.steps)
         self.report.extend(reports)
         return settled
 
@@ -146,28 +143,22 @@ class IntegerGrid:
             self.max_timesteps = most if self.max_timesteps is None else min(self.max_timesteps, most)
 
     def _attempt(
-        self,
-        value: Value,
-        buffers: Mapping[str, Buffer],
-        axis: int,
-        threshold: Tensor | None,
-        uniform: bool,
-        wide: bool,
-        levels: int,
+        self, value: Value, buffers: Mapping[str, Buffer], use: Use, levels: int
     ) -> tuple[Settled, list[LayerReport]]:
+        axis, threshold = use.axis or 0, use.threshold
         weighted = [t for t in value.terms if isinstance(t, Weighted)]
         channels = value.shape[axis] if value.shape else 1
 
         def count(term: Weighted) -> int:
             constant = buffers[term.source].life == "constant"
-            return levels if wide or constant or term.layer in self.float_sites else INT8_LEVELS
+            return levels if use.wide or constant or term.layer in self.float_sites else INT8_LEVELS
 
-        finest = [_largest(t, uniform) * self.calibration.clip(t, count(t)) / count(t) for t in weighted]
+        finest = [_largest(t, use.uniform) * self.calibration.clip(t, count(t)) / count(t) for t in weighted]
         gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, Scaled)]
         lone = value.constant is not None and not weighted
         reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
         nothing = None if threshold is None else threshold / (FINEST * max(reach, 1.0))  # per unit of input
-        scale = _grid(finest, gains, axis, channels, threshold, nothing, uniform, lone)
+        scale = _grid(finest, gains, axis, channels, threshold, nothing, use.uniform, lone)
         terms: list[Term] = []
         reports: list[LayerReport] = []
         up = torch.zeros(channels, dtype=torch.float64)

@@ -16,7 +16,7 @@ from seenn.report.markdown import markdown_cell, markdown_code, markdown_table
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. ``at_most`` and ``at_least`` decide ``ok`` by themselves.
+    """One measurement. ``at_most``, ``at_least`` and ``within`` decide ``ok`` by themselves.
 
     Raises:
         ValueError: a value that is not finite, or a row without a bar that is not ok.
@@ -43,6 +43,11 @@ class Row:
     def at_least(cls, name: str, value: float, bar: float, command: str) -> Row:
         """A row that is ok where ``value >= bar``."""
         return cls(name, value, f"≥ {bar:g}", value >= bar, command)
+
+    @classmethod
+    def within(cls, name: str, value: float, middle: float, tolerance: float, command: str) -> Row:
+        """A row that is ok where ``|value − middle| <= tolerance``."""
+        return cls(name, value, f"{middle:g} ± {tolerance:g}", abs(value - middle) <= tolerance, command)
 
 
 def write_results(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -25,9 +28,12 @@ from seenn.ops import (
     Linear,
     MaxPool2d,
     Mean,
+    Neuron,
     Pad,
+    Resize,
     Scale,
     Slice,
+    TwoSidedIFNeuron,
 )
 
 T = 6
@@ -46,26 +52,36 @@ def on_grid(*shape: int, random: torch.Generator, worth: tuple[float, ...] = (1.
     return weight * unit / torch.tensor(worth).double().view(-1, *[1] * (len(shape) - 2))
 
 
-def neuron(signed: bool, max_spikes: int, *theta: float) -> IFNeuron:
-    return IFNeuron(torch.tensor(theta).double(), signed=signed, max_spikes=max_spikes).double()
+NEURONS: dict[str, Callable[[Tensor], Neuron]] = {
+    "binary": IFNeuron,
+    "burst": partial(IFNeuron, max_spikes=3),
+    "signed": partial(IFNeuron, signed=True),
+    "signed burst": partial(IFNeuron, signed=True, max_spikes=4),
+    "two-sided": partial(TwoSidedIFNeuron, slope=torch.tensor([-1.0, 0.0, 1.0, -1.0]), max_spikes=4),  # stay on grids
+}
 
 
-def everything(signed: bool, max_spikes: int) -> SpikingNetwork:
+def everything(kind: str) -> SpikingNetwork:
     """All ops that lower: residual joins of both kinds, both poolings, concat, slice, pad, scale."""
     random = torch.Generator().manual_seed(7)
+
+    def neuron() -> Neuron:
+        return NEURONS[kind](torch.tensor(THETA)).double()
+
     nodes = [
         Node("stem", Conv2d(on_grid(4, 2, 3, 3, random=random), torch.ones(4).double(), padding=1), (INPUT,)),
         Node("stem.pool", CumulativeDifference(MaxPool2d(kernel=3, stride=1, padding=1)), ("stem",)),
-        Node("n1", neuron(signed, max_spikes, *THETA), ("stem.pool",)),
+        Node("n1", neuron(), ("stem.pool",)),
         Node("conv1", Conv2d(on_grid(4, 4, 3, 3, random=random, worth=THETA), padding=1), ("n1",)),
         Node("join1", Add(), ("conv1", "n1")),
-        Node("n2", neuron(signed, max_spikes, *THETA), ("join1",)),
-        Node("max", CumulativeDifference(MaxPool2d(kernel=2, stride=2)), ("n2",)),
+        Node("n2", neuron(), ("join1",)),
+        Node("large", Resize(size=(16, 16)), ("n2",)),
+        Node("max", CumulativeDifference(MaxPool2d(kernel=4, stride=4)), ("large",)),
         Node("conv2", Conv2d(on_grid(4, 4, 3, 3, random=random, worth=THETA), padding=1), ("max",)),
         Node("short", Conv2d(on_grid(4, 4, 1, 1, random=random, worth=THETA, unit=1 / 16), stride=2), ("n1",)),
         Node("affine", ChannelAffine(torch.tensor([1.0, -1.0, 0.5, 2.0]).double()), ("conv2",)),
         Node("join2", Add(), ("affine", "short")),
-        Node("n3", neuron(signed, max_spikes, *THETA), ("join2",)),
+        Node("n3", neuron(), ("join2",)),
         Node("average", AvgPool2d(kernel=2, stride=1, padding=1, count_include_pad=False), ("n3",)),
         Node("cut", Slice(axis=2, start=0, stop=4), ("average",)),
         Node("cut2", Slice(axis=3, start=1, stop=5), ("cut",)),
@@ -73,7 +89,7 @@ def everything(signed: bool, max_spikes: int) -> SpikingNetwork:
         Node("padded", Pad(amounts=(1, 0, 0, 1)), ("both",)),
         Node("conv3", Conv2d(on_grid(4, 8, 2, 2, random=random, worth=(*(t / 4 for t in THETA), *THETA))), ("padded",)),
         Node("half", Scale(factor=0.5), ("conv3",)),
-        Node("n4", neuron(signed, max_spikes, *THETA), ("half",)),
+        Node("n4", neuron(), ("half",)),
         Node("uneven", AdaptiveAvgPool2d(size=(3, 1)), ("n4",)),
         Node("mean", Mean(axes=(3,)), ("uneven",)),
         Node("flat", Flatten(), ("mean",)),
@@ -107,9 +123,9 @@ def trace(engine: FusedEngine, images: Tensor) -> tuple[dict[tuple[int, str], Te
     return seen, sums
 
 
-@pytest.mark.parametrize(("signed", "max_spikes"), [(False, 1), (False, 3), (True, 1), (True, 4)])
-def test_weights_that_lie_on_a_grid_lower_to_the_same_spikes(signed: bool, max_spikes: int, images: Tensor) -> None:
-    network = everything(signed, max_spikes)
+@pytest.mark.parametrize("kind", NEURONS)
+def test_weights_that_lie_on_a_grid_lower_to_the_same_spikes(kind: str, images: Tensor) -> None:
+    network = everything(kind)
     current, state, expected = network.encode(images), None, {}
     total = torch.zeros(len(images), 5, dtype=torch.float64)
     for t in range(T):
@@ -128,9 +144,9 @@ def test_weights_that_lie_on_a_grid_lower_to_the_same_spikes(signed: bool, max_s
         torch.testing.assert_close(sums.double(), total, rtol=1e-4, atol=1e-3)  # the head has a grid of its own
 
 
-@pytest.mark.parametrize(("signed", "max_spikes"), [(False, 1), (True, 4)])
-def test_folding_in_float_keeps_the_sums(signed: bool, max_spikes: int, images: Tensor) -> None:
-    network = everything(signed, max_spikes)
+@pytest.mark.parametrize("kind", ["binary", "signed burst", "two-sided"])
+def test_folding_in_float_keeps_the_sums(kind: str, images: Tensor) -> None:
+    network = everything(kind)
     expected = network(images, T) * T
     for kernel in (FLOAT32, DOUBLE):
         _, sums = trace(FusedEngine(fold(network), [kernel], "float32", CPU), images.float())

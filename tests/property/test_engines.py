@@ -17,7 +17,18 @@ from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.lowering import Program, lower
 from seenn.network import SpikingNetwork
-from seenn.ops import AdaptiveAvgPool2d, Add, Conv2d, CumulativeDifference, Flatten, IFNeuron, Linear, MaxPool2d
+from seenn.ops import (
+    AdaptiveAvgPool2d,
+    Add,
+    Conv2d,
+    CumulativeDifference,
+    Flatten,
+    IFNeuron,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    TwoSidedIFNeuron,
+)
 
 T = 6
 CPU = torch.device("cpu")
@@ -29,16 +40,22 @@ POLICIES: list[ExitPolicy] = [
 KERNELS: list[list[Kernel]] = [[INT8, FLOAT32], [FLOAT32], [PLAIN], [DOUBLE]]
 
 
+Kind = tuple[str, int]  # of neuron, and the most spikes
+
+
 @cache
-def program(signed: bool, max_spikes: int, seed: int) -> tuple[SpikingNetwork, Program]:
+def program(kind: Kind, seed: int) -> tuple[SpikingNetwork, Program]:
     random = torch.Generator().manual_seed(seed)
 
     def weight(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random) / (torch.tensor(shape[1:]).prod().item() ** 0.5)
 
-    def neuron() -> IFNeuron:
-        theta = 0.2 + torch.rand(6, generator=random)
-        return IFNeuron(theta, torch.rand(6, generator=random), signed=signed, max_spikes=max_spikes)
+    def neuron() -> Neuron:
+        theta, v_init = 0.2 + torch.rand(6, generator=random), torch.rand(6, generator=random)
+        name, max_spikes = kind
+        if name == "two-sided":
+            return TwoSidedIFNeuron(theta, v_init, slope=0.5 * torch.rand(6, generator=random), max_spikes=max_spikes)
+        return IFNeuron(theta, v_init, signed=name == "signed", max_spikes=max_spikes)
 
     nodes = [
         Node("conv1", Conv2d(weight(6, 1, 3, 3), weight(6, 1)[:, 0], padding=1), (INPUT,)),
@@ -58,7 +75,7 @@ def program(signed: bool, max_spikes: int, seed: int) -> tuple[SpikingNetwork, P
 
 
 def run(
-    neuron: tuple[bool, int],
+    kind: Kind,
     seed: int,
     policy: ExitPolicy,
     kernels: list[Kernel],
@@ -67,7 +84,7 @@ def run(
     slots: int,
 ) -> tuple[Tensor, ...]:
     """Spikes of every image and site, labels, exits, scores and confidences, in the images' own order."""
-    network, lowered = program(*neuron, seed)
+    network, lowered = program(kind, seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     engine = FusedEngine(lowered, kernels, "int8", CPU)
     engine.tile = tile
@@ -83,14 +100,14 @@ def run(
 
 
 @cache
-def alone(neuron: tuple[bool, int], seed: int, policy: ExitPolicy) -> tuple[Tensor, ...]:
+def alone(kind: Kind, seed: int, policy: ExitPolicy) -> tuple[Tensor, ...]:
     """One image after the other, in float64."""
-    return run(neuron, seed, policy, [DOUBLE], 1, torch.arange(20), 1)
+    return run(kind, seed, policy, [DOUBLE], 1, torch.arange(20), 1)
 
 
 @settings(max_examples=12, deadline=None)
 @given(
-    neuron=st.sampled_from([(False, 1), (False, 3), (True, 1), (True, 4)]),
+    kind=st.sampled_from([("if", 1), ("if", 3), ("signed", 1), ("signed", 4), ("two-sided", 4)]),
     seed=st.integers(0, 2),
     policy=st.sampled_from(POLICIES),
     kernels=st.sampled_from(KERNELS),
@@ -100,7 +117,7 @@ def alone(neuron: tuple[bool, int], seed: int, policy: ExitPolicy) -> tuple[Tens
     order=st.permutations(range(20)),
 )
 def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
-    neuron: tuple[bool, int],
+    kind: Kind,
     seed: int,
     policy: ExitPolicy,
     kernels: list[Kernel],
@@ -109,11 +126,11 @@ def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
     threads: int,
     order: list[int],
 ) -> None:
-    expected = alone(neuron, seed, policy)
+    expected = alone(kind, seed, policy)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = run(neuron, seed, policy, kernels, tile, torch.tensor(order), slots)
+        found = run(kind, seed, policy, kernels, tile, torch.tensor(order), slots)
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -122,12 +139,13 @@ def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
 @settings(max_examples=5, deadline=None)
 @given(
     name=st.sampled_from(["reference", "float32", "int8"]),
+    kind=st.sampled_from([("signed", 4), ("two-sided", 4)]),
     policy=st.sampled_from(POLICIES),
     slots=st.integers(1, 24),
     seed=st.integers(0, 2),
 )
-def test_every_engine_follows_the_network(name: str, policy: ExitPolicy, slots: int, seed: int) -> None:
-    network, _ = program(True, 4, seed)
+def test_every_engine_follows_the_network(name: str, kind: Kind, policy: ExitPolicy, slots: int, seed: int) -> None:
+    network, _ = program(kind, seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     engine = make_engine(name, network, timesteps=T)
     found = run_engine(engine, images.split(7), FixedExit(), T, slots=slots, keep_logits=True)
@@ -142,7 +160,7 @@ def test_every_engine_follows_the_network(name: str, policy: ExitPolicy, slots: 
 
 
 def test_the_network_of_these_tests_has_early_and_late_exits() -> None:
-    network, _ = program(True, 4, 0)
+    network, _ = program(("signed", 4), 0)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     exits = run_engine(make_engine("int8", network, timesteps=T), [images], POLICIES[0], T, slots=5).exit_timestep
     assert len(exits.unique()) > 2

@@ -94,12 +94,21 @@ def test_unknown_float_sites_are_wrong_usage(snn: str) -> None:
     assert "there are no layers conv9 to keep in float: choose from conv1, conv2, head" in done.stderr
 
 
-def test_bench_measures_the_network_beside_its_ann(snn: str) -> None:
-    found, _ = run("bench", snn, "--limit", "64", "--slots", "8", "--repeats", "1", "--per-site")
+def test_bench_measures_the_network_beside_its_ann(snn: str, tmp_path: Path) -> None:
+    more = ("--per-site", "--per-layer", "16", "--plots", str(tmp_path / "plots"))
+    found, _ = run("bench", snn, "--limit", "64", "--slots", "8", "--repeats", "1", *more)
+    assert [loss["layer"] for loss in found["per_layer"]] == ["(none)", "conv1", "conv2", "head", "(all)"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["growth.png", "speed.png"]
+    assert found["machine"]["threads"] == torch.get_num_threads()
     assert set(found["latency_ms"]) >= {"int8", "torch float32", "onnxruntime float32", "onnxruntime int8"}
     assert "images/s with exits / fastest float32 ANN" in found["ratios"]
     assert "accuracy points lost against float32, with exits" in found["ratios"]
     assert {site["name"] for site in found["per_site"]} >= {"relu1", "relu2", "output"}
+
+
+def test_bench_has_no_layers_in_int8_where_the_network_has_no_integer_form(leaky: str) -> None:
+    with pytest.raises(Failure, match="1 nodes have no exact integer form: relu2"):
+        run("bench", leaky, "--limit", "64", "--per-layer", "16")
 
 
 def test_bench_wants_the_model_that_weights_belong_to(snn: str) -> None:

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from seenn.bench import Contender, alternate, profile_sites, run_bench, slope
-from seenn.engines import make_engine
+from seenn.bench import (
+    Contender,
+    Growth,
+    Timing,
+    alternate,
+    grow,
+    layer_losses,
+    plot_growth,
+    plot_speed,
+    profile_sites,
+    run_bench,
+    slope,
+    this_machine,
+)
+from seenn.engines import make_engine, run_engine
 from seenn.engines.fused import FusedEngine
-from seenn.exits import ConfidenceExit
+from seenn.exits import ConfidenceExit, FixedExit
 from seenn.network import SpikingNetwork
 
 MakeNetwork = Callable[..., SpikingNetwork]
@@ -55,6 +69,12 @@ def test_every_ratio_is_measured_and_named(make_network: MakeNetwork, images: Te
     assert 1 <= found.mean_timesteps <= 4
     assert set(found.accuracy) >= {"int8 at T", "int8 with exits", "onnxruntime int8"}
     assert set(found.to_json()["step"]["int8"]) == {"1", "4"}
+    assert list(found.to_json()["growth"]["times"]) == ["1", "2", "4", "8"]
+    assert list(found.speed_and_accuracy)[:3] == ["SNN, int8", "SNN, float32", "ANN, torch float32"]
+    assert found.speed_and_accuracy["SNN, int8"] == (
+        found.images_per_second["int8"][4],
+        found.accuracy["int8 with exits"],
+    )
 
 
 def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, images: Tensor) -> None:
@@ -68,3 +88,48 @@ def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, image
     assert by_name["relu2.v"].macs == 4 * 2 * 9 * 36
     assert by_name["relu1.v"].macs == 0  # its current is computed once an image
     assert set(by_name["relu1"].to_json()) == {"name", "milliseconds", "share", "macs", "spike_rate"}
+
+
+def test_growth_is_timed_size_by_size() -> None:
+    seen: list[int] = []
+    found = grow("images", {size: (lambda size=size: seen.append(size)) for size in (1, 8)}, 2)
+    assert seen == [1, 8] * 3
+    assert list(found.times) == [1, 8]
+    assert found.to_json()["of"] == "images"
+    assert Growth(of="width", times={1: Timing((1.0,)), 2: Timing((4.0,))}).slope == pytest.approx(2.0)
+
+
+def test_each_layer_is_charged_for_its_own_rounding(make_network: MakeNetwork, images: Tensor) -> None:
+    network = make_network().float()
+    inputs = images.float()
+    labels = network(inputs, 4).argmax(-1)
+    losses = layer_losses(network, inputs, labels, 4)
+    assert [loss.layer for loss in losses] == ["(none)", "conv1", "conv2", "head", "(all)"]
+    by_layer = {loss.layer: loss for loss in losses}
+    none, conv2 = by_layer["(none)"], by_layer["conv2"]
+    assert (none.bits, none.weight_error) == (None, None)
+    assert conv2.bits == 8
+    assert conv2.weight_error is not None
+    assert conv2.weight_error > 1e-3
+    assert conv2.score_error > 1.5 * none.score_error
+    assert by_layer["head"].score_error == pytest.approx(none.score_error, rel=1e-6)  # stays finer than int8
+    answers = run_engine(make_engine("int8", network, timesteps=4), [inputs], FixedExit(), 4, slots=4).labels
+    wrong = 100 * float((answers != labels).double().mean())  # the labels are the float network's own answers
+    assert losses[-1].points_lost == pytest.approx(wrong)
+    assert set(conv2.to_json()) == {"layer", "bits", "weight_error", "score_error", "points_lost"}
+
+
+def test_pictures_of_a_benchmark_are_files(tmp_path: Path) -> None:
+    times = {size: Timing((0.9 * size, 1.0 * size, 1.2 * size)) for size in (1, 2, 4)}
+    plot_growth([Growth(of="timesteps", times=times), Growth(of="width", times=times)], "a $ b", tmp_path / "g.png")
+    plot_speed({"SNN, int8": (30.0, 0.9), "ANN, torch float32": (20.0, 0.91)}, "a $ b", tmp_path / "s.png")
+    for name in ("g.png", "s.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_machine_says_what_decides_its_speed() -> None:
+    machine = this_machine()
+    assert machine.threads == torch.get_num_threads()
+    assert all(value > 0 for value in machine.gmacs.values())
+    assert machine.cpu in str(machine)
+    assert set(machine.to_json()) == {"cpu", "capability", "int8", "threads", "gmacs"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +15,19 @@ from seenn.graph import INPUT, Node, OpGraph
 from seenn.lowering import InputGrid, lower
 from seenn.lowering.program import EXACT_LIMIT, Sum, SynapseTerm
 from seenn.network import SpikingNetwork
-from seenn.ops import Conv2d, CumulativeDifference, Flatten, IFNeuron, LIFNeuron, Linear, MaxPool2d, ReLU
+from seenn.ops import (
+    Conv2d,
+    CumulativeDifference,
+    Flatten,
+    IFNeuron,
+    LIFNeuron,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    ReLU,
+    Resize,
+    TwoSidedIFNeuron,
+)
 
 MakeNetwork = Callable[..., SpikingNetwork]
 
@@ -178,3 +191,46 @@ def test_a_leak_is_refused_by_int8_and_run_by_float32() -> None:
             current, state, lambda site, counts: spikes.__setitem__("plain", spikes["plain"] + float(counts.sum()))
         )
     assert spikes["slots"] == spikes["plain"] > 0
+
+
+def test_smooth_interpolation_is_refused_by_int8_and_run_by_float32() -> None:
+    random = torch.Generator().manual_seed(0)
+    nodes = [
+        Node("conv", Conv2d(torch.randn(3, 1, 3, 3, generator=random)), (INPUT,)),
+        Node("fire", IFNeuron(0.5), ("conv",)),
+        Node("up", Resize(size=6, mode="bilinear"), ("fire",)),
+        Node("flat", Flatten(), ("up",)),
+        Node("head", Linear(torch.randn(2, 108, generator=random)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 6, 6)).requires_grad_(False)
+    message = (
+        r"1 nodes have no exact integer form: up \(resize\): bilinear interpolation multiplies by fractions\. "
+        "Run this network with the float32 or the reference engine"
+    )
+    with pytest.raises(UnsupportedError, match=message):
+        lower(network, timesteps=4)
+    images = torch.randn(3, 1, 6, 6, generator=random)
+    sums = run_engine(make_engine("auto", network, timesteps=4), [images], FixedExit(), 4, slots=2).logits_sum
+    torch.testing.assert_close(sums, network(images, 4) * 4)
+
+
+@pytest.mark.parametrize(("slope", "largest"), [(0.25, 1.0), (-3.0, 3.0)])
+def test_a_leaky_site_is_proven_for_what_its_slope_makes_of_it(slope: float, largest: float) -> None:
+    pixels = Preprocessing(channels=1, height=6, width=6, mean=(0.0,), std=(1.0,))
+
+    def most(neuron: Neuron) -> int:
+        nodes = [
+            Node("conv", Conv2d(torch.ones(2, 1, 1, 1)), (INPUT,)),
+            Node("fire", neuron, ("conv",)),
+            Node("flat", Flatten(), ("fire",)),
+            Node("head", Linear(torch.ones(2, 72) / 64), ("flat",)),
+        ]
+        network = SpikingNetwork(OpGraph(nodes, "head"), (1, 6, 6)).requires_grad_(False)
+        with pytest.raises(UnsupportedError) as caught:
+            lower(network, timesteps=10**6, preprocessing=pixels)
+        bound = re.search(r"fire: may reach [\d,]+ after 1000000 steps, exact up to T = (\d+)", str(caught.value))
+        assert bound is not None
+        return int(bound[1])
+
+    plain, leaky = most(IFNeuron(1.0, signed=True)), most(TwoSidedIFNeuron(1.0, slope=slope))
+    assert plain / leaky == pytest.approx(largest, rel=0.1)

@@ -15,6 +15,9 @@ def test_bars_decide_themselves_and_are_met_at_equality() -> None:
     assert not Row.at_most("drop", 3.01, 3.0, COMMAND).ok
     assert Row.at_least("speed", 2.0, 2.0, COMMAND).ok
     assert not Row.at_least("speed", 1.9, 2.0, COMMAND).ok
+    assert Row.within("slope", 0.95, 1.0, 0.0625, COMMAND).ok
+    assert not Row.within("slope", 1.07, 1.0, 0.0625, COMMAND).ok
+    assert Row.within("slope", 1.0, 1.0, 0.05, COMMAND).bar == "1 ± 0.05"
 
 
 def test_results_are_a_json_list_and_the_table_made_from_it(tmp_path: Path) -> None:
