@@ -14,7 +14,8 @@ from seenn.capture import (
 )
 from seenn.capture.handlers import Alias, Call, Made, Refused, any_layout, handles
 from seenn.capture.trace import Tracer, capture, trace, trace_exported
-from seenn.capture.translate import Offender, Translation, Unsupported, site_name, to_graph, translate
+from seenn.capture.translate import site_name, to_graph, translate
+from seenn.capture.translation import Offender, Translation, Unsupported
 
 __all__ = [
     "Alias",
