@@ -64,7 +64,7 @@ def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) ->
         graph = tracer.trace(model)
         return _propagated(fx.GraphModule(tracer.root, graph), example)
     except Exception as error:
-        raise _untraceable(model, example, error) from error
+        raise untraceable(model, example, error) from error
 
 
 def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -72,7 +72,7 @@ def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
         return _propagated(export_graph(model, example.new_empty(PROBE_BATCH, *example.shape[1:])), example)
     except Exception as error:
-        raise _untraceable(model, example, error) from error
+        raise untraceable(model, example, error) from error
 
 
 def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
@@ -82,7 +82,8 @@ def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
     return traced
 
 
-def _untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
+def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
+    """The error for a model that fails on ``example``, or while it is traced."""
     return UnsupportedError(
         f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
         f"{first_line(error)}. "

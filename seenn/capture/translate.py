@@ -67,6 +67,7 @@ class _Translator:
         self._offenders: list[Offender] = []
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
+        self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
         self._weights: set[int] = set()  # where the memory of the model's own tensors is
         self._taken: set[str] = {INPUT}
         self._probe = Probe()
@@ -114,8 +115,11 @@ class _Translator:
     def _step(self, node: fx.Node) -> None:
         try:
             if self._is_constant(node):
-                if (value := self._folded(node)) is not None:
+                value = self._folded(node)
+                if isinstance(value, Tensor):
                     self._constants[node] = value
+                elif isinstance(value, tuple | list):
+                    self._tuples[node] = tuple(value)
                 return  # without a value it is a weight that training changes: its reader is refused
             if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
@@ -145,15 +149,20 @@ class _Translator:
 
     def _is_constant(self, node: fx.Node) -> bool:
         """Whether a call does not depend on the image, be it on how many there are."""
-        if not isinstance(node.meta["shape"], torch.Size):
-            return False
+        shape = node.meta["shape"]
+        if isinstance(shape, torch.Size) and 0 in shape:
+            return True  # no values at all
         return _called(node) in _CREATORS or all(
-            "value" in read.meta or read in self._constants or read not in self._names for read in node.all_input_nodes
+            "value" in read.meta or read in self._constants or read in self._tuples or read not in self._names
+            for read in node.all_input_nodes
         )
 
-    def _folded(self, node: fx.Node) -> Tensor | None:
+    def _folded(self, node: fx.Node) -> Any:
         """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
-        reads = [self._constants.get(read) for read in node.all_input_nodes if "value" not in read.meta]
+        if 0 in node.meta["shape"]:
+            return torch.zeros(_one_image(node.meta["shape"]), dtype=node.meta["dtype"])
+        reads = [t for read in node.all_input_nodes if "value" not in read.meta
+                 for t in self._tuples.get(read, (self._constants.get(read),))]  # fmt: skip
         if _called(node) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
 
@@ -164,6 +173,8 @@ class _Translator:
         def resolve(read: fx.Node) -> Any:
             if read in self._constants:
                 return self._constants[read]
+            if read in self._tuples:
+                return self._tuples[read]
             return _one_image(
                 read.meta["value"]
                 if "value" in read.meta
@@ -179,7 +190,7 @@ class _Translator:
                     node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target))
                 )
                 value = target(*args, **kwargs)
-        return value if isinstance(value, Tensor) else None
+        return value
 
     def _translated(self, node: fx.Node) -> _Name:
         if stale := self._stale(node):

@@ -66,7 +66,5 @@ class Translation:
         if offenders := self.refused(analog_islands=analog_islands):
             listed = "\n".join(f"  {offender}" for offender in offenders)
             calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
-            raise UnsupportedError(
-                f"{calls} outside what a spiking network can express:\n{listed}"
-            ) from self.cause
+            raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}") from self.cause
         return OpGraph(prune(self.graph, self.graph.output), self.graph.output)
