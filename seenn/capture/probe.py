@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seenn.graph import INPUT
+from seenn.graph import INPUT, shapes_only
 from seenn.ops import Op, StatefulOp
 
 
@@ -21,13 +21,13 @@ class Probe:
 
     def begin(self, shape: Sequence[int], dtype: torch.dtype) -> None:
         """The network's input, ``[B, ...]``."""
-        with self._mode:
+        with shapes_only(self._mode):
             self._values[INPUT] = torch.empty(tuple(shape), dtype=dtype)
 
     def add(self, name: str, op: Op, inputs: Sequence[str]) -> None:
         """A node that reads what is there already."""
         read = tuple(self._values[name] for name in inputs)
-        with self._mode, torch.no_grad():
+        with shapes_only(self._mode):
             if isinstance(op, StatefulOp):
                 self._values[name] = op.step(read, op.initial_state(*read))[0]
             else:

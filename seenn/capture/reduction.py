@@ -25,6 +25,8 @@ def largest_along(call: Call) -> Result:
     axis = call.argument(1, "dim")
     if isinstance(axis, int):
         return _largest(call, axis), None
+    if call.argument(1, "other") is None:
+        raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
     return extreme(call)
 
 

@@ -203,6 +203,8 @@ class _Translator:
         source = self._names.get(given[0]) if isinstance(given[0], fx.Node) else None
         if node.target is operator.getitem and isinstance(source, tuple) and isinstance(given[1], int):
             return source[given[1]]  # one output of a split
+        if node.target is getattr and isinstance(source, tuple) and given[1] == "values":
+            return source[0]  # of a maximum with its places
         module = self._traced.get_submodule(str(node.target)) if node.op == "call_module" else None
         if module is not None and (module._forward_hooks or module._forward_pre_hooks):
             raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
