@@ -7,6 +7,8 @@ maximum, no correction), and the spiking network's logits are compared with the 
 network that computes the same function comes as 1/T nearer. Where a model has analog parts it is converted with them
 kept analog, as ``--analog-islands`` does.
 
+All other classifiers of torchvision are inspected only, which says what would become of their nodes.
+
 Each model runs in a process of its own with a time limit. Results are appended to ``--lines`` one by one; a run that
 is continued skips what is there.
 """
@@ -32,20 +34,24 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
-from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member
+from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member, other_classifiers
 
 from converter import ConvertConfig, Max, NeuronSpec, convert
 from converter.convergence import convergence
+from converter.inspect import inspect_model
 from converter.liven import liven
 from converter.load import ModelSpec, build_model
 from seenn.capture import trace_exported
-from seenn.errors import SeennError, UnsupportedError
+from seenn.errors import SeennError
 from seenn.files import write_text
-from seenn.metrics.synops import dense_cost
+from seenn.metrics.synops import analog_nodes, dense_cost
+from seenn.network import SpikingNetwork
+from seenn.ops import CumulativeDifference
 from seenn.report import Row, write_results
 
 COMMAND = "python benchmarks/coverage.py"
 TIMESTEPS = (8, 32, 128)
+IMAGES = 4  # over which errors are averaged
 #: From 8 to 128 steps the error must fall as T to this power (1/T is −1), or be rounding already.
 POWER, ROUNDING, LARGEST = -0.6, 1e-4, 0.1
 #: Must convert without analog parts.
@@ -53,38 +59,64 @@ PURE = frozenset(m.name for m in SPIKING) | TORCHVISION_SPIKING
 #: In the order in which they are examined: cheap ones first.
 _ORDER = sorted((*SPIKING, *TORCHVISION, *OTHERS), key=lambda m: (m.size > 64, m.name not in PURE, m.size))
 MEMBERS = {member.name: member for member in _ORDER}
+#: Looked at, not converted.
+INSPECTED = {member.name: member for member in other_classifiers()}
 
 
 def examine(member: Member) -> dict[str, Any]:
     """One row: what becomes of a model."""
-    row: dict[str, Any] = {"family": member.family, "model": member.name, "size": member.size}
+    row = _row(member)
     torch.manual_seed(0)
     images = torch.randn(16, 3, member.size, member.size)
     model = build_model(ModelSpec(name=member.name, kwargs=member.kwargs, num_classes=10)).module
     row["parameters"] = sum(p.numel() for p in model.parameters())
     liven(model, images[:4])
-    config = {"recipe": Max(), "correction": "none", "neuron": NeuronSpec(max_spikes=16)}
-    reason = None
+    config = ConvertConfig(
+        recipe=Max(), correction="none", neuron=NeuronSpec(max_spikes=16), analog_islands=member.name not in PURE
+    )
     try:
-        found = convert(model, images, ConvertConfig(**config))
-    except UnsupportedError as error:
-        reason = str(error)
-        row["needs_islands"] = True
-        try:
-            found = convert(model, images, ConvertConfig(**config, analog_islands=True))
-        except SeennError as again:
-            return row | {"fate": "refused", "reason": str(again)}
+        found = convert(model, images, config)
     except SeennError as error:
         return row | {"fate": "refused", "reason": str(error)}
     cost = dense_cost(found.network)
-    errors = convergence(found.network, images[:1], TIMESTEPS)
     return row | {
-        "fate": "spiking" if reason is None else "hybrid" if found.sites else "analog",
+        "fate": _fate(len(found.sites), _has_islands(found.network)),
         "sites": len(found.sites),
         "analog_share": cost.per_step / max(1, cost.ann),
         "float64_difference": found.float64_difference,
-        "errors": errors,
+        "errors": convergence(found.network, images[:IMAGES], TIMESTEPS),
     }
+
+
+def look(member: Member) -> dict[str, Any]:
+    """One row of the second table: what ``seenn inspect`` says."""
+    row = _row(member)
+    model = build_model(ModelSpec(name=member.name, kwargs=member.kwargs)).module
+    found = inspect_model(model, (3, member.size, member.size))
+    row["parameters"] = found.parameters
+    if hard := [str(problem) for problem in found.problems if not problem.analog]:
+        return row | {
+            "fate": "refused",
+            "reason": f"{len(hard)} calls are outside what a network can express:\n" + "\n".join(hard),
+        }
+    return row | {
+        "fate": _fate(found.sites, bool(found.problems)),
+        "sites": found.sites,
+        "analog_share": found.macs_per_step / max(1, found.macs),
+    }
+
+
+def _row(member: Member) -> dict[str, Any]:
+    return {"family": member.family, "model": member.name, "size": member.size}
+
+
+def _has_islands(network: SpikingNetwork) -> bool:
+    ops = (network.graph[name].op for name in analog_nodes(network))
+    return any(op.op.island for op in ops if isinstance(op, CumulativeDifference))
+
+
+def _fate(sites: int, islands: bool) -> str:
+    return "analog" if not sites else "hybrid" if islands else "spiking"
 
 
 def power(errors: Sequence[float]) -> float:
@@ -107,7 +139,7 @@ def run(names: list[str], lines: Path, limit: float) -> None:
         if name in done:
             continue
         start = time.perf_counter()
-        row = _apart(MEMBERS[name], limit) | {"seconds": round(time.perf_counter() - start, 1)}
+        row = _apart((MEMBERS | INSPECTED)[name], limit) | {"seconds": round(time.perf_counter() - start, 1)}
         with lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         click.echo(f"{name}: {row['fate']} {row.get('errors', '')} {row['seconds']} s", err=True)
@@ -128,7 +160,7 @@ def _apart(member: Member, limit: float) -> dict[str, Any]:
     process = context.Process(target=_answer, args=(member, given))
     process.start()
     given.close()
-    row = {"family": member.family, "model": member.name, "size": member.size}
+    row = _row(member)
     try:
         if not answer.poll(limit):
             return row | {"fate": "not finished", "reason": f"took more than {limit:.0f} s"}
@@ -143,11 +175,11 @@ def _apart(member: Member, limit: float) -> dict[str, Any]:
 
 def _answer(member: Member, given: Connection) -> None:
     try:
-        row = examine(member)
+        row = examine(member) if member.name in MEMBERS else look(member)
     except Exception as error:  # whatever it is belongs into the table
         traceback.print_exc()
         reason = f"{type(error).__name__}: {str(error)[:200]}"
-        row = {"family": member.family, "model": member.name, "size": member.size, "fate": "failed", "reason": reason}
+        row = _row(member) | {"fate": "failed", "reason": reason}
     given.send(row)
 
 
@@ -177,6 +209,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(text) + "\n"
 
 
+def short_table(rows: list[dict[str, Any]]) -> str:
+    """The rows of models that were only inspected."""
+    text = ["| model, pixels | fate | neuron sites | analog MACs | reason |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: row["model"]):
+        accepted = "sites" in row
+        share = f"{100 * row['analog_share']:.0f} %" if accepted else ""
+        text.append(
+            f"| `{row['model']}`, {row['size']} | {row['fate']} | {row.get('sites', '')} | {share} "
+            f"| {_short(row.get('reason', ''))} |"
+        )
+    return "\n".join(text) + "\n"
+
+
 def _short(reason: str) -> str:
     """The first offender of a list, and how many there are."""
     first, *listed = reason.splitlines() or [""]
@@ -187,8 +232,12 @@ def _short(reason: str) -> str:
 def report(lines: Path, document: Path) -> list[Row]:
     """Writes the table and the figures; the rows with bars."""
     rows = [row for row in read(lines) if row["model"] in MEMBERS]
+    inspected = [row for row in read(lines) if row["model"] in INSPECTED]
     accepted = [row for row in rows if "errors" in row]
-    families = {row["family"].split(" (")[0] for row in accepted if row["family"].startswith("timm")}
+    families, spiking = (
+        {row["family"].split(" (")[0] for row in accepted if row["family"].startswith("timm") and row["sites"] >= least}
+        for least in (0, 1)
+    )
     pure = [row for row in rows if row["model"] in PURE]
     vision = [row for row in rows if row["family"].startswith("torchvision")]
     good = sum(row["fate"] == "spiking" and proven(row) for row in pure)
@@ -197,25 +246,42 @@ def report(lines: Path, document: Path) -> list[Row]:
         "torchvision families accepted": sum("errors" in row for row in vision) / len(TORCHVISION),
         "accepted models that are proven": sum(map(proven, accepted)) / max(1, len(accepted)),
     }
+    shares["torchvision's other classifiers that `seenn inspect` accepts"] = sum(
+        "sites" in row for row in inspected
+    ) / len(INSPECTED)
     figures = [
         Row.at_least("timm families accepted", len(families), 60, COMMAND),
+        Row("of them, families with neurons: spiking or hybrid", len(spiking), None, True, COMMAND),
+        Row(
+            "of them, families that stay wholly analog: nothing in them spikes",
+            len(families - spiking),
+            None,
+            True,
+            COMMAND,
+        ),
         *(Row.at_least(f"share of {name}", value, 1.0, COMMAND) for name, value in shares.items()),
     ]
-    left = [name for name in MEMBERS if name not in {row["model"] for row in rows}]
+    seen = {row["model"] for row in (*rows, *inspected)}
+    left = [name for name in (*MEMBERS, *INSPECTED) if name not in seen]
     introduction = (
         "# Coverage\n\n"
         f"Written by `{COMMAND}`. One model for each family (each module of `timm.models`) and each kind\n"
         "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
-        "Error: how far the spiking network's mean logits are from the ANN's, relative to them; it falls as 1/T where\n"
+        "Error: how far the spiking network's mean logits are from the ANN's, relative to them, root mean square\n"
+        f"over {IMAGES} images; it falls as 1/T where\n"
         "both are the same function (signed neurons of 16 levels, thresholds from the maximum). Proven: it falls at\n"
         f"least as T to the {POWER} from 8 to 128 steps, to less than {LARGEST:.0%}. Hybrid: needs\n"
         "`--analog-islands`; analog: nothing in it spikes. Analog MACs: the share that spikes do not replace and that\n"
         "is paid in every step: in islands, and where two linear layers or a maximum follow each other.\n\n"
     )
-    notes = "".join(f"- {row.name}: {row.value:.3g} (bar {row.bar})\n" for row in figures)
+    notes = "".join(f"- {row.name}: {row.value:.3g}{f' (bar {row.bar})' if row.bar else ''}\n" for row in figures)
     if left:
         notes += f"- not examined yet: {', '.join(f'`{name}`' for name in left)}\n"
-    write_text(document, f"{introduction}{notes}\n{table(rows)}")
+    second = (
+        "\n## torchvision's other classifiers\n\n"
+        "What `seenn inspect` says of them, without a conversion; analog MACs are those of every step.\n\n"
+    )
+    write_text(document, f"{introduction}{notes}\n{table(rows)}{second}{short_table(inspected)}")
     return figures
 
 
@@ -229,10 +295,10 @@ def main(only: tuple[str, ...], limit: float, lines: str, document: str, out: st
     """Examine the families that have not been yet, and write the table."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    unknown = [name for name in only if name not in MEMBERS]
+    unknown = [name for name in only if name not in MEMBERS | INSPECTED]
     if unknown:
         raise click.BadParameter(f"no member of a family: {', '.join(unknown)}")
-    run(list(only or MEMBERS), Path(lines), limit)
+    run(list(only or (*MEMBERS, *INSPECTED)), Path(lines), limit)
     rows = report(Path(lines), Path(document))
     write_results(out, "Coverage of model families", rows, notes=["The table is docs/coverage.md."])
     if not all(row.ok for row in rows):

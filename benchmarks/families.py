@@ -125,7 +125,7 @@ OTHERS = (
     _fixed("swin_transformer_v2", "swinv2_tiny_window8_256", 64),
     _fixed("swin_transformer_v2_cr", "swinv2_cr_tiny_224", 224),
     _fixed("maxxvit", "coatnet_nano_rw_224", 224),
-    _fixed("tiny_vit", "tiny_vit_5m_224", 224),
+    _timm("tiny_vit", "tiny_vit_5m_224", 224),
     _fixed("gcvit", "gcvit_xxtiny", 224),
     _fixed("nest", "nest_tiny", 224),
     _fixed("hiera", "hiera_tiny_224", 224),
@@ -152,3 +152,16 @@ TORCHVISION_SPIKING = frozenset(
         "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11", "wide_resnet50_2",
     )
 )  # fmt: skip
+
+
+def other_classifiers() -> tuple[Member, ...]:
+    """Every classifier of torchvision that is not in ``TORCHVISION``, on images as small as for its kind."""
+    from torchvision import models
+
+    sizes = {_kind(name): size for name, size in _TORCHVISION.items()}
+    names = [name for name in models.list_models(module=models) if name not in _TORCHVISION]
+    return tuple(Member("torchvision", f"torchvision:{name}", sizes.get(_kind(name), 64)) for name in names)
+
+
+def _kind(name: str) -> str:
+    return name[: len(name) - len(name.lstrip("abcdefghijklmnopqrstuvwxyz"))]

@@ -185,6 +185,8 @@ def _summary(result: ConvertedCheckpoint, target: Path) -> str:
         worst = max(check.relative_error, key=lambda site: check.relative_error[site])
         lines.append(f"largest relative error of a site: {check.relative_error[worst]:.3f}, at {worst}")
     lines.append(_analog(result.checkpoint.manifest["analog"]))
+    if not conversion.sites:
+        lines.append("WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN")
     if check.diverged:
         lines.append(
             f"WARNING: from {check.diverged} on the spikes do not follow the ANN (relative error of 1 or more):\n"

@@ -13,14 +13,17 @@ from seenn.ops import CumulativeDifference, StatefulOp
 
 
 def convergence(network: SpikingNetwork, images: Tensor, timesteps: Sequence[int] = (8, 32, 128)) -> tuple[float, ...]:
-    """‖mean logits after T steps − the ANN's‖ / ‖the ANN's‖ for each T.
+    """‖mean logits after T steps − the ANN's‖ / ‖the ANN's‖ for each T: the root mean square over the images.
 
     Membranes hold a bounded charge, so that the error of a network that is right falls as 1/T.
     """
     with torch.no_grad():
         expected = network.analog()(images)
         sums = _outputs(network, images, max(timesteps)).cumsum(0)
-        return tuple(float((sums[t - 1] / t - expected).norm() / expected.norm()) for t in timesteps)
+        scale = expected.norm(dim=-1)
+        return tuple(
+            float(((sums[t - 1] / t - expected).norm(dim=-1) / scale).square().mean().sqrt()) for t in timesteps
+        )
 
 
 def _outputs(network: SpikingNetwork, images: Tensor, timesteps: int) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -56,9 +57,20 @@ def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool =
         )
     source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
     example = example.detach().cpu().double()
-    graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
-    difference = prove_equal(source, graph, example)
+    with _default_dtype(torch.float64):  # of the tensors that a model makes as it runs
+        graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
+        difference = prove_equal(source, graph, example)
     return graph.float().requires_grad_(False), difference
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def refuse_neurons(model: nn.Module) -> None:

@@ -127,6 +127,7 @@ def analog_report(network: SpikingNetwork) -> dict[str, Any]:
     """What of a network is not spikes: nodes by name, and multiply-accumulates per image."""
     cost = dense_cost(network)
     return {
+        "wholly": not network.sites,  # nothing spikes
         "nodes": analog_nodes(network),
         "ann_macs": cost.ann,
         "macs_once": cost.once,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture import Tracer, Translation, trace, trace_exported, translate
+from seenn.capture.trace import untraceable
 from seenn.errors import UnsupportedError
 from seenn.graph import OpGraph
 
@@ -32,6 +34,12 @@ def translate_model(model: nn.Module, example: Tensor) -> Translation:
         UnsupportedError: it cannot be traced.
     """
     try:
+        # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
+        with torch.no_grad():
+            model(example[:1])
+    except Exception as error:
+        raise untraceable(model, example, error) from error
+    try:
         followed = translate(trace_fx(model, example))
     except UnsupportedError as error:
         try:
@@ -53,7 +61,10 @@ def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
     Raises:
         UnsupportedError: it cannot be traced.
     """
-    if not any(type(module).__module__.startswith("timm.") for module in model.modules()):
+    sources = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    if "torchvision" in sources:
+        import converter.torchvision_calls  # noqa: F401 - registers handlers
+    if "timm" not in sources:
         return trace(model, example)
     return trace(_split_norm_act(model), example, _timm_tracer())
 

@@ -64,3 +64,8 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
     if len(names) <= 12:
         return f" Choose one of {', '.join(names)}."
     return ""
+
+
+def first_line(error: Exception) -> str:
+    """Type and first line of the message, to be quoted in another error."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [repr(error)])[0]}"

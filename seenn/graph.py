@@ -151,12 +151,15 @@ class OpGraph(nn.Module):
 
 
 @contextmanager
-def shapes_only() -> Iterator[None]:
-    """Inside, tensors have shapes and types but no values: whatever runs costs neither memory nor arithmetic."""
+def shapes_only(mode: FakeTensorMode | None = None) -> Iterator[None]:
+    """Inside, tensors have shapes and types but no values: whatever runs costs neither memory nor arithmetic.
+
+    What is made in one ``mode`` can only be used in the same.
+    """
     complaints = logging.getLogger("torch._subclasses.fake_tensor")  # a traceback for every shape that does not fit
     before, complaints.disabled = complaints.disabled, True
     try:
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.no_grad(), mode or FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
         complaints.disabled = before

@@ -6,7 +6,9 @@ from seenn.capture import (
     attention,
     layers,
     normalisation,
+    patches,
     pooling,
+    reduction,
     select,
     shape,
     smooth,
@@ -14,7 +16,8 @@ from seenn.capture import (
 )
 from seenn.capture.handlers import Alias, Call, Made, Refused, any_layout, handles
 from seenn.capture.trace import Tracer, capture, trace, trace_exported
-from seenn.capture.translate import Offender, Translation, Unsupported, site_name, to_graph, translate
+from seenn.capture.translate import site_name, to_graph, translate
+from seenn.capture.translation import Offender, Translation, Unsupported
 
 __all__ = [
     "Alias",
@@ -33,7 +36,9 @@ __all__ = [
     "handles",
     "layers",
     "normalisation",
+    "patches",
     "pooling",
+    "reduction",
     "select",
     "shape",
     "site_name",

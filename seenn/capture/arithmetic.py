@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -130,8 +131,10 @@ def extreme(call: Call) -> Result:
 @handles(torch.cat, torch.concat, torch.concatenate)
 @any_layout
 def concat(call: Call) -> Result:
-    parts = _parts(call)
+    parts = tuple(part for part in _parts(call) if math.prod(call.shape(part)))
     call.shared(*(part for part in parts if call.known(part) is None))
+    if len(parts) == 1 and call.known(parts[0]) is None:
+        return Alias(parts[0])
     return Made(Concat(axis=_joined(call)), tuple(materialised(call, part) for part in parts))
 
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.arithmetic import materialised
-from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.layout import Layout
+from seenn.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
 @handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")
@@ -47,25 +48,31 @@ def einsum(call: Call) -> Result:
     if len(operands) != 2 or not arrow or "." in equation:
         raise Refused(f"einsum {equation!r}", "contract two values, and name all of their axes")
     free = next(letter for letter in string.ascii_letters if letter not in equation)
-    batch = {part[call.layout(value).axis] for part, value in zip(parts, (*operands, call.node), strict=True)}
+    values = (*operands, call.node)
+    alike = [call.known(value) is not None and Layout.of(call.shape(value)) is None for value in values]
+    batch = {part[call.layout(v).axis] for part, v, same in zip(parts, values, alike, strict=True) if not same}
     if len(batch) != 1:
         raise Refused(f"einsum {equation!r} contracts the batch", "keep images independent")
 
-    def by_image(part: str, value: Any) -> str:
-        """The part's letters in the order of the network's axes."""
+    def by_image(part: str, value: Any, same: bool) -> str:
+        """The part's letters in the order of the network's axes; what is the same for all images has no batch yet."""
+        if same:
+            return next(iter(batch)) + part
         layout = call.layout(value)
         fold = free if layout.fold > 1 else ""
         return part[layout.axis] + part[: layout.axis] + fold + part[layout.axis + 1 :]
 
-    left, right, result = (by_image(part, v) for part, v in zip(parts, (*operands, call.node), strict=True))
+    left, right, result = map(by_image, parts, values, alike)
     op = Einsum(equation=f"{left},{right}->{result}")
-    return Made(op, tuple(materialised(call, value) for value in operands))
+    read = [Made(Constant(call.constant(v)), (IMAGE,)) if same else materialised(call, v)
+            for v, same in zip(operands, alike, strict=False)]  # fmt: skip
+    return Made(op, tuple(read))
 
 
 @handles(F.scaled_dot_product_attention)
 @any_layout
 def attention(call: Call) -> Result:
-    """``softmax(q kᵀ · scale + mask) v``; the mask is a constant."""
+    """``softmax(q kᵀ · scale + mask) v``."""
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
     call.shared(q, k, v)
     if call.argument(4, "dropout_p", 0.0) or call.argument(5, "is_causal", False) or call.kwargs.get("enable_gqa"):
@@ -73,26 +80,31 @@ def attention(call: Call) -> Result:
     for value in (q, k, v):
         _keep_apart(call, value, axes=2)
     mask = call.argument(3, "attn_mask")
-    constant = None
-    if mask is not None:
-        if (found := call.known(mask)) is None:
-            raise Refused("its mask is computed from the image", "add what depends on the image before a softmax")
+    if mask is not None and (found := call.known(mask)) is None:
+        call.shared(q, mask)
+    elif mask is not None:
         constant = call.layout().constant(found, len(call.shape()))
         if constant is None or not constant.is_floating_point():
             raise Refused(
                 f"its mask has shape {list(found.shape)} and type {found.dtype}", "give finite numbers to add"
             )
+        mask = constant
     scale = call.kwargs.get("scale")
     width = call.shape()[-1]
-    return attend(q, k, v, axes=len(call.image()) + 1, scale=width**-0.5 if scale is None else scale, bias=constant)
+    return attend(q, k, v, axes=len(call.image()) + 1, scale=width**-0.5 if scale is None else scale, bias=mask)
 
 
-def attend(q: Any, k: Any, v: Any, *, axes: int, scale: float, bias: Tensor | None) -> Made:
-    """The attention of queries ``[B, ..., n, d]`` to keys ``[B, ..., m, d]`` and values; ``axes`` counts them all."""
+def attend(q: Any, k: Any, v: Any, *, axes: int, scale: float, bias: Any) -> Made:
+    """The attention of queries ``[B, ..., n, d]`` to keys ``[B, ..., m, d]`` and values; ``axes`` counts them all.
+
+    ``bias`` is added to the scores: a constant, a value of the model, or None.
+    """
     order = (*range(axes - 2), axes - 1, axes - 2)
     scores = Made(MatMul(), (Made(Scale(factor=float(scale)), (q,)), Made(Permute(axes=order), (k,))))
-    if bias is not None:
+    if isinstance(bias, Tensor):
         scores = Made(ElementwiseAffine(bias=bias), (scores,))
+    elif bias is not None:
+        scores = Made(Add(), (scores, bias))
     return Made(MatMul(), (Made(Softmax(axis=axes - 1), (scores,)), v))
 
 

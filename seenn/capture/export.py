@@ -24,12 +24,34 @@ def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
         program = torch.export.export(model, (images,), strict=False)
         traced = program.module()
     assert isinstance(traced, fx.GraphModule)
+    _inline_regions(traced)
     for node in list(traced.graph.nodes):
         if node.op == "call_module" and not node.users:  # its own check of the inputs' shapes
             traced.graph.erase_node(node)
         elif node.op == "output" and program.call_spec.out_spec.is_leaf():  # one tensor comes in a tuple
             node.args = tuple(node.args[0])
     return traced
+
+
+def _inline_regions(traced: fx.GraphModule) -> None:
+    """Puts the calls of regions that only set a mode (autocast off, no gradients) in the place of the region."""
+    for node in list(traced.graph.nodes):
+        if not str(node.target).startswith("wrap_with_"):
+            continue
+        place = next(i for i, arg in enumerate(node.args) if isinstance(arg, fx.Node))
+        region = traced.get_submodule(node.args[place].target)
+        assert isinstance(region, fx.GraphModule)
+        _inline_regions(region)
+        inputs = [inner for inner in region.graph.nodes if inner.op == "placeholder"]
+        values = dict(zip(inputs, node.args[place + 1 :], strict=True))
+        for name, weight in [*region.named_parameters(recurse=False), *region.named_buffers(recurse=False)]:
+            traced.register_buffer(f"{node.name}_{name}", weight)
+        with traced.graph.inserting_before(node):
+            found = traced.graph.graph_copy(region.graph, values)
+        for user in list(node.users):  # they pick one of its values
+            user.replace_all_uses_with(found[user.args[1]])
+            traced.graph.erase_node(user)
+        traced.graph.erase_node(node)
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.parts import by_part, flat
 from seenn.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
 @handles(nn.Conv2d)
+@by_part
 def conv2d(call: Call) -> Result:
     module = call.module
     assert isinstance(module, nn.Conv2d)
@@ -24,6 +26,7 @@ def conv2d(call: Call) -> Result:
 
 
 @handles(F.conv2d, torch.conv2d)
+@by_part
 def conv2d_function(call: Call) -> Result:
     return _conv2d(
         call,
@@ -54,6 +57,37 @@ def _conv2d(
     return Made(op, (source,))
 
 
+@handles(nn.Conv1d)
+def conv1d(call: Call) -> Result:
+    """The convolution of images one pixel high."""
+    m = call.module
+    assert isinstance(m, nn.Conv1d)
+    if m.padding_mode != "zeros":
+        raise Refused(f"pads with {m.padding_mode}", "pad with zeros")
+    padding = m.padding if isinstance(m.padding, str) else (0, m.padding[0])
+    return _row(call, m.weight, m.bias, m.stride[0], padding, m.dilation[0], m.groups)
+
+
+@handles(F.conv1d, torch.conv1d)
+def conv1d_function(call: Call) -> Result:
+    stride, padding, dilation = (
+        value[0] if isinstance(value := call.argument(i, name, default), tuple | list) else value
+        for i, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+    )
+    weight, bias = call.constant(call.argument(1, "weight")), _optional(call, call.argument(2, "bias"))
+    padding = padding if isinstance(padding, str) else (0, padding)
+    return _row(call, weight, bias, stride, padding, dilation, call.argument(6, "groups", 1))
+
+
+def _row(
+    call: Call, weight: Tensor, bias: Tensor | None, stride: int, padding: Any, dilation: int, groups: int
+) -> Made:
+    return flat(
+        call,
+        lambda image: _conv2d(call, image, weight.unsqueeze(2), bias, (1, stride), padding, (1, dilation), groups),
+    )
+
+
 @handles(nn.Linear)
 @any_layout
 def linear(call: Call) -> Result:
@@ -70,6 +104,7 @@ def linear_function(call: Call) -> Result:
 
 
 @handles(nn.BatchNorm1d, nn.BatchNorm2d)
+@by_part
 def batch_norm(call: Call) -> Result:
     module = call.module
     assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
@@ -87,6 +122,7 @@ def batch_norm(call: Call) -> Result:
 
 
 @handles(F.batch_norm)
+@by_part
 def batch_norm_function(call: Call) -> Result:
     mean, variance, weight, bias = (
         call.argument(i, name) for i, name in enumerate(("running_mean", "running_var", "weight", "bias"), start=1)
@@ -95,6 +131,7 @@ def batch_norm_function(call: Call) -> Result:
 
 
 @handles(torch.ops.aten.batch_norm)
+@by_part
 def batch_norm_operator(call: Call) -> Result:
     """As the function, with its tensors in another order."""
     weight, bias, mean, variance = call.args[1:5]

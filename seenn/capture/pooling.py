@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,10 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Mean, Reshape, Scale
+from seenn.capture.parts import by_part, flat
+from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Scale
 
 
 @handles(nn.AvgPool2d)
+@by_part
 def avg_pool(call: Call) -> Result:
     m = call.module
     assert isinstance(m, nn.AvgPool2d)
@@ -21,6 +22,7 @@ def avg_pool(call: Call) -> Result:
 
 
 @handles(F.avg_pool2d)
+@by_part
 def avg_pool_function(call: Call) -> Result:
     kernel = call.argument(1, "kernel_size")
     return _avg(
@@ -43,7 +45,37 @@ def _avg(call: Call, kernel: Any, stride: Any, padding: Any, ceil: bool, include
     return pooled if divisor is None else Made(Scale(factor=op.kernel[0] * op.kernel[1] / divisor), (pooled,))
 
 
+@handles(nn.AvgPool1d)
+def avg_pool_1d(call: Call) -> Result:
+    """The average of images one pixel high."""
+    m = call.module
+    assert isinstance(m, nn.AvgPool1d)
+    return _avg_row(call, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad)
+
+
+@handles(F.avg_pool1d)
+def avg_pool_1d_function(call: Call) -> Result:
+    kernel = call.argument(1, "kernel_size")
+    return _avg_row(
+        call,
+        kernel,
+        call.argument(2, "stride") or kernel,
+        call.argument(3, "padding", 0),
+        call.argument(4, "ceil_mode", False),
+        call.argument(5, "count_include_pad", True),
+    )
+
+
+def _avg_row(call: Call, kernel: Any, stride: Any, padding: Any, ceil: bool, include: bool) -> Result:
+    kernel, stride, padding = (n if isinstance(n, int) else n[0] for n in (kernel, stride, padding))
+    op = AvgPool2d(
+        kernel=(1, kernel), stride=(1, stride), padding=(0, padding), ceil_mode=ceil, count_include_pad=include
+    )
+    return flat(call, lambda image: Made(op, (image,)))
+
+
 @handles(nn.MaxPool2d)
+@by_part
 def max_pool(call: Call) -> Result:
     m = call.module
     assert isinstance(m, nn.MaxPool2d)
@@ -51,6 +83,7 @@ def max_pool(call: Call) -> Result:
 
 
 @handles(F.max_pool2d, F.max_pool2d_with_indices, torch.max_pool2d)
+@by_part
 def max_pool_function(call: Call) -> Result:
     kernel = call.argument(1, "kernel_size")
     return _max(
@@ -72,56 +105,29 @@ def _max(call: Call, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil
 
 
 @handles(nn.AdaptiveAvgPool2d)
+@by_part
 def adaptive_avg(call: Call) -> Result:
     assert isinstance(call.module, nn.AdaptiveAvgPool2d)
     return Made(AdaptiveAvgPool2d(size=_size(call, call.module.output_size)), (call.args[0],))
 
 
 @handles(F.adaptive_avg_pool2d)
+@by_part
 def adaptive_avg_function(call: Call) -> Result:
     return Made(AdaptiveAvgPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
 
 
 @handles(nn.AdaptiveMaxPool2d)
+@by_part
 def adaptive_max(call: Call) -> Result:
     assert isinstance(call.module, nn.AdaptiveMaxPool2d)
     return Made(AdaptiveMaxPool2d(size=_size(call, call.module.output_size)), (call.args[0],))
 
 
 @handles(F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices)
+@by_part
 def adaptive_max_function(call: Call) -> Result:
     return Made(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
-
-
-@handles(torch.amax, "amax")
-def largest(call: Call) -> Result:
-    """The maximum over an image's places."""
-    dims = call.argument(1, "dim")
-    if call.axes(dims) != (2, 3) or len(call.shape()) != 4:
-        raise Refused(f"the maximum over the axes {dims}", "take it over height and width")
-    pooled = Made(AdaptiveMaxPool2d(size=1), (call.args[0],))
-    return pooled if call.argument(2, "keepdim", False) else Made(Reshape(shape=call.image()[:1]), (pooled,))
-
-
-@handles(torch.mean, "mean")
-@any_layout
-def mean(call: Call) -> Result:
-    return _mean(call)
-
-
-@handles(torch.sum, "sum")
-@any_layout
-def total(call: Call) -> Result:
-    """The mean times the number of values."""
-    count = math.prod(call.shape()) // math.prod(call.shape(call.node))
-    return Made(Scale(factor=float(count)), (_mean(call),))
-
-
-def _mean(call: Call) -> Made:
-    dims = call.argument(1, "dim", call.kwargs.get("axis"))
-    if dims is None:
-        raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
-    return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
 
 
 @handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)

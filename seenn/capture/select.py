@@ -125,7 +125,20 @@ def repeat_each(call: Call) -> Result:
     count, dim = call.argument(1, "repeats"), call.argument(2, "dim")
     if not isinstance(count, int) or dim is None:
         raise Refused("repeats by a computed number", "give repeats as a number, and dim")
+    if dim % len(call.shape()) == call.layout().axis:
+        return _repeated_images(call, count)
     return _taken(call, [(dim, [i for i in range(call.shape()[dim]) for _ in range(count)])])
+
+
+def _repeated_images(call: Call, count: int) -> Made | Alias:
+    """Each image's values several times in a row: parts of it that are alike, folded into the batch."""
+    layout, shape = call.layout(), list(call.image())
+    if count == 1:
+        return Alias(call.args[0])
+    if layout.fold == 1:
+        shape.insert(layout.axis, 1)
+    index = tuple(i for i in range(layout.fold) for _ in range(count))
+    return Made(Take(axis=layout.axis + 1, index=index), (Made(Reshape(shape=tuple(shape)), (call.args[0],)),))
 
 
 def _taken(call: Call, picks: Iterator[tuple[int, list[int]]] | Sequence[tuple[int, list[int]]]) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import BorderPad, Pad, Permute, Reshape, Resize
+from seenn.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
 
 aten = torch.ops.aten
 _LINEAR = ("nearest", "nearest-exact", "bilinear", "bicubic")
@@ -52,6 +53,9 @@ def _pad(call: Call, amounts: Any, mode: str, value: float | None) -> Result:
         return Alias(call.args[0])
     if mode == "constant" and not value:
         return Made(Pad(amounts=amounts), (call.args[0],))
+    if mode == "constant" and value is not None and math.isfinite(value):
+        lowered = Made(Shift(amount=-float(value)), (call.args[0],))
+        return Made(Shift(amount=float(value)), (Made(Pad(amounts=amounts), (lowered,)),))
     if mode == "constant" and value == float("-inf"):
         mode = "lowest"
     if mode not in ("reflect", "replicate", "circular", "lowest") or not call.layout().plain:

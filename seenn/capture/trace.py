@@ -16,7 +16,7 @@ from seenn.capture.export import export_graph
 from seenn.capture.handlers import find_handler
 from seenn.capture.propagate import Propagate
 from seenn.capture.translate import to_graph
-from seenn.errors import UnsupportedError
+from seenn.errors import UnsupportedError, first_line
 from seenn.graph import PROBE_BATCH, shapes_only
 from seenn.network import SpikingNetwork
 from seenn.ops import Neuron
@@ -47,7 +47,7 @@ class Tracer(fx.Tracer):
                 self.graph.erase_node(node)
             self.module_stack, self.scope = stack, scope
             proxy = self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
-            proxy.node.meta["opaque"] = _first_line(error)
+            proxy.node.meta["opaque"] = first_line(error)
             return proxy
 
 
@@ -64,7 +64,7 @@ def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) ->
         graph = tracer.trace(model)
         return _propagated(fx.GraphModule(tracer.root, graph), example)
     except Exception as error:
-        raise _untraceable(model, example, error) from error
+        raise untraceable(model, example, error) from error
 
 
 def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -72,7 +72,7 @@ def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
     try:
         return _propagated(export_graph(model, example.new_empty(PROBE_BATCH, *example.shape[1:])), example)
     except Exception as error:
-        raise _untraceable(model, example, error) from error
+        raise untraceable(model, example, error) from error
 
 
 def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
@@ -82,16 +82,13 @@ def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
     return traced
 
 
-def _untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
+def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
+    """The error for a model that fails on ``example``, or while it is traced."""
     return UnsupportedError(
         f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
-        f"{_first_line(error)}. "
+        f"{first_line(error)}. "
         "Its forward must take one image batch, and must not branch on the values in it."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [repr(error)])[0]}"
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:

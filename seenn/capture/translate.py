@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,73 +13,16 @@ from torch.fx.node import map_aggregate, map_arg
 
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler, takes_any_layout
 from seenn.capture.layout import Layout
-from seenn.errors import UnsupportedError
-from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph, prune
-from seenn.ops import StatelessOp
+from seenn.capture.probe import Probe
+from seenn.capture.translation import Offender, Translation, Unsupported
+from seenn.errors import UnsupportedError, first_line
+from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
 _FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
 #: Make a tensor of their own, whatever values the one they are called on has.
 _CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like")
 _KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
-
-
-@dataclass(frozen=True)
-class Offender:
-    """A call that cannot be expressed, or (``analog``) that can only stay analog."""
-
-    name: str
-    what: str
-    reason: str
-    fix: str
-    analog: bool = False
-
-    def __str__(self) -> str:
-        hint = f" — {self.fix}" if self.fix else ""
-        return f"{self.name} ({self.what}): {self.reason}{hint}"
-
-
-class Unsupported(StatelessOp):
-    """Stands for a call that cannot be expressed, so that what comes after it can still be looked at."""
-
-    kind = "unsupported"
-    joins = True
-
-    def __init__(self, what: str, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.what, self.shape = what, shape
-
-    @property
-    def title(self) -> str:
-        return self.what
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].new_zeros(len(inputs[0]), *self.shape)
-
-
-@dataclass(frozen=True)
-class Translation:
-    """Every call of a model as a node, those that cannot be expressed as ``Unsupported``."""
-
-    graph: OpGraph
-    offenders: tuple[Offender, ...]  # in the order of the calls
-
-    def refused(self, *, analog_islands: bool) -> tuple[Offender, ...]:
-        """The offenders that stand in the way."""
-        return tuple(o for o in self.offenders if not (o.analog and analog_islands))
-
-    def checked(self, *, analog_islands: bool = False) -> OpGraph:
-        """The graph of what the output needs.
-
-        Raises:
-            UnsupportedError: lists every call that has no equivalent, or that has only an analog one and
-                ``analog_islands`` does not allow it, with the reason and a fix.
-        """
-        if offenders := self.refused(analog_islands=analog_islands):
-            listed = "\n".join(f"  {offender}" for offender in offenders)
-            calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
-            raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}")
-        return OpGraph(prune(self.graph, self.graph.output), self.graph.output)
 
 
 def to_graph(traced: fx.GraphModule, *, analog_islands: bool = False) -> OpGraph:
@@ -125,8 +67,11 @@ class _Translator:
         self._offenders: list[Offender] = []
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
+        self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
         self._weights: set[int] = set()  # where the memory of the model's own tensors is
         self._taken: set[str] = {INPUT}
+        self._probe = Probe()
+        self._cause: Exception | None = None
 
     def run(self) -> Translation:
         output = ""
@@ -134,6 +79,7 @@ class _Translator:
             if node.op == "placeholder":
                 if INPUT not in self._names.values():  # options after the image keep their defaults
                     self._names[node] = INPUT
+                    self._probe.begin(node.meta["shape"], node.meta["dtype"])
             elif node.op == "get_attr":
                 if isinstance(value := _attribute(self._traced, str(node.target)), Tensor):
                     self._constants[node] = value
@@ -144,7 +90,7 @@ class _Translator:
                 self._step(node)
         if output == INPUT:
             raise UnsupportedError("the model returns its input: there is nothing to convert")
-        return Translation(OpGraph(self._nodes, output), tuple(self._offenders))
+        return Translation(OpGraph(self._nodes, output), tuple(self._offenders), self._cause)
 
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]
@@ -169,18 +115,29 @@ class _Translator:
     def _step(self, node: fx.Node) -> None:
         try:
             if self._is_constant(node):
-                if (value := self._folded(node)) is not None:
+                value = self._folded(node)
+                if isinstance(value, Tensor):
                     self._constants[node] = value
+                elif isinstance(value, tuple | list):
+                    self._tuples[node] = tuple(value)
                 return  # without a value it is a weight that training changes: its reader is refused
             if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
                 return
             self._names[node] = node.meta[SITE] = self._translated(node)
-        except (Refused, ValueError) as refusal:
-            fix = refusal.fix if isinstance(refusal, Refused) else ""
-            offender = Offender(site_name(node), _spelling(node, self._traced), str(refusal), fix)
-            self._offenders.append(offender)
+        except Exception as error:  # whatever it is: the call has no equivalent then, and is listed with the others
+            reason, fix = self._why(error)
+            self._offenders.append(Offender(site_name(node), _spelling(node, self._traced), reason, fix))
             self._names[node] = self._unsupported(node)
+
+    def _why(self, error: Exception) -> tuple[str, str]:
+        """Reason and fix of a refusal; of anything else its type and message, and it is kept as the cause."""
+        if isinstance(error, Refused):
+            return error.reason, error.fix
+        if isinstance(error, ValueError):  # an op's own word on its attributes
+            return str(error), ""
+        self._cause = self._cause or error
+        return f"cannot be translated: {first_line(error)}", "write it another way, or report it with this message"
 
     def _stale(self, node: fx.Node) -> tuple[str, str] | None:
         """Reason and fix where a call reads what was changed since; constants are computed in order, as eager code."""
@@ -192,15 +149,20 @@ class _Translator:
 
     def _is_constant(self, node: fx.Node) -> bool:
         """Whether a call does not depend on the image, be it on how many there are."""
-        if not isinstance(node.meta["shape"], torch.Size):
-            return False
+        shape = node.meta["shape"]
+        if isinstance(shape, torch.Size) and 0 in shape:
+            return True  # no values at all
         return _called(node) in _CREATORS or all(
-            "value" in read.meta or read in self._constants or read not in self._names for read in node.all_input_nodes
+            "value" in read.meta or read in self._constants or read in self._tuples or read not in self._names
+            for read in node.all_input_nodes
         )
 
-    def _folded(self, node: fx.Node) -> Tensor | None:
+    def _folded(self, node: fx.Node) -> Any:
         """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
-        reads = [self._constants.get(read) for read in node.all_input_nodes if "value" not in read.meta]
+        if 0 in node.meta["shape"]:
+            return torch.zeros(_one_image(node.meta["shape"]), dtype=node.meta["dtype"])
+        reads = [t for read in node.all_input_nodes if "value" not in read.meta
+                 for t in self._tuples.get(read, (self._constants.get(read),))]  # fmt: skip
         if _called(node) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
 
@@ -211,13 +173,15 @@ class _Translator:
         def resolve(read: fx.Node) -> Any:
             if read in self._constants:
                 return self._constants[read]
+            if read in self._tuples:
+                return self._tuples[read]
             return _one_image(
                 read.meta["value"]
                 if "value" in read.meta
                 else torch.zeros(_one_image(read.meta["shape"]), dtype=read.meta["dtype"])
             )
 
-        args, kwargs = map_arg((node.args, node.kwargs), resolve)
+        args, kwargs = _one_image(map_arg((node.args, node.kwargs), resolve))  # exported graphs hold sizes as numbers
         with torch.no_grad():
             if node.op == "call_method":
                 value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
@@ -226,7 +190,7 @@ class _Translator:
                     node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target))
                 )
                 value = target(*args, **kwargs)
-        return value if isinstance(value, Tensor) else None
+        return value
 
     def _translated(self, node: fx.Node) -> _Name:
         if stale := self._stale(node):
@@ -239,6 +203,8 @@ class _Translator:
         source = self._names.get(given[0]) if isinstance(given[0], fx.Node) else None
         if node.target is operator.getitem and isinstance(source, tuple) and isinstance(given[1], int):
             return source[given[1]]  # one output of a split
+        if node.target is getattr and isinstance(source, tuple) and given[1] == "values":
+            return source[0]  # of a maximum with its places
         module = self._traced.get_submodule(str(node.target)) if node.op == "call_module" else None
         if module is not None and (module._forward_hooks or module._forward_pre_hooks):
             raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
@@ -262,8 +228,24 @@ class _Translator:
             reason = f"{' and '.join(islands)}: neither linear over time nor spikes"
             self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _KEEP_ANALOG, analog=True))
         if isinstance(made, tuple):
-            return tuple(None if part is None else self._emit(part, site) for part in made)
-        return self._emit(made, site)
+            parts = tuple(None if part is None else self._emit(part, site) for part in made)
+            for part, shape in zip(parts, node.meta["shape"], strict=False):
+                self._check(part, shape)
+            return parts
+        name = self._emit(made, site)
+        self._check(name, node.meta["shape"])
+        return name
+
+    def _check(self, name: str | None, traced: Any) -> None:
+        """Refuses a translation that gives another shape than the model does."""
+        layout = Layout.of(traced) if isinstance(traced, torch.Size) else None
+        if name is None or layout is None:
+            return
+        if (own := self._probe.shape(name)) != layout.image(traced):
+            raise Refused(
+                f"becomes a value of shape {list(own)} an image where the model has {list(layout.image(traced))}",
+                "write it another way, or report it with this message",
+            )
 
     def _emit(self, made: Made | Alias, name: str) -> str:
         """Adds the nodes of ``made``, what it reads first; the name of its value."""
@@ -287,6 +269,7 @@ class _Translator:
         while candidate in self._taken:
             count += 1
             candidate = f"{name}#{count}"
+        self._probe.add(candidate, op, inputs)
         self._taken.add(candidate)
         self._nodes.append(Node(candidate, op, inputs))
         return candidate

@@ -31,11 +31,11 @@ class Body(nn.Module):
 def same() -> Callable[..., OpGraph]:
     """``same(body, *parts)`` traces and asks for equal values in float64; the graph. ``by`` traces another way."""
 
-    def compare(body: Any, *parts: nn.Module, by: Traced = trace) -> OpGraph:
+    def compare(body: Any, *parts: nn.Module, by: Traced = trace, islands: bool = False) -> OpGraph:
         torch.manual_seed(0)
         model = Body(body, *parts).double().eval().requires_grad_(False)
         x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
-        graph = to_graph(by(model, x))
+        graph = to_graph(by(model, x), analog_islands=islands)
         with torch.no_grad():
             torch.testing.assert_close(graph(x.clone()), model(x.clone()), rtol=1e-12, atol=1e-12)
         return graph

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seenn.capture import capture, to_graph, trace
+from seenn.capture import Call, Made, any_layout, capture, to_graph, trace
+from seenn.capture.handlers import _HANDLERS, Result
 from seenn.errors import UnsupportedError
+from seenn.ops import Expand
 
 
 class Model(nn.Module):
@@ -61,17 +63,25 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
     "batch reshape": (lambda m, x, o: x.view(-1, 16), "returns [2018, 16], with images along another axis"),
     "one image only": (lambda m, x, o: x.view(1, -1), "returns [1, 32288], with images along another axis"),
     "mixed images": (lambda m, x, o: x.transpose(0, 1).reshape(-1, 16), "to [2018, 16] across the batch — keep the"),
-    "a convolution on folded images": (
-        lambda m, x, o: F.avg_pool2d(x.view(-1, 1, 4, 4), 2),
-        "works on a value of shape [2018, 1, 4, 4], whose first axis is not the batch alone — bring it to [B, ...]",
+    "a shuffle of folded images": (
+        lambda m, x, o: F.channel_shuffle(x.view(-1, 4, 2, 2), 2),
+        "works on a value of shape [2018, 4, 2, 2], whose first axis is not the batch alone — bring it to [B, ...]",
     ),
+    "a pool over images": (
+        lambda m, x, o: F.avg_pool2d(x.transpose(0, 1), 2),
+        "works on a value of shape [2, 1009, 4, 4], whose first axis is not the batch — bring it to [B, ...] before",
+    ),
+    "images repeated": (lambda m, x, o: x.repeat_interleave(2, 0), "returns [2018, 2, 4, 4], with images along"),
     "differently moved": (lambda m, x, o: x.flatten(1) @ x.flatten(1).mT, "images along different axes — bring them"),
     "attention among images": (
         lambda m, x, o: F.scaled_dot_product_attention(*[x.flatten(2).transpose(0, 1)] * 3),
         "it multiplies across the batch — keep images independent",
     ),
     "causal": (lambda m, x, o: F.scaled_dot_product_attention(x, x, x, is_causal=True), "attention with dropout, a"),
-    "computed mask": (lambda m, x, o: F.scaled_dot_product_attention(x, x, x, x), "its mask is computed from the"),
+    "moved mask": (
+        lambda m, x, o: F.scaled_dot_product_attention(x, x, x, x.transpose(0, 1)[:, :, :1]),
+        "cannot be traced on input of shape",
+    ),
     "softmax of batch": (lambda m, x, o: x.softmax(0), "it works across the batch"),
     "other norm": (lambda m, x, o: F.normalize(x, p=1), "normalises by a norm other than the Euclidean: p=1"),
     "norm of all": (lambda m, x, o: x.norm(), "other than the Euclidean one of named axes"),
@@ -82,10 +92,13 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
     "computed index": (lambda m, x, o: x[:, x[0, :, 0, 0] > 0], "cannot be traced"),
     "index of the batch": (lambda m, x, o: x[0], "it works across the batch"),
     "batch pad": (lambda m, x, o: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)), "pads the batch"),
-    "value pad": (lambda m, x, o: F.pad(x, (1, 1), value=1.0), "pads with constant 1.0 — pad with zeros, or repeat"),
+    "infinite pad": (lambda m, x, o: F.pad(x, (1, 1), value=float("inf")), "pads with constant inf — pad with zeros"),
     "divisor": (lambda m, x, o: F.avg_pool2d(x, 2, ceil_mode=True, divisor_override=3), "divisor_override with ceil"),
     "power pool": (lambda m, x, o: F.lp_pool2d(x, 2, 2), "lp_pool2d (lp_pool2d): has no spiking equivalent"),
-    "maximum over channels": (lambda m, x, o: x.amax(1), "the maximum over the axes 1 — take it over height and"),
+    "maximum over channels": (lambda m, x, o: x.amax(1), "amax (amax): largest: neither linear over time nor"),
+    "maximum of all": (lambda m, x, o: x.max(), "the maximum over the whole batch — name the axes"),
+    "maximum of images": (lambda m, x, o: x.amax(0), "it works across the batch — keep images independent"),
+    "variance of all": (lambda m, x, o: x.var(), "the variance over the whole batch — name the axes"),
     "area": (lambda m, x, o: F.interpolate(x, 2, mode="area"), "resizes 2 axes by area — use one of nearest, nearest-"),
     "antialias": (
         lambda m, x, o: F.interpolate(x, 2, mode="bilinear", antialias=True),
@@ -182,6 +195,38 @@ IN_PLACE: dict[str, Callable[..., Any]] = {
 def test_a_value_changed_in_place_must_not_be_read_by_its_old_name(case: str) -> None:
     message = refusal(IN_PLACE[case], nn.ReLU(inplace=True))
     assert re.search(r"reads \w+, which a later call has changed in place — keep the changed value by name", message)
+
+
+def test_whatever_a_handler_raises_is_listed_at_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(call: Call) -> Result:
+        raise RuntimeError("no such thing\nand more")
+
+    monkeypatch.setitem(_HANDLERS, torch.cumsum, any_layout(broken))
+    model = Model(lambda m, x, o: torch.tanh(torch.cumsum(x, 1))).requires_grad_(False)
+    with pytest.raises(UnsupportedError) as caught:
+        to_graph(trace(model, torch.zeros(1, 2, 4, 4)))
+    assert "cumsum (cumsum): cannot be translated: RuntimeError: no such thing — write it another way" in str(
+        caught.value
+    )
+    assert "tanh (tanh)" in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_an_op_that_does_not_fit_its_call_is_listed_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (3, 3)
+    for function in (torch.cumsum, torch.mean):
+        monkeypatch.setitem(_HANDLERS, function, any_layout(lambda call: Made(Expand(shape=shape), (call.args[0],))))
+    assert "cumsum (cumsum): cannot be translated: RuntimeError: " in refusal(lambda m, x, o: torch.cumsum(x, 1))
+    shape = (2, 4, 4)
+    assert "mean (mean): becomes a value of shape [2, 4, 4] an image where the model has [1, 4, 4]" in refusal(
+        lambda m, x, o: torch.mean(x, 1, True)
+    )
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(1, 2, 1), nn.BatchNorm2d(1)])
+def test_weights_shared_between_parts_of_an_image_cannot_be_trained(layer: nn.Module) -> None:
+    message = refusal(lambda m, x, o: m.parts[0](x.view(-1, 1, 4, 4)).view(-1, 2, 4, 4), layer)
+    assert "shares its weights between parts of an image, which training would tear apart — freeze them" in message
 
 
 def test_a_model_without_neurons_is_not_a_spiking_network() -> None:

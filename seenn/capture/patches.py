@@ -1,0 +1,78 @@
+"""Windows as columns, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seenn.capture.handlers import Call, Made, Result, handles
+from seenn.capture.parts import by_part
+from seenn.ops import Conv2d, ElementwiseAffine, Fold, Reshape, Unfold
+
+aten = torch.ops.aten
+#: The settings in the order of the functions' arguments; a module has them as attributes.
+_SETTINGS = (("kernel_size", "kernel"), ("dilation", "dilation"), ("padding", "padding"), ("stride", "stride"))
+
+
+@handles(nn.Unfold, F.unfold, aten.im2col)
+@by_part
+def unfold(call: Call) -> Result:
+    return Made(Unfold(**_settings(call, 1)), (call.args[0],))
+
+
+@handles(nn.Fold, F.fold, aten.col2im)
+def fold(call: Call) -> Result:
+    size = call.argument(1, "output_size") if call.module is None else call.module.output_size
+    return Made(Fold(size=_pair(size), **_settings(call, 2)), (call.args[0],))
+
+
+@handles(nn.ConvTranspose2d)
+def conv_transpose(call: Call) -> Result:
+    m = call.module
+    assert isinstance(m, nn.ConvTranspose2d)
+    return _conv_transpose(call, m.weight, m.bias, m.stride, m.padding, m.groups, m.dilation)
+
+
+@handles(F.conv_transpose2d, torch.conv_transpose2d)
+def conv_transpose_function(call: Call) -> Result:
+    bias = call.argument(2, "bias")
+    return _conv_transpose(
+        call,
+        call.constant(call.argument(1, "weight")),
+        None if bias is None else call.constant(bias),
+        call.argument(3, "stride", 1),
+        call.argument(4, "padding", 0),
+        call.argument(6, "groups", 1),
+        call.argument(7, "dilation", 1),
+    )
+
+
+def _conv_transpose(
+    call: Call, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, groups: int, dilation: Any
+) -> Result:
+    """Every pixel's weighted window, by a 1 x 1 convolution, added up where windows overlap."""
+    kernel, places = tuple(weight.shape[2:]), math.prod(call.image()[1:])
+    windows = weight.unflatten(0, (groups, -1)).transpose(1, 2)  # [groups, O, C, k, k]
+    windows = windows.permute(0, 1, 3, 4, 2).flatten(0, 3)[..., None, None]
+    columns = Made(Reshape(shape=(len(windows), places)), (Made(Conv2d(windows, groups=groups), (call.args[0],)),))
+    settings = {"stride": _pair(stride), "padding": _pair(padding), "dilation": _pair(dilation)}
+    made = Made(Fold(size=call.shape(call.node)[2:], kernel=kernel, **settings), (columns,))
+    return made if bias is None else Made(ElementwiseAffine(bias=bias.view(-1, 1, 1)), (made,))
+
+
+def _settings(call: Call, first: int) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for position, (name, key) in enumerate(_SETTINGS, start=first):
+        default = 0 if key == "padding" else 1
+        values[key] = _pair(
+            call.argument(position, name, default) if call.module is None else getattr(call.module, name)
+        )
+    return values
+
+
+def _pair(value: Any) -> Any:
+    return value if isinstance(value, int) else (value[0], value[-1])

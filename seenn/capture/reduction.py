@@ -1,0 +1,84 @@
+"""Means, sums, maxima and variances over axes of each image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from seenn.capture.arithmetic import extreme
+from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
+
+
+@handles(torch.amax, "amax")
+@any_layout
+def largest(call: Call) -> Result:
+    return _largest(call, call.argument(1, "dim"))
+
+
+@handles(torch.max, "max")
+@any_layout
+def largest_along(call: Call) -> Result:
+    """Along one axis, with the places of the maxima, which are not offered; or of two values."""
+    axis = call.argument(1, "dim")
+    if isinstance(axis, int):
+        return _largest(call, axis), None
+    if call.argument(1, "other") is None:
+        raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
+    return extreme(call)
+
+
+def _largest(call: Call, dims: Any) -> Made:
+    """Over height and width it is a pooling, which conversion knows more about."""
+    if dims is None or dims == ():
+        raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
+    axes, keepdim = call.axes(dims), bool(call.argument(2, "keepdim", False))
+    if not (call.layout().plain and axes == (2, 3) and len(call.shape()) == 4):
+        return Made(Largest(axes=axes, keepdim=keepdim), (call.args[0],))
+    pooled = Made(AdaptiveMaxPool2d(size=1), (call.args[0],))
+    return pooled if keepdim else Made(Reshape(shape=call.image()[:1]), (pooled,))
+
+
+@handles(torch.var, "var")
+@any_layout
+def variance(call: Call) -> Result:
+    return _variance(call)
+
+
+@handles(torch.std, "std")
+@any_layout
+def deviation(call: Call) -> Result:
+    return Made(Pointwise(function="sqrt"), (_variance(call),))
+
+
+def _variance(call: Call) -> Made:
+    dims = call.argument(1, "dim")
+    if dims is None or isinstance(dims, bool):
+        raise Refused("the variance over the whole batch", "name the axes: x.var((2, 3))")
+    correction = call.kwargs.get("correction", int(call.argument(2, "unbiased", True)))
+    keepdim = bool(call.argument(3, "keepdim", False))
+    op = Variance(axes=call.axes(dims), correction=1 if correction is None else int(correction), keepdim=keepdim)
+    return Made(op, (call.args[0],))
+
+
+@handles(torch.mean, "mean")
+@any_layout
+def mean(call: Call) -> Result:
+    return _mean(call)
+
+
+@handles(torch.sum, "sum")
+@any_layout
+def total(call: Call) -> Result:
+    """The mean times the number of values."""
+    count = math.prod(call.shape()) // math.prod(call.shape(call.node))
+    return Made(Scale(factor=float(count)), (_mean(call),))
+
+
+def _mean(call: Call) -> Made:
+    dims = call.argument(1, "dim", call.kwargs.get("axis"))
+    if dims is None:
+        raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
+    return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))

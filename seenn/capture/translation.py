@@ -1,0 +1,70 @@
+"""What becomes of a traced module: a graph over the closed op set, and all that stands in the way of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from seenn.errors import UnsupportedError
+from seenn.graph import OpGraph, prune
+from seenn.ops import StatelessOp
+
+
+@dataclass(frozen=True)
+class Offender:
+    """A call that cannot be expressed, or (``analog``) that can only stay analog."""
+
+    name: str
+    what: str
+    reason: str
+    fix: str
+    analog: bool = False
+
+    def __str__(self) -> str:
+        hint = f" — {self.fix}" if self.fix else ""
+        return f"{self.name} ({self.what}): {self.reason}{hint}"
+
+
+class Unsupported(StatelessOp):
+    """Stands for a call that cannot be expressed, so that what comes after it can still be looked at."""
+
+    kind = "unsupported"
+    joins = True
+
+    def __init__(self, what: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.what, self.shape = what, shape
+
+    @property
+    def title(self) -> str:
+        return self.what
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].new_zeros(len(inputs[0]), *self.shape)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Every call of a model as a node, those that cannot be expressed as ``Unsupported``."""
+
+    graph: OpGraph
+    offenders: tuple[Offender, ...]  # in the order of the calls
+    cause: Exception | None = None  # the first that was raised where no call should raise, if any was
+
+    def refused(self, *, analog_islands: bool) -> tuple[Offender, ...]:
+        """The offenders that stand in the way."""
+        return tuple(o for o in self.offenders if not (o.analog and analog_islands))
+
+    def checked(self, *, analog_islands: bool = False) -> OpGraph:
+        """The graph of what the output needs.
+
+        Raises:
+            UnsupportedError: lists every call that has no equivalent, or that has only an analog one and
+                ``analog_islands`` does not allow it, with the reason and a fix.
+        """
+        if offenders := self.refused(analog_islands=analog_islands):
+            listed = "\n".join(f"  {offender}" for offender in offenders)
+            calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
+            raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}") from self.cause
+        return OpGraph(prune(self.graph, self.graph.output), self.graph.output)
