@@ -47,7 +47,8 @@ BARS = {  # what the engine is built for: a CPU that multiplies int8 four times 
 @click.option("--repeats", default=5, show_default=True, help="Runs of every timing.")
 @click.option("--slots", default=64, show_default=True, help="Images at once, with exits.")
 @click.option("--title", help="What the network is.  [default: the file's name]")
-@click.option("--peer-timesteps", default=8, show_default=True, help="T of the peers, which fire one spike a step.")
+@click.option("--peer-timesteps", type=int, help="T of the peers.  [default: the network's]")
+@click.option("--peer-limit", default=64, show_default=True, help="Test images that the peers run.")
 @click.option("--out", default=str(RESULTS / "engines"), show_default=True, help="Stem of the result files.")
 def main(
     snn: str,
@@ -56,7 +57,8 @@ def main(
     repeats: int,
     slots: int,
     title: str | None,
-    peer_timesteps: int,
+    peer_timesteps: int | None,
+    peer_limit: int,
     out: str,
 ) -> None:
     """Measure the engines."""
@@ -89,15 +91,15 @@ def main(
         else:
             rows.append(Row(name, value, None, True, command))
     points = found.speed_and_accuracy
-    peers = measure_peers(network, images, labels, peer_timesteps)
+    peers = measure_peers(network, images[:peer_limit], labels[:peer_limit], peer_timesteps or steps)
     if peers:
         best = max(peers, key=lambda name: peers[name][0])
-        name = f"images/s with exits / fastest SNN peer ({best})"
+        name = f"images/s with exits / fastest SNN peer ({best}, {100 * peers[best][1]:.1f} % right)"
         rows.append(Row.at_least(name, points["SNN, int8"][0] / peers[best][0], 8.0, command))
     sites = profile_sites(engines["int8"], network, images)
     subject = f"{title or Path(snn).stem}, {len(labels)} test images"
     plot_speed(points | peers, subject, Path(out).with_suffix(".png"))
-    write(out, subject, rows, found, peers, sites)
+    write(out, subject, rows, found, peers, peer_limit, sites)
 
 
 def measure_peers(
@@ -105,12 +107,12 @@ def measure_peers(
 ) -> dict[str, tuple[float, float]]:
     """Images/s, the median of batches of 32 that are run in turn, and accuracy, by peer that is installed."""
     runs = {}
-    for peer, make in PEERS.items():
+    for peer in PEERS:
         if importlib.util.find_spec(peer.lower()) is None:
             click.echo(f"{peer} is not installed: `make bench` installs it", err=True)
             continue
         click.echo(f"{peer}, T={timesteps}", err=True)
-        runs[f"{peer}, T={timesteps}"] = runner(network, make(), timesteps)
+        runs[f"{peer}, T={timesteps}"] = runner(network, peer, timesteps)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     right = dict.fromkeys(runs, 0)
     for run in runs.values():
@@ -124,7 +126,7 @@ def measure_peers(
     return {name: (1 / statistics.median(seconds[name]), right[name] / len(labels)) for name in runs}
 
 
-def write(out, subject, rows, found, peers, sites) -> None:  # type: ignore[no-untyped-def]
+def write(out, subject, rows, found, peers, peer_limit, sites) -> None:  # type: ignore[no-untyped-def]
     """The table, what it was made from, and where the time of a step goes."""
     accuracy = ", ".join(f"{key} {100 * value:.2f} %" for key, value in found.accuracy.items())
     rates = ", ".join(f"{key} {max(value.values()):.1f}" for key, value in found.images_per_second.items())
@@ -141,7 +143,8 @@ def write(out, subject, rows, found, peers, sites) -> None:  # type: ignore[no-u
     notes = [
         f"{this_machine()}; {'; '.join(found.notes)}.",
         f"Mean timesteps {found.mean_timesteps:.3f}. Accuracy on the test images used here: {accuracy}.",
-        f"Images/s (ANN at batch 32, SNN with exits): {rates}; SNN peers: {others or 'none installed'}.",
+        f"Images/s (ANN at batch 32, SNN with exits): {rates}.",
+        f"SNN peers, images/s and accuracy on {peer_limit} of the images: {others or 'none installed'}.",
         f"Latency p50 / p95 at batch 1, ms: {latency}.",
         f"One step or one ANN forward, median (minimum to maximum), ms: {spread}.",
         f"Where a step goes: {100 * share:.0f} % in synapses, at {speed:.0f} GMAC/s; the rest in neurons and sums. "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -21,18 +22,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
 
 from seenn.bench import Growth, grow, grow_timesteps, plot_growth, step_of, this_machine
+from seenn.data.preprocessing import Preprocessing
 from seenn.engines import Engine, Request, make_engine, run_slots
-from seenn.exits import ConfidenceExit, FixedExit
+from seenn.exits import FixedExit
+from seenn.exits.scored import softmax_confidence
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear
+from seenn.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear, State
 from seenn.report import Row, write_results
 
-TIMESTEPS, BATCHES, WIDTHS, SIDES = (1, 2, 4, 8, 16), (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
-LONGEST = 64
+BATCHES, WIDTHS, SIDES = (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
+TIMESTEPS = {1: (4, 8, 16, 32), 8: (2, 4, 8, 16), 32: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8)}  # no run of a few ms
+LONGEST, SHORT = 32, 4  # T of the runs whose memory is compared
 
 
-def network(width: int = 32) -> SpikingNetwork:
+def network(width: int, side: int) -> SpikingNetwork:
     """A stem and three residual blocks of ``width`` channels, the last two at half the size."""
     random = torch.Generator().manual_seed(0)
 
@@ -41,7 +45,7 @@ def network(width: int = 32) -> SpikingNetwork:
         return Conv2d(weight, stride=stride, padding=1)
 
     def neuron() -> IFNeuron:
-        return IFNeuron(torch.ones(width), signed=True, max_spikes=4)
+        return IFNeuron(torch.ones(width), signed=True)
 
     nodes = [Node("stem", conv(1), (INPUT,)), Node("fire0", neuron(), ("stem",))]
     last = "fire0"
@@ -57,45 +61,61 @@ def network(width: int = 32) -> SpikingNetwork:
         last = f"fire{block}b"
     nodes += [Node("mean", AdaptiveAvgPool2d(), (last,)), Node("flat", Flatten(), ("mean",))]
     nodes.append(Node("head", Linear(torch.randn(10, width, generator=random) / width**0.5), ("flat",)))
-    return SpikingNetwork(OpGraph(nodes, "head"), (1, 28, 28)).requires_grad_(False).eval()
+    return SpikingNetwork(OpGraph(nodes, "head"), (1, side, side)).requires_grad_(False).eval()
 
 
 def pictures(count: int, side: int = 28) -> Tensor:
     """Random ones."""
-    return torch.randn(count, 1, side, side, generator=torch.Generator().manual_seed(1))
+    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def sized(width: int = 32, side: int = 28) -> Engine:
+def sized(width: int = 32, side: int = 28, timesteps: int = LONGEST) -> Engine:
     """An engine for images of ``side``."""
-    made = network(width)
-    return make_engine("int8", SpikingNetwork(made.graph, (1, side, side)), timesteps=LONGEST)
+    plain = Preprocessing(channels=1, height=side, width=side, mean=(0.0,), std=(1.0,))
+    return make_engine("int8", network(width, side), timesteps=timesteps, preprocessing=plain)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """Each image stops somewhere in 1 … 2·mean − 1, where its pixels say."""
+
+    mean: int
+
+    def start(self, images: Tensor) -> State:
+        return (1 + (1e4 * images.flatten(1).sum(1)).long() % (2 * self.mean - 1),)
+
+    def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        return t >= state[0], state
+
+    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
+        return softmax_confidence(t, logits_sum)
 
 
 def with_exits(engine: Engine, repeats: int) -> Growth:
     """128 images that exit at different times through 32 slots, against the steps that were really run."""
     images, slots = pictures(128), engine.open(32)
 
-    def run(threshold: float) -> int:
-        policy = ConfidenceExit(threshold=threshold, accumulation="mean")
+    def run(mean: int) -> int:
         requests = (Request(image=image) for image in images)
-        return sum(p.exit_timestep for p in run_slots(engine, slots, requests, policy, 16))
+        return sum(p.exit_timestep for p in run_slots(engine, slots, requests, Scattered(mean), LONGEST))
 
-    thresholds = {run(threshold): threshold for threshold in (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.9)}
-    work = {steps: (lambda threshold=threshold: run(threshold)) for steps, threshold in sorted(thresholds.items())}
+    means = {run(mean): mean for mean in (1, 2, 4, 8, 16)}
+    work = {steps: (lambda mean=mean: run(mean)) for steps, mean in means.items()}
     return grow("steps run, with exits", work, repeats)
 
 
 def memory(repeats: int, command: str) -> tuple[Row, str]:
-    """Peak resident memory of a run at T=64 over one at T=8, each in a process that only loads and runs."""
-    runs = [{t: _peak(t) for t in (0, 8, 64)} for _ in range(repeats)]  # in turn
+    """Peak resident memory of a run at a long T over one at a short T, each in a process that only loads and runs."""
+    runs = [{t: _peak(t) for t in (0, SHORT, LONGEST)} for _ in range(repeats)]  # in turn
     peak = {t: statistics.median(run[t] for run in runs) for t in runs[0]}
     spread = {t: f"{min(run[t] for run in runs) / 1024:.1f} to {max(run[t] for run in runs) / 1024:.1f}" for t in peak}
     note = (
-        f"Peak resident MiB, 64 images in 64 slots, minimum to maximum of {repeats} runs in turn: {spread[8]} at T=8, "
-        f"{spread[64]} at T=64, {spread[0]} where the engine is made and nothing runs; that is subtracted from both."
+        f"Peak resident MiB, 64 images in 64 slots, minimum to maximum of {repeats} runs in turn: {spread[SHORT]} at "
+        f"T={SHORT}, {spread[LONGEST]} at T={LONGEST}, {spread[0]} where the engine is made and nothing runs; the "
+        "medians enter the row, the last one subtracted from both."
     )
-    growth = (peak[64] - peak[0]) / (peak[8] - peak[0])
-    return Row.within("peak memory of a run at T=64 / T=8", growth, 1.0, 0.05, command), note
+    growth = (peak[LONGEST] - peak[0]) / (peak[SHORT] - peak[0])
+    return Row.within(f"peak memory of a run at T={LONGEST} / T={SHORT}", growth, 1.0, 0.05, command), note
 
 
 def _peak(timesteps: int) -> int:
@@ -124,16 +144,20 @@ def main(repeats: int, out: str) -> None:
     command = "python benchmarks/growth.py"
     engine = sized()
     rows, growths = [], []
-    for batch in BATCHES:
-        found = grow_timesteps(engine, pictures(batch), repeats, timesteps=TIMESTEPS, of=f"timesteps, {batch} images")
+    for batch, timesteps in TIMESTEPS.items():
+        more = repeats * max(1, 8 // batch)  # short runs are disturbed most
+        of = f"timesteps, {batch} images"
+        found = grow_timesteps(engine, pictures(batch), more, timesteps=timesteps, of=of)
         growths.append(found)
         click.echo(f"{found.of}: {found.slope:.3f}", err=True)
         rows.append(Row.within(f"log-log slope of time over {found.of}", found.slope, 1.0, 0.05, command))
     exits = with_exits(engine, repeats)
     rows.append(Row.within("log-log slope of time over steps run, with exits", exits.slope, 1.0, 0.05, command))
     slots = grow("slots", {size: step_of(engine, pictures(size)) for size in BATCHES}, repeats)
-    widths = grow("width", {width: step_of(sized(width), pictures(8)) for width in WIDTHS}, repeats)
-    sides = grow("image side", {side: step_of(sized(side=side), pictures(8, side)) for side in SIDES}, repeats)
+    widths = grow("width", {width: step_of(sized(width, timesteps=1), pictures(8)) for width in WIDTHS}, repeats)
+    sides = grow(
+        "image side", {side: step_of(sized(side=side, timesteps=1), pictures(8, side)) for side in SIDES}, repeats
+    )
     for found, expected in ((slots, 1), (widths, 2), (sides, 2)):
         name = f"log-log slope of a step's time over {found.of} (multiply-accumulates grow by {expected})"
         rows.append(Row(name, found.slope, None, True, command))
@@ -144,7 +168,7 @@ def main(repeats: int, out: str) -> None:
             f"{size}: {1000 * t.median:.2f} ({1000 * min(t.seconds):.2f} to {1000 * max(t.seconds):.2f})"
             for size, t in found.times.items()
         )
-        notes.append(f"ms by {found.of}, median (minimum to maximum of {repeats}): {times}.")
+        notes.append(f"ms by {found.of}, median (minimum to maximum): {times}.")
     stem = Path(out)
     plot_growth((growths[2], exits, slots, widths, sides), "int8 engine, random weights", stem.with_suffix(".png"))
     notes.append(f"![growth]({stem.name}.png)")

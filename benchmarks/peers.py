@@ -1,7 +1,8 @@
 """The same layers with other libraries' neurons: what a user of those would run.
 
 Each gets its best form here: all timesteps in one batch, the first layer computed once an image, a charge of half
-a threshold at the start as conversion wants it. Their neurons fire one spike a step (sinabs: several).
+a threshold at the start as conversion wants it. sinabs' neurons fire several spikes a step; the others one, so their
+threshold is the largest activation.
 """
 
 from __future__ import annotations
@@ -62,11 +63,12 @@ def snntorch() -> Charge:
 
 
 PEERS = {"SpikingJelly": spikingjelly, "sinabs": sinabs, "snnTorch": snntorch}
+SEVERAL_SPIKES = ("sinabs",)
 
 
-def runner(network: SpikingNetwork, charge: Charge, timesteps: int) -> Callable[[Tensor], Tensor]:
+def runner(network: SpikingNetwork, peer: str, timesteps: int) -> Callable[[Tensor], Tensor]:
     """The network with a peer's neurons: images to mean scores ``[B, K]`` over ``timesteps`` steps."""
-    layers = network.graph
+    layers, charge = network.graph, PEERS[peer]()
 
     def run(images: Tensor) -> Tensor:
         batch = len(images)
@@ -77,6 +79,8 @@ def runner(network: SpikingNetwork, charge: Charge, timesteps: int) -> Callable[
                 (x,) = inputs
                 x = x.expand(timesteps, *x.shape) if len(x) == batch else x.view(timesteps, batch, *x.shape[1:])
                 threshold = per_channel(op.v_threshold, x[0], op.axis)
+                if peer not in SEVERAL_SPIKES:
+                    threshold = threshold * op.max_spikes
                 currents = x / threshold
                 currents[0] += 0.5
                 return (charge(currents) * threshold).flatten(0, 1)

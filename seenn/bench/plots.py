@@ -39,7 +39,9 @@ def plot_speed(points: Mapping[str, tuple[float, float]], subject: str, path: st
 
 def plot_growth(growths: Sequence[Growth], subject: str, path: str | os.PathLike[str]) -> None:
     """Time against each thing that was varied, on logarithmic axes: linear growth is the slope of the dashed line."""
-    figure, panels = new_panels("How time grows", subject, [growth.of for growth in growths], "time (ms)")
+    figure, panels = new_panels(
+        "How time grows", f"{subject}; dashed: linear", [growth.of for growth in growths], "time (ms)"
+    )
     for axes, growth in zip(panels, growths, strict=True):
         sizes = list(growth.times)
         middle = [1000 * timing.median for timing in growth.times.values()]

@@ -26,7 +26,7 @@ from seenn.lowering.program import (
 )
 from seenn.ops import AvgPool2d, Concat, Conv2d, Mean, Neuron
 
-CACHE_BYTES = 1 << 20  # of a site's state that its neurons update together
+CACHE_BYTES = 4 << 20  # of a site's state that its neurons update together; smaller pieces wait more than they gain
 
 Action = Callable[[], object]
 Views = Mapping[str, Tensor]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import seenn
-from seenn.engines import ENGINES, Request, engine, make_engine, run_engine
+from seenn.engines import ENGINES, Request, engine, kernels, make_engine, run_engine
 from seenn.errors import SeennError, UnsupportedError
 from seenn.exits import ConfidenceExit, FixedExit
 from seenn.network import SpikingNetwork
@@ -172,3 +172,16 @@ def test_no_images_are_an_error_for_predictions_and_none_for_streams(small: Spik
     with pytest.raises(ValueError, match="there are no images to run"):
         run_engine(make_engine("int8", small, timesteps=4), [], FixedExit(), 4, slots=2)
     assert list(seenn.stream(small, [])) == []
+
+
+@pytest.mark.parametrize(("int8", "float32"), [(900.0, 230.0), (17.0, 20.0)])
+def test_of_the_kernels_that_are_exact_the_one_that_multiplies_faster_here_is_used(
+    int8: float, float32: float, small: SpikingNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, speeds = torch.device("cpu"), {kernels.INT8: int8, kernels.FLOAT32: float32}
+    if not all(kernels.is_exact(kernel, device) for kernel in speeds):
+        pytest.skip("oneDNN is missing, or one of its kernels is not exact on this machine")
+    monkeypatch.setattr(kernels, "gmacs", speeds.__getitem__)
+    assert kernels.exact_kernels(device)[0] is max(speeds, key=speeds.__getitem__)
+    faster = "int8" if int8 > float32 else "float32"
+    assert f"by oneDNN {faster}" in make_engine("auto", small, timesteps=4).note.split(", ")[-1]

@@ -1,0 +1,87 @@
+"""What int8 costs: accuracy on the same images, and the error of the scores layer by layer.
+
+    python benchmarks/int8_layers.py snn.safetensors
+
+SNN is a network that `seenn convert` and `seenn calibrate-exit` made. Nothing here is timed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from common import RESULTS, drop_in_points
+
+from seenn.bench import layer_losses
+from seenn.checkpoint import load
+from seenn.engines import make_engine, run_engine
+from seenn.exits import FixedExit
+from seenn.recorded import load_recorded_data
+from seenn.report import Row, write_results
+
+
+@click.command()
+@click.argument("snn", type=click.Path(exists=True, dir_okay=False))
+@click.option("--data-dir", help="Folder with the data set's files.")
+@click.option("--limit", default=2000, show_default=True, help="Test images for the accuracy.")
+@click.option("--layer-limit", default=64, show_default=True, help="Test images for each layer.")
+@click.option("--title", help="What the network is.  [default: the file's name]")
+@click.option("--out", default=str(RESULTS / "int8_layers"), show_default=True, help="Stem of the result files.")
+def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: str | None, out: str) -> None:
+    """Measure what int8 costs."""
+    checkpoint = load(snn)
+    splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing, data_dir=data_dir)
+    network, steps, pixels = checkpoint.network, checkpoint.timesteps, checkpoint.preprocessing
+    images, labels = splits.test.images(limit), splits.test.labels[:limit]
+    command = f"python benchmarks/int8_layers.py {Path(snn).name} --limit {limit} --layer-limit {layer_limit}"
+    engines = {n: make_engine(n, network, timesteps=steps, preprocessing=pixels) for n in ("float32", "int8")}
+    rows, notes = [], []
+    for when, policy in ((f"at T={steps}", FixedExit()), ("with exits", checkpoint.policy or FixedExit())):
+        right = {}
+        for name, engine in engines.items():
+            found = run_engine(engine, torch.split(images, 64), policy, steps, slots=64)
+            right[name] = found.labels == labels
+            notes.append(
+                f"{name} {when}: {100 * float(right[name].double().mean()):.2f} %, mean timesteps "
+                f"{float(found.exit_timestep.double().mean()):.3f}."
+            )
+            click.echo(notes[-1], err=True)
+        lost, error = drop_in_points(right["float32"], right["int8"])
+        rows.append(Row.at_most(f"accuracy points lost by int8 {when}, {len(labels)} images", lost, 0.2, command))
+        notes.append(f"{when}: {lost:.2f} ± {error:.2f} points (standard error of the paired difference).")
+    losses = layer_losses(
+        network,
+        images[:layer_limit],
+        labels[:layer_limit],
+        steps,
+        pixels,
+        say=lambda text: click.echo(text, err=True),
+    )
+    for loss in losses:
+        name = f"error of the scores, int8 in {loss.layer}, %"
+        rows.append(Row(name, 100 * loss.score_error, None, True, command))
+    notes.append(
+        f"Errors of the scores are relative to the float32 engine, after {steps} steps of {len(images[:layer_limit])} "
+        "images. `(none)` has thresholds and membranes on their grids and all weights finer than int8; a threshold "
+        "that is crossed a step earlier or later is most of it."
+    )
+    notes.append(
+        "| int8 in | bits | error of the weights, % | points lost |\n| --- | --: | --: | --: |\n"
+        + "\n".join(
+            f"| `{loss.layer}` | {loss.bits or ''} | "
+            f"{'' if loss.weight_error is None else f'{100 * loss.weight_error:.3f}'} | {loss.points_lost:+.2f} |"
+            for loss in losses
+        )
+    )
+    for path in write_results(out, f"What int8 costs: {title or Path(snn).stem}", rows, notes=notes):
+        click.echo(f"wrote {path}")
+    if missed := [row.name for row in rows if not row.ok]:
+        raise click.ClickException(f"missed: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
