@@ -69,7 +69,7 @@ def test_a_linear_layer_has_its_channels_last(enliven: Callable[[nn.Module], nn.
     assert (conv.axis, len(conv.v_threshold), mlp.axis, len(mlp.v_threshold)) == (1, 6, 2, 10)
     assert [report.channels for report in found.calibration.reports] == [6, 10]
     with torch.no_grad():
-        largest = model.inner(model.patches(images).relu().flatten(2).mT).amax((0, 1))  # type: ignore[operator, union-attr]
+        largest = model.inner(model.patches(images).relu().flatten(2).mT).amax((0, 1))  # type: ignore[operator]
     torch.testing.assert_close(mlp.v_threshold * mlp.max_spikes, largest)
     few, _, many = convergence(found.network, images, (8, 32, 128))
     assert many < 0.1 * few
@@ -83,7 +83,7 @@ def test_corrections_are_per_channel_of_the_site(
     model, images = enliven(Tokens(activation, nn.Identity())), torch.randn(32, 3, 8, 8)
     errors = {}
     for correction in ("bias", "joint"):
-        config = ConvertConfig(recipe=Max(), correction=correction, timesteps=4)  # type: ignore[arg-type]
+        config = ConvertConfig(recipe=Max(), correction=correction, timesteps=4)
         found = convert(model, images, config)
         (report,) = found.calibration.reports
         mlp = found.network.graph[report.site].op
@@ -91,5 +91,6 @@ def test_corrections_are_per_channel_of_the_site(
         assert mlp.bias is not None
         # The slopes of a PReLU are along axis 1, which holds the tokens here, whatever the channels are.
         assert (mlp.axis, len(mlp.bias)) == ((1, 16) if isinstance(activation, nn.PReLU) else (2, 10))
+        assert report.relative_error is not None
         errors[correction] = report.relative_error
     assert errors["joint"] <= errors["bias"]  # its choices per channel include that of the bias alone
