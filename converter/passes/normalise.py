@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from converter.passes.batch_norm import fold_batch_norm
 from converter.passes.max_pool import move_max_pool
@@ -25,19 +23,6 @@ def normalise(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
     return move_max_pool(fold_batch_norm(graph, input_shape))
 
 
-class _StayDouble(TorchFunctionMode):
-    """Casts to float32 inside a model, its usual precision, are casts to float64 here: they must not round."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.float:
-            return args[0].double()
-
-        def raised(value: Any) -> Any:
-            return torch.float64 if value is torch.float32 else value
-
-        return func(*map(raised, args), **{key: raised(value) for key, value in (kwargs or {}).items()})
-
-
 def prove_equal(source: nn.Module, graph: OpGraph, images: Tensor) -> float:
     """Runs both, in the float64 they are given in, and returns the largest difference, relative.
 
@@ -50,9 +35,7 @@ def prove_equal(source: nn.Module, graph: OpGraph, images: Tensor) -> float:
         ConversionError: the difference is above 1e-9: folding or tracing has changed the function.
     """
     with torch.no_grad():
-        with _StayDouble():
-            expected = source(images)
-        actual = graph(images)
+        expected, actual = source(images), graph(images)
     if expected.shape != actual.shape:
         raise ConversionError(f"the source returns shape {list(expected.shape)}, its graph {list(actual.shape)}")
     difference = float((expected - actual).abs().max() / expected.abs().max().clamp_min(1e-30))
