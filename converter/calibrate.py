@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from converter.channels import channel_axes
 from converter.config import ConvertConfig
 from converter.correct import CORRECTIONS, SiteSample
-from converter.neurons import check_signs, make_neuron
+from converter.neurons import along, check_signs, make_neuron, site_axis
 from converter.recipes import Learned, SiteStatistics
 from converter.sampling import cache_blocks
 from seenn.device import available_memory
@@ -89,9 +90,11 @@ def calibrate(
     """
     check_signs(graph, config.neuron)
     spiking = config.correction != "none"
-    _check_memory(graph, images, config.timesteps if spiking else 0)
+    shapes = graph.shapes(tuple(images.shape[1:]))
+    _check_memory(graph, shapes, images, config.timesteps if spiking else 0)
     mine = images[world().batches(len(images), _CHUNK)]
     values = {INPUT: _Value(list(torch.split(mine, _CHUNK)), None)}
+    axes = channel_axes(graph, shapes)
     neurons: dict[str, IntegratingNeuron] = {}
     reports: list[SiteReport] = []
     with torch.no_grad():
@@ -100,19 +103,22 @@ def calibrate(
             assert isinstance(node.op, StatelessOp)
             analog = [node.op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
             if isinstance(node.op, Activation):
-                neuron, silent = _choose_threshold(node, analog, config)
+                axis = site_axis(node.op, axes[node.name])
+                neuron, silent = _choose_threshold(node, analog, axis, config)
                 train, error = None, None
                 if spiking:
                     current = inputs[0].analog if inputs[0].train is None else inputs[0].train
                     constant = inputs[0].train is None
-                    sample = SiteSample.of(current, analog, config.timesteps, constant=constant)
+                    sample = SiteSample.of(current, analog, config.timesteps, constant=constant, axis=axis)
                     neuron = CORRECTIONS[config.correction](neuron, sample, config.rounds)
+                neuron = along(neuron, axis)
+                if spiking:
                     train, error = _run(neuron, inputs[0], analog, config.timesteps)
                 neurons[node.name] = neuron
                 reports.append(
                     SiteReport(
                         site=node.name,
-                        channels=analog[0].shape[1],
+                        channels=analog[0].shape[axis],
                         silent_channels=silent,
                         threshold_min=float(neuron.v_threshold.min()),
                         threshold_max=float(neuron.v_threshold.max()),
@@ -143,7 +149,9 @@ def check_images(images: Tensor) -> None:
         raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
 
 
-def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfig) -> tuple[IntegratingNeuron, int]:
+def _choose_threshold(
+    node: Node, analog: Sequence[Tensor], axis: int, config: ConvertConfig
+) -> tuple[IntegratingNeuron, int]:
     assert isinstance(node.op, Activation)
     recipe, neuron = config.recipe, config.neuron
     if isinstance(node.op, QCFS):
@@ -155,7 +163,7 @@ def _choose_threshold(node: Node, analog: Sequence[Tensor], config: ConvertConfi
         return make_neuron(node.op, node.op.v_threshold.detach() / neuron.max_spikes, neuron), 0
     # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
     sizes = [chunk.abs() for chunk in analog] if node.op.two_sided else analog
-    statistics = SiteStatistics.of(sizes, per_channel=recipe.per_channel)
+    statistics = SiteStatistics.of(sizes, axis=axis, per_channel=recipe.per_channel)
     if not bool(statistics.maximum.isfinite().all()):
         raise CalibrationError(f"site {node.name!r}: the ANN's activations are not finite; check its weights")
     alive = statistics.maximum > 0
@@ -237,9 +245,8 @@ def _over_time(value: _Value, chunk: int, timesteps: int) -> Tensor:
     return value.analog[chunk].expand(timesteps, *value.analog[chunk].shape)
 
 
-def _check_memory(graph: OpGraph, images: Tensor, timesteps: int) -> None:
+def _check_memory(graph: OpGraph, shapes: Mapping[str, tuple[int, ...]], images: Tensor, timesteps: int) -> None:
     """Refuses before the work what would not fit: the widest set of values alive at one time."""
-    shapes = graph.shapes(tuple(images.shape[1:]))
     size = {name: images.element_size() * (1 + timesteps) * torch.Size(shape).numel() for name, shape in shapes.items()}
     size[INPUT] = 0
     alive = peak = 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate, check_images
 from converter.config import ConvertConfig
+from converter.double import in_double
 from converter.passes import normalise, prove_equal
 from converter.place import place_neurons, sites_of
 from converter.trace import trace_model
@@ -57,20 +57,10 @@ def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool =
         )
     source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
     example = example.detach().cpu().double()
-    with _default_dtype(torch.float64):  # of the tensors that a model makes as it runs
+    with in_double():
         graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
         difference = prove_equal(source, graph, example)
     return graph.float().requires_grad_(False), difference
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def refuse_neurons(model: nn.Module) -> None:

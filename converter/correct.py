@@ -39,17 +39,21 @@ class SiteSample:
     target: Tensor
 
     @staticmethod
-    def of(current: Sequence[Tensor], analog: Sequence[Tensor], timesteps: int, *, constant: bool) -> SiteSample:
-        """From chunks of images: activations ``[b, C, ...]`` and currents ``[T, b, C, ...]`` (no T if constant).
+    def of(
+        current: Sequence[Tensor], analog: Sequence[Tensor], timesteps: int, *, constant: bool, axis: int = 1
+    ) -> SiteSample:
+        """From chunks of images: activations ``[b, C, ...]`` and currents ``[T, b, C, ...]`` (no T if constant), with
+        their channels along ``axis`` of an activation.
 
         All positions of all images while a channel has at most 32,768; which ones of more depends on the
         image's size and the number of images only, never on their order.
         """
-        images, positions = int(world().sum_(torch.tensor(sum(map(len, analog))))), analog[0][0, 0].numel()
+        images = int(world().sum_(torch.tensor(sum(map(len, analog)))))
+        positions = analog[0][0].select(axis - 1, 0).numel()
         stride = position_stride(images, positions, _SAMPLES_PER_CHANNEL)
 
         def rows(value: Tensor) -> Tensor:
-            return by_position(value)[:, :, ::stride].transpose(1, 2).flatten(0, 1)
+            return by_position(value.movedim(axis, 1))[:, :, ::stride].transpose(1, 2).flatten(0, 1)
 
         target = torch.cat([rows(chunk) for chunk in analog])
         if constant:

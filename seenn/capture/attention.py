@@ -57,10 +57,10 @@ def einsum(call: Call) -> Result:
     def by_image(part: str, value: Any, same: bool) -> str:
         """The part's letters in the order of the network's axes; what is the same for all images has no batch yet."""
         if same:
-            return next(iter(batch)) + part
+            return f"{next(iter(batch))}{part}"
         layout = call.layout(value)
         fold = free if layout.fold > 1 else ""
-        return part[layout.axis] + part[: layout.axis] + fold + part[layout.axis + 1 :]
+        return f"{part[layout.axis]}{part[: layout.axis]}{fold}{part[layout.axis + 1 :]}"
 
     left, right, result = map(by_image, parts, values, alike)
     op = Einsum(equation=f"{left},{right}->{result}")
@@ -80,9 +80,10 @@ def attention(call: Call) -> Result:
     for value in (q, k, v):
         _keep_apart(call, value, axes=2)
     mask = call.argument(3, "attn_mask")
-    if mask is not None and (found := call.known(mask)) is None:
-        call.shared(q, mask)
-    elif mask is not None:
+    if (found := call.known(mask)) is None:
+        if mask is not None:
+            call.shared(q, mask)
+    else:
         constant = call.layout().constant(found, len(call.shape()))
         if constant is None or not constant.is_floating_point():
             raise Refused(

@@ -39,7 +39,9 @@ def _inline_regions(traced: fx.GraphModule) -> None:
         if not str(node.target).startswith("wrap_with_"):
             continue
         place = next(i for i, arg in enumerate(node.args) if isinstance(arg, fx.Node))
-        region = traced.get_submodule(node.args[place].target)
+        held = node.args[place]
+        assert isinstance(held, fx.Node)
+        region = traced.get_submodule(str(held.target))
         assert isinstance(region, fx.GraphModule)
         _inline_regions(region)
         inputs = [inner for inner in region.graph.nodes if inner.op == "placeholder"]
@@ -49,7 +51,7 @@ def _inline_regions(traced: fx.GraphModule) -> None:
         with traced.graph.inserting_before(node):
             found = traced.graph.graph_copy(region.graph, values)
         for user in list(node.users):  # they pick one of its values
-            user.replace_all_uses_with(found[user.args[1]])
+            user.replace_all_uses_with(found[user.args[1]])  # type: ignore[index]
             traced.graph.erase_node(user)
         traced.graph.erase_node(node)
 

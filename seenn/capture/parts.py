@@ -61,16 +61,21 @@ def _repeated(op: Op, parts: int) -> Op:
     if isinstance(op, BatchNorm):
         if op.training:
             raise Refused("it gathers the statistics of parts of images", "call model.eval() first")
-        made = type(op)(**{name: _tiled(tensor, parts) for name, tensor in op.tensors().items()}, **op.config())
-        return made.eval()
+        arguments: dict[str, Any] = {name: _tiled(tensor, parts) for name, tensor in op.tensors().items()}
+        return type(op)(**arguments, **op.config()).eval()
     return op
 
 
 def _tiled(weight: Tensor, parts: int) -> Tensor:
+    return frozen(weight).repeat(parts, *[1] * (weight.dim() - 1))
+
+
+def frozen(weight: Tensor) -> Tensor:
+    """A weight that may be copied; refuses one that training would then change in one place only."""
     if weight.requires_grad:
         raise Refused("shares its weights between parts of an image, which training would tear apart",
                       "freeze them: requires_grad_(False)")  # fmt: skip
-    return weight.detach().repeat(parts, *[1] * (weight.dim() - 1))
+    return weight.detach()
 
 
 def flat(call: Call, made: Callable[[Made], Made]) -> Made:

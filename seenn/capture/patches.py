@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Result, handles
-from seenn.capture.parts import by_part
+from seenn.capture.parts import by_part, frozen
 from seenn.ops import Conv2d, ElementwiseAffine, Fold, Reshape, Unfold
 
 aten = torch.ops.aten
@@ -55,12 +55,13 @@ def _conv_transpose(
     call: Call, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, groups: int, dilation: Any
 ) -> Result:
     """Every pixel's weighted window, by a 1 x 1 convolution, added up where windows overlap."""
-    kernel, places = tuple(weight.shape[2:]), math.prod(call.image()[1:])
-    windows = weight.unflatten(0, (groups, -1)).transpose(1, 2)  # [groups, O, C, k, k]
-    windows = windows.permute(0, 1, 3, 4, 2).flatten(0, 3)[..., None, None]
-    columns = Made(Reshape(shape=(len(windows), places)), (Made(Conv2d(windows, groups=groups), (call.args[0],)),))
+    inputs, outputs, *kernel = weight.shape
+    windows = frozen(weight).view(groups, inputs // groups, outputs, *kernel).permute(0, 2, 3, 4, 1)
+    windows = windows.reshape(-1, inputs // groups, 1, 1)
+    weighted = Made(Conv2d(windows, groups=groups), (call.args[0],))
+    columns = Made(Reshape(shape=(len(windows), math.prod(call.image()[1:]))), (weighted,))
     settings = {"stride": _pair(stride), "padding": _pair(padding), "dilation": _pair(dilation)}
-    made = Made(Fold(size=call.shape(call.node)[2:], kernel=kernel, **settings), (columns,))
+    made = Made(Fold(size=_pair(call.shape(call.node)[2:]), kernel=_pair(kernel), **settings), (columns,))
     return made if bias is None else Made(ElementwiseAffine(bias=bias.view(-1, 1, 1)), (made,))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from seenn import Checkpoint as Saved
 from seenn import LIFNeuron, capture, predict, save
@@ -141,6 +143,45 @@ def test_model_that_cannot_be_converted_fails_inspection(seenn: Seenn) -> None:
     hybrid = seenn("inspect", "test_vit", "--image-size", "3,160,160", "--analog-islands", "--json")
     assert hybrid.code == 0, hybrid.err
     assert json.loads(hybrid.out)["problems"] == []
+
+
+def export(net: nn.Module, images: Tensor, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter announces its own deprecation
+        torch.onnx.export(net, (images,), path, dynamo=False)
+
+
+@pytest.mark.parametrize(("layer", "code"), [(nn.ReLU(), 0), (nn.Sigmoid(), 1)])
+def test_inspection_of_an_onnx_file_shows_what_would_become_of_it(
+    layer: nn.Module, code: int, seenn: Seenn, tmp_path: Path
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), layer, nn.Flatten(), nn.Linear(16, 5)).eval()
+    export(net, torch.randn(1, 3, 4, 4), tmp_path / "net.onnx")
+    table, answer = seenn("inspect", "net.onnx"), seenn("inspect", "net.onnx", "--json")
+    assert table.code == answer.code == code, table.err
+    found = json.loads(answer.out)
+    assert found["model"]["name"] == "net.onnx"
+    assert found["input_shape"] == [3, 4, 4]
+    assert [node["op"] for node in found["nodes"]] == ["conv2d", "sigmoid" if code else "relu", "flatten", "linear"]
+    assert (found["sites"], found["neurons"]) == ((0, 0) if code else (1, 16))
+    assert ("cannot be converted; 1 problem stands in the way" if code else "can be converted\n") in table.out
+
+
+def test_a_network_in_which_nothing_spikes_says_so(seenn: Seenn, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    export(net, torch.randn(1, 1, 8, 8), tmp_path / "net.onnx")
+    arguments = ("convert", "--model", "net.onnx", "--data", "digits", "--calibration-images", "16",
+                 "--check-images", "20", "--timesteps", "2", "--analog-islands")  # fmt: skip
+    told = seenn(*arguments)
+    assert told.code == 0, told.err
+    assert "WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN" in told.out
+    answer = json.loads(seenn(*arguments, "--json").out)
+    assert answer["analog"]["wholly"] is True
+    assert answer["neurons"] == 0
+
+
+def test_a_missing_onnx_file_cannot_be_inspected(seenn: Seenn) -> None:
+    refused(seenn("inspect", "none.onnx"), 1, "none.onnx: no such file")
 
 
 def no_snn(folder: Path) -> bool:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 import seenn
 from converter import ConvertConfig, NeuronSpec, convert
+from converter.convert import canonical_graph
 from converter.place import place_neurons
 from seenn.checkpoint import Checkpoint
 from seenn.errors import CalibrationError, ConversionError, ModelError, UnsupportedError
@@ -147,3 +149,39 @@ def test_neurons_and_sites_must_match(net: nn.Module, images: Tensor) -> None:
     del neurons["6"]
     with pytest.raises(ConversionError, match="no neuron for the sites 6: calibrate this same graph first"):
         place_neurons(graph, neurons, (3, 8, 8))
+
+
+class Habits(nn.Module):
+    """Casts and makes tensors of its own as it runs, remembers a table, and loops over a size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+        self.table = nn.Parameter(torch.linspace(-1, 1, 7))
+        self.register_buffer("index", torch.tensor([0, 6, 3, 2]))
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "bias" not in self.kept:
+            self.kept["bias"] = self.table[self.index]
+        x = self.conv(x).relu().float() + self.kept["bias"].view(-1, 1, 1) + torch.full((4, 1, 1), 0.1)
+        for _ in range(x.shape[-1] // 3):
+            x = torch.relu(x - x.mean((2, 3), keepdim=True))
+        return self.head(x.to(torch.float32).mean((2, 3)))
+
+
+def test_casts_tables_and_tensors_made_inside_are_proven_in_double_precision(images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = Habits().eval()
+    graph, difference = canonical_graph(model, images[:2])
+    assert difference < 1e-12
+    assert torch.get_default_dtype() == torch.float32
+    assert model.kept == {}
+    with torch.no_grad():
+        torch.testing.assert_close(graph(images), model(images))
+
+
+def test_branches_that_torchvision_skips_in_training_only(images: Tensor) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), StochasticDepth(0.5, "row"), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    graph, _ = canonical_graph(model, images[:2])
+    assert [node.op.kind for node in graph] == ["conv2d", "relu", "flatten", "linear"]

@@ -174,6 +174,7 @@ def test_a_model_that_cannot_spike_becomes_an_analog_network_with_a_warning(
         found = convert(model, images, ConvertConfig(analog_islands=True))
     assert "the result has 0 neurons, all of it is analog, and it saves nothing over the ANN" in caplog.text
     assert found.sites == found.network.sites == ()
+    assert analog_report(found.network)["wholly"]
     torch.testing.assert_close(found.network(images, 3), model(images))
     cost = dense_cost(found.network)
     assert snn_energy_pj(cost, SpikeMeter(found.network).synops, 8) == ann_energy_pj(cost)
