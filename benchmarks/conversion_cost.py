@@ -40,7 +40,8 @@ def time_row(subject: Subject, command: str) -> tuple[Row, str]:
             whole.append(_seconds(lambda: convert(subject.model, images, config)))
     ratios = sorted((w - s) / a for a, s, w in zip(ann, steps, whole, strict=True))
     note = (
-        f"CPU seconds, minimum to maximum of {REPEATS} alternating runs over {IMAGES} images: conversion {_range(whole)}, "
+        f"CPU seconds, minimum to maximum of {REPEATS} alternating runs over {IMAGES} images: "
+        f"conversion {_range(whole)}, "
         f"ANN pass {_range(ann)}, {TIMESTEPS} SNN steps {_range(steps)}; ratio {ratios[0]:.2f} to {ratios[-1]:.2f}."
     )
     name = f"(conversion time - {TIMESTEPS} SNN steps) / ANN pass, {IMAGES} images, median"
