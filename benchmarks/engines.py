@@ -11,9 +11,11 @@ import importlib.util
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,7 +24,7 @@ from peers import PEERS, runner
 
 from seenn.bench import ann_contenders, plot_speed, profile_sites, run_bench, this_machine
 from seenn.checkpoint import load
-from seenn.engines import make_engine
+from seenn.engines import Request, make_engine, run_slots
 from seenn.exits import FixedExit
 from seenn.network import SpikingNetwork
 from seenn.recorded import load_recorded_data
@@ -82,7 +84,7 @@ def main(
         repeats=repeats,
         say=lambda text: click.echo(text, err=True),
     )
-    command = f"python benchmarks/engines.py {Path(snn).name}"
+    command = f"python benchmarks/engines.py {Path(snn).name} --limit {limit} --repeats {repeats}"
     rows = []
     for name, value in found.ratios.items():
         kind, bar = BARS.get(name, ("", 0.0))
@@ -91,11 +93,19 @@ def main(
         else:
             rows.append(Row(name, value, None, True, command))
     points = found.speed_and_accuracy
-    peers = measure_peers(network, images[:peer_limit], labels[:peer_limit], peer_timesteps or steps)
+
+    def ours(batch: Tensor) -> Tensor:
+        requests = (Request(image=image) for image in batch)
+        answers = run_slots(engines["int8"], places, requests, checkpoint.policy or FixedExit(), steps)
+        return torch.stack([p.logits_sum for p in sorted(answers, key=lambda p: p.index)])
+
+    places = engines["int8"].open(32)
+    peers = measure_peers(network, images[:peer_limit], labels[:peer_limit], peer_timesteps or steps, ours)
+    rate, _ = peers.pop("ours")  # in turn with the peers
     if peers:
         best = max(peers, key=lambda name: peers[name][0])
         name = f"images/s with exits / fastest SNN peer ({best}, {100 * peers[best][1]:.1f} % right)"
-        rows.append(Row.at_least(name, points["SNN, int8"][0] / peers[best][0], 8.0, command))
+        rows.append(Row.at_least(name, rate / peers[best][0], 8.0, command))
     sites = profile_sites(engines["int8"], network, images)
     subject = f"{title or Path(snn).stem}, {len(labels)} test images"
     plot_speed(points | peers, subject, Path(out).with_suffix(".png"))
@@ -103,10 +113,10 @@ def main(
 
 
 def measure_peers(
-    network: SpikingNetwork, images: Tensor, labels: Tensor, timesteps: int
+    network: SpikingNetwork, images: Tensor, labels: Tensor, timesteps: int, ours: Callable[[Tensor], Tensor]
 ) -> dict[str, tuple[float, float]]:
     """Images/s, the median of batches of 32 that are run in turn, and accuracy, by peer that is installed."""
-    runs = {}
+    runs = {"ours": ours}
     for peer in PEERS:
         if importlib.util.find_spec(peer.lower()) is None:
             click.echo(f"{peer} is not installed: `make bench` installs it", err=True)
