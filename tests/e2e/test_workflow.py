@@ -74,7 +74,7 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     model = shell(folder, "inspect", "resnet18", "--json")
     assert model.code == 0, model.err
     found = json.loads(model.out)
-    assert (found["neurons"], found["convertible"], found["input_shape"]) == (17, True, [3, 224, 224])
+    assert (found["sites"], found["convertible"], found["input_shape"]) == (17, True, [3, 224, 224])
     assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "cumulative"}
 
 

@@ -14,6 +14,7 @@ from seenn.ops import (
     Einsum,
     L2Norm,
     L2Normalise,
+    Largest,
     LayerNorm,
     LocalResponseNorm,
     MatMul,
@@ -23,6 +24,7 @@ from seenn.ops import (
     RMSNorm,
     Softmax,
     StatelessOp,
+    Variance,
     op_kinds,
 )
 from seenn.ops.base import op_class
@@ -42,6 +44,8 @@ ISLANDS: dict[str, tuple[StatelessOp, tuple[tuple[int, ...], ...]]] = {
     "rms_norm": (RMSNorm(axes=(1, 2)), ((2, 4, 3),)),
     "l2_normalise": (L2Normalise(axes=(2,)), ((2, 4, 3),)),
     "l2_norm": (L2Norm(axes=(1,)), ((2, 4, 3),)),
+    "largest": (Largest(axes=(1,), keepdim=True), ((2, 4, 3),)),
+    "variance": (Variance(axes=(1, 2)), ((2, 4, 3),)),
     "local_response_norm": (LocalResponseNorm(size=3), ((2, 4, 3),)),
 }
 
