@@ -75,7 +75,7 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     assert model.code == 0, model.err
     found = json.loads(model.out)
     assert (found["sites"], found["convertible"], found["input_shape"]) == (17, True, [3, 224, 224])
-    assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "cumulative"}
+    assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "analog"}
 
 
 def test_a_network_trained_directly_goes_through_the_same_verbs(shell: Shell, tmp_path: Path) -> None:
