@@ -10,7 +10,7 @@ import click
 from cli.common import Session, verb
 from cli.options import engine_options, output_folder
 
-EPOCHS = 8
+EPOCHS = 5
 
 
 @click.command(short_help="All of it on the digits, in under two minutes.")
@@ -33,11 +33,12 @@ def demo(session: Session, folder: str, engine: str, float_sites: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     ann, snn, report = (str(target / name) for name in ("ann.pth", "snn.safetensors", "report"))
     common = ["--device", str(session.device), "--seed", str(session.seed)]
+    sites = ["--float-sites", float_sites] if float_sites else []
     steps = (
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
         (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn]),
         (calibrate_exit, [snn, "--max-accuracy-drop", "0.005"]),
-        (evaluate, [snn, "--report", report, "--engine", engine, "--float-sites", float_sites]),
+        (evaluate, [snn, "--report", report, "--engine", engine, *sites]),
     )
     for number, (command, arguments) in enumerate(steps, 1):
         session.say(f"\n[{number}/{len(steps)}] seenn {command.name} {' '.join(arguments)}")
