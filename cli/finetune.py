@@ -9,7 +9,7 @@ import click
 
 from cli.common import Session, read_snn, usage, verb
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, recorded_splits
-from cli.training import train_config, training_options, training_run
+from cli.training import augment_options, train_config, training_options, training_run, with_augmentation
 
 FINETUNED_FILE = "snn-finetuned.safetensors"
 
@@ -35,6 +35,7 @@ FINETUNED_FILE = "snn-finetuned.safetensors"
 )
 @click.option("--save-memory", is_flag=True, help="Recompute steps in the backward pass instead of remembering them.")
 @training_options(epochs=1, lr="0.05")
+@augment_options
 @data_options
 @click.option("-o", "--output", metavar="FILE", default=FINETUNED_FILE, show_default=True, help="The trained network.")
 @verb
@@ -54,12 +55,13 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     checkpoint = read_snn(snn)
     splits = recorded_splits(checkpoint, options)
     with usage():
+        train_options = train_config(default_train_config(splits), options, seed=session.seed)
         config = FinetuneConfig(
             timesteps=options["timesteps"],
             early=options["early"],
             distil=options["distil"],
             save_memory=options["save_memory"],
-            train=train_config(default_train_config(splits), options, seed=session.seed),
+            train=with_augmentation(train_options, options, splits),
         )
     file = {"file": Path(snn).name, "sha256": fingerprint(snn)}
     run = training_run(options, {"finetune": config.to_record(), "source": file, "data": splits.manifest()})

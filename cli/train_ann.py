@@ -9,7 +9,7 @@ import click
 
 from cli.common import Session, usage, verb
 from cli.options import data_options, model_options, model_spec, output_file
-from cli.training import train_config, training_options, training_run
+from cli.training import augment_options, train_config, training_options, training_run, with_augmentation
 
 
 @click.command(name="train-ann", short_help="Train an ordinary classifier.")
@@ -30,6 +30,7 @@ from cli.training import train_config, training_options, training_run
 )
 @model_options
 @training_options(epochs=10, lr="0.1; with --ckpt 0.02")
+@augment_options
 @data_options
 @click.option("-o", "--output", metavar="FILE", default="ann.pth", show_default=True, help="The trained weights.")
 @verb
@@ -67,6 +68,8 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     loaded = model_to_train(spec, splits, ckpt, levels=levels)
     if loaded.preprocessing is not None:
         splits = splits.with_preprocessing(loaded.preprocessing)
+    with usage():
+        config = with_augmentation(config, options, splits)
     record = {
         "model": loaded.record,
         "preprocessing": splits.preprocessing.to_json(),

@@ -8,7 +8,7 @@ import click
 
 from cli.common import Session, usage, verb
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, model_options, model_spec, output_file
-from cli.training import train_config, training_options, training_run
+from cli.training import augment_options, train_config, training_options, training_run, with_augmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 )
 @click.option("--mixed-timesteps", is_flag=True, help="Every batch runs a random number of steps, 1 to T.")
 @training_options(epochs=20, lr="0.1")
+@augment_options
 @data_options
 @click.option("-o", "--output", metavar="FILE", default=SNN_FILE, show_default=True, help="The spiking network.")
 @verb
@@ -114,6 +115,7 @@ def train_direct(session: Session, model: str, output: str, **options: Any) -> N
         spec = model_spec(model, options, num_classes=options["num_classes"] or splits.num_classes)
         augment = Augment.suggest(splits.spec, height=p.height)
         config = train_config(TrainConfig(augment=augment, label_smoothing=0.0), options, seed=session.seed)
+        config = with_augmentation(config, options, splits)
         network, source = spiking_network(spec, make_neuron, (p.channels, p.height, p.width), width=options["width"])
     neuron = {"neuron": make_neuron().kind, **make_neuron().config(), "surrogate": options["surrogate"]}
     source = {**source, **neuron}

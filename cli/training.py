@@ -12,6 +12,7 @@ import click
 from cli.options import FiniteRange
 
 if TYPE_CHECKING:
+    from seenn.data import DataSplits
     from seenn.training import Run, TrainConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -83,6 +84,56 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
         return function
 
     return add
+
+
+def augment_options(function: Command) -> Command:
+    """timm's augmentations, under the names of its training script."""
+    for option in reversed(
+        (
+            click.option("--aa", metavar="POLICY", help="timm's AutoAugment policy: rand-m9-mstd0.5, augmix-m3-w3, …"),
+            click.option(
+                "--reprob",
+                metavar="P",
+                type=FiniteRange(0, 1),
+                default=0.0,
+                show_default=True,
+                help="Probability of erasing a rectangle.",
+            ),
+            click.option(
+                "--mixup", metavar="ALPHA", type=FiniteRange(0), default=0.0, show_default=True, help="0: no mixup."
+            ),
+            click.option(
+                "--cutmix", metavar="ALPHA", type=FiniteRange(0), default=0.0, show_default=True, help="0: no CutMix."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def with_augmentation(config: TrainConfig, options: Mapping[str, Any], splits: DataSplits) -> TrainConfig:
+    """``config`` with what ``augment_options`` ask for, on batches of ``splits``; around this goes ``usage()``.
+
+    Raises:
+        ValueError: a policy that timm does not know, or mixing within an odd batch.
+    """
+    if not any(options[name] for name in ("aa", "reprob", "mixup", "cutmix")):
+        return config
+    from converter.augment import TimmAugment
+
+    if (options["mixup"] or options["cutmix"]) and config.batch_size % 2:
+        raise ValueError(
+            f"--mixup and --cutmix mix images in pairs: --batch-size must be even, got {config.batch_size}"
+        )
+    transform = TimmAugment(
+        preprocessing=splits.preprocessing,
+        num_classes=splits.num_classes,
+        policy=options["aa"],
+        erase=options["reprob"],
+        mixup=options["mixup"],
+        cutmix=options["cutmix"],
+    )
+    return replace(config, transform=transform)
 
 
 def train_config(base: TrainConfig, options: Mapping[str, Any], *, seed: int, **more: Any) -> TrainConfig:

@@ -22,6 +22,9 @@ def test_options_of_a_run_need_its_folder(option: str) -> None:
         (["--lr", "nan"], "nan is not a finite number"),
         (["--epochs", "0"], "0.0 is not in the range x>0"),
         (["--ema", "1"], "1.0 is not in the range 0<x<1"),
+        (["--mixup", "-1"], "-1.0 is not in the range x>=0"),
+        (["--mixup", "0.2", "--batch-size", "33"], "--batch-size must be even, got 33"),
+        (["--aa", "nope"], "timm knows no augmentation policy 'nope'"),
         (["--levels", "4"], "--levels goes with --activation qcfs"),
     ],
 )
