@@ -75,8 +75,9 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
         for t, (before, after) in enumerate(zip(result.before, result.after, strict=True), 1)
     )
     record = made.manifest["finetune"]
+    twin = "" if result.twin is None else f" (analog twin before: {100 * result.twin:.2f} %)"
     session.answer(
         {**record, "data": splits.spec, "output": str(target)},
-        f"accuracy on {record['samples']} calibration images (analog twin before: {100 * result.twin:.2f} %):\n"
+        f"accuracy on {record['samples']} calibration images{twin}:\n"
         f"{rows}\nwrote {target}; next: seenn calibrate-exit {target} --max-accuracy-drop 0.005",
     )

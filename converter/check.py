@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seenn.distributed import world
 from seenn.engines.reference import run_reference
 from seenn.errors import ConversionError
 from seenn.exits.fixed import FixedExit
@@ -57,17 +58,27 @@ def check(
         site_samples: at least so many of the first images (whole batches) enter the per-site errors; all enter
             the accuracies.
 
+    Under ``torchrun`` the processes take turns at the batches, and each gets the whole report.
+
     Raises:
         ConversionError: no images.
+        DataError: there are fewer batches than processes.
     """
-    twin = network.analog()
-    wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
-    ann_right = agree = samples = seen = labelled = 0
-    right = torch.zeros(timesteps, dtype=torch.int64)
+    twin, here = network.analog(), world()
+    # One row a batch: same answers, ANN right, SNN right after each step; and per site, squared error and signal.
+    counts: list[list[int]] = []
+    squares: list[list[float]] = []
+    numbers: list[int] = []
+    number = samples = labelled = 0
     with torch.no_grad():
         for images, labels in batches:
+            inspect_sites = samples < site_samples
+            samples += len(images)
+            labelled += 0 if labels is None else len(labels)
+            number += 1
+            if not here.takes(number - 1):
+                continue
             images = images.to(network.device)
-            inspect_sites = seen < site_samples
             analog: dict[str, Tensor] = {}
             sums: dict[str, Tensor] = {}
 
@@ -91,30 +102,36 @@ def check(
                 observe=add if inspect_sites else None,
             )
             assert run.logits_sum_per_step is not None
+            wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
             for site, total in sums.items():
                 neuron = network.graph[site].op
                 assert isinstance(neuron, Neuron)
                 error = analog[site] - neuron.emit(total) / timesteps
-                wrong[site] += float(error.square().sum(dtype=torch.float64))
-                power[site] += float(analog[site].square().sum(dtype=torch.float64))
+                wrong[site] = float(error.square().sum(dtype=torch.float64))
+                power[site] = float(analog[site].square().sum(dtype=torch.float64))
             answer = output.argmax(-1)
-            agree += int((answer == run.labels).sum())
-            samples += len(images)
-            seen += len(images) if inspect_sites else 0
+            ann_right, right = 0, [0] * timesteps
             if labels is not None:
                 labels = labels.to(network.device)
-                labelled += len(labels)
-                ann_right += int((answer == labels).sum())
-                right += (run.logits_sum_per_step.argmax(-1) == labels).sum(1).cpu()
+                ann_right = int((answer == labels).sum())
+                right = (run.logits_sum_per_step.argmax(-1) == labels).sum(1).tolist()
+            counts.append([int((answer == run.labels).sum()), ann_right, *right])
+            squares.append([*wrong.values(), *power.values()])
+            numbers.append(number - 1)
     if not samples:
         raise ConversionError("there are no images to check the conversion on")
+    here.enough(number, f"{samples} images in batches")
+    order = torch.tensor(numbers)
+    agree, ann_right, *right = here.in_order(torch.tensor(counts), order).sum(0).tolist()
+    parts = here.in_order(torch.tensor(squares, dtype=torch.float64), order).sum(0).view(2, -1)
     relative = {
-        site: (wrong[site] / power[site]) ** 0.5 if power[site] > 0 else float(wrong[site] > 0) for site in wrong
+        site: (wrong / power) ** 0.5 if power > 0 else float(wrong > 0)
+        for site, wrong, power in zip(network.sites, *parts.tolist(), strict=True)
     }
     return CheckReport(
         samples=samples,
         ann_accuracy=ann_right / labelled if labelled else None,
-        accuracy_per_timestep=tuple((right / labelled).tolist()) if labelled else (),
+        accuracy_per_timestep=tuple(count / labelled for count in right) if labelled else (),
         agreement=agree / samples,
         relative_error=relative,
         diverged=next((site for site in network.sites if relative[site] >= DIVERGED), None),

@@ -40,13 +40,21 @@ class World:
             DataError: there are fewer batches than processes.
         """
         total = -(-count // size)
-        if total < self.size:
-            raise DataError(
-                f"{count} samples in batches of {size} are {total} for {self.size} processes, of which some would have "
-                "nothing to do: start fewer processes, or use smaller batches"
-            )
+        self.enough(total, f"{count} samples in batches of {size}")
         mine = self.part(total)
         return slice(mine.start * size, min(mine.stop * size, count))
+
+    def enough(self, batches: int, what: str) -> None:
+        """Raises DataError where there are fewer ``batches`` than processes."""
+        if batches < self.size:
+            raise DataError(
+                f"{what} are {batches} for {self.size} processes, of which some would have nothing to do: start fewer "
+                "processes, or use smaller batches"
+            )
+
+    def takes(self, number: int) -> bool:
+        """Whether this process does batch ``number``, where nobody knows how many will come: they take turns."""
+        return number % self.size == self.rank
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """``tensor`` summed over the processes, in place."""
@@ -72,6 +80,10 @@ class World:
         parts = [torch.empty_like(padded) for _ in lengths]
         dist.all_gather(parts, padded)
         return torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
+
+    def in_order(self, tensor: Tensor, numbers: Tensor) -> Tensor:
+        """Every process's ``tensor`` ``[n, ...]``, joined in the order of the rows' ``numbers`` ``[n]``."""
+        return self.cat(tensor)[self.cat(numbers).argsort()] if self.size > 1 else tensor
 
     def wait(self) -> None:
         """Returns when every process has come here."""

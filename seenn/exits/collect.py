@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seenn.distributed import world
 from seenn.engines.reference import run_reference
 from seenn.errors import CalibrationError
 from seenn.exits.fixed import FixedExit
@@ -39,55 +40,73 @@ def collect_run(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> CachedRun:
-    """``collect_logits``, with the energy that each sample has used by each step, from the spikes of the same pass.
+    """One pass without early exit, with the energy that each sample has used by each step; all on the CPU.
 
     ``E_n(t) = 4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps of image n in steps 1 … t``.
 
+    Under ``torchrun`` the processes take turns at the batches, and each gets the whole result.
+
     Raises:
         CalibrationError: there are no images.
+        DataError: there are fewer batches than processes.
     """
-    cost, fans = dense_cost(network), fan_out(network)
-    synops: list[Tensor] = []
-
-    def measured() -> Iterable[tuple[Tensor, Tensor, SampleMeter]]:
-        for images, labels in batches:
-            meter = SampleMeter(fans, timesteps, len(images))
-            yield images, labels, meter
-            synops.append(meter.synops.cumsum(0))
-            progress(sum(part.shape[1] for part in synops))
-
-    logits_sum, labels = _collect(network, measured(), timesteps)
+    logits_sum, labels, synops = _collect(network, batches, timesteps, metered=True, progress=progress)
     t = torch.arange(1, timesteps + 1, dtype=torch.float64)[:, None]
-    energy = snn_energy_pj(cost, torch.cat(synops, dim=1), t)
+    energy = snn_energy_pj(dense_cost(network), synops, t)
     return CachedRun(logits_sum=logits_sum, labels=labels, energy_pj=energy)
 
 
 def collect_logits(
     network: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]], timesteps: int
 ) -> tuple[Tensor, Tensor]:
-    """One pass without early exit: ``logits_sum`` ``[T, N, K]`` and labels ``[N]``, on the CPU.
+    """As :func:`collect_run`, without the energy: ``logits_sum`` ``[T, N, K]`` and labels ``[N]``.
 
     Raises:
         CalibrationError: there are no images.
+        DataError: there are fewer batches than processes.
     """
-    return _collect(network, ((images, labels, None) for images, labels in batches), timesteps)
+    return _collect(network, batches, timesteps, metered=False)[:2]
 
 
 def _collect(
-    network: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor, SampleMeter | None]], timesteps: int
-) -> tuple[Tensor, Tensor]:
-    logits, labels = [], []
+    network: SpikingNetwork,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    timesteps: int,
+    *,
+    metered: bool,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Summed logits ``[T, N, K]``, labels ``[N]`` and, if metered, summed synaptic operations ``[T, N]``."""
+    here, fans = world(), fan_out(network) if metered else {}
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # positions, logits, labels, synops
+    number = done = 0
     with torch.no_grad(), evaluating(network):
-        for images, target, meter in batches:
-            full = run_reference(
-                network, images.to(network.device), FixedExit(), timesteps, keep_logits=True, observe=meter
-            ).logits_sum_per_step
-            assert full is not None
-            logits.append(full.cpu())
-            labels.append(target)
-    if not logits:
+        for images, labels in batches:
+            if here.takes(number):
+                meter = SampleMeter(fans, timesteps, len(images))
+                full = run_reference(
+                    network,
+                    images.to(network.device),
+                    FixedExit(),
+                    timesteps,
+                    keep_logits=True,
+                    observe=meter if metered else None,
+                ).logits_sum_per_step
+                assert full is not None
+                positions = torch.arange(done, done + len(images))
+                parts.append((positions, full.cpu(), labels, meter.synops.cumsum(0)))
+            number, done = number + 1, done + len(images)
+            progress(done)
+    if not done:
         raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
-    return torch.cat(logits, dim=1), torch.cat(labels)
+    here.enough(number, f"{done} images in batches")
+    numbers, logits, targets, synops = zip(*parts, strict=True)
+    order = torch.cat(numbers)
+    return (
+        here.in_order(torch.cat(logits, dim=1).transpose(0, 1), order).transpose(0, 1).contiguous(),
+        here.in_order(torch.cat(targets), order),
+        here.in_order(torch.cat(synops, dim=1).transpose(0, 1), order).transpose(0, 1).contiguous(),
+    )
 
 
 def replay(policy: ExitPolicy, logits_sum: Tensor, state: State | None = None) -> Tensor:

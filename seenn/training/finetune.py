@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
 from seenn.distributed import world
+from seenn.errors import TrainingError
 from seenn.network import SpikingNetwork, evaluating
 from seenn.ops import Neuron
 from seenn.ops.arguments import integer
@@ -95,7 +96,7 @@ class Finetuned:
     training: TrainingResult
     before: tuple[float, ...]  # accuracy after each step, before training
     after: tuple[float, ...]
-    twin: float  # accuracy of the analog twin before training
+    twin: float | None  # accuracy of the analog twin before training; None: neurons that leak have none
 
 
 def finetune(
@@ -114,11 +115,11 @@ def finetune(
     the calibration split, averaged over the steps with the weights of the loss.
 
     Raises:
+        TrainingError: the network has no analog twin, and ``config.distil`` wants its answers.
         DataError, TrainingError, CheckpointError: see :func:`seenn.training.fit`.
     """
     network = copy.deepcopy(network).to(device)
-    teacher = copy.deepcopy(network.analog()).requires_grad_(False).eval()
-    teacher.to(memory_format=torch.channels_last)
+    teacher = _twin(network, config.distil)
     network.requires_grad_(True)
     for node in network.graph:
         if isinstance(node.op, Neuron):
@@ -129,7 +130,7 @@ def finetune(
 
     def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
-            answers = teacher(images) if config.distil else None
+            answers = teacher(images) if teacher is not None and config.distil else None
         return exit_aware_loss(
             module(images),
             labels,
@@ -159,8 +160,21 @@ def finetune(
         )
     network.requires_grad_(False).eval()
     after = measure(unrolled)
-    twin = accuracy(teacher, splits.calibration, limit=config.train.validation_images, device=device)
+    limit = config.train.validation_images
+    twin = None if teacher is None else accuracy(teacher, splits.calibration, limit=limit, device=device)
     return Finetuned(network=network, training=training, before=before, after=after, twin=twin)
+
+
+def _twin(network: SpikingNetwork, distil: float) -> nn.Module | None:
+    if network.has_analog:
+        twin = copy.deepcopy(network.analog()).requires_grad_(False).eval()
+        return twin.to(memory_format=torch.channels_last)
+    if distil:
+        raise TrainingError(
+            f"this network's neurons leak, so that it has no analog twin to imitate, and distil is {distil:g}: "
+            "learn from the labels alone, with --distil 0"
+        )
+    return None
 
 
 @torch.no_grad()

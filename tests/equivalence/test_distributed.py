@@ -17,16 +17,17 @@ from seenn.errors import DataError
 
 PROGRAM = """
 import json, sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from torch import nn
 from converter import ConvertConfig, NeuronSpec, convert
+from converter.check import check
 from seenn.checkpoint import Checkpoint
 from seenn.data import load_data
 from seenn.distributed import joined
 from seenn.evaluate import evaluate
-from seenn.exits import ConfidenceExit
+from seenn.exits import ConfidenceExit, collect_run
 from seenn.training import Augment, FinetuneConfig, OptimConfig, TrainConfig, finetune, train_ann
 
 torch.set_num_threads(1)
@@ -42,13 +43,16 @@ with joined() as here:
     images = splits.calibration.images(limit=96)
     choice = ConvertConfig(neuron=NeuronSpec.of("if"), correction="joint", timesteps=2)
     network = convert(classifier().eval(), images, choice).network
+    checked = check(network, splits.exit.batches(32, limit=80), 2, site_samples=48)
+    exits = collect_run(network, splits.exit.batches(32, limit=80), 2)
     policy = ConfidenceExit(threshold=0.15)
     found = evaluate(Checkpoint(network=network), splits.test, name="x", data="digits", timesteps=2, policy=policy,
                      batch_size=32)
     tuned = finetune(network, splits, FinetuneConfig(train=replace(config, epochs=0.5))).network
     if here.first:
-        torch.save({"ann": ann.state_dict(), "network": network.state_dict(), "tuned": tuned.state_dict()}, sys.argv[1])
-        Path(sys.argv[1]).with_suffix(".json").write_text(json.dumps(found.to_json()))
+        made = {"ann": ann, "network": network, "tuned": tuned}
+        torch.save({"exits": vars(exits), **{name: m.state_dict() for name, m in made.items()}}, sys.argv[1])
+        Path(sys.argv[1]).with_suffix(".json").write_text(json.dumps([found.to_json(), asdict(checked)]))
 """
 
 
@@ -66,7 +70,8 @@ def run(folder: Path, processes: int) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     (one, one_report), (two, two_report) = (run(tmp_path, processes) for processes in (1, 2))
     assert one_report == two_report
-    assert all(torch.equal(one["network"][name], two["network"][name]) for name in one["network"])
+    for part in ("network", "exits"):
+        assert all(torch.equal(one[part][name], two[part][name]) for name in one[part])
     for part in ("ann", "tuned"):
         for name, tensor in one[part].items():
             torch.testing.assert_close(two[part][name], tensor, rtol=1e-4, atol=1e-5)

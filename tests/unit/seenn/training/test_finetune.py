@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.data import DataSplits
+from seenn.errors import TrainingError
 from seenn.exits import ConfidenceExit
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import Conv2d, Flatten, IFNeuron, Linear
+from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.training import FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
 from seenn.training.finetune import accuracy_per_step, finetuned_checkpoint
 
@@ -61,6 +62,14 @@ def test_the_teacher_is_the_twin_as_it_was(network: SpikingNetwork, digits: Data
     labelled, taught = (finetune(network, digits, config(distil=d)) for d in (0.0, 1.0))
     assert labelled.twin == taught.twin < 0.5
     assert taught.after[0] < labelled.after[0]  # a teacher that knows nothing teaches nothing
+
+
+def test_a_network_that_leaks_has_no_teacher(network: SpikingNetwork, digits: DataSplits) -> None:
+    leaky = SpikingNetwork(network.graph.replace({"act1": LIFNeuron(torch.ones(8))}), (1, 8, 8))
+    result = finetune(leaky, digits, config(epochs=0.2))
+    assert result.twin is None
+    with pytest.raises(TrainingError, match="no analog twin to imitate, and distil is"):
+        finetune(leaky, digits, config(distil=0.5))
 
 
 def test_loss_is_the_weighted_cross_entropy_after_every_step() -> None:

@@ -89,6 +89,20 @@ def test_the_global_random_state_is_put_back(run: Train, classifier: Callable[[]
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_autocast_computes_in_bfloat16_and_keeps_weights_in_float32(run: Train) -> None:
+    seen: set[torch.dtype] = set()
+
+    def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        logits = module(images)
+        seen.add(logits.dtype)
+        return F.cross_entropy(logits, labels)
+
+    result = run(loss=loss, amp=True, epochs=2)
+    assert seen == {torch.bfloat16}
+    assert {value.dtype for value in result.module.parameters()} == {torch.float32}
+    assert result.best.accuracy > 0.5
+
+
 def test_interrupt_passes_through(run: Train) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
