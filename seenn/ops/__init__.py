@@ -8,12 +8,12 @@ from seenn.ops.cumulative import CumulativeDifference
 from seenn.ops.elementwise import Constant, ElementwiseAffine
 from seenn.ops.lif import LIFNeuron
 from seenn.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
-from seenn.ops.normalisation import L2Norm, L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
+from seenn.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.ops.patches import Fold, Unfold
 from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from seenn.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
-from seenn.ops.reduction import Largest, Variance
+from seenn.ops.reduction import L2Norm, Largest, Variance
 from seenn.ops.resize import Resize
 from seenn.ops.select import Expand, Take
 from seenn.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.ops.arguments import flag, integer, integers, number
+from seenn.ops.arguments import integer, integers, number
 from seenn.ops.base import StatelessOp, register
 
 
@@ -80,24 +80,6 @@ class L2Normalise(StatelessOp):
         (x,) = inputs
         norm: Tensor = torch.linalg.vector_norm(x, dim=self.axes, keepdim=True)
         return x / norm.clamp_min(self.eps)
-
-
-@register("l2_norm")
-class L2Norm(StatelessOp):
-    """``‖x‖₂`` over ``axes``: the aggregation of global response normalisation (GRN)."""
-
-    island = True
-    homogeneous = True
-    attributes = ("axes", "keepdim")
-
-    def __init__(self, *, axes: tuple[int, ...], keepdim: bool = False) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), low=1, high=8)
-        self.keepdim = flag("keepdim", keepdim)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(inputs[0], dim=self.axes, keepdim=self.keepdim)
-        return norm
 
 
 @register("local_response_norm")

@@ -14,36 +14,31 @@ from seenn.ops.base import StatelessOp, register
 _EQUATION = re.compile("[a-zA-Z]{1,9},[a-zA-Z]{1,9}->[a-zA-Z]{1,9}")
 
 
-@register("multiply")
-class Multiply(StatelessOp):
-    """``a · b`` element by element, broadcasting: a gate."""
-
+class _Elementwise(StatelessOp):
     island = True
     arity = 2
+
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """One an output element."""
+        return math.prod(output)
+
+
+@register("multiply")
+class Multiply(_Elementwise):
+    """``a · b`` element by element, broadcasting: a gate."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         a, b = inputs
         return a * b
 
-    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
-        """One an output element."""
-        return math.prod(output)
-
 
 @register("divide")
-class Divide(StatelessOp):
+class Divide(_Elementwise):
     """``a / b`` element by element, broadcasting."""
-
-    island = True
-    arity = 2
 
     def forward(self, *inputs: Tensor) -> Tensor:
         a, b = inputs
         return a / b
-
-    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
-        """One an output element."""
-        return math.prod(output)
 
 
 @register("maximum")
