@@ -97,13 +97,13 @@ def convert_checkpoint(
         )
     images = splits.calibration.images(limit=wanted)
     conversion = convert(loaded.module, images, config, device=device, progress=progress)
-    report = check(conversion.network, splits.exit.batches(64, limit=check_images), config.timesteps)
+    report = check(conversion.network, splits.exit.batches(64, limit=check_images), config.steps)
     manifest = {
         "source": {**loaded.record, **(source or {})},
         "data": splits.manifest(),
         "class_names": list(splits.class_names),
         "conversion": config.to_json(),
-        "timesteps": config.timesteps,
+        "timesteps": config.steps,
         "calibration_images": wanted,
         "seed": seed,
         "versions": versions(),
