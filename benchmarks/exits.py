@@ -145,15 +145,20 @@ def search_rows(run: CachedRun, command: str) -> list[Row]:
 @click.option("--low", type=click.Path(exists=True, dir_okay=False), help="A network for few timesteps.")
 @click.option("--cache", type=click.Path(file_okay=False), required=True, help="Folder of cached passes.")
 @click.option("--train-images", default=6000, show_default=True, help="SEENN-II learns from so many.")
+@click.option("--betas", default="1,1.5,2,2.5,3,10", show_default=True, help="SEENN-II's prices of an error.")
+@click.option("--policy-epochs", default=6.0, show_default=True, help="SEENN-II's passes over its training images.")
 @click.option("--low-images", type=int, help="The first so many exit and test images for --low.  [default: all]")
 @click.option("--trials", default=1000, show_default=True, help="Random splits for the promises.")
 @click.option("--out", default=str(RESULTS / "exits"), show_default=True, help="Stem of the result files.")
 def main(
-    snn: str, low: str | None, cache: str, train_images: int, low_images: int | None, trials: int, out: str
-) -> None:
+    snn: str, low: str | None, cache: str, train_images: int, betas: str, policy_epochs: float,
+    low_images: int | None, trials: int, out: str
+) -> None:  # fmt: skip
     """Measure exit policies against their bars."""
     command = f"python benchmarks/exits.py --snn {Path(snn).name} --cache runs"
-    command += f" --low {Path(low).name} --train-images {train_images}" if low else ""
+    if low:
+        command += f" --low {Path(low).name} --train-images {train_images} --betas {betas}"
+        command += f" --policy-epochs {policy_epochs:g}"
     command += f" --low-images {low_images}" if low and low_images else ""
     checkpoint = load(snn, with_policy=False)
     splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing)
@@ -166,7 +171,8 @@ def main(
         stem = folder / Path(low).stem
         runs = {name: cached(fast, its, name, stem, low_images) for name in ("exit", "test")}
         train = cached(fast, its, "train", stem, train_images)
-        more = low_rows(fast, its, train, runs["exit"], runs["test"], command)
+        prices = [float(beta) for beta in betas.split(",")]
+        more = low_rows(fast, its, train, runs["exit"], runs["test"], command, betas=prices, epochs=policy_epochs)
         rows, notes = [*rows, *more[0]], [*notes, *more[1]]
     more = promise_rows(exit_run, trials, command)
     rows, notes = [*rows, *more[0], *search_rows(test_run, command)], [*notes, *more[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -20,16 +21,23 @@ from seenn.report import Row
 from seenn.training import PolicyConfig
 from seenn.training.augment import Augment
 
-BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 10.0)
-MOST_STEPS, ALLOWED, EPOCHS = 1.3, 0.5, 6
+MOST_STEPS, ALLOWED = 1.3, 0.5
 
 
 def low_rows(
-    checkpoint: Checkpoint, splits: DataSplits, train: CachedRun, held: CachedRun, test: CachedRun, command: str
+    checkpoint: Checkpoint,
+    splits: DataSplits,
+    train: CachedRun,
+    held: CachedRun,
+    test: CachedRun,
+    command: str,
+    *,
+    betas: Sequence[float],
+    epochs: float,
 ) -> tuple[list[Row], list[str]]:
     """β and thresholds are chosen on the exit split, figures are of the test split."""
     answers = SpikingAnswers(train=_right(train), exit=_right(held))
-    trained = {beta: _train(checkpoint, splits, answers, beta) for beta in BETAS}
+    trained = {beta: _train(checkpoint, splits, answers, beta, epochs) for beta in betas}
     beta = _choose({beta: (run.result.accuracy, run.result.mean_timesteps) for beta, run in trained.items()})
     policy, result = trained[beta].policy, trained[beta].result
     right = _right(test)
@@ -86,10 +94,12 @@ def low_rows(
     return rows, notes
 
 
-def _train(checkpoint: Checkpoint, splits: DataSplits, answers: SpikingAnswers, beta: float) -> TrainedPolicy:
+def _train(
+    checkpoint: Checkpoint, splits: DataSplits, answers: SpikingAnswers, beta: float, epochs: float
+) -> TrainedPolicy:
     click.echo(f"training SEENN-II, beta {beta:g}", err=True)
     base = PolicyConfig()
-    train = replace(base.train, epochs=EPOCHS, augment=Augment.suggest(splits.spec, height=splits.preprocessing.height))
+    train = replace(base.train, epochs=epochs, augment=Augment.suggest(splits.spec, height=splits.preprocessing.height))
     return train_policy_checkpoint(checkpoint, splits, answers, PolicySpec(), replace(base, beta=beta, train=train))
 
 
