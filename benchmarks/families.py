@@ -132,7 +132,7 @@ OTHERS = (
     _fixed("twins", "twins_pcpvt_small", 64),
     _timm("naflexvit", "naflexvit_base_patch16_gap", 224),
     _timm("hieradet_sam2", "sam2_hiera_tiny", 224),
-    _timm("deepseek_vit", "deepseek_vit_412m", 224),
+    _timm("deepseek_vit", "deepseek_vit_412m", 28),
     _timm("gemma4_vit", "gemma4_vit_167m", 224),
     _timm("qwen3_vit", "qwen3_vit_88m", 224),
 )
