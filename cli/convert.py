@@ -45,21 +45,13 @@ if TYPE_CHECKING:
 @click.option(
     "--neuron",
     type=click.Choice(["if", "burst", "signed"]),
-    help="Binary; several spikes a step; or able to take spikes back.  [default: signed; if for a QCFS network, and "
-    "for cos and srp]",
+    help="Binary; several spikes a step; or able to take spikes back.  [default: signed; if for a QCFS network]",
 )
 @click.option("--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
 @click.option(
     "--correction",
-    type=click.Choice(["none", "bias", "potential", "joint", "cos", "srp"]),
-    help="Cancels each channel's mean error by current or initial charge, or each neuron's by a pre-pass over the "
-    "image (cos, srp).  [default: potential; none for a QCFS network]",
-)
-@click.option(
-    "--prepass",
-    metavar="N",
-    type=click.IntRange(1, 4096),
-    help="Steps of the pre-pass of cos and srp, on top of T.  [default: 8 for them, else none]",
+    type=click.Choice(["none", "bias", "potential", "joint"]),
+    help="Cancels each channel's mean error: current or initial charge.  [default: potential; none for a QCFS network]",
 )
 @click.option(
     "--timesteps",
@@ -157,20 +149,17 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
 
 def _config(options: dict[str, Any], qcfs_levels: int | None) -> ConvertConfig:
     """What the options say, and where they say nothing the default for this kind of network."""
-    from converter.config import DEFAULT_PREPASS, PREPASS, RECIPES, ConvertConfig, NeuronSpec
+    from converter.config import RECIPES, ConvertConfig, NeuronSpec
 
     default = ConvertConfig() if qcfs_levels is None else ConvertConfig.for_qcfs(qcfs_levels)
     name, q = options["recipe"] or default.recipe.name, options["q"]
     if q is not None and name != "percentile":
         raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
     extra = {} if q is None else {"q": q}
-    correction = options["correction"] or default.correction
-    kind = "if" if correction in PREPASS else default.neuron.kind
     return ConvertConfig(
         recipe=RECIPES[name](per_channel=options["per_channel"], **extra),
-        neuron=NeuronSpec.of(options["neuron"] or kind, options["levels"]),
-        correction=correction,
-        prepass=options["prepass"] or (DEFAULT_PREPASS if correction in PREPASS else 0),
+        neuron=NeuronSpec.of(options["neuron"] or default.neuron.kind, options["levels"]),
+        correction=options["correction"] or default.correction,
         timesteps=options["timesteps"] or default.timesteps,
         silent_channels=options["silent_channels"],
         analog_islands=options["analog_islands"],

@@ -90,8 +90,7 @@ def check(
                 return value
 
             def add(t: int, rows: Tensor, site: str, count: Tensor, sums: dict[str, Tensor] = sums) -> None:
-                if t > network.prepass:
-                    sums[site] = sums[site] + count if site in sums else count
+                sums[site] = sums[site] + count if site in sums else count
 
             output = twin.evaluate(images, {twin.output}, keep if inspect_sites else None)[twin.output]
             run = run_reference(
@@ -107,7 +106,7 @@ def check(
             for site, total in sums.items():
                 neuron = network.graph[site].op
                 assert isinstance(neuron, Neuron)
-                error = analog[site] - neuron.emit(total) / (timesteps - network.prepass)
+                error = analog[site] - neuron.emit(total) / timesteps
                 wrong[site] = float(error.square().sum(dtype=torch.float64))
                 power[site] = float(analog[site].square().sum(dtype=torch.float64))
             answer = output.argmax(-1)

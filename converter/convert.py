@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +15,11 @@ from converter.config import ConvertConfig
 from converter.double import in_double
 from converter.passes import normalise, prove_equal
 from converter.place import place_neurons, sites_of
-from converter.prepass import delayed, with_prepass
 from converter.trace import trace_model
 from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import IntegratingNeuron, Neuron
+from seenn.ops import Neuron
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +108,7 @@ def convert(
         )
     graph = graph.to(device)
     calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
-    neurons: Mapping[str, IntegratingNeuron] = calibration.neurons
-    if steps := config.prepass:
-        neurons = {site: with_prepass(n, rule=config.correction, steps=steps) for site, n in neurons.items()}
-        graph = delayed(graph, steps)
-    network = place_neurons(graph, neurons, input_shape).eval()
+    network = place_neurons(graph, calibration.neurons, input_shape).eval()
     if network.sites != sites:
         raise ConversionError(f"the network has {len(network.sites)} neurons for {len(sites)} activation sites")
     return Conversion(network=network, sites=sites, calibration=calibration, float64_difference=difference)

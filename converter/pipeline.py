@@ -97,13 +97,13 @@ def convert_checkpoint(
         )
     images = splits.calibration.images(limit=wanted)
     conversion = convert(loaded.module, images, config, device=device, progress=progress)
-    report = check(conversion.network, splits.exit.batches(64, limit=check_images), config.steps)
+    report = check(conversion.network, splits.exit.batches(64, limit=check_images), config.timesteps)
     manifest = {
         "source": {**loaded.record, **(source or {})},
         "data": splits.manifest(),
         "class_names": list(splits.class_names),
         "conversion": config.to_json(),
-        "timesteps": config.steps,
+        "timesteps": config.timesteps,
         "calibration_images": wanted,
         "seed": seed,
         "versions": versions(),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, DelayedReadout, IntegratingNeuron, Neuron, Op, Scale, State, StatefulOp
+from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, State, StatefulOp
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -69,12 +69,6 @@ class SpikingNetwork(nn.Module):
     def state_layout(self) -> tuple[tuple[str, str], ...]:
         """``(node, state name)`` of every tensor in the state, in order."""
         return tuple((node.name, name) for node in self._stateful for name in _state_names(node))
-
-    @property
-    def prepass(self) -> int:
-        """Steps before the first answer, in which neurons find out from where to start; 0 without a pre-pass."""
-        readout = self.graph[self.graph.output].op
-        return readout.after if isinstance(readout, DelayedReadout) else 0
 
     @property
     def device(self) -> torch.device:
@@ -222,8 +216,6 @@ class SpikingNetwork(nn.Module):
                 changes[node.name] = node.op.activation()
             elif isinstance(node.op, CumulativeDifference):
                 changes[node.name] = node.op.op
-            elif isinstance(node.op, DelayedReadout):
-                changes[node.name] = Scale(factor=1.0)
         return self.graph.replace(changes)
 
     def describe(self) -> str:

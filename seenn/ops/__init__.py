@@ -12,7 +12,6 @@ from seenn.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, R
 from seenn.ops.patches import Fold, Unfold
 from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
-from seenn.ops.prepass import DelayedReadout, PrepassIFNeuron
 from seenn.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
 from seenn.ops.reduction import L2Norm, Largest, Variance
 from seenn.ops.resize import Resize
@@ -35,7 +34,6 @@ __all__ = [
     "Constant",
     "Conv2d",
     "CumulativeDifference",
-    "DelayedReadout",
     "Divide",
     "Einsum",
     "ElementwiseAffine",
@@ -62,7 +60,6 @@ __all__ = [
     "Pad",
     "Permute",
     "Pointwise",
-    "PrepassIFNeuron",
     "RMSNorm",
     "ReLU",
     "Reshape",
