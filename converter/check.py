@@ -71,12 +71,11 @@ def check(
     numbers: list[int] = []
     number = samples = labelled = 0
     with torch.no_grad():
-        for images, labels in batches:
+        for number, (images, labels) in enumerate(batches):
             inspect_sites = samples < site_samples
             samples += len(images)
             labelled += 0 if labels is None else len(labels)
-            number += 1
-            if not here.takes(number - 1):
+            if not here.takes(number):
                 continue
             images = images.to(network.device)
             analog: dict[str, Tensor] = {}
@@ -117,10 +116,10 @@ def check(
                 right = (run.logits_sum_per_step.argmax(-1) == labels).sum(1).tolist()
             counts.append([int((answer == run.labels).sum()), ann_right, *right])
             squares.append([*wrong.values(), *power.values()])
-            numbers.append(number - 1)
+            numbers.append(number)
     if not samples:
         raise ConversionError("there are no images to check the conversion on")
-    here.enough(number, f"{samples} images in batches")
+    here.enough(number + 1, f"{samples} images in batches")
     order = torch.tensor(numbers)
     agree, ann_right, *right = here.in_order(torch.tensor(counts), order).sum(0).tolist()
     parts = here.in_order(torch.tensor(squares, dtype=torch.float64), order).sum(0).view(2, -1)

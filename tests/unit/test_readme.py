@@ -61,6 +61,16 @@ def test_the_readme_walks_through_all_four_steps() -> None:
     } <= {line.partition("#")[0].strip() for line in command_lines()}
 
 
+def test_every_option_given_to_a_program_of_the_project_exists() -> None:
+    calls = re.findall(r"`python ([\w/]+\.py)([^`]*)`", README)
+    assert calls
+    for program, arguments in calls:
+        shared = ROOT / "benchmarks" / "common.py"
+        source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / program, shared))
+        missing = [option for option in re.findall(r"--[a-z][a-z-]*", arguments) if f'"{option}"' not in source]
+        assert not missing, program
+
+
 def test_every_option_named_in_the_readme_exists() -> None:
     prose = re.sub(r"```.*?```", "", README, flags=re.S)
     spans = " ".join(

@@ -68,7 +68,7 @@ def test_a_network_that_leaks_has_no_teacher(network: SpikingNetwork, digits: Da
     leaky = SpikingNetwork(network.graph.replace({"act1": LIFNeuron(torch.ones(8))}), (1, 8, 8))
     result = finetune(leaky, digits, config(epochs=0.2))
     assert result.twin is None
-    with pytest.raises(TrainingError, match="no analog twin to imitate, and distil is"):
+    with pytest.raises(TrainingError, match=r"no analog twin to imitate, and distil is 0\.5: .* --distil 0"):
         finetune(leaky, digits, config(distil=0.5))
 
 
