@@ -55,11 +55,13 @@ def command(*arguments: str) -> None:
     subprocess.run([sys.executable, "-c", "from cli.main import main; main()", *arguments], check=True)
 
 
-def make(work: Path, seed: int, ckpt: str, model: list[str], data: list[str], budget: dict[str, str]) -> None:
+def make(
+    work: Path, seed: int, ckpt: str, model: list[str], data: list[str], budget: dict[str, str], amp: bool
+) -> None:
     """The networks of one seed, those that are not there yet."""
     work.mkdir(parents=True, exist_ok=True)
     qcfs, spiking, tuned = work / "qcfs.safetensors", work / "snn.safetensors", work / "finetuned.safetensors"
-    shared = ["--seed", str(seed), "--resume", *data]
+    shared = ["--seed", str(seed), "--resume", *data, *(["--amp"] if amp else [])]
     validation = ["--validation-images", budget["validation_images"]]
     if not qcfs.exists():
         options = [
@@ -124,11 +126,12 @@ def _note(figures: Figures, what: str, answers: Tensor) -> None:
 @click.option("--epochs", default="5", show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default="0.05", show_default=True, help="Of fine-tuning.")
 @click.option("--validation-images", default="2000", show_default=True)
+@click.option("--amp", is_flag=True, help="Train in bfloat16 autocast.")
 @click.option("--limit", type=int, help="The first so many test images (for a quick look).")
 @click.option("--out", default=str(RESULTS / "training"), show_default=True, help="Stem of the result files.")
 def main(
     ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, work: str, seeds: str,
-    limit: int | None, out: str, **budget: str
+    amp: bool, limit: int | None, out: str, **budget: str
 ) -> None:  # fmt: skip
     """Train, convert, fine-tune and measure."""
     named = ["--model", model, *(part for item in model_kwargs for part in ("--model-kwargs", item))]
@@ -140,10 +143,10 @@ def main(
     chosen = [int(seed) for seed in seeds.split(",")]
     for seed in chosen:
         folder = Path(work) / f"seed-{seed}"
-        make(folder, seed, ckpt, named, where, budget)
+        make(folder, seed, ckpt, named, where, budget, amp)
         with torch.no_grad():
             measure(folder, ann, test, limit, figures, seed)
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in budget.items())
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in budget.items()) + " --amp" * amp
     kwargs = " ".join(f"--model-kwargs '{item}'" for item in model_kwargs)
     line = f"python benchmarks/training.py --ckpt {Path(ckpt).name} {kwargs} --work DIR --seeds {seeds} {options}"
     rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, line)]

@@ -43,5 +43,11 @@ def load_onnx(
     # As timm's models say which images they take.
     imported.module.pretrained_cfg = {"input_size": imported.input_shape}  # type: ignore[assignment]
     spec = replace(spec, stem="imagenet", num_classes=imported.classes, in_chans=imported.input_shape[0])
-    origin = {"opset": imported.opset, "ir_version": imported.ir_version, "notes": list(imported.notes)}
+    origin = {
+        "opset": imported.opset,
+        "ir_version": imported.ir_version,
+        "notes": list(imported.notes),
+        "difference": imported.difference,
+        "tolerance": imported.tolerance,
+    }
     return LoadedModel(imported.module, spec, None, {**spec.to_record(), "onnx": origin})

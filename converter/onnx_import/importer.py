@@ -30,6 +30,7 @@ class ImportedModel:
     ir_version: int
     notes: tuple[str, ...]  # what was changed on purpose
     difference: float  # largest, from onnxruntime, relative to the largest output
+    tolerance: float  # that it was held to: 1e-5, more only where the graph's own rounding in float32 is more
 
 
 def import_onnx(path: str | os.PathLike[str], *, input_shape: tuple[int, int, int] | None = None) -> ImportedModel:
@@ -67,4 +68,5 @@ def import_onnx(path: str | os.PathLike[str], *, input_shape: tuple[int, int, in
         ir_version=model.ir_version,
         notes=tuple(notes),
         difference=compared.difference,
+        tolerance=compared.tolerance,
     )

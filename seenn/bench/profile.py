@@ -49,8 +49,8 @@ def profile_sites(
                     start = time.perf_counter()
                     thunk.run()
                     found[thunk.label] = found.get(thunk.label, 0.0) + time.perf_counter() - start
-                    if thunk.site is not None and thunk.spikes is not None:
-                        rates[thunk.label] = float(thunk.spikes.abs().mean())
+                    if thunk.site is not None and thunk.counts is not None:
+                        rates[thunk.label] = float(thunk.counts().abs().mean())
                 if step == timesteps - 1:
                     best = {name: min(value, best.get(name, value)) for name, value in found.items()}
     total = sum(best.values())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seenn.data.preprocessing import Preprocessing
+from seenn.engines import native
 from seenn.engines.engine import Engine
 from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import BFLOAT16, FLOAT32, INT8, PLAIN, Kernel, exact_kernels, is_exact
@@ -64,7 +65,9 @@ def make_engine(
         engine = _float_engine("float32", network, device)
         engine.note += f"; not in whole numbers: {error}"
         return engine
-    engine = FusedEngine(program, exact_kernels(device), "int8", device)
+    engine = FusedEngine(
+        program, exact_kernels(device), "int8", device, native.load() if device.type == "cpu" else None
+    )
     if device.type != "cpu" or not is_exact(INT8, device):
         engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same whole numbers"
     return engine
@@ -76,4 +79,4 @@ def _float_engine(name: str, network: SpikingNetwork, device: torch.device) -> F
         kernels = [BFLOAT16]
     elif device.type == "cpu" and is_exact(FLOAT32, device):
         kernels = [FLOAT32, PLAIN]
-    return FusedEngine(fold(network), kernels, name, device)
+    return FusedEngine(fold(network), kernels, name, device, native.load() if device.type == "cpu" else None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from ctypes import CDLL
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seenn.engines.bind import Binder, Thunk
+from seenn.engines.bind import Binder, Copy, Thunk
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.engines.kernels import Kernel
 from seenn.graph import INPUT
@@ -27,9 +28,17 @@ class FusedEngine:
         kernels: in order of preference; the first that accepts a synapse computes it.
         name: as the engine is called.
         device: where to compute.
+        native: neurons in one pass, from ``seenn.engines.native``; None: by torch.
     """
 
-    def __init__(self, program: Program, kernels: Sequence[Kernel], name: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        program: Program,
+        kernels: Sequence[Kernel],
+        name: str,
+        device: torch.device,
+        native: CDLL | None = None,
+    ) -> None:
         self.program = program
         self.name = name
         self.device = device
@@ -38,7 +47,7 @@ class FusedEngine:
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
         self.tile = tile_size(program)
-        self.binder = Binder(program, kernels, device)
+        self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
     def open(self, slots: int) -> FusedSlots:
@@ -75,11 +84,9 @@ class FusedSlots:
         self._tile = min(engine.tile, capacity)
         self._dtype = torch.float32
         self._kept = {n: self._allocate(b, capacity) for n, b in program.buffers.items() if b.life != "scratch"}
-        self._scratch = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "scratch"}
-        self._copies = {
-            name: self._allocate(program.buffers[name], self._tile, dtype)
-            for name, dtype in engine.binder.copies.items()
-        }
+        scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
+        self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
+        self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
         self._start = {
             name: buffer.start.to(engine.device, self._dtype)
@@ -115,8 +122,8 @@ class FusedSlots:
                 tile = self._bound(start, stop)
                 for thunk in tile.thunks:
                     thunk.run()
-                    if observe is not None and thunk.spikes is not None:
-                        observe(thunk.site or thunk.label, start, thunk.spikes)
+                    if observe is not None and thunk.counts is not None:
+                        observe(thunk.site or thunk.label, start, thunk.counts())
                 tile.total.add_(tile.output)
         return self._total[:active] * self._program.output_scale
 
@@ -132,7 +139,7 @@ class FusedSlots:
         if (start, stop) not in self._tiles:
             views = {name: tensor[start:stop] for name, tensor in self._kept.items()}
             views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
-            copies = {name: tensor[: stop - start] for name, tensor in self._copies.items()}
+            copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
             thunks = self._engine.binder.bind(self._program.step, views, copies)
             self._tiles[start, stop] = Tile(tuple(thunks), views[self._program.output], self._total[start:stop])
         return self._tiles[start, stop]
@@ -143,9 +150,15 @@ class FusedSlots:
             self._encoders[count] = tuple(self._engine.binder.bind(self._program.encode, views, {}))
         return self._encoders[count]
 
-    def _allocate(self, buffer: Buffer, rows: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        tensor = torch.zeros(rows, *buffer.shape, dtype=dtype, device=self._engine.device)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+    def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
+        return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
+
+    def _frame(self, copy: Copy) -> Tensor:
+        """Bytes of a tile, all of them zero counts."""
+        buffer = self._program.buffers[copy.name]
+        rest = [size + 2 * edge for size, edge in zip(buffer.shape[1:], copy.margin, strict=False)]
+        shape = (self._tile, buffer.shape[0], *rest)
+        return _channels_last(torch.full(shape, -int(buffer.low), dtype=torch.uint8, device=self._engine.device))
 
 
 def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
@@ -153,6 +166,10 @@ def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
     whole = rows // tile * tile
     yield from ((start, start + tile) for start in range(0, whole, tile))
     yield from ((row, row + 1) for row in range(whole, rows))
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def _bytes(buffer: Buffer) -> int:

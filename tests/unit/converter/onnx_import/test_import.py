@@ -13,7 +13,7 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from converter import canonical_graph
-from converter.onnx_import import import_onnx, importer
+from converter.onnx_import import import_onnx, importer, verify
 from seenn.errors import ConversionError, UnsupportedError
 
 Small = Callable[..., onnx.ModelProto]
@@ -267,6 +267,35 @@ def test_difference_from_onnxruntime_refuses_the_import(
     monkeypatch.setattr(importer, "translate", lambda *_: found)
     with pytest.raises(ConversionError, match=r"differs from onnxruntime by .*e-.. .* own rounding, .* is .*e-0[78]\."):
         import_onnx(save(model))
+
+
+@pytest.mark.parametrize(
+    ("shift", "rounding", "tolerance"),
+    [(2e-5, 1e-5, 4e-5), (2e-5, 1e-6, None), (8e-5, 1.0, 1e-4), (2e-4, 1.0, None)],
+    ids=["excused by rounding", "far beyond rounding", "at most the ceiling", "beyond the ceiling"],
+)
+def test_a_graph_may_differ_by_a_few_times_its_own_rounding(
+    save: Save,
+    small: Small,
+    monkeypatch: pytest.MonkeyPatch,
+    shift: float,
+    rounding: float,
+    tolerance: float | None,
+) -> None:
+    model = small()
+    found = importer.translate(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
+    images = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))  # those of the comparison
+    with torch.no_grad():
+        found.module.head.bias.data += shift * found.module(images).abs().max()
+    monkeypatch.setattr(importer, "translate", lambda *_: found)
+    monkeypatch.setattr(verify, "_rounding", lambda *_: rounding)
+    if tolerance is None:
+        with pytest.raises(ConversionError, match="differs from onnxruntime"):
+            import_onnx(save(model))
+    else:
+        imported = import_onnx(save(model))
+        assert imported.tolerance == tolerance
+        assert imported.difference == pytest.approx(shift, rel=0.1)
 
 
 def test_network_that_hardly_looks_at_the_image_is_noted(save: Save, small: Small, caplog: Any) -> None:

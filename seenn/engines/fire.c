@@ -1,0 +1,105 @@
+/* The neurons of a site in one pass over their memory; seenn/engines/native.py compiles and calls it.
+
+   For every element, with θ its threshold:
+
+       v += Σ gain · source
+       n  = clip(⌊v / θ⌋, fewest, most), and no less than −S where net counts are kept
+       v -= n · θ,  S += n
+
+   Membranes, net counts (negated) and float counts are dense: samples × rows × width × period; thresholds and gains
+   repeat with the period (the channels of channels-last images), and may differ from row to row. Bytes hold count − low and may
+   have a margin around each row and sample. Rounding follows torch's, operation by operation. */
+
+#include <math.h>
+#include <stdint.h>
+
+typedef struct {
+    const float *gain;    /* [period], of each row where those differ */
+    const float *values;  /* dense, or NULL: then */
+    const uint8_t *bytes; /* value − low */
+    int64_t sample, row;  /* strides of the bytes */
+    float low;
+} Term;
+
+typedef struct {
+    float *membrane, *taken_back, *counts; /* taken_back: −S or NULL; counts: or NULL */
+    uint8_t *bytes;                        /* or NULL */
+    const float *threshold, *inverse;      /* as gain; inverse: 1/θ where ⌊v/θ⌋ = ⌊v/θ + 1/2θ⌋ is proven, or NULL */
+    const Term *terms;
+    int64_t term_count, samples, rows, width, period, pattern; /* pattern: from row to row of thresholds and gains */
+    int64_t sample, row;                                       /* strides of the bytes */
+    float fewest, most, low;
+    int32_t threads;
+} Site;
+
+enum { BINARY = 1, SIGNED = 2, INVERSE = 4, COUNTS = 8, BYTES = 16, KINDS = 32 };
+enum { WORTH_A_THREAD = 1 << 15 };
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
+    const int64_t width = site->width, period = site->period;
+    const float *gain = term->gain + row * site->pattern;
+    if (term->values) {
+        const float *x = term->values + at;
+        for (int64_t w = 0; w < width; w++, v += period, x += period)
+            for (int64_t c = 0; c < period; c++) v[c] += gain[c] * x[c];
+    } else {
+        const uint8_t *x = term->bytes + sample * term->sample + row * term->row;
+        const float low = term->low;
+        for (int64_t w = 0; w < width; w++, v += period, x += period)
+            for (int64_t c = 0; c < period; c++) v[c] += gain[c] * ((float)x[c] + low);
+    }
+}
+
+INLINE void fire(const Site *site, int64_t at, int64_t sample, int64_t row, const int kind) {
+    const int64_t width = site->width, period = site->period;
+    const float *restrict theta = site->threshold + row * site->pattern;
+    const float *restrict inverse = kind & INVERSE ? site->inverse + row * site->pattern : 0;
+    const float fewest = site->fewest, most = site->most, low = site->low;
+    float *restrict v = site->membrane + at;
+    float *restrict net = kind & SIGNED ? site->taken_back + at : 0;
+    float *restrict counts = kind & COUNTS ? site->counts + at : 0;
+    uint8_t *restrict bytes = kind & BYTES ? site->bytes + sample * site->sample + row * site->row : 0;
+    for (int64_t w = 0; w < width; w++) {
+        for (int64_t c = 0; c < period; c++) {
+            float n;
+            if (kind & BINARY) {
+                n = v[c] >= theta[c] ? 1.0f : 0.0f;
+            } else {
+                n = floorf(kind & INVERSE ? inverse[c] / 2 + v[c] * inverse[c] : v[c] / theta[c]);
+                n = n < fewest ? fewest : n;
+                n = n > most ? most : n;
+                if (kind & SIGNED) {
+                    n = n < net[c] ? net[c] : n;
+                    net[c] -= n;
+                }
+            }
+            v[c] -= n * theta[c];
+            if (kind & COUNTS) counts[c] = n;
+            if (kind & BYTES) bytes[c] = (uint8_t)(int32_t)(n - low);
+        }
+        v += period;
+        if (kind & SIGNED) net += period;
+        if (kind & COUNTS) counts += period;
+        if (kind & BYTES) bytes += period;
+    }
+}
+
+void seenn_fire(const Site *site) {
+    const int64_t rows = site->rows, length = site->width * site->period, total = site->samples * rows;
+    const int binary = site->fewest == 0 && site->most == 1 && !site->taken_back;
+    const int kind = (binary ? BINARY : 0) | (site->taken_back ? SIGNED : 0) | (site->inverse ? INVERSE : 0) |
+                     (site->counts ? COUNTS : 0) | (site->bytes ? BYTES : 0);
+#pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
+    for (int64_t i = 0; i < total; i++) {
+        const int64_t at = i * length, sample = i / rows, row = i % rows;
+        for (int64_t k = 0; k < site->term_count; k++)
+            join(site->terms + k, site, site->membrane + at, at, sample, row);
+        switch (kind) {
+#define CASE(k) case k: fire(site, at, sample, row, k); break;
+#define CASES(k) CASE(k) CASE(k + 1) CASE(k + 2) CASE(k + 3)
+            CASES(0) CASES(4) CASES(8) CASES(12) CASES(16) CASES(20) CASES(24) CASES(28)
+        }
+    }
+}
