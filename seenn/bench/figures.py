@@ -92,7 +92,7 @@ def run_bench(
         engines: by name; the first is the one that the ratios are about, ``float32`` the one that it must not
             lose accuracy against.
         anns: see ``ann_contenders``; may be empty.
-        images, labels: preprocessed; speed is measured on the first ``2 · slots``, accuracy on all.
+        images, labels: preprocessed; speed is measured on the first ``8 · slots``, accuracy on all.
         slots: of the run with exits.
         batches: sizes at which a step is set against an ANN forward; 1 and 32 give the named ratios.
         repeats: of every timing.
@@ -109,7 +109,7 @@ def run_bench(
         for name, timing in alternate(work, repeats).items():
             step.setdefault(name, {})[size] = timing
     say("images with exits")
-    sample = images[: 2 * slots]
+    sample = images[: 8 * slots]
     opened = snn.open(slots)
 
     def stream(engine: Engine, places: Slots) -> list[int]:
@@ -212,12 +212,9 @@ def _latencies(
     runs: dict[str, Callable[[Tensor], object]] = {ann.name: ann.run for ann in anns}
     runs[snn.name] = lambda x: list(run_slots(snn, opened, [Request(image=x[0])], policy, timesteps))
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for number, image in enumerate((images[:1], *torch.split(images, 1))):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(image)
-            if number:  # the first warms up
-                seconds[name].append(1000 * (time.perf_counter() - start))
+    for image in torch.split(images, 1):
+        for name, timing in alternate({name: _bound(run, image) for name, run in runs.items()}, 1).items():
+            seconds[name].append(1000 * timing.median)
     return {name: (statistics.median(ms), sorted(ms)[int(0.95 * (len(ms) - 1))]) for name, ms in seconds.items()}
 
 

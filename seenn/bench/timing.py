@@ -30,13 +30,16 @@ class Timing:
         }
 
 
+SETTLE_SECONDS = 0.05  # idle threads of a library go on spinning for work, and take the next one's core meanwhile
+
+
 def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
-    """Each contender once to warm up, then all of them in turn, ``repeats`` times."""
-    for run in work.values():
-        run()
+    """All contenders in turn, ``repeats`` times; each once untimed before, so that it meets its own caches."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, run in work.items():
+            time.sleep(SETTLE_SECONDS)
+            run()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)

@@ -77,11 +77,9 @@ def run_slots(
     state = _Rows(slots.capacity)
     source = _Source(engine, requests)
     while True:
-        if free := source.take(state.free_rows()):
-            rows = torch.tensor([row for row, _ in free])
-            images = torch.stack([request.image for _, request in free])
-            slots.load(rows, images)
-            state.start(rows, policy.start(images), [request for _, request in free], source.taken - len(free))
+        if free := source.load(slots, state.free_rows()):
+            rows, images, taken = free
+            state.start(rows, policy.start(images), taken, source.taken - len(taken))
         if not state.full:
             if len(stay := state.busy_rows()) == 0:
                 break
@@ -141,37 +139,61 @@ class _Source:
         self.taken = 0
         self.error: Exception | None = None
 
-    def take(self, rows: list[int]) -> list[tuple[int, Request]]:
-        """As many requests as there are rows, with the rows that they get."""
-        found: list[tuple[int, Request]] = []
-        for row in rows:
-            if self._requests is None:
-                break
+    def load(self, slots: Slots, rows: list[int]) -> tuple[Tensor, Tensor, list[Request]] | None:
+        """Starts as many requests as there are rows: the rows that were taken, the images and the requests."""
+        found: list[Request] = []
+        while self._requests is not None and len(found) < len(rows):
             try:
                 request = next(self._requests)
-                check_image(self._engine, request.image, self.taken)
+                _check_shape(self._engine, request.image, self.taken + len(found))
             except StopIteration:
                 self._requests = None
-                break
             except Exception as error:
                 self._requests, self.error = None, error
-                break
-            found.append((row, request))
-            self.taken += 1
-        return found
+            else:
+                found.append(request)
+        while found:
+            chosen, images = torch.tensor(rows[: len(found)]), torch.stack([request.image for request in found])
+            try:
+                _check_values(images)
+                slots.load(chosen, images)
+            except ValueError:  # what a slot refuses, it has not begun with
+                found = found[: self._first_bad(found)]
+            else:
+                self.taken += len(found)
+                return chosen, images, found
+        return None
+
+    def _first_bad(self, requests: list[Request]) -> int:
+        """The one that cannot be run; it becomes the error."""
+        for position, request in enumerate(requests):
+            try:
+                check_image(self._engine, request.image, self.taken + position)
+            except ValueError as error:
+                self._requests, self.error = None, error
+                return position
+        raise AssertionError("images that are refused together and accepted one by one")
 
 
 def check_image(engine: Engine, image: Tensor, index: int) -> None:
     """Raises ValueError where the engine cannot run the image."""
+    _check_shape(engine, image, index)
+    _check_values(image, index)
+    if engine.grid is not None:
+        engine.grid.quantize(image.unsqueeze(0))
+
+
+def _check_shape(engine: Engine, image: Tensor, index: int) -> None:
     if tuple(image.shape) != engine.input_shape:
         raise ValueError(
             f"image {index} has shape {list(image.shape)}, expected {list(engine.input_shape)}: prepare every image "
             "as the network's preprocessing says"
         )
-    if not bool(image.isfinite().all()):
+
+
+def _check_values(images: Tensor, index: int = 0) -> None:
+    if not bool(images.isfinite().all()):
         raise ValueError(f"image {index} holds NaN or infinite pixels: check the preprocessing")
-    if engine.grid is not None:
-        engine.grid.quantize(image.unsqueeze(0))
 
 
 class _Rows:

@@ -88,6 +88,7 @@ class Binder:
         native: neurons in one pass; None: by torch.
 
     Attributes:
+        native: as given.
         copies: what kernels want in bytes.
         unused: buffers that nothing reads but through their copies.
         note: which kernels were chosen.
@@ -98,7 +99,7 @@ class Binder:
     ) -> None:
         self._program = program
         self._device = device
-        self._native = native
+        self.native = native
         self._synapses: dict[int, _Synapse] = {}
         self._packed: dict[tuple[int, int], Accumulate] = {}
         for instruction in (*program.encode, *program.step):
@@ -140,7 +141,7 @@ class Binder:
 
     def _joined(self, instruction: Instruction, following: Instruction | None) -> list[GainTerm]:
         """The terms of a sum that the neurons which follow it add themselves."""
-        if self._native is None or not isinstance(instruction, Sum) or not isinstance(following, Fire):
+        if self.native is None or not isinstance(instruction, Sum) or not isinstance(following, Fire):
             return []
         if following.membrane != instruction.target:
             return []
@@ -164,7 +165,7 @@ class Binder:
             counts = site = None
             if isinstance(instruction, Fire):
                 site = instruction.site
-                if self._native is None:
+                if self.native is None:
                     actions = list(self._fire(instruction, views))
                 else:
                     actions = self._fire_natively(instruction, joined, views, copies)
@@ -174,7 +175,7 @@ class Binder:
                 actions = list(self._actions(instruction, joined, views, copies))
                 if isinstance(instruction, Call) and instruction.counts is not None:
                     site, counts = instruction.target, self._counts(instruction.counts, views, copies)
-            if self._native is None or not isinstance(instruction, Fire):
+            if self.native is None or not isinstance(instruction, Fire):
                 actions.extend(self._copied(instruction.target, views, copies))
             thunks.append(Thunk(instruction.target, tuple(actions), site, counts))
         return thunks
@@ -245,11 +246,11 @@ class Binder:
 
     def _fire_natively(self, fire: Fire, joined: list[GainTerm], views: Views, copies: Copies) -> list[Action]:
         """The same in one pass, which also adds ``joined`` first and writes the first copy; others are copied."""
-        assert self._native is not None
+        assert self.native is not None
         wanted = [copy for copy in copies if copy.name == fire.target]
         actions: list[Action] = [
             Firing(
-                self._native,
+                self.native,
                 views[fire.membrane],
                 self._number(fire.threshold),
                 self._inverse(fire),

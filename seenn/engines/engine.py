@@ -22,7 +22,11 @@ class Slots(Protocol):
     capacity: int
 
     def load(self, rows: Tensor, images: Tensor) -> None:
-        """Starts ``images`` ``[k, C, H, W]`` afresh in the slots ``rows``, int64 ``[k]``."""
+        """Starts ``images`` ``[k, C, H, W]`` afresh in the slots ``rows``, int64 ``[k]``.
+
+        Raises:
+            ValueError: an image that the engine cannot run; then nothing has changed.
+        """
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         """One timestep of the first ``active`` slots: their outputs summed since they were loaded, ``[active, K]``."""

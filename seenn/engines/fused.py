@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from seenn.engines.bind import Binder, Copy, Thunk
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.engines.kernels import Kernel
+from seenn.engines.native import RowWriter
 from seenn.graph import INPUT
 from seenn.lowering.program import Buffer, Program
 
@@ -83,21 +85,21 @@ class FusedSlots:
         self._program = program = engine.program
         self._tile = min(engine.tile, capacity)
         self._dtype = torch.float32
-        self._kept = {n: self._allocate(b, capacity) for n, b in program.buffers.items() if b.life != "scratch"}
+        read = {source for instruction in program.step for source in instruction.sources}
+        kept = {n: b for n, b in program.buffers.items() if b.life == "state" or (b.life == "constant" and n in read)}
+        self._kept = {name: self._allocate(buffer, capacity) for name, buffer in kept.items()}
         scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
         self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
         self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
-        self._start = {
-            name: buffer.start.to(engine.device, self._dtype)
-            for name, buffer in program.buffers.items()
-            if buffer.life == "state" and buffer.start is not None
-        }
         self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
+        starts = [(self._kept[name], self._first(buffer)) for name, buffer in kept.items() if buffer.start is not None]
+        write = partial(_row_writer, engine.binder.native)
+        self._keep_constants, self._restart = write(constants), write([*starts, (self._total, self._total[:1].clone())])
         # Views of each run of rows that was stepped, bound once.
         self._tiles: dict[tuple[int, int], Tile] = {}
         self._encoders: dict[int, tuple[Thunk, ...]] = {}
-        self._read = {source for instruction in program.step for source in instruction.sources}
 
     def load(self, rows: Tensor, images: Tensor) -> None:
         grid = self._program.grid
@@ -109,12 +111,8 @@ class FusedSlots:
                 self._staging[INPUT][: len(part)].copy_(part)
                 for thunk in self._encoder(len(part)):
                     thunk.run()
-                for name, values in self._staging.items():
-                    if name in self._read:
-                        self._kept[name].index_copy_(0, chosen, values[: len(part)])
-            for name, value in self._start.items():
-                self._kept[name][rows] = value
-            self._total[rows] = 0
+                self._keep_constants(chosen)
+            self._restart(rows)
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.inference_mode():
@@ -153,6 +151,12 @@ class FusedSlots:
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
         return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
 
+    def _first(self, buffer: Buffer) -> Tensor:
+        """A state before the first step, of one sample."""
+        assert buffer.start is not None
+        start = buffer.start.to(self._engine.device, self._dtype)
+        return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
+
     def _frame(self, copy: Copy) -> Tensor:
         """Bytes of a tile, all of them zero counts."""
         buffer = self._program.buffers[copy.name]
@@ -162,10 +166,26 @@ class FusedSlots:
 
 
 def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
-    """Whole tiles, then single rows: two shapes, so that weights are packed twice at most."""
-    whole = rows // tile * tile
-    yield from ((start, start + tile) for start in range(0, whole, tile))
-    yield from ((row, row + 1) for row in range(whole, rows))
+    """Whole tiles, then halves of halves: few shapes, for each of which weights are packed."""
+    start = 0
+    while start < rows:
+        while tile > rows - start:
+            tile = -(-tile // 2)
+        yield start, start + tile
+        start += tile
+
+
+def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> Callable[[Tensor], None]:
+    """Writes ``(target, source)`` into given rows of the targets; a source of one sample goes into all of them."""
+    if native is not None:
+        return RowWriter(native, pairs)
+
+    def write(rows: Tensor) -> None:
+        for target, source in pairs:
+            values = source[: len(rows)] if len(source) > 1 else source.expand(len(rows), *source.shape[1:])
+            target.index_copy_(0, rows, values)
+
+    return write
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

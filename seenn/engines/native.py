@@ -1,6 +1,6 @@
-"""Neurons in one pass over their memory: ``fire.c``, built by the system's C compiler where there is one.
+"""What an engine does with much memory, in one pass each: ``native.c``, built by the system's C compiler.
 
-Without a compiler, and off the CPU, neurons fire by torch operations; the results are the same, bit for bit.
+Where there is none, and off the CPU, the same is done by torch operations, with the same results, bit for bit.
 ``load`` does not believe that but tries it.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("fire.c")
+SOURCE = Path(__file__).with_name("native.c")
 #: Rounding as torch does it, and no fused multiply-adds.
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 #: What not every compiler has; tried in this order.
@@ -48,6 +48,15 @@ class _Site(ctypes.Structure):
         ),
         *((name, ctypes.c_float) for name in ("fewest", "most", "low")),
         ("threads", ctypes.c_int32),
+    )
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = (
+        ("target", ctypes.c_void_p),
+        ("source", ctypes.c_void_p),
+        ("length", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
     )
 
 
@@ -160,6 +169,46 @@ class Firing:
         return self._address_of(ordered.contiguous(), torch.float32, True)
 
 
+class RowWriter:
+    """Gives some samples of several buffers new values.
+
+    Args:
+        library: from ``load``.
+        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32,
+            and dense in the same order.
+    """
+
+    def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._function = library.seenn_write_rows
+        self._kept = list(pairs)
+        self._rows = (_Rows * len(pairs))()
+        for entry, (target, source) in zip(self._rows, pairs, strict=True):
+            layout = torch.channels_last if target.dim() == 4 else torch.contiguous_format
+            for values in (target, source):
+                if values.dtype != torch.float32 or not values.is_contiguous(memory_format=layout):
+                    raise ValueError(f"memory of another layout: {values.dtype}, {values.shape}, {values.stride()}")
+            if target.shape[1:] != source.shape[1:]:
+                raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
+            entry.target, entry.source = target.data_ptr(), source.data_ptr()
+            entry.length = math.prod(target.shape[1:])
+            entry.stride = entry.length if len(source) > 1 else 0
+
+    def __call__(self, rows: Tensor) -> None:
+        """``rows``: int64 ``[k]``, different ones."""
+        rows = rows.contiguous()
+        fits = all(len(source) in (1, *range(len(rows), len(source) + 1)) for _, source in self._kept)
+        slots = min(len(target) for target, _ in self._kept)
+        if not fits or bool((rows < 0).any()) or bool((rows >= slots).any()):
+            raise ValueError(f"rows {rows.tolist()} of {slots}")
+        self._function(
+            ctypes.byref(self._rows),
+            ctypes.c_int64(len(self._rows)),
+            ctypes.c_void_p(rows.data_ptr()),
+            ctypes.c_int64(len(rows)),
+            ctypes.c_int32(torch.get_num_threads()),
+        )
+
+
 def _strides(values: Tensor | None) -> tuple[int, int]:
     """From sample to sample and from row to row of bytes."""
     return (0, 0) if values is None else (values.stride(0), values.stride(2) if values.dim() == 4 else 0)
@@ -173,7 +222,7 @@ def load() -> ctypes.CDLL | None:
         return None
     with tempfile.TemporaryDirectory(prefix="seenn-") as folder:
         for number, extras in enumerate(EXTRAS):
-            target = Path(folder) / f"fire{number}.so"
+            target = Path(folder) / f"native{number}.so"
             command = [compiler, *FLAGS, *extras, str(SOURCE), "-o", str(target), "-lm"]
             try:
                 subprocess.run(command, check=True, capture_output=True, timeout=60)

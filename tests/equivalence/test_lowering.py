@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
 from seenn.data.preprocessing import Preprocessing
+from seenn.engines import native
 from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, Kernel
 from seenn.graph import INPUT, Node, OpGraph
@@ -135,9 +137,9 @@ def test_weights_that_lie_on_a_grid_lower_to_the_same_spikes(kind: str, images: 
         total += output
     assert {tuple(count.unique().tolist()) for count in expected.values()} != {(0.0,)}
     kernels: list[list[Kernel]] = [[INT8, FLOAT32], [FLOAT32], [DOUBLE]]
-    for chosen in kernels:
+    for chosen, library in product(kernels, (None, native.load())):
         program = lower(network, timesteps=T, preprocessing=PIXELS)
-        counts, sums = trace(FusedEngine(program, chosen, "int8", CPU), images.float())
+        counts, sums = trace(FusedEngine(program, chosen, "int8", CPU, library), images.float())
         assert counts.keys() == expected.keys()
         for key, count in counts.items():
             assert torch.equal(count.double(), expected[key]), (key, chosen[0].name)

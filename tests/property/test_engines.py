@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from functools import cache
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seenn.engines import make_engine, run_engine
+from seenn.engines import make_engine, native, run_engine
 from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, PLAIN, Kernel
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
@@ -82,11 +83,12 @@ def run(
     tile: int,
     order: Tensor,
     slots: int,
+    library: CDLL | None = None,
 ) -> tuple[Tensor, ...]:
     """Spikes of every image and site, labels, exits, scores and confidences, in the images' own order."""
     network, lowered = program(kind, seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
-    engine = FusedEngine(lowered, kernels, "int8", CPU)
+    engine = FusedEngine(lowered, kernels, "int8", CPU, library)
     engine.tile = tile
     spikes = torch.zeros(20, len(network.sites))
 
@@ -111,6 +113,7 @@ def alone(kind: Kind, seed: int, policy: ExitPolicy) -> tuple[Tensor, ...]:
     seed=st.integers(0, 2),
     policy=st.sampled_from(POLICIES),
     kernels=st.sampled_from(KERNELS),
+    compiled=st.booleans(),
     slots=st.integers(1, 24),
     tile=st.integers(1, 24),
     threads=st.sampled_from([1, 2]),
@@ -121,6 +124,7 @@ def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
     seed: int,
     policy: ExitPolicy,
     kernels: list[Kernel],
+    compiled: bool,
     slots: int,
     tile: int,
     threads: int,
@@ -130,7 +134,7 @@ def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = run(kind, seed, policy, kernels, tile, torch.tensor(order), slots)
+        found = run(kind, seed, policy, kernels, tile, torch.tensor(order), slots, native.load() if compiled else None)
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

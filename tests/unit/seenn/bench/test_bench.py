@@ -29,10 +29,10 @@ from seenn.network import SpikingNetwork
 MakeNetwork = Callable[..., SpikingNetwork]
 
 
-def test_contenders_take_turns_after_a_warm_up() -> None:
+def test_contenders_take_turns_and_run_once_untimed_in_each() -> None:
     seen: list[str] = []
     timed = alternate({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 3)
-    assert seen == ["a", "b"] * 4
+    assert seen == ["a", "a", "b", "b"] * 3
     assert all(len(timing.seconds) == 3 for timing in timed.values())
     assert timed["a"].to_json()["runs"] == 3
 
@@ -93,7 +93,7 @@ def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, image
 def test_growth_is_timed_size_by_size() -> None:
     seen: list[int] = []
     found = grow("images", {size: (lambda size=size: seen.append(size)) for size in (1, 8)}, 2)
-    assert seen == [1, 8] * 3
+    assert seen == [1, 1, 8, 8] * 2
     assert list(found.times) == [1, 8]
     assert found.to_json()["of"] == "images"
     assert Growth(of="width", times={1: Timing((1.0,)), 2: Timing((4.0,))}).slope == pytest.approx(2.0)

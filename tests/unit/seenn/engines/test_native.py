@@ -1,0 +1,146 @@
+"""Compiled neurons against torch: every kind, layout and source; and what happens without a compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from ctypes import CDLL
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from seenn.engines import make_engine, native
+from seenn.engines.native import Firing, Joined, RowWriter
+from seenn.network import SpikingNetwork
+
+
+@pytest.fixture(scope="module")
+def library() -> CDLL:
+    found = native.load()
+    if found is None:
+        pytest.skip("there is no C compiler here")
+    return found
+
+
+def whole(low: int, high: int, *shape: int, seed: int = 0) -> Tensor:
+    drawn = torch.randint(low, high + 1, shape, generator=torch.Generator().manual_seed(seed)).float()
+    return drawn.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else drawn
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (3, 17), (3, 4, 6), (1, 1, 1, 1), (2, 40, 30, 31)], ids=str)
+@pytest.mark.parametrize("pattern", ["one", "per channel", "each"])
+@pytest.mark.parametrize("fewest", [0, -3])
+@pytest.mark.parametrize("divides", [False, True])
+def test_neurons_fire_as_torch_computes_it(
+    library: CDLL, shape: tuple[int, ...], pattern: str, fewest: int, divides: bool
+) -> None:
+    sample = shape[1:]
+    wide = {"one": (1,), "per channel": (sample[0], *[1] * (len(sample) - 1)), "each": sample}[pattern]
+    theta, gain = whole(1, 9, *wide, seed=1), whole(-9, 9, *wide, seed=2)
+    v, net, source = whole(-99, 99, *shape), whole(fewest, 0, *shape, seed=3), whole(0, 3, *shape, seed=4)
+    total = v + gain * source
+    count = (total / theta).floor().clamp(fewest, 3)
+    if fewest:
+        count = torch.maximum(count, net)
+    membrane, taken_back, counts = v.clone(), net.clone(), torch.full_like(v, 7)
+    Firing(
+        library,
+        membrane,
+        theta,
+        None if divides else 1 / theta,
+        fewest,
+        3,
+        taken_back=taken_back if fewest else None,
+        counts=counts,
+        joined=(Joined(gain=gain, source=source),),
+    )()
+    assert torch.equal(counts, count)
+    assert torch.equal(membrane, total - count * theta)
+    assert torch.equal(taken_back, net - count if fewest else net)
+    assert count.numel() < 9 or len(count.unique()) > 2
+
+
+@pytest.mark.parametrize("pattern", [(5, 1, 1), (5, 4, 6)], ids=["per channel", "each"])
+def test_bytes_have_margins_which_stay_as_they_are(library: CDLL, pattern: tuple[int, ...]) -> None:
+    v, theta, gain = whole(-99, 99, 2, 5, 4, 6), whole(1, 9, *pattern, seed=1), whole(1, 3, *pattern, seed=2)
+    shape = (2, 5, 6, 10)
+    source, target = (
+        torch.full(shape, fill, dtype=torch.uint8).contiguous(memory_format=torch.channels_last) for fill in (4, 9)
+    )
+    inside = source[:, :, 1:-1, 2:-2]
+    inside.copy_(whole(0, 8, 2, 5, 4, 6, seed=3))
+    total = v + gain * (inside.float() - 4)
+    count = (total / theta).floor().clamp(-4, 4)
+    joined = (Joined(gain=gain, source=inside, low=-4),)
+    Firing(library, v, theta, None, -4, 4, whole=target[:, :, 1:-1, 2:-2], low=-4, joined=joined)()
+    expected = torch.nn.functional.pad(count + 4, (2, 2, 1, 1), value=9)
+    assert torch.equal(target.float(), expected)
+    assert torch.equal(v, total - count * theta)
+
+
+def test_memory_that_lies_otherwise_is_refused(library: CDLL) -> None:
+    theta = torch.ones(5, 1, 1)
+    for membrane in (torch.zeros(2, 5, 4, 6), whole(0, 1, 2, 5, 4, 6).double(), whole(0, 1, 2, 5, 4, 12)[..., ::2]):
+        with pytest.raises(ValueError, match="memory of another layout"):
+            Firing(library, membrane, theta, None, 0, 1)
+    dense = whole(0, 1, 2, 5, 4, 6)
+    with pytest.raises(ValueError, match="memory of another layout"):
+        Firing(library, dense, theta, None, 0, 1, whole=torch.zeros(2, 5, 4, 6, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="memory of another layout"):
+        RowWriter(library, [(dense, dense.contiguous())])
+    with pytest.raises(ValueError, match="rows of"):
+        RowWriter(library, [(dense, whole(0, 1, 1, 5, 6, 4))])
+
+
+def test_rows_are_written_where_they_belong(library: CDLL) -> None:
+    images, flat = whole(0, 9, 6, 5, 4, 3), whole(0, 9, 6, 7)
+    news, one = whole(10, 19, 4, 5, 4, 3), whole(10, 19, 1, 7)
+    expected = images.clone(), flat.clone()
+    rows = torch.tensor([4, 0, 3])
+    expected[0][rows], expected[1][rows] = news[:3], one
+    write = RowWriter(library, [(images, news), (flat, one)])
+    write(rows)
+    assert torch.equal(images, expected[0])
+    assert torch.equal(flat, expected[1])
+    for bad in ([6], [-1], [0, 1, 2, 3, 4]):
+        with pytest.raises(ValueError, match="of 6"):
+            write(torch.tensor(bad))
+
+
+def test_without_a_compiler_torch_does_the_same(
+    library: CDLL, make_network: Callable[..., SpikingNetwork], images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, inputs = make_network().float(), images.float()
+    compiled = make_engine("int8", small, timesteps=4)
+    monkeypatch.setattr(native, "load", lambda: None)
+    plain = make_engine("int8", small, timesteps=4)
+    assert "neurons in one pass" in compiled.note
+    assert "neurons in one pass" not in plain.note
+    found = []
+    for engine in (compiled, plain):
+        slots = engine.open(len(inputs))
+        slots.load(torch.arange(len(inputs)), inputs)
+        found.append(torch.stack([slots.step(len(inputs)) for _ in range(4)]))
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
+def test_a_compiler_that_is_missing_or_fails_is_done_without(compiler: str, tmp_path: Path) -> None:
+    program = "from seenn.engines.native import load; print(load())"
+    environment = os.environ | {"CC": compiler, "TMPDIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "None"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_that_computes_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: CDLL
+) -> None:
+    wrong = tmp_path / "native.c"
+    wrong.write_text(native.SOURCE.read_text(encoding="utf-8").replace("v[c] -= n", "v[c] += n"), encoding="utf-8")
+    monkeypatch.setattr(native, "SOURCE", wrong)
+    assert native.load.__wrapped__() is None
