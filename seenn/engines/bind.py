@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from seenn.engines.kernels import Accumulate, Kernel, Margin
-from seenn.engines.native import Firing, Joined
 from seenn.lowering.program import (
     EXACT_LIMIT,
     Apply,
@@ -28,6 +27,7 @@ from seenn.lowering.program import (
     SynapseTerm,
     window_sum,
 )
+from seenn.native import Firing, Joined
 from seenn.ops import AvgPool2d, Concat, Conv2d, Mean, Neuron
 
 CACHE_BYTES = 4 << 20  # of a site's state that its neurons update together; smaller pieces wait more than they gain

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from seenn import native
 from seenn.data.preprocessing import Preprocessing
-from seenn.engines import native
 from seenn.engines.engine import Engine
 from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import BFLOAT16, FLOAT32, INT8, PLAIN, Kernel, exact_kernels, is_exact

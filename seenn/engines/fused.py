@@ -14,9 +14,9 @@ from torch import Tensor
 from seenn.engines.bind import Binder, Copy, Thunk
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.engines.kernels import Kernel
-from seenn.engines.native import RowWriter
 from seenn.graph import INPUT
 from seenn.lowering.program import Buffer, Program
+from seenn.native import RowWriter
 
 TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64

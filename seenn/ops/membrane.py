@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seenn import native
+from seenn.native import unroll
 from seenn.surrogate import Surrogate, fire
 
 _CHUNK = 1 << 16  # elements of a membrane that are taken through time together: they stay in the cache
@@ -63,6 +65,19 @@ class Membrane:
         spike_count = fire(v, v_threshold, surrogate=surrogate)
         return spike_count, self.reset(v, spike_count, v_threshold, in_place=in_place)
 
+    def compiled(self, v: Tensor, v_threshold: Tensor) -> unroll.Unroll | None:
+        """Compiled code for membranes that lie as ``v`` does; None where torch has to do it."""
+        if v.dtype != torch.float32 or v.device.type != "cpu":
+            return None
+        return unroll.plan(
+            native.load(),
+            v,
+            v_threshold,
+            decay=self.decay,
+            v_reset=self.v_reset,
+            detach_reset=self.detach_reset,
+        )
+
     def unroll(self, v: Tensor, currents: Tensor, v_threshold: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
         """``step`` over currents ``[T, B, ...]``: ``(outputs s·θ [T, B, ...], v)``; the threshold gets no gradient.
 
@@ -89,10 +104,17 @@ class _Unrolled(torch.autograd.Function):
     def forward(
         ctx: Any, currents: Tensor, v: Tensor, v_threshold: Tensor, membrane: Membrane, surrogate: Surrogate
     ) -> tuple[Tensor, Tensor]:
-        soft, unit = membrane.v_reset is None, _is_one(v_threshold)
         outputs = _like(v, currents)
         charged = torch.empty_like(outputs, dtype=v.dtype) if any(ctx.needs_input_grad) else None
         last = torch.empty_like(v)
+        if charged is not None:
+            ctx.save_for_backward(charged, v_threshold)
+            ctx.membrane, ctx.surrogate = membrane, surrogate
+        compiled = membrane.compiled(v, v_threshold)
+        if compiled is not None and compiled.lies_alike(currents):
+            compiled.forward(currents, v, outputs, charged, last)
+            return outputs, last
+        soft, unit = membrane.v_reset is None, _is_one(v_threshold)
         for rows, theta in _chunks(v, v_threshold):
             now, after = v[rows], last[rows]
             scratch = torch.empty_like(now) if charged is None else now
@@ -107,9 +129,6 @@ class _Unrolled(torch.autograd.Function):
                 if not unit:
                     s.mul_(theta)
                 now = after
-        if charged is not None:
-            ctx.save_for_backward(charged, v_threshold)
-            ctx.membrane, ctx.surrogate = membrane, surrogate
         return outputs, last
 
     @staticmethod
@@ -117,9 +136,15 @@ class _Unrolled(torch.autograd.Function):
         grad_outputs, grad_last = grads
         charged, v_threshold = ctx.saved_tensors
         membrane: Membrane = ctx.membrane
-        detach, unit = membrane.detach_reset, _is_one(v_threshold)
         grad_currents = torch.empty_like(charged)
-        grad_first = torch.empty_like(grad_last)
+        grad_first = torch.empty_like(charged[0])
+        compiled = membrane.compiled(grad_first, v_threshold) if unroll.knows(ctx.surrogate) else None
+        if compiled is not None:
+            last = grad_last if compiled.lies_alike(grad_last[None]) else grad_first.copy_(grad_last)
+            own = grad_outputs if compiled.lies_alike(grad_outputs) else torch.empty_like(charged).copy_(grad_outputs)
+            compiled.backward(charged, own, last, ctx.surrogate, grad_currents, grad_first)
+            return grad_currents, grad_first, None, None, None
+        detach, unit = membrane.detach_reset, _is_one(v_threshold)
         for rows, theta in _chunks(grad_last, v_threshold):
             carried = grad_first[rows].copy_(grad_last[rows])  # c_t
             g, through = torch.empty_like(carried), torch.empty_like(carried)

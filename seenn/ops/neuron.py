@@ -123,8 +123,8 @@ class Neuron(StatefulOp):
 
     def initial_state(self, *inputs: Tensor) -> State:
         (x,) = inputs
-        v_threshold = per_channel(self.v_threshold, x, self.axis)
-        return (torch.zeros_like(x) + per_channel(self.v_init, x, self.axis) * v_threshold,)
+        start = per_channel(self.v_init, x, self.axis) * per_channel(self.v_threshold, x, self.axis)
+        return (torch.empty_like(x).copy_(start),)
 
     def emit(self, spike_count: Tensor, *, out: Tensor | None = None) -> Tensor:
         """What the next layer receives: ``spike_count · θ``."""

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from seenn import native
 from seenn.data.preprocessing import Preprocessing
-from seenn.engines import native
 from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, Kernel
 from seenn.graph import INPUT, Node, OpGraph

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seenn.engines import make_engine, native, run_engine
+from seenn import native
+from seenn.engines import make_engine, run_engine
 from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, PLAIN, Kernel
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit

@@ -13,9 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from seenn.engines import make_engine, native
-from seenn.engines.native import Firing, Joined, RowWriter
+from seenn import native
+from seenn.engines import make_engine
+from seenn.native import Firing, Joined, RowWriter
+from seenn.native.library import FOLDER
 from seenn.network import SpikingNetwork
+from seenn.ops.membrane import Membrane
+from seenn.surrogate import SURROGATES, Surrogate, Triangle
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +134,87 @@ def test_without_a_compiler_torch_does_the_same(
 
 @pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
 def test_a_compiler_that_is_missing_or_fails_is_done_without(compiler: str, tmp_path: Path) -> None:
-    program = "from seenn.engines.native import load; print(load())"
+    program = "from seenn.native import load; print(load())"
     environment = os.environ | {"CC": compiler, "TMPDIR": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "None"
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("firing.c", "v[c] -= n", "v[c] += n"),
+        ("unroll.c", "carried[c] = decay", "carried[c] = 1"),
+        ("rows.c", "rows[k] *", "k *"),
+    ],
+)
 def test_a_library_that_computes_something_else_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: CDLL
+    file: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: CDLL
 ) -> None:
-    wrong = tmp_path / "native.c"
-    wrong.write_text(native.SOURCE.read_text(encoding="utf-8").replace("v[c] -= n", "v[c] += n"), encoding="utf-8")
-    monkeypatch.setattr(native, "SOURCE", wrong)
+    for path in FOLDER.glob("*.c"):
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert right in text
+    (tmp_path / file).write_text(text.replace(right, wrong), encoding="utf-8")
+    monkeypatch.setattr("seenn.native.library.FOLDER", tmp_path)
     assert native.load.__wrapped__() is None
+
+
+RULES = [
+    Membrane(),
+    Membrane(decay=0.25),
+    Membrane(decay=0.9, v_reset=0.0),
+    Membrane(decay=0.5, v_reset=-0.25),
+    Membrane(decay=0.5, detach_reset=True),
+    Membrane(decay=0.5, v_reset=0.0, detach_reset=True),
+]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize("surrogate", [make() for make in SURROGATES.values()] + [Triangle(gamma=0.5)], ids=str)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+@pytest.mark.parametrize("theta", [torch.tensor(1.0), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)], ids=["one", "each"])
+def test_membranes_unroll_as_torch_computes_it(
+    library: CDLL,
+    rules: Membrane,
+    surrogate: Surrogate,
+    layout: torch.memory_format,
+    theta: Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    currents = torch.randn(4 * 7, 3, 5, 6, generator=generator).contiguous(memory_format=layout).unflatten(0, (4, 7))
+    first = torch.randn(7, 3, 5, 6, generator=generator).contiguous(memory_format=layout)
+    at_outputs, at_last = torch.randn(4, 7, 3, 5, 6, generator=generator), torch.randn(7, 3, 5, 6, generator=generator)
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(native, "load", lambda: None)
+        assert (rules.compiled(first, theta) is not None) == compiled
+        x, v = currents.clone().requires_grad_(), first.clone().requires_grad_()
+        outputs, last = rules.unroll(v, x, theta, surrogate)
+        torch.autograd.backward((outputs, last), (at_outputs, at_last))
+        found.append((outputs, last, x.grad, v.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert 0 < int((found[0][0] > 0).sum()) < found[0][0].numel()
+
+
+def test_a_surrogate_of_ones_own_is_left_to_torch(library: CDLL) -> None:
+    class Steep:
+        def derivative_(self, x: Tensor) -> Tensor:
+            return x.square_().neg_().exp_()
+
+    x = torch.randn(3, 5, 4, requires_grad=True)
+    outputs, _ = Membrane().unroll(torch.zeros(5, 4), x, torch.tensor(1.0), Steep())
+    outputs.sum().backward()
+    expected = x.detach().clone().requires_grad_()
+    v = torch.zeros(5, 4)
+    total = x.new_zeros(())
+    for current in expected:
+        count, v = Membrane().step(v, current, torch.tensor(1.0), Steep())
+        total = total + count.sum()
+    total.backward()
+    torch.testing.assert_close(x.grad, expected.grad)

@@ -1,33 +1,16 @@
-"""What an engine does with much memory, in one pass each: ``native.c``, built by the system's C compiler.
-
-Where there is none, and off the CPU, the same is done by torch operations, with the same results, bit for bit.
-``load`` does not believe that but tries it.
-"""
+"""The neurons of a site in one pass over their memory."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import math
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
-
-SOURCE = Path(__file__).with_name("native.c")
-#: Rounding as torch does it, and no fused multiply-adds.
-FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-#: What not every compiler has; tried in this order.
-EXTRAS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
+from seenn.native.memory import address, is_dense
 
 
 class _Term(ctypes.Structure):
@@ -48,15 +31,6 @@ class _Site(ctypes.Structure):
         ),
         *((name, ctypes.c_float) for name in ("fewest", "most", "low")),
         ("threads", ctypes.c_int32),
-    )
-
-
-class _Rows(ctypes.Structure):
-    _fields_ = (
-        ("target", ctypes.c_void_p),
-        ("source", ctypes.c_void_p),
-        ("length", ctypes.c_int64),
-        ("stride", ctypes.c_int64),
     )
 
 
@@ -141,24 +115,18 @@ class Firing:
         self._site.threads = torch.get_num_threads()
         self._function(self._address)
 
-    def _address_of(self, values: Tensor, dtype: torch.dtype, dense: bool) -> int:
-        """Where it lies, if it lies as the compiled code reads it."""
-        if not (dense and values.dtype == dtype and values.device.type == "cpu"):
-            raise ValueError(f"memory of another layout: {values.dtype}, {tuple(values.shape)}, {values.stride()}")
-        self._kept.append(values)
-        return values.data_ptr()
-
     def _dense(self, values: Tensor | None) -> int | None:
         if values is None:
             return None
-        layout = torch.channels_last if values.dim() == 4 else torch.contiguous_format
-        return self._address_of(values, torch.float32, values.is_contiguous(memory_format=layout))
+        self._kept.append(values)
+        return address(values, torch.float32, dense=is_dense(values))
 
     def _bytes(self, values: Tensor | None) -> int | None:
         if values is None:
             return None
+        self._kept.append(values)
         lines = values[0, :, 0].t() if values.dim() == 4 else values
-        return self._address_of(values, torch.uint8, lines.is_contiguous())
+        return address(values, torch.uint8, dense=lines.is_contiguous())
 
     def _pattern(self, values: Tensor | None) -> int | None:
         """One period of it, or one for each row."""
@@ -166,47 +134,8 @@ class Firing:
             return None
         full = values.expand(self._sample[0], 1, 1) if self._per_channel else values.expand(self._sample)
         ordered = full.permute(1, 2, 0) if full.dim() == 3 and len(self._sample) == 3 else full
-        return self._address_of(ordered.contiguous(), torch.float32, True)
-
-
-class RowWriter:
-    """Gives some samples of several buffers new values.
-
-    Args:
-        library: from ``load``.
-        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32,
-            and dense in the same order.
-    """
-
-    def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-        self._function = library.seenn_write_rows
-        self._kept = list(pairs)
-        self._rows = (_Rows * len(pairs))()
-        for entry, (target, source) in zip(self._rows, pairs, strict=True):
-            layout = torch.channels_last if target.dim() == 4 else torch.contiguous_format
-            for values in (target, source):
-                if values.dtype != torch.float32 or not values.is_contiguous(memory_format=layout):
-                    raise ValueError(f"memory of another layout: {values.dtype}, {values.shape}, {values.stride()}")
-            if target.shape[1:] != source.shape[1:]:
-                raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
-            entry.target, entry.source = target.data_ptr(), source.data_ptr()
-            entry.length = math.prod(target.shape[1:])
-            entry.stride = entry.length if len(source) > 1 else 0
-
-    def __call__(self, rows: Tensor) -> None:
-        """``rows``: int64 ``[k]``, different ones."""
-        rows = rows.contiguous()
-        fits = all(len(source) in (1, *range(len(rows), len(source) + 1)) for _, source in self._kept)
-        slots = min(len(target) for target, _ in self._kept)
-        if not fits or bool((rows < 0).any()) or bool((rows >= slots).any()):
-            raise ValueError(f"rows {rows.tolist()} of {slots}")
-        self._function(
-            ctypes.byref(self._rows),
-            ctypes.c_int64(len(self._rows)),
-            ctypes.c_void_p(rows.data_ptr()),
-            ctypes.c_int64(len(rows)),
-            ctypes.c_int32(torch.get_num_threads()),
-        )
+        self._kept.append(ordered.contiguous())
+        return address(self._kept[-1], torch.float32, dense=True)
 
 
 def _strides(values: Tensor | None) -> tuple[int, int]:
@@ -214,29 +143,7 @@ def _strides(values: Tensor | None) -> tuple[int, int]:
     return (0, 0) if values is None else (values.stride(0), values.stride(2) if values.dim() == 4 else 0)
 
 
-@cache
-def load() -> ctypes.CDLL | None:
-    """The compiled neurons; None where there is no compiler, or where they do not do what torch does."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="seenn-") as folder:
-        for number, extras in enumerate(EXTRAS):
-            target = Path(folder) / f"native{number}.so"
-            command = [compiler, *FLAGS, *extras, str(SOURCE), "-o", str(target), "-lm"]
-            try:
-                subprocess.run(command, check=True, capture_output=True, timeout=60)
-                library = ctypes.CDLL(str(target))
-            except (OSError, subprocess.SubprocessError) as error:
-                logger.debug("%s: %s", " ".join(command), error)
-                continue
-            if _does_what_torch_does(library):
-                return library
-            logger.debug("%s: not what torch computes", " ".join(command))
-    return None
-
-
-def _does_what_torch_does(library: ctypes.CDLL) -> bool:
+def does_what_torch_does(library: ctypes.CDLL) -> bool:
     """Tries every kind of neuron on values at and around their thresholds."""
     generator = torch.Generator().manual_seed(0)
 

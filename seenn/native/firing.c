@@ -1,6 +1,4 @@
-/* What an engine does with much memory, in one pass over it each; seenn/engines/native.py compiles and calls this.
-
-   seenn_fire: the neurons of a site. For every element, with θ its threshold:
+/* The neurons of a site in one pass over their memory. For every element, with θ its threshold:
 
        v += Σ gain · source
        n  = clip(⌊v / θ⌋, fewest, most), and no less than −S where net counts are kept
@@ -8,13 +6,10 @@
 
    Membranes, net counts (negated) and float counts are dense: samples × rows × width × period; thresholds and gains
    repeat with the period (the channels of channels-last images), and may differ from row to row. Bytes hold count − low and may
-   have a margin around each row and sample. Rounding follows torch's, operation by operation.
-
-   seenn_write_rows: new values for some samples of several buffers. */
+   have a margin around each row and sample. Rounding follows torch's, operation by operation. */
 
 #include <math.h>
 #include <stdint.h>
-#include <string.h>
 
 typedef struct {
     const float *gain;    /* [period], of each row where those differ */
@@ -104,20 +99,5 @@ void seenn_fire(const Site *site) {
 #define CASES(k) CASE(k) CASE(k + 1) CASE(k + 2) CASE(k + 3)
             CASES(0) CASES(4) CASES(8) CASES(12) CASES(16) CASES(20) CASES(24) CASES(28)
         }
-    }
-}
-
-typedef struct {
-    float *target;       /* [slots][length] */
-    const float *source; /* [count][length], or one sample for all: stride 0 */
-    int64_t length, stride;
-} Rows;
-
-void seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, int64_t count, int32_t threads) {
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (count > 1)
-    for (int64_t i = 0; i < count * buffers; i++) {
-        const Rows *one = all + i / count;
-        const int64_t k = i % count;
-        memcpy(one->target + rows[k] * one->length, one->source + k * one->stride, one->length * sizeof(float));
     }
 }

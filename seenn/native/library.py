@@ -1,0 +1,45 @@
+"""Building the compiled code, and trying it before anything relies on it."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+FOLDER = Path(__file__).parent
+#: Rounding as torch does it: no multiply-adds but those that are written.
+FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+#: What not every compiler has; tried in this order.
+EXTRAS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """The compiled code; None where there is no compiler, or where it does not do what torch does."""
+    from seenn.native import firing, rows, unroll
+
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        return None
+    sources = sorted(str(path) for path in FOLDER.glob("*.c"))
+    with tempfile.TemporaryDirectory(prefix="seenn-") as folder:
+        for number, extras in enumerate(EXTRAS):
+            target = Path(folder) / f"native{number}.so"
+            command = [compiler, *FLAGS, *extras, *sources, "-o", str(target), "-lm"]
+            try:
+                subprocess.run(command, check=True, capture_output=True, timeout=60)
+                library = ctypes.CDLL(str(target))
+            except (OSError, subprocess.SubprocessError) as error:
+                logger.debug("%s: %s", " ".join(command), error)
+                continue
+            if all(part.does_what_torch_does(library) for part in (firing, rows, unroll)):
+                return library
+            logger.debug("%s: not what torch computes", " ".join(command))
+    return None

@@ -1,0 +1,19 @@
+/* New values for some samples of several buffers. */
+
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    float *target;       /* [slots][length] */
+    const float *source; /* [count][length], or one sample for all: stride 0 */
+    int64_t length, stride;
+} Rows;
+
+void seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, int64_t count, int32_t threads) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (count > 1)
+    for (int64_t i = 0; i < count * buffers; i++) {
+        const Rows *one = all + i / count;
+        const int64_t k = i % count;
+        memcpy(one->target + rows[k] * one->length, one->source + k * one->stride, one->length * sizeof(float));
+    }
+}

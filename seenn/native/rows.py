@@ -1,0 +1,64 @@
+"""New values for some samples of several buffers, in one pass."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seenn.native.memory import address, is_dense
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = (
+        ("target", ctypes.c_void_p),
+        ("source", ctypes.c_void_p),
+        ("length", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+    )
+
+
+class RowWriter:
+    """Gives some samples of several buffers new values.
+
+    Args:
+        library: from ``load``.
+        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32,
+            and dense in the same order.
+    """
+
+    def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._function = library.seenn_write_rows
+        self._kept = list(pairs)
+        self._rows = (_Rows * len(pairs))()
+        for entry, (target, source) in zip(self._rows, pairs, strict=True):
+            if target.shape[1:] != source.shape[1:]:
+                raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
+            entry.target, entry.source = (address(x, torch.float32, dense=is_dense(x)) for x in (target, source))
+            entry.length = math.prod(target.shape[1:])
+            entry.stride = entry.length if len(source) > 1 else 0
+
+    def __call__(self, rows: Tensor) -> None:
+        """``rows``: int64 ``[k]``, different ones."""
+        rows = rows.contiguous()
+        fits = all(len(source) in (1, *range(len(rows), len(source) + 1)) for _, source in self._kept)
+        slots = min(len(target) for target, _ in self._kept)
+        if not fits or bool((rows < 0).any()) or bool((rows >= slots).any()):
+            raise ValueError(f"rows {rows.tolist()} of {slots}")
+        self._function(
+            ctypes.byref(self._rows),
+            ctypes.c_int64(len(self._rows)),
+            ctypes.c_void_p(rows.data_ptr()),
+            ctypes.c_int64(len(rows)),
+            ctypes.c_int32(torch.get_num_threads()),
+        )
+
+
+def does_what_torch_does(library: ctypes.CDLL) -> bool:
+    """Tries it."""
+    target, source = torch.zeros(4, 3), torch.arange(6.0).view(2, 3)
+    RowWriter(library, [(target, source)])(torch.tensor([3, 1]))
+    return torch.equal(target, torch.stack([source.new_zeros(3), source[1], source.new_zeros(3), source[0]]))
