@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib.util
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
 from peers import PEERS, runner
 
-from seenn.bench import ann_contenders, plot_speed, profile_sites, run_bench, this_machine
+from converter import canonical_graph
+from converter.load import ModelSpec, load_model, parse_model_kwargs
+from seenn.bench import alternate, ann_contenders, plot_speed, profile_sites, run_bench, this_machine
 from seenn.checkpoint import load
 from seenn.engines import Request, make_engine, run_slots
 from seenn.exits import FixedExit
@@ -39,13 +41,18 @@ BARS = {  # what the engine is built for: a CPU that multiplies int8 four times 
     "accuracy points lost against float32, with exits": ("most", 0.2),
     "accuracy points lost against float32, at T": ("most", 0.2),
     "log-log slope of time over timesteps": ("most", 1.05),
+    "accuracy points below the fastest float32 ANN": ("most", 0.5),
+    "mean timesteps": ("most", 1.4),
 }
 
 
 @click.command()
 @click.argument("snn", type=click.Path(exists=True, dir_okay=False))
+@click.option("--ckpt", type=click.Path(exists=True, dir_okay=False), help="The ANN.  [default: SNN's own twin]")
+@click.option("--model", default="resnet18", show_default=True, help="Of --ckpt.")
+@click.option("--model-kwargs", multiple=True, help="Of --ckpt, as for seenn convert.")
 @click.option("--data-dir", help="Folder with the data set's files.")
-@click.option("--limit", default=256, show_default=True, help="Test images.")
+@click.option("--limit", default=512, show_default=True, help="Test images.")
 @click.option("--repeats", default=5, show_default=True, help="Runs of every timing.")
 @click.option("--slots", default=64, show_default=True, help="Images at once, with exits.")
 @click.option("--title", help="What the network is.  [default: the file's name]")
@@ -54,6 +61,9 @@ BARS = {  # what the engine is built for: a CPU that multiplies int8 four times 
 @click.option("--out", default=str(RESULTS / "engines"), show_default=True, help="Stem of the result files.")
 def main(
     snn: str,
+    ckpt: str | None,
+    model: str,
+    model_kwargs: tuple[str, ...],
     data_dir: str | None,
     limit: int,
     repeats: int,
@@ -72,10 +82,14 @@ def main(
         name: make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
         for name in ("int8", "float32")
     }
-    twin = network.analog()
+    ann: torch.nn.Module = network.analog()
+    if ckpt is not None:
+        loaded = load_model(ModelSpec(name=model, kwargs=parse_model_kwargs(model_kwargs)), ckpt)
+        ann = canonical_graph(loaded.module, images[:2])[0]
+    anns = ann_contenders(ann, splits.calibration.images(limit=64))
     found = run_bench(
         engines,
-        ann_contenders(twin, splits.calibration.images(limit=64)),
+        anns,
         checkpoint.policy or FixedExit(),
         steps,
         images,
@@ -84,9 +98,18 @@ def main(
         repeats=repeats,
         say=lambda text: click.echo(text, err=True),
     )
-    command = f"python benchmarks/engines.py {Path(snn).name} --limit {limit} --repeats {repeats}"
+    compared = "" if ckpt is None else f" --ckpt {Path(ckpt).name}"
+    command = f"python benchmarks/engines.py {Path(snn).name}{compared} --limit {limit} --repeats {repeats}"
     rows = []
-    for name, value in found.ratios.items():
+    float32 = [contender.name for contender in anns if contender.precision == "float32"]
+    fastest = max(float32, key=lambda name: found.images_per_second[name][32])
+    lost = 100 * (found.accuracy[fastest] - found.accuracy["int8 with exits"])
+    figures = {
+        **found.ratios,
+        "accuracy points below the fastest float32 ANN": lost,
+        "mean timesteps": found.mean_timesteps,
+    }
+    for name, value in figures.items():
         kind, bar = BARS.get(name, ("", 0.0))
         if kind:
             rows.append((Row.at_most if kind == "most" else Row.at_least)(name, value, bar, command))
@@ -125,14 +148,10 @@ def measure_peers(
         runs[f"{peer}, T={timesteps}"] = runner(network, peer, timesteps)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     right = dict.fromkeys(runs, 0)
-    for run in runs.values():
-        run(images[:32])
     for x, y in zip(images.split(32), labels.split(32), strict=True):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            scores = run(x)
-            seconds[name].append((time.perf_counter() - start) / len(x))
-            right[name] += int((scores.argmax(-1) == y).sum())
+        for name, timing in alternate({name: partial(run, x) for name, run in runs.items()}, 1).items():
+            seconds[name].append(timing.median / len(x))
+            right[name] += int((runs[name](x).argmax(-1) == y).sum())
     return {name: (1 / statistics.median(seconds[name]), right[name] / len(labels)) for name in runs}
 
 
@@ -150,16 +169,20 @@ def write(out, subject, rows, found, peers, peer_limit, sites) -> None:  # type:
     synapses = [site for site in sites if site.macs]
     share = sum(site.share for site in synapses)
     speed = sum(site.macs for site in synapses) / sum(site.milliseconds for site in synapses) / 1e6
+    machine = this_machine()
+    limit = (
+        " This CPU has no instructions for products of bytes: where int8 is not faster than float32, a step costs at "
+        "least the share of its synapses in an ANN forward."
+    )
     notes = [
-        f"{this_machine()}; {'; '.join(found.notes)}.",
+        f"{machine}; {'; '.join(found.notes)}.",
         f"Mean timesteps {found.mean_timesteps:.3f}. Accuracy on the test images used here: {accuracy}.",
         f"Images/s (ANN at batch 32, SNN with exits): {rates}.",
         f"SNN peers, images/s and accuracy on {peer_limit} of the images: {others or 'none installed'}.",
         f"Latency p50 / p95 at batch 1, ms: {latency}.",
         f"One step or one ANN forward, median (minimum to maximum), ms: {spread}.",
         f"Where a step goes: {100 * share:.0f} % in synapses, at {speed:.0f} GMAC/s; the rest in neurons and sums. "
-        "A step has the ANN's multiply-accumulates but for the first layer, so where int8 is not faster than float32 "
-        "(AVX2 without VNNI), the ratio of a step to an ANN forward cannot go much below the share of the synapses.",
+        f"A step has the ANN's multiply-accumulates but for the first layer.{'' if machine.int8 else limit}",
         f"![images/s against accuracy]({Path(out).name}.png)",
         "| computes | ms an image | share % | MACs | spike rate |\n| --- | --: | --: | --: | --: |\n"
         + "\n".join(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.common import Session, read_snn, text_table, verb
 from cli.options import SNN_FILE, TIMESTEPS, data_options, model_options, model_spec, recorded_splits
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from converter.load import ModelSpec
+    from seenn.data import DataSplits
 
 
 @click.command(short_help="Speed beside the ANN: ratios, latency, profile.")
@@ -84,12 +90,7 @@ def bench(
     for name in ("int8" if per_layer else "auto", "float32", "reference"):  # int8 says why it cannot be
         engine = make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
         engines[engine.name] = engine
-    if ann is not None:
-        from converter.load import load_model
-
-        module: torch.nn.Module = load_model(model_spec(ann, options), ckpt).module
-    else:
-        module = network.analog()
+    module = network.analog() if ann is None else _given_ann(session, model_spec(ann, options), ckpt, splits)
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
     found = run_bench(
         engines,
@@ -147,3 +148,17 @@ def bench(
     for note in found.notes:
         session.say(note)
     session.answer(result, *parts)
+
+
+def _given_ann(session: Session, spec: ModelSpec, ckpt: str | None, splits: DataSplits) -> nn.Module:
+    """The model of ``--ann``, with its normalisation folded as in the network's own twin where that can be done."""
+    from converter import canonical_graph
+    from converter.load import load_model
+    from seenn.errors import UnsupportedError
+
+    module: nn.Module = load_model(spec, ckpt).module
+    try:
+        return canonical_graph(module, splits.calibration.images(limit=2), analog_islands=True)[0]
+    except UnsupportedError:
+        session.say(f"{spec.name} is run as it is, without folding its normalisation")
+        return module

@@ -15,9 +15,10 @@ from seenn.engines.bind import Binder, Copy, Thunk
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.engines.kernels import Kernel
 from seenn.graph import INPUT
-from seenn.lowering.program import Buffer, Program
+from seenn.lowering.program import Buffer, Call, Instruction, Program
 from seenn.native import RowWriter
 
+WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
 TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64
 
@@ -72,12 +73,17 @@ class Tile:
     """The step of some rows, bound to their memory."""
 
     thunks: tuple[Thunk, ...]
+    starts: tuple[WriteRows | None, ...]  # before each of them: starts the states that it is the first to touch
     output: Tensor  # the scores of the step
     total: Tensor  # summed so far
 
 
 class FusedSlots:
-    """See ``seenn.engines.Slots``."""
+    """See ``seenn.engines.Slots``.
+
+    States of a new sample are set to their start in its first step, each just before it is needed: then it is still
+    in the cache when it is.
+    """
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
         self.capacity = capacity
@@ -94,9 +100,10 @@ class FusedSlots:
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
         self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
-        starts = [(self._kept[name], self._first(buffer)) for name, buffer in kept.items() if buffer.start is not None]
-        write = partial(_row_writer, engine.binder.native)
-        self._keep_constants, self._restart = write(constants), write([*starts, (self._total, self._total[:1].clone())])
+        self._write = partial(_row_writer, engine.binder.native)
+        self._keep_constants = self._write(constants)
+        self._starts = {n: (self._kept[n], self._first(b)) for n, b in kept.items() if b.start is not None}
+        self._new = torch.zeros(capacity, dtype=torch.bool)
         # Views of each run of rows that was stepped, bound once.
         self._tiles: dict[tuple[int, int], Tile] = {}
         self._encoders: dict[int, tuple[Thunk, ...]] = {}
@@ -112,13 +119,16 @@ class FusedSlots:
                 for thunk in self._encoder(len(part)):
                     thunk.run()
                 self._keep_constants(chosen)
-            self._restart(rows)
+            self._total[rows] = 0
+        self._new[rows.cpu()] = True
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.inference_mode():
             for start, stop in _cut(active, self._tile):
-                tile = self._bound(start, stop)
-                for thunk in tile.thunks:
+                tile, new = self._bound(start, stop), self._take_new(start, stop)
+                for thunk, begin in zip(tile.thunks, tile.starts, strict=True):
+                    if new is not None and begin is not None:
+                        begin(new)
                     thunk.run()
                     if observe is not None and thunk.counts is not None:
                         observe(thunk.site or thunk.label, start, thunk.counts())
@@ -126,12 +136,21 @@ class FusedSlots:
         return self._total[:active] * self._program.output_scale
 
     def keep(self, rows: Tensor) -> None:
-        for tensor in (*self._kept.values(), self._total):
+        for tensor in (*self._kept.values(), self._total, self._new):
             tensor[: len(rows)] = tensor[rows]
 
     def thunks(self, active: int) -> Sequence[Thunk]:
         """What a step of the first ``active`` slots consists of, for a profile; one tile at most."""
-        return self._bound(0, min(active, self._tile)).thunks
+        stop = min(active, self._tile)
+        if (new := self._take_new(0, stop)) is not None:
+            self._write(list(self._starts.values()))(new)
+        return self._bound(0, stop).thunks
+
+    def _take_new(self, start: int, stop: int) -> Tensor | None:
+        """The rows whose states have to be started; None where there are none."""
+        rows = self._new[start:stop].nonzero().squeeze(1) + start
+        self._new[start:stop] = False
+        return rows.to(self._engine.device) if len(rows) else None
 
     def _bound(self, start: int, stop: int) -> Tile:
         if (start, stop) not in self._tiles:
@@ -139,8 +158,17 @@ class FusedSlots:
             views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
             copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
             thunks = self._engine.binder.bind(self._program.step, views, copies)
-            self._tiles[start, stop] = Tile(tuple(thunks), views[self._program.output], self._total[start:stop])
+            self._tiles[start, stop] = Tile(
+                tuple(thunks), tuple(self._begins()), views[self._program.output], self._total[start:stop]
+            )
         return self._tiles[start, stop]
+
+    def _begins(self) -> Iterator[WriteRows | None]:
+        """For each instruction of a step."""
+        left = dict(self._starts)
+        for instruction in self._program.step:
+            touched = [left.pop(name) for name in _names(instruction) if name in left]
+            yield self._write(touched) if touched else None
 
     def _encoder(self, count: int) -> tuple[Thunk, ...]:
         if count not in self._encoders:
@@ -175,7 +203,7 @@ def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
         start += tile
 
 
-def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> Callable[[Tensor], None]:
+def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> WriteRows:
     """Writes ``(target, source)`` into given rows of the targets; a source of one sample goes into all of them."""
     if native is not None:
         return RowWriter(native, pairs)
@@ -186,6 +214,15 @@ def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> 
             target.index_copy_(0, rows, values)
 
     return write
+
+
+def _names(instruction: Instruction) -> Iterator[str]:
+    """All buffers that it reads or writes."""
+    yield from instruction.sources
+    for value in vars(instruction).values():
+        yield from (value,) if isinstance(value, str) else ()
+    if isinstance(instruction, Call):
+        yield from instruction.state
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
