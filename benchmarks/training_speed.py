@@ -87,7 +87,7 @@ def in_spikingjelly(module: nn.Module, *, first_once: bool) -> nn.Module:
     return module
 
 
-def our_step(module: nn.Module, timesteps: int) -> Callable[[Tensor, Tensor], Tensor]:
+def our_step(module: nn.Module, timesteps: int, *, amp: bool) -> Callable[[Tensor, Tensor], Tensor]:
     """One optimisation step; returns the outputs ``[T, B, K]``."""
     network = seenn.capture(module.train(), torch.zeros(2, 1, 28, 28, dtype=module[0].weight.dtype)).train()
     for site in network.sites:
@@ -98,8 +98,9 @@ def our_step(module: nn.Module, timesteps: int) -> Callable[[Tensor, Tensor], Te
 
     def step(images: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        outputs: Tensor = over_time(images.to(memory_format=torch.channels_last))
-        F.cross_entropy(outputs.mean(0), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            outputs: Tensor = over_time(images.to(memory_format=torch.channels_last))
+        F.cross_entropy(outputs.float().mean(0), labels).backward()
         optimizer.step()
         return outputs.detach()
 
@@ -107,7 +108,7 @@ def our_step(module: nn.Module, timesteps: int) -> Callable[[Tensor, Tensor], Te
 
 
 def their_step(
-    module: nn.Module, timesteps: int, *, first_once: bool, channels_last: bool
+    module: nn.Module, timesteps: int, *, first_once: bool, channels_last: bool, amp: bool
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The same with SpikingJelly."""
     from spikingjelly.activation_based import functional
@@ -129,8 +130,9 @@ def their_step(
 
     def step(images: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        outputs = run(images.to(memory_format=torch.channels_last) if channels_last else images)
-        F.cross_entropy(outputs.mean(0), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            outputs = run(images.to(memory_format=torch.channels_last) if channels_last else images)
+        F.cross_entropy(outputs.float().mean(0), labels).backward()
         optimizer.step()
         functional.reset_net(module)
         return outputs.detach()
@@ -139,15 +141,15 @@ def their_step(
 
 
 def contenders_for(
-    model: str, width: float, timesteps: int, dtype: torch.dtype = torch.float32
+    model: str, width: float, timesteps: int, dtype: torch.dtype = torch.float32, *, amp: bool = False
 ) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """By name: one optimisation step of the same weights each."""
-    found = {"seenn": our_step(build(model, width, 28).to(dtype), timesteps)}
+    found = {"seenn": our_step(build(model, width, 28).to(dtype), timesteps, amp=amp)}
     for first_once in (False, True):
         for channels_last in (False, True):
             how = f"{'first layer once' if first_once else 'image repeated'}, {'NHWC' if channels_last else 'NCHW'}"
             module = build(model, width, 28).to(dtype)
-            found[how] = their_step(module, timesteps, first_once=first_once, channels_last=channels_last)
+            found[how] = their_step(module, timesteps, first_once=first_once, channels_last=channels_last, amp=amp)
     return found
 
 
@@ -169,14 +171,17 @@ def prove_same(model: str, width: float, timesteps: int) -> None:
 @click.option("--batch", default=32, show_default=True)
 @click.option("--timesteps", default=4, show_default=True)
 @click.option("--rounds", default=5, show_default=True, help="Of one step of each contender, in turn.")
+@click.option("--amp", is_flag=True, help="bfloat16 autocast, for all.")
 @click.option("--out", default=str(RESULTS / "training_speed"), show_default=True, help="Stem of the result files.")
-def main(spikingjelly: str, model: str, width: float, batch: int, timesteps: int, rounds: int, out: str) -> None:
+def main(
+    spikingjelly: str, model: str, width: float, batch: int, timesteps: int, rounds: int, amp: bool, out: str
+) -> None:
     """Train step by step in turn, and compare images a second."""
     sys.path.append(spikingjelly)
     images = torch.randn(batch, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(batch) % 10
     prove_same(model, width, timesteps)
-    contenders = contenders_for(model, width, timesteps)
+    contenders = contenders_for(model, width, timesteps, amp=amp)
     for step in contenders.values():
         step(images, labels)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -189,7 +194,8 @@ def main(spikingjelly: str, model: str, width: float, batch: int, timesteps: int
     best = min((name for name in median if name != "seenn"), key=lambda name: median[name])
     version = next(d.version for d in metadata.distributions(path=[spikingjelly]) if d.name == "spikingjelly")
     command = f"python benchmarks/training_speed.py --spikingjelly SJ --model {model} --width {width} --batch {batch}"
-    what = f"{model} of width {width}, T={timesteps}, batch {batch}, float32"
+    command += " --amp" * amp
+    what = f"{model} of width {width}, T={timesteps}, batch {batch}, {'bfloat16 autocast' if amp else 'float32'}"
     rows = [
         Row.at_least(
             f"images/s of seenn / SpikingJelly {version} at its best", median[best] / median["seenn"], 1.5, command

@@ -66,7 +66,7 @@ def make_engine(
         engine.note += f"; not in whole numbers: {error}"
         return engine
     engine = FusedEngine(
-        program, exact_kernels(device), "int8", device, native.load() if device.type == "cpu" else None
+        program, exact_kernels(device), "int8", device, native.load("engine") if device.type == "cpu" else None
     )
     if device.type != "cpu" or not is_exact(INT8, device):
         engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same whole numbers"
@@ -79,4 +79,4 @@ def _float_engine(name: str, network: SpikingNetwork, device: torch.device) -> F
         kernels = [BFLOAT16]
     elif device.type == "cpu" and is_exact(FLOAT32, device):
         kernels = [FLOAT32, PLAIN]
-    return FusedEngine(fold(network), kernels, name, device, native.load() if device.type == "cpu" else None)
+    return FusedEngine(fold(network), kernels, name, device, native.load("engine") if device.type == "cpu" else None)

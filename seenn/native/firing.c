@@ -30,7 +30,7 @@ typedef struct {
     int32_t threads;
 } Site;
 
-enum { BINARY = 1, SIGNED = 2, INVERSE = 4, COUNTS = 8, BYTES = 16, KINDS = 32 };
+enum { BINARY = 1, SIGNED = 2, INVERSE = 4, COUNTS = 8, BYTES = 16 };
 enum { WORTH_A_THREAD = 1 << 15 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -41,11 +41,13 @@ INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64
     if (term->values) {
         const float *x = term->values + at;
         for (int64_t w = 0; w < width; w++, v += period, x += period)
+#pragma omp simd
             for (int64_t c = 0; c < period; c++) v[c] += gain[c] * x[c];
     } else {
         const uint8_t *x = term->bytes + sample * term->sample + row * term->row;
         const float low = term->low;
         for (int64_t w = 0; w < width; w++, v += period, x += period)
+#pragma omp simd
             for (int64_t c = 0; c < period; c++) v[c] += gain[c] * ((float)x[c] + low);
     }
 }
@@ -60,6 +62,7 @@ INLINE void fire(const Site *site, int64_t at, int64_t sample, int64_t row, cons
     float *restrict counts = kind & COUNTS ? site->counts + at : 0;
     uint8_t *restrict bytes = kind & BYTES ? site->bytes + sample * site->sample + row * site->row : 0;
     for (int64_t w = 0; w < width; w++) {
+#pragma omp simd
         for (int64_t c = 0; c < period; c++) {
             float n;
             if (kind & BINARY) {
@@ -86,9 +89,9 @@ INLINE void fire(const Site *site, int64_t at, int64_t sample, int64_t row, cons
 
 void seenn_fire(const Site *site) {
     const int64_t rows = site->rows, length = site->width * site->period, total = site->samples * rows;
-    const int binary = site->fewest == 0 && site->most == 1 && !site->taken_back;
-    const int kind = (binary ? BINARY : 0) | (site->taken_back ? SIGNED : 0) | (site->inverse ? INVERSE : 0) |
-                     (site->counts ? COUNTS : 0) | (site->bytes ? BYTES : 0);
+    const int counted = (site->taken_back ? SIGNED : 0) | (site->inverse ? INVERSE : 0);
+    const int rule = site->fewest == 0 && site->most == 1 ? BINARY : counted;
+    const int kind = rule | (site->counts ? COUNTS : 0) | (site->bytes ? BYTES : 0);
 #pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
     for (int64_t i = 0; i < total; i++) {
         const int64_t at = i * length, sample = i / rows, row = i % rows;
@@ -96,8 +99,8 @@ void seenn_fire(const Site *site) {
             join(site->terms + k, site, site->membrane + at, at, sample, row);
         switch (kind) {
 #define CASE(k) case k: fire(site, at, sample, row, k); break;
-#define CASES(k) CASE(k) CASE(k + 1) CASE(k + 2) CASE(k + 3)
-            CASES(0) CASES(4) CASES(8) CASES(12) CASES(16) CASES(20) CASES(24) CASES(28)
+#define OUTPUTS(k) CASE((k) | COUNTS) CASE((k) | BYTES) CASE((k) | COUNTS | BYTES)
+            OUTPUTS(BINARY) OUTPUTS(0) OUTPUTS(SIGNED) OUTPUTS(INVERSE) OUTPUTS(SIGNED | INVERSE)
         }
     }
 }

@@ -11,30 +11,35 @@
        c    = decay·dx_t
 
    All arrays are groups × period, time after time; thresholds repeat with the period. Samples go through time in
-   blocks that stay in the cache. */
+   blocks that stay in the cache. Currents, outputs and their gradients are float32, or all bfloat16 ("narrow");
+   membranes are float32. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 typedef struct {
-    const float *currents, *first, *threshold;
-    float *outputs, *charged, *last; /* charged: or NULL */
+    const void *currents;
+    const float *first, *threshold;
+    void *outputs;
+    float *charged, *last;                     /* charged: or NULL */
     int64_t timesteps, groups, period, stride; /* stride: from step to step of the currents */
     float decay, v_reset;
-    int32_t hard, threads;
+    int32_t hard, narrow, threads;
 } Forward;
 
 typedef struct {
-    const float *charged, *grad_outputs, *grad_last, *threshold;
-    float *grad_currents, *grad_first;
+    const void *grad_outputs;
+    const float *charged, *grad_last, *threshold;
+    void *grad_currents;
+    float *grad_first;
     int64_t timesteps, groups, period, stride; /* stride: from step to step of grad_outputs */
     float decay, v_reset, a, b, region;        /* a, b, region: the surrogate's parameters */
-    int32_t hard, detach, surrogate, threads;
+    int32_t hard, detach, surrogate, narrow, threads;
 } Backward;
 
 enum { TRIANGLE, RECTANGLE, ARCTAN, LOGISTIC };
-enum { BLOCK = 2048 };
+enum { BLOCK = 2048, STRIP = 256 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -43,6 +48,26 @@ enum { BLOCK = 2048 };
 #else
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #endif
+
+INLINE float load(const void *values, int64_t i, const int narrow) {
+    if (!narrow) return ((const float *)values)[i];
+    const uint32_t bits = (uint32_t)((const uint16_t *)values)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* bfloat16: to the nearest, of two equally near to the even one. */
+INLINE void store(void *values, int64_t i, float value, const int narrow) {
+    if (!narrow) {
+        ((float *)values)[i] = value;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    ((uint16_t *)values)[i] = value != value ? 0x7fc0 : (uint16_t)rounded;
+}
 
 /* e^x for x ≤ 0: 2^n·e^r with |r| ≤ ½·ln 2, to two units in the last place; 0 below −87. */
 INLINE float exp_of_negative(float x) {
@@ -79,55 +104,64 @@ INLINE float derivative(float x, float a, float b, float region, const int surro
     }
 }
 
-INLINE void forward(const Forward *w, int64_t group, int64_t count, const int hard, const int keep) {
-    const int64_t period = w->period, size = w->groups * period, at = group * period;
+INLINE void forward(const Forward *w, int64_t group, int64_t count, const int hard, const int keep, const int narrow) {
+    const int64_t period = w->period, size = w->groups * period, begin = group * period, end = begin + count * period;
     const float *restrict theta = w->threshold;
     const float decay = w->decay, v_reset = w->v_reset;
     for (int64_t t = 0; t < w->timesteps; t++) {
-        const float *restrict x = w->currents + t * w->stride + at;
-        float *restrict y = w->outputs + t * size + at;
-        float *restrict kept = keep ? w->charged + t * size + at : 0;
-        const float *before = (t ? w->last : w->first) + at;
-        float *v = w->last + at;
-        for (int64_t g = 0; g < count; g++, x += period, y += period, before += period, v += period) {
+        const float *before = t ? w->last : w->first;
+        float *v = w->last, *restrict charged = keep ? w->charged + t * size : 0;
+        for (int64_t at = begin; at < end; at += period) {
+            const int64_t x = t * w->stride + at, y = t * size + at;
 #pragma omp simd
             for (int64_t c = 0; c < period; c++) {
-                const float u = MULTIPLY_ADD(decay, before[c], x[c]);
+                const float u = MULTIPLY_ADD(decay, before[at + c], load(w->currents, x + c, narrow));
                 const float s = u >= theta[c] ? 1.0f : 0.0f;
                 const float after = u - s * (hard ? u : theta[c]);
-                v[c] = hard ? after + s * v_reset : after;
-                y[c] = s * theta[c];
-                if (keep) kept[c] = u;
+                v[at + c] = hard ? after + s * v_reset : after;
+                store(w->outputs, y + c, s * theta[c], narrow);
+                if (keep) charged[at + c] = u;
             }
-            if (keep) kept += period;
         }
     }
 }
 
-INLINE void backward(const Backward *w, int64_t group, int64_t count, const int hard, const int detach,
-                     const int surrogate) {
-    const int64_t period = w->period, size = w->groups * period, at = group * period;
-    const float *restrict theta = w->threshold;
-    const float decay = w->decay, v_reset = w->v_reset, a = w->a, b = w->b, region = w->region;
-    for (int64_t t = w->timesteps - 1; t >= 0; t--) {
-        const float *restrict charged = w->charged + t * size + at;
-        const float *restrict own = w->grad_outputs + t * w->stride + at;
-        float *restrict result = w->grad_currents + t * size + at;
-        const float *from = (t == w->timesteps - 1 ? w->grad_last : w->grad_first) + at;
-        float *carried = w->grad_first + at;
-        for (int64_t g = 0; g < count; g++) {
+INLINE void slopes(const Backward *w, const float *u, const float *theta, int64_t count, float *slope,
+                   const int surrogate) {
+    const float a = w->a, b = w->b, region = w->region;
 #pragma omp simd
-            for (int64_t c = 0; c < period; c++) {
-                const float u = charged[c], z = (u - theta[c]) / theta[c], carry = from[c];
-                const float slope = derivative(z, a, b, region, surrogate);
-                float grad = own[c];
-                if (!detach) grad -= hard ? carry * (u - v_reset) / theta[c] : carry;
-                const float passed = hard && u >= theta[c] ? 0.0f : carry;
-                const float found = slope * grad + passed;
-                result[c] = found;
-                carried[c] = decay * found;
+    for (int64_t c = 0; c < count; c++) slope[c] = derivative((u[c] - theta[c]) / theta[c], a, b, region, surrogate);
+}
+
+INLINE void backward(const Backward *w, int64_t group, int64_t count, const int hard, const int detach,
+                     const int narrow) {
+    const int64_t period = w->period, size = w->groups * period, begin = group * period, end = begin + count * period;
+    const float decay = w->decay, v_reset = w->v_reset;
+    float slope[STRIP];
+    for (int64_t t = w->timesteps - 1; t >= 0; t--) {
+        const float *from = t == w->timesteps - 1 ? w->grad_last : w->grad_first;
+        for (int64_t at = begin; at < end; at += period) {
+            for (int64_t first = 0; first < period; first += STRIP) {
+                const int64_t wide = period - first < STRIP ? period - first : STRIP, here = at + first;
+                const int64_t own = t * w->stride + here, result = t * size + here;
+                const float *u = w->charged + result, *theta = w->threshold + first, *carry = from + here;
+                float *carried = w->grad_first + here;
+                switch (w->surrogate) {
+                    case TRIANGLE: slopes(w, u, theta, wide, slope, TRIANGLE); break;
+                    case RECTANGLE: slopes(w, u, theta, wide, slope, RECTANGLE); break;
+                    case ARCTAN: slopes(w, u, theta, wide, slope, ARCTAN); break;
+                    default: slopes(w, u, theta, wide, slope, LOGISTIC); break;
+                }
+#pragma omp simd
+                for (int64_t c = 0; c < wide; c++) {
+                    const float c_t = carry[c];
+                    float grad = load(w->grad_outputs, own + c, narrow);
+                    if (!detach) grad -= hard ? c_t * (u[c] - v_reset) / theta[c] : c_t;
+                    const float found = slope[c] * grad + (hard && u[c] >= theta[c] ? 0.0f : c_t);
+                    store(w->grad_currents, result + c, found, narrow);
+                    carried[c] = decay * found;
+                }
             }
-            charged += period, own += period, result += period, from += period, carried += period;
         }
     }
 }
@@ -142,25 +176,16 @@ INLINE void backward(const Backward *w, int64_t group, int64_t count, const int 
         call                                                                                       \
     }
 
+#define EIGHT(CASE) CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+
 void seenn_unroll(const Forward *w) {
-    const int kind = (w->hard ? 1 : 0) | (w->charged ? 2 : 0);
-    FOR_BLOCKS(w, switch (kind) {
-        case 0: forward(w, group, count, 0, 0); break;
-        case 1: forward(w, group, count, 1, 0); break;
-        case 2: forward(w, group, count, 0, 1); break;
-        case 3: forward(w, group, count, 1, 1); break;
-    })
+    const int kind = (w->hard ? 1 : 0) | (w->charged ? 2 : 0) | (w->narrow ? 4 : 0);
+#define FORWARD(k) case k: forward(w, group, count, (k) & 1, (k) & 2, (k) & 4); break;
+    FOR_BLOCKS(w, switch (kind) { EIGHT(FORWARD) })
 }
 
-#define RESETS(s)                                                        \
-    case 4 * s: backward(w, group, count, 0, 0, s); break;               \
-    case 4 * s + 1: backward(w, group, count, 1, 0, s); break;           \
-    case 4 * s + 2: backward(w, group, count, 0, 1, s); break;           \
-    case 4 * s + 3: backward(w, group, count, 1, 1, s); break;
-
 void seenn_unroll_backward(const Backward *w) {
-    const int kind = 4 * w->surrogate + (w->hard ? 1 : 0) + (w->detach ? 2 : 0);
-    FOR_BLOCKS(w, switch (kind) {
-        RESETS(TRIANGLE) RESETS(RECTANGLE) RESETS(ARCTAN) RESETS(LOGISTIC)
-    })
+    const int kind = (w->hard ? 1 : 0) | (w->detach ? 2 : 0) | (w->narrow ? 4 : 0);
+#define BACKWARD(k) case k: backward(w, group, count, (k) & 1, (k) & 2, (k) & 4); break;
+    FOR_BLOCKS(w, switch (kind) { EIGHT(BACKWARD) })
 }

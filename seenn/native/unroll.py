@@ -26,14 +26,14 @@ _Forward = _struct(
     "currents first threshold outputs charged last",
     "timesteps groups period stride",
     "decay v_reset",
-    "hard threads",
+    "hard narrow threads",
 )
 _Backward = _struct(
     "_Backward",
-    "charged grad_outputs grad_last threshold grad_currents grad_first",
+    "grad_outputs charged grad_last threshold grad_currents grad_first",
     "timesteps groups period stride",
     "decay v_reset a b region",
-    "hard detach surrogate threads",
+    "hard detach surrogate narrow threads",
 )
 
 
@@ -52,14 +52,14 @@ class Unroll:
     detach_reset: bool
 
     def forward(self, currents: Tensor, first: Tensor, outputs: Tensor, charged: Tensor | None, last: Tensor) -> None:
-        """Fills ``outputs`` and ``charged`` ``[T, B, …]``, and ``last``."""
+        """Fills ``outputs``, of the currents' type, and ``charged`` ``[T, B, …]``, and ``last``."""
         self._run(
             self.library.seenn_unroll,
             _Forward,
             currents,
-            currents=self._steps(currents),
+            currents=self._steps(currents, currents.dtype),
             first=self._one(first),
-            outputs=self._steps(outputs),
+            outputs=self._steps(outputs, currents.dtype),
             charged=None if charged is None else self._steps(charged),
             last=self._one(last),
         )
@@ -73,16 +73,16 @@ class Unroll:
         grad_currents: Tensor,
         grad_first: Tensor,
     ) -> None:
-        """Fills ``grad_currents`` ``[T, B, …]`` and ``grad_first``."""
+        """Fills ``grad_currents`` ``[T, B, …]``, of the type of ``grad_outputs``, and ``grad_first``."""
         kind, a, b, region = _parameters(surrogate)
         self._run(
             self.library.seenn_unroll_backward,
             _Backward,
             grad_outputs,
             charged=self._steps(charged),
-            grad_outputs=self._steps(grad_outputs),
+            grad_outputs=self._steps(grad_outputs, grad_outputs.dtype),
             grad_last=self._one(grad_last),
-            grad_currents=self._steps(grad_currents),
+            grad_currents=self._steps(grad_currents, grad_outputs.dtype),
             grad_first=self._one(grad_first),
             a=a,
             b=b,
@@ -92,8 +92,8 @@ class Unroll:
         )
 
     def lies_alike(self, values: Tensor) -> bool:
-        """Whether ``[T, B, …]`` can be read: float32, and dense within each step in this order."""
-        if values.dtype != torch.float32 or values.device.type != "cpu":
+        """Whether ``[T, B, …]`` can be read: float32 or bfloat16, and dense within each step in this order."""
+        if values.dtype not in (torch.float32, torch.bfloat16) or values.device.type != "cpu":
             return False
         return values[0].permute(self.order).is_contiguous()
 
@@ -110,13 +110,14 @@ class Unroll:
             decay=self.decay,
             v_reset=self.v_reset or 0.0,
             hard=self.v_reset is not None,
+            narrow=over_time.dtype == torch.bfloat16,
             threads=torch.get_num_threads(),
             **arguments,
         )
         function(ctypes.byref(work))
 
-    def _steps(self, values: Tensor) -> int:
-        return address(values, torch.float32, dense=self.lies_alike(values))
+    def _steps(self, values: Tensor, dtype: torch.dtype = torch.float32) -> int:
+        return address(values, dtype, dense=self.lies_alike(values))
 
     def _one(self, values: Tensor) -> int:
         return self._steps(values[None])
@@ -132,7 +133,7 @@ def plan(
     detach_reset: bool,
 ) -> Unroll | None:
     """How membranes ``first`` ``[B, …]`` run through time; None where torch has to do it."""
-    if library is None or first.numel() == 0 or first.dim() < 2:
+    if library is None or first.dtype != torch.float32 or first.numel() == 0 or first.dim() < 2:
         return None
     strides = first.stride()
     order = (0, *sorted(range(1, first.dim()), key=lambda axis: (-strides[axis], axis)))

@@ -70,7 +70,7 @@ class Membrane:
         if v.dtype != torch.float32 or v.device.type != "cpu":
             return None
         return unroll.plan(
-            native.load(),
+            native.load("training"),
             v,
             v_threshold,
             decay=self.decay,
@@ -82,8 +82,9 @@ class Membrane:
         """``step`` over currents ``[T, B, ...]``: ``(outputs s·θ [T, B, ...], v)``; the threshold gets no gradient.
 
         The same spikes and the same gradients as step by step, with only the charged membranes kept for the
-        backward pass.
+        backward pass. Currents may be of less than float32; membranes are not.
         """
+        v = v.to(torch.promote_types(v.dtype, torch.float32))
         outputs, v = _Unrolled.apply(currents, v, v_threshold, self, surrogate)
         return outputs, v
 
@@ -136,14 +137,16 @@ class _Unrolled(torch.autograd.Function):
         grad_outputs, grad_last = grads
         charged, v_threshold = ctx.saved_tensors
         membrane: Membrane = ctx.membrane
-        grad_currents = torch.empty_like(charged)
         grad_first = torch.empty_like(charged[0])
         compiled = membrane.compiled(grad_first, v_threshold) if unroll.knows(ctx.surrogate) else None
         if compiled is not None:
             last = grad_last if compiled.lies_alike(grad_last[None]) else grad_first.copy_(grad_last)
-            own = grad_outputs if compiled.lies_alike(grad_outputs) else torch.empty_like(charged).copy_(grad_outputs)
+            grad_currents = torch.empty_like(charged, dtype=grad_outputs.dtype)
+            alike = compiled.lies_alike(grad_outputs)
+            own = grad_outputs if alike else torch.empty_like(grad_currents).copy_(grad_outputs)
             compiled.backward(charged, own, last, ctx.surrogate, grad_currents, grad_first)
             return grad_currents, grad_first, None, None, None
+        grad_currents = torch.empty_like(charged)
         detach, unit = membrane.detach_reset, _is_one(v_threshold)
         for rows, theta in _chunks(grad_last, v_threshold):
             carried = grad_first[rows].copy_(grad_last[rows])  # c_t

@@ -137,7 +137,7 @@ def test_weights_that_lie_on_a_grid_lower_to_the_same_spikes(kind: str, images: 
         total += output
     assert {tuple(count.unique().tolist()) for count in expected.values()} != {(0.0,)}
     kernels: list[list[Kernel]] = [[INT8, FLOAT32], [FLOAT32], [DOUBLE]]
-    for chosen, library in product(kernels, (None, native.load())):
+    for chosen, library in product(kernels, (None, native.load("engine"))):
         program = lower(network, timesteps=T, preprocessing=PIXELS)
         counts, sums = trace(FusedEngine(program, chosen, "int8", CPU, library), images.float())
         assert counts.keys() == expected.keys()

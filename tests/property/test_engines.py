@@ -135,7 +135,9 @@ def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = run(kind, seed, policy, kernels, tile, torch.tensor(order), slots, native.load() if compiled else None)
+        found = run(
+            kind, seed, policy, kernels, tile, torch.tensor(order), slots, native.load("engine") if compiled else None
+        )
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

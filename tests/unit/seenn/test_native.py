@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from ctypes import CDLL
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -22,12 +23,21 @@ from seenn.ops.membrane import Membrane
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
 
 
-@pytest.fixture(scope="module")
-def library() -> CDLL:
-    found = native.load()
+def compiled_for(part: Literal["engine", "training"]) -> CDLL:
+    found = native.load(part)
     if found is None:
         pytest.skip("there is no C compiler here")
     return found
+
+
+@pytest.fixture(scope="module")
+def library() -> CDLL:
+    return compiled_for("engine")
+
+
+@pytest.fixture(scope="module")
+def training() -> CDLL:
+    return compiled_for("training")
 
 
 def whole(low: int, high: int, *shape: int, seed: int = 0) -> Tensor:
@@ -120,7 +130,7 @@ def test_without_a_compiler_torch_does_the_same(
 ) -> None:
     small, inputs = make_network().float(), images.float()
     compiled = make_engine("int8", small, timesteps=4)
-    monkeypatch.setattr(native, "load", lambda: None)
+    monkeypatch.setattr(native, "load", lambda part: None)
     plain = make_engine("int8", small, timesteps=4)
     assert "neurons in one pass" in compiled.note
     assert "neurons in one pass" not in plain.note
@@ -134,7 +144,7 @@ def test_without_a_compiler_torch_does_the_same(
 
 @pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
 def test_a_compiler_that_is_missing_or_fails_is_done_without(compiler: str, tmp_path: Path) -> None:
-    program = "from seenn.native import load; print(load())"
+    program = "from seenn.native import load; print(load('engine') or load('training'))"
     environment = os.environ | {"CC": compiler, "TMPDIR": str(tmp_path)}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "None"
@@ -158,7 +168,7 @@ def test_a_library_that_computes_something_else_is_not_used(
     assert right in text
     (tmp_path / file).write_text(text.replace(right, wrong), encoding="utf-8")
     monkeypatch.setattr("seenn.native.library.FOLDER", tmp_path)
-    assert native.load.__wrapped__() is None
+    assert native.load.__wrapped__("training" if file == "unroll.c" else "engine") is None
 
 
 RULES = [
@@ -176,7 +186,7 @@ RULES = [
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
 @pytest.mark.parametrize("theta", [torch.tensor(1.0), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)], ids=["one", "each"])
 def test_membranes_unroll_as_torch_computes_it(
-    library: CDLL,
+    training: CDLL,
     rules: Membrane,
     surrogate: Surrogate,
     layout: torch.memory_format,
@@ -190,7 +200,7 @@ def test_membranes_unroll_as_torch_computes_it(
     found = []
     for compiled in (True, False):
         if not compiled:
-            monkeypatch.setattr(native, "load", lambda: None)
+            monkeypatch.setattr(native, "load", lambda part: None)
         assert (rules.compiled(first, theta) is not None) == compiled
         x, v = currents.clone().requires_grad_(), first.clone().requires_grad_()
         outputs, last = rules.unroll(v, x, theta, surrogate)
@@ -202,7 +212,7 @@ def test_membranes_unroll_as_torch_computes_it(
     assert 0 < int((found[0][0] > 0).sum()) < found[0][0].numel()
 
 
-def test_a_surrogate_of_ones_own_is_left_to_torch(library: CDLL) -> None:
+def test_a_surrogate_of_ones_own_is_left_to_torch(training: CDLL) -> None:
     class Steep:
         def derivative_(self, x: Tensor) -> Tensor:
             return x.square_().neg_().exp_()
@@ -218,3 +228,23 @@ def test_a_surrogate_of_ones_own_is_left_to_torch(library: CDLL) -> None:
         total = total + count.sum()
     total.backward()
     torch.testing.assert_close(x.grad, expected.grad)
+
+
+@pytest.mark.parametrize("v_reset", [None, 0.0])
+def test_currents_of_bfloat16_charge_membranes_of_float32(training: CDLL, v_reset: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    currents = torch.randn(4, 7, 300, generator=generator).bfloat16()
+    at_outputs = torch.randn(4, 7, 300, generator=generator).bfloat16()
+    theta, rules = torch.rand(300, generator=generator) + 0.5, Membrane(decay=0.5, v_reset=v_reset)
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        x = currents.to(dtype, copy=True).requires_grad_()
+        outputs, last = rules.unroll(torch.zeros(7, 300, dtype=dtype), x, theta, Triangle())
+        outputs.backward(at_outputs.to(dtype))
+        assert last.dtype == torch.float32
+        assert outputs.dtype == x.grad.dtype == dtype
+        found.append((outputs.detach(), last.detach(), x.grad))
+    (narrow, last, grad), (wide, same_last, wide_grad) = found
+    assert torch.equal(narrow, wide.bfloat16())
+    assert torch.equal(last, same_last)
+    assert torch.equal(grad, wide_grad.bfloat16())
