@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -20,3 +23,59 @@ def address(values: Tensor, dtype: torch.dtype, *, dense: bool) -> int:
 def is_dense(values: Tensor) -> bool:
     """Without gaps; channels-last where there are four axes."""
     return values.is_contiguous(memory_format=torch.channels_last if values.dim() == 4 else torch.contiguous_format)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How samples lie in memory, in whatever order, and what thresholds repeat with there.
+
+    Attributes:
+        order: the axes of a batch as they lie, outermost first.
+        pattern: the thresholds of one period.
+        per_channel: a period is one place of the image; else it is a whole sample.
+    """
+
+    order: tuple[int, ...]
+    pattern: Tensor
+    per_channel: bool
+
+    @classmethod
+    def of(cls, batch: Tensor, v_threshold: Tensor) -> Layout | None:
+        """The layout of ``batch`` ``[B, …]``; None where it cannot be used by compiled code."""
+        if batch.dtype != torch.float32 or batch.device.type != "cpu" or batch.numel() == 0 or batch.dim() < 2:
+            return None
+        strides = batch.stride()
+        order = (0, *sorted(range(1, batch.dim()), key=lambda axis: (-strides[axis], axis)))
+        threshold = v_threshold.detach().to(torch.float32)
+        innermost = order[-1] - batch.dim()
+        per_channel = True
+        if threshold.numel() == 1:
+            pattern = threshold.reshape(1).expand(batch.shape[order[-1]])
+        elif threshold.dim() >= -innermost and threshold.numel() == threshold.shape[innermost]:
+            pattern = threshold.flatten()
+        else:
+            pattern = threshold.expand(batch.shape)[0].permute([axis - 1 for axis in order[1:]]).flatten()
+            per_channel = False
+        made = cls(order, pattern.contiguous(), per_channel)
+        return made if made.fits(batch) else None
+
+    def fits(self, batch: Tensor) -> bool:
+        """Whether ``[B, …]`` lies so, in float32 or bfloat16."""
+        if batch.dtype not in (torch.float32, torch.bfloat16) or batch.device.type != "cpu":
+            return False
+        return batch.permute(self.order).is_contiguous()
+
+    def address(self, batch: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
+        """Of ``[B, …]``; None for None.
+
+        Raises:
+            ValueError: it lies otherwise.
+        """
+        return None if batch is None else address(batch, dtype, dense=self.fits(batch))
+
+
+def struct(name: str, *, pointers: str, sizes: str, floats: str, integers: str) -> type[ctypes.Structure]:
+    """A C structure of these fields, in this order."""
+    kinds = ((pointers, ctypes.c_void_p), (sizes, ctypes.c_int64), (floats, ctypes.c_float), (integers, ctypes.c_int32))
+    fields = [(field, kind) for names, kind in kinds for field in names.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})

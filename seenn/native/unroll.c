@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "narrow.h"
+
 typedef struct {
     const void *currents;
     const float *first, *threshold;
@@ -41,33 +43,11 @@ typedef struct {
 enum { TRIANGLE, RECTANGLE, ARCTAN, LOGISTIC };
 enum { BLOCK = 2048, STRIP = 256 };
 
-#define INLINE static inline __attribute__((always_inline))
-
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define MULTIPLY_ADD(a, b, c) __builtin_fmaf(a, b, c) /* as torch.add with alpha rounds */
 #else
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #endif
-
-INLINE float load(const void *values, int64_t i, const int narrow) {
-    if (!narrow) return ((const float *)values)[i];
-    const uint32_t bits = (uint32_t)((const uint16_t *)values)[i] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* bfloat16: to the nearest, of two equally near to the even one. */
-INLINE void store(void *values, int64_t i, float value, const int narrow) {
-    if (!narrow) {
-        ((float *)values)[i] = value;
-        return;
-    }
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    ((uint16_t *)values)[i] = value != value ? 0x7fc0 : (uint16_t)rounded;
-}
 
 /* e^x for x ≤ 0: 2^n·e^r with |r| ≤ ½·ln 2, to two units in the last place; 0 below −87. */
 INLINE float exp_of_negative(float x) {

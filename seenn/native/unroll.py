@@ -9,44 +9,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seenn.native.memory import address
+from seenn.native.memory import Layout, struct
 from seenn.surrogate import Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle
 
 _TRIANGLE, _RECTANGLE, _ARCTAN, _LOGISTIC = range(4)
 
 
-def _struct(name: str, pointers: str, sizes: str, floats: str, integers: str) -> type[ctypes.Structure]:
-    kinds = ((pointers, ctypes.c_void_p), (sizes, ctypes.c_int64), (floats, ctypes.c_float), (integers, ctypes.c_int32))
-    fields = [(field, kind) for names, kind in kinds for field in names.split()]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
-
-
-_Forward = _struct(
+_Forward = struct(
     "_Forward",
-    "currents first threshold outputs charged last",
-    "timesteps groups period stride",
-    "decay v_reset",
-    "hard narrow threads",
+    pointers="currents first threshold outputs charged last",
+    sizes="timesteps groups period stride",
+    floats="decay v_reset",
+    integers="hard narrow threads",
 )
-_Backward = _struct(
+_Backward = struct(
     "_Backward",
-    "grad_outputs charged grad_last threshold grad_currents grad_first",
-    "timesteps groups period stride",
-    "decay v_reset a b region",
-    "hard detach surrogate narrow threads",
+    pointers="grad_outputs charged grad_last threshold grad_currents grad_first",
+    sizes="timesteps groups period stride",
+    floats="decay v_reset a b region",
+    integers="hard detach surrogate narrow threads",
 )
 
 
 @dataclass(frozen=True)
 class Unroll:
-    """The memory of one site's samples in the order in which it lies, and the thresholds in that order.
-
-    Made by ``plan``, which knows when this code can be used at all.
-    """
+    """One site's rules, and how its samples lie in memory. Made by ``plan``."""
 
     library: ctypes.CDLL
-    order: tuple[int, ...]  # the axes of a batch of samples as they lie
-    pattern: Tensor  # thresholds; what they repeat with is its length
+    layout: Layout
     decay: float
     v_reset: float | None
     detach_reset: bool
@@ -92,20 +82,18 @@ class Unroll:
         )
 
     def lies_alike(self, values: Tensor) -> bool:
-        """Whether ``[T, B, …]`` can be read: float32 or bfloat16, and dense within each step in this order."""
-        if values.dtype not in (torch.float32, torch.bfloat16) or values.device.type != "cpu":
-            return False
-        return values[0].permute(self.order).is_contiguous()
+        """Whether ``[T, B, …]`` can be read, step by step."""
+        return self.layout.fits(values[0])
 
     def _run(
         self, function: object, kind: type[ctypes.Structure], over_time: Tensor, **arguments: float | int | None
     ) -> None:
         assert callable(function)
         work = kind(
-            threshold=address(self.pattern, torch.float32, dense=True),
+            threshold=self.layout.pattern.data_ptr(),
             timesteps=len(over_time),
-            groups=over_time[0].numel() // len(self.pattern),
-            period=len(self.pattern),
+            groups=over_time[0].numel() // len(self.layout.pattern),
+            period=len(self.layout.pattern),
             stride=over_time.stride(0),
             decay=self.decay,
             v_reset=self.v_reset or 0.0,
@@ -116,11 +104,11 @@ class Unroll:
         )
         function(ctypes.byref(work))
 
-    def _steps(self, values: Tensor, dtype: torch.dtype = torch.float32) -> int:
-        return address(values, dtype, dense=self.lies_alike(values))
+    def _steps(self, values: Tensor, dtype: torch.dtype = torch.float32) -> int | None:
+        return self.layout.address(values[0], dtype)
 
-    def _one(self, values: Tensor) -> int:
-        return self._steps(values[None])
+    def _one(self, values: Tensor) -> int | None:
+        return self.layout.address(values)
 
 
 def plan(
@@ -133,20 +121,8 @@ def plan(
     detach_reset: bool,
 ) -> Unroll | None:
     """How membranes ``first`` ``[B, …]`` run through time; None where torch has to do it."""
-    if library is None or first.dtype != torch.float32 or first.numel() == 0 or first.dim() < 2:
-        return None
-    strides = first.stride()
-    order = (0, *sorted(range(1, first.dim()), key=lambda axis: (-strides[axis], axis)))
-    threshold = v_threshold.detach().to(torch.float32)
-    innermost = order[-1] - first.dim()
-    if threshold.numel() == 1:
-        pattern = threshold.reshape(1).expand(first.shape[order[-1]])
-    elif threshold.dim() >= -innermost and threshold.numel() == threshold.shape[innermost]:
-        pattern = threshold.flatten()
-    else:
-        pattern = threshold.expand(first.shape)[0].permute([axis - 1 for axis in order[1:]]).flatten()
-    made = Unroll(library, order, pattern.contiguous(), decay, v_reset, detach_reset)
-    return made if made.lies_alike(first[None]) else None
+    layout = None if library is None else Layout.of(first, v_threshold)
+    return None if library is None or layout is None else Unroll(library, layout, decay, v_reset, detach_reset)
 
 
 def knows(surrogate: Surrogate) -> bool:

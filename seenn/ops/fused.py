@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seenn import native
+from seenn.native import step
+from seenn.native.memory import Layout
+
 _BLOCK = 1 << 18  # elements
 
 
@@ -30,11 +34,12 @@ def fused_if_step(
 
     Args:
         v: membrane before the step, ``[B, C, ...]``.
-        current: x, of the same shape.
+        current: x, of the same shape; the output has its type, the membrane at least float32.
         v_threshold: θ, broadcastable to ``v``.
         net_count: S of a signed neuron, None for an unsigned one.
         max_spikes: Γ.
     """
+    v = v.to(torch.promote_types(v.dtype, torch.float32))
     if net_count is None:
         output, v = _Step.apply(v, current, v_threshold, None, max_spikes)
         return output, v, None
@@ -47,20 +52,25 @@ class _Step(torch.autograd.Function):
     def forward(
         ctx: Any, v: Tensor, current: Tensor, v_threshold: Tensor, net_count: Tensor | None, max_spikes: int
     ) -> tuple[Tensor, ...]:
-        u, output, after = torch.empty_like(v), torch.empty_like(v), torch.empty_like(v)
+        u, output, after = torch.empty_like(v), torch.empty_like(v, dtype=current.dtype), torch.empty_like(v)
         net_after = None if net_count is None else torch.empty_like(v)
-        for rows in _blocks(v):
-            w = torch.add(v[rows], current[rows], out=after[rows])
-            torch.div(w, v_threshold, out=u[rows])
-            count = torch.floor(u[rows], out=output[rows])
-            if net_count is None or net_after is None:
-                count.clamp_(0, max_spikes)
-            else:
-                net = torch.add(count.clamp_(-max_spikes, max_spikes), net_count[rows], out=net_after[rows])
-                torch.sub(net.clamp_min_(0), net_count[rows], out=count)
-            w.sub_(count.mul_(v_threshold))
+        compiled = _compiled(v, v_threshold, max_spikes)
+        if compiled is not None and compiled.layout.fits(current):
+            compiled.forward(v, current, net_count, output, u, after, net_after)
+        else:
+            for rows in _blocks(v):
+                w = torch.add(v[rows], current[rows], out=after[rows])
+                torch.div(w, v_threshold, out=u[rows])
+                count = torch.floor(u[rows])
+                if net_count is None or net_after is None:
+                    count.clamp_(0, max_spikes)
+                else:
+                    net = torch.add(count.clamp_(-max_spikes, max_spikes), net_count[rows], out=net_after[rows])
+                    torch.sub(net.clamp_min_(0), net_count[rows], out=count)
+                w.sub_(count.mul_(v_threshold))
+                output[rows] = count
         ctx.save_for_backward(u, v_threshold, net_count)
-        ctx.max_spikes = max_spikes
+        ctx.max_spikes, ctx.dtype = max_spikes, current.dtype
         ctx.set_materialize_grads(False)
         if net_after is None:
             return output, after
@@ -73,6 +83,11 @@ class _Step(torch.autograd.Function):
         at_output, at_v = grads[0], grads[1]
         if at_output is None and at_v is None:
             return None, None, None, None, None
+        compiled = _compiled(u, v_threshold, ctx.max_spikes)
+        if compiled is not None:
+            at_output, at_v = (_alike(u, gradient, compiled.layout) for gradient in (at_output, at_v))
+            at_v, at_current, summed = compiled.backward(at_output, at_v, u, net_count, ctx.dtype)
+            return at_v, at_current, summed.sum_to_size(v_threshold.numel()).view_as(v_threshold), None, None
         at_w, at_threshold = torch.empty_like(u), torch.zeros_like(v_threshold)
         for rows in _blocks(u):
             ub = u[rows]
@@ -88,6 +103,18 @@ class _Step(torch.autograd.Function):
             if at_v is not None:
                 at_w[rows] += at_v[rows]
         return at_w, at_w, at_threshold, None, None
+
+
+def _compiled(v: Tensor, v_threshold: Tensor, max_spikes: int) -> step.Step | None:
+    """Compiled code for membranes that lie as ``v`` does; None where torch has to do it."""
+    return step.plan(native.load("training"), v, v_threshold, max_spikes) if v.dtype == torch.float32 else None
+
+
+def _alike(u: Tensor, gradient: Tensor | None, layout: Layout) -> Tensor | None:
+    """The gradient, lying as ``u`` does."""
+    if gradient is None or layout.fits(gradient):
+        return gradient
+    return torch.empty_like(u, dtype=gradient.dtype).copy_(gradient)
 
 
 def _difference(at_output: Tensor | None, at_v: Tensor | None, rows: slice) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seenn import native
 from seenn.ops import if_step, signed_if_step
 from seenn.ops.fused import fused_if_step
 
@@ -43,3 +44,37 @@ def test_values_and_gradients_are_those_of_the_plain_step(
             torch.testing.assert_close(a, b)
     torch.testing.assert_close(found[0], count * theta)
     torch.testing.assert_close(found[1], after)
+
+
+@pytest.mark.parametrize("max_spikes", [1, 3])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("theta", [torch.tensor(1.5), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)], ids=["one", "each"])
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("arriving", ["both", "output", "membrane"])
+def test_compiled_steps_are_those_of_torch(
+    max_spikes: int, signed: bool, theta: Tensor, narrow: bool, arriving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native.load("training") is None:
+        pytest.skip("there is no C compiler here")
+    random = torch.Generator().manual_seed(0)
+    v, x, at_output, at_after = (
+        (torch.randn(7, 3, 4, 5, generator=random) * 2).contiguous(memory_format=torch.channels_last) for _ in range(4)
+    )
+    net = torch.randint(0, 4, (7, 3, 4, 5), generator=random).float().contiguous(memory_format=torch.channels_last)
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(native, "load", lambda part: None)
+        leaves = [v.clone(), x.bfloat16() if narrow else x.clone(), theta.clone()]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        output, after, net_after = fused_if_step(*leaves, net if signed else None, max_spikes)
+        assert output.dtype == leaves[1].dtype
+        assert after.dtype == torch.float32
+        sent = {"both": (output, after), "output": (output,), "membrane": (after,)}[arriving]
+        gradients = {"both": (at_output, at_after), "output": (at_output,), "membrane": (at_after,)}[arriving]
+        torch.autograd.backward(sent, tuple(g.to(s.dtype) for g, s in zip(gradients, sent, strict=True)))
+        found.append((output, after, net_after, *(leaf.grad for leaf in leaves)))
+    assert torch.equal(found[0][0], found[1][0])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2 if narrow else 1e-4, atol=1e-4)
