@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,10 +87,11 @@ class OpGraph(nn.Module):
         return OpGraph((Node(n.name, changes.get(n.name, n.op), n.inputs) for n in self.nodes), self.output)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the wiring, the kinds of ops and every bit of their tensors."""
+        """SHA-256 (hex) of the wiring, the ops with their attributes, and every bit of their tensors."""
         digest = hashlib.sha256(self.output.encode())
         for node in self.nodes:
-            digest.update(repr((node.name, node.op.kind, node.inputs)).encode())
+            config = json.dumps(node.op.config(), sort_keys=True)
+            digest.update(repr((node.name, node.op.kind, config, node.inputs)).encode())
             for name, tensor in node.op.tensors().items():
                 digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

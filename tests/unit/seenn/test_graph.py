@@ -17,6 +17,7 @@ from seenn.ops import (
     MatMul,
     Mean,
     Multiply,
+    Op,
     Permute,
     ReLU,
     Scale,
@@ -83,6 +84,15 @@ def test_replace_keeps_the_wiring_and_shares_the_other_ops(network: SpikingNetwo
     assert other["conv1"].op is network.graph["conv1"].op
     with pytest.raises(KeyError, match="no node 'relu3'"):
         network.graph["relu3"]
+
+
+def test_a_fingerprint_covers_wiring_attributes_and_tensors() -> None:
+    def of(op: Op, name: str = "n") -> str:
+        return OpGraph([Node(name, op, (INPUT,))], name).fingerprint()
+
+    assert of(IFNeuron(max_spikes=2)) == of(IFNeuron(max_spikes=2))
+    others = [of(IFNeuron()), of(IFNeuron(max_spikes=3)), of(IFNeuron(2.0, max_spikes=2)), of(ReLU())]
+    assert len({of(IFNeuron(max_spikes=2)), of(IFNeuron(max_spikes=2), "m"), *others}) == 6
 
 
 def test_macs_count_output_values_times_weights_each() -> None:
