@@ -25,15 +25,14 @@ from seenn.report import Row, write_results
 TARGET_DROP = 0.001  # that calibration may lose on the exit split
 
 
-def train(work: Path, *, width: float, epochs: float, seed: int) -> Path:
+def train(work: Path, *, width: float, epochs: float, seed: int, amp: bool) -> Path:
     """Trains with ``seenn train-direct``, or continues; returns the network's file."""
     snn, run = work / "snn.safetensors", work / "run"
     if not snn.exists():
         command = [sys.executable, "-c", "from cli.main import main; main()", "train-direct"]
         command += ["--data", "fashion-mnist", "--model", "spiking_resnet19", "--width", str(width)]
         command += ["--epochs", str(epochs), "--timesteps", "4", "--loss", "cumulative", "--seed", str(seed)]
-        command += ["--run", str(run), "--save-every", "50", "--output", str(snn)]
-        command += ["--resume"] if (run / "state.safetensors").exists() else []
+        command += ["--run-dir", str(run), "--resume", "--output", str(snn), *(["--amp"] if amp else [])]
         subprocess.run(command, check=True)
     return snn
 
@@ -43,12 +42,13 @@ def train(work: Path, *, width: float, epochs: float, seed: int) -> Path:
 @click.option("--width", default=0.0625, show_default=True)
 @click.option("--epochs", default=8.0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--amp", is_flag=True, help="Train in bfloat16 autocast.")
 @click.option("--out", default=str(RESULTS / "direct"), show_default=True, help="Stem of the result files.")
-def main(work: str, width: float, epochs: float, seed: int, out: str) -> None:
+def main(work: str, width: float, epochs: float, seed: int, amp: bool, out: str) -> None:
     """Train, calibrate the exit on the exit split, and run the whole test split with samples leaving."""
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = seenn.load(train(folder, width=width, epochs=epochs, seed=seed))
+    checkpoint = seenn.load(train(folder, width=width, epochs=epochs, seed=seed, amp=amp))
     splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing)
     network, timesteps = checkpoint.network, checkpoint.timesteps
     exit_logits, exit_labels = collect_logits(network, splits.exit.batches(128), timesteps)
@@ -58,7 +58,9 @@ def main(work: str, width: float, epochs: float, seed: int, out: str) -> None:
     early = seenn.predict(network, (x for x, _ in splits.test.batches(128)), found.policy, timesteps)
     right, steps = (early.labels == labels).double(), early.exit_timestep.double()
     drop = 100 * (accuracy[-1] - float(right.mean()))
-    command = f"python benchmarks/direct.py --work DIR --width {width} --epochs {epochs:g} --seed {seed}"
+    command = (
+        f"python benchmarks/direct.py --work DIR --width {width} --epochs {epochs:g} --seed {seed}{' --amp' * amp}"
+    )
     rows = [
         Row.at_least("accuracy at T=4, %", 100 * accuracy[-1], 92.0, command),
         Row.at_most("SEENN-I: points below T=4", drop, 0.3, command),
