@@ -10,28 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seenn.native.memory import address, is_dense
+from seenn.native.memory import address, is_dense, struct
 
-
-class _Term(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("gain", "values", "bytes")),
-        *((name, ctypes.c_int64) for name in ("sample", "row")),
-        ("low", ctypes.c_float),
-    )
-
-
-class _Site(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("membrane", "taken_back", "counts", "bytes", "threshold", "inverse")),
-        ("terms", ctypes.POINTER(_Term)),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("term_count", "samples", "rows", "width", "period", "pattern", "sample", "row")
-        ),
-        *((name, ctypes.c_float) for name in ("fewest", "most", "low")),
-        ("threads", ctypes.c_int32),
-    )
+_Term = struct("_Term", pointers="gain values bytes", sizes="sample row", floats="low")
+_Site = struct(
+    "_Site",
+    pointers="membrane taken_back counts bytes threshold inverse terms",
+    sizes="term_count samples rows width period pattern sample row",
+    floats="fewest most low",
+    integers="threads",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +64,16 @@ class Firing:
     ) -> None:
         self._function = library.seenn_fire
         self._kept: list[Tensor] = []  # alive for as long as their addresses are used
-        self._sample = membrane.shape[1:]
+        self._shape, self._sample = membrane.shape, membrane.shape[1:]
         image = membrane.dim() == 4
         channels, rows, columns = self._sample if image else (math.prod(self._sample), 1, 1)
         patterns = [threshold, *(term.gain for term in joined)]
-        self._per_channel = image and all(values.numel() in (1, len(values)) for values in patterns)
+        self._per_channel = image and all(
+            values.numel() == 1 or values.shape == (channels, 1, 1) for values in patterns
+        )
         width, period = (columns, channels) if self._per_channel or not image else (1, columns * channels)
-        terms = (_Term * len(joined))()
-        for term, given in zip(terms, joined, strict=True):
+        self._terms = (_Term * len(joined))()
+        for term, given in zip(self._terms, joined, strict=True):
             term.gain = self._pattern(given.gain)
             if given.source.dtype == torch.uint8:
                 term.bytes, term.low = self._bytes(given.source), given.low
@@ -97,8 +87,8 @@ class Firing:
             bytes=self._bytes(whole),
             threshold=self._pattern(threshold),
             inverse=self._pattern(inverse),
-            terms=terms,
-            term_count=len(terms),
+            terms=ctypes.addressof(self._terms),
+            term_count=len(joined),
             samples=len(membrane),
             rows=rows,
             width=width,
@@ -119,14 +109,14 @@ class Firing:
         if values is None:
             return None
         self._kept.append(values)
-        return address(values, torch.float32, dense=is_dense(values))
+        return address(values, torch.float32, dense=values.shape == self._shape and is_dense(values))
 
     def _bytes(self, values: Tensor | None) -> int | None:
         if values is None:
             return None
         self._kept.append(values)
         lines = values[0, :, 0].t() if values.dim() == 4 else values
-        return address(values, torch.uint8, dense=lines.is_contiguous())
+        return address(values, torch.uint8, dense=values.shape == self._shape and lines.is_contiguous())
 
     def _pattern(self, values: Tensor | None) -> int | None:
         """One period of it, or one for each row."""

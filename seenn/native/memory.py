@@ -74,7 +74,7 @@ class Layout:
         return None if batch is None else address(batch, dtype, dense=self.fits(batch))
 
 
-def struct(name: str, *, pointers: str, sizes: str, floats: str, integers: str) -> type[ctypes.Structure]:
+def struct(name: str, *, pointers: str, sizes: str, floats: str = "", integers: str = "") -> type[ctypes.Structure]:
     """A C structure of these fields, in this order."""
     kinds = ((pointers, ctypes.c_void_p), (sizes, ctypes.c_int64), (floats, ctypes.c_float), (integers, ctypes.c_int32))
     fields = [(field, kind) for names, kind in kinds for field in names.split()]

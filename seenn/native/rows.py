@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from seenn.native.memory import address, is_dense
+from seenn.native.memory import address, is_dense, struct
 
-
-class _Rows(ctypes.Structure):
-    _fields_ = (
-        ("target", ctypes.c_void_p),
-        ("source", ctypes.c_void_p),
-        ("length", ctypes.c_int64),
-        ("stride", ctypes.c_int64),
-    )
+_Rows = struct("_Rows", pointers="target source", sizes="length stride")
 
 
 class RowWriter:
@@ -40,14 +34,16 @@ class RowWriter:
             entry.target, entry.source = (address(x, torch.float32, dense=is_dense(x)) for x in (target, source))
             entry.length = math.prod(target.shape[1:])
             entry.stride = entry.length if len(source) > 1 else 0
+        self._slots = min((len(target) for target, _ in pairs), default=sys.maxsize)
+        self._most = min((len(source) for _, source in pairs if len(source) > 1), default=self._slots)
 
     def __call__(self, rows: Tensor) -> None:
         """``rows``: int64 ``[k]``, different ones."""
-        rows = rows.contiguous()
-        fits = all(len(source) in (1, *range(len(rows), len(source) + 1)) for _, source in self._kept)
-        slots = min(len(target) for target, _ in self._kept)
-        if not fits or bool((rows < 0).any()) or bool((rows >= slots).any()):
-            raise ValueError(f"rows {rows.tolist()} of {slots}")
+        if len(rows) == 0:
+            return
+        rows, (low, high) = rows.contiguous(), rows.aminmax()
+        if len(rows) > self._most or int(low) < 0 or int(high) >= self._slots or rows.dtype != torch.int64:
+            raise ValueError(f"rows {rows.tolist()} of {self._slots}, or more than the {self._most} that there are")
         self._function(
             ctypes.byref(self._rows),
             ctypes.c_int64(len(self._rows)),
