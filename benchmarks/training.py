@@ -5,7 +5,8 @@
 Runs the commands of the package for each seed, one after the other, in ``--work``: train-ann (QCFS, from the
 checkpoint), convert, finetune, calibrate-exit. All trainings keep their state there, so that the same command
 continues where it was stopped, and a finished part is not run again. Then it measures on the full test split.
-``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation.
+``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation. ``--spikes 4`` makes burst
+neurons, which may fire four times in a step: a step then says as much as a QCFS activation, and its spikes are several.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ def command(*arguments: str) -> None:
 
 
 def make(
-    work: Path, seed: int, ckpt: str, model: list[str], data: list[str], budget: dict[str, str], amp: bool
-) -> None:
-    """The networks of one seed, those that are not there yet."""
-    work.mkdir(parents=True, exist_ok=True)
-    qcfs, spiking, tuned = work / "qcfs.safetensors", work / "snn.safetensors", work / "finetuned.safetensors"
+    work: Path, seed: int, ckpt: str, model: list[str], data: list[str], budget: dict[str, str], amp: bool, spikes: int
+) -> tuple[Path, Path]:
+    """The networks of one seed, those that are not there yet: the converted and the fine-tuned one."""
+    folder = work if spikes == 1 else work / f"burst-{spikes}"
+    folder.mkdir(parents=True, exist_ok=True)
+    qcfs, spiking, tuned = work / "qcfs.safetensors", folder / "snn.safetensors", folder / "finetuned.safetensors"
     shared = ["--seed", str(seed), "--resume", *data, *(["--amp"] if amp else [])]
     validation = ["--validation-images", budget["validation_images"]]
     if not qcfs.exists():
@@ -78,29 +80,42 @@ def make(
             "train-ann", *model, "--ckpt", ckpt, *options, "--run-dir", str(work / "run-qcfs"), *shared, "-o", str(qcfs)
         )
     if not spiking.exists():
-        command("convert", *model, "--ckpt", str(qcfs), *data, "-o", str(spiking))
+        neuron = [] if spikes == 1 else ["--neuron", "burst", "--levels", str(spikes)]
+        command("convert", *model, "--ckpt", str(qcfs), *neuron, *data, "-o", str(spiking))
     if not tuned.exists():
         options = ["-T", "2", "--epochs", budget["epochs"], "--lr", budget["lr"], "--warmup", "0.1", *validation]
-        command("finetune", str(spiking), *options, "--run-dir", str(work / "run-finetune"), *shared, "-o", str(tuned))
+        command(
+            "finetune", str(spiking), *options, "--run-dir", str(folder / "run-finetune"), *shared, "-o", str(tuned)
+        )
     if seenn.load(tuned).policy is None:
         command("calibrate-exit", str(tuned), "--max-accuracy-drop", "0.003", *data)
+    return spiking, tuned
 
 
-def measure(work: Path, ann: Tensor, test: Split, limit: int | None, figures: Figures, seed: int) -> None:
+def measure(
+    spiking: Path, finetuned: Path, ann: Tensor, test: Split, limit: int | None, figures: Figures, seed: int
+) -> None:
     """All figures of one seed, on the test split."""
-    qcfs = seenn.load(work / "snn.safetensors").network
+    qcfs = seenn.load(spiking).network
     answers = snn_answers(qcfs, test, 8, limit)
     for t in (4, 8):
         figures.add(f"QCFS L=4, T={t}: points below the ANN", drop_in_points(ann, answers[t - 1])[0])
     _note(figures, f"seed {seed}, QCFS", answers)
-    tuned = seenn.load(work / "finetuned.safetensors")
+    tuned = seenn.load(finetuned)
     answers = snn_answers(tuned.network, test, 2, limit)
     for t in (1, 2):
         figures.add(f"fine-tuned, T={t}: points below the ANN", drop_in_points(ann, answers[t - 1])[0])
     _note(figures, f"seed {seed}, fine-tuned", answers)
     if tuned.policy is None:
-        raise click.ClickException(f"{work}: the fine-tuned network has no exit policy; run calibrate-exit on it")
-    found = seenn.predict(tuned.network, (x for x, _ in test.batches(64, limit=limit)), tuned.policy, 2)
+        raise click.ClickException(f"{finetuned}: the network has no exit policy; run calibrate-exit on it")
+    fired: list[float] = []
+    found = seenn.predict(
+        tuned.network,
+        (x for x, _ in test.batches(64, limit=limit)),
+        tuned.policy,
+        2,
+        observe=lambda t, rows, site, counts: fired.append(float(counts.abs().sum())),
+    )
     right = found.labels == test.labels[: len(found)]
     steps = found.exit_timestep.double()
     drop, error = drop_in_points(ann, right)
@@ -108,7 +123,8 @@ def measure(work: Path, ann: Tensor, test: Split, limit: int | None, figures: Fi
     figures.add("fine-tuned, SEENN-I: mean timesteps", float(steps.mean()))
     figures.notes.append(
         f"seed {seed}, SEENN-I: {100 * float(right.double().mean()):.2f} % after {float(steps.mean()):.3f} steps, "
-        f"{drop:.2f} ± {error:.2f} points below the ANN (standard error of the paired difference, n = {len(right)})."
+        f"{drop:.2f} ± {error:.2f} points below the ANN (standard error of the paired difference, n = {len(right)}), "
+        f"{sum(fired) / len(right):,.0f} spikes an image."
     )
 
 
@@ -126,12 +142,13 @@ def _note(figures: Figures, what: str, answers: Tensor) -> None:
 @click.option("--epochs", default="5", show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default="0.05", show_default=True, help="Of fine-tuning.")
 @click.option("--validation-images", default="2000", show_default=True)
+@click.option("--spikes", type=click.IntRange(1, 127), default=1, show_default=True, help="Most in a step.")
 @click.option("--amp", is_flag=True, help="Train in bfloat16 autocast.")
 @click.option("--limit", type=int, help="The first so many test images (for a quick look).")
 @click.option("--out", default=str(RESULTS / "training"), show_default=True, help="Stem of the result files.")
 def main(
     ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, work: str, seeds: str,
-    amp: bool, limit: int | None, out: str, **budget: str
+    spikes: int, amp: bool, limit: int | None, out: str, **budget: str
 ) -> None:  # fmt: skip
     """Train, convert, fine-tune and measure."""
     named = ["--model", model, *(part for item in model_kwargs for part in ("--model-kwargs", item))]
@@ -143,10 +160,11 @@ def main(
     chosen = [int(seed) for seed in seeds.split(",")]
     for seed in chosen:
         folder = Path(work) / f"seed-{seed}"
-        make(folder, seed, ckpt, named, where, budget, amp)
+        spiking, tuned = make(folder, seed, ckpt, named, where, budget, amp, spikes)
         with torch.no_grad():
-            measure(folder, ann, test, limit, figures, seed)
+            measure(spiking, tuned, ann, test, limit, figures, seed)
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in budget.items()) + " --amp" * amp
+    options += f" --spikes {spikes}" if spikes > 1 else ""
     kwargs = " ".join(f"--model-kwargs '{item}'" for item in model_kwargs)
     line = f"python benchmarks/training.py --ckpt {Path(ckpt).name} {kwargs} --work DIR --seeds {seeds} {options}"
     rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, line)]
@@ -161,7 +179,8 @@ def main(
         f"Trained for {budget['qcfs_epochs']} epochs (QCFS, from the checkpoint) and {budget['epochs']} epochs "
         "(fine-tuning, T = 2). The ANN is the checkpoint as it is, not trained on for as long."
     )
-    title = f"Fewer timesteps by training, {Path(ckpt).stem}, {data}, {len(ann)} test images"
+    neurons = "binary neurons" if spikes == 1 else f"up to {spikes} spikes a step"
+    title = f"Fewer timesteps by training, {Path(ckpt).stem}, {neurons}, {data}, {len(ann)} test images"
     for path in write_results(out, title, rows, notes=figures.notes):
         click.echo(f"wrote {path}")
     if missed := [row.name for row in rows if not row.ok]:
