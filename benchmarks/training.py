@@ -5,8 +5,9 @@
 Runs the commands of the package for each seed, one after the other, in ``--work``: train-ann (QCFS, from the
 checkpoint), convert, finetune, calibrate-exit. All trainings keep their state there, so that the same command
 continues where it was stopped, and a finished part is not run again. Then it measures on the full test split.
-``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation. ``--spikes 4`` makes burst
-neurons, which may fire four times in a step: a step then says as much as a QCFS activation, and its spikes are several.
+``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation. ``--neuron signed
+--spikes 4`` makes neurons that may fire four times in a step, or take back: a step then says as much as a QCFS activation,
+and its spikes are several.
 """
 
 from __future__ import annotations
@@ -57,10 +58,18 @@ def command(*arguments: str) -> None:
 
 
 def make(
-    work: Path, seed: int, ckpt: str, model: list[str], data: list[str], budget: dict[str, str], amp: bool, spikes: int
+    work: Path,
+    seed: int,
+    ckpt: str,
+    model: list[str],
+    data: list[str],
+    budget: dict[str, str],
+    amp: bool,
+    neuron: str,
+    spikes: int,
 ) -> tuple[Path, Path]:
     """The networks of one seed, those that are not there yet: the converted and the fine-tuned one."""
-    folder = work if spikes == 1 else work / f"burst-{spikes}"
+    folder = work / f"{neuron}-{spikes}"
     folder.mkdir(parents=True, exist_ok=True)
     qcfs, spiking, tuned = work / "qcfs.safetensors", folder / "snn.safetensors", folder / "finetuned.safetensors"
     shared = ["--seed", str(seed), "--resume", *data, *(["--amp"] if amp else [])]
@@ -80,8 +89,8 @@ def make(
             "train-ann", *model, "--ckpt", ckpt, *options, "--run-dir", str(work / "run-qcfs"), *shared, "-o", str(qcfs)
         )
     if not spiking.exists():
-        neuron = [] if spikes == 1 else ["--neuron", "burst", "--levels", str(spikes)]
-        command("convert", *model, "--ckpt", str(qcfs), *neuron, *data, "-o", str(spiking))
+        kind = ["--neuron", neuron, "--levels", str(spikes)]
+        command("convert", *model, "--ckpt", str(qcfs), *kind, *data, "-o", str(spiking))
     if not tuned.exists():
         options = ["-T", "2", "--epochs", budget["epochs"], "--lr", budget["lr"], "--warmup", "0.1", *validation]
         command(
@@ -142,13 +151,14 @@ def _note(figures: Figures, what: str, answers: Tensor) -> None:
 @click.option("--epochs", default="5", show_default=True, help="Of fine-tuning.")
 @click.option("--lr", default="0.05", show_default=True, help="Of fine-tuning.")
 @click.option("--validation-images", default="2000", show_default=True)
+@click.option("--neuron", type=click.Choice(["if", "burst", "signed"]), default="if", show_default=True)
 @click.option("--spikes", type=click.IntRange(1, 127), default=1, show_default=True, help="Most in a step.")
 @click.option("--amp", is_flag=True, help="Train in bfloat16 autocast.")
 @click.option("--limit", type=int, help="The first so many test images (for a quick look).")
 @click.option("--out", default=str(RESULTS / "training"), show_default=True, help="Stem of the result files.")
 def main(
     ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, work: str, seeds: str,
-    spikes: int, amp: bool, limit: int | None, out: str, **budget: str
+    neuron: str, spikes: int, amp: bool, limit: int | None, out: str, **budget: str
 ) -> None:  # fmt: skip
     """Train, convert, fine-tune and measure."""
     named = ["--model", model, *(part for item in model_kwargs for part in ("--model-kwargs", item))]
@@ -160,11 +170,11 @@ def main(
     chosen = [int(seed) for seed in seeds.split(",")]
     for seed in chosen:
         folder = Path(work) / f"seed-{seed}"
-        spiking, tuned = make(folder, seed, ckpt, named, where, budget, amp, spikes)
+        spiking, tuned = make(folder, seed, ckpt, named, where, budget, amp, neuron, spikes)
         with torch.no_grad():
             measure(spiking, tuned, ann, test, limit, figures, seed)
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in budget.items()) + " --amp" * amp
-    options += f" --spikes {spikes}" if spikes > 1 else ""
+    options += f" --neuron {neuron} --spikes {spikes}"
     kwargs = " ".join(f"--model-kwargs '{item}'" for item in model_kwargs)
     line = f"python benchmarks/training.py --ckpt {Path(ckpt).name} {kwargs} --work DIR --seeds {seeds} {options}"
     rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, line)]
@@ -179,7 +189,7 @@ def main(
         f"Trained for {budget['qcfs_epochs']} epochs (QCFS, from the checkpoint) and {budget['epochs']} epochs "
         "(fine-tuning, T = 2). The ANN is the checkpoint as it is, not trained on for as long."
     )
-    neurons = "binary neurons" if spikes == 1 else f"up to {spikes} spikes a step"
+    neurons = f"{neuron} neurons, up to {spikes} spikes a step"
     title = f"Fewer timesteps by training, {Path(ckpt).stem}, {neurons}, {data}, {len(ann)} test images"
     for path in write_results(out, title, rows, notes=figures.notes):
         click.echo(f"wrote {path}")
