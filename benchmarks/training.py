@@ -5,9 +5,9 @@
 Runs the commands of the package for each seed, one after the other, in ``--work``: train-ann (QCFS, from the
 checkpoint), convert, finetune, calibrate-exit. All trainings keep their state there, so that the same command
 continues where it was stopped, and a finished part is not run again. Then it measures on the full test split.
-``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation. ``--neuron signed
---spikes 4`` makes neurons that may fire four times in a step, or take back: a step then says as much as a QCFS activation,
-and its spikes are several.
+``--seeds 0,1,2`` adds seeds; figures of several are given as mean ± standard deviation. With ``--neuron signed
+--spikes 4`` a neuron may fire four times in a step, or take back: a step then says as much as a QCFS activation of four
+levels, and its spikes are several.
 """
 
 from __future__ import annotations
