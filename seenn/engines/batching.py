@@ -157,22 +157,24 @@ class _Source:
             try:
                 _check_values(images)
                 slots.load(chosen, images)
-            except ValueError:  # what a slot refuses, it has not begun with
-                found = found[: self._first_bad(found)]
+            except ValueError:  # what slots refuse, they have not begun with
+                if (bad := self._first_bad(found)) is None:
+                    raise
+                found = found[:bad]
             else:
                 self.taken += len(found)
                 return chosen, images, found
         return None
 
-    def _first_bad(self, requests: list[Request]) -> int:
-        """The one that cannot be run; it becomes the error."""
+    def _first_bad(self, requests: list[Request]) -> int | None:
+        """The one that cannot be run; it ends the stream and becomes its error."""
         for position, request in enumerate(requests):
             try:
                 check_image(self._engine, request.image, self.taken + position)
             except ValueError as error:
                 self._requests, self.error = None, error
                 return position
-        raise AssertionError("images that are refused together and accepted one by one")
+        return None
 
 
 def check_image(engine: Engine, image: Tensor, index: int) -> None:

@@ -106,7 +106,7 @@ class Binder:
             if isinstance(instruction, Sum):
                 self._plan(instruction, kernels)
         found = list(self._synapses.values())
-        self.copies = {synapse.copy for synapse in found if synapse.copy is not None}
+        self.copies = list(dict.fromkeys(synapse.copy for synapse in found if synapse.copy is not None))
         layers = Counter(synapse.kernel.name for synapse in found)
         self.note = ", ".join(f"{count} synapses by {name}" for name, count in layers.items())
         self.unused = frozenset[str]()

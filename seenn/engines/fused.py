@@ -31,7 +31,7 @@ class FusedEngine:
         kernels: in order of preference; the first that accepts a synapse computes it.
         name: as the engine is called.
         device: where to compute.
-        native: neurons in one pass, from ``seenn.engines.native``; None: by torch.
+        native: neurons in one pass, from ``seenn.native``; None: by torch.
     """
 
     def __init__(
