@@ -1,7 +1,7 @@
 """The same layers with other libraries' neurons: what a user of those would run.
 
-Each gets its best form here: all timesteps in one batch, the first layer computed once an image, a charge of half
-a threshold at the start as conversion wants it. sinabs' neurons fire several spikes a step; the others one, so their
+Each gets its best form here: all timesteps in one batch, the first layer computed once an image, the network's own
+charge at the start, or half a threshold where that is another. sinabs' neurons fire several spikes a step; the others one, so their
 threshold is the largest activation.
 """
 
@@ -76,13 +76,13 @@ def runner(network: SpikingNetwork, peer: str, timesteps: int) -> Callable[[Tens
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
             op = node.op
             if isinstance(op, IFNeuron):
-                (x,) = inputs
+                x = op.current(inputs[0], op.axis)
                 x = x.expand(timesteps, *x.shape) if len(x) == batch else x.view(timesteps, batch, *x.shape[1:])
-                threshold = per_channel(op.v_threshold, x[0], op.axis)
-                if peer not in SEVERAL_SPIKES:
-                    threshold = threshold * op.max_spikes
+                threshold, start = (per_channel(value, x[0], op.axis) for value in (op.v_threshold, op.v_init))
+                if peer not in SEVERAL_SPIKES and op.max_spikes > 1:
+                    threshold, start = threshold * op.max_spikes, torch.tensor(0.5)
                 currents = x / threshold
-                currents[0] += 0.5
+                currents[0] += start
                 return (charge(currents) * threshold).flatten(0, 1)
             assert isinstance(op, StatelessOp), f"{node.name}: peers have no {op.kind}"
             return op(*inputs)
