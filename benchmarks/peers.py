@@ -1,8 +1,8 @@
 """The same layers with other libraries' neurons: what a user of those would run.
 
 Each gets its best form here: all timesteps in one batch, the first layer computed once an image, the network's own
-charge at the start, or half a threshold where that is another. sinabs' neurons fire several spikes a step; the others one, so their
-threshold is the largest activation.
+charge at the start, or half a threshold where that is another. sinabs' neurons fire several spikes a step; the others
+one, so their threshold is the largest activation.
 """
 
 from __future__ import annotations
