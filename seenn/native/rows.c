@@ -1,4 +1,4 @@
-/* New values for some samples of several buffers. */
+/* New values for some samples of several buffers; 1 where a row does not exist, and then nothing is written. */
 
 #include <stdint.h>
 #include <string.h>
@@ -9,11 +9,15 @@ typedef struct {
     int64_t length, stride;
 } Rows;
 
-void seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, int64_t count, int32_t threads) {
+int32_t seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, int64_t count, int64_t slots,
+                         int32_t threads) {
+    for (int64_t k = 0; k < count; k++)
+        if (rows[k] < 0 || rows[k] >= slots) return 1;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (count > 1)
     for (int64_t i = 0; i < count * buffers; i++) {
         const Rows *one = all + i / count;
         const int64_t k = i % count;
         memcpy(one->target + rows[k] * one->length, one->source + k * one->stride, one->length * sizeof(float));
     }
+    return 0;
 }

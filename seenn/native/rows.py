@@ -39,18 +39,17 @@ class RowWriter:
 
     def __call__(self, rows: Tensor) -> None:
         """``rows``: int64 ``[k]``, different ones."""
-        if len(rows) == 0:
-            return
-        rows, (low, high) = rows.contiguous(), rows.aminmax()
-        if len(rows) > self._most or int(low) < 0 or int(high) >= self._slots or rows.dtype != torch.int64:
-            raise ValueError(f"rows {rows.tolist()} of {self._slots}, or more than the {self._most} that there are")
-        self._function(
+        rows, count = rows.contiguous(), rows.numel()
+        few = rows.dtype == torch.int64 and count <= self._most
+        if not few or self._function(
             ctypes.byref(self._rows),
             ctypes.c_int64(len(self._rows)),
             ctypes.c_void_p(rows.data_ptr()),
-            ctypes.c_int64(len(rows)),
+            ctypes.c_int64(count),
+            ctypes.c_int64(self._slots),
             ctypes.c_int32(torch.get_num_threads()),
-        )
+        ):
+            raise ValueError(f"rows {rows.tolist()} of {self._slots}, or more than the {self._most} that there are")
 
 
 def does_what_torch_does(library: ctypes.CDLL) -> bool:
