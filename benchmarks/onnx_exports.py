@@ -8,7 +8,7 @@ refuses a difference above the bar; here it is measured, with the exported modul
 The bar holds for models as they are initialised, and where these hardly look at the image, so that agreement would
 prove little, for models whose batch statistics are set from random images. That is done with all models, for
 information: with activations of unit variance everywhere, some random networks amplify the rounding of float32
-itself beyond the bar, which is a refusal.
+itself beyond the bar, and ``import_onnx`` holds them to a few times their own rounding.
 """
 
 from __future__ import annotations
