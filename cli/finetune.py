@@ -34,7 +34,7 @@ FINETUNED_FILE = "snn-finetuned.safetensors"
     help="Share of the loss that imitates the network's analog twin instead of the labels.",
 )
 @click.option("--save-memory", is_flag=True, help="Recompute steps in the backward pass instead of remembering them.")
-@training_options(epochs=1, lr="0.05")
+@training_options(epochs=1, lr="0.05, or 0.004 where neurons fire several times a step")
 @augment_options
 @data_options
 @click.option("-o", "--output", metavar="FILE", default=FINETUNED_FILE, show_default=True, help="The trained network.")
@@ -55,7 +55,7 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     checkpoint = read_snn(snn)
     splits = recorded_splits(checkpoint, options)
     with usage():
-        train_options = train_config(default_train_config(splits), options, seed=session.seed)
+        train_options = train_config(default_train_config(splits, checkpoint.network), options, seed=session.seed)
         config = FinetuneConfig(
             timesteps=options["timesteps"],
             early=options["early"],

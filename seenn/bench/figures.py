@@ -180,12 +180,9 @@ def _ratios(
     if "onnxruntime float32" in latency:
         found["p50 latency with exits / onnxruntime float32 ANN"] = latency[main][0] / latency["onnxruntime float32"][0]
     if "float32 with exits" in accuracy and main != "float32":
-        found["accuracy points lost against float32, with exits"] = 100 * (
-            accuracy["float32 with exits"] - accuracy[f"{main} with exits"]
-        )
-        found["accuracy points lost against float32, at T"] = 100 * (
-            accuracy["float32 at T"] - accuracy[f"{main} at T"]
-        )
+        for how in ("with exits", "at T"):
+            lost = 100 * (accuracy[f"float32 {how}"] - accuracy[f"{main} {how}"])
+            found[f"accuracy points lost against float32, {how}"] = round(lost, 9)  # a number of images, as one
     return found
 
 

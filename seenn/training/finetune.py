@@ -28,6 +28,8 @@ from seenn.training.run import Run
 from seenn.training.unroll import Unrolled
 from seenn.version import versions
 
+SEVERAL_SPIKES_LR = 0.004  # peak rate where neurons may fire more than once in a step
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -225,7 +227,14 @@ def finetuned_checkpoint(
     return replace(source, network=result.network, manifest=manifest, policy=None)
 
 
-def default_train_config(splits: DataSplits, **changes: Any) -> TrainConfig:
-    """Fine-tuning's defaults for these images."""
+def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainConfig:
+    """Fine-tuning's defaults for these images and neurons.
+
+    A neuron of several spikes passes gradients over its whole range, a binary one only near its threshold: at the
+    rate of the one the other's training diverges.
+    """
+    base = FinetuneConfig().train
     augment = Augment.suggest(splits.spec, height=splits.preprocessing.height)
-    return replace(FinetuneConfig().train, augment=augment, **changes)
+    if any(getattr(network.graph[site].op, "max_spikes", 1) > 1 for site in network.sites):
+        base = replace(base, optim=replace(base.optim, lr=SEVERAL_SPIKES_LR))
+    return replace(base, augment=augment)

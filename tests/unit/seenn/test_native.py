@@ -121,7 +121,7 @@ def test_rows_are_written_where_they_belong(library: CDLL) -> None:
     assert torch.equal(images, expected[0])
     assert torch.equal(flat, expected[1])
     for bad in ([6], [-1], [0, 1, 2, 3, 4]):
-        with pytest.raises(ValueError, match="rows .* of 6"):
+        with pytest.raises(ValueError, match=r"rows .* of 6"):
             write(torch.tensor(bad))
 
 

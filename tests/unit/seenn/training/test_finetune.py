@@ -16,7 +16,7 @@ from seenn.graph import INPUT, Node, OpGraph
 from seenn.network import SpikingNetwork
 from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.training import FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
-from seenn.training.finetune import accuracy_per_step, finetuned_checkpoint
+from seenn.training.finetune import accuracy_per_step, default_train_config, finetuned_checkpoint
 
 
 @pytest.fixture
@@ -40,6 +40,12 @@ def network() -> SpikingNetwork:
 def config(epochs: float = 2, **changes: Any) -> FinetuneConfig:
     train = TrainConfig(epochs=epochs, batch_size=64, optim=OptimConfig(lr=0.1))
     return FinetuneConfig(**{"train": train, "distil": 0.0, **changes})
+
+
+def test_neurons_of_several_spikes_learn_at_a_lower_rate(network: SpikingNetwork, digits: DataSplits) -> None:
+    burst = network.graph.replace({"act2": IFNeuron(torch.ones(8), max_spikes=3)})
+    rates = [default_train_config(digits, net).optim.lr for net in (network, SpikingNetwork(burst, (1, 8, 8)))]
+    assert rates == [0.05, 0.004]
 
 
 def test_the_first_step_becomes_right_and_thresholds_and_membranes_move(
