@@ -54,8 +54,9 @@ class _Step(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         u, output, after = torch.empty_like(v), torch.empty_like(v, dtype=current.dtype), torch.empty_like(v)
         net_after = None if net_count is None else torch.empty_like(v)
-        compiled = _compiled(v, v_threshold, max_spikes)
-        if compiled is not None and compiled.layout.fits(current):
+        compiled = _compiled(v, current, v_threshold, max_spikes)
+        if compiled is not None:
+            net_count = _alike(v, net_count, compiled.layout)
             compiled.forward(v, current, net_count, output, u, after, net_after)
         else:
             for rows in _blocks(v):
@@ -70,7 +71,7 @@ class _Step(torch.autograd.Function):
                 w.sub_(count.mul_(v_threshold))
                 output[rows] = count
         ctx.save_for_backward(u, v_threshold, net_count)
-        ctx.max_spikes, ctx.dtype = max_spikes, current.dtype
+        ctx.max_spikes, ctx.dtype, ctx.compiled = max_spikes, current.dtype, compiled
         ctx.set_materialize_grads(False)
         if net_after is None:
             return output, after
@@ -83,7 +84,7 @@ class _Step(torch.autograd.Function):
         at_output, at_v = grads[0], grads[1]
         if at_output is None and at_v is None:
             return None, None, None, None, None
-        compiled = _compiled(u, v_threshold, ctx.max_spikes)
+        compiled: step.Step | None = ctx.compiled
         if compiled is not None:
             at_output, at_v = (_alike(u, gradient, compiled.layout) for gradient in (at_output, at_v))
             at_v, at_current, summed = compiled.backward(at_output, at_v, u, net_count, ctx.dtype)
@@ -105,16 +106,19 @@ class _Step(torch.autograd.Function):
         return at_w, at_w, at_threshold, None, None
 
 
-def _compiled(v: Tensor, v_threshold: Tensor, max_spikes: int) -> step.Step | None:
-    """Compiled code for membranes that lie as ``v`` does; None where torch has to do it."""
-    return step.plan(native.load("training"), v, v_threshold, max_spikes) if v.dtype == torch.float32 else None
+def _compiled(v: Tensor, current: Tensor, v_threshold: Tensor, max_spikes: int) -> step.Step | None:
+    """Compiled code for membranes and currents that lie as these do; None where torch has to do it."""
+    if v.dtype != torch.float32:
+        return None
+    made = step.plan(native.load("training"), v, v_threshold, max_spikes)
+    return made if made is not None and made.layout.fits(current) else None
 
 
-def _alike(u: Tensor, gradient: Tensor | None, layout: Layout) -> Tensor | None:
-    """The gradient, lying as ``u`` does."""
-    if gradient is None or layout.fits(gradient):
-        return gradient
-    return torch.empty_like(u, dtype=gradient.dtype).copy_(gradient)
+def _alike(v: Tensor, other: Tensor | None, layout: Layout) -> Tensor | None:
+    """``other``, lying as ``v`` does."""
+    if other is None or layout.fits(other):
+        return other
+    return torch.empty_like(v, dtype=other.dtype).copy_(other)
 
 
 def _difference(at_output: Tensor | None, at_v: Tensor | None, rows: slice) -> Tensor:

@@ -65,11 +65,11 @@ class Membrane:
         spike_count = fire(v, v_threshold, surrogate=surrogate)
         return spike_count, self.reset(v, spike_count, v_threshold, in_place=in_place)
 
-    def compiled(self, v: Tensor, v_threshold: Tensor) -> unroll.Unroll | None:
-        """Compiled code for membranes that lie as ``v`` does; None where torch has to do it."""
+    def compiled(self, v: Tensor, currents: Tensor, v_threshold: Tensor) -> unroll.Unroll | None:
+        """Compiled code for membranes and currents that lie as these do; None where torch has to do it."""
         if v.dtype != torch.float32 or v.device.type != "cpu":
             return None
-        return unroll.plan(
+        made = unroll.plan(
             native.load("training"),
             v,
             v_threshold,
@@ -77,6 +77,7 @@ class Membrane:
             v_reset=self.v_reset,
             detach_reset=self.detach_reset,
         )
+        return made if made is not None and made.lies_alike(currents) else None
 
     def unroll(self, v: Tensor, currents: Tensor, v_threshold: Tensor, surrogate: Surrogate) -> tuple[Tensor, Tensor]:
         """``step`` over currents ``[T, B, ...]``: ``(outputs s·θ [T, B, ...], v)``; the threshold gets no gradient.
@@ -108,11 +109,11 @@ class _Unrolled(torch.autograd.Function):
         outputs = _like(v, currents)
         charged = torch.empty_like(outputs, dtype=v.dtype) if any(ctx.needs_input_grad) else None
         last = torch.empty_like(v)
+        compiled = membrane.compiled(v, currents, v_threshold)
         if charged is not None:
             ctx.save_for_backward(charged, v_threshold)
-            ctx.membrane, ctx.surrogate = membrane, surrogate
-        compiled = membrane.compiled(v, v_threshold)
-        if compiled is not None and compiled.lies_alike(currents):
+            ctx.membrane, ctx.surrogate, ctx.compiled = membrane, surrogate, compiled
+        if compiled is not None:
             compiled.forward(currents, v, outputs, charged, last)
             return outputs, last
         soft, unit = membrane.v_reset is None, _is_one(v_threshold)
@@ -138,8 +139,8 @@ class _Unrolled(torch.autograd.Function):
         charged, v_threshold = ctx.saved_tensors
         membrane: Membrane = ctx.membrane
         grad_first = torch.empty_like(charged[0])
-        compiled = membrane.compiled(grad_first, v_threshold) if unroll.knows(ctx.surrogate) else None
-        if compiled is not None:
+        compiled: unroll.Unroll | None = ctx.compiled
+        if compiled is not None and unroll.knows(ctx.surrogate):
             last = grad_last if compiled.lies_alike(grad_last[None]) else grad_first.copy_(grad_last)
             grad_currents = torch.empty_like(charged, dtype=grad_outputs.dtype)
             alike = compiled.lies_alike(grad_outputs)

@@ -201,7 +201,7 @@ def test_membranes_unroll_as_torch_computes_it(
     for compiled in (True, False):
         if not compiled:
             monkeypatch.setattr(native, "load", lambda part: None)
-        assert (rules.compiled(first, theta) is not None) == compiled
+        assert (rules.compiled(first, currents, theta) is not None) == compiled
         x, v = currents.clone().requires_grad_(), first.clone().requires_grad_()
         outputs, last = rules.unroll(v, x, theta, surrogate)
         torch.autograd.backward((outputs, last), (at_outputs, at_last))
@@ -248,3 +248,14 @@ def test_currents_of_bfloat16_charge_membranes_of_float32(training: CDLL, v_rese
     assert torch.equal(narrow, wide.bfloat16())
     assert torch.equal(last, same_last)
     assert torch.equal(grad, wide_grad.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_currents_of_other_types_are_left_to_torch_both_ways(training: CDLL, dtype: torch.dtype) -> None:
+    x = torch.rand(3, 5, 4, dtype=dtype, requires_grad=True)
+    assert Membrane().compiled(torch.zeros(5, 4), x, torch.tensor(1.0)) is None
+    outputs, _ = Membrane().unroll(torch.zeros(5, 4), x, torch.tensor(1.0), Triangle())
+    outputs.sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == dtype
+    assert bool(x.grad.abs().sum() > 0)

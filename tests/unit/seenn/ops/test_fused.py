@@ -78,3 +78,19 @@ def test_compiled_steps_are_those_of_torch(
     assert torch.equal(found[0][0], found[1][0])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2 if narrow else 1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_net_counts_and_currents_may_lie_otherwise_than_membranes(dtype: torch.dtype) -> None:
+    v, x = (torch.randn(3, 4, 5, 6).contiguous(memory_format=torch.channels_last).requires_grad_() for _ in range(2))
+    net, theta = torch.randint(0, 3, (3, 4, 5, 6)).float(), torch.ones(4, 1, 1, requires_grad=True)
+    mixed = fused_if_step(v, x.to(dtype), theta, net, 2)
+    same = fused_if_step(v, x.to(dtype).float(), theta, net.contiguous(memory_format=torch.channels_last), 2)
+    losses = [(found[0].float() * (1 + net)).sum() for found in (mixed, same)]
+    ours, theirs = (torch.autograd.grad(loss, (v, x, theta)) for loss in losses)
+    assert bool(ours[0].abs().sum() > 0)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-3, atol=1e-3)
+    torch.testing.assert_close(mixed[1], same[1])
+    assert mixed[2] is not None
+    torch.testing.assert_close(mixed[2], same[2])
