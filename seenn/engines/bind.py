@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +12,10 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from seenn.engines.kernels import Accumulate, Kernel, Margin
+from seenn.engines.kernels import Accumulate, Kernel
+from seenn.engines.neurons import Neurons
+from seenn.engines.views import Action, Copies, Copy, Views
 from seenn.lowering.program import (
-    EXACT_LIMIT,
     Apply,
     Call,
     Difference,
@@ -27,13 +28,7 @@ from seenn.lowering.program import (
     SynapseTerm,
     window_sum,
 )
-from seenn.native import Firing, Joined
 from seenn.ops import AvgPool2d, Concat, Conv2d, Mean, Neuron
-
-CACHE_BYTES = 4 << 20  # of a site's state that its neurons update together; smaller pieces wait more than they gain
-
-Action = Callable[[], object]
-Views = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,24 +44,6 @@ class Thunk:
         """Does it."""
         for action in self.actions:
             action()
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A buffer as bytes, ``value − low``, with a margin of zeros around each image."""
-
-    name: str
-    margin: Margin
-
-    def interior(self, framed: Tensor) -> Tensor:
-        """Without the margin."""
-        if framed.dim() < 4:
-            return framed
-        (rows, columns), (height, width) = self.margin, framed.shape[2:]
-        return framed[:, :, rows : height - rows, columns : width - columns]
-
-
-Copies = Mapping[Copy, Tensor]
 
 
 @dataclass(frozen=True)
@@ -165,10 +142,12 @@ class Binder:
             counts = site = None
             if isinstance(instruction, Fire):
                 site = instruction.site
+                neurons = Neurons(self._program, instruction, self._device)
                 if self.native is None:
-                    actions = list(self._fire(instruction, views))
+                    actions = list(neurons.by_torch(views))
                 else:
-                    actions = self._fire_natively(instruction, joined, views, copies)
+                    kept = instruction.target not in self.unused
+                    actions = neurons.in_one_pass(self.native, joined, views, copies, keep_floats=kept)
                 counts = self._counts(instruction.target, views, copies)
             else:
                 joined = self._joined(instruction, following)
@@ -232,58 +211,6 @@ class Binder:
         if term.gain.numel() == 1:
             return partial(target.add_, source, alpha=float(term.gain))
         return partial(target.addcmul_, source, self._number(term.gain))
-
-    def _fire(self, fire: Fire, views: Views) -> Iterator[Action]:
-        """``n = clip(⌊v/θ⌋, fewest, most)``, no less than −S where those are counted, then ``v −= n·θ``.
-
-        Some rows at a time, while they are in the cache.
-        """
-        threshold, inverse = self._number(fire.threshold), self._inverse(fire)
-        states = [views[name] for name in (fire.membrane, fire.target, fire.taken_back) if name is not None]
-        rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
-        for part in zip(*(torch.split(state, rows) for state in states), strict=True):
-            yield from _fire_rows(part, threshold, inverse, fire.fewest, fire.most)
-
-    def _fire_natively(self, fire: Fire, joined: list[GainTerm], views: Views, copies: Copies) -> list[Action]:
-        """The same in one pass, which also adds ``joined`` first and writes the first copy; others are copied."""
-        assert self.native is not None
-        wanted = [copy for copy in copies if copy.name == fire.target]
-        actions: list[Action] = [
-            Firing(
-                self.native,
-                views[fire.membrane],
-                self._number(fire.threshold),
-                self._inverse(fire),
-                fire.fewest,
-                fire.most,
-                taken_back=None if fire.taken_back is None else views[fire.taken_back],
-                counts=None if fire.target in self.unused else views[fire.target],
-                whole=wanted[0].interior(copies[wanted[0]]) if wanted else None,
-                low=int(self._program.buffers[fire.target].low) if wanted else 0,
-                joined=[self._bound(term, views, copies) for term in joined],
-            )
-        ]
-        actions.extend(
-            partial(other.interior(copies[other]).copy_, wanted[0].interior(copies[wanted[0]])) for other in wanted[1:]
-        )
-        return actions
-
-    def _bound(self, term: GainTerm, views: Views, copies: Copies) -> Joined:
-        """A term, read from bytes where there are any."""
-        copy = next((copy for copy in copies if copy.name == term.source), None)
-        source = views[term.source] if copy is None else copy.interior(copies[copy])
-        low = 0 if copy is None else int(self._program.buffers[term.source].low)
-        return Joined(gain=self._number(term.gain), source=source, low=low)
-
-    def _inverse(self, fire: Fire) -> Tensor | None:
-        """1/θ, where multiplying by it is exact.
-
-        On whole numbers below 2^24, ⌊v/θ⌋ is ``⌊v·r + r/2⌋`` with r = 1/θ rounded, where three roundings cannot
-        reach the next integer, which is half a step of 1/θ away.
-        """
-        largest = float(fire.threshold.max()) * (fire.most + 1)
-        exact = self._program.exact and 6 * largest < EXACT_LIMIT
-        return 1 / self._number(fire.threshold) if exact else None
 
     def _leak(self, leak: Leak, views: Views) -> Iterator[Action]:
         """f(c) = c + (slope − 1)·min(c, 0)."""
@@ -356,22 +283,3 @@ def _call(call: Call, views: Views) -> None:
         views[call.target].copy_(output)
     for name, tensor in zip(call.state, state, strict=True):
         views[name].copy_(tensor)
-
-
-def _fire_rows(
-    states: tuple[Tensor, ...], threshold: Tensor, inverse: Tensor | None, fewest: int, most: int
-) -> Iterator[Action]:
-    v, count, *taken_back = states
-    if (fewest, most) == (0, 1):
-        yield partial(torch.ge, v, threshold, out=count)
-    else:
-        if inverse is None:
-            yield partial(torch.div, v, threshold, out=count)
-        else:
-            yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
-        yield count.floor_
-        yield partial(count.clamp_, fewest, most)
-        if taken_back:
-            yield partial(torch.maximum, count, taken_back[0], out=count)
-            yield partial(taken_back[0].sub_, count)
-    yield partial(v.addcmul_, count, threshold, value=-1)

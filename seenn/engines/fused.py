@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seenn.engines.bind import Binder, Copy, Thunk
+from seenn.engines.bind import Binder, Thunk
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.engines.kernels import Kernel
+from seenn.engines.views import Copy
 from seenn.graph import INPUT
 from seenn.lowering.program import Buffer, Call, Instruction, Program
 from seenn.native import RowWriter
