@@ -80,7 +80,8 @@ def low_rows(
         + f" %. SEENN-II learned from {answers.train.shape[1]:,} training images; on {answers.exit.shape[1]:,} exit "
         "images: "
         + "; ".join(
-            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_timesteps:.3f} steps"
+            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_timesteps:.3f} steps (SEENN-I within as many: "
+            f"{_at_most(held, r.result.mean_timesteps)})"
             for b, r in trained.items()
         )
         + f". Chosen there: β = {beta:g}.",
@@ -109,6 +110,12 @@ def _choose(by_beta: dict[float, tuple[float, float]]) -> float:
     if within:
         return max(within, key=lambda beta: within[beta])
     return min(by_beta, key=lambda beta: by_beta[beta][1])
+
+
+def _at_most(run: CachedRun, steps: float) -> str:
+    """The best that SEENN-I does on ``run`` itself within a mean number of steps."""
+    exits = replay(find_exit(run, ConfidenceExit(), target_timesteps=steps).policy, run.logits_sum)
+    return f"{_percent(_right(run), exits):.2f} % at {_mean(exits):.3f}"
 
 
 def _right(run: CachedRun) -> Tensor:

@@ -92,7 +92,8 @@ def make(
         kind = ["--neuron", neuron, "--levels", str(spikes)]
         command("convert", *model, "--ckpt", str(qcfs), *kind, *data, "-o", str(spiking))
     if not tuned.exists():
-        options = ["-T", "2", "--epochs", budget["epochs"], "--lr", budget["lr"], "--warmup", "0.1", *validation]
+        rate = ["--lr", budget["lr"]] if "lr" in budget else []
+        options = ["-T", "2", "--epochs", budget["epochs"], *rate, "--warmup", "0.1", *validation]
         command(
             "finetune", str(spiking), *options, "--run-dir", str(folder / "run-finetune"), *shared, "-o", str(tuned)
         )
@@ -149,7 +150,7 @@ def _note(figures: Figures, what: str, answers: Tensor) -> None:
 @click.option("--qcfs-epochs", default="5", show_default=True)
 @click.option("--qcfs-lr", default="0.02", show_default=True)
 @click.option("--epochs", default="5", show_default=True, help="Of fine-tuning.")
-@click.option("--lr", default="0.05", show_default=True, help="Of fine-tuning.")
+@click.option("--lr", help="Of fine-tuning.  [default: as seenn finetune has it]")
 @click.option("--validation-images", default="2000", show_default=True)
 @click.option("--neuron", type=click.Choice(["if", "burst", "signed"]), default="if", show_default=True)
 @click.option("--spikes", type=click.IntRange(1, 127), default=1, show_default=True, help="Most in a step.")
@@ -158,9 +159,10 @@ def _note(figures: Figures, what: str, answers: Tensor) -> None:
 @click.option("--out", default=str(RESULTS / "training"), show_default=True, help="Stem of the result files.")
 def main(
     ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_dir: str | None, work: str, seeds: str,
-    neuron: str, spikes: int, amp: bool, limit: int | None, out: str, **budget: str
+    neuron: str, spikes: int, amp: bool, limit: int | None, out: str, **given: str | None
 ) -> None:  # fmt: skip
     """Train, convert, fine-tune and measure."""
+    budget = {name: value for name, value in given.items() if value is not None}
     named = ["--model", model, *(part for item in model_kwargs for part in ("--model-kwargs", item))]
     where = ["--data", data, *(["--data-dir", data_dir] if data_dir else [])]
     subject = load_subject(ckpt, model, model_kwargs, data, data_dir)

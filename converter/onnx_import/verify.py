@@ -15,10 +15,9 @@ from seenn.errors import ConversionError
 
 #: Largest difference over largest output that is always accepted, in float32.
 TOLERANCE = 1e-5
-#: A graph that rounds more than that on its own may differ by this many times its own rounding: both programs round,
-#: each in its own order of summation, and the largest of some dozens of outputs scatters by a factor of about two.
+#: Beyond it, a graph may differ by this many times its own rounding: both programs round, each in an order of its own.
 ROUNDINGS = 4
-#: No rounding excuses more: a wrong epsilon or a missing bias shows from here on.
+#: No rounding excuses more.
 CEILING = 1e-4
 
 
@@ -37,8 +36,8 @@ def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature,
     A graph that takes any batch is run on batches of 1 and of 3, one for batches of N on N images at a time.
     The module is run on all images at once and on one at a time, so that it is independent of the batch.
 
-    With r the graph's own rounding, float32 against float64, the difference may be ``TOLERANCE``, or where a graph
-    rounds more than that, ``min(ROUNDINGS r, CEILING)``.
+    With r the graph's own rounding, float32 against float64, the difference may be
+    ``max(TOLERANCE, min(ROUNDINGS·r, CEILING))``.
 
     Raises:
         ConversionError: onnxruntime cannot run the model, outputs are not finite, or they differ.

@@ -230,8 +230,8 @@ def finetuned_checkpoint(
 def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainConfig:
     """Fine-tuning's defaults for these images and neurons.
 
-    A neuron of several spikes passes gradients over its whole range, a binary one only near its threshold: at the
-    rate of the one the other's training diverges.
+    A neuron of several spikes passes gradients over its whole range, a binary one only near its threshold: at rates
+    that the one learns with, trainings of the other have diverged.
     """
     base = FinetuneConfig().train
     augment = Augment.suggest(splits.spec, height=splits.preprocessing.height)
