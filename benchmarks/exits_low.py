@@ -80,8 +80,8 @@ def low_rows(
         + f" %. SEENN-II learned from {answers.train.shape[1]:,} training images; on {answers.exit.shape[1]:,} exit "
         "images: "
         + "; ".join(
-            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_timesteps:.3f} steps (SEENN-I within as many: "
-            f"{_at_most(held, r.result.mean_timesteps)})"
+            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_timesteps:.3f} steps (SEENN-I within as "
+            f"many: {_at_most(held, r.result.mean_timesteps)})"
             for b, r in trained.items()
         )
         + f". Chosen there: β = {beta:g}.",
