@@ -5,6 +5,8 @@ Several processes are started by ``torchrun``; without it there is one, and noth
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,12 +114,19 @@ def own_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device | str = "cpu") -> Iterator[World]:
-    """Joins the processes that ``torchrun`` started (gloo on the CPU, nccl on GPUs), and leaves them at the end."""
+    """Joins the processes that ``torchrun`` started (gloo on the CPU, nccl on GPUs), and leaves them at the end.
+
+    Leaving ends the group's threads, which needs that nothing refers to the group any more: a thread that outlives it
+    takes the process down when it lets go of a tensor while Python shuts down.
+    """
     if not started_by_torchrun() or dist.is_initialized():
         yield world()
         return
+    # Its default arguments are the group of the moment of its import, which they would keep for good.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")
     try:
         yield world()
     finally:
+        gc.collect()
         dist.destroy_process_group()
