@@ -11,10 +11,10 @@ from torch import Tensor
 
 from converter.policy import PolicySpec, SpikingAnswers, TrainedPolicy, train_policy_checkpoint
 from seenn.checkpoint import Checkpoint
-from seenn.compare import start_states
 from seenn.data import DataSplits
 from seenn.errors import CalibrationError
 from seenn.exits import CachedRun, ConfidenceExit, find_exit, replay
+from seenn.exits.collect import start_states
 from seenn.metrics import bootstrap_mean_interval, correct_per_timestep, oracle_exit_time
 from seenn.metrics.energy import MAC_PJ
 from seenn.report import Row

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import Session, read_snn, usage, verb
-from cli.exit_rules import ONE_SIDED, RuleName, build_rule, threshold_of
+from cli.exit_rules import ONE_SIDED, RULES, STORED, RuleName, build_rule, stored_rule, threshold_of
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, recorded_splits
 
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 @click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
 @click.option(
     "--policy",
-    type=RuleName(),
+    type=RuleName((*RULES, STORED)),
     default="confidence",
     show_default=True,
     help="When to stop: confidence (SEENN-I), entropy (DT-SNN), gap, cutoff (a gap for every timestep), scaled "
     "(Dynamic Confidence), patience, conformal (SpikeCP), failure (will going on help?), fixed, two-sided (give up "
-    "the hopeless as well), or package.module:Class, a rule of your own (imports and runs its code).",
+    "the hopeless as well), seenn-ii (as train-policy stored it in SNN), or package.module:Class, a rule of your own "
+    "(imports and runs its code).",
 )
 @click.option(
     "--inner", metavar="NAME", type=click.Choice(ONE_SIDED), help="The rule inside two-sided.  [default: confidence]"
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     metavar="P",
     type=FiniteRange(0),
     help="Stop when the score exceeds this: a confidence above 0 and at most 1, a gap, equal answers in a row "
-    "(patience), classes in the set (conformal) or timesteps (fixed).",
+    "(patience), classes in the set (conformal), timesteps (fixed), or the lead of so many steps over any more, in "
+    "log-probability (seenn-ii, whose own is 0).",
 )
 @click.option(
     "--max-accuracy-drop",
@@ -131,23 +133,26 @@ def calibrate_exit(
     from dataclasses import replace
 
     from seenn.checkpoint import save
-    from seenn.exits import FixedExit, certify_exit, collect_run, find_exit
+    from seenn.exits import FixedExit, certify_exit, collect_run, find_exit, policy_macs, start_states
     from seenn.exits.record import exit_record
     from seenn.recorded import refuse_seen_exit_split
 
-    rule = build_rule(policy, threshold, inner, temperature=temperature, accumulation=accumulation, alpha=alpha)
+    own = {"temperature": temperature, "accumulation": accumulation, "alpha": alpha}
+    built = None if policy == STORED else build_rule(policy, threshold, inner, **own)
+    checkpoint = read_snn(snn, with_policy=built is None)
+    steps = timesteps or checkpoint.timesteps
+    rule = built or stored_rule(checkpoint, threshold, steps, inner=inner, **own)
     if guarantee == "conditional" and not isinstance(rule, FixedExit):
         with usage():
             rule.at((rule.never,))  # whether it can have a threshold per timestep
-    checkpoint = read_snn(snn, with_policy=False)
     splits = recorded_splits(checkpoint, source)
     refuse_seen_exit_split(checkpoint.manifest, splits)
-    steps = timesteps or checkpoint.timesteps
     network = checkpoint.network.to(session.device)
     with session.progress("running the exit split") as update:
         run = collect_run(
             network, splits.exit.batches(batch_size), steps, progress=lambda done: update(done, len(splits.exit))
         )
+    state = start_states(rule, splits.exit) if policy_macs(rule) else None
     found: ExitCalibration[Any]
     if confidence is not None and max_accuracy_drop is not None:
         found = certify_exit(
@@ -157,10 +162,11 @@ def calibrate_exit(
             max_accuracy_drop=max_accuracy_drop,
             confidence=confidence,
             guarantee=guarantee or "marginal",
-            energy_pj=run.energy_pj,
+            energy_pj=run.energy_with(rule),
+            state=state,
         )
     else:
-        found = find_exit(run, rule, **targets)
+        found = find_exit(run, rule, state=state, **targets)
     chosen = threshold_of(found.policy)
     record = exit_record(
         checkpoint.network,

@@ -10,7 +10,10 @@ from cli.common import usage
 from cli.options import FiniteRange
 
 if TYPE_CHECKING:
-    from seenn.exits import FixedExit, ScoredExit
+    from collections.abc import Sequence
+
+    from seenn.checkpoint import Checkpoint
+    from seenn.exits import BudgetExit, FixedExit, ScoredExit
 
 #: What ``--threshold`` sets in rules where it is a whole number.
 _COUNTS = {"patience": "patience", "conformal": "max_size", "fixed": "timesteps"}
@@ -28,18 +31,23 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 }
 ONE_SIDED = tuple(name for name in _OPTIONS if name not in ("cutoff", "fixed"))
 RULES = (*_OPTIONS, "two-sided")
+#: The rule that is trained, not built: it is calibrated as it lies in a file.
+STORED = "seenn-ii"
 
 
 class RuleName(click.ParamType):  # type: ignore[type-arg]
-    """One of ``RULES``, or the Python path of a class of the user's own."""
+    """One of ``rules``, or the Python path of a class of the user's own."""
 
     name = "rule"
+
+    def __init__(self, rules: Sequence[str] = RULES) -> None:
+        self.rules = rules
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return "NAME"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return value if ":" in value else click.Choice(RULES).convert(value, param, ctx)
+        return value if ":" in value else click.Choice(self.rules).convert(value, param, ctx)
 
 
 def build_rule(name: str, threshold: float | None, inner: str | None, **options: Any) -> ScoredExit | FixedExit:
@@ -93,6 +101,27 @@ def _own_rule(path: str, threshold: float | None, inner: str | None, given: set[
     with usage():
         rule: ScoredExit = found()
         return rule if threshold is None else rule.at(threshold)
+
+
+def stored_rule(checkpoint: Checkpoint, threshold: float | None, timesteps: int, **options: Any) -> BudgetExit:
+    """SEENN-II as it lies in ``checkpoint``, at ``threshold``, or at its own.
+
+    Raises:
+        click.UsageError: an option that it does not take.
+        CalibrationError: there is none in the file, or it was made for another network or T.
+    """
+    from seenn.errors import CalibrationError
+    from seenn.exits import BudgetExit
+    from seenn.exits.record import check_exit_record
+
+    if wrong := [f"--{option}" for option, value in options.items() if value is not None]:
+        raise click.UsageError(f"the {STORED} rule does not take {', '.join(wrong)}", _context())
+    policy = checkpoint.policy
+    if not isinstance(policy, BudgetExit):
+        found = "no exit policy" if policy is None else f"the {policy.kind} policy"
+        raise CalibrationError(f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`")
+    check_exit_record(checkpoint.manifest, checkpoint.network, timesteps)
+    return policy if threshold is None else policy.at(threshold)
 
 
 def threshold_of(rule: ScoredExit | FixedExit) -> float | int | tuple[float, ...] | None:

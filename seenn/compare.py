@@ -14,7 +14,7 @@ from seenn.data import DataSplits, Split
 from seenn.engines.reference import run_reference
 from seenn.errors import CalibrationError
 from seenn.exits.budget import policy_macs
-from seenn.exits.collect import CachedRun, collect_run, replay
+from seenn.exits.collect import CachedRun, collect_run, replay, start_states
 from seenn.exits.find import find_exit
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy, policy_to_json
@@ -65,8 +65,8 @@ def compare_exits(
 ) -> Comparison:
     """Calibrates every rule on the exit split for one target, and compares them on the test split.
 
-    The checkpoint's own policy, and full T, take part as they are. A rule that cannot meet the target, or cannot
-    learn from so few images, is left out and the reason kept.
+    The checkpoint's own policy, and full T, take part as they are; SEENN-II calibrated like the others as well. A
+    rule that cannot meet the target, or cannot learn from so few images, is left out and the reason kept.
 
     Args:
         rules: uncalibrated, by the name under which they are reported.
@@ -84,10 +84,13 @@ def compare_exits(
         timesteps,
         progress=lambda done: progress(done, total),
     )
-    policies, left_out = calibrated(held, rules, targets)
+    stored = checkpoint.policy
+    looking = {stored.kind: stored} if isinstance(stored, ScoredExit) and policy_macs(stored) else {}
+    states = {kind: start_states(policy, splits.exit, limit=limit) for kind, policy in looking.items()}
+    policies, left_out = calibrated(held, {**rules, **looking}, targets, states)
     policies["every step"] = FixedExit()
-    if checkpoint.policy is not None:
-        policies[f"stored {checkpoint.policy.kind}"] = checkpoint.policy
+    if stored is not None:
+        policies[f"stored {stored.kind}"] = stored
     run = collect_run(
         network,
         splits.test.batches(batch_size, limit=limit),
@@ -124,14 +127,17 @@ def compare_exits(
 
 
 def calibrated(
-    run: CachedRun, rules: Mapping[str, ExitPolicy], targets: Mapping[str, float]
+    run: CachedRun,
+    rules: Mapping[str, ExitPolicy],
+    targets: Mapping[str, float],
+    states: Mapping[str, State] | None = None,
 ) -> tuple[dict[str, ExitPolicy], dict[str, str]]:
-    """Each rule calibrated on ``run``; and of those that cannot be, why."""
+    """Each rule calibrated on ``run``; and of those that cannot be, why. ``states`` as for ``compare_policies``."""
     found: dict[str, ExitPolicy] = {}
     left_out: dict[str, str] = {}
     for name, rule in rules.items():
         try:
-            found[name] = find_exit(run, rule, **targets).policy
+            found[name] = find_exit(run, rule, state=(states or {}).get(name), **targets).policy
         except CalibrationError as error:
             left_out[name] = str(error)
     return found, left_out
@@ -168,10 +174,8 @@ def compare_policies(
     oracle = oracle_exit_time(correct)
     figures = []
     for name, policy in policies.items():
-        exits = replay(policy, run.logits_sum, (states or {}).get(name))
-        figures.append(
-            _figures(name, policy, exits, run, correct, oracle, (latencies or {}).get(name), class_names, seed)
-        )
+        state, latency = (states or {}).get(name), (latencies or {}).get(name)
+        figures.append(_figures(name, policy, state, run, correct, oracle, latency, class_names, seed))
     shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
     exits = replay(policies[shown], run.logits_sum, (states or {}).get(shown))
     at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
@@ -203,12 +207,6 @@ def compare_policies(
     )
 
 
-def start_states(policy: ExitPolicy, split: Split, *, limit: int | None = None, batch_size: int = 256) -> State:
-    """What ``policy.start`` says about a split's images, in order; cheap for rules that look at logits only."""
-    parts = [policy.start(images) for images, _ in split.batches(batch_size, limit=limit)]
-    return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
-
-
 def measure_latency(
     network: SpikingNetwork, policy: ExitPolicy, split: Split, timesteps: int, *, images: int, batch_size: int
 ) -> Latency:
@@ -234,7 +232,7 @@ def measure_latency(
 def _figures(
     name: str,
     policy: ExitPolicy,
-    exits: Tensor,
+    state: State | None,
     run: CachedRun,
     correct: Tensor,
     oracle: float,
@@ -242,10 +240,9 @@ def _figures(
     class_names: Sequence[str],
     seed: int,
 ) -> PolicyFigures:
-    timesteps = len(correct)
+    timesteps, exits = len(correct), replay(policy, run.logits_sum, state)
     at_exit = (exits - 1, torch.arange(len(exits)))
     right = correct[at_exit]
-    own_pj = MAC_PJ * policy_macs(policy)
     names = {k: class_names[k] if k < len(class_names) else str(k) for k in sorted(set(run.labels.tolist()))}
     settled = correct.all(0)
     groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
@@ -254,8 +251,8 @@ def _figures(
         policy=policy_to_json(policy),
         accuracy=_amount(right.double(), seed),
         timesteps=_amount(exits.double(), seed),
-        energy_pj=_amount(run.energy_pj[at_exit] + own_pj, seed),
-        policy_energy_pj=own_pj,
+        energy_pj=_amount(run.energy_with(policy)[at_exit], seed),
+        policy_energy_pj=MAC_PJ * policy_macs(policy),
         latency_ms=None if latency is None else latency.mean_ms,
         latency_p95_ms=None if latency is None else latency.p95_ms,
         below_full=float(correct[-1].double().mean() - right.double().mean()),
@@ -265,14 +262,14 @@ def _figures(
         exits_by_difficulty={
             group: float(exits[chosen].double().mean()) for group, chosen in groups.items() if bool(chosen.any())
         },
-        curve=_curve(policy, run, correct),
+        curve=_curve(policy, run, correct, state),
     )
 
 
-def _curve(policy: ExitPolicy, run: CachedRun, correct: Tensor) -> ExitCurve | None:
+def _curve(policy: ExitPolicy, run: CachedRun, correct: Tensor, state: State | None) -> ExitCurve | None:
     if not isinstance(policy, ScoredExit):
         return None
-    return exit_curve(exit_scores(policy, run.logits_sum), correct, run.energy_pj)
+    return exit_curve(exit_scores(policy, run.logits_sum, state), correct, run.energy_with(policy))
 
 
 def _amount(values: Tensor, seed: int) -> Amount:

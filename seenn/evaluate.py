@@ -17,6 +17,7 @@ from seenn.engines.predictions import Predictions
 from seenn.engines.reference import run_reference
 from seenn.errors import DataError
 from seenn.exits.budget import policy_macs
+from seenn.exits.collect import start_states
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy, policy_to_json
 from seenn.exits.record import check_exit_record
@@ -143,7 +144,10 @@ def evaluate(
     correct = correct_per_timestep(logits_sum, labels)
     early_right = early.labels == labels
     exits = exit_statistics(early.exit_timestep, timesteps)
-    curve = exit_curve(exit_scores(policy, logits_sum), correct) if isinstance(policy, ScoredExit) else None
+    curve = None
+    if isinstance(policy, ScoredExit):
+        state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
+        curve = exit_curve(exit_scores(policy, logits_sum, state), correct)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)

@@ -2,7 +2,7 @@
 
 from seenn.exits.budget import BudgetExit, policy_macs
 from seenn.exits.calibrate import ExitCalibration, calibrate_confidence, calibrate_exit, calibrate_fixed, judge_exit
-from seenn.exits.collect import CachedRun, collect_logits, collect_run, replay
+from seenn.exits.collect import CachedRun, collect_logits, collect_run, replay, start_states
 from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.conformal import ConformalExit
 from seenn.exits.cutoff import CutoffExit, calibrate_cutoff
@@ -53,4 +53,5 @@ __all__ = [
     "register_policy",
     "replay",
     "softmax_confidence",
+    "start_states",
 ]

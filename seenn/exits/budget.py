@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from seenn.errors import CalibrationError
 from seenn.exits.policy import register_policy
 from seenn.exits.policy_network import PolicyNetwork
-from seenn.exits.scored import softmax_confidence
+from seenn.exits.scored import Threshold, ThresholdExit
 from seenn.ops import State
 
 
 @register_policy("seenn-ii")
 @dataclass(frozen=True, kw_only=True, eq=False)
-class BudgetExit:
+class BudgetExit(ThresholdExit):
     """SEENN-II (Li et al., NeurIPS 2023): ``t = argmax_k policy(image)_k + 1``, chosen from the image alone.
 
-    Its network runs once an image and is never free: ``macs`` belong in every figure.
+    As a rule with a threshold: stop at the first t with ``policy_t - max_{k>t} policy_k > threshold``. At 0 that is the
+    argmax (the last of equal ones); calibration may move it, below 0 towards fewer timesteps, above towards more. The
+    unit is that of log-probabilities. Its network runs once an image and is never free: ``macs`` belong in every
+    figure.
     """
 
-    kind: ClassVar[str] = "seenn-ii"
     network: PolicyNetwork  # one score for each number of timesteps 1 … T
+    threshold: Threshold = 0.0
 
     @property
     def timesteps(self) -> int:
@@ -38,14 +41,14 @@ class BudgetExit:
     def start(self, images: Tensor) -> State:
         if images.dim() != 4:
             raise CalibrationError("the seenn-ii policy decides by the images, and was given none")
-        return (self.network(images).argmax(-1) + 1,)
+        scores = self.network(images)
+        later = scores.flip(-1).cummax(-1).values.flip(-1)[:, 1:]
+        last = torch.full_like(scores[:, :1], torch.inf)  # T is the most it can ask for
+        return (torch.cat([scores[:, :-1] - later, last], dim=-1),)
 
-    def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        (budget,) = state
-        return t >= budget, state
-
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        return softmax_confidence(t, logits_sum)
+    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        (margins,) = state
+        return margins.gather(-1, (t - 1).clamp(max=self.timesteps - 1)[:, None]).squeeze(-1), state
 
 
 def policy_macs(policy: object) -> int:

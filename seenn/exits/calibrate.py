@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,7 @@ def calibrate_exit(
     target_timesteps: float | None = None,
     target_energy: float | None = None,
     energy_pj: Tensor | None = None,
+    state: State | None = None,
 ) -> ExitCalibration[Scored]:
     """The best threshold for a scored rule on cached logits; without a target the threshold is left as given.
 
@@ -63,7 +64,9 @@ def calibrate_exit(
         max_accuracy_drop: ε in [0, 1), as a fraction (0.005 is half a point).
         target_timesteps: mean timesteps, at least 1.
         target_energy: mean energy per image up to its exit, in pJ; needs ``energy_pj``.
-        energy_pj: energy of each sample up to each step, ``[T, N]``, from ``collect_run``.
+        energy_pj: energy of each sample up to each step, ``[T, N]``, from ``collect_run``; without what the rule's own
+            network takes.
+        state: as for ``replay``: of rules that look at images.
 
     Raises:
         ValueError: several targets, or one out of range.
@@ -89,8 +92,9 @@ def calibrate_exit(
         policy = policy.fitted(logits_sum[:, fit], labels[fit])
         logits_sum, labels = logits_sum[:, rest], labels[rest]
         energy_pj = None if energy_pj is None else energy_pj[:, rest]
+        state = None if state is None else tuple(tensor[rest] for tensor in state)
     correct = correct_per_timestep(logits_sum, labels)
-    curve = exit_curve(exit_scores(policy, logits_sum), correct, energy_pj)
+    curve = exit_curve(exit_scores(policy, logits_sum, state), correct, energy_pj)
     reachable = _reachable(curve, policy)
     if max_accuracy_drop is not None:
         # Accuracies are k/N: the allowance keeps «exactly ε below» within ε when floats round.
@@ -113,7 +117,7 @@ def calibrate_exit(
                 "ask for that, or use another rule"
             )
         policy = at_score(policy, float(reachable.threshold[reachable.best_within_energy(target_energy)]))
-    return judge_exit(logits_sum, labels, policy, curve=curve, energy_pj=energy_pj)
+    return judge_exit(logits_sum, labels, policy, curve=curve, energy_pj=energy_pj, state=state)
 
 
 def _reachable(curve: ExitCurve, policy: ScoredExit) -> ExitCurve:
@@ -139,7 +143,7 @@ def calibrate_fixed(
     policy: FixedExit,
     *,
     energy_pj: Tensor | None = None,
-    **target: float | None,
+    **target: Any,
 ) -> ExitCalibration[FixedExit]:
     """``calibrate_exit`` for the same number of steps for everyone, with the same targets.
 

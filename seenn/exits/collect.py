@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seenn.data import Split
 from seenn.distributed import world
 from seenn.engines.reference import run_reference
 from seenn.errors import CalibrationError
+from seenn.exits.budget import policy_macs
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
-from seenn.metrics.energy import snn_energy_pj
+from seenn.metrics.energy import MAC_PJ, snn_energy_pj
 from seenn.metrics.synops import SampleMeter, dense_cost, fan_out
 from seenn.network import SpikingNetwork, evaluating
 from seenn.ops import State
@@ -26,6 +28,10 @@ class CachedRun:
     logits_sum: Tensor  # outputs summed up to t, [T, N, K]
     labels: Tensor  # int64 [N]
     energy_pj: Tensor  # estimate of the network alone up to t, float64 [T, N]; see ``seenn.metrics.energy``
+
+    def energy_with(self, policy: ExitPolicy) -> Tensor:
+        """``energy_pj`` and what the policy's own network takes for an image, float64 ``[T, N]``."""
+        return self.energy_pj + MAC_PJ * policy_macs(policy)
 
     def __getitem__(self, samples: Tensor) -> CachedRun:
         """Some of the samples, by index or mask."""
@@ -123,3 +129,9 @@ def replay(policy: ExitPolicy, logits_sum: Tensor, state: State | None = None) -
         exit_timestep[running & stop] = step
         running &= ~stop
     return exit_timestep
+
+
+def start_states(policy: ExitPolicy, split: Split, *, limit: int | None = None, batch_size: int = 256) -> State:
+    """What ``policy.start`` says about a split's images, in order; cheap for rules that look at logits only."""
+    parts = [policy.start(images) for images, _ in split.batches(batch_size, limit=limit)]
+    return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))

@@ -22,6 +22,7 @@ from seenn.exits.calibrate import FIT_FRACTION, ExitCalibration, check_exit_spli
 from seenn.exits.scored import ScoredExit, exit_scores, first_above
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import exit_curve
+from seenn.ops import State
 
 Guarantee = Literal["marginal", "conditional"]
 Scored = TypeVar("Scored", bound=ScoredExit)
@@ -40,6 +41,7 @@ def certify_exit(
     confidence: float,
     guarantee: Guarantee = "marginal",
     energy_pj: Tensor | None = None,
+    state: State | None = None,
 ) -> ExitCalibration[Scored]:
     """The boldest threshold with ``P(accuracy at T - accuracy at exit > ε) <= δ`` for new images.
 
@@ -56,6 +58,7 @@ def certify_exit(
         confidence: 1 - δ in (0, 1).
         guarantee: on average, or for everyone who stopped by t.
         energy_pj: ``[T, N]``, only to report the mean energy.
+        state: as for ``replay``: of rules that look at images.
 
     Raises:
         ValueError: ε or the confidence out of range, or a rule that cannot have a threshold per timestep.
@@ -80,7 +83,7 @@ def certify_exit(
     if guarantee == "conditional" and steps:
         policy.at((policy.never,) * steps)  # refuses a rule with one threshold before any work
     policy = policy.fitted(logits_sum[:, fit], labels[fit])
-    scores, correct = exit_scores(policy, logits_sum), correct_per_timestep(logits_sum, labels)
+    scores, correct = exit_scores(policy, logits_sum, state), correct_per_timestep(logits_sum, labels)
     accepted = certified_thresholds(
         scores, correct, policy, fit, test, margin=max_accuracy_drop, delta=delta, guarantee=guarantee
     )
@@ -89,7 +92,11 @@ def certify_exit(
     else:
         policy = policy.at(float(accepted[0]) if steps else policy.never)
     return judge_exit(
-        logits_sum[:, test], labels[test], policy, energy_pj=None if energy_pj is None else energy_pj[:, test]
+        logits_sum[:, test],
+        labels[test],
+        policy,
+        energy_pj=None if energy_pj is None else energy_pj[:, test],
+        state=None if state is None else tuple(tensor[test] for tensor in state),
     )
 
 

@@ -152,13 +152,14 @@ def at_timestep(values: tuple[float, ...], t: Tensor) -> Tensor:
     return torch.tensor(values, dtype=exact, device=t.device)[t - 1]
 
 
-def exit_scores(policy: ScoredExit, logits_sum: Tensor) -> Tensor:
+def exit_scores(policy: ScoredExit, logits_sum: Tensor, state: State | None = None) -> Tensor:
     """The policy's score for every sample after every step that decides, ``[T, N]`` from ``[T, N, K]``.
 
     The last step's decides nothing and repeats the one before: a rule may have numbers for T-1 steps only.
+    ``state`` is what ``policy.start`` said about the samples' images; None: a rule that looks at logits only.
     """
     timesteps, n = logits_sum.shape[:2]
-    state, scores = policy.start(logits_sum.new_zeros(n, 0)), []
+    state, scores = policy.start(logits_sum.new_zeros(n, 0)) if state is None else state, []
     for t in range(1, max(timesteps, 2)):
         score, state = policy.score(torch.full((n,), t), logits_sum[t - 1], state)
         scores.append(score)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from cli.calibrate_exit import calibrate_exit
 from cli.compare_exits import compare_exits
 from cli.evaluate import evaluate
 from cli.train_policy import train_policy
@@ -81,10 +82,30 @@ def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
     done = invoke(compare_exits, str(snn), *rules, "--report", str(report))
     assert done.exit_code == 0, done.output
     compared = {f["name"]: f for f in json.loads(done.stdout)["policies"]}
-    assert set(compared) == {"confidence", "entropy", "every step", "stored seenn-ii"}
+    assert set(compared) == {"confidence", "entropy", "every step", "seenn-ii", "stored seenn-ii"}
     assert compared["stored seenn-ii"]["policy_energy_pj"] == pytest.approx(4.6 * policy.macs)
     assert all(f["latency_ms"] > 0 for f in compared.values())
     assert (report / "exits.md").exists()
+
+    calibrate = ("--policy", "seenn-ii", "-o", str(snn.parent / "moved.safetensors"))
+    done = invoke(calibrate_exit, str(snn), *calibrate, "--target-timesteps", "2")
+    assert done.exit_code == 0, done.output
+    moved = json.loads(done.stdout)
+    assert 1 <= moved["mean_timesteps"] <= 2
+    assert moved["mean_energy_pj"] > 4.6 * policy.macs
+    budget = load(snn.parent / "moved.safetensors").policy
+    assert isinstance(budget, BudgetExit)
+    assert budget.threshold == moved["threshold"] != policy.threshold
+    promise = ("--max-accuracy-drop", "0.2", "--confidence", "0.9", "--guarantee", "conditional")
+    done = invoke(calibrate_exit, str(snn), *calibrate, *promise)
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["threshold"]) == 3
+    refused = invoke(calibrate_exit, str(snn), *calibrate, "--threshold", "0", "--alpha", "0.1")
+    assert (refused.exit_code, "the seenn-ii rule does not take --alpha" in refused.output) == (2, True)
+    invoke(calibrate_exit, str(snn), "--threshold", "0.9")
+    refused = invoke(calibrate_exit, str(snn), *calibrate, "--threshold", "0")
+    assert refused.exit_code == 1
+    assert "has the confidence policy, and seenn-ii must be trained first: run `seenn train-policy`" in refused.output
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,19 @@ from seenn.capture import to_graph, trace
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.engines.reference import run_reference
 from seenn.errors import CalibrationError, CheckpointError
-from seenn.exits import BudgetExit, FixedExit, PolicyNetwork, policy_macs, policy_to_json, replay
+from seenn.exits import (
+    BudgetExit,
+    FixedExit,
+    PolicyNetwork,
+    collect_run,
+    find_exit,
+    policy_macs,
+    policy_to_json,
+    replay,
+)
 from seenn.exits.record import check_exit_record
 from seenn.graph import INPUT, Node, OpGraph
+from seenn.metrics.energy import MAC_PJ
 from seenn.network import SpikingNetwork
 from seenn.ops import Flatten, Linear
 from seenn.training import ResNet8
@@ -37,16 +48,49 @@ def policy() -> BudgetExit:
 def test_the_budget_is_fixed_before_the_network_runs(
     network: SpikingNetwork, images: Tensor, policy: BudgetExit
 ) -> None:
-    (budget,) = policy.start(images)
+    budget = policy.network(images).argmax(-1) + 1
     assert set(budget.tolist()) == {1, 2, 3}
     run = run_reference(network, images, policy, T)
     assert torch.equal(run.exit_timestep, budget)
     full = run_reference(network, images, FixedExit(), T, keep_logits=True)
     assert full.logits_sum_per_step is not None
-    assert torch.equal(replay(policy, full.logits_sum_per_step, (budget,)), budget)
+    assert torch.equal(replay(policy, full.logits_sum_per_step, policy.start(images)), budget)
     assert (policy.timesteps, policy_macs(policy), policy_macs(FixedExit())) == (T, 3 * 32, 0)
     with pytest.raises(CalibrationError, match="seenn-ii policy decides by the images, and was given none"):
         replay(policy, full.logits_sum_per_step)
+
+
+def test_its_threshold_moves_every_budget_and_is_calibrated_like_any(
+    network: SpikingNetwork, images: Tensor, policy: BudgetExit
+) -> None:
+    run = collect_run(network, [(images, torch.arange(len(images)) % 2)], T)
+    state = policy.start(images)
+    budgets = [replay(policy.at(threshold), run.logits_sum, state) for threshold in (-1e9, -1.0, 0.0, 1.0, 1e9)]
+    assert all(bool((less <= more).all()) for less, more in pairwise(budgets))
+    assert budgets[0].unique().tolist() == [1]
+    assert budgets[-1].unique().tolist() == [T]
+    assert not torch.equal(budgets[1], budgets[3])
+    for target in (1.0, 1.5, 2.25):
+        found = find_exit(run, policy, state=state, target_timesteps=target)
+        assert 1.0 <= found.mean_timesteps <= target
+        stopped = run_reference(network, images, found.policy, T).exit_timestep
+        assert float(stopped.double().mean()) == found.mean_timesteps
+    assert find_exit(run, policy, state=state, max_accuracy_drop=0.0).accuracy >= found.full_accuracy
+    own = MAC_PJ * policy.macs
+    assert found.mean_energy_pj == pytest.approx(
+        float(run.energy_pj[stopped - 1, torch.arange(len(images))].mean()) + own
+    )
+    with pytest.raises(CalibrationError, match="no threshold of the seenn-ii rule gives a mean of"):
+        find_exit(run, policy, state=state, target_energy=own)
+
+
+def test_of_equal_scores_the_most_steps_count(images: Tensor) -> None:
+    nodes = [Node("flatten", Flatten(), (INPUT,)), Node("head", Linear(torch.zeros(T, 32)), ("flatten",))]
+    policy = BudgetExit(network=PolicyNetwork(OpGraph(nodes, "head"), (2, 4, 4)))
+    stop, _ = policy.stop(torch.full((len(images),), T - 1), torch.zeros(len(images), 2), policy.start(images))
+    assert not bool(stop.any())
+    stop, _ = policy.stop(torch.full((len(images),), T + 5), torch.zeros(len(images), 2), policy.start(images))
+    assert bool(stop.all())
 
 
 def test_it_travels_in_the_checkpoint_without_code(

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from seenn.errors import CalibrationError
 from seenn.exits import (
-    BudgetExit,
     CachedRun,
     ConfidenceExit,
     CutoffExit,
@@ -21,6 +20,7 @@ from seenn.exits import (
     replay,
 )
 from seenn.exits.cutoff import cutoff_thresholds
+from seenn.ops import State
 
 T, N, K = 5, 900, 4
 
@@ -102,9 +102,17 @@ def test_a_mean_energy_is_kept_and_used(rule: Any) -> None:
 
 
 def test_what_has_no_threshold_cannot_be_calibrated() -> None:
-    class Budget(BudgetExit):
-        pass
+    class AtOnce:
+        kind = "at-once"
 
-    policy = Budget.__new__(Budget)
-    with pytest.raises(CalibrationError, match="the seenn-ii policy has no threshold to calibrate: derive it"):
-        find_exit(cached(), policy, target_timesteps=2.0)
+        def start(self, images: Tensor) -> State:
+            return ()
+
+        def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+            return t >= 1, state
+
+        def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
+            return torch.ones(len(t))
+
+    with pytest.raises(CalibrationError, match="the at-once policy has no threshold to calibrate: derive it"):
+        find_exit(cached(), AtOnce(), target_timesteps=2.0)
