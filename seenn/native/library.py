@@ -24,9 +24,9 @@ EXTRAS = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
 @cache
 def load(part: Literal["engine", "training"]) -> ctypes.CDLL | None:
     """The compiled code for one use; None where there is no compiler, or where it does not do what torch does."""
-    from seenn.native import firing, rows, step, unroll
+    from seenn.native import firing, norm, rows, step, unroll
 
-    modules = {"engine": (firing, rows), "training": (unroll, step)}[part]
+    modules = {"engine": (firing, rows), "training": (unroll, step, norm)}[part]
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         return None

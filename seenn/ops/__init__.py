@@ -1,8 +1,9 @@
 """The closed op set. Importing this package registers every op."""
 
 from seenn.ops.activation import QCFS, Activation, LeakyReLU, ReLU
-from seenn.ops.arithmetic import Add, BatchNorm, ChannelAffine, Concat, Scale, Shift
+from seenn.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
 from seenn.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
+from seenn.ops.batch_norm import BatchNorm
 from seenn.ops.border import BorderPad
 from seenn.ops.cumulative import CumulativeDifference
 from seenn.ops.elementwise import Constant, ElementwiseAffine

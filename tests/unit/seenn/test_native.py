@@ -16,9 +16,11 @@ from torch import Tensor
 
 from seenn import native
 from seenn.engines import make_engine
-from seenn.native import Firing, Joined, RowWriter
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.native import Firing, Joined, RowWriter, norm
 from seenn.native.library import FOLDER
 from seenn.network import SpikingNetwork
+from seenn.ops import BatchNorm
 from seenn.ops.membrane import Membrane
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
 
@@ -259,3 +261,66 @@ def test_currents_of_other_types_are_left_to_torch_both_ways(training: CDLL, dty
     assert x.grad is not None
     assert x.grad.dtype == dtype
     assert bool(x.grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 8, 6, 6), (5, 3, 7, 3), (2, 300, 2, 2), (1, 1, 1, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_normalisation_learns_as_torch_does(
+    training: CDLL, shape: tuple[int, ...], dtype: torch.dtype, affine: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, dy = (torch.randn(shape, generator=generator).mul(2).add(0.5).to(dtype) for _ in range(2))
+    if len(shape) == 4:
+        x, dy = (values.contiguous(memory_format=torch.channels_last) for values in (x, dy))
+    channels, numbers = shape[1], []
+    vectors = [torch.rand(channels, generator=generator) + 0.5 for _ in range(4)]
+    own = BatchNorm(vectors[0].clone(), vectors[1].clone(), *(v.clone() for v in vectors[2:] if affine), momentum=0.3)
+    assert norm.plan(training, x, own.running_mean) is not None
+    theirs = torch.nn.BatchNorm2d(channels, affine=affine, momentum=0.3)
+    theirs.load_state_dict({**own.state_dict(), "num_batches_tracked": torch.tensor(0)})
+    for module, own_type in ((own.train(), dtype), (theirs.train(), torch.float32)):
+        inputs = x.to(own_type, copy=True).requires_grad_()
+        place = inputs if len(shape) == 4 or module is own else inputs[:, :, None, None]
+        y = module.requires_grad_()(place).view(shape) if len(shape) == 2 else module.requires_grad_()(place)
+        y.backward(dy.to(own_type))
+        gradients = [p.grad for p in (module.weight, module.bias)] if affine else []
+        numbers.append((y.detach(), inputs.grad, module.running_mean, module.running_var, *gradients))
+        assert y.dtype == own_type
+    near = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 6e-2}
+    for found, expected in zip(*numbers, strict=True):
+        torch.testing.assert_close(found.float(), expected, **near)
+
+
+def test_normalisation_gives_the_same_on_any_number_of_threads(training: CDLL) -> None:
+    x = whole(-9, 9, 16, 12, 20, 20).div(7)
+    threads, found = torch.get_num_threads(), []
+    made = norm.plan(training, x)
+    assert made is not None
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        y, mean, _, root = made.forward(x, torch.zeros(12), None, None, 1e-5)
+        found.append((y, mean, root, *made.backward(x, y, mean, root, None)))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 3, 4, 4),
+        torch.zeros(1, 3),
+        torch.zeros(2, 3, 4),
+        torch.zeros(4, 3, dtype=torch.float64),
+        torch.zeros(0, 3),
+    ],
+    ids=["channels first", "one number", "three axes", "float64", "empty"],
+)
+def test_what_compiled_normalisation_leaves_to_torch(training: CDLL, x: Tensor) -> None:
+    assert norm.plan(training, x) is None
+    assert norm.plan(training, torch.zeros(4, 3), torch.zeros(3, dtype=torch.float64)) is None
+
+
+def test_shapes_are_found_in_training_mode_as_well(training: CDLL) -> None:
+    own = BatchNorm(torch.zeros(3), torch.ones(3)).train()
+    assert OpGraph([Node("norm", own, (INPUT,))], "norm").shapes((3, 4, 4))["norm"] == (3, 4, 4)

@@ -1,0 +1,141 @@
+"""Batch normalisation in training, two passes over the memory each way."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seenn.native.memory import address, is_dense, struct
+
+_PARTS = 32  # sums that are formed apart, whatever the number of threads: the result does not depend on it
+_WIDE = 256  # a period holds at most so many numbers, or one place of the image
+
+_Forward = struct(
+    "_Forward",
+    pointers="x centre weight bias y mean variance root sums pattern",
+    sizes="groups period channels parts",
+    floats="eps",
+    integers="narrow threads",
+)
+_Backward = struct(
+    "_Backward",
+    pointers="x dy mean root weight dx at_weight at_bias sums pattern",
+    sizes="groups period channels parts",
+    integers="narrow threads",
+)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How a batch ``[B, C]`` or ``[B, C, H, W]`` lies in memory, place after place. Made by ``plan``."""
+
+    library: ctypes.CDLL
+    channels: int
+    period: int  # the channels of so many places
+    dtype: torch.dtype
+
+    def forward(
+        self, x: Tensor, centre: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``y``, the batch's mean and variance, and ``1/√(variance + eps)``; ``centre`` is about where the mean is."""
+        y, (mean, variance, root) = torch.empty_like(x), torch.empty(3, self.channels)
+        self._run(
+            self.library.seenn_norm,
+            _Forward,
+            x,
+            centre=_numbers(centre),
+            weight=_numbers(weight),
+            bias=_numbers(bias),
+            y=self._at(y),
+            mean=mean.data_ptr(),
+            variance=variance.data_ptr(),
+            root=root.data_ptr(),
+            eps=eps,
+        )
+        return y, mean, variance, root
+
+    def backward(
+        self, x: Tensor, dy: Tensor, mean: Tensor, root: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients at x, weight and bias."""
+        dx, (at_weight, at_bias) = torch.empty_like(x), torch.empty(2, self.channels)
+        self._run(
+            self.library.seenn_norm_backward,
+            _Backward,
+            x,
+            dy=self._at(dy),
+            mean=_numbers(mean),
+            root=_numbers(root),
+            weight=_numbers(weight),
+            dx=self._at(dx),
+            at_weight=at_weight.data_ptr(),
+            at_bias=at_bias.data_ptr(),
+        )
+        return dx, at_weight, at_bias
+
+    def fits(self, other: Tensor) -> bool:
+        """Whether it lies so."""
+        return other.dtype == self.dtype and is_dense(other)
+
+    def _at(self, values: Tensor) -> int:
+        return address(values, self.dtype, dense=is_dense(values))
+
+    def _run(self, function: object, kind: type[ctypes.Structure], x: Tensor, **arguments: float | int | None) -> None:
+        assert callable(function)
+        sums, pattern = torch.empty(_PARTS * 2 * self.period), torch.empty(3 * self.period)
+        work = kind(
+            x=self._at(x),
+            sums=sums.data_ptr(),
+            pattern=pattern.data_ptr(),
+            groups=x.numel() // self.period,
+            period=self.period,
+            channels=self.channels,
+            parts=_PARTS,
+            narrow=self.dtype == torch.bfloat16,
+            threads=torch.get_num_threads(),
+            **arguments,
+        )
+        function(ctypes.byref(work))
+
+
+def _numbers(values: Tensor | None) -> int | None:
+    return None if values is None else address(values, torch.float32, dense=values.is_contiguous())
+
+
+def plan(library: ctypes.CDLL | None, x: Tensor, *numbers: Tensor | None) -> Norm | None:
+    """How ``x`` is normalised, with vectors of ``numbers``; None where torch has to do it."""
+    if library is None or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if x.dim() not in (2, 4) or not is_dense(x) or x.numel() <= x.shape[1]:  # torch refuses a single value
+        return None
+    if any(n is not None and (n.dtype != torch.float32 or not n.is_contiguous()) for n in numbers):
+        return None
+    channels, repeats = x.shape[1], 1
+    places = x.numel() // channels
+    while places % (2 * repeats) == 0 and 2 * repeats * channels <= _WIDE:
+        repeats *= 2
+    return Norm(library, channels, channels * repeats, x.dtype)
+
+
+def does_what_torch_does(library: ctypes.CDLL) -> bool:
+    """Tries both ways, with and without weights, on few numbers."""
+    generator = torch.Generator().manual_seed(0)
+    x, dy = (torch.randn(64, 3, generator=generator) for _ in range(2))
+    centre, weight, bias = torch.randn(3, 3, generator=generator)
+    made = plan(library, x)
+    assert made is not None
+    for gamma, beta in ((weight, bias), (None, None)):
+        y, mean, variance, root = made.forward(x, centre, gamma, beta, 1e-5)
+        found = (y, mean, variance, *made.backward(x, dy, mean, root, gamma))
+        middle, spread = x.mean(0), x.var(0, correction=0)
+        r = (spread + 1e-5).rsqrt()
+        d, scale = x - middle, r if gamma is None else r * gamma
+        at_weight = r * (dy * d).sum(0)
+        dx = scale * (dy - dy.mean(0) - r * d * at_weight / len(x))
+        expected = (scale * d if beta is None else scale * d + beta, middle, spread, dx, at_weight, dy.sum(0))
+        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True)):
+            return False
+    return True
