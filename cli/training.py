@@ -87,9 +87,18 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
 
 
 def augment_options(function: Command) -> Command:
-    """timm's augmentations, under the names of its training script."""
+    """Mirroring and shifts, and timm's augmentations under the names of its training script."""
     for option in reversed(
         (
+            click.option(
+                "--flip/--no-flip", default=None, help="Mirror half of the images.  [default: as the classes allow]"
+            ),
+            click.option(
+                "--shift",
+                metavar="PIXELS",
+                type=click.IntRange(min=0),
+                help="Move images by at most so many, up, down, left and right.  [default: by their height]",
+            ),
             click.option("--aa", metavar="POLICY", help="timm's AutoAugment policy: rand-m9-mstd0.5, augmix-m3-w3, …"),
             click.option(
                 "--reprob",
@@ -117,6 +126,8 @@ def with_augmentation(config: TrainConfig, options: Mapping[str, Any], splits: D
     Raises:
         ValueError: a policy that timm does not know, or mixing within an odd batch.
     """
+    given = {name: options[name] for name in ("flip", "shift") if options[name] is not None}
+    config = replace(config, augment=replace(config.augment, **given))
     if not any(options[name] for name in ("aa", "reprob", "mixup", "cutmix")):
         return config
     from converter.augment import TimmAugment
