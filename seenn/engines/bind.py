@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import CDLL
@@ -66,6 +67,8 @@ class Binder:
 
     Attributes:
         native: as given.
+        begun: states that are started by the neurons which they belong to.
+        currents: the most numbers of a sample that are added to a membrane at once, where its neurons do that.
         copies: what kernels want in bytes.
         unused: buffers that nothing reads but through their copies.
         note: which kernels were chosen.
@@ -91,6 +94,9 @@ class Binder:
             self.note += ", neurons in one pass"
             fired = {instruction.target for instruction in program.step if isinstance(instruction, Fire)}
             self.unused = frozenset({copy.name for copy in self.copies} & fired - self._read_as_floats())
+        begun = {fire.membrane: fire for fire in self._beginning()}
+        self.begun = frozenset(begun) | {fire.taken_back for fire in begun.values() if fire.taken_back is not None}
+        self.currents = max((math.prod(program.buffers[name].shape) for name in begun), default=0)
 
     def _plan(self, instruction: Sum, kernels: Sequence[Kernel]) -> None:
         """Chooses each synapse's kernel; the first takes the constant, where it is one number for each output."""
@@ -126,6 +132,24 @@ class Binder:
         terms = [term for term in instruction.terms if isinstance(term, GainTerm)]
         return [term for term in terms if shapes[term.source] == shapes[following.membrane]]
 
+    def _beginning(self) -> Iterator[Fire]:
+        """Neurons that meet their currents apart from the membrane, in memory that all sites share.
+
+        That memory stays in the cache, and a new sample's membrane is written once in its first step, not read. Whole
+        numbers add up to the same in this order; in others the sum would be rounded otherwise than by torch.
+        """
+        if self.native is None or not self._program.exact:
+            return
+        touched = Counter(name for instruction in self._program.step for name in set(names(instruction)))
+        for instruction, following in _pairs(self._program.step):
+            if not isinstance(following, Fire) or not isinstance(instruction, Sum):
+                continue
+            alone = touched[following.membrane] == 2 and (
+                not following.taken_back or touched[following.taken_back] == 1
+            )
+            if alone and instruction.target == following.membrane and instruction.accumulate:
+                yield following
+
     def _accumulate(self, term: SynapseTerm, rows: int) -> Accumulate:
         """Packed for this number of rows: oneDNN's best layout of the weights depends on it."""
         key = id(term), rows
@@ -134,10 +158,26 @@ class Binder:
             self._packed[key] = chosen.kernel.prepare(term, source, chosen.bias, rows, self._device)
         return self._packed[key]
 
-    def bind(self, instructions: Sequence[Instruction], views: Views, copies: Copies) -> list[Thunk]:
-        """The instructions in order, on these rows."""
+    def bind(
+        self,
+        instructions: Sequence[Instruction],
+        views: Views,
+        copies: Copies,
+        currents: Tensor | None = None,
+        fresh: Tensor | None = None,
+    ) -> list[Thunk]:
+        """The instructions in order, on these rows.
+
+        Args:
+            instructions: of the program, in its order.
+            views: its buffers.
+            copies: what kernels want in bytes.
+            currents: zeros, at least ``self.currents`` a row; needed where neurons fire.
+            fresh: bool, which rows' ``begun`` states are to be started; read whenever a thunk runs.
+        """
         thunks = []
         joined: list[GainTerm] = []
+        current: Tensor | None = None
         for instruction, following in _pairs(instructions):
             counts = site = None
             if isinstance(instruction, Fire):
@@ -147,11 +187,25 @@ class Binder:
                     actions = list(neurons.by_torch(views))
                 else:
                     kept = instruction.target not in self.unused
-                    actions = neurons.in_one_pass(self.native, joined, views, copies, keep_floats=kept)
+                    begins = instruction.membrane in self.begun
+                    actions = neurons.in_one_pass(
+                        self.native,
+                        joined,
+                        views,
+                        copies,
+                        keep_floats=kept,
+                        current=current if begins else None,
+                        fresh=fresh if begins else None,
+                    )
                 counts = self._counts(instruction.target, views, copies)
             else:
-                joined = self._joined(instruction, following)
-                actions = list(self._actions(instruction, joined, views, copies))
+                joined, current, where = self._joined(instruction, following), None, views
+                if instruction.target in self.begun:
+                    assert currents is not None
+                    current = _shaped(currents, views[instruction.target])
+                    where = {**views, instruction.target: current}
+                actions = list(self._actions(instruction, joined, where, copies))
+                current = current if actions else None
                 if isinstance(instruction, Call) and instruction.counts is not None:
                     site, counts = instruction.target, self._counts(instruction.counts, views, copies)
             if self.native is None or not isinstance(instruction, Fire):
@@ -265,6 +319,23 @@ class Binder:
 def _pairs(instructions: Sequence[Instruction]) -> Iterator[tuple[Instruction, Instruction | None]]:
     """Each with the one that follows it."""
     return zip_longest(instructions, instructions[1:])
+
+
+def names(instruction: Instruction) -> Iterator[str]:
+    """All buffers that it reads or writes."""
+    yield from instruction.sources
+    for value in vars(instruction).values():
+        yield from (value,) if isinstance(value, str) else ()
+    if isinstance(instruction, Call):
+        yield from instruction.state
+
+
+def _shaped(memory: Tensor, like: Tensor) -> Tensor:
+    """The beginning of ``memory``, laid out as ``like``: dense, channels-last where there are four axes."""
+    if like.dim() != 4:
+        return memory[: like.numel()].view(like.shape)
+    batch, channels, rows, columns = like.shape
+    return memory[: like.numel()].view(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:

@@ -11,12 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seenn.engines.bind import Binder, Thunk
+from seenn.engines.bind import Binder, Thunk, names
 from seenn.engines.engine import SlotObserver, check_memory
 from seenn.engines.kernels import Kernel
 from seenn.engines.views import Copy
 from seenn.graph import INPUT
-from seenn.lowering.program import Buffer, Call, Instruction, Program
+from seenn.lowering.program import Buffer, Program
 from seenn.native import RowWriter
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
@@ -58,6 +58,7 @@ class FusedEngine:
         """Slots with all memory that they need."""
         kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
         scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        scratch += 4 * self.binder.currents
         check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
         return FusedSlots(self, slots)
 
@@ -83,7 +84,7 @@ class FusedSlots:
     """See ``seenn.engines.Slots``.
 
     States of a new sample are set to their start in its first step, each just before it is needed: then it is still
-    in the cache when it is.
+    in the cache when it is. Some are by the neurons themselves, which look who is new.
     """
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
@@ -103,7 +104,10 @@ class FusedSlots:
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._write = partial(_row_writer, engine.binder.native)
         self._keep_constants = self._write(constants)
-        self._starts = {n: (self._kept[n], self._first(b)) for n, b in kept.items() if b.start is not None}
+        begun = engine.binder.begun
+        started = {name: buffer for name, buffer in kept.items() if buffer.start is not None and name not in begun}
+        self._starts = {name: (self._kept[name], self._first(buffer)) for name, buffer in started.items()}
+        self._currents = torch.zeros(self._tile * engine.binder.currents, device=engine.device)
         self._new = torch.zeros(capacity, dtype=torch.bool)
         # Views of each run of rows that was stepped, bound once.
         self._tiles: dict[tuple[int, int], Tile] = {}
@@ -126,13 +130,14 @@ class FusedSlots:
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.inference_mode():
             for start, stop in _cut(active, self._tile):
-                tile, new = self._bound(start, stop), self._take_new(start, stop)
+                tile, new = self._bound(start, stop), self._fresh(start, stop)
                 for thunk, begin in zip(tile.thunks, tile.starts, strict=True):
                     if new is not None and begin is not None:
                         begin(new)
                     thunk.run()
                     if observe is not None and thunk.counts is not None:
                         observe(thunk.site or thunk.label, start, thunk.counts())
+                self._new[start:stop] = False
                 tile.total.add_(tile.output)
         return self._total[:active] * self._program.output_scale
 
@@ -141,16 +146,15 @@ class FusedSlots:
             tensor[: len(rows)] = tensor[rows]
 
     def thunks(self, active: int) -> Sequence[Thunk]:
-        """What a step of the first ``active`` slots consists of, for a profile; one tile at most."""
+        """What a later step of the first ``active`` slots consists of, for a profile; one tile at most."""
         stop = min(active, self._tile)
-        if (new := self._take_new(0, stop)) is not None:
-            self._write(list(self._starts.values()))(new)
+        if bool(self._new[:stop].any()):
+            self.step(stop)
         return self._bound(0, stop).thunks
 
-    def _take_new(self, start: int, stop: int) -> Tensor | None:
+    def _fresh(self, start: int, stop: int) -> Tensor | None:
         """The rows whose states have to be started; None where there are none."""
         rows = self._new[start:stop].nonzero().squeeze(1) + start
-        self._new[start:stop] = False
         return rows.to(self._engine.device) if len(rows) else None
 
     def _bound(self, start: int, stop: int) -> Tile:
@@ -158,7 +162,7 @@ class FusedSlots:
             views = {name: tensor[start:stop] for name, tensor in self._kept.items()}
             views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
             copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
-            thunks = self._engine.binder.bind(self._program.step, views, copies)
+            thunks = self._engine.binder.bind(self._program.step, views, copies, self._currents, self._new[start:stop])
             self._tiles[start, stop] = Tile(
                 tuple(thunks), tuple(self._begins()), views[self._program.output], self._total[start:stop]
             )
@@ -168,7 +172,7 @@ class FusedSlots:
         """For each instruction of a step."""
         left = dict(self._starts)
         for instruction in self._program.step:
-            touched = [left.pop(name) for name in _names(instruction) if name in left]
+            touched = [left.pop(name) for name in names(instruction) if name in left]
             yield self._write(touched) if touched else None
 
     def _encoder(self, count: int) -> tuple[Thunk, ...]:
@@ -215,15 +219,6 @@ def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> 
             target.index_copy_(0, rows, values)
 
     return write
-
-
-def _names(instruction: Instruction) -> Iterator[str]:
-    """All buffers that it reads or writes."""
-    yield from instruction.sources
-    for value in vars(instruction).values():
-        yield from (value,) if isinstance(value, str) else ()
-    if isinstance(instruction, Call):
-        yield from instruction.state
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

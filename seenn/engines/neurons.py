@@ -34,11 +34,20 @@ class Neurons:
             yield from self._rows(part)
 
     def in_one_pass(
-        self, library: CDLL, joined: Sequence[GainTerm], views: Views, copies: Copies, *, keep_floats: bool
+        self,
+        library: CDLL,
+        joined: Sequence[GainTerm],
+        views: Views,
+        copies: Copies,
+        *,
+        keep_floats: bool,
+        current: Tensor | None = None,
+        fresh: Tensor | None = None,
     ) -> list[Action]:
-        """Adds ``joined`` to the membrane first, and writes the counts as floats (``keep_floats``) and as bytes.
+        """Adds ``current`` and ``joined`` to the membrane first, and writes the counts as floats and as bytes.
 
-        The first of several copies is written in the pass; the others are copied from it.
+        As floats with ``keep_floats`` only. The first of several copies in bytes is written in the pass; the others are
+        copied from it. With ``fresh``, the states of those rows are started in it too.
         """
         fire = self.fire
         wanted = [copy.interior(framed) for copy, framed in copies.items() if copy.name == fire.target]
@@ -54,6 +63,10 @@ class Neurons:
             whole=wanted[0] if wanted else None,
             low=self._low(fire.target) if wanted else 0,
             joined=[self._join(term, views, copies) for term in joined],
+            current=current,
+            fresh=fresh,
+            start=None if fresh is None else self._start(fire.membrane),
+            start_back=None if fresh is None or fire.taken_back is None else self._start(fire.taken_back),
         )
         return [firing, *(partial(other.copy_, wanted[0]) for other in wanted[1:])]
 
@@ -90,6 +103,11 @@ class Neurons:
         largest = float(self.fire.threshold.max()) * (self.fire.most + 1)
         exact = self.program.exact and 6 * largest < EXACT_LIMIT
         return 1 / self._number(self.fire.threshold) if exact else None
+
+    def _start(self, name: str) -> Tensor:
+        start = self.program.buffers[name].start
+        assert start is not None
+        return self._number(start)
 
     def _low(self, name: str) -> int:
         return int(self.program.buffers[name].low)

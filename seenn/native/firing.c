@@ -1,15 +1,17 @@
 /* The neurons of a site in one pass over their memory. For every element, with θ its threshold:
 
-       v += Σ gain · source
+       v  = start, S = its own, in samples that are fresh
+       v += current, which is then 0;  v += Σ gain · source
        n  = clip(⌊v / θ⌋, fewest, most), and no less than −S where net counts are kept
        v -= n · θ,  S += n
 
-   Membranes, net counts (negated) and float counts are dense: samples × rows × width × period; thresholds and gains
-   repeat with the period (the channels of channels-last images), and may differ from row to row. Bytes hold count − low and may
+   Membranes, currents, net counts (negated) and float counts are dense: samples × rows × width × period; thresholds,
+   starts and gains repeat with the period (the channels of channels-last images), and may differ from row to row. Bytes hold count − low and may
    have a margin around each row and sample. Rounding follows torch's, operation by operation. */
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {
     const float *gain;    /* [period], of each row where those differ */
@@ -23,6 +25,9 @@ typedef struct {
     float *membrane, *taken_back, *counts; /* taken_back: −S or NULL; counts: or NULL */
     uint8_t *bytes;                        /* or NULL */
     const float *threshold, *inverse;      /* as gain; inverse: 1/θ where ⌊v/θ⌋ = ⌊v/θ + 1/2θ⌋ is proven, or NULL */
+    float *current;                        /* or NULL */
+    const uint8_t *fresh;                  /* [samples], or NULL */
+    const float *start, *start_back;       /* as gain, of membranes and −S; NULL as fresh and as taken_back */
     const Term *terms;
     int64_t term_count, samples, rows, width, period, pattern; /* pattern: from row to row of thresholds and gains */
     int64_t sample, row;                                       /* strides of the bytes */
@@ -34,6 +39,26 @@ enum { BINARY = 1, SIGNED = 2, INVERSE = 4, COUNTS = 8, BYTES = 16 };
 enum { WORTH_A_THREAD = 1 << 15 };
 
 #define INLINE static inline __attribute__((always_inline))
+
+INLINE void begin(const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
+    const int64_t width = site->width, period = site->period;
+    if (site->fresh && site->fresh[sample]) {
+        const float *start = site->start + row * site->pattern;
+        for (int64_t w = 0; w < width; w++) memcpy(v + w * period, start, period * sizeof *v);
+        if (site->taken_back) {
+            const float *back = site->start_back + row * site->pattern;
+            for (int64_t w = 0; w < width; w++) memcpy(site->taken_back + at + w * period, back, period * sizeof *v);
+        }
+    }
+    if (site->current) {
+        float *restrict current = site->current + at;
+#pragma omp simd
+        for (int64_t i = 0; i < width * period; i++) {
+            v[i] += current[i];
+            current[i] = 0.0f;
+        }
+    }
+}
 
 INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
     const int64_t width = site->width, period = site->period;
@@ -95,6 +120,7 @@ void seenn_fire(const Site *site) {
 #pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
     for (int64_t i = 0; i < total; i++) {
         const int64_t at = i * length, sample = i / rows, row = i % rows;
+        begin(site, site->membrane + at, at, sample, row);
         for (int64_t k = 0; k < site->term_count; k++)
             join(site->terms + k, site, site->membrane + at, at, sample, row);
         switch (kind) {

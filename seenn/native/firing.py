@@ -15,7 +15,7 @@ from seenn.native.memory import address, is_dense, struct
 _Term = struct("_Term", pointers="gain values bytes", sizes="sample row", floats="low")
 _Site = struct(
     "_Site",
-    pointers="membrane taken_back counts bytes threshold inverse terms",
+    pointers="membrane taken_back counts bytes threshold inverse current fresh start start_back terms",
     sizes="term_count samples rows width period pattern sample row",
     floats="fewest most low",
     integers="threads",
@@ -45,6 +45,10 @@ class Firing:
         whole: where they go as bytes, ``count − low``, with any margin around the images; None for nowhere.
         low: see ``whole``.
         joined: what the membrane gets beforehand.
+        current: what it gets before that, laid out as the membrane; zero afterwards. None for nothing.
+        fresh: bool ``[B]``, read in every call: whose membranes and net counts are set to their ``start`` first; None
+            for nobody's.
+        start, start_back: broadcastable to a sample; where ``fresh`` is given, and ``taken_back`` too.
     """
 
     def __init__(
@@ -61,13 +65,18 @@ class Firing:
         whole: Tensor | None = None,
         low: int = 0,
         joined: Sequence[Joined] = (),
+        current: Tensor | None = None,
+        fresh: Tensor | None = None,
+        start: Tensor | None = None,
+        start_back: Tensor | None = None,
     ) -> None:
         self._function = library.seenn_fire
         self._kept: list[Tensor] = []  # alive for as long as their addresses are used
         self._shape, self._sample = membrane.shape, membrane.shape[1:]
         image = membrane.dim() == 4
         channels, rows, columns = self._sample if image else (math.prod(self._sample), 1, 1)
-        patterns = [threshold, *(term.gain for term in joined)]
+        starts = [values for values in (start, start_back) if values is not None]
+        patterns = [threshold, *starts, *(term.gain for term in joined)]
         self._per_channel = image and all(
             values.numel() == 1 or values.shape == (channels, 1, 1) for values in patterns
         )
@@ -87,6 +96,10 @@ class Firing:
             bytes=self._bytes(whole),
             threshold=self._pattern(threshold),
             inverse=self._pattern(inverse),
+            current=self._dense(current),
+            fresh=self._flags(fresh),
+            start=self._pattern(start),
+            start_back=self._pattern(start_back),
             terms=ctypes.addressof(self._terms),
             term_count=len(joined),
             samples=len(membrane),
@@ -110,6 +123,12 @@ class Firing:
             return None
         self._kept.append(values)
         return address(values, torch.float32, dense=values.shape == self._shape and is_dense(values))
+
+    def _flags(self, values: Tensor | None) -> int | None:
+        if values is None:
+            return None
+        self._kept.append(values)
+        return address(values, torch.bool, dense=values.shape == self._shape[:1] and values.is_contiguous())
 
     def _bytes(self, values: Tensor | None) -> int | None:
         if values is None:
@@ -144,9 +163,14 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
     for fewest, most in ((0, 1), (0, 4), (-4, 4)):
         v, source, net = numbers(-99, 99, 2, 5, 3, 4), numbers(0, 3, 2, 5, 3, 4), numbers(-4, 0, 2, 5, 3, 4)
         theta, gain = numbers(1, 9, 5, 1, 1), numbers(-9, 9, 5, 1, 1)
-        total = v + gain * source
+        current, start, fresh = numbers(-99, 99, 2, 5, 3, 4), numbers(-9, 9, 5, 1, 1), torch.tensor([False, True])
+        v[1], net[1] = torch.nan, torch.nan  # of an earlier sample
+        back_start = torch.full((1,), -2.0)
+        before = torch.where(fresh.view(2, 1, 1, 1), start, v)
+        begun = torch.where(fresh.view(2, 1, 1, 1), back_start, net)
+        total = before + current + gain * source
         count = (total / theta).floor().clamp(fewest, most)
-        count = torch.maximum(count, net) if fewest < 0 else count
+        count = torch.maximum(count, begun) if fewest < 0 else count
         found, back, counts = v.clone(), net.clone(), torch.empty_like(v)
         padded = torch.full((2, 5, 5, 6), -fewest, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
         Firing(
@@ -161,10 +185,14 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
             whole=padded[:, :, 1:-1, 1:-1],
             low=fewest,
             joined=(Joined(gain=gain, source=source),),
+            current=current,
+            fresh=fresh,
+            start=start,
+            start_back=back_start,
         )()
         expected = torch.nn.functional.pad(count - fewest, (1, 1, 1, 1), value=-fewest)
         same = torch.equal(found, total - count * theta) and torch.equal(counts, count)
-        kept = torch.equal(back, net - count if fewest < 0 else net)
-        if not (same and kept and torch.equal(padded.float(), expected)):
+        kept = torch.equal(back, begun - count) if fewest < 0 else torch.equal(back[0], net[0])
+        if not (same and kept and not current.any() and torch.equal(padded.float(), expected)):
             return False
     return True

@@ -80,6 +80,40 @@ def test_neurons_fire_as_torch_computes_it(
     assert count.numel() < 9 or len(count.unique()) > 2
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (3, 17)], ids=str)
+@pytest.mark.parametrize("pattern", ["one", "per channel", "each"])
+@pytest.mark.parametrize("fewest", [0, -3])
+def test_fresh_samples_begin_and_currents_are_taken(
+    library: CDLL, shape: tuple[int, ...], pattern: str, fewest: int
+) -> None:
+    sample = shape[1:]
+    wide = {"one": (1,), "per channel": (sample[0], *[1] * (len(sample) - 1)), "each": sample}[pattern]
+    theta, start, start_back = whole(1, 9, *wide, seed=1), whole(-9, 9, *wide, seed=2), whole(-5, 0, *wide, seed=3)
+    v, net, fresh = whole(-99, 99, *shape), whole(fewest, 0, *shape, seed=4), torch.zeros(shape[0], dtype=torch.bool)
+    currents, back = [whole(-99, 99, *shape, seed=seed) for seed in (5, 6)], {}
+    membrane, taken_back, counts = v.clone(), net.clone(), torch.full_like(v, 7)
+    if fewest:
+        back = {"taken_back": taken_back, "start_back": start_back}
+    current = torch.empty_like(v)
+    firing = Firing(
+        library, membrane, theta, None, fewest, 3, counts=counts, current=current, fresh=fresh, start=start, **back
+    )
+    for step, arriving in enumerate(currents):
+        fresh.copy_(torch.arange(shape[0]) == step)  # one sample after the other is a new one
+        new = fresh.view(-1, *[1] * len(sample))
+        membrane[fresh], taken_back[fresh] = torch.nan, torch.nan
+        current.copy_(arriving)
+        firing()
+        total, least = torch.where(new, start, v) + arriving, torch.where(new, start_back, net)
+        count = (total / theta).floor().clamp(fewest, 3)
+        count = torch.maximum(count, least) if fewest else count
+        v, net = total - count * theta, least - count
+        assert torch.equal(counts, count)
+        assert torch.equal(membrane, v)
+        assert not fewest or torch.equal(taken_back, net)
+        assert not bool(current.any())
+
+
 @pytest.mark.parametrize("pattern", [(5, 1, 1), (5, 4, 6)], ids=["per channel", "each"])
 def test_bytes_have_margins_which_stay_as_they_are(library: CDLL, pattern: tuple[int, ...]) -> None:
     v, theta, gain = whole(-99, 99, 2, 5, 4, 6), whole(1, 9, *pattern, seed=1), whole(1, 3, *pattern, seed=2)
