@@ -165,6 +165,7 @@ def calibrate_exit(
             energy_pj=run.energy_with(rule),
             state=state,
         )
+        found = found.after(run.prepass)
     else:
         found = find_exit(run, rule, state=state, **targets)
     chosen = threshold_of(found.policy)
@@ -190,7 +191,7 @@ def calibrate_exit(
     session.answer(
         {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {found.samples} held-out images:\n"
-        f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
+        f"  every step   {100 * found.full_accuracy:6.2f} % in {run.prepass + steps} timesteps\n"
         f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average,\n"
         f"               at an estimated {found.mean_energy_pj:.4g} pJ per image\n"
         f"wrote {target}; next: seenn evaluate",

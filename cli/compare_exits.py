@@ -118,7 +118,8 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
     session.answer(
         {**comparison.to_json(), "report": str(written)},
         f"{head}\n{text_table([COLUMNS, *comparison_rows(comparison)], right=range(1, len(COLUMNS) - 1))}",
-        f"full T: {100 * comparison.full_accuracy:.2f} % in {steps} timesteps; oracle: {comparison.oracle_aet:.2f}; "
+        f"full T: {100 * comparison.full_accuracy:.2f} % in {comparison.prepass + steps} timesteps; "
+        f"oracle: {comparison.oracle_aet:.2f}; "
         "brackets: 95 % intervals" + left_out,
     )
     session.say(f"report: {written}")

@@ -45,13 +45,21 @@ if TYPE_CHECKING:
 @click.option(
     "--neuron",
     type=click.Choice(["if", "burst", "signed"]),
-    help="Binary; several spikes a step; or able to take spikes back.  [default: signed; if for a QCFS network]",
+    help="Binary; several spikes a step; or able to take spikes back.  [default: signed; if for a QCFS network, and "
+    "for cos and srp]",
 )
 @click.option("--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
 @click.option(
     "--correction",
-    type=click.Choice(["none", "bias", "potential", "joint"]),
-    help="Cancels each channel's mean error: current or initial charge.  [default: potential; none for a QCFS network]",
+    type=click.Choice(["none", "bias", "potential", "joint", "cos", "srp"]),
+    help="Cancels each channel's mean error by current or initial charge, or each neuron's by a pre-pass over the "
+    "image (cos, srp).  [default: potential; none for a QCFS network]",
+)
+@click.option(
+    "--prepass",
+    metavar="N",
+    type=click.IntRange(1, 4096),
+    help="Steps of the pre-pass of cos and srp, on top of T.  [default: 8 for them, else none]",
 )
 @click.option(
     "--timesteps",
@@ -149,17 +157,20 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
 
 def _config(options: dict[str, Any], qcfs_levels: int | None) -> ConvertConfig:
     """What the options say, and where they say nothing the default for this kind of network."""
-    from converter.config import RECIPES, ConvertConfig, NeuronSpec
+    from converter.config import DEFAULT_PREPASS, PREPASS, RECIPES, ConvertConfig, NeuronSpec
 
     default = ConvertConfig() if qcfs_levels is None else ConvertConfig.for_qcfs(qcfs_levels)
     name, q = options["recipe"] or default.recipe.name, options["q"]
     if q is not None and name != "percentile":
         raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
     extra = {} if q is None else {"q": q}
+    correction = options["correction"] or default.correction
+    kind = "if" if correction in PREPASS else default.neuron.kind
     return ConvertConfig(
         recipe=RECIPES[name](per_channel=options["per_channel"], **extra),
-        neuron=NeuronSpec.of(options["neuron"] or default.neuron.kind, options["levels"]),
-        correction=options["correction"] or default.correction,
+        neuron=NeuronSpec.of(options["neuron"] or kind, options["levels"]),
+        correction=correction,
+        prepass=options["prepass"] or (DEFAULT_PREPASS if correction in PREPASS else 0),
         timesteps=options["timesteps"] or default.timesteps,
         silent_channels=options["silent_channels"],
         analog_islands=options["analog_islands"],
@@ -174,10 +185,12 @@ def _summary(result: ConvertedCheckpoint, target: Path) -> str:
         for t, accuracy in enumerate(check.accuracy_per_timestep, 1)
         if t & (t - 1) == 0 or t == timesteps  # powers of two, and T
     ]
+    prepass = conversion.network.prepass
+    after = f", after the {prepass} steps of a pre-pass, which every figure counts on top" if prepass else ""
     lines = [
         f"{len(conversion.sites)} activation sites became {len(conversion.network.sites)} neuron sites",
         f"graph equals the source within {conversion.float64_difference:.0e} in float64",
-        f"accuracy on {check.samples} held-out images:",
+        f"accuracy on {check.samples} held-out images{after}:",
         f"  ANN           {100 * (check.ann_accuracy or 0):6.2f} %",
         *per_step,
     ]

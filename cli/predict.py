@@ -57,7 +57,7 @@ def predict(
             "label": int(label),
             "class": str(names[label]) if label < len(names) else str(int(label)),
             "confidence": float(confidence),
-            "exit_timestep": int(t),
+            "exit_timestep": network.prepass + int(t),
         }
         for path, label, confidence, t in zip(
             images, answers.labels, answers.confidence, answers.exit_timestep, strict=True

@@ -153,16 +153,17 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
             )
             for beta, r in sorted(runs.items())
         ]
+        prepass = checkpoint.network.prepass
         fixed = answers.exit.double().mean(1).tolist()
         title = f"{Path(snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
-        result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep)
+        result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep, prepass)
         session.say(f"sweep: {sweep / 'beta-sweep.png'}")
     found = chosen.result
     session.answer(
         result,
         f"SEENN-II, beta {options['beta']:g}, epoch {found.training.best.epoch} of {len(found.training.epochs)}, on "
         f"{answers.exit.shape[1]} images of the exit split (learned from {answers.train.shape[1]} training images):\n"
-        f"  every step   {100 * found.full_accuracy:6.2f} % in {steps} timesteps\n"
+        f"  every step   {100 * found.full_accuracy:6.2f} % in {checkpoint.network.prepass + steps} timesteps\n"
         f"  SEENN-II     {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average, "
         f"plus {chosen.policy.macs:,} MACs of the policy network\n"
         f"wrote {target}; next: seenn evaluate",

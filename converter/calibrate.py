@@ -89,7 +89,7 @@ def calibrate(
         UnsupportedError: activations that the kind of neuron cannot stand for.
     """
     check_signs(graph, config.neuron)
-    spiking = config.correction != "none"
+    spiking = config.correction in CORRECTIONS
     shapes = graph.shapes(tuple(images.shape[1:]))
     _check_memory(graph, shapes, images, config.timesteps if spiking else 0)
     mine = images[world().batches(len(images), _CHUNK)]

@@ -89,7 +89,8 @@ def check(
                 return value
 
             def add(t: int, rows: Tensor, site: str, count: Tensor, sums: dict[str, Tensor] = sums) -> None:
-                sums[site] = sums[site] + count if site in sums else count
+                if t > 0:
+                    sums[site] = sums[site] + count if site in sums else count
 
             output = twin.evaluate(images, {twin.output}, keep if inspect_sites else None)[twin.output]
             run = run_reference(

@@ -10,7 +10,10 @@ from converter.recipes import MMSE, Learned, Max, Percentile, Recipe
 from seenn.errors import did_you_mean
 from seenn.ops import neuron_kind
 
-Correction = Literal["none", "bias", "potential", "joint"]
+Correction = Literal["none", "bias", "potential", "joint", "cos", "srp"]
+#: Corrections by a pre-pass over each image, at run time, instead of by what calibration images showed.
+PREPASS = ("cos", "srp")
+DEFAULT_PREPASS = 8  # steps, as published
 RECIPES: Mapping[str, type[Max] | type[Percentile] | type[MMSE] | type[Learned]] = {
     recipe.name: recipe for recipe in (Max, Percentile, MMSE, Learned)
 }
@@ -59,8 +62,9 @@ class ConvertConfig:
     recipe: Recipe = field(default_factory=MMSE)
     neuron: NeuronSpec = field(default_factory=NeuronSpec)
     correction: Correction = "potential"  # what cancels each channel's mean error, site by site
+    prepass: int = 0  # steps of the pre-pass of cos and srp, which come on top of ``timesteps``; 0 for all others
     rounds: int = 2  # how often the correction is measured and applied at a site
-    timesteps: int = 8  # T that thresholds and correction are chosen for
+    timesteps: int = 8  # T that thresholds and correction are chosen for, without the pre-pass
     silent_channels: Literal["borrow", "refuse"] = "borrow"  # never active in calibration
     analog_islands: bool = False  # keep gates, smooth activations, normalisation and attention analog
 
@@ -69,6 +73,15 @@ class ConvertConfig:
             raise ValueError(f"timesteps must be an integer from 1 to 4096, got {self.timesteps!r}")
         if self.correction not in get_args(Correction):
             raise ValueError(f"correction must be one of {', '.join(get_args(Correction))}, got {self.correction!r}")
+        if isinstance(self.prepass, bool) or not isinstance(self.prepass, int) or not 0 <= self.prepass <= 4096:
+            raise ValueError(f"prepass must be an integer from 0 to 4096, got {self.prepass!r}")
+        if (self.correction in PREPASS) != (self.prepass > 0):
+            raise ValueError(
+                f"a pre-pass of 1 step or more goes with the corrections {' and '.join(PREPASS)}, and with no other: "
+                f"got {self.prepass} with {self.correction}"
+            )
+        if self.prepass and self.neuron.kind != "if":
+            raise ValueError(f"{self.correction} is for binary neurons (if), got {self.neuron.kind}")
         if self.silent_channels not in ("borrow", "refuse"):
             raise ValueError(f"silent_channels must be borrow or refuse, got {self.silent_channels!r}")
         if not 1 <= self.rounds <= 100:
@@ -93,6 +106,7 @@ class ConvertConfig:
                 "max_spikes": self.neuron.max_spikes,
             },
             "correction": self.correction,
+            "prepass": self.prepass,
             "rounds": self.rounds,
             "timesteps": self.timesteps,
             "silent_channels": self.silent_channels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +15,12 @@ from converter.config import ConvertConfig
 from converter.double import in_double
 from converter.passes import normalise, prove_equal
 from converter.place import place_neurons, sites_of
+from converter.prepass import with_prepass
 from converter.trace import trace_model
 from seenn.errors import ConversionError, ModelError
 from seenn.graph import OpGraph
 from seenn.network import SpikingNetwork
-from seenn.ops import Neuron
+from seenn.ops import IntegratingNeuron, Neuron
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,11 @@ def convert(
         )
     graph = graph.to(device)
     calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
-    network = place_neurons(graph, calibration.neurons, input_shape).eval()
+    neurons: Mapping[str, IntegratingNeuron] = calibration.neurons
+    if config.prepass:
+        rule, steps = config.correction, config.prepass
+        neurons = {site: with_prepass(neuron, rule=rule, steps=steps) for site, neuron in neurons.items()}
+    network = place_neurons(graph, neurons, input_shape).eval()
     if network.sites != sites:
         raise ConversionError(f"the network has {len(network.sites)} neurons for {len(sites)} activation sites")
     return Conversion(network=network, sites=sites, calibration=calibration, float64_difference=difference)

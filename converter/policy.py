@@ -166,6 +166,7 @@ def train_policy_checkpoint(
         run=run,
         on_step=on_step,
     )
+    result = replace(result, mean_timesteps=checkpoint.network.prepass + result.mean_timesteps)
     policy = BudgetExit(network=capture_policy(module.cpu(), shape))
     record = exit_record(
         checkpoint.network,

@@ -196,7 +196,7 @@ def compare_policies(
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         energy_per_timestep_pj=tuple(run.energy_pj.mean(1).tolist()),
         ece_per_timestep=tuple(ece),
-        oracle_aet=oracle,
+        oracle_aet=run.prepass + oracle,
         policies=_mark_pareto(figures),
         left_out=dict(left_out or {}),
         sample_policy=shown,
@@ -204,6 +204,7 @@ def compare_policies(
         hardest=hardest,
         class_names=tuple(class_names),
         seed=seed,
+        prepass=run.prepass,
     )
 
 
@@ -242,7 +243,7 @@ def _figures(
 ) -> PolicyFigures:
     timesteps, exits = len(correct), replay(policy, run.logits_sum, state)
     at_exit = (exits - 1, torch.arange(len(exits)))
-    right = correct[at_exit]
+    right, taken = correct[at_exit], exits.double() + run.prepass
     names = {k: class_names[k] if k < len(class_names) else str(k) for k in sorted(set(run.labels.tolist()))}
     settled = correct.all(0)
     groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
@@ -250,17 +251,17 @@ def _figures(
         name=name,
         policy=policy_to_json(policy),
         accuracy=_amount(right.double(), seed),
-        timesteps=_amount(exits.double(), seed),
+        timesteps=_amount(taken, seed),
         energy_pj=_amount(run.energy_with(policy)[at_exit], seed),
         policy_energy_pj=MAC_PJ * policy_macs(policy),
         latency_ms=None if latency is None else latency.mean_ms,
         latency_p95_ms=None if latency is None else latency.p95_ms,
         below_full=float(correct[-1].double().mean() - right.double().mean()),
         oracle_share=(timesteps - float(exits.double().mean())) / (timesteps - oracle) if oracle < timesteps else 1.0,
-        exits_per_class={label: float(exits[run.labels == k].double().mean()) for k, label in names.items()},
+        exits_per_class={label: float(taken[run.labels == k].mean()) for k, label in names.items()},
         accuracy_per_class={label: float(right[run.labels == k].double().mean()) for k, label in names.items()},
         exits_by_difficulty={
-            group: float(exits[chosen].double().mean()) for group, chosen in groups.items() if bool(chosen.any())
+            group: float(taken[chosen].mean()) for group, chosen in groups.items() if bool(chosen.any())
         },
         curve=_curve(policy, run, correct, state),
     )
@@ -269,7 +270,8 @@ def _figures(
 def _curve(policy: ExitPolicy, run: CachedRun, correct: Tensor, state: State | None) -> ExitCurve | None:
     if not isinstance(policy, ScoredExit):
         return None
-    return exit_curve(exit_scores(policy, run.logits_sum, state), correct, run.energy_with(policy))
+    curve = exit_curve(exit_scores(policy, run.logits_sum, state), correct, run.energy_with(policy))
+    return curve.after(run.prepass)
 
 
 def _amount(values: Tensor, seed: int) -> Amount:

@@ -147,7 +147,7 @@ def evaluate(
     curve = None
     if isinstance(policy, ScoredExit):
         state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
-        curve = exit_curve(exit_scores(policy, logits_sum, state), correct)
+        curve = exit_curve(exit_scores(policy, logits_sum, state), correct).after(network.prepass)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
@@ -165,8 +165,8 @@ def evaluate(
         accuracy_interval=wilson_interval(right, samples),
         accuracy_per_timestep=tuple(accuracy_per_timestep(logits_sum, labels).tolist()),
         exit=exits,
-        aet=average_exit_time(correct),
-        oracle_aet=oracle_exit_time(correct),
+        aet=network.prepass + average_exit_time(correct),
+        oracle_aet=network.prepass + oracle_exit_time(correct),
         curve=curve,
         spike_rate_per_site=dict(exit_meter.rates),
         synops=synops,
@@ -178,6 +178,7 @@ def evaluate(
         analog_macs=cost.once + cost.per_step * exits.mean,
         analog_macs_per_step=cost.per_step,
         analog_nodes=analog_nodes(network),
+        prepass=network.prepass,
         policy_macs=own_macs,
         easiest=easiest,
         hardest=hardest,

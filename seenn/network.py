@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, State, StatefulOp
+from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, PrepassIFNeuron, State, StatefulOp
 from seenn.ops.arguments import integer
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
@@ -49,6 +49,11 @@ class SpikingNetwork(nn.Module):
         self._body_schedule = schedule(self._body, (graph.output,))
         self._stateful = tuple(node for node in self._body if isinstance(node.op, StatefulOp))
         self._state_size = len(self.state_layout)
+        prepasses = {node.op.prepass for node in self._stateful if isinstance(node.op, PrepassIFNeuron)}
+        if len(prepasses) > 1:
+            found = ", ".join(map(str, sorted(prepasses)))
+            raise ValueError(f"all neurons take part in one pre-pass; these want {found} steps of it")
+        self._prepass = max(prepasses, default=0)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -71,6 +76,11 @@ class SpikingNetwork(nn.Module):
         return tuple((node.name, name) for node in self._stateful for name in _state_names(node))
 
     @property
+    def prepass(self) -> int:
+        """ρ, the steps of a pre-pass that each image takes before its first step that answers; mostly 0."""
+        return self._prepass
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
@@ -87,16 +97,58 @@ class SpikingNetwork(nn.Module):
                 del values[name]
         return tuple(values[name] for name in self._boundary)
 
+    def initial_state(self, batch: int, dtype: torch.dtype) -> State:
+        """The state of ``batch`` samples that nothing has happened to."""
+        shapes = self.graph.shapes(self.input_shape)
+        found: list[Tensor] = []
+        for node in self._stateful:
+            assert isinstance(node.op, StatefulOp)
+            inputs = (torch.zeros(batch, *shapes[name], dtype=dtype, device=self.device) for name in node.inputs)
+            found.extend(node.op.initial_state(*inputs))
+        return tuple(found)
+
+    def start(self, current: State, observe: Observer | None = None) -> State:
+        """The state before the first step, from encoded currents; a pre-pass runs here, and ``observe`` sees it."""
+        initial = state = self.initial_state(len(current[0]), current[0].dtype)
+        if not self.prepass:
+            return initial
+        watched = [
+            (index, name, op)
+            for index, (name, kind) in enumerate(self.state_layout)
+            if kind == "v" and isinstance(op := self.graph[name].op, PrepassIFNeuron)
+        ]
+        lowest = {index: torch.full_like(state[index], torch.inf) for index, _, _ in watched}
+        highest = {index: torch.full_like(state[index], -torch.inf) for index, _, _ in watched}
+        for _ in range(self.prepass):
+            fired: dict[str, Tensor] = {}
+
+            def see(site: str, count: Tensor, fired: dict[str, Tensor] = fired) -> None:
+                fired[site] = count
+                if observe is not None:
+                    observe(site, count)
+
+            _, state = self.advance(current, state, see)
+            for index, name, op in watched:
+                charged, fires = state[index] + op.emit(fired[name]), fired[name] > 0
+                lowest[index] = torch.where(fires, torch.minimum(lowest[index], charged), lowest[index])
+                highest[index] = torch.where(fires, highest[index], torch.maximum(highest[index], charged))
+        found = list(initial)
+        for index, _, op in watched:
+            found[index] = op.restart(state[index], lowest[index], highest[index])
+        return tuple(found)
+
     def advance(
         self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
     ) -> tuple[Tensor, State]:
-        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts.
+        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts, see ``start``.
 
         ``in_place`` (without autograd) overwrites the membranes in ``state``, so that a run allocates them once:
         for callers that own the state and do not look at it again.
         """
         if state is not None and len(state) != self._state_size:
             raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
+        if state is None and self.prepass:
+            state = self.start(current)
         values = dict(zip(self._boundary, current, strict=True))
         before = iter(state) if state is not None else None
         after: list[Tensor] = []
@@ -146,6 +198,7 @@ class SpikingNetwork(nn.Module):
             timesteps: T.
         """
         integer("timesteps", timesteps, low=1)
+        self.refuse_training()
         constant = not self.is_sequence(x, timesteps)
         current = self.encode(x if constant else x.flatten(0, 1))
         batch = len(x) if constant else x.shape[1]
@@ -185,11 +238,20 @@ class SpikingNetwork(nn.Module):
                 f"the sequence has {len(x)} timesteps and {timesteps} were asked for: give as many as it has, "
                 "or divide the events into as many frames"
             )
+        if self.prepass:
+            raise UnsupportedError("a pre-pass is over one constant image, got a sequence: convert without it")
         if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
             raise UnsupportedError(
                 f"{', '.join(pools)} before the first neuron can only be run on constant images, got a sequence"
             )
         return True
+
+    def refuse_training(self) -> None:
+        """Raises UnsupportedError where surrogate gradients would be those of another network."""
+        if self.prepass:
+            raise UnsupportedError(
+                "a network with a pre-pass cannot be trained: train one that was converted without, or before"
+            )
 
     @property
     def has_analog(self) -> bool:

@@ -32,7 +32,8 @@ def make_engine(
     """An engine for ``network``, on the network's device.
 
     ``auto`` is int8 where the network lowers to whole numbers, because its answers are then the same for any
-    batch, slot and number of threads; else float32, and the note says why. Kernels that give the same whole
+    batch, slot and number of threads; else float32, and the note says why; the reference engine where there is a
+    pre-pass. Kernels that give the same whole
     numbers are chosen by a short measurement.
 
     Args:
@@ -42,11 +43,13 @@ def make_engine(
 
     Raises:
         ValueError: unknown name.
-        UnsupportedError: ``int8`` for a network that does not lower.
+        UnsupportedError: ``int8`` for a network that does not lower; any but the reference engine for a pre-pass.
     """
     device = network.device
-    if name == "reference":
+    if name == "reference" or (name == "auto" and network.prepass):
         return ReferenceEngine(network)
+    if network.prepass and name in ENGINES:
+        raise UnsupportedError(f"the {name} engine has no pre-pass: run this network with the reference engine")
     if name in ("float32", "bfloat16"):
         return _float_engine(name, network, device)
     if name not in ENGINES:

@@ -13,7 +13,8 @@ from seenn.exits.policy import ExitPolicy
 from seenn.network import SpikingNetwork, compact
 from seenn.ops.arguments import integer
 
-#: ``(t, rows, site, spike_count)``: which samples ran, and their counts at a site, ``[len(rows), C, ...]``.
+#: ``(t, rows, site, spike_count)``: which samples ran, and their counts at a site, ``[len(rows), C, ...]``; in a
+#: pre-pass t is 0.
 StepObserver = Callable[[int, Tensor, str, Tensor], None]
 
 
@@ -35,7 +36,7 @@ def run_reference(
         network: runs on its own device and in its own precision.
         images: preprocessed, ``[B, C, H, W]``, at least one; or a sequence ``[T, B, C, H, W]``, one frame a step.
         policy: who stops when; every sample stops at ``timesteps`` at the latest.
-        timesteps: T ≥ 1.
+        timesteps: T ≥ 1, without a pre-pass.
         keep_logits: also return the summed logits after each step.
         observe: sees the spike counts of every site in every step.
 
@@ -55,6 +56,9 @@ def run_reference(
     t = torch.zeros(batch, dtype=torch.int64, device=images.device)
     rule = policy.start(frame)
     state: tuple[Tensor, ...] | None = None
+    if network.prepass:
+        watch = None if observe is None else (lambda site, count: observe(0, rows, site, count))
+        state = network.start(current, watch)
     running: Tensor | None = None
     done: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     steps: list[Tensor] = []

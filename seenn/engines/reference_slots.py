@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from seenn.engines.engine import SlotObserver, check_memory
-from seenn.graph import Node
 from seenn.lowering.program import InputGrid
 from seenn.network import SpikingNetwork
-from seenn.ops import State, StatefulOp
+from seenn.ops import State
 
 
 class ReferenceEngine:
@@ -46,11 +45,12 @@ class ReferenceSlots:
         self._current: State = ()
         self._state: State = ()
         self._total = torch.zeros(0)
+        self._new = torch.zeros(capacity, dtype=torch.bool)  # whose pre-pass is still to come
 
     def load(self, rows: Tensor, images: Tensor) -> None:
         with torch.no_grad():
             current = self._network.encode(images.to(self._network.device))
-            state = self._initial(len(images), images.dtype)
+            state = self._network.initial_state(len(images), images.dtype)
             total = images.new_zeros(
                 len(images), *self._shapes[self._network.graph.output], device=self._network.device
             )
@@ -62,9 +62,11 @@ class ReferenceSlots:
             old = (*self._current, *self._state, self._total)
             for tensor, new in zip(old, (*current, *state, total), strict=True):
                 tensor[rows] = new
+            self._new[rows] = bool(self._network.prepass)
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.no_grad():
+            self._start(self._new[:active].nonzero().squeeze(1), observe)
             current, before = (tuple(tensor[:active] for tensor in group) for group in (self._current, self._state))
             see = None if observe is None else lambda site, counts: observe(site, 0, counts)
             output, after = self._network.advance(current, before, see)
@@ -73,15 +75,20 @@ class ReferenceSlots:
             return self._total[:active].add_(output).clone()
 
     def keep(self, rows: Tensor) -> None:
-        for tensor in (*self._current, *self._state, self._total):
+        for tensor in (*self._current, *self._state, self._total, self._new):
             tensor[: len(rows)] = tensor[rows]
 
-    def _initial(self, count: int, dtype: torch.dtype) -> State:
-        def start(node: Node) -> State:
-            assert isinstance(node.op, StatefulOp)
-            shapes = (self._shapes[name] for name in node.inputs)
-            inputs = (torch.zeros(count, *shape, dtype=dtype, device=self._network.device) for shape in shapes)
-            return node.op.initial_state(*inputs)
+    def _start(self, rows: Tensor, observe: SlotObserver | None) -> None:
+        """The pre-pass of these rows, in their first step."""
+        if len(rows) == 0:
+            return
 
-        stateful = {name for name, _ in self._network.state_layout}
-        return tuple(tensor for node in self._network.graph if node.name in stateful for tensor in start(node))
+        def see(site: str, counts: Tensor) -> None:
+            assert observe is not None
+            for row, count in zip(rows.tolist(), torch.split(counts, 1), strict=True):
+                observe(site, row, count)
+
+        started = self._network.start(tuple(t[rows] for t in self._current), None if observe is None else see)
+        for tensor, new in zip(self._state, started, strict=True):
+            tensor[rows] = new
+        self._new[rows] = False

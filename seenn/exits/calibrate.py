@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ class ExitCalibration(Generic[Policy]):
     mean_timesteps: float
     mean_energy_pj: float | None = None  # None where no energies were given
     curve: ExitCurve | None = None  # None for a rule without a score
+
+    def after(self, prepass: int) -> Self:
+        """The same with the steps of a pre-pass in every number of timesteps."""
+        curve = None if self.curve is None else self.curve.after(prepass)
+        return replace(self, mean_timesteps=self.mean_timesteps + prepass, curve=curve)
 
 
 def calibrate_exit(

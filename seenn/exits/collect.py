@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class CachedRun:
     logits_sum: Tensor  # outputs summed up to t, [T, N, K]
     labels: Tensor  # int64 [N]
     energy_pj: Tensor  # estimate of the network alone up to t, float64 [T, N]; see ``seenn.metrics.energy``
+    prepass: int = 0  # steps that every image took before t = 1; ``energy_pj`` includes them
 
     def energy_with(self, policy: ExitPolicy) -> Tensor:
         """``energy_pj`` and what the policy's own network takes for an image, float64 ``[T, N]``."""
@@ -36,7 +37,7 @@ class CachedRun:
     def __getitem__(self, samples: Tensor) -> CachedRun:
         """Some of the samples, by index or mask."""
         logits_sum, energy_pj = self.logits_sum[:, samples], self.energy_pj[:, samples]
-        return CachedRun(logits_sum=logits_sum, labels=self.labels[samples], energy_pj=energy_pj)
+        return replace(self, logits_sum=logits_sum, labels=self.labels[samples], energy_pj=energy_pj)
 
 
 def collect_run(
@@ -59,7 +60,7 @@ def collect_run(
     logits_sum, labels, synops = _collect(network, batches, timesteps, metered=True, progress=progress)
     t = torch.arange(1, timesteps + 1, dtype=torch.float64)[:, None]
     energy = snn_energy_pj(dense_cost(network), synops, t)
-    return CachedRun(logits_sum=logits_sum, labels=labels, energy_pj=energy)
+    return CachedRun(logits_sum=logits_sum, labels=labels, energy_pj=energy, prepass=network.prepass)
 
 
 def collect_logits(

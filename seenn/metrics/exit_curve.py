@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -74,6 +74,10 @@ class ExitCurve:
         """The points that no cheaper point matches: accuracy then rises strictly as well."""
         best_before = self.accuracy.cummax(dim=0).values[:-1]
         return self.only(torch.cat([torch.tensor([True]), self.accuracy[1:] > best_before]))
+
+    def after(self, prepass: int) -> ExitCurve:
+        """The same after so many steps that every sample took beforehand: they count."""
+        return replace(self, mean_timesteps=self.mean_timesteps + prepass)
 
     def only(self, points: Tensor) -> ExitCurve:
         """Some of the points, by mask."""

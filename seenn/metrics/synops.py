@@ -79,7 +79,7 @@ class DenseCost:
 
     Attributes:
         ann: of the analog twin.
-        once: of the spiking network's first layers, whose input is the image: paid once.
+        once: of the spiking network's first layers, whose input is the image, and of a whole pre-pass: paid once.
         per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
             a fully spiking network. Functions of one value, normalisation and max pooling have no
             multiply-accumulates by the usual count, in the ANN neither.
@@ -113,7 +113,7 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
             or kinds[node.inputs[0]] != "spikes"
         ):
             per_step += cost
-    return DenseCost(ann=ann, once=once, per_step=per_step)
+    return DenseCost(ann=ann, once=once + network.prepass * per_step, per_step=per_step)
 
 
 def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
@@ -130,7 +130,8 @@ class SampleMeter:
     """A step observer that counts the synaptic operations of every sample of one batch by timestep.
 
     Attributes:
-        synops: of each step alone, float64 ``[T, B]``; 0 where a sample did not run.
+        synops: of each step alone, float64 ``[T, B]``; 0 where a sample did not run. The first step's include those of
+            a pre-pass.
     """
 
     def __init__(self, fan_out: Mapping[str, Tensor], timesteps: int, batch: int) -> None:
@@ -138,7 +139,7 @@ class SampleMeter:
         self.synops = torch.zeros(timesteps, batch, dtype=torch.float64)
 
     def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
-        self.synops[t - 1, rows.cpu()] += synops_per_sample(count, self._fan_out[site]).cpu()
+        self.synops[max(t, 1) - 1, rows.cpu()] += synops_per_sample(count, self._fan_out[site]).cpu()
 
 
 class SpikeMeter:
@@ -154,7 +155,7 @@ class SpikeMeter:
         spikes = count.detach().abs()
         self._spikes[site] += float(spikes.sum(dtype=torch.float64))
         self._chances[site] += count.numel()
-        synops = synops_per_sample(count, self._fan_out[site]).sum()
+        synops, t = synops_per_sample(count, self._fan_out[site]).sum(), max(t, 1)
         self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
 
     def gather(self, here: World) -> None:
@@ -182,5 +183,5 @@ class SpikeMeter:
 
     @property
     def synops_per_step(self) -> tuple[float, ...]:
-        """The same by timestep, t = 1 first."""
+        """The same by timestep, t = 1 first, which includes a pre-pass."""
         return tuple(self._synops_per_step[t] for t in sorted(self._synops_per_step))

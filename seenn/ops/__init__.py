@@ -13,6 +13,7 @@ from seenn.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, R
 from seenn.ops.patches import Fold, Unfold
 from seenn.ops.pointwise import Pointwise
 from seenn.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from seenn.ops.prepass import PrepassIFNeuron
 from seenn.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
 from seenn.ops.reduction import L2Norm, Largest, Variance
 from seenn.ops.resize import Resize
@@ -61,6 +62,7 @@ __all__ = [
     "Pad",
     "Permute",
     "Pointwise",
+    "PrepassIFNeuron",
     "RMSNorm",
     "ReLU",
     "Reshape",

@@ -66,7 +66,7 @@ class Comparison:
     latency: str  # how it was measured
     command: str
     samples: int
-    timesteps: int
+    timesteps: int  # T
     full_accuracy: float
     accuracy_per_timestep: tuple[float, ...]
     energy_per_timestep_pj: tuple[float, ...]
@@ -79,6 +79,7 @@ class Comparison:
     hardest: Sequence[SampleExit]
     class_names: tuple[str, ...]
     seed: int
+    prepass: int = 0  # steps of every image before t = 1; all mean timesteps include them
 
     def to_json(self) -> dict[str, Any]:
         """Every figure; curves as their Pareto fronts."""
@@ -165,13 +166,14 @@ def _markdown(c: Comparison) -> str:
     cheapest = sorted(c.policies, key=lambda f: f.timesteps.mean)
     classes = list(cheapest[0].exits_per_class)
     groups = list(dict.fromkeys(group for f in cheapest for group in f.exits_by_difficulty))
+    before = f" after {c.prepass} of a pre-pass, which all mean timesteps include" if c.prepass else ""
     per_t = zip(c.accuracy_per_timestep, c.energy_per_timestep_pj, c.ece_per_timestep, strict=True)
     sections = [
         f"# Exit policies of {markdown_cell(c.network)} on {markdown_cell(c.data)}",
-        f"{c.samples:,} images of the {c.split} split, used for this report only. T = {c.timesteps}, accuracy at T "
-        f"{percent(c.full_accuracy)}; the oracle, which stops at the first right answer, needs {steps(c.oracle_aet)}. "
-        f"Brackets: 95 % bootstrap intervals. «Below T»: points of accuracy; «of oracle»: share of the steps that the "
-        f"oracle saves. Times: {c.latency}. Energies are estimates for 45 nm, a policy's own "
+        f"{c.samples:,} images of the {c.split} split, used for this report only. T = {c.timesteps}{before}, accuracy "
+        f"at T {percent(c.full_accuracy)}; the oracle, which stops at the first right answer, needs "
+        f"{steps(c.oracle_aet)}. Brackets: 95 % bootstrap intervals. «Below T»: points of accuracy; «of oracle»: share "
+        f"of the steps that the oracle saves. Times: {c.latency}. Energies are estimates for 45 nm, a policy's own "
         "network included.",
         markdown_table(COLUMNS, [tuple(map(markdown_cell, row)) for row in comparison_rows(c)]),
         *(f"Left out: {markdown_cell(name)}: {markdown_cell(reason)}" for name, reason in c.left_out.items()),

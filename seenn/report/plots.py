@@ -20,7 +20,7 @@ def plot_accuracy(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Accuracy against t with its 95 % band, every image run for t steps; the ANN as a dashed line."""
     e = evaluation
     figure, axes = new_axes("Accuracy against timesteps", _subject(e), "timesteps t", "accuracy (%)")
-    t = range(1, e.timesteps + 1)
+    t = e.steps
     intervals = [wilson_interval(round(a * e.samples), e.samples) for a in e.accuracy_per_timestep]
     low, high = ([100 * bound for bound in bounds] for bounds in zip(*intervals, strict=True))
     axes.fill_between(t, low, high, color=BLUE, alpha=0.15, linewidth=0, label="95 % interval")
@@ -28,7 +28,7 @@ def plot_accuracy(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     axes.plot(t, accuracy, color=BLUE, marker="o", markersize=4, label="SNN, every image for t steps")
     _mark_ann(axes, e)
     _mark_choice(axes, e)
-    _tick_timesteps(axes, e.timesteps)
+    _tick_timesteps(axes, e.steps)
     add_legend(figure)
     save_png(figure, path)
 
@@ -37,16 +37,16 @@ def plot_exits(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Share of images that exited at each t, with the mean marked."""
     e = evaluation
     figure, axes = new_axes("When images exit", _subject(e), "exit timestep t", "images (%)")
-    t = range(1, e.timesteps + 1)
+    t = e.steps
     shares = [100 * count / e.samples for count in e.exit.histogram]
     bars = axes.bar(t, shares, color=BLUE, width=0.8)
     if e.timesteps <= _MAX_TICKS:
         labels = [f"{count:,}" if count else "" for count in e.exit.histogram]
         axes.bar_label(bars, labels, fontsize=8, color=GREY, padding=2)
     axes.axvline(e.mean_timesteps, color=VERMILLION, linewidth=1.5, linestyle="--")
-    late = e.mean_timesteps > (1 + e.timesteps) / 2  # the text stands on the roomier side of its line
+    late = e.exit.mean > (1 + e.timesteps) / 2  # the text stands on the roomier side of its line
     axes.annotate(
-        f"mean {e.mean_timesteps:.2f}\n95 % exit by t = {e.exit.p95}",
+        f"mean {e.mean_timesteps:.2f}\n95 % exit by t = {e.prepass + e.exit.p95}",
         (e.mean_timesteps, 1),
         xycoords=("data", "axes fraction"),
         xytext=(-6 if late else 6, -4),
@@ -57,7 +57,7 @@ def plot_exits(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         color=VERMILLION,
     )
     axes.margins(y=0.25)  # room for the text above the tallest bar
-    _tick_timesteps(axes, e.timesteps)
+    _tick_timesteps(axes, e.steps)
     save_png(figure, path)
 
 
@@ -78,7 +78,7 @@ def plot_tradeoff(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         label="early exit, every possible threshold",
     )
     axes.plot(
-        range(1, e.timesteps + 1),
+        e.steps,
         [100 * a for a in e.accuracy_per_timestep],
         color=GREY,
         linestyle="none",
@@ -95,7 +95,7 @@ def plot_tradeoff(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     )
     _mark_ann(axes, e)
     _mark_choice(axes, e)
-    _tick_timesteps(axes, e.timesteps)
+    _tick_timesteps(axes, e.steps)
     add_legend(figure)
     save_png(figure, path)
 
@@ -123,10 +123,10 @@ def _mark_choice(axes: Axes, e: Evaluation) -> None:
     )
 
 
-def _tick_timesteps(axes: Axes, timesteps: int) -> None:
+def _tick_timesteps(axes: Axes, steps: range) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    if timesteps <= _MAX_TICKS:
-        axes.set_xticks(range(1, timesteps + 1))
+    if len(steps) <= _MAX_TICKS:
+        axes.set_xticks(steps)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

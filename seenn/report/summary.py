@@ -26,7 +26,7 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     if e.ann_accuracy is not None:
         macs = f"{count(e.ann_macs)} MACs"
         rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
-    full = (percent(e.full_accuracy), f"{e.timesteps}", f"{count(e.synops_full)} additions")
+    full = (percent(e.full_accuracy), f"{e.steps[-1]}", f"{count(e.synops_full)} additions")
     early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
     rows.append(("spiking (SNN), early exit", *early, energy(e.energy_pj)))
@@ -49,6 +49,11 @@ def verdict(evaluation: Evaluation) -> list[str]:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
     else:
         sentences.append("There is no ANN behind this network, so it is compared with none.")
+    if e.prepass:
+        sentences.append(
+            f"Every image takes {steps(e.prepass)} of a pre-pass before the first that answers; all figures include "
+            "them."
+        )
     if e.policy_macs:
         sentences.append(
             f"The steps are chosen by a policy network that runs first: {count(e.policy_macs)} MACs, "
@@ -80,13 +85,13 @@ def summary_table(evaluation: Evaluation) -> Table:
 
 
 def _early_exit(e: Evaluation) -> str:
-    saved = 1 - e.mean_timesteps / e.timesteps
+    saved = 1 - e.mean_timesteps / e.steps[-1]
     if saved == 0:
-        return f"No image exited early: each took {steps(e.timesteps)}."
+        return f"No image exited early: each took {steps(e.steps[-1])}."
     change = e.accuracy - e.full_accuracy
     effect = "at the same accuracy" if change == 0 else f"{points(abs(change))} {_direction(change)} accurate"
     return (
-        f"Early exit answers after {steps(e.mean_timesteps)} on average instead of {e.timesteps} "
+        f"Early exit answers after {steps(e.mean_timesteps)} on average instead of {e.steps[-1]} "
         f"({100 * saved:.0f} % fewer), {effect}."
     )
 

@@ -24,6 +24,7 @@ class Unrolled(nn.Module):
 
     def __init__(self, network: SpikingNetwork, timesteps: int, *, save_memory: bool = False) -> None:
         super().__init__()
+        network.refuse_training()
         self.network = network
         self.timesteps = integer("timesteps", timesteps, low=1)
         self.save_memory = save_memory

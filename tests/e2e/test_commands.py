@@ -128,6 +128,37 @@ def test_output_that_cannot_be_written_leaves_nothing(seenn: Seenn, checkpoint: 
     assert list(closed.iterdir()) == []
 
 
+def test_every_figure_counts_the_pre_pass(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint()
+
+    def found(*arguments: str) -> Any:
+        done = seenn(*arguments, "--json", "--device", "cpu")
+        assert done.code == 0, done.err
+        return json.loads(done.out)
+
+    images = ("--calibration-images", "16", "--check-images", "32")
+    made = found(*CONVERT, "--correction", "cos", "-T", "2", *images)
+    assert (made["conversion"]["prepass"], made["conversion"]["timesteps"]) == (8, 2)
+    assert made["conversion"]["neuron"]["kind"] == "if"
+    exits = found("calibrate-exit", "--target-timesteps", "9.5")
+    assert 9 <= exits["mean_timesteps"] <= 9.5
+    figures = found("evaluate", "--limit", "64")
+    assert (figures["prepass"], figures["timesteps"]) == (8, 2)
+    assert 9 <= figures["mean_timesteps"] <= 10
+    assert figures["oracle_aet"] >= 9
+    assert "8 steps of a pre-pass before the first that answers" in (tmp_path / "seenn-report/report.md").read_text()
+    compared = found("compare-exits", "--policy", "confidence", "--limit", "64", "--latency-images", "0")["policies"]
+    steps = {policy["name"]: policy["timesteps"]["mean"] for policy in compared}
+    assert steps["every step"] == 10
+    assert min(steps.values()) >= 9
+    refused(
+        seenn(*CONVERT, "--correction", "cos", "--neuron", "signed"), 2, "cos is for binary neurons (if), got signed"
+    )
+    refused(seenn(*CONVERT, "--prepass", "4"), 2, "goes with the corrections cos and srp")
+    refused(seenn("finetune", "snn.safetensors"), 1, "a network with a pre-pass cannot be trained")
+    refused(seenn("evaluate", "--engine", "int8"), 1, "the int8 engine has no pre-pass")
+
+
 @pytest.mark.parametrize("verb", ["train-ann --epochs 1", "inspect"])
 def test_unknown_model_has_its_nearest_names(verb: str, seenn: Seenn, tmp_path: Path) -> None:
     name = ["resnet81"] if verb == "inspect" else ["--model", "resnet81"]

@@ -15,9 +15,13 @@ from converter import ConvertConfig, NeuronSpec, Percentile
     [
         ({"timesteps": 0}, "timesteps must be an integer from 1 to 4096, got 0"),
         ({"timesteps": True}, "timesteps must be an integer from 1 to 4096, got True"),
-        ({"correction": "magic"}, "correction must be one of none, bias, potential, joint, got 'magic'"),
+        ({"correction": "magic"}, "correction must be one of none, bias, potential, joint, cos, srp, got 'magic'"),
         ({"silent_channels": "ignore"}, "silent_channels must be borrow or refuse, got 'ignore'"),
         ({"analog_islands": 1}, "analog_islands must be true or false, got 1"),
+        ({"correction": "cos"}, "a pre-pass of 1 step or more goes with the corrections cos and srp"),
+        ({"prepass": 4}, "and with no other: got 4 with potential"),
+        ({"correction": "srp", "prepass": 4}, "srp is for binary neurons"),
+        ({"prepass": -1}, "prepass must be an integer from 0 to 4096, got -1"),
         ({"rounds": 0}, "rounds must be 1 to 100, got 0"),
     ],
 )
@@ -46,6 +50,7 @@ def test_manifest_form_is_json_and_complete() -> None:
         "recipe": {"name": "percentile", "q": 99.0, "per_channel": True},
         "neuron": {"kind": "if", "signed": False, "max_spikes": 1},
         "correction": "bias",
+        "prepass": 0,
         "rounds": 2,
         "timesteps": 8,
         "silent_channels": "borrow",

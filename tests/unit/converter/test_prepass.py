@@ -1,0 +1,201 @@
+"""COS and SRP: neurons that start from what a pre-pass showed, and figures that count its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from converter import ConvertConfig, NeuronSpec, convert
+from converter.config import Correction
+from converter.prepass import with_prepass
+from seenn.checkpoint import Checkpoint, load, save
+from seenn.engines import make_engine, run_engine, run_reference
+from seenn.errors import CalibrationError, ConversionError, UnsupportedError
+from seenn.exits import ConfidenceExit, FixedExit, collect_run, find_exit
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.network import SpikingNetwork
+from seenn.ops import IFNeuron, Linear, PrepassIFNeuron
+from seenn.training import Unrolled
+
+PREPASS, T = 3, 4
+
+
+def spikes(currents: list[float], rule: str = "cos", theta: float = 1.0) -> list[float]:
+    """What one neuron fires on these currents, after a pre-pass over the same ones."""
+    neuron = PrepassIFNeuron(theta, prepass=len(currents), rule=rule)
+    x = torch.zeros(1, 1)
+    state, lowest, highest = neuron.initial_state(x), torch.full((1, 1), torch.inf), torch.full((1, 1), -torch.inf)
+    for current in currents:
+        count, state = neuron.fire(x + current, state)
+        charged = state[0] + theta * count
+        lowest = torch.where(count > 0, torch.minimum(lowest, charged), lowest)
+        highest = torch.where(count > 0, highest, torch.maximum(highest, charged))
+    state, fired = (neuron.restart(state[0], lowest, highest),), []
+    for current in currents:
+        count, state = neuron.fire(x + current, state)
+        fired.append(float(count.detach()))
+    return fired
+
+
+def test_cos_takes_away_the_spike_that_came_too_early() -> None:
+    assert spikes([0.9, 0.0, -1.2]) == [0.0, 0.0, 0.0]  # less than nothing in all; a plain neuron fires once
+
+
+def test_cos_adds_the_spike_that_came_too_late() -> None:
+    assert spikes([-0.6, 0.5, 2.2]) == [0.0, 1.0, 1.0]  # two in all; a plain neuron has no step left for the second
+
+
+def test_cos_leaves_neurons_that_were_right() -> None:
+    assert spikes([1.0, 1.0], theta=2.0) == [1.0, 0.0]
+
+
+def test_srp_silences_what_ends_below_nothing() -> None:
+    assert spikes([0.9, 0.0, -1.2], rule="srp") == [0.0, 0.0, 0.0]
+    assert spikes([0.9, 0.0, -0.2], rule="srp") == [1.0, 0.0, 0.0]
+
+
+def test_rules_have_names() -> None:
+    assert PrepassIFNeuron(1.0, prepass=2, rule="srp").title == "if after 2 steps of srp"
+    with pytest.raises(ValueError, match="rule must be one of cos, srp, got 'sos'"):
+        PrepassIFNeuron(1.0, prepass=2, rule="sos")
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 4)
+    ).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def converted(model: nn.Module, images: Tensor, rule: Correction) -> SpikingNetwork:
+    config = ConvertConfig(neuron=NeuronSpec.of("if"), correction=rule, prepass=PREPASS, timesteps=T)
+    return convert(model, images, config).network.requires_grad_(False)
+
+
+def by_hand(network: SpikingNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs of each step after a pre-pass, and the spikes of the pre-pass, from plain neurons."""
+    plain = network.graph.replace(
+        {
+            node.name: IFNeuron(node.op.v_threshold.data, node.op.v_init.data)
+            for node in network.graph
+            if isinstance(node.op, PrepassIFNeuron)
+        }
+    )
+    twin = SpikingNetwork(plain, network.input_shape).requires_grad_(False)
+    current = twin.encode(images)
+    state, charged, fired, total = None, [], [], torch.zeros(len(images))
+    for _ in range(PREPASS):
+        counts: dict[str, Tensor] = {}
+        _, state = twin.advance(current, state, counts.__setitem__)
+        layout = zip(twin.state_layout, state, strict=True)
+        membranes = {name: v for (name, kind), v in layout if kind == "v"}
+        charged.append({name: v + twin.graph[name].op.emit(counts[name]) for name, v in membranes.items()})
+        fired.append(counts)
+        total += sum(count.flatten(1).sum(1) for count in counts.values())
+    start = dict(zip(twin.state_layout, twin.initial_state(len(images), images.dtype), strict=True))
+    for name, v in membranes.items():
+        stacked, fires = torch.stack([step[name] for step in charged]), torch.stack([step[name] for step in fired]) > 0
+        lowest = stacked.where(fires, torch.tensor(torch.inf)).amin(0)
+        highest = stacked.where(~fires, torch.tensor(-torch.inf)).amax(0)
+        start[name, "v"] = network.graph[name].op.restart(v, lowest, highest)
+    state, outputs = tuple(start.values()), []
+    for _ in range(T):
+        output, state = twin.advance(current, state)
+        outputs.append(output)
+    return torch.stack(outputs), total
+
+
+@pytest.mark.parametrize("rule", ["cos", "srp"])
+def test_every_engine_and_the_file_run_the_pre_pass(
+    model: nn.Module, images: Tensor, rule: Correction, tmp_path: Path
+) -> None:
+    network = converted(model, images, rule)
+    assert network.prepass == PREPASS
+    torch.testing.assert_close(network.analog()(images), model(images))
+    expected, _ = by_hand(network, images)
+    run = run_reference(network, images, FixedExit(), T, keep_logits=True)
+    assert run.logits_sum_per_step is not None
+    torch.testing.assert_close(run.logits_sum_per_step, expected.cumsum(0))
+    torch.testing.assert_close(network(images, T), expected.mean(0))
+    early = run_reference(network, images, ConfidenceExit(threshold=0.4), T)
+    assert len(early.exit_timestep.unique()) > 1
+    engine = make_engine("auto", network, timesteps=T)
+    assert engine.name == "reference"
+    found = run_engine(engine, [images], ConfidenceExit(threshold=0.4), T, slots=5)
+    assert torch.equal(found.exit_timestep, early.exit_timestep)
+    torch.testing.assert_close(found.logits_sum, early.logits_sum)
+    save(tmp_path / "snn.safetensors", Checkpoint(network=network))
+    again = run_reference(load(tmp_path / "snn.safetensors").network, images, FixedExit(), T)
+    assert torch.equal(again.logits_sum, run.logits_sum)
+
+
+@pytest.mark.parametrize("slots", [None, 5])
+def test_what_a_pre_pass_fires_is_seen(model: nn.Module, images: Tensor, slots: int | None) -> None:
+    network = converted(model, images, "cos")
+    spent = torch.zeros(T + 1)
+
+    def see(t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        spent[t] += count.sum()
+
+    if slots is None:
+        run_reference(network, images, FixedExit(), T, observe=see)
+    else:
+        run_engine(make_engine("reference", network, timesteps=T), [images], FixedExit(), T, slots=slots, observe=see)
+    plain: dict[int, float] = {}
+
+    def watch(t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        plain[t] = plain.get(t, 0.0) + float(count.sum())
+
+    run_reference(network, images, FixedExit(), T, observe=watch)
+    assert plain[0] == float(by_hand(network, images)[1].sum()) > 0
+    first = plain[0] + plain[1]
+    assert spent[:2].sum() == first
+    assert spent[2:].tolist() == [plain[t] for t in range(2, T + 1)]
+
+
+def test_calibration_counts_the_pre_pass(model: nn.Module, images: Tensor) -> None:
+    network = converted(model, images, "cos")
+    run = collect_run(network, [(images, torch.arange(32) % 4)], T)
+    plain = SpikingNetwork(
+        network.graph.replace({n.name: IFNeuron(1.0) for n in network.graph if n.name in network.sites}), (1, 8, 8)
+    )
+    assert (run.prepass, collect_run(plain, [(images, torch.arange(32) % 4)], T).prepass) == (PREPASS, 0)
+    full = find_exit(run, FixedExit())
+    assert full.mean_timesteps == PREPASS + T
+    found = find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 2.5)
+    assert PREPASS + 1 <= found.mean_timesteps <= PREPASS + 2.5
+    assert found.curve is not None
+    assert float(found.curve.mean_timesteps[0]) == PREPASS + 1
+    with pytest.raises(CalibrationError, match=r"3\.5 timesteps cannot be reached: every image takes 3 .* ask for 4"):
+        find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 0.5)
+
+
+def test_what_has_no_pre_pass_says_so(model: nn.Module, images: Tensor) -> None:
+    network = converted(model, images, "cos")
+    for engine in ("int8", "float32", "bfloat16"):
+        with pytest.raises(UnsupportedError, match=f"the {engine} engine has no pre-pass"):
+            make_engine(engine, network, timesteps=T)
+    with pytest.raises(UnsupportedError, match="a network with a pre-pass cannot be trained"):
+        Unrolled(network, T)
+    with pytest.raises(UnsupportedError, match="a network with a pre-pass cannot be trained"):
+        network.unroll(images, T)
+    with pytest.raises(UnsupportedError, match="a pre-pass is over one constant image, got a sequence"):
+        run_reference(network, images.expand(T, -1, -1, -1, -1), FixedExit(), T)
+    with pytest.raises(ConversionError, match="is for binary neurons"):
+        with_prepass(IFNeuron(1.0, signed=True), rule="cos", steps=2)
+    nodes = [
+        Node("a", Linear(torch.eye(2), torch.zeros(2)), (INPUT,)),
+        Node("b", PrepassIFNeuron(1.0, prepass=2), ("a",)),
+        Node("c", PrepassIFNeuron(1.0, prepass=3), ("b",)),
+    ]
+    with pytest.raises(ValueError, match="take part in one pre-pass; these want 2, 3 steps"):
+        SpikingNetwork(OpGraph(nodes, "c"), (2,))
