@@ -74,8 +74,8 @@ def main(
         ]
         drop, error = drop_in_points(ann, answers[-1])
         notes.append(
-            f"{name}, after {network.prepass + timesteps} steps: {drop:.2f} ± {error:.2f} points below the QCFS network "
-            "(standard error of the paired difference)."
+            f"{name}, after {network.prepass + timesteps} steps: {drop:.2f} ± {error:.2f} points below the ANN "
+            "(the QCFS network; standard error of the paired difference)."
         )
     notes.append(f"{len(ann):,} test images, L = {loaded.spec.levels}, binary neurons, T = {timesteps}.")
     for path in write_results(out, f"COS and SRP, {Path(ckpt).stem} on {data}", rows, notes=notes):
