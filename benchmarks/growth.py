@@ -32,7 +32,7 @@ from seenn.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear,
 from seenn.report import Row, write_results
 
 BATCHES, WIDTHS, SIDES = (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
-TIMESTEPS = {1: (4, 8, 16, 32), 8: (2, 4, 8, 16), 32: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8)}  # no run of a few ms
+TIMESTEPS = {1: (4, 8, 16, 32), 8: (4, 8, 16, 32), 32: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8)}  # no run of a few ms
 LONGEST, SHORT = 32, 4  # T of the runs whose memory is compared
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from seenn.ops import Neuron
     from seenn.training import DirectConfig
 
+BINARY, DSPIKE = ("lif", "if"), "dspike"  # neurons that fire at most once a step, and their surrogate by default
+
 
 @click.command(name="train-direct", short_help="Train a spiking network from scratch.")
 @click.option(
@@ -39,10 +41,14 @@ if TYPE_CHECKING:
 @click.option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=4, show_default=True, help="T to train for.")
 @click.option(
     "--neuron",
-    type=click.Choice(["lif", "if"]),
+    type=click.Choice(["lif", "if", "burst", "signed"]),
     default="lif",
     show_default=True,
-    help="Leaky with hard reset, or integrate-and-fire with soft reset.",
+    help="Leaky with hard reset; integrate-and-fire with soft reset; the same with several spikes a step; or able to "
+    "take spikes back.",
+)
+@click.option(
+    "--levels", metavar="N", type=click.IntRange(1, 127), help="Of burst and signed: most spikes a step.  [default: 4]"
 )
 @click.option(
     "--decay",
@@ -55,9 +61,8 @@ if TYPE_CHECKING:
 @click.option(
     "--surrogate",
     type=click.Choice(["dspike", "triangle", "arctan", "sigmoid", "rectangle"]),
-    default="dspike",
-    show_default=True,
-    help="What stands for the derivative of a spike.",
+    help="Of lif and if: what stands for the derivative of a spike; burst and signed have a triangle at every level.  "
+    "[default: dspike]",
 )
 @click.option(
     "--loss",
@@ -117,8 +122,8 @@ def train_direct(session: Session, model: str, output: str, **options: Any) -> N
         config = train_config(TrainConfig(augment=augment, label_smoothing=0.0), options, seed=session.seed)
         config = with_augmentation(config, options, splits)
         network, source = spiking_network(spec, make_neuron, (p.channels, p.height, p.width), width=options["width"])
-    neuron = {"neuron": make_neuron().kind, **make_neuron().config(), "surrogate": options["surrogate"]}
-    source = {**source, **neuron}
+    neuron, surrogate = make_neuron(), options["surrogate"] or (DSPIKE if options["neuron"] in BINARY else None)
+    source = {**source, "neuron": neuron.kind, **neuron.config(), "surrogate": surrogate}
     record = {"source": source, "direct": direct.to_record(), "training": config.to_record(), "data": splits.manifest()}
     run = training_run(options, record)
     with session.progress("training") as update:
@@ -144,13 +149,22 @@ def train_direct(session: Session, model: str, output: str, **options: Any) -> N
 
 
 def _neuron(options: Mapping[str, Any]) -> Callable[[], Neuron]:
+    from converter.config import NeuronSpec
     from seenn.ops import IFNeuron, LIFNeuron
     from seenn.surrogate import SURROGATES
 
-    surrogate = SURROGATES[options["surrogate"]]()
-    if options["neuron"] == "if":
-        if options["decay"] is not None or options["soft_reset"] or options["detach_reset"]:
-            raise ValueError("--decay, --soft-reset and --detach-reset go with --neuron lif")
+    kind, levels = options["neuron"], options["levels"]
+    if kind not in BINARY and options["surrogate"] is not None:
+        raise ValueError("--surrogate goes with --neuron lif and if: neurons of several spikes have their own")
+    if kind in BINARY and levels is not None:
+        raise ValueError("--levels goes with --neuron burst and signed: lif and if fire at most once a step")
+    if kind != "lif" and (options["decay"] is not None or options["soft_reset"] or options["detach_reset"]):
+        raise ValueError("--decay, --soft-reset and --detach-reset go with --neuron lif")
+    if kind not in BINARY:
+        spec = NeuronSpec.of(kind, levels)
+        return lambda: IFNeuron(1.0, 0.5, signed=spec.signed, max_spikes=spec.max_spikes)
+    surrogate = SURROGATES[options["surrogate"] or DSPIKE]()
+    if kind == "if":
         return lambda: IFNeuron(1.0, 0.0, surrogate=surrogate)
     rules = {
         "decay": 0.5 if options["decay"] is None else options["decay"],

@@ -80,8 +80,10 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "analog"}
 
 
-def test_a_network_trained_directly_goes_through_the_same_verbs(shell: Shell, tmp_path: Path) -> None:
-    trained = shell(tmp_path, "train-direct", "--width", "0.25", "--epochs", "4", "--timesteps", "2", "--json")
+@pytest.mark.parametrize("neuron", ["lif", "burst"])
+def test_a_network_trained_directly_goes_through_the_same_verbs(neuron: str, shell: Shell, tmp_path: Path) -> None:
+    options = ("--width", "0.25", "--epochs", "4", "--timesteps", "2", "--neuron", neuron)
+    trained = shell(tmp_path, "train-direct", *options, "--json")
     assert trained.code == 0, trained.err
     figures = json.loads(trained.out)
     assert len(figures["accuracy_per_timestep"]) == figures["timesteps"] == 2
@@ -100,6 +102,9 @@ def test_a_network_trained_directly_goes_through_the_same_verbs(shell: Shell, tm
     [
         (["--decay", "1"], 2, "decay must be in [0, 1), got 1.0; a neuron without a leak is IFNeuron"),
         (["--neuron", "if", "--decay", "0.5"], 2, "--decay, --soft-reset and --detach-reset go with --neuron lif"),
+        (["--neuron", "if", "--levels", "2"], 2, "--levels goes with --neuron burst and signed"),
+        (["--neuron", "burst", "--levels", "1"], 2, "a burst neuron fires more than once a step"),
+        (["--neuron", "signed", "--surrogate", "arctan"], 2, "--surrogate goes with --neuron lif and if"),
         (["--timesteps", "0"], 2, "0 is not in the range"),
         (["--model", "spiking_resnet91"], 1, "there is no spiking model 'spiking_resnet91'. Did you mean"),
         (["--model", "spiking_vgg16"], 1, "a spiking VGG needs images of at least 16×16 pixels, got 8×8"),
