@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,11 @@ class SpikingNetwork(nn.Module):
         """``(node, state name)`` of every tensor in the state, in order."""
         return tuple((node.name, name) for node in self._stateful for name in _state_names(node))
 
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every value's shape without the batch."""
+        return self.graph.shapes(self.input_shape)
+
     @property
     def prepass(self) -> int:
         """ρ, the steps of a pre-pass that each image takes before its first step that answers; mostly 0."""
@@ -99,11 +105,10 @@ class SpikingNetwork(nn.Module):
 
     def initial_state(self, batch: int, dtype: torch.dtype) -> State:
         """The state of ``batch`` samples that nothing has happened to."""
-        shapes = self.graph.shapes(self.input_shape)
         found: list[Tensor] = []
         for node in self._stateful:
             assert isinstance(node.op, StatefulOp)
-            inputs = (torch.zeros(batch, *shapes[name], dtype=dtype, device=self.device) for name in node.inputs)
+            inputs = (torch.zeros(batch, *self.shapes[name], dtype=dtype, device=self.device) for name in node.inputs)
             found.extend(node.op.initial_state(*inputs))
         return tuple(found)
 

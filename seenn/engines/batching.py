@@ -113,19 +113,19 @@ def _answers(
     if not bool(logits_sum.isfinite().all()):
         bad = int(state.index[done[(~logits_sum.isfinite().all(-1)).nonzero()[0, 0]]])
         raise SeennError(f"the outputs of image {bad} are not finite: check the network's weights")
-    labels = logits_sum.argmax(-1).tolist()
-    indices, steps = state.index[done].tolist(), state.t[done].tolist()
+    columns = (state.index[done], logits_sum.argmax(-1), state.t[done], confidence, last[done], stop[done])
+    rows = zip(*(column.tolist() for column in columns), logits_sum.unbind(), strict=True)
     # Made here, before the slots go on: the caller may take his time.
     found = [
         Prediction(
-            index=indices[i],
-            label=labels[i],
-            exit_timestep=steps[i],
-            confidence=float(confidence[i]),
-            logits_sum=logits_sum[i],
-            stopped_by="timesteps" if bool(last[row]) else "policy" if bool(stop[row]) else "deadline",
+            index=index,
+            label=label,
+            exit_timestep=steps,
+            confidence=sure,
+            logits_sum=scores,
+            stopped_by="timesteps" if at_end else "policy" if by_policy else "deadline",
         )
-        for i, row in enumerate(done.tolist())
+        for index, label, steps, sure, at_end, by_policy, scores in rows
     ]
     yield from found
 

@@ -29,9 +29,8 @@ class ReferenceEngine:
 
     def open(self, slots: int) -> ReferenceSlots:
         """Slots with all memory that they need."""
-        shapes = self.network.graph.shapes(self.network.input_shape)
         size = next(self.network.parameters()).element_size()
-        check_memory(slots, 2 * size * sum(math.prod(shape) for shape in shapes.values()), self.device)
+        check_memory(slots, 2 * size * sum(math.prod(shape) for shape in self.network.shapes.values()), self.device)
         return ReferenceSlots(self.network, slots)
 
 
@@ -41,7 +40,6 @@ class ReferenceSlots:
     def __init__(self, network: SpikingNetwork, capacity: int) -> None:
         self.capacity = capacity
         self._network = network
-        self._shapes = network.graph.shapes(network.input_shape)
         self._current: State = ()
         self._state: State = ()
         self._total = torch.zeros(0)
@@ -52,7 +50,7 @@ class ReferenceSlots:
             current = self._network.encode(images.to(self._network.device))
             state = self._network.initial_state(len(images), images.dtype)
             total = images.new_zeros(
-                len(images), *self._shapes[self._network.graph.output], device=self._network.device
+                len(images), *self._network.shapes[self._network.graph.output], device=self._network.device
             )
             if not self._current:
                 self._current, self._state, (self._total,) = (

@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def address(values: Tensor, dtype: torch.dtype, *, dense: bool) -> int:
@@ -15,7 +15,8 @@ def address(values: Tensor, dtype: torch.dtype, *, dense: bool) -> int:
     Raises:
         ValueError: it does not.
     """
-    if not (dense and values.dtype == dtype and values.device.type == "cpu"):
+    plain = type(values) in (Tensor, nn.Parameter)  # not one that carries nothing but a shape
+    if not (plain and dense and values.dtype == dtype and values.device.type == "cpu"):
         raise ValueError(f"memory of another layout: {values.dtype}, {tuple(values.shape)}, {values.stride()}")
     return values.data_ptr()
 
