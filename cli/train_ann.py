@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.common import Session, usage, verb
-from cli.options import data_options, model_options, model_spec, output_file
+from cli.options import FiniteRange, data_options, model_options, model_spec, output_file
 from cli.training import augment_options, train_config, training_options, training_run, with_augmentation
 
 
@@ -28,6 +28,14 @@ from cli.training import augment_options, train_config, training_options, traini
 @click.option(
     "--levels", metavar="L", type=click.IntRange(1, 4096), help="Of --activation qcfs.  [default: as in --ckpt, else 4]"
 )
+@click.option(
+    "--distil",
+    metavar="SHARE",
+    type=FiniteRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the loss that imitates the network of --ckpt, as it is, instead of the labels.",
+)
 @model_options
 @training_options(epochs=10, lr="0.1; with --ckpt 0.02")
 @augment_options
@@ -39,6 +47,9 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     target = output_file(output, keep=ckpt)
     if options["levels"] is not None and options["activation"] != "qcfs":
         raise click.UsageError("--levels goes with --activation qcfs", click.get_current_context())
+    if options["distil"] and ckpt is None:
+        raise click.UsageError("--distil imitates the network of --ckpt: name one", click.get_current_context())
+    from converter.load import load_model
     from converter.trainable import model_to_train
     from seenn.files import fingerprint
     from seenn.recorded import load_recorded_data
@@ -74,12 +85,25 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
         "model": loaded.record,
         "preprocessing": splits.preprocessing.to_json(),
         "data": splits.manifest(),
-        "training": config.to_record(),
+        "training": {**config.to_record(), "distil": options["distil"]},
         **({"from": {"file": Path(ckpt).name, "sha256": fingerprint(ckpt)}} if ckpt else {}),
     }
+    teacher = None
+    if ckpt is not None and options["distil"]:
+        p = splits.preprocessing
+        teacher = load_model(spec, ckpt, image_size=(p.channels, p.height, p.width)).module
     run = training_run(options, record)
     with session.progress("training") as update:
-        result = train(loaded.module, splits, config, device=session.device, run=run, on_step=update)
+        result = train(
+            loaded.module,
+            splits,
+            config,
+            teacher=teacher,
+            distil=options["distil"],
+            device=session.device,
+            run=run,
+            on_step=update,
+        )
     tensors = {k: v.cpu() for k, v in result.module.state_dict().items()}
     if session.first:
         write_weights(target, tensors, {**record, "validation_accuracy": result.best.accuracy})

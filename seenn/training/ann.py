@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seenn.data import DataSplits
 from seenn.training.config import TrainConfig
 from seenn.training.loop import EpochReport, TrainingResult, fit
+from seenn.training.losses import imitating
 from seenn.training.positive import positive_thresholds
 from seenn.training.run import Run
 
@@ -20,6 +21,8 @@ def train_ann(
     splits: DataSplits,
     config: TrainConfig,
     *,
+    teacher: nn.Module | None = None,
+    distil: float = 0.0,
     device: torch.device | str = "cpu",
     run: Run | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
@@ -30,10 +33,20 @@ def train_ann(
     Args:
         module: any classifier ``[B, C, H, W] -> [B, K]``. Thresholds of QCFS activations learn as logarithms,
             so that they stay positive.
+        teacher: a trained classifier whose answers are imitated; left as it is, in evaluation mode.
+        distil: the teacher's share of the loss, in [0, 1]; the labels have the rest.
+
+    Raises:
+        ValueError: ``distil`` out of range, or above 0 without a teacher.
     """
+    if not 0.0 <= distil <= 1.0 or (distil and teacher is None):
+        raise ValueError(f"distil must be in [0, 1], and 0 without a teacher, got {distil}")
+    judge = copy.deepcopy(teacher).to(device).eval().requires_grad_(False) if teacher is not None and distil else None
 
     def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(module(images), labels, label_smoothing=config.label_smoothing)
+        with torch.no_grad():
+            answers = None if judge is None else judge(images)
+        return imitating(module(images), labels, answers, distil=distil, label_smoothing=config.label_smoothing)
 
     with positive_thresholds(module):
         return fit(module, loss_fn, splits, config, device=device, run=run, on_epoch=on_epoch, on_step=on_step)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
@@ -22,6 +21,7 @@ from seenn.ops.arguments import integer
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
 from seenn.training.loop import EpochReport, TrainingResult, accuracy, fit
+from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
 from seenn.training.run import Run
@@ -83,10 +83,7 @@ def exit_aware_loss(
     """
     total = logits_mean.new_zeros(())
     for weight, logits in zip(weights, logits_mean, strict=True):
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        if teacher is not None:
-            loss = (1 - distil) * loss + distil * F.cross_entropy(logits, teacher.softmax(-1))
-        total = total + weight * loss
+        total = total + weight * imitating(logits, labels, teacher, distil=distil, label_smoothing=label_smoothing)
     return total
 
 

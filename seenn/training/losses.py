@@ -11,6 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def imitating(
+    scores: Tensor, labels: Tensor, teacher: Tensor | None, *, distil: float, label_smoothing: float = 0.0
+) -> Tensor:
+    """``(1 - d)·CE(scores, labels) + d·CE(scores, softmax(teacher))``, a scalar; without a teacher the first alone.
+
+    Args:
+        scores: ``[B, K]``.
+        labels: classes ``[B]``, or probabilities ``[B, K]``.
+        teacher: logits to be imitated, ``[B, K]``.
+        distil: d, the teacher's share.
+        label_smoothing: of the labels' part.
+    """
+    loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
+    if teacher is None:
+        return loss
+    return (1 - distil) * loss + distil * F.cross_entropy(scores, teacher.softmax(-1))
+
+
 class LossOverTime(Protocol):
     """What outputs over time are held to."""
 

@@ -19,8 +19,15 @@ Train = Callable[..., TrainingResult]
 
 @pytest.fixture
 def train(digits: DataSplits, classifier: Callable[[], nn.Module]) -> Train:
-    def run(seed: int = 0, splits: DataSplits = digits, **options: Any) -> TrainingResult:
-        return train_ann(classifier(), splits, TrainConfig(**{"epochs": 2, "seed": seed, **options}))
+    def run(
+        seed: int = 0,
+        splits: DataSplits = digits,
+        teacher: nn.Module | None = None,
+        distil: float = 0.0,
+        **options: Any,
+    ) -> TrainingResult:
+        config = TrainConfig(**{"epochs": 2, "seed": seed, **options})
+        return train_ann(classifier(), splits, config, teacher=teacher, distil=distil)
 
     return run
 
@@ -55,6 +62,20 @@ def test_a_transform_may_mix_the_labels(train: Train) -> None:
         return share * images + (1 - share) * images.flip(0), share * target + (1 - share) * target.flip(0)
 
     assert train(epochs=4, transform=mix).best.accuracy > 0.6
+
+
+def test_a_teacher_is_imitated_and_left_as_it_is(train: Train, digits: DataSplits) -> None:
+    teacher = train(epochs=4).module
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    wrong = digits.train.with_preprocessing(digits.preprocessing)
+    wrong.labels = (wrong.labels + 1) % 10
+    taught = replace(digits, train=wrong)
+    alone, led = train(splits=taught, epochs=4), train(splits=taught, epochs=4, teacher=teacher, distil=1.0)
+    assert alone.best.accuracy < 0.2
+    assert led.best.accuracy > 0.85
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+    with pytest.raises(ValueError, match=r"distil must be in \[0, 1\], and 0 without a teacher, got 0.5"):
+        train(distil=0.5)
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_others(train: Train) -> None:
