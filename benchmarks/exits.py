@@ -35,6 +35,7 @@ from seenn.report import Row, write_results
 from seenn.report.comparison import comparison_rows
 
 TARGET = 0.002  # what a rule may lose on the exit split: the rest of half a point is left to chance on the test split
+TENSORS = ("logits_sum", "labels", "energy_pj")  # of a cached run
 ALLOWED = 0.5  # points below full T on the test split
 
 
@@ -53,11 +54,12 @@ def cached(checkpoint: Checkpoint, splits: DataSplits, name: str, folder: Path, 
     if path.exists():
         with np.load(path) as data:
             if str(data["origin"]) == origin:
-                return CachedRun(**{k: torch.from_numpy(data[k]) for k in ("logits_sum", "labels", "energy_pj")})
+                tensors = {name: torch.from_numpy(data[name]) for name in TENSORS}
+                return CachedRun(**tensors, prepass=checkpoint.network.prepass)
     click.echo(f"running {name} ({limit or len(split)} images, T={checkpoint.timesteps})", err=True)
     run = collect_run(checkpoint.network, split.batches(64, limit=limit), checkpoint.timesteps)
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(path, origin=origin, **{k: v.numpy() for k, v in vars(run).items()})
+    np.savez(path, origin=origin, **{name: getattr(run, name).numpy() for name in TENSORS})
     return run
 
 

@@ -51,7 +51,8 @@ with joined() as here:
     tuned = finetune(network, splits, FinetuneConfig(train=replace(config, epochs=0.5))).network
     if here.first:
         made = {"ann": ann, "network": network, "tuned": tuned}
-        torch.save({"exits": vars(exits), **{name: m.state_dict() for name, m in made.items()}}, sys.argv[1])
+        cached = {"logits_sum": exits.logits_sum, "labels": exits.labels, "energy_pj": exits.energy_pj}
+        torch.save({"exits": cached, **{name: m.state_dict() for name, m in made.items()}}, sys.argv[1])
         Path(sys.argv[1]).with_suffix(".json").write_text(json.dumps([found.to_json(), asdict(checked)]))
 
 # A thread of the group that outlives it aborts the process now and then, while Python shuts down.
