@@ -79,7 +79,10 @@ def main(
     splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing, data_dir=data_dir)
     network, steps = checkpoint.network, checkpoint.timesteps
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
-    rounding = {"preprocessing": checkpoint.preprocessing, "calibration": splits.calibration.images(limit=128)}
+    rounding = {
+        "preprocessing": checkpoint.preprocessing,
+        "calibration": checkpoint.rounding or splits.calibration.images(limit=128),
+    }
     engines = {name: make_engine(name, network, timesteps=steps, **rounding) for name in ("int8", "float32")}
     ann: torch.nn.Module = network.analog()
     if ckpt is not None:

@@ -88,7 +88,13 @@ def bench(
     network, steps = checkpoint.network, timesteps or checkpoint.timesteps
     engines = {}
     for name in ("int8" if per_layer else "auto", "float32", "reference"):  # int8 says why it cannot be
-        engine = make_engine(name, network, timesteps=steps, preprocessing=checkpoint.preprocessing)
+        engine = make_engine(
+            name,
+            network,
+            timesteps=steps,
+            preprocessing=checkpoint.preprocessing,
+            calibration=checkpoint.rounding,
+        )
         engines[engine.name] = engine
     module = network.analog() if ann is None else _given_ann(session, model_spec(ann, options), ckpt, splits)
     images, labels = splits.test.images(limit), splits.test.labels[:limit]

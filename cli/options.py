@@ -132,7 +132,12 @@ def chosen_engine(
     sites = [site for site in float_sites.split(",") if site]
     with usage():
         engine = make_engine(
-            name, checkpoint.network, timesteps=timesteps, preprocessing=checkpoint.preprocessing, float_sites=sites
+            name,
+            checkpoint.network,
+            timesteps=timesteps,
+            preprocessing=checkpoint.preprocessing,
+            float_sites=sites,
+            calibration=checkpoint.rounding,
         )
     session.say(f"engine: {engine.name} ({engine.note})")
     return engine

@@ -22,6 +22,7 @@ from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
 from seenn.network import SpikingNetwork
 from seenn.ops import Neuron
+from seenn.rounded import with_rounding
 from seenn.training import DirectConfig, TrainConfig, TrainingResult
 from seenn.version import versions
 
@@ -188,7 +189,8 @@ def direct_checkpoint(
             "float64_difference": difference,
         },
     }
-    checkpoint = Checkpoint(network=folded, preprocessing=splits.preprocessing, manifest=manifest)
+    made = Checkpoint(network=folded, preprocessing=splits.preprocessing, manifest=manifest)
+    checkpoint = with_rounding(made, splits.calibration)
     return TrainedCheckpoint(
         checkpoint=checkpoint, accuracy_per_timestep=accuracy, samples=len(labels), float64_difference=difference
     )

@@ -17,6 +17,7 @@ from seenn.data import DataSplits
 from seenn.errors import CalibrationError
 from seenn.metrics.synops import analog_nodes, dense_cost
 from seenn.network import SpikingNetwork
+from seenn.rounded import with_rounding
 from seenn.version import versions
 
 DEFAULT_CALIBRATION_IMAGES = 512
@@ -119,7 +120,8 @@ def convert_checkpoint(
         "per_site": per_site(conversion, report),
         "analog": analog_report(conversion.network),
     }
-    checkpoint = Checkpoint(network=conversion.network, preprocessing=splits.preprocessing, manifest=manifest)
+    made = Checkpoint(network=conversion.network, preprocessing=splits.preprocessing, manifest=manifest)
+    checkpoint = with_rounding(made, splits.calibration)
     return ConvertedCheckpoint(checkpoint=checkpoint, conversion=conversion, check=report)
 
 

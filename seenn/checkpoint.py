@@ -1,7 +1,7 @@
 """One ``.safetensors`` file: tensors, graph, preprocessing, manifest and exit policy. No code.
 
 The tensors are the ops' parameters under ``<node>.<tensor>``; those of a policy's own network (SEENN-II) begin
-with ``policy:``. The metadata holds JSON under these keys:
+with ``policy:``, and how weights are rounded to int8 with ``int8:``. The metadata holds JSON under these keys:
 
 =================  =====================================================================================
 ``seenn``          format version, ``"1"``
@@ -9,6 +9,7 @@ with ``policy:``. The metadata holds JSON under these keys:
 ``preprocessing``  how a raw image becomes the network's input, or null
 ``manifest``       where the network comes from: source, recipe, T, data fingerprints, seed, versions, report
 ``policy``         the calibrated exit policy, its network's graph included, or null
+``int8``           fingerprint of the network that the ``int8:`` tensors belong to; left out where there are none
 =================  =====================================================================================
 
 Loading builds ops of the closed set and nothing else, checks every name, shape and value first, and never
@@ -35,10 +36,12 @@ from seenn.exits.policy import ExitPolicy, policy_from_json, policy_to_json
 from seenn.exits.policy_network import PolicyNetwork
 from seenn.files import atomic_path
 from seenn.graph_json import graph_from_json, graph_to_json
+from seenn.lowering import Rounding
 from seenn.network import SpikingNetwork
 
 VERSION = "1"
 _POLICY = "policy:"  # starts the names of the tensors of a policy's own network
+_INT8, _ROUNDING = "int8:", ("clips", "corrections")  # and those of rounding, by kind and layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class Checkpoint:
     preprocessing: Preprocessing | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)  # JSON
     policy: ExitPolicy | None = None
+    rounding: Rounding | None = None  # of the weights to int8; None: by the largest weight
 
     @property
     def timesteps(self) -> int:
@@ -68,7 +72,7 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: the folder does not exist, is not writable, or the disk is full; or the network's
             tensors are not finite or of several types, so that ``load`` would refuse the file.
-        ValueError: the manifest is not JSON.
+        ValueError: the manifest is not JSON, or the rounding was made for another network.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -82,6 +86,12 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         "manifest": dict(checkpoint.manifest),
         "policy": None if checkpoint.policy is None else policy_to_json(checkpoint.policy, policy_graph),
     }
+    if (rounding := checkpoint.rounding) is not None:
+        if rounding.network != checkpoint.network.graph.fingerprint():
+            raise ValueError("the checkpoint's int8 rounding was made for another network: leave it out")
+        parts["int8"] = rounding.network
+        for kind in _ROUNDING:
+            tensors |= {f"{_INT8}{kind}:{layer}": v for layer, v in getattr(rounding, kind).items()}
     try:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
@@ -120,6 +130,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoin
         def policy_graph(name: str, description: Any) -> PolicyNetwork:
             return PolicyNetwork(*graph_from_json(description, of_policy, f"{_POLICY}{name}:"))
 
+        of_int8 = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_INT8)}
         network = _network(_json(metadata, "graph"), tensors)
         preprocessing, policy = _json(metadata, "preprocessing"), _json(metadata, "policy")
         manifest = _json(metadata, "manifest")
@@ -133,6 +144,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoin
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             manifest=manifest,
             policy=found,
+            rounding=_rounding(_json(metadata, "int8"), of_int8, network) if "int8" in metadata or of_int8 else None,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
@@ -189,5 +201,21 @@ def _int(text: str) -> int:
 def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
     try:
         return SpikingNetwork(*graph_from_json(description, tensors)).eval()
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _rounding(fingerprint: Any, tensors: Mapping[str, Tensor], network: SpikingNetwork) -> Rounding:
+    found: dict[str, dict[str, Tensor]] = {kind: {} for kind in _ROUNDING}
+    layers = {node.name for node in network.graph}
+    for name, values in tensors.items():
+        kind, _, layer = name.removeprefix(_INT8).partition(":")
+        if kind not in found or layer not in layers:
+            raise CheckpointError(f"the tensor {name} belongs to no layer's rounding")
+        found[kind][layer] = values
+    if fingerprint != network.graph.fingerprint():
+        raise CheckpointError("the int8 rounding was made for another network: write the file again")
+    try:
+        return Rounding(network=fingerprint, **found)
     except ValueError as error:
         raise CheckpointError(str(error)) from error

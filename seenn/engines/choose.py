@@ -14,7 +14,7 @@ from seenn.engines.fused import FusedEngine
 from seenn.engines.kernels import BFLOAT16, FLOAT32, INT8, PLAIN, Kernel, exact_kernels, is_exact
 from seenn.engines.reference_slots import ReferenceEngine
 from seenn.errors import UnsupportedError, did_you_mean
-from seenn.lowering import fold, lower
+from seenn.lowering import Rounding, fold, lower
 from seenn.network import SpikingNetwork
 
 ENGINES = ("auto", "reference", "float32", "bfloat16", "int8")
@@ -27,7 +27,7 @@ def make_engine(
     timesteps: int,
     preprocessing: Preprocessing | None = None,
     float_sites: Iterable[str] = (),
-    calibration: Tensor | None = None,
+    calibration: Tensor | Rounding | None = None,
 ) -> Engine:
     """An engine for ``network``, on the network's device.
 
@@ -48,8 +48,6 @@ def make_engine(
     device = network.device
     if name == "reference" or (name == "auto" and network.prepass):
         return ReferenceEngine(network)
-    if network.prepass and name in ENGINES:
-        raise UnsupportedError(f"the {name} engine has no pre-pass: run this network with the reference engine")
     if name in ("float32", "bfloat16"):
         return _float_engine(name, network, device)
     if name not in ENGINES:

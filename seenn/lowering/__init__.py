@@ -1,6 +1,7 @@
 """Lowering: a spiking network as sums, counts and comparisons, in whole numbers where it can be."""
 
-from seenn.lowering.lower import fold, lower
+from seenn.lowering.lower import choose_rounding, fold, lower
 from seenn.lowering.program import InputGrid, LayerReport, Program
+from seenn.lowering.rounding import Rounding
 
-__all__ = ["InputGrid", "LayerReport", "Program", "fold", "lower"]
+__all__ = ["InputGrid", "LayerReport", "Program", "Rounding", "choose_rounding", "fold", "lower"]

@@ -10,7 +10,7 @@ from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError
 from seenn.graph import Node
 from seenn.lowering.program import InputGrid, Program
-from seenn.lowering.rounding import Calibration, NoCalibration
+from seenn.lowering.rounding import Calibration, NoCalibration, Rounding
 from seenn.lowering.settle import FloatGrid, IntegerGrid
 from seenn.lowering.translate import LINEAR, MAXIMA, NEURONS, Translation, inner_op, moves
 from seenn.network import SpikingNetwork
@@ -24,7 +24,7 @@ def lower(
     timesteps: int,
     preprocessing: Preprocessing | None = None,
     float_sites: Iterable[str] = (),
-    calibration: Tensor | None = None,
+    calibration: Tensor | Rounding | None = None,
 ) -> Program:
     """The network in whole numbers: spikes, exits and labels no longer depend on how it is run.
 
@@ -36,12 +36,15 @@ def lower(
         float_sites: names of layers that are kept out of int8: their weights get as many levels as the exact
             range allows.
         calibration: preprocessed images ``[N, C, H, W]`` on which rounding is judged and mean errors are
-            corrected; without them, the largest weight of each channel decides.
+            corrected, or what they chose, from ``choose_rounding``; without them, the largest weight of each channel
+            decides.
 
     Raises:
         UnsupportedError: a node has no integer form, or a value could leave the exact range; lists all.
-        ValueError: ``timesteps < 1``, or ``float_sites`` names no synapse of this network.
+        ValueError: ``timesteps < 1``, ``float_sites`` names no synapse of this network, or a rounding that was made
+            for another.
     """
+    refuse_prepass(network)
     integer("timesteps", timesteps, low=1)
     named = frozenset(float_sites)
     layers = {node.name for node in network.graph if isinstance(node.op, Synapse)}
@@ -56,8 +59,43 @@ def lower(
             f"{len(problems)} nodes have no exact integer form: {'; '.join(problems)}. "
             "Run this network with the float32 or the reference engine"
         )
-    found = NoCalibration() if calibration is None else Calibration(network, calibration, timesteps)
-    grid = IntegerGrid(timesteps=timesteps, float_sites=named, calibration=found)
+    found: Calibration | Rounding | NoCalibration = NoCalibration()
+    if isinstance(calibration, Rounding):
+        if calibration.network != network.graph.fingerprint():
+            raise ValueError("this rounding was made for another network, or its weights have changed since")
+        found = calibration.without(named)
+    elif calibration is not None:
+        found = Calibration(network, calibration, timesteps)
+    return _lowered(network, timesteps, preprocessing, named, found)
+
+
+def choose_rounding(
+    network: SpikingNetwork, images: Tensor, *, timesteps: int, preprocessing: Preprocessing | None = None
+) -> Rounding | None:
+    """How weights are rounded with the least error on ``images``; None for a network that is not lowered.
+
+    Args:
+        network, timesteps, preprocessing: as for ``lower``.
+        images: preprocessed, ``[N, C, H, W]``.
+    """
+    if network.prepass or any(obstacle(node, network) for node in network.graph):
+        return None
+    found = Calibration(network, images, timesteps)
+    try:
+        _lowered(network, timesteps, preprocessing, frozenset(), found)
+    except UnsupportedError:
+        return None
+    return found.found(network)
+
+
+def _lowered(
+    network: SpikingNetwork,
+    timesteps: int,
+    preprocessing: Preprocessing | None,
+    named: frozenset[str],
+    calibration: Calibration | Rounding | NoCalibration,
+) -> Program:
+    grid = IntegerGrid(timesteps=timesteps, float_sites=named, calibration=calibration)
     channels = network.input_shape[0]
     pixels = InputGrid.fixed_point(channels) if preprocessing is None else InputGrid.pixels(preprocessing)
     program = Translation(network, grid, pixels).run()
@@ -71,7 +109,14 @@ def lower(
 
 def fold(network: SpikingNetwork) -> Program:
     """The same fusion in float: counts and membranes are those of the reference engine up to rounding."""
+    refuse_prepass(network)
     return Translation(network, FloatGrid(), None).run()
+
+
+def refuse_prepass(network: SpikingNetwork) -> None:
+    """Raises UnsupportedError for a network that needs a pre-pass: a program has none."""
+    if network.prepass:
+        raise UnsupportedError("this engine has no pre-pass: run this network with the reference engine")
 
 
 def obstacle(node: Node, network: SpikingNetwork) -> str | None:

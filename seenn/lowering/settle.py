@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from seenn.lowering.program import EXACT_LIMIT, Buffer, GainTerm, LayerReport, SynapseTerm, Term
-from seenn.lowering.rounding import Calibration, NoCalibration
+from seenn.lowering.rounding import INT8_LEVELS, Calibration, NoCalibration, Rounding
 from seenn.lowering.values import Scaled, Value, Weighted, along, compressed, spread
 
-INT8_LEVELS = 127
 WIDE_LEVELS = INT8_LEVELS << 7  # weights outside int8: as many as the exact range allows, halving from here
 FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer grid
 LARGEST_THRESHOLD = 1 << 18  # steps of the grid that a threshold has, if nothing else wants more
@@ -100,7 +99,7 @@ class IntegerGrid:
 
     timesteps: int
     float_sites: frozenset[str] = frozenset()
-    calibration: Calibration | NoCalibration = field(default_factory=NoCalibration)
+    calibration: Calibration | Rounding | NoCalibration = field(default_factory=NoCalibration)
     report: list[LayerReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None

@@ -18,6 +18,7 @@ from seenn.errors import TrainingError
 from seenn.network import SpikingNetwork, evaluating
 from seenn.ops import Neuron
 from seenn.ops.arguments import integer
+from seenn.rounded import with_rounding
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
 from seenn.training.loop import EpochReport, TrainingResult, accuracy, fit
@@ -221,7 +222,8 @@ def finetuned_checkpoint(
         },
         "versions": versions(),
     }
-    return replace(source, network=result.network, manifest=manifest, policy=None)
+    made = replace(source, network=result.network, manifest=manifest, policy=None, rounding=None)
+    return with_rounding(made, splits.calibration)
 
 
 def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainConfig:

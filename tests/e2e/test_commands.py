@@ -156,7 +156,7 @@ def test_every_figure_counts_the_pre_pass(seenn: Seenn, checkpoint: Checkpoint, 
     )
     refused(seenn(*CONVERT, "--prepass", "4"), 2, "goes with the corrections cos and srp")
     refused(seenn("finetune", "snn.safetensors"), 1, "a network with a pre-pass cannot be trained")
-    refused(seenn("evaluate", "--engine", "int8"), 1, "the int8 engine has no pre-pass")
+    refused(seenn("evaluate", "--engine", "int8"), 1, "this engine has no pre-pass")
 
 
 @pytest.mark.parametrize("verb", ["train-ann --epochs 1", "inspect"])

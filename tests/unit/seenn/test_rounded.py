@@ -1,0 +1,128 @@
+"""Rounding to int8 that is chosen once and travels in the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from seenn.checkpoint import Checkpoint, load, save
+from seenn.data import DataSplits, load_data
+from seenn.engines import make_engine, run_engine
+from seenn.errors import CheckpointError
+from seenn.exits import FixedExit
+from seenn.graph import INPUT, Node, OpGraph
+from seenn.lowering import Rounding, choose_rounding, lower
+from seenn.network import SpikingNetwork
+from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
+from seenn.rounded import with_rounding
+
+T = 3
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSplits:
+    return load_data("digits")
+
+
+def network(seed: int = 0, *, leaks: bool = False) -> SpikingNetwork:
+    random = torch.Generator().manual_seed(seed)
+
+    def weight(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=random) / 4
+
+    nodes = [
+        Node("conv", Conv2d(weight(8, 1, 3, 3), torch.zeros(8)), (INPUT,)),
+        Node("act1", LIFNeuron(torch.ones(8)) if leaks else IFNeuron(torch.ones(8), signed=True), ("conv",)),
+        Node("mix", Conv2d(weight(8, 8, 3, 3), torch.zeros(8), stride=2), ("act1",)),
+        Node("act2", IFNeuron(torch.ones(8)), ("mix",)),
+        Node("flatten", Flatten(), ("act2",)),
+        Node("head", Linear(weight(10, 32), torch.zeros(10)), ("flatten",)),
+    ]
+    return SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).requires_grad_(False)
+
+
+def checkpoint(digits: DataSplits, **options: bool) -> Checkpoint:
+    return Checkpoint(network=network(**options), preprocessing=digits.preprocessing, manifest={"timesteps": T})
+
+
+def test_the_file_runs_the_same_whole_numbers_as_the_images(digits: DataSplits, tmp_path: Path) -> None:
+    plain = checkpoint(digits)
+    made = with_rounding(plain, digits.calibration)
+    save(tmp_path / "snn.safetensors", made)
+    found = load(tmp_path / "snn.safetensors")
+    images, test = digits.calibration.images(limit=128), digits.test.images(limit=40)
+
+    def scores(calibration: torch.Tensor | Rounding | None) -> torch.Tensor:
+        pixels = digits.preprocessing
+        engine = make_engine("int8", plain.network, timesteps=T, preprocessing=pixels, calibration=calibration)
+        return run_engine(engine, [test], FixedExit(), T, slots=8).logits_sum
+
+    assert found.rounding is not None
+    assert {"mix"} <= set(found.rounding.clips) <= {"conv", "mix", "head"}
+    assert torch.equal(scores(found.rounding), scores(images))
+    assert not torch.equal(scores(found.rounding), scores(None))
+    assert found.rounding.without(["mix"]).clips.keys() == found.rounding.clips.keys() - {"mix"}
+    lower(plain.network, timesteps=T, calibration=found.rounding, float_sites=("mix",))
+
+
+def test_what_is_not_lowered_has_no_rounding(digits: DataSplits, tmp_path: Path) -> None:
+    made = with_rounding(checkpoint(digits, leaks=True), digits.calibration)
+    assert made.rounding is None
+    save(tmp_path / "snn.safetensors", made)
+    assert load(tmp_path / "snn.safetensors").rounding is None
+
+
+def test_rounding_of_another_network_is_refused(digits: DataSplits, tmp_path: Path) -> None:
+    made = with_rounding(checkpoint(digits), digits.calibration)
+    other = replace(made, network=network(seed=1))
+    with pytest.raises(ValueError, match="int8 rounding was made for another network"):
+        save(tmp_path / "snn.safetensors", other)
+    with pytest.raises(ValueError, match="rounding was made for another network"):
+        lower(other.network, timesteps=T, calibration=made.rounding)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("fingerprint", "the int8 rounding was made for another network"),
+        ("layer", "the tensor int8:clips:nowhere belongs to no layer's rounding"),
+        ("kind", "the tensor int8:more:mix belongs to no layer's rounding"),
+        ("range", r"weights are cut off at a part in \(0, 1\] of the largest"),
+        ("type", "expected finite float64"),
+        ("missing", "the metadata has no 'int8'"),
+    ],
+)
+def test_a_damaged_rounding_is_refused(digits: DataSplits, tmp_path: Path, change: str, message: str) -> None:
+    path = tmp_path / "snn.safetensors"
+    save(path, with_rounding(checkpoint(digits), digits.calibration))
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if change == "fingerprint":
+        metadata["int8"] = '"0"'
+    elif change == "missing":
+        del metadata["int8"]
+    elif change == "type":
+        tensors["int8:clips:mix"] = tensors["int8:clips:mix"].float()
+    elif change == "range":
+        tensors["int8:clips:mix"] = tensors["int8:clips:mix"] + 1
+    else:
+        tensors["int8:clips:nowhere" if change == "layer" else "int8:more:mix"] = tensors.pop("int8:clips:mix")
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match=message):
+        load(path)
+
+
+def test_rounding_of_other_channels_is_refused_when_it_is_used(digits: DataSplits) -> None:
+    own = network()
+    found = choose_rounding(own, digits.calibration.images(limit=8), timesteps=T)
+    assert found is not None
+    short = replace(found, clips={**found.clips, "mix": found.clips["mix"][:3]})
+    with pytest.raises(ValueError, match="rounding of layer mix is for 3 output channels, and it has 8"):
+        lower(own, timesteps=T, calibration=short)
