@@ -9,7 +9,7 @@ from seenn.checkpoint import Checkpoint
 from seenn.data import Split
 from seenn.lowering import choose_rounding
 
-IMAGES = 128  # at most: a few dozen are enough to judge rounding by
+IMAGES = 64  # at most: a few dozen are enough to judge rounding by
 BYTES = 1 << 30  # of the values that they have in the network, which are kept
 
 

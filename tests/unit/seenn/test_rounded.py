@@ -55,7 +55,7 @@ def test_the_file_runs_the_same_whole_numbers_as_the_images(digits: DataSplits, 
     made = with_rounding(plain, digits.calibration)
     save(tmp_path / "snn.safetensors", made)
     found = load(tmp_path / "snn.safetensors")
-    images, test = digits.calibration.images(limit=128), digits.test.images(limit=40)
+    images, test = digits.calibration.images(limit=64), digits.test.images(limit=40)
 
     def scores(calibration: torch.Tensor | Rounding | None) -> torch.Tensor:
         pixels = digits.preprocessing
