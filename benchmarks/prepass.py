@@ -15,7 +15,7 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, ann_answers, drop_in_points, snn_answers
+from common import RESULTS, ann_answers, drop_in_points, snn_answers, subject_options
 
 from converter import ConvertConfig, convert
 from converter.config import PREPASS
@@ -25,11 +25,7 @@ from seenn.report import Row, write_results
 
 
 @click.command()
-@click.option("--ckpt", required=True, type=click.Path(exists=True, dir_okay=False), help="Weights of a QCFS network.")
-@click.option("--model", default="resnet18", show_default=True)
-@click.option("--model-kwargs", multiple=True, help="As for seenn convert.")
-@click.option("--data", default="fashion-mnist", show_default=True)
-@click.option("--data-dir", help="Folder with the data set's files.")
+@subject_options
 @click.option("--prepass", default=8, show_default=True, help="Steps of the pre-pass.")
 @click.option("--timesteps", default=8, show_default=True, help="T, after it.")
 @click.option("--limit", default=2000, show_default=True, help="The first so many test images.")
