@@ -129,16 +129,10 @@ def main(
     shown = STREAM * peer_limit
     peers = measure_peers(network, images[:shown], labels[:shown], t, ours)
     rate, right = peers.pop("ours")  # in turn with the peers
-    if at_t := {name: peer for name, peer in peers.items() if name.endswith(f"T={t}")}:
-        best = max(at_t, key=lambda name: at_t[name][0])
-        rows.append(
-            Row.at_least(
-                f"images/s with exits / fastest SNN peer at the network's T ({best})",
-                rate / peers[best][0],
-                8.0,
-                command,
-            )
-        )
+    if as_good := {name: peer for name, peer in peers.items() if peer[1] >= right}:
+        best = max(as_good, key=lambda name: as_good[name][0])
+        name = f"images/s with exits / fastest SNN peer that is as accurate ({best})"
+        rows.append(Row.at_least(name, rate / peers[best][0], 8.0, command))
     for name, (speed, _) in peers.items():
         rows.append(Row(f"images/s with exits / {name}", rate / speed, None, True, command))
     sites = profile_sites(engines["int8"], network, images)
@@ -150,7 +144,7 @@ def main(
 def measure_peers(
     network: SpikingNetwork, images: Tensor, labels: Tensor, timesteps: int, ours: Callable[[Tensor], Tensor]
 ) -> dict[str, tuple[float, float]]:
-    """Images/s and accuracy, in turn: ours as a stream of all images, peers in batches of 32 on a part of them."""
+    """Images/s in turn, ours as a stream of all images, peers in batches of 32 on a part; accuracy on that part."""
     part = -(-len(images) // STREAM)
     runs: dict[str, Callable[[Tensor], Tensor]] = {"ours": ours}
     given = {"ours": images}
@@ -168,7 +162,7 @@ def measure_peers(
         scores[name] = runs[name](given[name])
 
     timings = alternate({name: partial(work, name) for name in runs}, PEER_REPEATS)
-    right = {name: float((s.argmax(-1) == labels[: len(s)]).double().mean()) for name, s in scores.items()}
+    right = {name: float((s[:part].argmax(-1) == labels[:part]).double().mean()) for name, s in scores.items()}
     return {name: (len(given[name]) / timings[name].median, right[name]) for name in runs}
 
 
@@ -199,7 +193,7 @@ def write(out, subject, rows, found, peers, peer_limit, sites) -> None:  # type:
         f"{machine}; {'; '.join(found.notes)}.",
         f"Mean timesteps {found.mean_timesteps:.3f}. Accuracy on the test images used here: {accuracy}.",
         f"Images/s (ANN at batch 32, SNN with exits): {rates}.",
-        f"In turn with SNN peers, which ran {peer_limit} of the images, images/s and accuracy: {others}.",
+        f"In turn with SNN peers, images/s, and accuracy on the {peer_limit} images that peers ran: {others}.",
         f"Latency p50 / p95 at batch 1, ms: {latency}.",
         f"One step or one ANN forward, median (minimum to maximum), ms: {spread}.",
         f"Where a step goes: {100 * share:.0f} % in synapses, at {speed:.0f} GMAC/s; the rest in neurons and sums. "

@@ -38,7 +38,11 @@ def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: st
     network, steps, pixels = checkpoint.network, checkpoint.timesteps, checkpoint.preprocessing
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
     command = f"python benchmarks/int8_layers.py {Path(snn).name} --limit {limit} --layer-limit {layer_limit}"
-    engines = {n: make_engine(n, network, timesteps=steps, preprocessing=pixels) for n in ("float32", "int8")}
+    rounding = checkpoint.rounding
+    engines = {
+        name: make_engine(name, network, timesteps=steps, preprocessing=pixels, calibration=rounding)
+        for name in ("float32", "int8")
+    }
     rows, notes = [], []
     for when, policy in ((f"at T={steps}", FixedExit()), ("with exits", checkpoint.policy or FixedExit())):
         right = {}
@@ -59,6 +63,7 @@ def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: st
         labels[:layer_limit],
         steps,
         pixels,
+        rounding=rounding,
         say=lambda text: click.echo(text, err=True),
     )
     for loss in losses:

@@ -151,7 +151,7 @@ def _note(figures: Figures, what: str, answers: Tensor) -> None:
 @click.option("--seeds", default="0", show_default=True, help="Separated by commas.")
 @click.option("--qcfs-epochs", default="5", show_default=True)
 @click.option("--qcfs-lr", default="0.02", show_default=True)
-@click.option("--qcfs-distil", default="0.5", show_default=True, help="The plain ANN's share of the loss.")
+@click.option("--qcfs-distil", default="0", show_default=True, help="The plain ANN's share of the loss.")
 @click.option("--epochs", default="5", show_default=True, help="Of fine-tuning.")
 @click.option("--lr", help="Of fine-tuning.  [default: as seenn finetune has it]")
 @click.option("--validation-images", default="2000", show_default=True)

@@ -136,7 +136,13 @@ def bench(
         parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
     if per_layer:
         losses = layer_losses(
-            network, images[:per_layer], labels[:per_layer], steps, checkpoint.preprocessing, say=session.say
+            network,
+            images[:per_layer],
+            labels[:per_layer],
+            steps,
+            checkpoint.preprocessing,
+            rounding=checkpoint.rounding,
+            say=session.say,
         )
         result["per_layer"] = [loss.to_json() for loss in losses]
         table = [("int8 in", "bits", "weights %", "scores %", "points lost")]

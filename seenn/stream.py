@@ -10,6 +10,7 @@ from seenn.data.preprocessing import Preprocessing
 from seenn.engines import Engine, Prediction, Request, make_engine, run_slots
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
+from seenn.lowering import Rounding
 from seenn.network import SpikingNetwork
 from seenn.ops.arguments import integer, number
 
@@ -25,6 +26,7 @@ def stream(
     slots: int = 32,
     ordered: bool = True,
     deadline_ms: float | None = None,
+    rounding: Rounding | None = None,
 ) -> Iterator[Prediction]:
     """One prediction for each image, in the images' order or as they are ready.
 
@@ -47,6 +49,7 @@ def stream(
         ordered: False gives every answer as soon as it is ready.
         deadline_ms: for images without one of their own: time from taking the image to its answer, which is
             then the best so far. At least one step is run.
+        rounding: ``seenn.load(path).rounding``, so that int8 runs the whole numbers that the commands run.
 
     Raises:
         ValueError: an argument out of range, or an image of another size. Finished answers come first.
@@ -57,7 +60,7 @@ def stream(
         number("deadline_ms", deadline_ms, above=0.0)
     integer("timesteps", timesteps, low=1)
     if isinstance(network, SpikingNetwork):
-        network = make_engine(engine, network, timesteps=timesteps, preprocessing=preprocessing)
+        network = make_engine(engine, network, timesteps=timesteps, preprocessing=preprocessing, calibration=rounding)
     requests = (i if isinstance(i, Request) else Request(image=i, deadline_ms=deadline_ms) for i in images)
     found = run_slots(network, network.open(slots), requests, policy or FixedExit(), timesteps)
     return _in_order(found) if ordered else found

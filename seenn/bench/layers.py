@@ -12,7 +12,7 @@ from torch import Tensor
 from seenn.data.preprocessing import Preprocessing
 from seenn.engines import Engine, make_engine, run_engine
 from seenn.exits.fixed import FixedExit
-from seenn.lowering import LayerReport
+from seenn.lowering import LayerReport, Rounding
 from seenn.network import SpikingNetwork
 from seenn.ops import Synapse
 
@@ -50,11 +50,13 @@ def layer_losses(
     timesteps: int,
     preprocessing: Preprocessing | None = None,
     *,
+    rounding: Rounding | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[LayerLoss]:
     """Runs all T steps of ``images`` once for every layer, and once each with no and with every layer in int8.
 
-    A layer whose weights the engine keeps finer than int8 anyway (the first, the head) loses nothing by them.
+    ``rounding`` is the checkpoint's, or None. A layer whose weights the engine keeps finer than int8 anyway (the
+    first, the head) loses nothing by them.
 
     Raises:
         UnsupportedError: the network has no integer form.
@@ -69,7 +71,14 @@ def layer_losses(
 
     def lost(layer: str, fine: list[str]) -> LayerLoss:
         say(f"int8 in {layer}")
-        engine = make_engine("int8", network, timesteps=timesteps, preprocessing=preprocessing, float_sites=fine)
+        engine = make_engine(
+            "int8",
+            network,
+            timesteps=timesteps,
+            preprocessing=preprocessing,
+            float_sites=fine,
+            calibration=rounding,
+        )
         found = scores(engine)
         report = reports(engine).get(layer)
         return LayerLoss(

@@ -69,6 +69,8 @@ def make_engine(
     engine = FusedEngine(
         program, exact_kernels(device), "int8", device, native.load("engine") if device.type == "cpu" else None
     )
+    if calibration is None:
+        engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
     if device.type != "cpu" or not is_exact(INT8, device):
         engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same whole numbers"
     return engine

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from seenn.bench import layer_losses
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.data import DataSplits, load_data
 from seenn.engines import make_engine, run_engine
@@ -20,6 +21,7 @@ from seenn.lowering import Rounding, choose_rounding, lower
 from seenn.network import SpikingNetwork
 from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.rounded import with_rounding
+from seenn.stream import stream
 
 T = 3
 
@@ -60,12 +62,26 @@ def test_the_file_runs_the_same_whole_numbers_as_the_images(digits: DataSplits, 
     def scores(calibration: torch.Tensor | Rounding | None) -> torch.Tensor:
         pixels = digits.preprocessing
         engine = make_engine("int8", plain.network, timesteps=T, preprocessing=pixels, calibration=calibration)
+        assert ("rounded by the largest of each channel" in engine.note) is (calibration is None)
         return run_engine(engine, [test], FixedExit(), T, slots=8).logits_sum
 
     assert found.rounding is not None
     assert {"mix"} <= set(found.rounding.clips) <= {"conv", "mix", "head"}
     assert torch.equal(scores(found.rounding), scores(images))
     assert not torch.equal(scores(found.rounding), scores(None))
+    streamed = stream(
+        found.network, test, timesteps=T, engine="int8", preprocessing=found.preprocessing, rounding=found.rounding
+    )
+    assert torch.equal(torch.stack([p.logits_sum for p in streamed]), scores(found.rounding))
+    losses = [
+        layer_losses(found.network, test, digits.test.labels[:40], T, found.preprocessing, rounding=rounding)[-1]
+        for rounding in (found.rounding, None)
+    ]
+    exact = make_engine("float32", plain.network, timesteps=T)
+    wanted = run_engine(exact, [test], FixedExit(), T, slots=40).logits_sum.double()
+    for loss, calibration in zip(losses, (found.rounding, None), strict=True):
+        error = (scores(calibration).double() - wanted).norm() / wanted.norm()
+        assert loss.score_error == pytest.approx(float(error))
     assert found.rounding.without(["mix"]).clips.keys() == found.rounding.clips.keys() - {"mix"}
     lower(plain.network, timesteps=T, calibration=found.rounding, float_sites=("mix",))
 
