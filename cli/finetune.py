@@ -9,7 +9,7 @@ import click
 
 from cli.common import Session, read_snn, usage, verb
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, recorded_splits
-from cli.training import augment_options, train_config, training_options, training_run, with_augmentation
+from cli.training import augment_options, save_memory, train_config, training_options, training_run, with_augmentation
 
 FINETUNED_FILE = "snn-finetuned.safetensors"
 
@@ -33,7 +33,7 @@ FINETUNED_FILE = "snn-finetuned.safetensors"
     show_default=True,
     help="Share of the loss that imitates the network's analog twin instead of the labels.",
 )
-@click.option("--save-memory", is_flag=True, help="Recompute steps in the backward pass instead of remembering them.")
+@save_memory
 @training_options(epochs=1, lr="0.05, or 0.004 where neurons fire several times a step")
 @augment_options
 @data_options

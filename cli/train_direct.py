@@ -8,7 +8,7 @@ import click
 
 from cli.common import Session, usage, verb
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, model_options, model_spec, output_file
-from cli.training import augment_options, train_config, training_options, training_run, with_augmentation
+from cli.training import augment_options, save_memory, train_config, training_options, training_run, with_augmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +87,7 @@ BINARY, DSPIKE = ("lif", "if"), "dspike"  # neurons that fire at most once a ste
     help="The image in every step, or random spikes at its brightness. Events come as they are.",
 )
 @click.option("--mixed-timesteps", is_flag=True, help="Every batch runs a random number of steps, 1 to T.")
+@save_memory
 @training_options(epochs=20, lr="0.1")
 @augment_options
 @data_options
@@ -186,6 +187,7 @@ def _direct(options: Mapping[str, Any], seed: int) -> DirectConfig:
         loss=LOSSES[options["loss"]](label_smoothing=options["label_smoothing"]),
         encoding=encoding,
         mixed_timesteps=options["mixed_timesteps"],
+        save_memory=options["save_memory"],
     )
 
 

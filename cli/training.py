@@ -86,6 +86,11 @@ def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
     return add
 
 
+save_memory = click.option(
+    "--save-memory", is_flag=True, help="Compute steps anew in the backward pass instead of remembering them."
+)
+
+
 def augment_options(function: Command) -> Command:
     """Mirroring and shifts, and timm's augmentations under the names of its training script."""
     for option in reversed(

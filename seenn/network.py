@@ -13,6 +13,7 @@ from seenn.errors import UnsupportedError
 from seenn.graph import INPUT, Node, OpGraph, schedule
 from seenn.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, PrepassIFNeuron, State, StatefulOp
 from seenn.ops.arguments import integer
+from seenn.over_time import Piece, apart, in_pieces
 
 Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
 
@@ -191,8 +192,8 @@ class SpikingNetwork(nn.Module):
             total = total + output
         return total / timesteps
 
-    def unroll(self, x: Tensor, timesteps: int) -> Tensor:
-        """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained.
+    def unroll(self, x: Tensor, timesteps: int, *, save_memory: bool = False) -> Tensor:
+        """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained from scratch.
 
         What has no memory sees one batch of ``T·B``, so that batch normalisation in training mode normalises
         over time and batch together; what lies before the first neuron is computed once for a constant image.
@@ -201,33 +202,25 @@ class SpikingNetwork(nn.Module):
         Args:
             x: images ``[B, C, H, W]``, or a sequence of them, ``[T, B, C, H, W]``.
             timesteps: T.
+            save_memory: the backward pass remembers the spikes behind a few layers only, and computes what lies
+                between them anew: the same gradients for one more forward pass.
         """
         integer("timesteps", timesteps, low=1)
         self.refuse_training()
         constant = not self.is_sequence(x, timesteps)
         current = self.encode(x if constant else x.flatten(0, 1))
-        batch = len(x) if constant else x.shape[1]
         values = dict(zip(self._boundary, current, strict=True))
-        once = set(values) if constant else set()  # still [B, ...]; every other value is [T·B, ...]
+        once = frozenset(values) if constant else frozenset()
+        pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.output)
+        for piece in pieces:
+            run = piece.run if len(pieces) == 1 else piece.run_again
+            outputs = run(tuple(values[name] for name in piece.reads), timesteps, once)
+            values |= zip(piece.gives, outputs, strict=True)
+        return apart(values[self.graph.output], timesteps)
 
-        def spread(name: str) -> Tensor:  # [T, B, ...]
-            value = values[name]
-            if name in once:
-                return value.unsqueeze(0).expand(timesteps, *value.shape)
-            return _apart(value, timesteps, batch)
-
-        for node, done in self._body_schedule:
-            if isinstance(node.op, StatefulOp):
-                inputs = tuple(map(spread, node.inputs))
-                output, _ = node.op.unroll(inputs, node.op.initial_state(*(x[0] for x in inputs)))
-                values[node.name] = output.flatten(0, 1)
-            else:
-                values[node.name] = node.op(
-                    *(spread(name).flatten(0, 1) if name in once else values[name] for name in node.inputs)
-                )
-            for name in done:
-                del values[name]
-        return _apart(values[self.graph.output], timesteps, batch)
+    @cached_property
+    def _pieces(self) -> tuple[Piece, ...]:
+        return in_pieces(self._body, self.graph.output, self.shapes)
 
     def is_sequence(self, x: Tensor, timesteps: int) -> bool:
         """Whether ``x`` is a sequence ``[T, B, C, H, W]``, one input a timestep, rather than constant images.
@@ -311,11 +304,6 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
         if x.dtype != (own := next(self.parameters()).dtype):
             raise ValueError(f"images are {x.dtype}, the network computes in {own}: preprocess or cast them")
-
-
-def _apart(merged: Tensor, timesteps: int, batch: int) -> Tensor:
-    """``[T·B, ...]`` as ``[T, B, ...]``."""
-    return merged.view(timesteps, batch, *merged.shape[1:])
 
 
 def _constant_nodes(graph: OpGraph) -> frozenset[str]:

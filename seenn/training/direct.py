@@ -27,12 +27,13 @@ class DirectConfig:
     loss: LossOverTime = field(default_factory=TETLoss)
     encoding: PoissonEncoding | None = None  # of images in [0, 1]; None: a constant current, or a sequence as it is
     mixed_timesteps: bool = False  # every batch runs 1 to T steps, drawn with equal odds
+    save_memory: bool = False  # compute most of the forward pass again in the backward pass instead of remembering it
 
     def __post_init__(self) -> None:
         integer("timesteps", self.timesteps, low=1, high=4096)
 
     def to_record(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
+        """What determines the outcome, as JSON values."""
         return {
             "timesteps": self.timesteps,
             "loss": {"name": type(self.loss).__name__, **vars(self.loss)},
@@ -61,7 +62,7 @@ class OverTime(nn.Module):
             images = images[:timesteps]
         elif config.encoding is not None:
             images = poisson(images, timesteps) if self.training else config.encoding(images)
-        outputs = self.network.unroll(images, timesteps).float()
+        outputs = self.network.unroll(images, timesteps, save_memory=config.save_memory).float()
         return outputs if self.training else outputs.mean(0)
 
 

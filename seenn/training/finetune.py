@@ -59,8 +59,8 @@ class FinetuneConfig:
         return weights / weights.sum()
 
     def to_record(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return asdict(self)
+        """What determines the outcome, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "save_memory"}
 
 
 def exit_aware_loss(

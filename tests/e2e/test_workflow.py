@@ -80,9 +80,11 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "analog"}
 
 
-@pytest.mark.parametrize("neuron", ["lif", "burst"])
-def test_a_network_trained_directly_goes_through_the_same_verbs(neuron: str, shell: Shell, tmp_path: Path) -> None:
-    options = ("--width", "0.25", "--epochs", "4", "--timesteps", "2", "--neuron", neuron)
+@pytest.mark.parametrize("neuron", [["lif"], ["burst", "--save-memory"]])
+def test_a_network_trained_directly_goes_through_the_same_verbs(
+    neuron: list[str], shell: Shell, tmp_path: Path
+) -> None:
+    options = ("--width", "0.25", "--epochs", "4", "--timesteps", "2", "--neuron", *neuron)
     trained = shell(tmp_path, "train-direct", *options, "--json")
     assert trained.code == 0, trained.err
     figures = json.loads(trained.out)

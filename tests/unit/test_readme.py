@@ -1,4 +1,4 @@
-"""The README is held to the code: its commands parse, its options exist, its Python runs, its models convert."""
+"""README and docs are held to the code: commands parse, options exist, Python runs, models convert, links lead on."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from converter.load import ModelSpec, build_model
 from seenn.weights import write_weights
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README, MODELS = PAGES[ROOT / "README.md"], PAGES[ROOT / "docs" / "models.md"]
+TEXT = "\n".join(PAGES.values())
 
 
 def command_lines() -> list[str]:
     """Every ``seenn VERB …`` in a shell block or a code span, without its comment."""
-    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", README, re.S)
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", TEXT, re.S)
     lines = [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()]
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
     return sorted({found for found in (*lines, *spans) if re.match(r"seenn [a-z]", found)})
 
 
@@ -39,13 +41,13 @@ def options() -> set[str]:
 
 def listed(name: str) -> list[str]:
     """The code spans between ``<!-- name -->`` and ``<!-- /name -->``."""
-    found = re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", README, re.S)
-    assert found, f"the README has no {name} markers"
+    found = re.search(rf"<!-- {name} -->(.*?)<!-- /{name} -->", MODELS, re.S)
+    assert found, f"docs/models.md has no {name} markers"
     return re.findall(r"`([^`]+)`", found[1])
 
 
 @pytest.mark.parametrize("line", command_lines())
-def test_every_command_in_the_readme_is_one_that_seenn_takes(line: str) -> None:
+def test_every_command_is_one_that_seenn_takes(line: str) -> None:
     _, verb, *arguments = shlex.split(line, comments=True)
     assert verb in front_door.commands, f"no such command: {line}"
     if arguments:
@@ -62,7 +64,7 @@ def test_the_readme_walks_through_all_four_steps() -> None:
 
 
 def test_every_option_given_to_a_program_of_the_project_exists() -> None:
-    calls = re.findall(r"`python ([\w/]+\.py)([^`]*)`", README)
+    calls = re.findall(r"`+(?:sh\n)?python\s+([\w/]+\.py)([^`]*)`", TEXT)
     assert calls
     for program, arguments in calls:
         shared = ROOT / "benchmarks" / "common.py"
@@ -71,8 +73,8 @@ def test_every_option_given_to_a_program_of_the_project_exists() -> None:
         assert not missing, program
 
 
-def test_every_option_named_in_the_readme_exists() -> None:
-    prose = re.sub(r"```.*?```", "", README, flags=re.S)
+def test_every_option_that_is_named_exists() -> None:
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.S)
     spans = " ".join(
         span
         for span in re.findall(r"`([^`\n]+)`", prose)
@@ -106,19 +108,26 @@ def _inspect(name: str, *, analog_islands: bool = False) -> Inspection:
 
 
 @pytest.mark.parametrize("name", listed("convertible"))
-def test_models_that_the_readme_calls_convertible_are(name: str) -> None:
+def test_models_that_are_called_convertible_are(name: str) -> None:
     found = _inspect(name)
     assert found.convertible
     assert found.sites > 0
 
 
 @pytest.mark.parametrize("name", listed("refused"))
-def test_models_that_the_readme_calls_refused_are_unless_parts_stay_analog(name: str) -> None:
+def test_models_that_are_called_refused_are_unless_parts_stay_analog(name: str) -> None:
     assert not _inspect(name).convertible
     assert _inspect(name, analog_islands=True).convertible
 
 
-def test_files_that_the_readme_points_to_exist() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_files_that_are_pointed_to_exist() -> None:
+    links = [(path, link) for path, text in PAGES.items() for link in re.findall(r"\]\(([^)#]+)\)", text)]
+    local = [(path, link) for path, link in links if "://" not in link]
+    assert local
+    assert [(path.name, link) for path, link in local if not (path.parent / link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached = set(re.findall(r"\]\((docs/[^)#]+)\)", README))
+    missing = {str(path.relative_to(ROOT)) for path in PAGES} - reached - {"README.md"}
+    assert missing <= {"docs/coverage.md"}  # from docs/models.md

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import seenn
 from seenn.errors import UnsupportedError
@@ -140,3 +144,47 @@ def test_a_leaky_network_has_no_analog_twin() -> None:
     with pytest.raises(UnsupportedError, match=r"the neurons 2, 5, 8 leak, so that their mean output is no activation"):
         _network().analog()
     assert "lif" in _network().describe()
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("sequence", [False, True])
+def test_saving_memory_changes_neither_outputs_nor_gradients_nor_what_is_learned(name: str, sequence: bool) -> None:
+    found = []
+    for save_memory in (False, True):
+        network = _network(name)
+        images = _images(network, T, B) if sequence else _images(network, B)
+        outputs = network.unroll(images, T, save_memory=save_memory)
+        outputs.square().mean().backward()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        found.append([outputs, *network.buffers(), *gradients])
+    assert all(torch.equal(plain, saved) for plain, saved in zip(*found, strict=True))
+
+
+class _Memory(TorchDispatchMode):
+    """Which memory the operations inside have made, and how much of it is still held by anyone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                self.made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        return result
+
+    def held(self) -> int:
+        return sum(size for storage, size in self.made.values() if not storage.expired())
+
+
+def test_saving_memory_remembers_less() -> None:
+    network = _network("spiking_resnet19")
+    held = []
+    for save_memory in (False, True):
+        with _Memory() as memory:
+            outputs = network.unroll(_images(network, 8), 8, save_memory=save_memory)
+        assert outputs.requires_grad
+        held.append(memory.held())
+    assert held[1] < held[0] / 3

@@ -15,7 +15,7 @@ from seenn.exits import ConfidenceExit
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.network import SpikingNetwork
 from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
-from seenn.training import FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
+from seenn.training import DirectConfig, FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
 from seenn.training.finetune import accuracy_per_step, default_train_config, finetuned_checkpoint
 
 
@@ -102,6 +102,12 @@ def test_saving_memory_changes_neither_outputs_nor_gradients(network: SpikingNet
         gradients = torch.autograd.grad(logits.square().sum(), list(network.parameters()))
         found.append([logits, *gradients])
     assert all(map(torch.equal, *found))
+
+
+def test_a_run_that_began_without_saving_memory_may_go_on_with_it() -> None:
+    for kind in (FinetuneConfig, DirectConfig):
+        assert kind(save_memory=True).to_record() == kind().to_record()
+        assert "save_memory" not in kind().to_record()
 
 
 def test_unrolling_gives_the_mean_after_every_step(network: SpikingNetwork) -> None:
