@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
 from seenn.ops import QCFS, LeakyReLU, Pointwise, ReLU
@@ -33,16 +33,9 @@ def qcfs(call: Call) -> Result:
     return Made(call.module, (call.args[0],))
 
 
-@handles(nn.Hardtanh)
+@handles(nn.Hardtanh, F.hardtanh, F.hardtanh_, aten.hardtanh, aten.hardtanh_)
 @any_layout
 def hardtanh(call: Call) -> Result:
-    assert isinstance(call.module, nn.Hardtanh)
-    return _clip(call, call.module.min_val, call.module.max_val)
-
-
-@handles(F.hardtanh, F.hardtanh_, aten.hardtanh, aten.hardtanh_)
-@any_layout
-def hardtanh_function(call: Call) -> Result:
     return _clip(call, call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
 
 
@@ -58,35 +51,18 @@ def clamp_min(call: Call) -> Result:
     return _clip(call, call.argument(1, "min"), None)
 
 
-@handles(nn.Threshold)
+@handles(nn.Threshold, F.threshold, torch.threshold_, aten.threshold, aten.threshold_)
 @any_layout
 def threshold(call: Call) -> Result:
-    assert isinstance(call.module, nn.Threshold)
-    return _threshold(call, call.module.threshold, call.module.value)
-
-
-@handles(F.threshold, torch.threshold_, aten.threshold, aten.threshold_)
-@any_layout
-def threshold_function(call: Call) -> Result:
-    return _threshold(call, call.argument(1, "threshold"), call.argument(2, "value"))
-
-
-def _threshold(call: Call, threshold: float, value: float) -> Result:
+    threshold, value = call.argument(1, "threshold"), call.argument(2, "value")
     if threshold != 0 or value != 0:
         raise Refused(f"jumps to {value} at {threshold}", "only a threshold of 0 with the value 0 is a ReLU")
     return Made(ReLU(), (call.args[0],))
 
 
-@handles(nn.LeakyReLU)
+@handles(nn.LeakyReLU, F.leaky_relu, F.leaky_relu_, aten.leaky_relu, aten.leaky_relu_)
 @any_layout
 def leaky_relu(call: Call) -> Result:
-    assert isinstance(call.module, nn.LeakyReLU)
-    return _leaky(call, call.module.negative_slope)
-
-
-@handles(F.leaky_relu, F.leaky_relu_, aten.leaky_relu, aten.leaky_relu_)
-@any_layout
-def leaky_relu_function(call: Call) -> Result:
     return _leaky(call, call.argument(1, "negative_slope", 0.01))
 
 
@@ -107,24 +83,16 @@ def absolute(call: Call) -> Result:
     return _leaky(call, -1.0)
 
 
-@handles(nn.PReLU)
+@handles(nn.PReLU, F.prelu, torch.prelu, "prelu")
 def prelu(call: Call) -> Result:
-    assert isinstance(call.module, nn.PReLU)
-    return _prelu(call, call.module.weight)
-
-
-@handles(F.prelu, torch.prelu, "prelu")
-def prelu_function(call: Call) -> Result:
-    return _prelu(call, call.constant(call.argument(1, "weight")))
+    slope = call.weight(1, "weight")
+    assert slope is not None
+    return Made(LeakyReLU(slope.view(()) if slope.numel() == 1 else slope), (call.args[0],))
 
 
 def _leaky(call: Call, slope: float) -> Result:
     # In double precision, which a tensor without axes does not pass on to what it meets.
     return Made(LeakyReLU(torch.tensor(float(slope), dtype=torch.float64)), (call.args[0],))
-
-
-def _prelu(call: Call, slope: Tensor) -> Result:
-    return Made(LeakyReLU(slope.view(()) if slope.numel() == 1 else slope), (call.args[0],))
 
 
 def _clip(call: Call, low: Any, high: Any) -> Result:

@@ -38,14 +38,19 @@ class Call:
     constants: Mapping[fx.Node, Tensor]  # what does not depend on the image, batch axes of size 1 included
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """The argument at ``position`` or called ``name``."""
+        """The argument at ``position`` or called ``name``; one that a module was made with is its attribute."""
         if len(self.args) > position:
             return self.args[position]
-        return self.kwargs.get(name, default)
+        return self.kwargs.get(name, getattr(self.module, name, default))
 
     def known(self, value: Any) -> Tensor | None:
         """The tensor that an argument always is; None for one that depends on the image, or is no tensor."""
         return self.constants.get(value) if isinstance(value, fx.Node) else None
+
+    def weight(self, position: int, name: str) -> Tensor | None:
+        """An optional weight among the arguments, or a module's; None where there is none."""
+        value = self.argument(position, name)
+        return value if value is None or isinstance(value, Tensor) else self.constant(value)
 
     def constant(self, value: Any) -> Tensor:
         """A weight given as an argument; refuses one that depends on the image, or that training would change."""

@@ -13,35 +13,32 @@ from seenn.capture.parts import by_part, flat
 from seenn.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
-@handles(nn.Conv2d)
+@handles(nn.Conv2d, F.conv2d, torch.conv2d)
 @by_part
 def conv2d(call: Call) -> Result:
-    module = call.module
-    assert isinstance(module, nn.Conv2d)
-    weights, rest = (module.weight, module.bias, module.stride), (module.dilation, module.groups)
-    if module.padding_mode == "zeros":
-        return _conv2d(call, call.args[0], *weights, module.padding, *rest)
-    border = BorderPad(amounts=tuple(module._reversed_padding_repeated_twice), mode=module.padding_mode)
-    return _conv2d(call, Made(border, (call.args[0],)), *weights, 0, *rest)
+    source, settings, module = call.args[0], _settings(call), call.module
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        border = BorderPad(amounts=tuple(module._reversed_padding_repeated_twice), mode=module.padding_mode)
+        source, settings["padding"] = Made(border, (source,)), 0
+    return _conv2d(source, **settings)
 
 
-@handles(F.conv2d, torch.conv2d)
-@by_part
-def conv2d_function(call: Call) -> Result:
-    return _conv2d(
-        call,
-        call.args[0],
-        call.constant(call.argument(1, "weight")),
-        _optional(call, call.argument(2, "bias")),
-        call.argument(3, "stride", 1),
-        call.argument(4, "padding", 0),
-        call.argument(5, "dilation", 1),
-        call.argument(6, "groups", 1),
-    )
+def _settings(call: Call) -> dict[str, Any]:
+    """What convolutions of one and two axes share."""
+    weight = call.weight(1, "weight")
+    assert weight is not None
+    return {
+        "weight": weight,
+        "bias": call.weight(2, "bias"),
+        "stride": call.argument(3, "stride", 1),
+        "padding": call.argument(4, "padding", 0),
+        "dilation": call.argument(5, "dilation", 1),
+        "groups": call.argument(6, "groups", 1),
+    }
 
 
 def _conv2d(
-    call: Call, source: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+    source: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Made:
     """Padding that differs from side to side becomes an op of its own."""
     dilation = _pair(dilation)
@@ -57,50 +54,25 @@ def _conv2d(
     return Made(op, (source,))
 
 
-@handles(nn.Conv1d)
+@handles(nn.Conv1d, F.conv1d, torch.conv1d)
 def conv1d(call: Call) -> Result:
     """The convolution of images one pixel high."""
-    m = call.module
-    assert isinstance(m, nn.Conv1d)
-    if m.padding_mode != "zeros":
-        raise Refused(f"pads with {m.padding_mode}", "pad with zeros")
-    padding = m.padding if isinstance(m.padding, str) else (0, m.padding[0])
-    return _row(call, m.weight, m.bias, m.stride[0], padding, m.dilation[0], m.groups)
+    if isinstance(call.module, nn.Conv1d) and call.module.padding_mode != "zeros":
+        raise Refused(f"pads with {call.module.padding_mode}", "pad with zeros")
+    settings = _settings(call)
+    for name, across in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        if not isinstance(value := settings[name], str):
+            settings[name] = (across, value if isinstance(value, int) else value[0])
+    settings["weight"] = settings["weight"].unsqueeze(2)
+    return flat(call, lambda image: _conv2d(image, **settings))
 
 
-@handles(F.conv1d, torch.conv1d)
-def conv1d_function(call: Call) -> Result:
-    stride, padding, dilation = (
-        value[0] if isinstance(value := call.argument(i, name, default), tuple | list) else value
-        for i, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
-    )
-    weight, bias = call.constant(call.argument(1, "weight")), _optional(call, call.argument(2, "bias"))
-    padding = padding if isinstance(padding, str) else (0, padding)
-    return _row(call, weight, bias, stride, padding, dilation, call.argument(6, "groups", 1))
-
-
-def _row(
-    call: Call, weight: Tensor, bias: Tensor | None, stride: int, padding: Any, dilation: int, groups: int
-) -> Made:
-    return flat(
-        call,
-        lambda image: _conv2d(call, image, weight.unsqueeze(2), bias, (1, stride), padding, (1, dilation), groups),
-    )
-
-
-@handles(nn.Linear)
+@handles(nn.Linear, F.linear)
 @any_layout
 def linear(call: Call) -> Result:
-    assert isinstance(call.module, nn.Linear)
-    return Made(Linear(call.module.weight, call.module.bias), (call.args[0],))
-
-
-@handles(F.linear)
-@any_layout
-def linear_function(call: Call) -> Result:
-    bias = call.argument(2, "bias")
-    weight = call.constant(call.argument(1, "weight"))
-    return Made(Linear(weight, None if bias is None else call.constant(bias)), (call.args[0],))
+    weight = call.weight(1, "weight")
+    assert weight is not None
+    return Made(Linear(weight, call.weight(2, "bias")), (call.args[0],))
 
 
 @handles(nn.BatchNorm1d, nn.BatchNorm2d)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,84 +22,46 @@ from seenn.ops import (
 )
 
 
-@handles(nn.Softmax, nn.LogSoftmax)
+@handles(nn.Softmax, F.softmax, torch.softmax, "softmax")
 @any_layout
-def softmax_module(call: Call) -> Result:
-    assert isinstance(call.module, nn.Softmax | nn.LogSoftmax)
-    return _softmax(call, call.module.dim, logarithm=isinstance(call.module, nn.LogSoftmax))
-
-
-@handles(F.softmax, torch.softmax, "softmax")
-@any_layout
-def softmax(call: Call) -> Result:
-    return _softmax(call, call.argument(1, "dim"))
-
-
-@handles(F.log_softmax, torch.log_softmax, "log_softmax")
-@any_layout
-def log_softmax(call: Call) -> Result:
-    return _softmax(call, call.argument(1, "dim"), logarithm=True)
-
-
-def _softmax(call: Call, axis: Any, *, logarithm: bool = False) -> Result:
+def softmax(call: Call) -> Made:
+    axis = call.argument(1, "dim")
     if not isinstance(axis, int):
         raise Refused("does not say along which axis", "give it dim")
-    made = Made(Softmax(axis=call.axis(axis)), (call.args[0],))
-    return Made(Pointwise(function="log"), (made,)) if logarithm else made
+    return Made(Softmax(axis=call.axis(axis)), (call.args[0],))
 
 
-@handles(nn.LayerNorm)
+@handles(nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax")
 @any_layout
-def layer_norm_module(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.LayerNorm)
-    return _layer_norm(call, len(m.normalized_shape), m.weight, m.bias, m.eps)
+def log_softmax(call: Call) -> Result:
+    return Made(Pointwise(function="log"), (softmax(call),))
 
 
-@handles(F.layer_norm, torch.layer_norm)
+@handles(nn.LayerNorm, F.layer_norm, torch.layer_norm)
 @any_layout
 def layer_norm(call: Call) -> Result:
-    weight, bias = weight_of(call, 2, "weight"), weight_of(call, 3, "bias")
-    return _layer_norm(call, len(call.argument(1, "normalized_shape")), weight, bias, call.argument(4, "eps", 1e-5))
+    op = LayerNorm(axes=_last(call), eps=call.argument(4, "eps", 1e-5))
+    return affine(Made(op, (call.args[0],)), call.weight(2, "weight"), call.weight(3, "bias"))
 
 
-def _layer_norm(call: Call, axes: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Result:
-    made = Made(LayerNorm(axes=call.axes(tuple(range(-axes, 0))), eps=eps), (call.args[0],))
-    return affine(made, weight, bias)
-
-
-@handles(nn.RMSNorm)
-@any_layout
-def rms_norm_module(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.RMSNorm)
-    return _rms_norm(call, len(m.normalized_shape), m.weight, m.eps)
-
-
-@handles(F.rms_norm)
+@handles(nn.RMSNorm, F.rms_norm)
 @any_layout
 def rms_norm(call: Call) -> Result:
-    shape = call.argument(1, "normalized_shape")
-    return _rms_norm(call, len(shape), weight_of(call, 2, "weight"), call.argument(3, "eps"))
-
-
-def _rms_norm(call: Call, axes: int, weight: Tensor | None, eps: float | None) -> Result:
+    eps = call.argument(3, "eps")
     if eps is None:
         raise Refused("takes its eps from the type of its values", "give it an eps")
-    return affine(Made(RMSNorm(axes=call.axes(tuple(range(-axes, 0))), eps=eps), (call.args[0],)), weight, None)
+    return affine(Made(RMSNorm(axes=_last(call), eps=eps), (call.args[0],)), call.weight(2, "weight"), None)
 
 
-@handles(nn.GroupNorm)
-def group_norm_module(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.GroupNorm)
-    return _group_norm(call, m.num_groups, m.weight, m.bias, m.eps)
+def _last(call: Call) -> tuple[int, ...]:
+    """The axes that ``normalized_shape`` names."""
+    return call.axes(tuple(range(-len(call.argument(1, "normalized_shape")), 0)))
 
 
-@handles(F.group_norm)
+@handles(nn.GroupNorm, F.group_norm)
 def group_norm(call: Call) -> Result:
-    weight, bias = weight_of(call, 2, "weight"), weight_of(call, 3, "bias")
-    return _group_norm(call, call.argument(1, "num_groups"), weight, bias, call.argument(4, "eps", 1e-5))
+    eps = call.argument(4, "eps", 1e-5)
+    return _group_norm(call, call.argument(1, "num_groups"), call.weight(2, "weight"), call.weight(3, "bias"), eps)
 
 
 @handles(nn.InstanceNorm1d, nn.InstanceNorm2d)
@@ -153,10 +114,3 @@ def local_response_norm(call: Call) -> Result:
 def affine(made: Made, weight: Tensor | None, bias: Tensor | None) -> Made:
     """``made`` with a gain and a shift after it, where there are any."""
     return made if weight is None and bias is None else Made(ElementwiseAffine(weight, bias), (made,))
-
-
-def weight_of(call: Call, position: int, name: str) -> Tensor | None:
-    """An optional weight given as an argument."""
-    if (value := call.argument(position, name)) is None:
-        return None
-    return call.constant(value)

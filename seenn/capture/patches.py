@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from seenn.capture.handlers import Call, Made, Result, handles
 from seenn.capture.parts import by_part, frozen
@@ -26,41 +26,24 @@ def unfold(call: Call) -> Result:
 
 @handles(nn.Fold, F.fold, aten.col2im)
 def fold(call: Call) -> Result:
-    size = call.argument(1, "output_size") if call.module is None else call.module.output_size
-    return Made(Fold(size=_pair(size), **_settings(call, 2)), (call.args[0],))
+    return Made(Fold(size=_pair(call.argument(1, "output_size")), **_settings(call, 2)), (call.args[0],))
 
 
-@handles(nn.ConvTranspose2d)
+@handles(nn.ConvTranspose2d, F.conv_transpose2d, torch.conv_transpose2d)
 def conv_transpose(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.ConvTranspose2d)
-    return _conv_transpose(call, m.weight, m.bias, m.stride, m.padding, m.groups, m.dilation)
-
-
-@handles(F.conv_transpose2d, torch.conv_transpose2d)
-def conv_transpose_function(call: Call) -> Result:
-    bias = call.argument(2, "bias")
-    return _conv_transpose(
-        call,
-        call.constant(call.argument(1, "weight")),
-        None if bias is None else call.constant(bias),
-        call.argument(3, "stride", 1),
-        call.argument(4, "padding", 0),
-        call.argument(6, "groups", 1),
-        call.argument(7, "dilation", 1),
-    )
-
-
-def _conv_transpose(
-    call: Call, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, groups: int, dilation: Any
-) -> Result:
     """Every pixel's weighted window, by a 1 x 1 convolution, added up where windows overlap."""
+    weight, bias, groups = call.weight(1, "weight"), call.weight(2, "bias"), call.argument(6, "groups", 1)
+    assert weight is not None
     inputs, outputs, *kernel = weight.shape
     windows = frozen(weight).view(groups, inputs // groups, outputs, *kernel).permute(0, 2, 3, 4, 1)
     windows = windows.reshape(-1, inputs // groups, 1, 1)
     weighted = Made(Conv2d(windows, groups=groups), (call.args[0],))
     columns = Made(Reshape(shape=(len(windows), math.prod(call.image()[1:]))), (weighted,))
-    settings = {"stride": _pair(stride), "padding": _pair(padding), "dilation": _pair(dilation)}
+    settings = {
+        "stride": _pair(call.argument(3, "stride", 1)),
+        "padding": _pair(call.argument(4, "padding", 0)),
+        "dilation": _pair(call.argument(7, "dilation", 1)),
+    }
     made = Made(Fold(size=_pair(call.shape(call.node)[2:]), kernel=_pair(kernel), **settings), (columns,))
     return made if bias is None else Made(ElementwiseAffine(bias=bias.view(-1, 1, 1)), (made,))
 
@@ -68,10 +51,7 @@ def _conv_transpose(
 def _settings(call: Call, first: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for position, (name, key) in enumerate(_SETTINGS, start=first):
-        default = 0 if key == "padding" else 1
-        values[key] = _pair(
-            call.argument(position, name, default) if call.module is None else getattr(call.module, name)
-        )
+        values[key] = _pair(call.argument(position, name, 0 if key == "padding" else 1))
     return values
 
 

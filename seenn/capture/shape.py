@@ -11,22 +11,11 @@ from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layou
 from seenn.ops import Expand, Flatten, Permute, Reshape, Slice
 
 
-@handles(nn.Flatten)
-@any_layout
-def flatten_module(call: Call) -> Result:
-    assert isinstance(call.module, nn.Flatten)
-    return _flatten(call, call.module.start_dim, call.module.end_dim)
-
-
-@handles(torch.flatten, "flatten")
+@handles(nn.Flatten, torch.flatten, "flatten")
 @any_layout
 def flatten(call: Call) -> Result:
-    return _flatten(call, call.argument(1, "start_dim", 0), call.argument(2, "end_dim", -1))
-
-
-def _flatten(call: Call, start: int, end: int) -> Result:
     dims = len(call.shape())
-    start, end = start % dims, end % dims
+    start, end = call.argument(1, "start_dim", 0) % dims, call.argument(2, "end_dim", -1) % dims
     if start == 0 or not call.layout().plain:
         return _reshape(call)
     return Alias(call.args[0]) if end <= start else Made(Flatten(start=start, end=end), (call.args[0],))

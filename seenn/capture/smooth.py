@@ -43,10 +43,7 @@ _SET: Mapping[str, tuple[tuple[Any, ...], tuple[tuple[str, int, float], ...]]] =
 
 def _pointwise(name: str, settings: Sequence[tuple[str, int, float]]) -> Handler:
     def handler(call: Call) -> Result:
-        found = {
-            key: float(call.argument(position, key, default) if call.module is None else getattr(call.module, key))
-            for key, position, default in settings
-        }
+        found = {key: float(call.argument(position, key, default)) for key, position, default in settings}
         return Made(Pointwise(function=name, settings=found), (call.args[0],))
 
     return any_layout(handler)
@@ -58,20 +55,10 @@ for _name, (_targets, _settings) in _SET.items():
     handles(*_targets)(_pointwise(_name, _settings))
 
 
-@handles(nn.GELU)
-@any_layout
-def gelu_module(call: Call) -> Result:
-    assert isinstance(call.module, nn.GELU)
-    return _gelu(call, call.module.approximate)
-
-
-@handles(F.gelu)
+@handles(nn.GELU, F.gelu)
 @any_layout
 def gelu(call: Call) -> Result:
-    return _gelu(call, call.argument(1, "approximate", "none"))
-
-
-def _gelu(call: Call, approximate: str) -> Result:
+    approximate = call.argument(1, "approximate", "none")
     return Made(Pointwise(function="gelu" if approximate == "none" else "gelu_tanh"), (call.args[0],))
 
 

@@ -63,14 +63,7 @@ def _pad(call: Call, amounts: Any, mode: str, value: float | None) -> Result:
     return Made(BorderPad(amounts=amounts, mode=mode), (call.args[0],))  # type: ignore[arg-type]
 
 
-@handles(nn.Upsample)
-def upsample(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.Upsample)
-    return _resize(call, m.mode, m.align_corners, m.scale_factor, False)
-
-
-@handles(F.interpolate, F.upsample)
+@handles(nn.Upsample, F.interpolate, F.upsample)
 def interpolate(call: Call) -> Result:
     return _resize(
         call,
@@ -110,18 +103,9 @@ def _resize(call: Call, mode: str, corners: bool | None, scale: Any, antialias: 
     return Made(Resize(size=after, mode=mode, align_corners=bool(corners)), (call.args[0],))  # type: ignore[arg-type]
 
 
-@handles(nn.ChannelShuffle)
-def channel_shuffle_module(call: Call) -> Result:
-    assert isinstance(call.module, nn.ChannelShuffle)
-    return _shuffle(call, call.module.groups)
-
-
-@handles(F.channel_shuffle, torch.channel_shuffle)
+@handles(nn.ChannelShuffle, F.channel_shuffle, torch.channel_shuffle)
 def channel_shuffle(call: Call) -> Result:
-    return _shuffle(call, call.argument(1, "groups"))
-
-
-def _shuffle(call: Call, groups: int) -> Result:
+    groups = call.argument(1, "groups")
     channels, *rest = call.image()
     parted = Made(Reshape(shape=(groups, channels // groups, *rest)), (call.args[0],))
     swapped = Made(Permute(axes=(0, 2, 1, *range(3, 3 + len(rest)))), (parted,))
