@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from seenn.data import DataSplits, Split, load_data
 from seenn.exits import collect_logits
 from seenn.metrics import accuracy_per_timestep
 from seenn.network import SpikingNetwork
+from seenn.report import Row, write_results
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,3 +65,11 @@ def drop_in_points(reference: Tensor, answers: Tensor) -> tuple[float, float]:
     """How many points fewer ``answers`` are right than ``reference``, on the same images, and its standard error."""
     difference = reference.double() - answers.double()
     return 100 * float(difference.mean()), 100 * float(difference.std()) / len(difference) ** 0.5
+
+
+def conclude(out: str, title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
+    """Writes the result files, and ends in an error where a bar is missed."""
+    for path in write_results(out, title, rows, notes=notes):
+        click.echo(f"wrote {path}")
+    if missed := [row.name for row in rows if not row.ok]:
+        raise click.ClickException(f"missed: {'; '.join(missed)}")

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, Subject, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
+from common import RESULTS, Subject, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
 
 from converter import ConvertConfig, NeuronSpec, convert
 from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits
 from seenn.network import SpikingNetwork
 from seenn.predict import predict
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 BINARY = NeuronSpec(signed=False, max_spikes=1)
 SIGNED = NeuronSpec(signed=True, max_spikes=1)
@@ -106,10 +106,7 @@ def main(
     rows, notes = [*rows, *exits], [*notes, *note]
     samples = len(subject.splits.test) if limit is None else limit
     title = f"Conversion of {Path(ckpt).stem} without fine-tuning, {data}, {samples} test images"
-    for path in write_results(out, title, rows, notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, title, rows, notes)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, Subject, load_subject, subject_options
+from common import RESULTS, Subject, conclude, load_subject, subject_options
 
 from converter import ConvertConfig, convert
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.predict import predict
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 TIMESTEPS, IMAGES, BATCH, REPEATS = 8, 512, 64, 5
 
@@ -102,10 +102,7 @@ def main(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str, data_d
     kwargs = "".join(f" --model-kwargs '{item}'" for item in model_kwargs)
     command = f"python benchmarks/conversion_cost.py --ckpt {Path(ckpt).name}{kwargs}"
     rows, notes = zip(*(measure(subject, command) for measure in (memory_row, time_row)), strict=True)
-    for path in write_results(out, f"Cost of converting {Path(ckpt).stem}, {data}", rows, notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, f"Cost of converting {Path(ckpt).stem}, {data}", rows, notes)
 
 
 if __name__ == "__main__":

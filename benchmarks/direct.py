@@ -14,13 +14,13 @@ from pathlib import Path
 
 import click
 import torch
-from common import RESULTS
+from common import RESULTS, conclude
 
 import seenn
 from seenn.exits import calibrate_confidence, collect_logits
 from seenn.metrics import accuracy_per_timestep
 from seenn.recorded import load_recorded_data
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 TARGET_DROP = 0.001  # that calibration may lose on the exit split
 
@@ -86,10 +86,7 @@ def main(work: str, width: float, epochs: float, seed: int, neuron: str, amp: bo
         f"{float(steps.std()):.2f}; {sum(fired) / len(labels):,.0f} spikes an image up to its exit.",
         f"Trained with: `{json.dumps(checkpoint.manifest['direct'], sort_keys=True)}`",
     ]
-    for path in write_results(out, "Direct training of ResNet-19", rows, notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, "Direct training of ResNet-19", rows, notes)
 
 
 if __name__ == "__main__":

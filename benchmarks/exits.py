@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS
+from common import RESULTS, conclude
 from exits_low import low_rows
 from exits_promise import promise_rows
 
@@ -31,7 +31,7 @@ from seenn.exits.policy import ExitPolicy
 from seenn.exits.scored import ScoredExit
 from seenn.metrics import correct_per_timestep, exit_curve
 from seenn.recorded import load_recorded_data
-from seenn.report import Row, write_results
+from seenn.report import Row
 from seenn.report.comparison import comparison_rows
 
 TARGET = 0.002  # what a rule may lose on the exit split: the rest of half a point is left to chance on the test split
@@ -179,10 +179,7 @@ def main(
     more = promise_rows(exit_run, trials, command)
     rows, notes = [*rows, *more[0], *search_rows(test_run, command)], [*notes, *more[1]]
     title = f"Exit policies, {Path(snn).stem} on {splits.spec}, T={checkpoint.timesteps}"
-    for path in write_results(out, title, rows, notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, title, rows, notes)
 
 
 if __name__ == "__main__":

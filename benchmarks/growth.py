@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS
+from common import RESULTS, conclude
 
 from seenn.bench import Growth, grow, grow_timesteps, plot_growth, step_of, this_machine
 from seenn.data.preprocessing import Preprocessing
@@ -29,7 +29,7 @@ from seenn.exits.scored import softmax_confidence
 from seenn.graph import INPUT, Node, OpGraph
 from seenn.network import SpikingNetwork
 from seenn.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear, State
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 BATCHES, WIDTHS, SIDES = (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
 TIMESTEPS = {1: (4, 8, 16, 32), 8: (4, 8, 16, 32), 32: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8)}  # no run of a few ms
@@ -172,10 +172,7 @@ def main(repeats: int, out: str) -> None:
     stem = Path(out)
     plot_growth((growths[2], exits, slots, widths, sides), "int8 engine, random weights", stem.with_suffix(".png"))
     notes.append(f"![growth]({stem.name}.png)")
-    for path in write_results(out, "Growth of time and memory", [*rows, row], notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in (*rows, row) if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, "Growth of time and memory", [*rows, row], notes)
 
 
 if __name__ == "__main__":

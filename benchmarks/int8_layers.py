@@ -14,14 +14,14 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, drop_in_points
+from common import RESULTS, conclude, drop_in_points
 
 from seenn.bench import layer_losses
 from seenn.checkpoint import load
 from seenn.engines import make_engine, run_engine
 from seenn.exits import FixedExit
 from seenn.recorded import load_recorded_data
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 
 @click.command()
@@ -82,10 +82,7 @@ def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: st
             for loss in losses
         )
     )
-    for path in write_results(out, f"What int8 costs: {title or Path(snn).stem}", rows, notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, f"What int8 costs: {title or Path(snn).stem}", rows, notes)
 
 
 if __name__ == "__main__":

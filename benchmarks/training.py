@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
+from common import RESULTS, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
 
 import seenn
 from seenn.data import Split
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 
 @dataclass
@@ -203,10 +203,7 @@ def main(
     )
     neurons = f"{neuron} neurons, up to {spikes} spikes a step"
     title = f"Fewer timesteps by training, {Path(ckpt).stem}, {neurons}, {data}, {len(ann)} test images"
-    for path in write_results(out, title, rows, notes=figures.notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, title, rows, figures.notes)
 
 
 if __name__ == "__main__":

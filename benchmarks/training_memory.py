@@ -22,9 +22,9 @@ from pathlib import Path
 import click
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS
+from common import RESULTS, conclude
 
-from seenn.report import Row, write_results
+from seenn.report import Row
 
 PROGRAM = """
 import json, resource, sys, time
@@ -111,10 +111,7 @@ def main(batch_size: int, out: str) -> None:
         rows.append(Row(name, 100 * saved["peak"] / plain["peak"], None, True, line))
     notes.append(" ".join(f"{kind}: {what}." for kind, what in KINDS.items()))
     title = f"Memory of backpropagation through time, 28×28 images, batch {batch_size}"
-    for path in write_results(out, title, rows, notes=notes):
-        click.echo(f"wrote {path}")
-    if missed := [row.name for row in rows if not row.ok]:
-        raise click.ClickException(f"missed: {'; '.join(missed)}")
+    conclude(out, title, rows, notes)
 
 
 if __name__ == "__main__":
