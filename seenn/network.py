@@ -213,7 +213,7 @@ class SpikingNetwork(nn.Module):
         once = frozenset(values) if constant else frozenset()
         pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.output)
         for piece in pieces:
-            run = piece.run if len(pieces) == 1 else piece.run_again
+            run = piece.run if len(pieces) == 1 else piece.run_saving_memory
             outputs = run(tuple(values[name] for name in piece.reads), timesteps, once)
             values |= zip(piece.gives, outputs, strict=True)
         return apart(values[self.graph.output], timesteps)

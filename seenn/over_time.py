@@ -52,7 +52,7 @@ class Piece:
                 del known[name]
         return tuple(known[name] for name in self.gives)
 
-    def run_again(self, values: Sequence[Tensor], timesteps: int, once: frozenset[str]) -> tuple[Tensor, ...]:
+    def run_saving_memory(self, values: Sequence[Tensor], timesteps: int, once: frozenset[str]) -> tuple[Tensor, ...]:
         """``run``, of which the backward pass remembers ``values`` only: it computes the rest anew."""
 
         def compute(*values: Tensor) -> tuple[Tensor, ...]:
@@ -67,7 +67,7 @@ class Piece:
 def in_pieces(
     nodes: Sequence[Node], output: str, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Piece, ...]:
-    """``nodes`` as one piece, or divided so that ``run_again`` needs least memory, for values of these ``shapes``.
+    """``nodes`` as one piece, or divided so that ``run_saving_memory`` needs least memory, for values of these ``shapes``.
 
     Pieces end behind neurons. What is remembered at most is taken to be all that passes from piece to piece, and
     the values of the largest piece.
