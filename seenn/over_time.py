@@ -67,7 +67,7 @@ class Piece:
 def in_pieces(
     nodes: Sequence[Node], output: str, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Piece, ...]:
-    """``nodes`` as one piece, or divided so that ``run_saving_memory`` needs least memory, for values of these ``shapes``.
+    """``nodes`` as one piece, or divided as ``run_saving_memory`` needs least memory, for values of these ``shapes``.
 
     Pieces end behind neurons. What is remembered at most is taken to be all that passes from piece to piece, and
     the values of the largest piece.
