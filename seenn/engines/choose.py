@@ -71,6 +71,9 @@ def make_engine(
     )
     if calibration is None:
         engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
+    if program.coarser:
+        places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
+        engine.note += f"; a coarser grid, so that {timesteps} steps fit: {places}"
     if device.type != "cpu" or not is_exact(INT8, device):
         engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same whole numbers"
     return engine

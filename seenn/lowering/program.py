@@ -8,7 +8,7 @@ worth is in the weights that it meets.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -210,6 +210,7 @@ class Program:
         output_scale: what one unit of the output is worth.
         max_timesteps: up to here every value is proven to be exact; None in a float program.
         report: what rounding the weights of each synapse cost.
+        coarser: sums whose grid is so many times coarser than is wanted, because T steps have to fit.
     """
 
     input_shape: tuple[int, ...]
@@ -221,6 +222,7 @@ class Program:
     output_scale: float
     max_timesteps: int | None
     report: tuple[LayerReport, ...] = ()
+    coarser: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:

@@ -18,6 +18,7 @@ FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer 
 LARGEST_THRESHOLD = 1 << 18  # steps of the grid that a threshold has, if nothing else wants more
 MOST_TIMESTEPS = 1 << 20
 RESOLUTION = 128  # steps of the grid that a threshold, or what a lone constant is added to, has at least
+COARSEST = 16  # a grid may be so many times coarser than is wanted, where T steps would leave the exact range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class FloatGrid:
     """No grid: real weights, one unit is worth 1."""
 
     report: list[LayerReport] = field(default_factory=list)
+    coarser: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
@@ -101,11 +103,13 @@ class IntegerGrid:
     float_sites: frozenset[str] = frozenset()
     calibration: Calibration | Rounding | NoCalibration = field(default_factory=NoCalibration)
     report: list[LayerReport] = field(default_factory=list)
+    coarser: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
     def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
-        """The sum on a grid on which no partial result can leave ±2^24.
+        """The sum on a grid on which no partial result can leave ±2^24: the finest up to what is wanted, or up to
+        ``COARSEST`` times coarser.
 
         Args:
             name: what errors call it.
@@ -116,18 +120,23 @@ class IntegerGrid:
         if use.axis is None:
             use = replace(use, axis=next((t.axis for t in value.terms if isinstance(t, Weighted)), 0))
         needed = self.timesteps if use.steps else 1
-        levels = WIDE_LEVELS
+        levels, coarser = WIDE_LEVELS, 1
         while True:
-            settled, reports = self._attempt(value, buffers, use, levels)
+            settled, reports = self._attempt(value, buffers, use, levels, coarser)
             per_step = use.gain * max(settled.up, settled.down)
             rest = 0.0
             if use.threshold is not None:  # the membrane before the first step, and one more spike than it holds
                 rest = (1 + max(1.0, use.start)) * float((use.threshold / settled.scale.flatten()).max())
-            if rest + per_step * needed < EXACT_LIMIT or levels == INT8_LEVELS:
+            if rest + per_step * needed < EXACT_LIMIT or coarser == COARSEST:
                 break
-            levels //= 2
+            if levels > INT8_LEVELS:
+                levels //= 2
+            else:
+                coarser *= 2
         self.proven(name, per_step, rest, steps=use.steps)
         self.report.extend(reports)
+        if coarser > 1:
+            self.coarser[name] = coarser
         return settled
 
     def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
@@ -142,7 +151,7 @@ class IntegerGrid:
             self.max_timesteps = most if self.max_timesteps is None else min(self.max_timesteps, most)
 
     def _attempt(
-        self, value: Value, buffers: Mapping[str, Buffer], use: Use, levels: int
+        self, value: Value, buffers: Mapping[str, Buffer], use: Use, levels: int, coarser: int
     ) -> tuple[Settled, list[LayerReport]]:
         axis, threshold = use.axis or 0, use.threshold
         weighted = [t for t in value.terms if isinstance(t, Weighted)]
@@ -157,7 +166,7 @@ class IntegerGrid:
         lone = value.constant is not None and not weighted
         reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
         nothing = None if threshold is None else threshold / (FINEST * max(reach, 1.0))  # per unit of input
-        scale = _grid(finest, gains, axis, channels, threshold, nothing, use.uniform, lone)
+        scale = _grid(finest, gains, axis, channels, threshold, nothing, use.uniform, lone, coarser)
         terms: list[Term] = []
         reports: list[LayerReport] = []
         up = torch.zeros(channels, dtype=torch.float64)
@@ -221,8 +230,9 @@ def _grid(
     negligible: Tensor | None,
     uniform: bool,
     lone: bool,
+    coarser: int,
 ) -> Tensor:
-    """``[C]``: a unit that divides what is fixed and is as fine as weights and threshold want it."""
+    """``[C]``: a unit that divides what is fixed and is as fine as weights and threshold want it, or some coarser."""
     nothing = torch.full((channels,), math.inf, dtype=torch.float64)
     wanted = nothing if threshold is None else threshold.expand(channels) / RESOLUTION
     for q in finest:
@@ -246,7 +256,7 @@ def _grid(
     if threshold is not None and negligible is not None:
         wanted = torch.maximum(wanted, torch.maximum(negligible, threshold / LARGEST_THRESHOLD))
         coarse = torch.maximum(coarse, negligible)
-    parts = torch.where(wanted.isfinite(), (coarse / wanted + 1e-9).floor(), 1.0).clamp(min=1)
+    parts = torch.where(wanted.isfinite(), (coarse / (coarser * wanted) + 1e-9).floor(), 1.0).clamp(min=1)
     return coarse / parts
 
 

@@ -84,6 +84,7 @@ class Translation(Builder):
             output_scale=scale,
             max_timesteps=self.grid.max_timesteps,
             report=tuple(self.grid.report),
+            coarser=dict(self.grid.coarser),
         )
 
     def _input(self) -> Value:

@@ -117,6 +117,37 @@ def test_a_site_that_could_leave_the_exact_range_is_named_with_its_bound(make_ne
         lower(network, timesteps=100_000)
 
 
+def test_a_grid_is_coarser_where_more_steps_have_to_fit() -> None:
+    pixels = Preprocessing(channels=1, height=2, width=2, mean=(0.0,), std=(1.0,))
+    nodes = [
+        Node("first", Conv2d(torch.full((1, 1, 1, 1), 0.9)), (INPUT,)),
+        Node("fire", IFNeuron(1.0, max_spikes=100), ("first",)),
+        Node("second", Conv2d(torch.ones(1, 1, 1, 1)), ("fire",)),
+        Node("burst", IFNeuron(0.05, max_spikes=20), ("second",)),
+        Node("flat", Flatten(), ("burst",)),
+        Node("head", Linear(torch.eye(4)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 2, 2)).requires_grad_(False)
+
+    def steps_of_the_threshold(timesteps: int) -> float:
+        program = lower(network, timesteps=timesteps, preprocessing=pixels)
+        assert program.max_timesteps is not None
+        assert program.max_timesteps >= timesteps
+        assert set(program.coarser) == ({"burst"} if timesteps > 8 else set())
+        (second,) = (i for i in program.step if isinstance(i, Sum) and i.target.startswith("burst"))
+        (term,) = second.terms
+        assert isinstance(term, SynapseTerm)
+        assert torch.equal(term.weight, term.weight.round())
+        return 0.05 * float(term.weight.max())
+
+    assert steps_of_the_threshold(8) == pytest.approx(127)
+    assert 7 <= steps_of_the_threshold(400) < 32
+    note = make_engine("int8", network, timesteps=400, preprocessing=pixels).note
+    assert re.search(r"a coarser grid, so that 400 steps fit: \d+ times at burst", note)
+    with pytest.raises(UnsupportedError, match=r"burst: may reach [\d,]+ after 5000 steps, exact up to T = \d{4}"):
+        lower(network, timesteps=5000, preprocessing=pixels)
+
+
 def test_bounds_hold_where_everything_is_as_large_as_it_can_be(make_network: MakeNetwork) -> None:
     network = make_network(max_spikes=1, signed=False).float()
     program = lower(network, timesteps=8)
