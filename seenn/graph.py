@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -156,12 +156,17 @@ class OpGraph(nn.Module):
 def shapes_only(mode: FakeTensorMode | None = None) -> Iterator[None]:
     """Inside, tensors have shapes and types but no values: whatever runs costs neither memory nor arithmetic.
 
-    What is made in one ``mode`` can only be used in the same.
+    What is made in one ``mode`` can only be used in the same. Autocast is off: it would keep weights without values
+    for the layers that run after it.
     """
     complaints = logging.getLogger("torch._subclasses.fake_tensor")  # a traceback for every shape that does not fit
     before, complaints.disabled = complaints.disabled, True
     try:
-        with torch.no_grad(), mode or FakeTensorMode(allow_non_fake_inputs=True):
+        with ExitStack() as inside:
+            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
+                inside.enter_context(torch.autocast(device, enabled=False))
+            inside.enter_context(torch.no_grad())
+            inside.enter_context(mode or FakeTensorMode(allow_non_fake_inputs=True))
             yield
     finally:
         complaints.disabled = before

@@ -148,13 +148,19 @@ def test_a_leaky_network_has_no_analog_twin() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("sequence", [False, True])
-def test_saving_memory_changes_neither_outputs_nor_gradients_nor_what_is_learned(name: str, sequence: bool) -> None:
+@pytest.mark.parametrize("amp", [False, True])
+def test_saving_memory_changes_neither_outputs_nor_gradients_nor_what_is_learned(
+    name: str, sequence: bool, amp: bool
+) -> None:
     found = []
     for save_memory in (False, True):
         network = _network(name)
         images = _images(network, T, B) if sequence else _images(network, B)
-        outputs = network.unroll(images, T, save_memory=save_memory)
-        outputs.square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            outputs = network.unroll(images, T, save_memory=save_memory)
+        outputs.float().square().mean().backward()
+        learned = [p for name, p in network.named_parameters() if "v_" not in name]
+        assert all(p.grad is not None for p in learned)
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         found.append([outputs, *network.buffers(), *gradients])
     assert all(torch.equal(plain, saved) for plain, saved in zip(*found, strict=True))
