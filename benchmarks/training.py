@@ -74,7 +74,7 @@ def make(
     folder = work / f"{neuron}-{spikes}"
     folder.mkdir(parents=True, exist_ok=True)
     qcfs, spiking, tuned = work / "qcfs.safetensors", folder / "snn.safetensors", folder / "finetuned.safetensors"
-    epochs = str(trained_on(budget))
+    epochs = f"{trained_on(budget):g}"
     ann = work / f"ann-{epochs}.safetensors"
     shared = ["--seed", str(seed), "--resume", *data, *(["--amp"] if amp else [])]
     validation = ["--validation-images", budget["validation_images"]]
@@ -97,9 +97,9 @@ def make(
     return spiking, tuned, ann
 
 
-def trained_on(budget: dict[str, str]) -> int:
+def trained_on(budget: dict[str, str]) -> float:
     """Epochs that the spiking network is trained for, after the checkpoint: as many as the ANN beside it."""
-    return int(budget["qcfs_epochs"]) + int(budget["epochs"])
+    return float(budget["qcfs_epochs"]) + float(budget["epochs"])
 
 
 def measure(
@@ -199,7 +199,7 @@ def main(
     figures.notes.append(
         f"Trained for {budget['qcfs_epochs']} epochs (QCFS, from the checkpoint) and {budget['epochs']} epochs "
         f"(fine-tuning, T = 2). The ANN is the checkpoint as it is; {TRAINED_ON} is the same checkpoint after "
-        f"{trained_on(budget)} more epochs on the labels, with the options of the QCFS training and nothing to imitate."
+        f"{trained_on(budget):g} more epochs on the labels, trained as the QCFS network but for the imitation."
     )
     neurons = f"{neuron} neurons, up to {spikes} spikes a step"
     title = f"Fewer timesteps by training, {Path(ckpt).stem}, {neurons}, {data}, {len(ann)} test images"
