@@ -85,8 +85,7 @@ def absolute(call: Call) -> Result:
 
 @handles(nn.PReLU, F.prelu, torch.prelu, "prelu")
 def prelu(call: Call) -> Result:
-    slope = call.weight(1, "weight")
-    assert slope is not None
+    slope = call.constant(call.argument(1, "weight"))
     return Made(LeakyReLU(slope.view(()) if slope.numel() == 1 else slope), (call.args[0],))
 
 

@@ -50,10 +50,12 @@ class Call:
     def weight(self, position: int, name: str) -> Tensor | None:
         """An optional weight among the arguments, or a module's; None where there is none."""
         value = self.argument(position, name)
-        return value if value is None or isinstance(value, Tensor) else self.constant(value)
+        return None if value is None else self.constant(value)
 
     def constant(self, value: Any) -> Tensor:
-        """A weight given as an argument; refuses one that depends on the image, or that training would change."""
+        """A weight: a module's, or one given as an argument; refuses one that is computed while the network runs."""
+        if isinstance(value, Tensor):
+            return value
         if (found := self.known(value)) is None:
             raise Refused(
                 "its weight is computed while the network runs", "store the weight as a parameter or a buffer"

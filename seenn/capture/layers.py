@@ -25,10 +25,8 @@ def conv2d(call: Call) -> Result:
 
 def _settings(call: Call) -> dict[str, Any]:
     """What convolutions of one and two axes share."""
-    weight = call.weight(1, "weight")
-    assert weight is not None
     return {
-        "weight": weight,
+        "weight": call.constant(call.argument(1, "weight")),
         "bias": call.weight(2, "bias"),
         "stride": call.argument(3, "stride", 1),
         "padding": call.argument(4, "padding", 0),
@@ -70,9 +68,7 @@ def conv1d(call: Call) -> Result:
 @handles(nn.Linear, F.linear)
 @any_layout
 def linear(call: Call) -> Result:
-    weight = call.weight(1, "weight")
-    assert weight is not None
-    return Made(Linear(weight, call.weight(2, "bias")), (call.args[0],))
+    return Made(Linear(call.constant(call.argument(1, "weight")), call.weight(2, "bias")), (call.args[0],))
 
 
 @handles(nn.BatchNorm1d, nn.BatchNorm2d)
@@ -96,30 +92,23 @@ def batch_norm(call: Call) -> Result:
 @handles(F.batch_norm)
 @by_part
 def batch_norm_function(call: Call) -> Result:
-    mean, variance, weight, bias = (
-        call.argument(i, name) for i, name in enumerate(("running_mean", "running_var", "weight", "bias"), start=1)
-    )
-    return _batch_norm(call, mean, variance, weight, bias)
+    return _batch_norm(call, "running_mean", "running_var", "weight", "bias")
 
 
 @handles(torch.ops.aten.batch_norm)
 @by_part
 def batch_norm_operator(call: Call) -> Result:
     """As the function, with its tensors in another order."""
-    weight, bias, mean, variance = call.args[1:5]
-    return _batch_norm(call, mean, variance, weight, bias)
+    return _batch_norm(call, "weight", "bias", "running_mean", "running_var")
 
 
-def _batch_norm(call: Call, mean: Any, variance: Any, weight: Any, bias: Any) -> Made:
+def _batch_norm(call: Call, *order: str) -> Made:
+    """``order``: the names of its tensors, as they are given."""
+    given = {name: call.weight(position, name) for position, name in enumerate(order, start=1)}
+    mean, variance = given["running_mean"], given["running_var"]
     if mean is None or variance is None or call.argument(5, "training", False):
         raise Refused("it normalises with the statistics of the batch", "call model.eval() first")
-    op = BatchNorm(
-        call.constant(mean),
-        call.constant(variance),
-        _optional(call, weight),
-        _optional(call, bias),
-        eps=call.argument(7, "eps", 1e-5),
-    )
+    op = BatchNorm(mean, variance, given["weight"], given["bias"], eps=call.argument(7, "eps", 1e-5))
     return Made(op.eval(), (call.args[0],))
 
 
@@ -127,10 +116,6 @@ def _batch_norm(call: Call, mean: Any, variance: Any, weight: Any, bias: Any) ->
 def neuron(call: Call) -> Result:
     assert isinstance(call.module, Neuron)
     return Made(call.module, (call.args[0],))
-
-
-def _optional(call: Call, value: Any) -> Tensor | None:
-    return None if value is None else call.constant(value)
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -32,8 +32,8 @@ def fold(call: Call) -> Result:
 @handles(nn.ConvTranspose2d, F.conv_transpose2d, torch.conv_transpose2d)
 def conv_transpose(call: Call) -> Result:
     """Every pixel's weighted window, by a 1 x 1 convolution, added up where windows overlap."""
-    weight, bias, groups = call.weight(1, "weight"), call.weight(2, "bias"), call.argument(6, "groups", 1)
-    assert weight is not None
+    weight, bias = call.constant(call.argument(1, "weight")), call.weight(2, "bias")
+    groups = call.argument(6, "groups", 1)
     inputs, outputs, *kernel = weight.shape
     windows = frozen(weight).view(groups, inputs // groups, outputs, *kernel).permute(0, 2, 3, 4, 1)
     windows = windows.reshape(-1, inputs // groups, 1, 1)
