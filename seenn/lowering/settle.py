@@ -108,8 +108,9 @@ class IntegerGrid:
     max_timesteps: int | None = None
 
     def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
-        """The sum on a grid on which no partial result can leave ±2^24: the finest up to what is wanted, or up to
-        ``COARSEST`` times coarser.
+        """The sum on a grid on which no partial result can leave ±2^24.
+
+        Where as many steps do not fit on the grid that is wanted, on one that is up to ``COARSEST`` times coarser.
 
         Args:
             name: what errors call it.
