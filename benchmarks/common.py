@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from converter.load import ModelSpec, load_model, parse_model_kwargs
+from seenn.analysis.collect import collect_logits
+from seenn.analysis.report import Row, write_results
+from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Split, load_data
-from seenn.exits import collect_logits
 from seenn.metrics import accuracy_per_timestep
-from seenn.network import SpikingNetwork
-from seenn.report import Row, write_results
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,7 +51,7 @@ def load_subject(ckpt: str, model: str, model_kwargs: tuple[str, ...], data: str
 def ann_answers(model: nn.Module, split: Split, limit: int | None = None) -> Tensor:
     """Whether the ANN labels each image correctly, bool ``[N]``."""
     with torch.no_grad():
-        return torch.cat([model(x).argmax(-1) == y for x, y in split.batches(250, limit=limit)])
+        return torch.cat([model(b.inputs).argmax(-1) == b.labels for b in split.batches(250, limit=limit)])
 
 
 def snn_answers(network: SpikingNetwork, split: Split, timesteps: int, limit: int | None = None) -> Tensor:

@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, Subject, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
 
 from converter import ConvertConfig, NeuronSpec, convert
-from seenn.exits import ConfidenceExit, calibrate_confidence, collect_logits
-from seenn.network import SpikingNetwork
+from seenn.analysis.collect import collect_logits
+from seenn.analysis.report import Row
+from seenn.core.network import SpikingNetwork
+from seenn.exits import ConfidenceExit, calibrate_confidence
 from seenn.predict import predict
-from seenn.report import Row
 
 BINARY = NeuronSpec(signed=False, max_spikes=1)
 SIGNED = NeuronSpec(signed=True, max_spikes=1)
@@ -72,7 +73,7 @@ def exit_rows(
     logits_sum, labels = collect_logits(network, subject.splits.exit.batches(64, limit=limit), timesteps)
     found = calibrate_confidence(logits_sum, labels, ConfidenceExit(accumulation="mean"), max_accuracy_drop=0.005)
     test = subject.splits.test
-    answers = predict(network, (x for x, _ in test.batches(64, limit=limit)), found.policy, timesteps)
+    answers = predict(network, (b.inputs for b in test.batches(64, limit=limit)), found.policy, timesteps)
     right = answers.labels == test.labels[: len(answers)]
     drop, error = drop_in_points(full, right)
     steps = answers.exit_timestep.double()

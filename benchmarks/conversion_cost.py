@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, Subject, conclude, load_subject, subject_options
 
 from converter import ConvertConfig, convert
+from seenn.analysis.report import Row
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.predict import predict
-from seenn.report import Row
 
 TIMESTEPS, IMAGES, BATCH, REPEATS = 8, 512, 64, 5
 

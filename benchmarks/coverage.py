@@ -41,13 +41,13 @@ from converter.convergence import convergence
 from converter.inspect import inspect_model
 from converter.liven import liven
 from converter.load import ModelSpec, build_model
+from seenn.analysis.report import Row, write_results
+from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.capture import trace_exported
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import CumulativeDifference
 from seenn.errors import SeennError
 from seenn.files import write_text
-from seenn.metrics.synops import analog_nodes, dense_cost
-from seenn.network import SpikingNetwork
-from seenn.ops import CumulativeDifference
-from seenn.report import Row, write_results
 
 COMMAND = "python benchmarks/coverage.py"
 TIMESTEPS = (8, 32, 128)

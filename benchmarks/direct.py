@@ -17,10 +17,11 @@ import torch
 from common import RESULTS, conclude
 
 import seenn
-from seenn.exits import calibrate_confidence, collect_logits
+from seenn.analysis.collect import collect_logits
+from seenn.analysis.report import Row
+from seenn.data.recorded import load_recorded_data
+from seenn.exits import calibrate_confidence
 from seenn.metrics import accuracy_per_timestep
-from seenn.recorded import load_recorded_data
-from seenn.report import Row
 
 TARGET_DROP = 0.001  # that calibration may lose on the exit split
 
@@ -61,7 +62,7 @@ def main(work: str, width: float, epochs: float, seed: int, neuron: str, amp: bo
     fired: list[float] = []
     early = seenn.predict(
         network,
-        (x for x, _ in splits.test.batches(128)),
+        (b.inputs for b in splits.test.batches(128)),
         found.policy,
         timesteps,
         observe=lambda t, rows, site, counts: fired.append(float(counts.abs().sum())),

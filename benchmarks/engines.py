@@ -23,13 +23,13 @@ from peers import PEERS, runner
 
 from converter import canonical_graph
 from converter.load import ModelSpec, load_model, parse_model_kwargs
-from seenn.bench import alternate, ann_contenders, plot_speed, profile_sites, run_bench, this_machine
+from seenn.analysis.bench import alternate, ann_contenders, plot_speed, profile_sites, run_bench, this_machine
+from seenn.analysis.report import Row, write_results
 from seenn.checkpoint import load
-from seenn.engines import Request, make_engine, run_slots
+from seenn.core.network import SpikingNetwork
+from seenn.data.recorded import load_recorded_data
 from seenn.exits import FixedExit
-from seenn.network import SpikingNetwork
-from seenn.recorded import load_recorded_data
-from seenn.report import Row, write_results
+from seenn.runtime import Request, make_engine, run_slots
 
 BARS = {  # what the engine is built for: a CPU that multiplies int8 four times as fast as float32 (VNNI, AMX)
     "step / torch float32 ANN forward, batch 1": ("most", 0.33),

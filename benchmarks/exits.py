@@ -23,16 +23,17 @@ from common import RESULTS, conclude
 from exits_low import low_rows
 from exits_promise import promise_rows
 
+from seenn.analysis.collect import collect_run
+from seenn.analysis.compare import calibrated, compare_policies
+from seenn.analysis.report import Row
+from seenn.analysis.report.comparison import comparison_rows
 from seenn.checkpoint import Checkpoint, load
-from seenn.compare import calibrated, compare_policies
 from seenn.data import DataSplits
-from seenn.exits import CachedRun, ConfidenceExit, calibrate_exit, collect_run, exit_scores
+from seenn.data.recorded import load_recorded_data
+from seenn.exits import CachedRun, ConfidenceExit, calibrate_exit, exit_scores
 from seenn.exits.policy import ExitPolicy
 from seenn.exits.scored import ScoredExit
 from seenn.metrics import correct_per_timestep, exit_curve
-from seenn.recorded import load_recorded_data
-from seenn.report import Row
-from seenn.report.comparison import comparison_rows
 
 TARGET = 0.002  # what a rule may lose on the exit split: the rest of half a point is left to chance on the test split
 TENSORS = ("logits_sum", "labels", "energy_pj")  # of a cached run

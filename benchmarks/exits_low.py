@@ -10,22 +10,14 @@ import torch
 from torch import Tensor
 
 from converter.policy import PolicySpec, SpikingAnswers, TrainedPolicy, train_policy_checkpoint
+from seenn.analysis.collect import start_states
+from seenn.analysis.report import Row
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
 from seenn.errors import CalibrationError
-from seenn.exits import (
-    BudgetExit,
-    CachedRun,
-    ConfidenceExit,
-    ExitCalibration,
-    exit_scores,
-    find_exit,
-    replay,
-    start_states,
-)
+from seenn.exits import BudgetExit, CachedRun, ConfidenceExit, ExitCalibration, exit_scores, find_exit, replay
 from seenn.metrics import bootstrap_mean_interval, correct_per_timestep, exit_curve, oracle_exit_time
 from seenn.metrics.energy import MAC_PJ
-from seenn.report import Row
 from seenn.training import PolicyConfig
 from seenn.training.augment import Augment
 

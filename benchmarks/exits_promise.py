@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seenn.analysis.report import Row
 from seenn.exits import CachedRun, ConfidenceExit, calibrate_exit, exit_scores
 from seenn.exits.calibrate import FIT_FRACTION
 from seenn.exits.guarantee import Guarantee, certified_thresholds
 from seenn.exits.scored import first_above
 from seenn.metrics import correct_per_timestep
-from seenn.report import Row
 
 DROP, DELTA = 0.01, 0.05
 

@@ -21,15 +21,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, conclude
 
-from seenn.bench import Growth, grow, grow_timesteps, plot_growth, step_of, this_machine
+from seenn.analysis.bench import Growth, grow, grow_timesteps, plot_growth, step_of, this_machine
+from seenn.analysis.report import Row
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear, State
 from seenn.data.preprocessing import Preprocessing
-from seenn.engines import Engine, Request, make_engine, run_slots
 from seenn.exits import FixedExit
 from seenn.exits.scored import softmax_confidence
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear, State
-from seenn.report import Row
+from seenn.runtime import Engine, Request, make_engine, run_slots
 
 BATCHES, WIDTHS, SIDES = (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
 TIMESTEPS = {1: (4, 8, 16, 32), 8: (4, 8, 16, 32), 32: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8)}  # no run of a few ms

@@ -16,12 +16,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, conclude, drop_in_points
 
-from seenn.bench import layer_losses
+from seenn.analysis.bench import layer_losses
+from seenn.analysis.report import Row
 from seenn.checkpoint import load
-from seenn.engines import make_engine, run_engine
+from seenn.data.recorded import load_recorded_data
 from seenn.exits import FixedExit
-from seenn.recorded import load_recorded_data
-from seenn.report import Row
+from seenn.runtime import make_engine, run_engine
 
 
 @click.command()

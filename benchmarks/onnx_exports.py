@@ -34,8 +34,8 @@ from converter import canonical_graph
 from converter.load import ModelSpec, build_model
 from converter.onnx_import import ImportedModel, import_onnx
 from converter.onnx_import.verify import TOLERANCE
+from seenn.analysis.report import Row, write_results
 from seenn.errors import ConversionError, SeennError
-from seenn.report import Row, write_results
 
 #: Models and image sizes: small where the network allows it.
 MODELS = {

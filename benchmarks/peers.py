@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seenn.graph import Node
-from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron, StatelessOp
-from seenn.ops.arguments import per_channel
+from seenn.core.graph import Node
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import IFNeuron, StatelessOp
+from seenn.core.ops.arguments import per_channel
 
 Charge = Callable[[Tensor], Tensor]  # currents [T, B, ...] in thresholds to spikes
 

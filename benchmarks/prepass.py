@@ -20,8 +20,8 @@ from common import RESULTS, ann_answers, drop_in_points, snn_answers, subject_op
 from converter import ConvertConfig, convert
 from converter.config import PREPASS
 from converter.load import ModelSpec, load_model, parse_model_kwargs
+from seenn.analysis.report import Row, write_results
 from seenn.data import load_data
-from seenn.report import Row, write_results
 
 
 @click.command()

@@ -16,7 +16,7 @@ from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answe
 
 from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
 from converter.config import Correction
-from seenn.report import Row, write_results
+from seenn.analysis.report import Row, write_results
 
 RECIPES = {"max": Max(), "percentile": Percentile(), "mmse": MMSE()}
 NEURONS = {

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
 
 import seenn
+from seenn.analysis.report import Row
 from seenn.data import Split
-from seenn.report import Row
 
 
 @dataclass
@@ -127,7 +127,7 @@ def measure(
     fired: list[float] = []
     found = seenn.predict(
         tuned.network,
-        (x for x, _ in test.batches(64, limit=limit)),
+        (b.inputs for b in test.batches(64, limit=limit)),
         tuned.policy,
         2,
         observe=lambda t, rows, site, counts: fired.append(float(counts.abs().sum())),

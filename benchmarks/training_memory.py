@@ -24,17 +24,17 @@ import click
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, conclude
 
-from seenn.report import Row
+from seenn.analysis.report import Row
 
 PROGRAM = """
 import json, resource, sys, time
 import torch
 from torch.nn import functional as F
-from seenn.graph import INPUT, Node, OpGraph
+from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.capture import capture
 from seenn.models import build_spiking_model
-from seenn.network import SpikingNetwork
-from seenn.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.training import DirectConfig, OverTime, Unrolled
 
 kind, save_memory, timesteps, batch = sys.argv[1], sys.argv[2] == "recompute", int(sys.argv[3]), int(sys.argv[4])

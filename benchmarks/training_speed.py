@@ -28,9 +28,9 @@ from common import RESULTS
 from torch import Tensor, nn
 
 import seenn
+from seenn.analysis.report import Row, write_results
+from seenn.core.ops import LIFNeuron
 from seenn.models import build_spiking_model
-from seenn.ops import LIFNeuron
-from seenn.report import Row, write_results
 from seenn.surrogate import Sigmoid
 from seenn.training import DirectConfig, MeanLoss, OverTime
 

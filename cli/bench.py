@@ -68,7 +68,7 @@ def bench(
         raise click.UsageError("--ckpt gives the weights of --ann: name the model too")
     import torch
 
-    from seenn.bench import (
+    from seenn.analysis.bench import (
         ann_contenders,
         layer_losses,
         plot_growth,
@@ -77,9 +77,9 @@ def bench(
         run_bench,
         this_machine,
     )
-    from seenn.engines import make_engine
-    from seenn.engines.fused import FusedEngine
     from seenn.exits import FixedExit
+    from seenn.runtime import make_engine
+    from seenn.runtime.kernels.fused import FusedEngine
 
     if threads is not None:
         torch.set_num_threads(threads)

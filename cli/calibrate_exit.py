@@ -132,10 +132,11 @@ def calibrate_exit(
     target = output_file(output or snn)
     from dataclasses import replace
 
+    from seenn.analysis.collect import collect_run, start_states
     from seenn.checkpoint import save
-    from seenn.exits import FixedExit, certify_exit, collect_run, find_exit, policy_macs, start_states
+    from seenn.data.recorded import refuse_seen_exit_split
+    from seenn.exits import FixedExit, certify_exit, find_exit, policy_macs
     from seenn.exits.record import exit_record
-    from seenn.recorded import refuse_seen_exit_split
 
     own = {"temperature": temperature, "accumulation": accumulation, "alpha": alpha}
     built = None if policy == STORED else build_rule(policy, threshold, inner, **own)

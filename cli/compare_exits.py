@@ -83,10 +83,10 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
     rules = {name: build_rule(name, None, None) for name in dict.fromkeys(chosen or RULES)}
     for path in chosen:
         import_own_policy(path if ":" in path else None)
-    from seenn.compare import compare_exits as run
+    from seenn.analysis.compare import compare_exits as run
+    from seenn.analysis.report.comparison import COLUMNS, comparison_rows, write_comparison
+    from seenn.data.recorded import refuse_seen_exit_split
     from seenn.exits.record import check_exit_record
-    from seenn.recorded import refuse_seen_exit_split
-    from seenn.report.comparison import COLUMNS, comparison_rows, write_comparison
 
     checkpoint = read_snn(snn)
     steps = options["timesteps"] or checkpoint.timesteps

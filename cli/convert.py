@@ -109,10 +109,10 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
     if ckpt is None and options["data"] is None:
         raise click.UsageError("pretrained weights do not say which data to calibrate on: name it with --data", context)
     from converter.load import load_model
+    from converter.load.weights import read_weights
     from converter.pipeline import convert_checkpoint
     from seenn.checkpoint import save
-    from seenn.recorded import load_recorded_data
-    from seenn.weights import read_weights
+    from seenn.data.recorded import load_recorded_data
 
     with usage():
         spec = model_spec(model, options)

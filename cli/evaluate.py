@@ -60,8 +60,8 @@ def evaluate(
     ANN, SNN with all T steps, and SNN with early exit are each really run.
     """
     target = output_folder(folder, "--report")
-    from seenn.evaluate import evaluate as run
-    from seenn.report import summary_table, verdict, write_report
+    from seenn.analysis.evaluate import evaluate as run
+    from seenn.analysis.report import summary_table, verdict, write_report
 
     import_own_policy(own_policy)
     checkpoint = read_snn(snn)

@@ -52,8 +52,8 @@ def inspect(
 
 
 def _show_network(session: Session, path: str) -> None:
+    from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
-    from seenn.ops import Neuron
 
     checkpoint = read_snn(path)
     network = checkpoint.network

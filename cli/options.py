@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from converter.load import ModelSpec
     from seenn.checkpoint import Checkpoint
     from seenn.data import DataSplits
-    from seenn.engines import Engine
+    from seenn.runtime import Engine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,7 +63,7 @@ def data_options(function: Command) -> Command:
 
 def recorded_splits(checkpoint: Checkpoint, options: Mapping[str, Any]) -> DataSplits:
     """The data that ``data_options`` name, by default the recorded one, prepared as the network wants it."""
-    from seenn.recorded import load_recorded_data
+    from seenn.data.recorded import load_recorded_data
 
     return load_recorded_data(
         checkpoint.manifest,
@@ -125,7 +125,7 @@ def chosen_engine(
     Raises:
         UnsupportedError: ``int8`` cannot run this network exactly.
     """
-    from seenn.engines import make_engine
+    from seenn.runtime import make_engine
 
     if name == "reference":
         return None

@@ -29,7 +29,7 @@ def predict(
     """Classify image files with the spiking network SNN."""
     import torch
 
-    from seenn.encoding import PoissonEncoding
+    from seenn.data.encoding import PoissonEncoding
     from seenn.errors import CheckpointError
     from seenn.exits.record import check_exit_record
     from seenn.predict import predict as run

@@ -50,12 +50,12 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     if options["distil"] and ckpt is None:
         raise click.UsageError("--distil imitates the network of --ckpt: name one", click.get_current_context())
     from converter.load import load_model
+    from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
     from converter.trainable import model_to_train
+    from seenn.data.recorded import load_recorded_data
     from seenn.files import fingerprint
-    from seenn.recorded import load_recorded_data
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train
-    from seenn.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
 
     endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
     if target.suffix not in endings:

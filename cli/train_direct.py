@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from converter.direct import TrainedCheckpoint
-    from seenn.ops import Neuron
+    from seenn.core.ops import Neuron
     from seenn.training import DirectConfig
 
 BINARY, DSPIKE = ("lif", "if"), "dspike"  # neurons that fire at most once a step, and their surrogate by default
@@ -151,7 +151,7 @@ def train_direct(session: Session, model: str, output: str, **options: Any) -> N
 
 def _neuron(options: Mapping[str, Any]) -> Callable[[], Neuron]:
     from converter.config import NeuronSpec
-    from seenn.ops import IFNeuron, LIFNeuron
+    from seenn.core.ops import IFNeuron, LIFNeuron
     from seenn.surrogate import SURROGATES
 
     kind, levels = options["neuron"], options["levels"]
@@ -177,7 +177,7 @@ def _neuron(options: Mapping[str, Any]) -> Callable[[], Neuron]:
 
 
 def _direct(options: Mapping[str, Any], seed: int) -> DirectConfig:
-    from seenn.encoding import PoissonEncoding
+    from seenn.data.encoding import PoissonEncoding
     from seenn.training import LOSSES, DirectConfig
 
     timesteps = options["timesteps"]

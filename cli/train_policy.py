@@ -94,9 +94,9 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
     sweep = output_folder(report, "--report") if betas else None
     from converter.load import parse_model_kwargs
     from converter.policy import PolicySpec, spiking_answers, train_policy_checkpoint
+    from seenn.analysis.report.beta_sweep import BetaPoint, write_beta_sweep
     from seenn.checkpoint import save
-    from seenn.recorded import refuse_seen_exit_split
-    from seenn.report.beta_sweep import BetaPoint, write_beta_sweep
+    from seenn.data.recorded import refuse_seen_exit_split
     from seenn.training import Augment, PolicyConfig
 
     checkpoint = read_snn(snn, with_policy=False)

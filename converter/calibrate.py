@@ -27,11 +27,11 @@ from converter.correct import CORRECTIONS, SiteSample
 from converter.neurons import along, check_signs, make_neuron, site_axis
 from converter.recipes import Learned, SiteStatistics
 from converter.sampling import cache_blocks
+from seenn.core.graph import INPUT, Node, OpGraph, schedule
+from seenn.core.ops import QCFS, Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
 from seenn.device import available_memory
 from seenn.distributed import world
 from seenn.errors import CalibrationError, ConversionError
-from seenn.graph import INPUT, Node, OpGraph, schedule
-from seenn.ops import QCFS, Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.ops import Conv2d, Flatten, L2Norm, Largest, Linear, Mean, Permute, Reshape, Variance
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.ops import Conv2d, Flatten, L2Norm, Largest, Linear, Mean, Permute, Reshape, Variance
 
 Shape = tuple[int, ...]
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seenn.batch import Batch
+from seenn.core.graph import Node
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Activation, Neuron, StatelessOp
 from seenn.distributed import world
-from seenn.engines.reference import run_reference
 from seenn.errors import ConversionError
 from seenn.exits.fixed import FixedExit
-from seenn.graph import Node
-from seenn.network import SpikingNetwork
-from seenn.ops import Activation, Neuron, StatelessOp
+from seenn.runtime.reference import run_reference
 
 #: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
 DIVERGED = 1.0
@@ -44,7 +45,7 @@ class CheckReport:
 
 def check(
     network: SpikingNetwork,
-    batches: Iterable[tuple[Tensor, Tensor | None]],
+    batches: Iterable[Batch],
     timesteps: int,
     *,
     site_samples: int = 256,
@@ -53,7 +54,7 @@ def check(
 
     Args:
         network: converted; its twin is the ANN.
-        batches: ``(images, labels)``; labels may be None.
+        batches: with or without labels.
         timesteps: T.
         site_samples: at least so many of the first images (whole batches) enter the per-site errors; all enter
             the accuracies.
@@ -71,7 +72,8 @@ def check(
     numbers: list[int] = []
     number = samples = labelled = 0
     with torch.no_grad():
-        for number, (images, labels) in enumerate(batches):
+        for number, batch in enumerate(batches):
+            images, labels = batch.inputs, batch.labels
             inspect_sites = samples < site_samples
             samples += len(images)
             labelled += 0 if labels is None else len(labels)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from converter.recipes import MMSE, Learned, Max, Percentile, Recipe
+from seenn.core.ops import neuron_kind
 from seenn.errors import did_you_mean
-from seenn.ops import neuron_kind
 
 Correction = Literal["none", "bias", "potential", "joint", "cos", "srp"]
 #: Corrections by a pre-pass over each image, at run time, instead of by what calibration images showed.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seenn.graph import INPUT, schedule
-from seenn.network import SpikingNetwork
-from seenn.ops import CumulativeDifference, StatefulOp
+from seenn.core.graph import INPUT, schedule
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import CumulativeDifference, StatefulOp
 
 
 def convergence(network: SpikingNetwork, images: Tensor, timesteps: Sequence[int] = (8, 32, 128)) -> tuple[float, ...]:

@@ -17,10 +17,10 @@ from converter.passes import normalise, prove_equal
 from converter.place import place_neurons, sites_of
 from converter.prepass import with_prepass
 from converter.trace import trace_model
+from seenn.core.graph import OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import IntegratingNeuron, Neuron
 from seenn.errors import ConversionError, ModelError
-from seenn.graph import OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import IntegratingNeuron, Neuron
 
 log = logging.getLogger(__name__)
 

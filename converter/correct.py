@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from converter.sampling import by_position, cache_blocks, position_stride
+from seenn.core.ops import IntegratingNeuron
 from seenn.distributed import world
-from seenn.ops import IntegratingNeuron
 
 _SAMPLES_PER_CHANNEL = 1 << 15
 _STARTS = (0.5, -1.0, -0.5, 0.0, 0.25, 0.75, 1.0)  # in thresholds; the first wins ties

@@ -13,15 +13,15 @@ from torch import Tensor
 from converter.load import ModelSpec, build_model
 from converter.passes import fold_batch_norm
 from converter.spiking import with_neurons
+from seenn.analysis.collect import collect_logits
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Neuron
 from seenn.data import DataSplits
 from seenn.errors import ConversionError, DataError, ModelError, did_you_mean
-from seenn.exits import collect_logits
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
-from seenn.network import SpikingNetwork
-from seenn.ops import Neuron
 from seenn.rounded import with_rounding
 from seenn.training import DirectConfig, TrainConfig, TrainingResult
 from seenn.version import versions
@@ -163,7 +163,7 @@ def direct_checkpoint(
         check_images: how many images of the exit split are run.
     """
     splits = splits.with_encoding(direct.encoding)
-    example, _ = next(splits.exit.batches(8, limit=8))
+    example = next(splits.exit.batches(8, limit=8)).inputs
     folded, difference = finish(network, example, direct.timesteps)
     folded = folded.to(device)
     logits_sum, labels = collect_logits(folded, splits.exit.batches(64, limit=check_images), direct.timesteps)

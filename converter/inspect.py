@@ -15,11 +15,11 @@ from converter.convert import refuse_neurons
 from converter.passes import normalise
 from converter.place import place_neurons, sites_of
 from converter.trace import translate_model
+from seenn.analysis.synops import dense_cost
 from seenn.capture import Offender, Translation, Unsupported
+from seenn.core.graph import Node, OpGraph, macs
+from seenn.core.ops import Activation, IFNeuron, Synapse
 from seenn.errors import UnsupportedError
-from seenn.graph import Node, OpGraph, macs
-from seenn.metrics.synops import dense_cost
-from seenn.ops import Activation, IFNeuron, Synapse
 
 
 @dataclass(frozen=True, kw_only=True)

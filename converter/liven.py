@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seenn.network import evaluating
+from seenn.core.network import evaluating
 
 _SMALL = 1e-2  # initial values that switch a branch off until training raises them: zero gains, layer scales
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from converter.config import NeuronSpec
+from seenn.core.graph import OpGraph
+from seenn.core.ops import QCFS, Activation, IFNeuron, IntegratingNeuron, LeakyReLU, ReLU, TwoSidedIFNeuron
 from seenn.errors import UnsupportedError
-from seenn.graph import OpGraph
-from seenn.ops import QCFS, Activation, IFNeuron, IntegratingNeuron, LeakyReLU, ReLU, TwoSidedIFNeuron
 
 
 def make_neuron(activation: Activation, v_threshold: Tensor, spec: NeuronSpec) -> IntegratingNeuron:

@@ -12,11 +12,11 @@ from converter.check import CheckReport, check
 from converter.config import ConvertConfig
 from converter.convert import Conversion, convert
 from converter.load import LoadedModel
+from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.checkpoint import Checkpoint
+from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits
 from seenn.errors import CalibrationError
-from seenn.metrics.synops import analog_nodes, dense_cost
-from seenn.network import SpikingNetwork
 from seenn.rounded import with_rounding
 from seenn.version import versions
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from seenn.core.graph import OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, Op, StatelessOp
 from seenn.errors import ConversionError, UnsupportedError
-from seenn.graph import OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import Activation, CumulativeDifference, IntegratingNeuron, Op, StatelessOp
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:

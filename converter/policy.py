@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from converter.load import ModelSpec, build_model
 from converter.passes import normalise, prove_equal
 from converter.trace import trace_model
+from seenn.analysis.collect import collect_logits
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
-from seenn.exits import BudgetExit, PolicyNetwork, collect_logits
+from seenn.exits import BudgetExit, PolicyNetwork
 from seenn.exits.record import exit_record
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
@@ -100,7 +101,7 @@ def spiking_answers(
             done = offset
             for batch in split.batches(batch_size, limit=limit):
                 yield batch
-                done += len(batch[1])
+                done += len(batch)
                 progress(done, total)
 
         return correct_per_timestep(*collect_logits(checkpoint.network, counted(), timesteps))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from seenn.core.ops import IntegratingNeuron, PrepassIFNeuron
 from seenn.errors import ConversionError
-from seenn.ops import IntegratingNeuron, PrepassIFNeuron
 
 
 def with_prepass(neuron: IntegratingNeuron, *, rule: str, steps: int) -> PrepassIFNeuron:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from converter.convert import refuse_neurons
 from converter.place import sites_of
 from converter.trace import trace_model
-from seenn.network import SpikingNetwork
-from seenn.ops import Neuron
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Neuron
 
 
 def with_neurons(model: nn.Module, example: Tensor, make_neuron: Callable[[], Neuron]) -> SpikingNetwork:

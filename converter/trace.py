@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 
 from seenn.capture import Tracer, Translation, trace, trace_exported, translate
 from seenn.capture.trace import untraceable
+from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError
-from seenn.graph import OpGraph
 
 
 def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> OpGraph:

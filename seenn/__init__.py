@@ -7,9 +7,14 @@
     answers.labels, answers.exit_timestep, answers.confidence
 """
 
+from seenn.analysis.collect import collect_logits
+from seenn.analysis.evaluate import evaluate
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint, load, save
-from seenn.engines import Prediction, Predictions, Request, make_engine, run_reference
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops.lif import LIFNeuron
+from seenn.core.ops.neuron import IFNeuron, if_step, reset, signed_if_step
+from seenn.core.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
 from seenn.errors import (
     CalibrationError,
     CheckpointError,
@@ -19,21 +24,9 @@ from seenn.errors import (
     SeennError,
     UnsupportedError,
 )
-from seenn.evaluate import evaluate
-from seenn.exits import (
-    ConfidenceExit,
-    ExitPolicy,
-    FixedExit,
-    ThresholdExit,
-    calibrate_confidence,
-    collect_logits,
-    register_policy,
-)
-from seenn.network import SpikingNetwork
-from seenn.ops.lif import LIFNeuron
-from seenn.ops.neuron import IFNeuron, if_step, reset, signed_if_step
-from seenn.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
+from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, ThresholdExit, calibrate_confidence, register_policy
 from seenn.predict import predict
+from seenn.runtime import Prediction, Predictions, Request, make_engine, run_reference
 from seenn.stream import stream
 from seenn.version import __version__
 

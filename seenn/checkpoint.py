@@ -30,14 +30,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seenn.core.network import SpikingNetwork
+from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits.policy import ExitPolicy, policy_from_json, policy_to_json
 from seenn.exits.policy_network import PolicyNetwork
 from seenn.files import atomic_path
-from seenn.graph_json import graph_from_json, graph_to_json
-from seenn.lowering import Rounding
-from seenn.network import SpikingNetwork
+from seenn.runtime.lowering import Rounding
 
 VERSION = "1"
 _POLICY = "policy:"  # starts the names of the tensors of a policy's own network

@@ -9,6 +9,7 @@
     ├── CheckpointError       a file that is damaged, foreign, hostile or of another architecture
     ├── DataError             images, labels or splits that are missing, malformed or overlap
     ├── ModelError            an unknown model name, or a factory that did not return a module
+    ├── PluginError           an unknown name of a rule, engine or data set, or a plugin that cannot be imported
     └── TrainingError         a loss that became NaN or infinite
 
 Wrong arguments (a threshold of 2, a negative timestep) raise ``ValueError`` or ``TypeError`` as usual in
@@ -49,6 +50,10 @@ class DataError(SeennError):
 
 class ModelError(SeennError):
     """A model cannot be found or built."""
+
+
+class PluginError(SeennError):
+    """Nothing is registered under a name, or a plugin cannot be imported."""
 
 
 class TrainingError(SeennError):

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from seenn.engines.batching import run_engine
-from seenn.engines.engine import Engine
-from seenn.engines.predictions import Predictions
-from seenn.engines.reference import StepObserver, run_reference
+from seenn.core.network import SpikingNetwork, evaluating
+from seenn.core.ops.arguments import integer
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
-from seenn.network import SpikingNetwork, evaluating
-from seenn.ops.arguments import integer
+from seenn.runtime.predictions import Predictions
+from seenn.runtime.reference import StepObserver, run_reference
+from seenn.runtime.session import run_engine
+from seenn.runtime.slots import Engine
 
 
 def predict(
@@ -36,7 +36,7 @@ def predict(
         images: preprocessed ``[N, C, H, W]``, a sequence ``[T, N, C, H, W]``, or an iterable of such batches.
         policy: who stops when; None runs every image for all ``timesteps``.
         timesteps: T, the most steps any image gets.
-        engine: from ``seenn.engines.make_engine`` for this network; None is the reference engine.
+        engine: from ``seenn.runtime.make_engine`` for this network; None is the reference engine.
         batch_size: how many images a tensor is cut into, iterables keep their own batches; the slots of an
             engine.
         keep_logits: also return ``logits_sum_per_step`` ``[T, N, K]``, NaN after a sample's exit.

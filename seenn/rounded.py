@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from seenn.checkpoint import Checkpoint
 from seenn.data import Split
-from seenn.lowering import choose_rounding
+from seenn.runtime.lowering import choose_rounding
 
 IMAGES = 64  # at most: a few dozen are enough to judge rounding by
 BYTES = 1 << 30  # of the values that they have in the network, which are kept

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops.arguments import integer, number
 from seenn.data.preprocessing import Preprocessing
-from seenn.engines import Engine, Prediction, Request, make_engine, run_slots
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
-from seenn.lowering import Rounding
-from seenn.network import SpikingNetwork
-from seenn.ops.arguments import integer, number
+from seenn.runtime import Engine, Prediction, Request, make_engine, run_slots
+from seenn.runtime.lowering import Rounding
 
 
 def stream(
@@ -43,7 +43,7 @@ def stream(
         images: preprocessed, ``[C, H, W]`` each; or requests with deadlines of their own.
         policy: who stops when; None runs every image for all ``timesteps``.
         timesteps: T, the most steps any image gets.
-        engine: by name, see ``seenn.engines.make_engine``.
+        engine: by name, see ``seenn.runtime.make_engine``.
         preprocessing: how the images were prepared, if they were: makes 8-bit pixels exact integers.
         slots: images that run at once.
         ordered: False gives every answer as soon as it is ready.

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from converter.load.layout import find_first_convolution, find_head
+from converter.load.weights import common_prefix
 from seenn.errors import CheckpointError
-from seenn.weights import common_prefix
 
 _LISTED = 12
 

@@ -18,10 +18,10 @@ from converter.load.preprocessing import pretrained_preprocessing, recorded_prep
 from converter.load.sources import build_source
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
+from converter.load.weights import read_weights
 from converter.qcfs import with_qcfs
 from seenn.data import Preprocessing
 from seenn.errors import CheckpointError, ModelError
-from seenn.weights import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
 
     Args:
         spec: the architecture.
-        ckpt: a weights file, see :func:`seenn.weights.read_weights`.
+        ckpt: a weights file, see :func:`converter.load.weights.read_weights`.
         image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
 
     Raises:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.ops import BatchNorm, ChannelAffine, Conv2d, Linear, Op, Synapse
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.ops import BatchNorm, ChannelAffine, Conv2d, Linear, Op, Synapse
 
 
 def fold_batch_norm(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:

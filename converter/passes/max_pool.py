@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.ops import Activation, AdaptiveMaxPool2d, BorderPad, MaxPool2d
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.ops import Activation, AdaptiveMaxPool2d, BorderPad, MaxPool2d
 
 
 def move_max_pool(graph: OpGraph) -> OpGraph:

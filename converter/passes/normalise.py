@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from converter.passes.batch_norm import fold_batch_norm
 from converter.passes.max_pool import move_max_pool
+from seenn.core.graph import OpGraph
 from seenn.errors import ConversionError
-from seenn.graph import OpGraph
 
 _TOLERANCE = 1e-9  # relative to the largest logit, in float64
 

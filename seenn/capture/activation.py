@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import QCFS, LeakyReLU, Pointwise, ReLU
+from seenn.core.ops import QCFS, LeakyReLU, Pointwise, ReLU
 
 aten = torch.ops.aten
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import (
+from seenn.core.ops import (
     Add,
     Concat,
     Constant,

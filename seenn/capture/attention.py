@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seenn.capture.arithmetic import materialised
 from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, any_layout, handles
 from seenn.capture.layout import Layout
-from seenn.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+from seenn.core.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
 @handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
 from seenn.capture.layout import Layout
-from seenn.ops import Op
+from seenn.core.ops import Op
 
 
 @dataclass(frozen=True)

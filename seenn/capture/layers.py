@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
 from seenn.capture.parts import by_part, flat
-from seenn.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
+from seenn.core.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
 @handles(nn.Conv2d, F.conv2d, torch.conv2d)

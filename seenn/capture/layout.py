@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from seenn.graph import PROBE_BATCH
+from seenn.core.graph import PROBE_BATCH
 
 
 @dataclass(frozen=True)

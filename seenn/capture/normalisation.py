@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import (
+from seenn.core.ops import (
     ElementwiseAffine,
     L2Norm,
     L2Normalise,

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout
-from seenn.ops import BatchNorm, Conv2d, Op, Reshape
+from seenn.core.ops import BatchNorm, Conv2d, Op, Reshape
 
 Handler = Callable[[Call], Result]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from seenn.capture.handlers import Call, Made, Result, handles
 from seenn.capture.parts import by_part, frozen
-from seenn.ops import Conv2d, ElementwiseAffine, Fold, Reshape, Unfold
+from seenn.core.ops import Conv2d, ElementwiseAffine, Fold, Reshape, Unfold
 
 aten = torch.ops.aten
 #: The settings in the order of the functions' arguments; a module has them as attributes.

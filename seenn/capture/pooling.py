@@ -10,7 +10,7 @@ from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
 from seenn.capture.parts import by_part, flat
-from seenn.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Scale
+from seenn.core.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Scale
 
 _INCLUDE = ("count_include_pad", True)  # average pooling's argument, and its default
 

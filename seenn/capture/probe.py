@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seenn.graph import INPUT, shapes_only
-from seenn.ops import Op, StatefulOp
+from seenn.core.graph import INPUT, shapes_only
+from seenn.core.ops import Op, StatefulOp
 
 
 class Probe:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from seenn.ops import Neuron
+from seenn.core.ops import Neuron
 
 
 class Propagate(fx.Interpreter):

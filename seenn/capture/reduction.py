@@ -9,7 +9,7 @@ import torch
 
 from seenn.capture.arithmetic import extreme
 from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
+from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
 
 
 @handles(torch.amax, "amax")

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
 from seenn.capture.shape import select
-from seenn.ops import Reshape, Slice, Take
+from seenn.core.ops import Reshape, Slice, Take
 
 _FULL = slice(None)
 _SLICE = (("dim", 0), ("start", None), ("end", None), ("step", 1))  # arguments of aten.slice, and defaults

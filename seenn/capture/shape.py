@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import Expand, Flatten, Permute, Reshape, Slice
+from seenn.core.ops import Expand, Flatten, Permute, Reshape, Slice
 
 
 @handles(nn.Flatten, torch.flatten, "flatten")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Handler, Made, Refused, Result, any_layout, handles
-from seenn.ops import Pointwise
+from seenn.core.ops import Pointwise
 
 #: By the function's name in ``Pointwise``: every spelling of it without settings.
 _PLAIN: Mapping[str, tuple[Any, ...]] = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
-from seenn.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
+from seenn.core.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
 
 aten = torch.ops.aten
 _LINEAR = ("nearest", "nearest-exact", "bilinear", "bicubic")

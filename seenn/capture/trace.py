@@ -16,10 +16,10 @@ from seenn.capture.export import export_graph
 from seenn.capture.handlers import find_handler
 from seenn.capture.propagate import Propagate
 from seenn.capture.translate import to_graph
+from seenn.core.graph import PROBE_BATCH, shapes_only
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
-from seenn.graph import PROBE_BATCH, shapes_only
-from seenn.network import SpikingNetwork
-from seenn.ops import Neuron
 
 
 class Tracer(fx.Tracer):

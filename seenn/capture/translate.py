@@ -15,8 +15,8 @@ from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handl
 from seenn.capture.layout import Layout
 from seenn.capture.probe import Probe
 from seenn.capture.translation import Offender, Translation, Unsupported
+from seenn.core.graph import INPUT, PROBE_BATCH, Node, OpGraph
 from seenn.errors import UnsupportedError, first_line
-from seenn.graph import INPUT, PROBE_BATCH, Node, OpGraph
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
 _FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from seenn.core.graph import OpGraph, prune
+from seenn.core.ops import StatelessOp
 from seenn.errors import UnsupportedError
-from seenn.graph import OpGraph, prune
-from seenn.ops import StatelessOp
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 ::
 
     splits = load_data("fashion-mnist")
-    for images, labels in splits.train.batches(128, order=torch.randperm(len(splits.train))):
-        ...
+    for batch in splits.train.batches(128, order=torch.randperm(len(splits.train))):
+        batch.inputs, batch.labels
     network = convert(model, splits.calibration.images(limit=512))
 
 **Why four.** Thresholds of neurons are fitted on ``calibration``, the exit policy on ``exit``, and figures

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seenn.batch import Batch
+from seenn.data.encoding import PoissonEncoding
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
-from seenn.encoding import PoissonEncoding
 
 
 class Split:
@@ -66,10 +67,8 @@ class Split:
         other.labels = torch.arange(len(other._indices))
         return other
 
-    def batches(
-        self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Preprocessed images, float32 ``[B, C, H, W]``, and labels, int64 ``[B]``; the last may be smaller.
+    def batches(self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None) -> Iterator[Batch]:
+        """Preprocessed images, float32 ``[B, C, H, W]``, with their labels, int64 ``[B]``; the last may be smaller.
 
         Recordings of events, and images with an encoding, come as sequences ``[T, B, C, H, W]``, time first.
 
@@ -86,7 +85,12 @@ class Split:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
         chosen = self._chosen(order, limit)
         batches = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
-        return ((self._prepared(batch), self.labels[batch]) for batch in batches)
+        return (Batch(self._prepared(rows), self.labels[rows], self.is_sequence) for rows in batches)
+
+    def batch(self, limit: int | None = None) -> Batch:
+        """The first ``limit`` samples (or all) at once; raises as :meth:`images`."""
+        chosen = self._chosen(None, limit)
+        return Batch(self._prepared(chosen), self.labels[chosen], self.is_sequence)
 
     def images(self, limit: int | None = None) -> Tensor:
         """The first ``limit`` images (or all), preprocessed: float32 ``[N, C, H, W]``; sequences ``[T, N, C, H, W]``.

@@ -2,7 +2,6 @@
 
 from seenn.exits.budget import BudgetExit, policy_macs
 from seenn.exits.calibrate import ExitCalibration, calibrate_confidence, calibrate_exit, calibrate_fixed, judge_exit
-from seenn.exits.collect import CachedRun, collect_logits, collect_run, replay, start_states
 from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.conformal import ConformalExit
 from seenn.exits.cutoff import CutoffExit, calibrate_cutoff
@@ -15,6 +14,7 @@ from seenn.exits.guarantee import certify_exit
 from seenn.exits.patience import PatienceExit
 from seenn.exits.policy import ExitPolicy, policy_from_json, policy_to_json, register_policy
 from seenn.exits.policy_network import PolicyNetwork
+from seenn.exits.replay import CachedRun, replay
 from seenn.exits.scaled import ScaledConfidenceExit
 from seenn.exits.scored import ScoredExit, ThresholdExit, exit_scores, softmax_confidence
 from seenn.exits.two_sided import TwoSidedExit
@@ -42,8 +42,6 @@ __all__ = [
     "calibrate_exit",
     "calibrate_fixed",
     "certify_exit",
-    "collect_logits",
-    "collect_run",
     "exit_scores",
     "find_exit",
     "judge_exit",
@@ -53,5 +51,4 @@ __all__ = [
     "register_policy",
     "replay",
     "softmax_confidence",
-    "start_states",
 ]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.errors import CalibrationError
 from seenn.exits.policy import register_policy
 from seenn.exits.policy_network import PolicyNetwork
 from seenn.exits.scored import Threshold, ThresholdExit
-from seenn.ops import State
 
 
 @register_policy("seenn-ii")

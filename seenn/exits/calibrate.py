@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.errors import CalibrationError
-from seenn.exits.collect import replay
 from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
+from seenn.exits.replay import replay
 from seenn.exits.scored import ScoredExit, ThresholdExit, exit_scores
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import ExitCurve, exit_curve
-from seenn.ops import State
 
 FIT_FRACTION = 1 / 3  # of the exit split: what a rule's own numbers are fitted on, not its threshold
 _SPLIT_SEED = 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from seenn.core.ops import State
+from seenn.core.ops.arguments import number
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import (
     Accumulation,
@@ -13,8 +15,6 @@ from seenn.exits.scored import (
     check_accumulation,
     softmax_confidence,
 )
-from seenn.ops import State
-from seenn.ops.arguments import number
 
 
 @register_policy("confidence")

@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
+from seenn.core.ops.arguments import integer, number
 from seenn.errors import CalibrationError
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import ScoredExit, Threshold, accumulated, at_timestep, numbers
-from seenn.ops import State
-from seenn.ops.arguments import integer, number
 
 
 @register_policy("conformal")

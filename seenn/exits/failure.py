@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.errors import CalibrationError
 from seenn.exits.logistic import fit_logistic
 from seenn.exits.policy import register_policy
@@ -20,7 +21,6 @@ from seenn.exits.scored import (
     top_two_gap,
 )
 from seenn.metrics.accuracy import correct_per_timestep
-from seenn.ops import State
 
 FEATURES = ("one", "confidence", "gap", "entropy", "confidence_slope", "gap_slope", "entropy_slope", "1/t")
 _LARGEST_GAP = 1e6  # of one class only, whose gap is infinite

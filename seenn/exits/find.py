@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from seenn.core.ops import State
 from seenn.errors import CalibrationError
 from seenn.exits.calibrate import ExitCalibration, calibrate_exit, calibrate_fixed
-from seenn.exits.collect import CachedRun
 from seenn.exits.cutoff import CutoffExit, calibrate_cutoff
 from seenn.exits.fixed import FixedExit
 from seenn.exits.policy import ExitPolicy
+from seenn.exits.replay import CachedRun
 from seenn.exits.scored import ScoredExit
-from seenn.ops import State
 
 
 def find_exit(

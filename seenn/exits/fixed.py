@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
+from seenn.core.ops.arguments import integer
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import softmax_confidence
-from seenn.ops import State
-from seenn.ops.arguments import integer
 
 
 @register_policy("fixed")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import (
     Accumulation,
@@ -14,7 +15,6 @@ from seenn.exits.scored import (
     check_accumulation,
     top_two_gap,
 )
-from seenn.ops import State
 
 
 @register_policy("gap")

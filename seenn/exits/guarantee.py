@@ -16,13 +16,13 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.errors import CalibrationError
 from seenn.exits.betting import best_bet, paired_loss_p_value, samples_needed
 from seenn.exits.calibrate import FIT_FRACTION, ExitCalibration, check_exit_split, fit_split, judge_exit
 from seenn.exits.scored import ScoredExit, exit_scores, first_above
 from seenn.metrics.accuracy import correct_per_timestep
 from seenn.metrics.exit_curve import exit_curve
-from seenn.ops import State
 
 Guarantee = Literal["marginal", "conditional"]
 Scored = TypeVar("Scored", bound=ScoredExit)

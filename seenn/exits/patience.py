@@ -9,10 +9,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
+from seenn.core.ops.arguments import integer
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import ScoredExit, Threshold
-from seenn.ops import State
-from seenn.ops.arguments import integer
 
 
 @register_policy("patience")

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.errors import CheckpointError, did_you_mean
 from seenn.exits.policy_network import PolicyNetwork
-from seenn.ops import State
 
 
 @runtime_checkable

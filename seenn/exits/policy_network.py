@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.graph import OpGraph, macs
-from seenn.ops import StatelessOp
+from seenn.core.graph import OpGraph, macs
+from seenn.core.ops import StatelessOp
 
 
 @dataclass(frozen=True, eq=False)

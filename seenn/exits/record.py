@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits
 from seenn.errors import CalibrationError
 from seenn.exits.policy import ExitPolicy, policy_to_json
-from seenn.network import SpikingNetwork
 
 
 def exit_record(

@@ -8,9 +8,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import ProbabilityExit, accumulated, at_timestep, numbers
-from seenn.ops import State
 
 _LOG_RANGE = (-7.0, 7.0)  # temperatures from 1/1097 to 1097
 _GOLDEN = (5**0.5 - 1) / 2

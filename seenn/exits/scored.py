@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
+from seenn.core.ops.arguments import number
 from seenn.errors import CalibrationError
-from seenn.ops import State
-from seenn.ops.arguments import number
 
 Accumulation = Literal["sum", "mean"]
 Threshold = float | tuple[float, ...]  # one for every t, or one for each of t = 1 … T-1

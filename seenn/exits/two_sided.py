@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
+from seenn.core.ops.arguments import integer, number
 from seenn.exits.confidence import ConfidenceExit
 from seenn.exits.policy import register_policy
 from seenn.exits.scored import ScoredExit, Threshold, exit_scores
 from seenn.metrics.accuracy import correct_per_timestep
-from seenn.ops import State
-from seenn.ops.arguments import integer, number
 
 _CANDIDATES = 64
 _LOST = 0.001  # of the samples

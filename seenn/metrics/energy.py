@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from seenn.metrics.synops import DenseCost
+from seenn.analysis.synops import DenseCost
 
 Amount = TypeVar("Amount", float, Tensor)
 

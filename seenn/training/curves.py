@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seenn.report.figures import BLUE, VERMILLION, add_legend, new_axes, save_png
+from seenn.analysis.report.figures import BLUE, VERMILLION, add_legend, new_axes, save_png
 
 
 def plot_curves(lines: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seenn.graph import OpGraph
+from seenn.core.graph import OpGraph
 
 
 @torch.no_grad()

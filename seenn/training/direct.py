@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops.arguments import integer
 from seenn.data import DataSplits
-from seenn.encoding import PoissonEncoding, poisson
-from seenn.network import SpikingNetwork
-from seenn.ops.arguments import integer
+from seenn.data.encoding import PoissonEncoding, poisson
 from seenn.training.config import TrainConfig
 from seenn.training.loop import EpochReport, TrainingResult, fit
 from seenn.training.losses import LossOverTime, TETLoss

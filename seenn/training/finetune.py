@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from seenn.checkpoint import Checkpoint
+from seenn.core.network import SpikingNetwork, evaluating
+from seenn.core.ops import Neuron
+from seenn.core.ops.arguments import integer
 from seenn.data import DataSplits, Split
 from seenn.distributed import world
 from seenn.errors import TrainingError
-from seenn.network import SpikingNetwork, evaluating
-from seenn.ops import Neuron
-from seenn.ops.arguments import integer
 from seenn.rounded import with_rounding
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
@@ -191,9 +191,10 @@ def accuracy_per_step(
     correct = torch.zeros(unrolled.timesteps, dtype=torch.int64, device=device)
     mine = torch.arange(total)[here.part(total)]
     with evaluating(unrolled):
-        for images, labels in split.batches(batch_size, order=mine):
-            images = images.to(device, memory_format=torch.channels_last)
-            correct += (unrolled(images).argmax(-1) == labels.to(device)).sum(1)
+        for batch in split.batches(batch_size, order=mine):
+            assert batch.labels is not None
+            images = batch.inputs.to(device, memory_format=torch.channels_last)
+            correct += (unrolled(images).argmax(-1) == batch.labels.to(device)).sum(1)
     return tuple((here.sum_(correct).double() / total).tolist())
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seenn.core.network import evaluating
 from seenn.data import DataSplits, Split
 from seenn.distributed import World, world
 from seenn.errors import DataError, TrainingError
-from seenn.network import evaluating
 from seenn.training.config import TrainConfig
 from seenn.training.diagnose import where_not_finite
 from seenn.training.ema import Averaged
@@ -159,9 +159,10 @@ def accuracy(
     here, total = world(), len(split) if limit is None else min(limit, len(split))
     correct = torch.zeros((), dtype=torch.int64, device=device)
     mine = torch.arange(total)[here.part(total)]
-    for images, labels in split.batches(batch_size, order=mine):
-        images = channels_last(images.to(device))
-        correct += (module(images).argmax(-1) == labels.to(device)).sum()
+    for batch in split.batches(batch_size, order=mine):
+        assert batch.labels is not None
+        images = channels_last(batch.inputs.to(device))
+        correct += (module(images).argmax(-1) == batch.labels.to(device)).sum()
     return int(here.sum_(correct)) / total
 
 
@@ -225,9 +226,10 @@ class _Plan:
         start = step - (epoch - 1) * self.steps_per_epoch
         stop = self.last_step_of(epoch) - (epoch - 1) * self.steps_per_epoch
         mine = torch.cat([order[k * size : (k + 1) * size][rows] for k in range(start, stop)])
-        for offset, (images, labels) in enumerate(train.batches(size // here.size, order=mine)):
+        for offset, batch in enumerate(train.batches(size // here.size, order=mine)):
+            assert batch.labels is not None
             random = generator(config.seed, "augment", step + offset)
-            images = config.augment(images, random, rows, size)
+            images, labels = config.augment(batch.inputs, random, rows, size), batch.labels
             if config.transform is not None:
                 random = generator(config.seed, "transform", step + offset, here.rank)
                 images, labels = config.transform(images, labels, random)

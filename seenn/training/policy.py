@@ -139,7 +139,9 @@ def train_policy(
         """Mean reward, accuracy and timesteps of the greedy budgets on the exit split."""
         batches = splits.exit.batches(256, limit=correct_exit.shape[1])
         with torch.inference_mode():
-            budget = torch.cat([module(shrink(images.to(device), size)).argmax(-1).cpu() for images, _ in batches]) + 1
+            budget = (
+                torch.cat([module(shrink(batch.inputs.to(device), size)).argmax(-1).cpu() for batch in batches]) + 1
+            )
         index, right = (budget - 1)[:, None], correct_exit.T
         gained, answered = (v.gather(1, index).double().mean().item() for v in (rewards(right, config.beta), right))
         return gained, answered, budget.double().mean().item()

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from seenn.core.ops import BatchNorm
 from seenn.distributed import World
-from seenn.ops import BatchNorm
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNorm)
 

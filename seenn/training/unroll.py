@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from seenn.network import SpikingNetwork
-from seenn.ops import State
-from seenn.ops.arguments import integer
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import State
+from seenn.core.ops.arguments import integer
 
 
 class Unrolled(nn.Module):

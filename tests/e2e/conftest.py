@@ -17,8 +17,8 @@ from torch import Tensor
 
 from cli.main import main
 from converter.load import LoadedModel, ModelSpec, build_model
+from converter.load.weights import write_weights
 from seenn.data import load_data
-from seenn.weights import write_weights
 
 ROOT = Path(__file__).parents[2]
 NARROW = {"channels": (8, 8, 8, 8), "stem_width": 8, "layers": (1, 1, 1, 1)}

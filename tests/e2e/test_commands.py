@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seenn import Checkpoint as Saved
 from seenn import LIFNeuron, capture, predict, save
 from seenn.data import Preprocessing
-from seenn.encoding import PoissonEncoding
+from seenn.data.encoding import PoissonEncoding
 from seenn.models import build_spiking_model
 
 Seenn = Callable[..., Any]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from converter import ConvertConfig, Max, NeuronSpec, check, convert
 from converter.load import ModelSpec, build_model
-from seenn.ops import CumulativeDifference
+from seenn.batch import Batch
+from seenn.core.ops import CumulativeDifference
 
 
 def alive(model: nn.Module, images: Tensor) -> nn.Module:
@@ -82,6 +83,6 @@ def test_models_from_the_wild(name: str, sites: int, pools: int) -> None:
     with torch.no_grad():
         expected = model(images)
         torch.testing.assert_close(found.network.analog()(images), expected, rtol=1e-3, atol=1e-3)
-    report = check(found.network, [(images, expected.argmax(-1))], 4)
+    report = check(found.network, [Batch(images, expected.argmax(-1))], 4)
     assert report.ann_accuracy == 1.0
     assert report.diverged is None

@@ -26,8 +26,9 @@ from converter.check import check
 from seenn.checkpoint import Checkpoint
 from seenn.data import load_data
 from seenn.distributed import joined
-from seenn.evaluate import evaluate
-from seenn.exits import ConfidenceExit, collect_run
+from seenn.analysis.evaluate import evaluate
+from seenn.analysis.collect import collect_run
+from seenn.exits import ConfidenceExit
 from seenn.training import Augment, FinetuneConfig, OptimConfig, TrainConfig, finetune, train_ann
 
 torch.set_num_threads(1)

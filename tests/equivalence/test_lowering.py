@@ -11,13 +11,9 @@ import torch
 from torch import Tensor
 
 from seenn import native
-from seenn.data.preprocessing import Preprocessing
-from seenn.engines.fused import FusedEngine
-from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, Kernel
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.lowering import fold, lower
-from seenn.network import SpikingNetwork
-from seenn.ops import (
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import (
     AdaptiveAvgPool2d,
     Add,
     AvgPool2d,
@@ -37,6 +33,10 @@ from seenn.ops import (
     Slice,
     TwoSidedIFNeuron,
 )
+from seenn.data.preprocessing import Preprocessing
+from seenn.runtime.kernels.fused import FusedEngine
+from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, Kernel
+from seenn.runtime.lowering import fold, lower
 
 T = 6
 CPU = torch.device("cpu")

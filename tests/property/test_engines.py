@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seenn import native
-from seenn.engines import make_engine, run_engine
-from seenn.engines.fused import FusedEngine
-from seenn.engines.kernels import DOUBLE, FLOAT32, INT8, PLAIN, Kernel
-from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.lowering import Program, lower
-from seenn.network import SpikingNetwork
-from seenn.ops import (
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import (
     AdaptiveAvgPool2d,
     Add,
     Conv2d,
@@ -31,6 +26,11 @@ from seenn.ops import (
     Neuron,
     TwoSidedIFNeuron,
 )
+from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
+from seenn.runtime import make_engine, run_engine
+from seenn.runtime.kernels.fused import FusedEngine
+from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, PLAIN, Kernel
+from seenn.runtime.lowering import Program, lower
 
 T = 6
 CPU = torch.device("cpu")
@@ -175,7 +175,7 @@ def test_the_network_of_these_tests_has_early_and_late_exits() -> None:
 
 @pytest.mark.parametrize("kernel", [INT8, FLOAT32, PLAIN])
 def test_a_kernel_that_claims_to_be_exact_is(kernel: Kernel) -> None:
-    from seenn.engines.kernels import is_exact
+    from seenn.runtime.kernels.synapses import is_exact
 
     assert is_exact(DOUBLE, CPU)
     if not is_exact(kernel, CPU):

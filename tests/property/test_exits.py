@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seenn.engines.reference import run_reference
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Flatten, IFNeuron, Linear
 from seenn.exits import (
     ConfidenceExit,
     ConformalExit,
@@ -22,10 +24,8 @@ from seenn.exits import (
     exit_scores,
     replay,
 )
-from seenn.graph import INPUT, Node, OpGraph
 from seenn.metrics import correct_per_timestep, exit_curve
-from seenn.network import SpikingNetwork
-from seenn.ops import Flatten, IFNeuron, Linear
+from seenn.runtime.reference import run_reference
 
 T = 6
 RULES = [

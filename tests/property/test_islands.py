@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seenn.ops import (
+from seenn.core.ops import (
     CumulativeDifference,
     Divide,
     Einsum,
@@ -27,8 +27,8 @@ from seenn.ops import (
     Variance,
     op_kinds,
 )
-from seenn.ops.base import op_class
-from seenn.ops.pointwise import FUNCTIONS
+from seenn.core.ops.base import op_class
+from seenn.core.ops.pointwise import FUNCTIONS
 
 _POSITIVE = ("log", "sqrt", "rsqrt", "reciprocal")
 _SAME = ((2, 4, 3), (2, 4, 3))

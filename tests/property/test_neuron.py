@@ -1,4 +1,4 @@
-"""Laws of the neuron, over all inputs; sources in seenn.ops.neuron."""
+"""Laws of the neuron, over all inputs; sources in seenn.core.ops.neuron."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seenn.ops import IFNeuron
+from seenn.core.ops import IFNeuron
 
 # Sixteenths: sums, thresholds and quotients near whole numbers are exact, so that equality can be asked for.
 sixteenths = st.integers(-160, 160).map(lambda n: n / 16)

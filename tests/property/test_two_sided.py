@@ -1,4 +1,4 @@
-"""Laws of the neuron that stands for leaky activations, over all inputs; the rule is in seenn.ops.two_sided."""
+"""Laws of the neuron that stands for leaky activations, over all inputs; the rule is in seenn.core.ops.two_sided."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seenn.ops import IFNeuron, LeakyReLU, Neuron, TwoSidedIFNeuron
+from seenn.core.ops import IFNeuron, LeakyReLU, Neuron, TwoSidedIFNeuron
 
 # Sixteenths times quarters, in float64: near whole numbers everything is exact, so that equality can be asked for.
 sixteenths = st.integers(-160, 160).map(lambda n: n / 16)

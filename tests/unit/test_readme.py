@@ -13,7 +13,7 @@ import torch
 from cli.main import seenn as front_door
 from converter.inspect import Inspection, inspect_model
 from converter.load import ModelSpec, build_model
-from seenn.weights import write_weights
+from converter.load.weights import write_weights
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}

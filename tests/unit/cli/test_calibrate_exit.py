@@ -17,6 +17,9 @@ from click.testing import CliRunner, Result
 
 from cli.calibrate_exit import calibrate_exit
 from seenn.checkpoint import Checkpoint, load, save
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Flatten, IFNeuron, Linear
 from seenn.data import Preprocessing, load_data
 from seenn.exits import (
     ConfidenceExit,
@@ -31,9 +34,6 @@ from seenn.exits import (
     ScaledConfidenceExit,
     TwoSidedExit,
 )
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import Flatten, IFNeuron, Linear
 
 ROOT = Path(__file__).parents[3]
 

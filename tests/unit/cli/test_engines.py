@@ -15,12 +15,12 @@ from PIL import Image
 from cli.common import Failure
 from cli.main import seenn
 from seenn.checkpoint import Checkpoint, save
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
+from seenn.core.ops.neuron import Neuron
 from seenn.data import load_data
 from seenn.exits import ConfidenceExit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
-from seenn.ops.neuron import Neuron
 
 
 def write(path: Path, neuron: Neuron) -> str:

@@ -17,11 +17,11 @@ from cli.compare_exits import compare_exits
 from cli.evaluate import evaluate
 from cli.train_policy import train_policy
 from seenn.checkpoint import Checkpoint, load, save
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Flatten, IFNeuron, Linear
 from seenn.data import Preprocessing, load_data
 from seenn.exits import BudgetExit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import Flatten, IFNeuron, Linear
 
 
 @pytest.fixture

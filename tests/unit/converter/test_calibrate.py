@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
 from converter.config import Correction
-from seenn.engines.reference import run_reference
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import IFNeuron
 from seenn.errors import CalibrationError
 from seenn.exits import FixedExit
-from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
+from seenn.runtime.reference import run_reference
 
 BINARY = NeuronSpec(signed=False, max_spikes=1)
 

@@ -12,7 +12,7 @@ from converter import ConvertConfig, Max, convert
 from converter.channels import channel_axes
 from converter.convergence import convergence
 from seenn.capture import to_graph, trace
-from seenn.ops import IntegratingNeuron
+from seenn.core.ops import IntegratingNeuron
 
 
 class Tokens(nn.Module):

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from converter import check, convert
+from seenn.batch import Batch
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import IFNeuron
 from seenn.errors import ConversionError
-from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def broken(network: SpikingNetwork, site: str, factor: float) -> SpikingNetwork:
 
 def test_sound_network_agrees_with_its_ann(network: SpikingNetwork, net: nn.Module, images: Tensor) -> None:
     answers = net(images).argmax(-1)
-    report = check(network, [(images[:30], answers[:30]), (images[30:], answers[30:])], 32)
+    report = check(network, [Batch(images[:30], answers[:30]), Batch(images[30:], answers[30:])], 32)
     assert (report.samples, report.ann_accuracy, report.diverged) == (48, 1.0, None)
     assert len(report.accuracy_per_timestep) == 32
     assert report.agreement == report.accuracy_per_timestep[-1] > 0.9
@@ -36,20 +37,20 @@ def test_sound_network_agrees_with_its_ann(network: SpikingNetwork, net: nn.Modu
 
 @pytest.mark.parametrize("site", ["2", "6"])
 def test_first_diverging_site_is_named(site: str, network: SpikingNetwork, images: Tensor) -> None:
-    report = check(broken(network, site, 1e4), [(images, None)], 8)  # a threshold that is never reached
+    report = check(broken(network, site, 1e4), [Batch(images)], 8)  # a threshold that is never reached
     assert report.diverged == site
     assert report.relative_error[site] == 1.0
 
 
 def test_labels_are_optional(network: SpikingNetwork, images: Tensor) -> None:
-    report = check(network, [(images, None)], 4)
+    report = check(network, [Batch(images)], 4)
     assert report.ann_accuracy is None
     assert report.accuracy_per_timestep == ()
     assert 0 <= report.agreement <= 1
 
 
 def test_site_errors_come_from_the_first_images_only(network: SpikingNetwork, images: Tensor) -> None:
-    batches = [(images[:8], None), (torch.zeros_like(images[:8]), None)]
+    batches = [Batch(images[:8]), Batch(torch.zeros_like(images[:8]))]
     assert check(network, batches, 4, site_samples=8).relative_error == check(network, batches[:1], 4).relative_error
 
 

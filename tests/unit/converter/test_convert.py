@@ -17,8 +17,8 @@ from converter import ConvertConfig, NeuronSpec, convert
 from converter.convert import canonical_graph
 from converter.place import place_neurons
 from seenn.checkpoint import Checkpoint
+from seenn.core.ops import CumulativeDifference, IFNeuron
 from seenn.errors import CalibrationError, ConversionError, ModelError, UnsupportedError
-from seenn.ops import CumulativeDifference, IFNeuron
 
 
 class SharedReLU(nn.Module):

@@ -14,13 +14,13 @@ import seenn
 from converter.direct import direct_checkpoint, finish, prepare_splits, spiking_network
 from converter.load import ModelSpec
 from converter.spiking import with_neurons
+from seenn.analysis.evaluate import evaluate
+from seenn.analysis.synops import dense_cost
+from seenn.core.ops import BatchNorm, Conv2d, IFNeuron, LIFNeuron, Linear, Neuron
 from seenn.data import DataSplits, load_data
-from seenn.encoding import PoissonEncoding
+from seenn.data.encoding import PoissonEncoding
+from seenn.data.recorded import load_recorded_data
 from seenn.errors import ConversionError, DataError, ModelError, UnsupportedError
-from seenn.evaluate import evaluate
-from seenn.metrics.synops import dense_cost
-from seenn.ops import BatchNorm, Conv2d, IFNeuron, LIFNeuron, Linear, Neuron
-from seenn.recorded import load_recorded_data
 from seenn.surrogate import Dspike
 from seenn.training import DirectConfig, OptimConfig, TrainConfig, train_direct
 
@@ -66,7 +66,7 @@ def test_a_trained_network_becomes_the_same_checkpoint_as_any_other(
     seenn.save(tmp_path / "snn.safetensors", made.checkpoint)
     loaded = seenn.load(tmp_path / "snn.safetensors")
     again = load_recorded_data(loaded.manifest, loaded.preprocessing)
-    images, _ = next(again.exit.batches(8))
+    images = next(again.exit.batches(8)).inputs
     assert images.dim() == (4 if encoding is None else 5)
     ours, theirs = (net(images, T) if encoding is None else net.unroll(images, T).mean(0)
                     for net in (made.checkpoint.network, loaded.network))  # fmt: skip

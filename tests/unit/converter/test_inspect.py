@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from converter.inspect import inspect_model
+from seenn.core.ops import IFNeuron
 from seenn.errors import ModelError
-from seenn.ops import IFNeuron
 
 
 def test_every_node_has_its_fate(net: nn.Module) -> None:

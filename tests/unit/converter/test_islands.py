@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from converter import ConvertConfig, Max, check, convert
 from converter.pipeline import analog_report
 from seenn import Checkpoint, load, predict, save
+from seenn.analysis.synops import SpikeMeter, dense_cost
+from seenn.batch import Batch
+from seenn.core.ops import CumulativeDifference
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
-from seenn.metrics.synops import SpikeMeter, dense_cost
-from seenn.ops import CumulativeDifference
 
 
 class SqueezeExcite(nn.Module):
@@ -115,7 +116,7 @@ def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> No
 
 def test_the_corrections_run_spikes_through_islands(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
     found = convert(enliven(gated()), images, ConvertConfig(analog_islands=True))
-    report = check(found.network, [(images, None)], 8)
+    report = check(found.network, [Batch(images)], 8)
     assert report.diverged is None
     assert set(report.relative_error) == set(found.sites)
     assert max(report.relative_error.values()) < 0.3

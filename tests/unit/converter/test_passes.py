@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from converter.passes import fold_batch_norm, move_max_pool, normalise, prove_equal
 from converter.trace import trace_model
+from seenn.core.graph import OpGraph
 from seenn.errors import ConversionError
-from seenn.graph import OpGraph
 
 Enliven = Callable[[nn.Module], nn.Module]
 

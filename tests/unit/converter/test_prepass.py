@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from converter import ConvertConfig, NeuronSpec, convert
 from converter.config import Correction
 from converter.prepass import with_prepass
+from seenn.analysis.collect import collect_run
+from seenn.batch import Batch
 from seenn.checkpoint import Checkpoint, load, save
-from seenn.engines import make_engine, run_engine, run_reference
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import IFNeuron, Linear, PrepassIFNeuron
 from seenn.errors import CalibrationError, ConversionError, UnsupportedError
-from seenn.exits import ConfidenceExit, FixedExit, collect_run, find_exit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import IFNeuron, Linear, PrepassIFNeuron
+from seenn.exits import ConfidenceExit, FixedExit, find_exit
+from seenn.runtime import make_engine, run_engine, run_reference
 from seenn.training import Unrolled
 
 PREPASS, T = 3, 4
@@ -164,11 +166,11 @@ def test_what_a_pre_pass_fires_is_seen(model: nn.Module, images: Tensor, slots: 
 
 def test_calibration_counts_the_pre_pass(model: nn.Module, images: Tensor) -> None:
     network = converted(model, images, "cos")
-    run = collect_run(network, [(images, torch.arange(32) % 4)], T)
+    run = collect_run(network, [Batch(images, torch.arange(32) % 4)], T)
     plain = SpikingNetwork(
         network.graph.replace({n.name: IFNeuron(1.0) for n in network.graph if n.name in network.sites}), (1, 8, 8)
     )
-    assert (run.prepass, collect_run(plain, [(images, torch.arange(32) % 4)], T).prepass) == (PREPASS, 0)
+    assert (run.prepass, collect_run(plain, [Batch(images, torch.arange(32) % 4)], T).prepass) == (PREPASS, 0)
     full = find_exit(run, FixedExit())
     assert full.mean_timesteps == PREPASS + T
     found = find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 2.5)

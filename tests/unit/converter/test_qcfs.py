@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from converter import ConvertConfig, convert
 from converter.qcfs import SCRATCH, with_qcfs
+from seenn.core.ops import QCFS, IFNeuron
 from seenn.errors import ConversionError, UnsupportedError
-from seenn.ops import QCFS, IFNeuron
 
 
 class Block(nn.Module):

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 import seenn
 from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, check, convert
 from converter.config import Correction
+from seenn.analysis.synops import SpikeMeter, traffic
+from seenn.batch import Batch
 from seenn.checkpoint import Checkpoint
+from seenn.core.ops import IFNeuron, LeakyReLU, MaxPool2d, TwoSidedIFNeuron
 from seenn.errors import UnsupportedError
-from seenn.metrics.synops import SpikeMeter, traffic
-from seenn.ops import IFNeuron, LeakyReLU, MaxPool2d, TwoSidedIFNeuron
 
 
 class Leaky(nn.Module):
@@ -57,7 +58,7 @@ def test_recipes_and_corrections_hold_for_them(
 ) -> None:
     config = ConvertConfig(recipe=recipe, correction=correction, timesteps=8)
     found = convert(leaky, images[:32], config)
-    report = check(found.network, [(images[32:], None)], 8)
+    report = check(found.network, [Batch(images[32:])], 8)
     assert report.diverged is None
     assert max(report.relative_error.values()) < 0.35
     assert report.agreement >= 0.75

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import Add, AvgPool2d, Conv2d, Flatten, IFNeuron, Linear
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Add, AvgPool2d, Conv2d, Flatten, IFNeuron, Linear
 
 MakeNetwork = Callable[..., SpikingNetwork]
 

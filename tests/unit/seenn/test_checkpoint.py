@@ -22,12 +22,12 @@ from torch import Tensor
 
 import seenn.checkpoint
 from seenn.checkpoint import Checkpoint, is_checkpoint, load, save
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import CumulativeDifference, IFNeuron, Linear, MaxPool2d
 from seenn.data import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits import ConfidenceExit, FixedExit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import CumulativeDifference, IFNeuron, Linear, MaxPool2d
 
 PREPROCESSING = Preprocessing(channels=2, height=6, width=6, mean=(0.1, 1 / 3), std=(0.5, 0.25))
 Edit = Callable[[dict[str, Any], dict[str, Tensor]], None]

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from seenn import native
-from seenn.engines import make_engine
-from seenn.graph import INPUT, Node, OpGraph
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import BatchNorm
+from seenn.core.ops.membrane import Membrane
 from seenn.native import Firing, Joined, RowWriter, norm
 from seenn.native.library import FOLDER
-from seenn.network import SpikingNetwork
-from seenn.ops import BatchNorm
-from seenn.ops.membrane import Membrane
+from seenn.runtime import make_engine
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
 
 

@@ -10,17 +10,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from seenn.bench import layer_losses
+from seenn.analysis.bench import layer_losses
 from seenn.checkpoint import Checkpoint, load, save
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits, load_data
-from seenn.engines import make_engine, run_engine
 from seenn.errors import CheckpointError
 from seenn.exits import FixedExit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.lowering import Rounding, choose_rounding, lower
-from seenn.network import SpikingNetwork
-from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.rounded import with_rounding
+from seenn.runtime import make_engine, run_engine
+from seenn.runtime.lowering import Rounding, choose_rounding, lower
 from seenn.stream import stream
 
 T = 3

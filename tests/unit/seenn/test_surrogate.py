@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seenn.ops import IFNeuron, if_step
+from seenn.core.ops import IFNeuron, if_step
 from seenn.surrogate import fire
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from converter.load import LoadedModel, ModelSpec, build_model
-from seenn.weights import write_weights
+from converter.load.weights import write_weights
 
 WIDTHS = {"channels": (8, 8, 8, 8), "stem_width": 8, "layers": (1, 1, 1, 1)}
 

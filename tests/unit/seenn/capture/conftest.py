@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture import to_graph, trace
-from seenn.graph import OpGraph
+from seenn.core.graph import OpGraph
 
 Traced = Callable[[nn.Module, Tensor], fx.GraphModule]
 

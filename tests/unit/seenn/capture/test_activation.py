@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seenn.ops import LeakyReLU, ReLU
+from seenn.core.ops import LeakyReLU, ReLU
 
 Same = Callable[..., Any]
 

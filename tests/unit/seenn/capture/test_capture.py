@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import seenn
 from seenn.capture import capture, to_graph, trace
-from seenn.ops import ReLU, reset
+from seenn.core.ops import ReLU, reset
 
 Body = Callable[["Parts", Tensor], Tensor]
 

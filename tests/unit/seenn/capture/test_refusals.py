@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from seenn.capture import Call, Made, any_layout, capture, to_graph, trace
 from seenn.capture.handlers import _HANDLERS, Result
+from seenn.core.ops import Expand
 from seenn.errors import UnsupportedError
-from seenn.ops import Expand
 
 
 class Model(nn.Module):

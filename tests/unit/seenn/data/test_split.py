@@ -31,16 +31,16 @@ def digits() -> DataSplits:
 
 def test_batches_keep_the_order_of_the_split_and_pair_images_with_labels(split: Split) -> None:
     batches = list(split.batches(2))
-    assert [labels.tolist() for _, labels in batches] == [[9, 4], [7, 0], [2]]
-    for images, labels in batches:
-        assert torch.equal(images[:, 0, 0, 0].round(), labels * 4.0)
+    assert [batch.labels.tolist() for batch in batches] == [[9, 4], [7, 0], [2]]
+    for batch in batches:
+        assert torch.equal(batch.inputs[:, 0, 0, 0].round(), batch.labels * 4.0)
 
 
 def test_order_and_limit_choose_images(split: Split) -> None:
-    ((images, labels),) = split.batches(8, order=torch.tensor([4, 0, 1]), limit=2)
-    assert labels.tolist() == [2, 9]
-    assert images.shape == (2, 1, 2, 2)
-    assert torch.equal(split.images(limit=3), torch.cat([images for images, _ in split.batches(1, limit=3)]))
+    (batch,) = split.batches(8, order=torch.tensor([4, 0, 1]), limit=2)
+    assert batch.labels.tolist() == [2, 9]
+    assert batch.inputs.shape == (2, 1, 2, 2)
+    assert torch.equal(split.images(limit=3), torch.cat([one.inputs for one in split.batches(1, limit=3)]))
     assert len(split.images()) == len(split) == 5
 
 

@@ -13,25 +13,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seenn.analysis.collect import collect_run
+from seenn.batch import Batch
 from seenn.capture import to_graph, trace
 from seenn.checkpoint import Checkpoint, load, save
-from seenn.engines.reference import run_reference
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Flatten, Linear
 from seenn.errors import CalibrationError, CheckpointError
-from seenn.exits import (
-    BudgetExit,
-    FixedExit,
-    PolicyNetwork,
-    collect_run,
-    find_exit,
-    policy_macs,
-    policy_to_json,
-    replay,
-)
+from seenn.exits import BudgetExit, FixedExit, PolicyNetwork, find_exit, policy_macs, policy_to_json, replay
 from seenn.exits.record import check_exit_record
-from seenn.graph import INPUT, Node, OpGraph
 from seenn.metrics.energy import MAC_PJ
-from seenn.network import SpikingNetwork
-from seenn.ops import Flatten, Linear
+from seenn.runtime.reference import run_reference
 from seenn.training import ResNet8
 
 T = 3
@@ -63,7 +56,7 @@ def test_the_budget_is_fixed_before_the_network_runs(
 def test_its_threshold_moves_every_budget_and_is_calibrated_like_any(
     network: SpikingNetwork, images: Tensor, policy: BudgetExit
 ) -> None:
-    run = collect_run(network, [(images, torch.arange(len(images)) % 2)], T)
+    run = collect_run(network, [Batch(images, torch.arange(len(images)) % 2)], T)
     state = policy.start(images)
     budgets = [replay(policy.at(threshold), run.logits_sum, state) for threshold in (-1e9, -1.0, 0.0, 1.0, 1e9)]
     assert all(bool((less <= more).all()) for less, more in pairwise(budgets))

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from seenn.analysis.collect import collect_logits
+from seenn.batch import Batch
+from seenn.core.network import SpikingNetwork
 from seenn.errors import CalibrationError
 from seenn.exits import (
     ConfidenceExit,
@@ -19,11 +22,9 @@ from seenn.exits import (
     calibrate_confidence,
     calibrate_exit,
     calibrate_fixed,
-    collect_logits,
     exit_scores,
     replay,
 )
-from seenn.network import SpikingNetwork
 
 T, N, K = 5, 60, 4
 
@@ -164,7 +165,7 @@ def test_bad_targets_and_logits_are_refused() -> None:
 
 def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwork, images: Tensor) -> None:
     labels = torch.arange(12) % 5
-    batches = list(zip(images.split(5), labels.split(5), strict=True))
+    batches = list(Batch(images, labels).split(5))
     logits, found = collect_logits(network, batches, 3)
     assert torch.equal(found, labels)
     torch.testing.assert_close(logits[-1] / 3, network(images, 3))

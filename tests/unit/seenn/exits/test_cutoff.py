@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seenn.core.ops import State
 from seenn.errors import CalibrationError
 from seenn.exits import (
     CachedRun,
@@ -20,7 +21,6 @@ from seenn.exits import (
     replay,
 )
 from seenn.exits.cutoff import cutoff_thresholds
-from seenn.ops import State
 
 T, N, K = 5, 900, 4
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import seenn
+from seenn.core.ops import LIFNeuron
 from seenn.errors import ModelError
 from seenn.models import build_spiking_model
-from seenn.ops import LIFNeuron
 
 
 def _convolutions(name: str, width: float = 0.125) -> list[tuple[int, int, int]]:

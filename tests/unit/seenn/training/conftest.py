@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from seenn.core.ops import QCFS
 from seenn.data import DataSplits, load_data
-from seenn.ops import QCFS
 
 MakeModule = Callable[[], nn.Module]
 

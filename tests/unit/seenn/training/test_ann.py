@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from seenn.core.ops import QCFS
 from seenn.data import DataSplits, Split
-from seenn.ops import QCFS
 from seenn.training import Augment, OptimConfig, TrainConfig, TrainingResult, accuracy, train_ann
 
 Train = Callable[..., TrainingResult]

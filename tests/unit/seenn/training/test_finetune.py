@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from seenn.checkpoint import Checkpoint, load, save
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits
 from seenn.errors import TrainingError
 from seenn.exits import ConfidenceExit
-from seenn.graph import INPUT, Node, OpGraph
-from seenn.network import SpikingNetwork
-from seenn.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.training import DirectConfig, FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
 from seenn.training.finetune import accuracy_per_step, default_train_config, finetuned_checkpoint
 

@@ -57,7 +57,8 @@ def test_a_folder_of_recordings_becomes_four_splits_of_sequences(below: str, tmp
     _nmnist(tmp_path / below)
     splits = load_data("n-mnist", data_dir=str(tmp_path), frames=5)
     assert (splits.frames, splits.num_classes, len(splits.test)) == (5, 10, 40)
-    sequence, labels = next(splits.test.batches(3))
+    batch = next(splits.test.batches(3))
+    sequence, labels = batch.inputs, batch.labels
     assert sequence.shape == (5, 3, 2, 34, 34)
     assert labels.tolist() == [0, 0, 0]
     assert sequence.sum((0, 2, 3, 4)).tolist() == pytest.approx([30.0] * 3)
@@ -75,13 +76,13 @@ def test_gestures_and_dvs_images_are_found_in_their_layouts(tmp_path: Path) -> N
             for label in range(11):
                 files.write_npy(tmp_path / "g" / part / f"user{user:02}_led" / f"{label}.npy", EVENTS)
     splits = load_data("dvs-gesture", data_dir=str(tmp_path / "g"), frames=2)
-    assert next(splits.test.batches(2))[0].shape == (2, 2, 2, 128, 128)
+    assert next(splits.test.batches(2)).inputs.shape == (2, 2, 2, 128, 128)
     for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"):
         for index in range(10):
             files.write_aedat4(tmp_path / "c" / name / f"cifar10_{name}_{index}.aedat4", EVENTS)
     splits = load_data("cifar10-dvs", data_dir=str(tmp_path / "c"))
     assert (splits.frames, splits.class_names[0]) == (4, "airplane")
-    assert next(splits.exit.batches(1))[0].sum() == pytest.approx(4)
+    assert next(splits.exit.batches(1)).inputs.sum() == pytest.approx(4)
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:

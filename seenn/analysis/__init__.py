@@ -1,0 +1,1 @@
+"""What is measured: passes over splits, evaluations, comparisons, benchmarks, and their reports."""

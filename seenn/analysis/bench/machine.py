@@ -1,0 +1,66 @@
+"""What a measurement was made on: the CPU, and how fast it multiplies in float32 and in int8."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seenn.runtime.kernels.synapses import FLOAT32, INT8, gmacs, is_exact
+
+INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")  # instructions that add products of bytes in 32 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The CPU as torch uses it.
+
+    Attributes:
+        cpu: its name.
+        capability: the instructions that torch chose.
+        int8: those for products of bytes.
+        threads: of torch.
+        gmacs: 10^9 multiply-accumulates a second of one convolution, by kernel; only those that are exact here.
+    """
+
+    cpu: str
+    capability: str
+    int8: tuple[str, ...]
+    threads: int
+    gmacs: dict[str, float]
+
+    def __str__(self) -> str:
+        speeds = ", ".join(f"{name} {value:.0f}" for name, value in self.gmacs.items())
+        return (
+            f"{self.cpu}, {self.capability}, {', '.join(self.int8) or 'no VNNI'}, {self.threads} threads. "
+            f"One 3×3 convolution, GMAC/s: {speeds}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return dict(vars(self))
+
+
+def this_machine() -> Machine:
+    """Reads what the system says, and times the convolutions."""
+    info = _cpuinfo()
+    flags = info.get("flags", info.get("Features", "")).split()
+    cpu = torch.device("cpu")
+    return Machine(
+        cpu=info.get("model name") or platform.processor() or platform.machine(),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        int8=tuple(flag for flag in INT8_FLAGS if flag in flags),
+        threads=torch.get_num_threads(),
+        gmacs={kernel.name: gmacs(kernel) for kernel in (FLOAT32, INT8) if is_exact(kernel, cpu)},
+    )
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor of Linux' list; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if path.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return {key.strip(): value.strip() for key, _, value in pairs}

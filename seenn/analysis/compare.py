@@ -1,0 +1,302 @@
+"""Every exit policy on the same images: accuracy against timesteps, energy and time, and how near the oracle is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seenn.analysis.collect import collect_run, start_states
+from seenn.analysis.report.comparison import Amount, Comparison, PolicyFigures
+from seenn.analysis.report.samples import easiest_and_hardest
+from seenn.checkpoint import Checkpoint
+from seenn.core.network import SpikingNetwork, evaluating
+from seenn.core.ops import State
+from seenn.data import DataSplits, Split
+from seenn.errors import CalibrationError
+from seenn.exits.budget import policy_macs
+from seenn.exits.find import find_exit
+from seenn.exits.fixed import FixedExit
+from seenn.exits.policy import ExitPolicy, policy_to_json
+from seenn.exits.replay import CachedRun, replay
+from seenn.exits.scored import ScoredExit, exit_scores, softmax_confidence
+from seenn.metrics import (
+    ExitCurve,
+    bootstrap_mean_interval,
+    correct_per_timestep,
+    exit_curve,
+    expected_calibration_error,
+    oracle_exit_time,
+)
+from seenn.metrics.energy import MAC_PJ
+from seenn.runtime.reference import run_reference
+
+#: Of an image, by what full T shows: how hard it is for this network.
+EASY, MEDIUM, HARD = "right from the first step on", "right in between", "wrong at T"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Wall-clock time of the reference engine on this machine, in ms per image."""
+
+    images: int
+    batch_size: int
+    mean_ms: float
+    p95_ms: float  # of batches
+
+
+def compare_exits(
+    checkpoint: Checkpoint,
+    splits: DataSplits,
+    rules: Mapping[str, ExitPolicy],
+    targets: Mapping[str, float],
+    *,
+    timesteps: int,
+    name: str,
+    batch_size: int = 64,
+    limit: int | None = None,
+    latency_images: int = 0,
+    latency_batch: int = 1,
+    seed: int = 0,
+    command: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
+    """Calibrates every rule on the exit split for one target, and compares them on the test split.
+
+    The checkpoint's own policy, and full T, take part as they are; SEENN-II calibrated like the others as well. A
+    rule that cannot meet the target, or cannot learn from so few images, is left out and the reason kept.
+
+    Args:
+        rules: uncalibrated, by the name under which they are reported.
+        targets: one of ``calibrate_exit``'s.
+        limit: the first so many images of either split.
+        latency_images: whose time is measured with each policy; 0: none.
+        progress: images done, and all.
+    """
+    network = checkpoint.network
+    sizes = [len(split) if limit is None else min(limit, len(split)) for split in (splits.exit, splits.test)]
+    total = sum(sizes)
+    held = collect_run(
+        network,
+        splits.exit.batches(batch_size, limit=limit),
+        timesteps,
+        progress=lambda done: progress(done, total),
+    )
+    stored = checkpoint.policy
+    looking = {stored.kind: stored} if isinstance(stored, ScoredExit) and policy_macs(stored) else {}
+    states = {kind: start_states(policy, splits.exit, limit=limit) for kind, policy in looking.items()}
+    policies, left_out = calibrated(held, {**rules, **looking}, targets, states)
+    policies["every step"] = FixedExit()
+    if stored is not None:
+        policies[f"stored {stored.kind}"] = stored
+    run = collect_run(
+        network,
+        splits.test.batches(batch_size, limit=limit),
+        timesteps,
+        progress=lambda done: progress(sizes[0] + done, total),
+    )
+    states = {
+        name: start_states(policy, splits.test, limit=limit)
+        for name, policy in policies.items()
+        if policy_macs(policy) or not isinstance(policy, ScoredExit | FixedExit)
+    }
+    latencies = {
+        name: measure_latency(
+            network, policy, splits.test, timesteps, images=min(latency_images, sizes[1]), batch_size=latency_batch
+        )
+        for name, policy in policies.items()
+        if latency_images
+    }
+    how = f"reference engine, batch {latency_batch}, {min(latency_images, sizes[1])} images, this machine"
+    return compare_policies(
+        run,
+        policies,
+        states=states,
+        latencies=latencies,
+        left_out=left_out,
+        class_names=splits.class_names,
+        seed=seed,
+        network=name,
+        data=splits.spec,
+        split="test",
+        latency=how if latency_images else "not measured",
+        command=command,
+    )
+
+
+def calibrated(
+    run: CachedRun,
+    rules: Mapping[str, ExitPolicy],
+    targets: Mapping[str, float],
+    states: Mapping[str, State] | None = None,
+) -> tuple[dict[str, ExitPolicy], dict[str, str]]:
+    """Each rule calibrated on ``run``; and of those that cannot be, why. ``states`` as for ``compare_policies``."""
+    found: dict[str, ExitPolicy] = {}
+    left_out: dict[str, str] = {}
+    for name, rule in rules.items():
+        try:
+            found[name] = find_exit(run, rule, state=(states or {}).get(name), **targets).policy
+        except CalibrationError as error:
+            left_out[name] = str(error)
+    return found, left_out
+
+
+def compare_policies(
+    run: CachedRun,
+    policies: Mapping[str, ExitPolicy],
+    *,
+    states: Mapping[str, State] | None = None,
+    latencies: Mapping[str, Latency] | None = None,
+    left_out: Mapping[str, str] | None = None,
+    class_names: Sequence[str] = (),
+    seed: int = 0,
+    **origin: str,
+) -> Comparison:
+    """What each policy, calibrated elsewhere, does on ``run``; nothing is chosen here.
+
+    Exits are replayed on the cached logits (the engine gives the same ones) and their energies looked up;
+    intervals are 95 % percentile bootstrap ones over images.
+
+    Args:
+        run: one pass of all T steps over the test split.
+        policies: by the name under which they are reported.
+        states: for policies that look at images, what ``policy.start`` said about those of ``run``.
+        latencies: from ``measure_latency``, by name.
+        left_out: policies that could not take part, and why.
+        class_names: for the table of classes; by number where empty.
+        seed: of the bootstrap.
+        origin: network, data, split, command: for the report.
+    """
+    correct = correct_per_timestep(run.logits_sum, run.labels)
+    timesteps = len(correct)
+    oracle = oracle_exit_time(correct)
+    figures = []
+    for name, policy in policies.items():
+        state, latency = (states or {}).get(name), (latencies or {}).get(name)
+        figures.append(_figures(name, policy, state, run, correct, oracle, latency, class_names, seed))
+    shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
+    exits = replay(policies[shown], run.logits_sum, (states or {}).get(shown))
+    at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
+    sure = softmax_confidence(exits, at_exit)
+    easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), exits, sure)
+    t = torch.arange(1, timesteps + 1)
+    ece = [
+        expected_calibration_error(
+            softmax_confidence(t[i].expand(len(exits)), run.logits_sum[i]).clamp(max=1.0), correct[i]
+        )
+        for i in range(timesteps)
+    ]
+    return Comparison(
+        **origin,
+        samples=len(run.labels),
+        timesteps=timesteps,
+        full_accuracy=float(correct[-1].double().mean()),
+        accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
+        energy_per_timestep_pj=tuple(run.energy_pj.mean(1).tolist()),
+        ece_per_timestep=tuple(ece),
+        oracle_aet=run.prepass + oracle,
+        policies=_mark_pareto(figures),
+        left_out=dict(left_out or {}),
+        sample_policy=shown,
+        easiest=easiest,
+        hardest=hardest,
+        class_names=tuple(class_names),
+        seed=seed,
+        prepass=run.prepass,
+    )
+
+
+def measure_latency(
+    network: SpikingNetwork, policy: ExitPolicy, split: Split, timesteps: int, *, images: int, batch_size: int
+) -> Latency:
+    """Runs the first ``images`` of ``split`` in batches, samples really leaving; the policy's own work is inside."""
+    with torch.no_grad(), evaluating(network):
+        batches = [b.inputs.to(network.device) for b in split.batches(batch_size, limit=images)]
+        run_reference(network, batches[0], policy, timesteps)  # warm-up
+        spent = []
+        for x in batches:
+            begin = time.perf_counter()
+            run_reference(network, x, policy, timesteps).labels.cpu()
+            spent.append(1000 * (time.perf_counter() - begin))
+    done = sum(len(x) for x in batches)
+    per_image = torch.tensor([ms / len(x) for ms, x in zip(spent, batches, strict=True)])
+    return Latency(
+        images=done,
+        batch_size=batch_size,
+        mean_ms=sum(spent) / done,
+        p95_ms=float(per_image.quantile(0.95)),
+    )
+
+
+def _figures(
+    name: str,
+    policy: ExitPolicy,
+    state: State | None,
+    run: CachedRun,
+    correct: Tensor,
+    oracle: float,
+    latency: Latency | None,
+    class_names: Sequence[str],
+    seed: int,
+) -> PolicyFigures:
+    timesteps, exits = len(correct), replay(policy, run.logits_sum, state)
+    at_exit = (exits - 1, torch.arange(len(exits)))
+    right, taken = correct[at_exit], exits.double() + run.prepass
+    names = {k: class_names[k] if k < len(class_names) else str(k) for k in sorted(set(run.labels.tolist()))}
+    settled = correct.all(0)
+    groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
+    return PolicyFigures(
+        name=name,
+        policy=policy_to_json(policy),
+        accuracy=_amount(right.double(), seed),
+        timesteps=_amount(taken, seed),
+        energy_pj=_amount(run.energy_with(policy)[at_exit], seed),
+        policy_energy_pj=MAC_PJ * policy_macs(policy),
+        latency_ms=None if latency is None else latency.mean_ms,
+        latency_p95_ms=None if latency is None else latency.p95_ms,
+        below_full=float(correct[-1].double().mean() - right.double().mean()),
+        oracle_share=(timesteps - float(exits.double().mean())) / (timesteps - oracle) if oracle < timesteps else 1.0,
+        exits_per_class={label: float(taken[run.labels == k].mean()) for k, label in names.items()},
+        accuracy_per_class={label: float(right[run.labels == k].double().mean()) for k, label in names.items()},
+        exits_by_difficulty={
+            group: float(taken[chosen].mean()) for group, chosen in groups.items() if bool(chosen.any())
+        },
+        curve=_curve(policy, run, correct, state),
+    )
+
+
+def _curve(policy: ExitPolicy, run: CachedRun, correct: Tensor, state: State | None) -> ExitCurve | None:
+    if not isinstance(policy, ScoredExit):
+        return None
+    curve = exit_curve(exit_scores(policy, run.logits_sum, state), correct, run.energy_with(policy))
+    return curve.after(run.prepass)
+
+
+def _amount(values: Tensor, seed: int) -> Amount:
+    low, high = bootstrap_mean_interval(values, seed=seed, resamples=1000)
+    return Amount(mean=float(values.mean()), low=low, high=high)
+
+
+def _mark_pareto(figures: Sequence[PolicyFigures]) -> tuple[PolicyFigures, ...]:
+    """Says for each cost which policies no other one beats: not cheaper at the same accuracy or more."""
+
+    def best(cost: Mapping[str, float]) -> set[str]:
+        accuracy = {f.name: f.accuracy.mean for f in figures}
+        return {
+            a
+            for a in cost
+            if not any(
+                cost[b] <= cost[a] and accuracy[b] >= accuracy[a] and (cost[b], accuracy[b]) != (cost[a], accuracy[a])
+                for b in cost
+            )
+        }
+
+    by_cost = {
+        "timesteps": best({f.name: f.timesteps.mean for f in figures}),
+        "energy": best({f.name: f.energy_pj.mean for f in figures}),
+        "latency": best({f.name: f.latency_ms for f in figures if f.latency_ms is not None}),
+    }
+    return tuple(f.with_pareto(tuple(cost for cost, names in by_cost.items() if f.name in names)) for f in figures)

@@ -1,0 +1,126 @@
+"""An evaluation in a table and a few sentences that need no background, the unwelcome ones included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.text import count, energy, percent, points, steps
+from seenn.metrics.energy import ACCUMULATE_PJ, MAC_PJ
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = ("per image", "accuracy", "steps", "work", "energy")
+
+ENERGY_NOTE = (
+    f"Energies are estimates for 45 nm hardware: {MAC_PJ} pJ per multiply-add (MAC), {ACCUMULATE_PJ} pJ per "
+    f"addition (a spike reaching a synapse). Memory traffic is left out; measured gains can be far smaller."
+)
+
+
+def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """The cells under ``COLUMNS``: the ANN where there is one, then the SNN without and with early exit."""
+    e = evaluation
+    rows: list[tuple[str, ...]] = []
+    if e.ann_accuracy is not None:
+        macs = f"{count(e.ann_macs)} MACs"
+        rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
+    full = (percent(e.full_accuracy), f"{e.steps[-1]}", f"{count(e.synops_full)} additions")
+    early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
+    rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
+    rows.append(("spiking (SNN), early exit", *early, energy(e.energy_pj)))
+    if e.policy_macs:
+        macs = f"{count(e.policy_macs)} MACs"
+        rows.append(("  of it, the policy network", "–", "–", macs, energy(MAC_PJ * e.policy_macs)))
+    return rows
+
+
+def verdict(evaluation: Evaluation) -> list[str]:
+    """What the figures mean, one sentence each: early exit, accuracy and energy against the ANN, caveats."""
+    e = evaluation
+    low, high = e.accuracy_interval
+    sentences = [
+        _early_exit(e),
+        f"On other images of the same kind expect an accuracy of {percent(low)} to {percent(high)} "
+        f"(95 % interval, {e.samples:,} images).",
+    ]
+    if e.ann_accuracy is not None:
+        sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
+    else:
+        sentences.append("There is no ANN behind this network, so it is compared with none.")
+    if e.prepass:
+        sentences.append(
+            f"Every image takes {steps(e.prepass)} of a pre-pass before the first that answers; all figures include "
+            "them."
+        )
+    if e.policy_macs:
+        sentences.append(
+            f"The steps are chosen by a policy network that runs first: {count(e.policy_macs)} MACs, "
+            f"{energy(MAC_PJ * e.policy_macs)} per image, included in the energy of early exit."
+        )
+    if e.analog_macs > 0:
+        sentences.append(
+            f"The SNN also does {count(e.analog_macs)} MACs per image that spikes do not replace (its "
+            f"first layer, for one); the energy includes them."
+        )
+    if e.analog_nodes:
+        sentences.append(_hybrid(e))
+    return [*sentences, ENERGY_NOTE]
+
+
+def summary_table(evaluation: Evaluation) -> Table:
+    """ANN, SNN and SNN with early exit side by side, for a terminal of 80 columns; ``verdict`` explains it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"{evaluation.network} on {evaluation.data} ({evaluation.split}, {evaluation.samples:,} images)"),
+    )
+    for index, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if index else "left")
+    for row in summary_rows(evaluation):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _early_exit(e: Evaluation) -> str:
+    saved = 1 - e.mean_timesteps / e.steps[-1]
+    if saved == 0:
+        return f"No image exited early: each took {steps(e.steps[-1])}."
+    change = e.accuracy - e.full_accuracy
+    effect = "at the same accuracy" if change == 0 else f"{points(abs(change))} {_direction(change)} accurate"
+    return (
+        f"Early exit answers after {steps(e.mean_timesteps)} on average instead of {e.steps[-1]} "
+        f"({100 * saved:.0f} % fewer), {effect}."
+    )
+
+
+def _accuracy_against_ann(change: float) -> str:
+    if change == 0:
+        return "With early exit the SNN is exactly as accurate as the ANN."
+    return f"With early exit the SNN is {points(abs(change))} {_direction(change)} accurate than the ANN."
+
+
+def _energy_against_ann(e: Evaluation) -> str:
+    ratio = e.energy_pj / e.ann_energy_pj
+    figures = f"{energy(e.energy_pj)} against {energy(e.ann_energy_pj)}"
+    if ratio > 1:
+        return f"By this estimate the SNN needs MORE energy than the ANN: {figures}, {ratio:.2f} times as much."
+    if ratio == 1:
+        return f"By this estimate the SNN saves no energy against the ANN: {figures}."
+    return f"By this estimate the SNN needs {100 * (1 - ratio):.0f} % less energy than the ANN: {figures}."
+
+
+def _hybrid(e: Evaluation) -> str:
+    kinds = ", ".join(sorted(set(e.analog_nodes.values())))
+    nodes = "1 node stays analog" if len(e.analog_nodes) == 1 else f"{len(e.analog_nodes)} nodes stay analog"
+    share = f" ({100 * e.analog_macs_per_step / e.ann_macs:.1f} % of the ANN's)" if e.ann_macs else ""
+    return (
+        f"{nodes} ({kinds}): in every step, {count(e.analog_macs_per_step)} MACs{share} "
+        "are analog and cost as much as the ANN's."
+    )
+
+
+def _direction(change: float) -> str:
+    return "more" if change > 0 else "LESS"

@@ -1,0 +1,205 @@
+"""A network as data: named nodes over the closed op set, in the order in which they run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from seenn.core.ops import CumulativeDifference, Op, StatefulOp, StatelessOp
+
+INPUT = "input"  # the name by which nodes refer to the network's input
+#: Images in a run on shapes. A prime that no size has as a factor by accident: it marks the batch in every shape.
+PROBE_BATCH = 1009
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call: an op applied to the values of earlier nodes. Calls may share an op's tensors, never a state."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+
+
+class OpGraph(nn.Module):
+    """Nodes in execution order, one input ``[B, ...]``, one output.
+
+    Immutable: passes build new graphs (``replace``), sharing the ops that they do not change.
+
+    Args:
+        nodes: in execution order; every input is ``"input"`` or the name of an earlier node.
+        output: the name of the node whose value is the result.
+
+    Raises:
+        ValueError: a name is taken twice, refers forward, or does not exist; an op has too many inputs.
+    """
+
+    def __init__(self, nodes: Iterable[Node], output: str) -> None:
+        super().__init__()
+        self.nodes = tuple(nodes)
+        self.output = output
+        known = {INPUT}
+        for node in self.nodes:
+            if node.name in known:
+                raise ValueError(f"two nodes are named {node.name!r}")
+            if missing := [name for name in node.inputs if name not in known]:
+                raise ValueError(f"node {node.name!r} reads {missing}, which no earlier node computes")
+            if not node.inputs:
+                raise ValueError(f"node {node.name!r} has no input")
+            if len(node.inputs) != node.op.arity and not node.op.joins:
+                takes = "one input" if node.op.arity == 1 else f"{node.op.arity} inputs"
+                raise ValueError(f"node {node.name!r} ({node.op.title}) takes {takes}, got {len(node.inputs)}")
+            known.add(node.name)
+        if output not in known - {INPUT}:
+            raise ValueError(f"the output {output!r} is not a node")
+        self._by_name = {node.name: node for node in self.nodes}
+        self.ops = nn.ModuleList(node.op for node in self.nodes)  # registers the parameters, once each
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        if name not in self._by_name:
+            raise KeyError(f"no node {name!r} in this graph")
+        return self._by_name[name]
+
+    def users(self) -> dict[str, list[Node]]:
+        """Who reads each value; the output's reader is not listed."""
+        users: dict[str, list[Node]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
+        for node in self.nodes:
+            for name in node.inputs:
+                users[name].append(node)
+        return users
+
+    def replace(self, changes: Mapping[str, Op]) -> OpGraph:
+        """The same wiring with other ops at the named nodes."""
+        return OpGraph((Node(n.name, changes.get(n.name, n.op), n.inputs) for n in self.nodes), self.output)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the wiring, the ops with their attributes, and every bit of their tensors."""
+        digest = hashlib.sha256(self.output.encode())
+        for node in self.nodes:
+            config = json.dumps(node.op.config(), sort_keys=True)
+            digest.update(repr((node.name, node.op.kind, config, node.inputs)).encode())
+            for name, tensor in node.op.tensors().items():
+                digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs a graph without stateful ops: the analog network."""
+        return self.evaluate(x, {self.output})[self.output]
+
+    def evaluate(
+        self,
+        x: Tensor,
+        keep: Iterable[str],
+        visit: Callable[[Node, tuple[Tensor, ...]], Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Values of the nodes in ``keep``; every other value is freed after its last use.
+
+        ``visit`` computes a node from its inputs; by default it is the op itself, and a stateful op is an
+        error.
+        """
+        kept = set(keep)
+        values = {INPUT: x}
+        for node, done in schedule(self.nodes, kept | {self.output}):
+            inputs = tuple(values[name] for name in node.inputs)
+            if visit is not None:
+                values[node.name] = visit(node, inputs)
+            elif isinstance(node.op, StatelessOp):
+                values[node.name] = node.op(*inputs)
+            else:
+                raise TypeError(f"node {node.name!r} ({node.op.kind}) has state: run it in a SpikingNetwork")
+            for name in done:
+                del values[name]
+        return {name: values[name] for name in kept}
+
+    def shapes(self, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Every value's shape without the batch, for an input of ``input_shape`` ``[C, H, W]``; computes nothing.
+
+        Raises:
+            ValueError: a node mixes the images of a batch. (What does not fit together raises as torch does.)
+        """
+        shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
+
+        def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
+            op = node.op
+            if isinstance(op, StatefulOp):
+                value, _ = op.step(inputs, op.initial_state(*inputs))
+            else:
+                value = op(*inputs)
+            if value.dim() == 0 or value.shape[0] != PROBE_BATCH:
+                raise ValueError(f"node {node.name!r} ({op.kind}) does not keep the images of a batch apart")
+            shapes[node.name] = tuple(value.shape[1:])
+            return value
+
+        reference = next(self.parameters(), torch.zeros(()))
+        with shapes_only():
+            example = torch.zeros(PROBE_BATCH, *input_shape, dtype=reference.dtype, device=reference.device)
+            self.evaluate(example, (), visit)
+        return shapes
+
+
+@contextmanager
+def shapes_only(mode: FakeTensorMode | None = None) -> Iterator[None]:
+    """Inside, tensors have shapes and types but no values: whatever runs costs neither memory nor arithmetic.
+
+    What is made in one ``mode`` can only be used in the same. Autocast is off: it would keep weights without values
+    for the layers that run after it.
+    """
+    complaints = logging.getLogger("torch._subclasses.fake_tensor")  # a traceback for every shape that does not fit
+    before, complaints.disabled = complaints.disabled, True
+    try:
+        with ExitStack() as inside:
+            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
+                inside.enter_context(torch.autocast(device, enabled=False))
+            inside.enter_context(torch.no_grad())
+            inside.enter_context(mode or FakeTensorMode(allow_non_fake_inputs=True))
+            yield
+    finally:
+        complaints.disabled = before
+
+
+def schedule(nodes: Sequence[Node], keep: Iterable[str] = ()) -> list[tuple[Node, tuple[str, ...]]]:
+    """Each node with the values that nobody reads after it, so that an executor can free them."""
+    last: dict[str, Node] = {}
+    for node in nodes:
+        last[node.name] = node
+        for name in node.inputs:
+            last[name] = node
+    kept = set(keep)
+    done: dict[str, list[str]] = {node.name: [] for node in nodes}
+    for name, node in last.items():
+        if name not in kept:
+            done[node.name].append(name)
+    return [(node, tuple(done[node.name])) for node in nodes]
+
+
+def prune(nodes: Iterable[Node], output: str) -> tuple[Node, ...]:
+    """Only the nodes that the output depends on."""
+    needed, kept = {output}, []
+    for node in reversed(tuple(nodes)):
+        if node.name in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))
+
+
+def macs(node: Node, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Multiply-accumulates of one call on one image, given every value's shape without the batch (``shapes()``)."""
+    op = node.op.op if isinstance(node.op, CumulativeDifference) else node.op
+    if not isinstance(op, StatelessOp):
+        return 0
+    return op.macs(shapes[node.name], *(shapes[name] for name in node.inputs))

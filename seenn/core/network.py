@@ -1,0 +1,349 @@
+"""The narrow waist: one spiking network, whatever it was made from and whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from seenn.core.graph import INPUT, Node, OpGraph, schedule
+from seenn.core.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, PrepassIFNeuron, State, StatefulOp
+from seenn.core.ops.arguments import integer
+from seenn.core.unroll import Piece, apart, in_pieces
+from seenn.errors import UnsupportedError
+
+Observer = Callable[[str, Tensor], None]  # (site, spike counts of the samples that ran [b, C, ...])
+
+
+class SpikingNetwork(nn.Module):
+    """A graph over the closed op set, with every membrane in explicit state.
+
+    ``step(x, state) -> (output, state)`` is one timestep; ``state=None`` starts. The output is the step's
+    own logits ``[B, K]``: sums and means over time are the engine's business. A constant image needs its
+    first layers only once, so ``step`` is the composition of two halves that engines may call themselves::
+
+        current = network.encode(x)                        # everything before the first state: once an image
+        output, state = network.advance(current, state)    # everything after it: once a timestep
+
+    Every tensor in ``current`` and ``state`` has the batch first: a sample is a row.
+
+    Args:
+        graph: must contain at least one neuron, or else analog islands, which make all of it analog.
+        input_shape: ``(C, H, W)`` of one image.
+    """
+
+    def __init__(self, graph: OpGraph, input_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.input_shape = tuple(input_shape)
+        if not self.sites and not self.islands:
+            raise ValueError("a spiking network needs at least one neuron; this graph has none")
+        constant = _constant_nodes(graph)
+        self._prefix = tuple(node for node in graph if node.name in constant)
+        self._body = tuple(node for node in graph if node.name not in constant)
+        read = [name for node in self._body for name in node.inputs] + [graph.output]
+        known = constant | {INPUT}
+        self._boundary = tuple(dict.fromkeys(name for name in read if name in known))
+        self._prefix_schedule = schedule(self._prefix, self._boundary)
+        self._body_schedule = schedule(self._body, (graph.output,))
+        self._stateful = tuple(node for node in self._body if isinstance(node.op, StatefulOp))
+        self._state_size = len(self.state_layout)
+        prepasses = {node.op.prepass for node in self._stateful if isinstance(node.op, PrepassIFNeuron)}
+        if len(prepasses) > 1:
+            found = ", ".join(map(str, sorted(prepasses)))
+            raise ValueError(f"all neurons take part in one pre-pass; these want {found} steps of it")
+        self._prepass = max(prepasses, default=0)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the neuron nodes, one an activation call site of the source."""
+        return tuple(node.name for node in self.graph if isinstance(node.op, Neuron))
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """Names of the nodes that are neither affine nor spiking and act on running means, max pools included."""
+        return tuple(node.name for node in self.graph if isinstance(node.op, CumulativeDifference))
+
+    @property
+    def prefix(self) -> frozenset[str]:
+        """Names of the nodes that are computed once an image."""
+        return frozenset(node.name for node in self._prefix)
+
+    @property
+    def state_layout(self) -> tuple[tuple[str, str], ...]:
+        """``(node, state name)`` of every tensor in the state, in order."""
+        return tuple((node.name, name) for node in self._stateful for name in _state_names(node))
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every value's shape without the batch."""
+        return self.graph.shapes(self.input_shape)
+
+    @property
+    def prepass(self) -> int:
+        """ρ, the steps of a pre-pass that each image takes before its first step that answers; mostly 0."""
+        return self._prepass
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def encode(self, x: Tensor) -> State:
+        """The currents that stay constant while the image does, ``[B, ...]`` each."""
+        self._check_input(x)
+        values = {INPUT: x}
+        for node, done in self._prefix_schedule:
+            inputs = tuple(values[name] for name in node.inputs)
+            op = node.op
+            values[node.name] = op.constant(*inputs) if isinstance(op, CumulativeDifference) else op(*inputs)
+            for name in done:
+                del values[name]
+        return tuple(values[name] for name in self._boundary)
+
+    def initial_state(self, batch: int, dtype: torch.dtype) -> State:
+        """The state of ``batch`` samples that nothing has happened to."""
+        found: list[Tensor] = []
+        for node in self._stateful:
+            assert isinstance(node.op, StatefulOp)
+            inputs = (torch.zeros(batch, *self.shapes[name], dtype=dtype, device=self.device) for name in node.inputs)
+            found.extend(node.op.initial_state(*inputs))
+        return tuple(found)
+
+    def start(self, current: State, observe: Observer | None = None) -> State:
+        """The state before the first step, from encoded currents; a pre-pass runs here, and ``observe`` sees it."""
+        initial = state = self.initial_state(len(current[0]), current[0].dtype)
+        if not self.prepass:
+            return initial
+        watched = [
+            (index, name, op)
+            for index, (name, kind) in enumerate(self.state_layout)
+            if kind == "v" and isinstance(op := self.graph[name].op, PrepassIFNeuron)
+        ]
+        lowest = {index: torch.full_like(state[index], torch.inf) for index, _, _ in watched}
+        highest = {index: torch.full_like(state[index], -torch.inf) for index, _, _ in watched}
+        for _ in range(self.prepass):
+            fired: dict[str, Tensor] = {}
+
+            def see(site: str, count: Tensor, fired: dict[str, Tensor] = fired) -> None:
+                fired[site] = count
+                if observe is not None:
+                    observe(site, count)
+
+            _, state = self.advance(current, state, see)
+            for index, name, op in watched:
+                charged, fires = state[index] + op.emit(fired[name]), fired[name] > 0
+                lowest[index] = torch.where(fires, torch.minimum(lowest[index], charged), lowest[index])
+                highest[index] = torch.where(fires, highest[index], torch.maximum(highest[index], charged))
+        found = list(initial)
+        for index, _, op in watched:
+            found[index] = op.restart(state[index], lowest[index], highest[index])
+        return tuple(found)
+
+    def advance(
+        self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
+    ) -> tuple[Tensor, State]:
+        """One timestep from encoded currents: ``(output [B, K], state)``; ``state=None`` starts, see ``start``.
+
+        ``in_place`` (without autograd) overwrites the membranes in ``state``, so that a run allocates them once:
+        for callers that own the state and do not look at it again.
+        """
+        if state is not None and len(state) != self._state_size:
+            raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
+        if state is None and self.prepass:
+            state = self.start(current)
+        values = dict(zip(self._boundary, current, strict=True))
+        before = iter(state) if state is not None else None
+        after: list[Tensor] = []
+        for node, done in self._body_schedule:
+            inputs = tuple(values[name] for name in node.inputs)
+            op = node.op
+            if isinstance(op, StatefulOp):
+                own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
+                if isinstance(op, Neuron) and (in_place or observe is not None):
+                    count, own = op.fire(inputs[0], own, in_place=in_place)
+                    if observe is not None:
+                        observe(node.name, count)
+                    values[node.name] = op.emit(count)
+                else:
+                    values[node.name], own = op.step(inputs, own)
+                after.extend(own)
+            else:
+                values[node.name] = op(*inputs)
+            for name in done:
+                del values[name]
+        return values[self.graph.output], tuple(after)
+
+    def step(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One timestep on images ``[B, C, H, W]``: ``(output [B, K], state)``."""
+        return self.advance(self.encode(x), state)
+
+    def forward(self, x: Tensor, timesteps: int) -> Tensor:
+        """Mean output over ``timesteps`` steps, ``[B, K]``, without early exit."""
+        integer("timesteps", timesteps, low=1)
+        current, in_place = self.encode(x), not torch.is_grad_enabled()
+        output, state = self.advance(current, None, in_place=in_place)
+        total = output
+        for _ in range(timesteps - 1):
+            output, state = self.advance(current, state, in_place=in_place)
+            total = total + output
+        return total / timesteps
+
+    def unroll(self, x: Tensor, timesteps: int, *, save_memory: bool = False) -> Tensor:
+        """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained from scratch.
+
+        What has no memory sees one batch of ``T·B``, so that batch normalisation in training mode normalises
+        over time and batch together; what lies before the first neuron is computed once for a constant image.
+        In evaluation mode the outputs are those of ``advance``, step by step.
+
+        Args:
+            x: images ``[B, C, H, W]``, or a sequence of them, ``[T, B, C, H, W]``.
+            timesteps: T.
+            save_memory: the backward pass remembers the spikes behind a few layers only, and computes what lies
+                between them anew: the same gradients for one more forward pass.
+        """
+        integer("timesteps", timesteps, low=1)
+        self.refuse_training()
+        constant = not self.is_sequence(x, timesteps)
+        current = self.encode(x if constant else x.flatten(0, 1))
+        values = dict(zip(self._boundary, current, strict=True))
+        once = frozenset(values) if constant else frozenset()
+        pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.output)
+        for piece in pieces:
+            run = piece.run if len(pieces) == 1 else piece.run_saving_memory
+            outputs = run(tuple(values[name] for name in piece.reads), timesteps, once)
+            values |= zip(piece.gives, outputs, strict=True)
+        return apart(values[self.graph.output], timesteps)
+
+    @cached_property
+    def _pieces(self) -> tuple[Piece, ...]:
+        return in_pieces(self._body, self.graph.output, self.shapes)
+
+    def is_sequence(self, x: Tensor, timesteps: int) -> bool:
+        """Whether ``x`` is a sequence ``[T, B, C, H, W]``, one input a timestep, rather than constant images.
+
+        Raises:
+            ValueError: the sequence is of another length than ``timesteps``.
+            UnsupportedError: the network has memory before its first neuron that only constant images allow.
+        """
+        if x.dim() != 2 + len(self.input_shape):
+            return False
+        if len(x) != timesteps:
+            raise ValueError(
+                f"the sequence has {len(x)} timesteps and {timesteps} were asked for: give as many as it has, "
+                "or divide the events into as many frames"
+            )
+        if self.prepass:
+            raise UnsupportedError("a pre-pass is over one constant image, got a sequence: convert without it")
+        if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
+            raise UnsupportedError(
+                f"{', '.join(pools)} before the first neuron can only be run on constant images, got a sequence"
+            )
+        return True
+
+    def refuse_training(self) -> None:
+        """Raises UnsupportedError where surrogate gradients would be those of another network."""
+        if self.prepass:
+            raise UnsupportedError(
+                "a network with a pre-pass cannot be trained: train one that was converted without, or before"
+            )
+
+    @property
+    def has_analog(self) -> bool:
+        """Whether every neuron stands for an activation, so that there is an analog twin."""
+        return not self._without_activation()
+
+    def analog(self) -> OpGraph:
+        """The network's analog twin: every neuron replaced by the activation that it stands for.
+
+        Calibration's bias currents live in the neurons, so the twin of a converted network is the source
+        ANN with its normalisation folded.
+
+        Raises:
+            UnsupportedError: there are neurons that stand for no activation.
+        """
+        if not self.has_analog:
+            raise UnsupportedError(
+                f"the neurons {', '.join(self._without_activation())} leak, so that their mean output is no activation "
+                "of their mean input: this network has no analog twin to compare with; evaluate it on its own"
+            )
+        changes: dict[str, Op] = {}
+        for node in self.graph:
+            if isinstance(node.op, IntegratingNeuron):
+                changes[node.name] = node.op.activation()
+            elif isinstance(node.op, CumulativeDifference):
+                changes[node.name] = node.op.op
+        return self.graph.replace(changes)
+
+    def describe(self) -> str:
+        """A readable table of the graph: node, op, output shape, parameters, and what runs once an image."""
+        shapes = self.graph.shapes(self.input_shape)
+        rows = [("node", "op", "output", "parameters", "runs")]
+        for node in self.graph:
+            runs = "once" if node.name in self.prefix else "each step"
+            size = sum(parameter.numel() for parameter in node.op.parameters())
+            rows.append((node.name, _title(node), "×".join(map(str, shapes[node.name])), f"{size:,}", runs))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * w for w in widths))
+        sites = "1 neuron site" if len(self.sites) == 1 else f"{len(self.sites)} neuron sites"
+        count = len(self.islands)
+        analog = f", {count} analog node{'s' if count > 1 else ''}" if count else ""
+        lines.append(f"{sites}{analog}, {sum(p.numel() for p in self.parameters()):,} parameters")
+        return "\n".join(lines)
+
+    def _without_activation(self) -> list[str]:
+        return [n.name for n in self.graph if isinstance(n.op, Neuron) and not isinstance(n.op, IntegratingNeuron)]
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
+        if x.dtype != (own := next(self.parameters()).dtype):
+            raise ValueError(f"images are {x.dtype}, the network computes in {own}: preprocess or cast them")
+
+
+def _constant_nodes(graph: OpGraph) -> frozenset[str]:
+    """Nodes whose value does not change while the image does not: no neuron lies before them.
+
+    A cumulative difference of a constant is that constant's ``f``, so it belongs here too.
+    """
+    constant = {INPUT}
+    for node in graph:
+        memory = isinstance(node.op, StatefulOp) and not isinstance(node.op, CumulativeDifference)
+        if not memory and constant.issuperset(node.inputs):
+            constant.add(node.name)
+    return frozenset(constant - {INPUT})
+
+
+def _state_names(node: Node) -> tuple[str, ...]:
+    assert isinstance(node.op, StatefulOp)
+    return node.op.state_names(len(node.inputs))
+
+
+def _title(node: Node) -> str:
+    op = node.op
+    return op.title
+
+
+def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:
+    """Keeps the rows ``index`` of every tensor: how engines drop the samples that are done."""
+    return tuple(tensor.index_select(0, index) for tensor in rows)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the ``with``; every submodule's own mode afterwards.
+
+    In training mode, batch normalisation makes each answer depend on the other images, and learns from them.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

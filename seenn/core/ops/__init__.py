@@ -1,0 +1,90 @@
+"""The closed op set. Importing this package registers every op."""
+
+from seenn.core.ops.activation import QCFS, Activation, LeakyReLU, ReLU
+from seenn.core.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
+from seenn.core.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
+from seenn.core.ops.batch_norm import BatchNorm
+from seenn.core.ops.border import BorderPad
+from seenn.core.ops.cumulative import CumulativeDifference
+from seenn.core.ops.elementwise import Constant, ElementwiseAffine
+from seenn.core.ops.lif import LIFNeuron
+from seenn.core.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
+from seenn.core.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
+from seenn.core.ops.patches import Fold, Unfold
+from seenn.core.ops.pointwise import Pointwise
+from seenn.core.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from seenn.core.ops.prepass import PrepassIFNeuron
+from seenn.core.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
+from seenn.core.ops.reduction import L2Norm, Largest, Variance
+from seenn.core.ops.resize import Resize
+from seenn.core.ops.select import Expand, Take
+from seenn.core.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
+from seenn.core.ops.synapse import Conv2d, Linear
+from seenn.core.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
+
+__all__ = [
+    "QCFS",
+    "Activation",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "Add",
+    "AvgPool2d",
+    "BatchNorm",
+    "BorderPad",
+    "ChannelAffine",
+    "Concat",
+    "Constant",
+    "Conv2d",
+    "CumulativeDifference",
+    "Divide",
+    "Einsum",
+    "ElementwiseAffine",
+    "Expand",
+    "Flatten",
+    "Fold",
+    "IFNeuron",
+    "IntegratingNeuron",
+    "L2Norm",
+    "L2Normalise",
+    "LIFNeuron",
+    "Largest",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LocalResponseNorm",
+    "MatMul",
+    "MaxPool2d",
+    "Maximum",
+    "Mean",
+    "Multiply",
+    "Neuron",
+    "Op",
+    "Pad",
+    "Permute",
+    "Pointwise",
+    "PrepassIFNeuron",
+    "RMSNorm",
+    "ReLU",
+    "Reshape",
+    "Resize",
+    "Scale",
+    "Shift",
+    "Slice",
+    "Softmax",
+    "State",
+    "StatefulOp",
+    "StatelessOp",
+    "Synapse",
+    "Take",
+    "TwoSidedIFNeuron",
+    "Unfold",
+    "Variance",
+    "if_step",
+    "make_op",
+    "neuron_kind",
+    "op_kinds",
+    "register",
+    "reset",
+    "signed_if_step",
+    "two_sided_if_step",
+]

@@ -1,0 +1,117 @@
+"""Activations of the analog network: the call sites that conversion turns into neurons."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from seenn.core.ops.arguments import integer, number, parameter, per_channel, positive, reduce_like
+from seenn.core.ops.base import StatelessOp, register
+
+
+class Activation(StatelessOp):
+    """A pointwise function with a neuron that computes it; ``Neuron.activation()`` is the way back."""
+
+    #: Its values may be below zero, so that only spikes of both signs can carry them.
+    two_sided: ClassVar[bool] = False
+
+    @property
+    def monotone(self) -> bool:
+        """Whether a larger input never has a smaller value, so that it commutes with a maximum."""
+        return True
+
+
+@register("relu")
+class ReLU(Activation):
+    """``clip(x, 0, ceiling)``; ``ceiling`` None means none, 6 is ReLU6."""
+
+    attributes = ("ceiling",)
+
+    def __init__(self, *, ceiling: float | None = None) -> None:
+        super().__init__()
+        self.ceiling = None if ceiling is None else number("ceiling", ceiling, above=0.0)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].relu() if self.ceiling is None else inputs[0].clamp(0.0, self.ceiling)
+
+
+@register("qcfs")
+class QCFS(Activation):
+    """``θ · clip(⌊x·L/θ + ½⌋ / L, 0, 1)``: quantisation, clip, floor, shift (Bu et al. 2022).
+
+    What an integrate-and-fire neuron of threshold θ that starts at θ/2 emits on average over T = L steps of
+    a constant current. The floor is passed straight through in the backward pass, so that θ learns too:
+    dy/dx = 1 inside (0, θ) and 0 outside; dy/dθ = 1 above, (y − x)/θ inside, 0 below.
+
+    Args:
+        v_threshold: θ > 0 (λ in the paper), scalar or per channel ``[C]``, in the activation's unit.
+        levels: L ≥ 1, the number of steps from 0 to θ.
+        axis: channel axis of the input.
+    """
+
+    attributes = ("levels", "axis")
+    tensor_names = ("v_threshold",)
+    v_threshold: Tensor
+
+    def __init__(self, v_threshold: Tensor, *, levels: int = 4, axis: int = 1) -> None:
+        super().__init__()
+        self.v_threshold = positive("v_threshold", parameter("v_threshold", v_threshold, dims=(0, 1)))
+        self.levels = integer("levels", levels, low=1, high=4096)
+        self.axis = integer("axis", axis, low=1, high=8)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x = inputs[0].to(self.v_threshold.dtype)
+        v_threshold = per_channel(self.v_threshold, x, self.axis)
+        result: Tensor = _StraightThrough.apply(x, v_threshold, self.levels)
+        return result
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, channels={self.v_threshold.numel()}"
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v_threshold: Tensor, levels: int) -> Tensor:
+        ctx.save_for_backward(x, v_threshold)
+        ctx.levels = levels
+        return _quantised_(x / v_threshold, levels).mul_(v_threshold).div_(levels)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, v_threshold = ctx.saved_tensors
+        u = x / v_threshold
+        inside = (u > 0) & (u < 1)
+        slope = _quantised_(u.clone(), ctx.levels).div_(ctx.levels).sub_(u.mul_(inside)).mul_(grads[0])
+        return grads[0] * inside, reduce_like(slope, v_threshold), None
+
+
+def _quantised_(u: Tensor, levels: int) -> Tensor:
+    """``clip(⌊u·L + ½⌋, 0, L)``, in place."""
+    return u.mul_(levels).add_(0.5).floor_().clamp_(0, levels)
+
+
+@register("leaky_relu")
+class LeakyReLU(Activation):
+    """``x`` where x > 0, else ``slope · x``: LeakyReLU, and PReLU with a slope per channel, scalar or ``[C]``."""
+
+    two_sided = True
+    homogeneous = True
+    tensor_names = ("slope",)
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.slope = parameter("slope", slope, dims=(0, 1))
+
+    @property
+    def monotone(self) -> bool:
+        return bool((self.slope >= 0).all())
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return leaky_relu(inputs[0], per_channel(self.slope, inputs[0]))
+
+
+def leaky_relu(x: Tensor, slope: Tensor) -> Tensor:
+    """``x`` where x > 0, else ``slope · x``; ``slope`` broadcasts to ``x``."""
+    return torch.where(x > 0, x, slope * x)

@@ -1,0 +1,97 @@
+"""Sums and constant factors: affine maps that are not synapses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seenn.core.ops.arguments import integer, number, optional_vector, parameter, per_channel
+from seenn.core.ops.base import StatelessOp, register
+
+
+@register("add")
+class Add(StatelessOp):
+    """Sum of inputs that broadcast: residual joins."""
+
+    affine = True
+    joins = True
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return total
+
+
+@register("concat")
+class Concat(StatelessOp):
+    """Inputs joined along ``axis``."""
+
+    affine = True
+    joins = True
+    attributes = ("axis",)
+
+    def __init__(self, *, axis: int = 1) -> None:
+        super().__init__()
+        self.axis = integer("axis", axis, low=1, high=8)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=self.axis)
+
+
+@register("scale")
+class Scale(StatelessOp):
+    """``y = factor · x`` with a constant factor."""
+
+    affine = True
+    attributes = ("factor",)
+
+    def __init__(self, *, factor: float) -> None:
+        super().__init__()
+        self.factor = number("factor", factor)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] * self.factor
+
+    def route(self, *events: Tensor) -> Tensor:
+        return events[0]
+
+
+@register("shift")
+class Shift(StatelessOp):
+    """``y = x + amount`` with a constant amount, added in every step."""
+
+    affine = True
+    attributes = ("amount",)
+
+    def __init__(self, *, amount: float) -> None:
+        super().__init__()
+        self.amount = number("amount", amount)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] + self.amount
+
+    def route(self, *events: Tensor) -> Tensor:
+        return events[0]
+
+
+@register("channel_affine")
+class ChannelAffine(StatelessOp):
+    """``y[:, c] = weight[c] · x[:, c] + bias[c]``: a normalisation that could not be folded further."""
+
+    affine = True
+    attributes = ("axis",)
+    tensor_names = ("weight", "bias")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, axis: int = 1) -> None:
+        super().__init__()
+        self.weight = parameter("weight", weight, dims=1)
+        self.bias = optional_vector("bias", bias, weight.shape[0])
+        self.axis = integer("axis", axis, low=1, high=8)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        y = inputs[0] * per_channel(self.weight, inputs[0], self.axis)
+        return y if self.bias is None else y + per_channel(self.bias, y, self.axis)
+
+    def route(self, *events: Tensor) -> Tensor:
+        return events[0]

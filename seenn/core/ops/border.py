@@ -1,0 +1,37 @@
+"""Padding with something other than zeros."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from seenn.core.ops.arguments import integers
+from seenn.core.ops.base import StatelessOp, register
+
+Mode = Literal["reflect", "replicate", "circular", "lowest"]
+
+
+@register("border_pad")
+class BorderPad(StatelessOp):
+    """A border around images ``[B, C, H, W]``, ``amounts`` of left, right, top, bottom.
+
+    The border repeats the image (``reflect``, ``replicate``, ``circular``), or is below every value (``lowest``),
+    which only a maximum may read.
+    """
+
+    affine = True
+    attributes = ("amounts", "mode")
+
+    def __init__(self, *, amounts: int | tuple[int, ...], mode: Mode) -> None:
+        super().__init__()
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        self.amounts = integers("amounts", amounts, 4, high=1 << 16)
+        self.mode = mode
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if self.mode == "lowest":
+            return F.pad(inputs[0], self.amounts, value=float("-inf"))
+        return F.pad(inputs[0], self.amounts, mode=self.mode)

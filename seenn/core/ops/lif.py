@@ -1,0 +1,74 @@
+"""The leaky integrate-and-fire neuron, for networks that are trained as spiking networks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from seenn.core.ops.arguments import flag, number, per_channel
+from seenn.core.ops.base import State, register
+from seenn.core.ops.membrane import Membrane
+from seenn.core.ops.neuron import Neuron
+from seenn.surrogate import Surrogate
+
+
+@register("lif_neuron")
+class LIFNeuron(Neuron):
+    """Leaky integrate-and-fire neuron, binary, with hard or soft reset.
+
+    ::
+
+        v ← decay·v + x
+        s = H(v − θ)
+        v ← (1 − s)·v + s·v_reset      or, where v_reset is None,      v ← v − s·θ
+
+    The output of a step is ``s·θ``. Charge is lost, so the mean output over time is not an activation of the
+    mean input: a network with this neuron has no analog twin. As in SEENN (Li et al. 2023), whose defaults
+    these are, the current is not scaled by the leak.
+
+    Args:
+        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
+        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``.
+        decay: share of the membrane that a step keeps, in [0, 1); without a leak use ``IFNeuron``.
+        v_reset: membrane after a spike, in the activation's unit, below every threshold; None resets by
+            subtraction.
+        detach_reset: gradients do not flow through the spikes of the reset.
+        surrogate: derivative of the spike in training; None is ``Triangle()``.
+        axis: channel axis of the input.
+    """
+
+    attributes = ("decay", "v_reset", "detach_reset", "axis")
+    tensor_names = ("v_threshold", "v_init")
+
+    def __init__(
+        self,
+        v_threshold: float | Tensor = 1.0,
+        v_init: float | Tensor = 0.0,
+        *,
+        decay: float = 0.5,
+        v_reset: float | None = 0.0,
+        detach_reset: bool = False,
+        surrogate: Surrogate | None = None,
+        axis: int = 1,
+    ) -> None:
+        super().__init__(v_threshold, v_init, surrogate=surrogate, axis=axis)
+        self.decay = number("decay", decay)
+        if not 0.0 <= self.decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1), got {decay}; a neuron without a leak is IFNeuron")
+        self.v_reset = None if v_reset is None else number("v_reset", v_reset)
+        if self.v_reset is not None and not bool((self.v_threshold > self.v_reset).all()):
+            lowest = float(self.v_threshold.detach().min())
+            raise ValueError(f"v_reset must be below every threshold, got {v_reset} and a threshold of {lowest:g}")
+        self.detach_reset = flag("detach_reset", detach_reset)
+
+    @property
+    def title(self) -> str:
+        return "lif"
+
+    @property
+    def membrane(self) -> Membrane:
+        return Membrane(decay=self.decay, v_reset=self.v_reset, detach_reset=self.detach_reset)
+
+    def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
+        v_threshold = per_channel(self.v_threshold, x, self.axis)
+        count, v = self.membrane.step(state[0], x, v_threshold, self.surrogate, in_place=in_place)
+        return count, (v,)

@@ -1,0 +1,100 @@
+"""Pooling. Averages are linear and act on every step; maxima are not (see ``CumulativeDifference``)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from seenn.core.ops.arguments import flag, integers
+from seenn.core.ops.base import StatelessOp, register
+
+Pair = int | tuple[int, int]
+
+
+@register("avg_pool2d")
+class AvgPool2d(StatelessOp):
+    """Windowed average, ``[B, C, H, W] -> [B, C, H', W']``."""
+
+    affine = True
+    attributes = ("kernel", "stride", "padding", "ceil_mode", "count_include_pad")
+
+    def __init__(
+        self,
+        *,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel = integers("kernel", kernel, 2, low=1)
+        self.stride = integers("stride", stride, 2, low=1)
+        self.padding = integers("padding", padding, 2)
+        self.ceil_mode = flag("ceil_mode", ceil_mode)
+        self.count_include_pad = flag("count_include_pad", count_include_pad)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return F.avg_pool2d(inputs[0], self.kernel, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+
+    def route(self, *events: Tensor) -> Tensor:
+        return F.avg_pool2d(events[0], self.kernel, self.stride, self.padding, self.ceil_mode, divisor_override=1)
+
+
+@register("adaptive_avg_pool2d")
+class AdaptiveAvgPool2d(StatelessOp):
+    """Average to a fixed output size, ``[B, C, H, W] -> [B, C, *size]``."""
+
+    affine = True
+    attributes = ("size",)
+
+    def __init__(self, *, size: Pair = 1) -> None:
+        super().__init__()
+        self.size = integers("size", size, 2, low=1)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(inputs[0], (self.size[0], self.size[1]))
+
+    def route(self, *events: Tensor) -> Tensor:
+        (x,) = events
+        rows, columns = (
+            [-(-(i + 1) * size // out) - i * size // out for i in range(out)]  # ends round up, starts down
+            for size, out in zip(x.shape[2:], self.size, strict=True)
+        )
+        return self.forward(x) * (x.new_tensor(rows).view(-1, 1) * x.new_tensor(columns))
+
+
+@register("max_pool2d")
+class MaxPool2d(StatelessOp):
+    """Windowed maximum, ``[B, C, H, W] -> [B, C, H', W']``."""
+
+    homogeneous = True
+    attributes = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+
+    def __init__(
+        self, *, kernel: Pair, stride: Pair, padding: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
+    ) -> None:
+        super().__init__()
+        self.kernel = integers("kernel", kernel, 2, low=1)
+        self.stride = integers("stride", stride, 2, low=1)
+        self.padding = integers("padding", padding, 2)
+        self.dilation = integers("dilation", dilation, 2, low=1)
+        self.ceil_mode = flag("ceil_mode", ceil_mode)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return F.max_pool2d(inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+
+@register("adaptive_max_pool2d")
+class AdaptiveMaxPool2d(StatelessOp):
+    """Maximum to a fixed output size, ``[B, C, H, W] -> [B, C, *size]``."""
+
+    homogeneous = True
+    attributes = ("size",)
+
+    def __init__(self, *, size: Pair = 1) -> None:
+        super().__init__()
+        self.size = integers("size", size, 2, low=1)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(inputs[0], self.size)

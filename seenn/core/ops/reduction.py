@@ -1,0 +1,56 @@
+"""Reductions over axes of each image that are not linear: maxima, norms and variances."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from seenn.core.ops.arguments import flag, integer, integers
+from seenn.core.ops.base import StatelessOp, register
+
+
+class _Reduction(StatelessOp):
+    island = True
+    attributes: ClassVar[tuple[str, ...]] = ("axes", "keepdim")
+
+    def __init__(self, *, axes: tuple[int, ...], keepdim: bool = False) -> None:
+        super().__init__()
+        self.axes = integers("axes", axes, len(axes), low=1, high=8)
+        self.keepdim = flag("keepdim", keepdim)
+
+
+@register("largest")
+class Largest(_Reduction):
+    """The maximum over ``axes``."""
+
+    homogeneous = True
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].amax(self.axes, keepdim=self.keepdim)
+
+
+@register("l2_norm")
+class L2Norm(_Reduction):
+    """``‖x‖₂`` over ``axes``: the aggregation of global response normalisation (GRN)."""
+
+    homogeneous = True
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(inputs[0], dim=self.axes, keepdim=self.keepdim)
+        return norm
+
+
+@register("variance")
+class Variance(_Reduction):
+    """``Σ (x − mean)² / (n − correction)`` over the n values of ``axes``."""
+
+    attributes = ("axes", "correction", "keepdim")
+
+    def __init__(self, *, axes: tuple[int, ...], correction: int = 1, keepdim: bool = False) -> None:
+        super().__init__(axes=axes, keepdim=keepdim)
+        self.correction = integer("correction", correction)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.var(inputs[0], self.axes, correction=self.correction, keepdim=self.keepdim)

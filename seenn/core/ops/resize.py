@@ -1,0 +1,47 @@
+"""Interpolation to another size: linear over space, so that it acts on every step."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seenn.core.ops.arguments import flag, integers
+from seenn.core.ops.base import StatelessOp, register
+
+Mode = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
+
+
+@register("resize")
+class Resize(StatelessOp):
+    """``[B, C, H, W] -> [B, C, *size]``, as ``torch.nn.functional.interpolate`` does it."""
+
+    affine = True
+    attributes = ("size", "mode", "align_corners")
+
+    def __init__(self, *, size: int | tuple[int, int], mode: Mode = "nearest", align_corners: bool = False) -> None:
+        super().__init__()
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+        self.size = integers("size", size, 2, low=1)
+        self.mode = mode
+        self.align_corners = flag("align_corners", align_corners)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._resized(inputs[0], (self.size[0], self.size[1]))
+
+    def route(self, *events: Tensor) -> Tensor:
+        (x,) = events
+        rows, columns = (self._reached(size, out, x) for size, out in zip(x.shape[2:], self.size, strict=True))
+        return rows @ x @ columns.T
+
+    def _resized(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        corners = self.align_corners if self.mode in ("bilinear", "bicubic") else None
+        return F.interpolate(x, size, mode=self.mode, align_corners=corners)
+
+    def _reached(self, before: int, after: int, like: Tensor) -> Tensor:
+        """Which positions of an axis enter which: ``[after, before]`` of zeros and ones."""
+        columns = torch.eye(before, dtype=like.dtype, device=like.device).view(before, 1, before, 1)
+        return (self._resized(columns, (after, 1)).view(before, after).T != 0).to(like.dtype)

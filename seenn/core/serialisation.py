@@ -1,0 +1,112 @@
+"""A graph as JSON and tensors, and back: what a checkpoint holds, and all that it may hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seenn.core.graph import Node, OpGraph
+from seenn.core.ops import make_op
+from seenn.core.ops.base import op_class
+from seenn.errors import CheckpointError
+
+_MOST_NODES = 100_000
+_LARGEST_VALUE = 1 << 31  # elements of one activation for one image
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def graph_to_json(graph: OpGraph, input_shape: Sequence[int], tensors: dict[str, Tensor], prefix: str = "") -> Any:
+    """Input shape, output node, and per node its name, op kind, attributes and inputs, as JSON values.
+
+    Adds the ops' tensors to ``tensors``, each as ``<prefix><node>.<tensor>``.
+
+    Raises:
+        ValueError: a tensor of that name is there already.
+        CheckpointError: the tensors are not finite or of several types, so that they could not be read back.
+    """
+    own = {f"{prefix}{node.name}.{name}": tensor for node in graph for name, tensor in node.op.tensors().items()}
+    if taken := sorted(own.keys() & tensors.keys()):
+        raise ValueError(f"two graphs have tensors of the same name: {', '.join(taken[:8])}")
+    check_tensors(own)
+    tensors |= {name: tensor.detach().cpu().contiguous().clone() for name, tensor in own.items()}
+    nodes = [
+        {"name": node.name, "op": node.op.kind, "config": node.op.config(), "inputs": list(node.inputs)}
+        for node in graph
+    ]
+    return {"input_shape": list(input_shape), "output": graph.output, "nodes": nodes}
+
+
+def graph_from_json(description: Any, tensors: dict[str, Tensor], prefix: str = "") -> tuple[OpGraph, tuple[int, ...]]:
+    """The graph that ``graph_to_json`` described, and its input shape; takes its tensors out of ``tensors``.
+
+    Raises:
+        CheckpointError: anything that the closed op set does not allow, or that does not fit together.
+    """
+    if not isinstance(description, dict) or not isinstance(description.get("nodes"), list):
+        raise CheckpointError("the graph must be an object with a list of nodes")
+    if len(description["nodes"]) > _MOST_NODES:
+        raise CheckpointError(f"the graph has {len(description['nodes'])} nodes; at most {_MOST_NODES} are read")
+    own = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+    check_tensors(own)
+    nodes = [_node(item, own) for item in description["nodes"]]
+    if own:
+        raise CheckpointError(f"{len(own)} tensors belong to no node: {', '.join(sorted(own)[:8])}")
+    shape = description.get("input_shape")
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= 4
+        or not all(type(n) is int and 0 < n < 1 << 20 for n in shape)
+    ):
+        raise CheckpointError(f"input_shape must be 1 to 4 positive integers, got {shape!r}")
+    try:
+        graph = OpGraph(nodes, str(description.get("output")))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    _check_shapes(graph, shape)
+    return graph.eval(), tuple(shape)
+
+
+def check_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Finite weights of one floating-point type: what a network can compute with."""
+    if foreign := sorted(f"{name} ({t.dtype})" for name, t in tensors.items() if t.dtype not in _DTYPES):
+        raise CheckpointError(f"{len(foreign)} tensors are not floating-point weights: {', '.join(foreign[:8])}")
+    if len(types := sorted({str(t.dtype) for t in tensors.values()})) > 1:
+        raise CheckpointError(f"the tensors are of several types, {' and '.join(types)}: cast the network to one")
+    if bad := sorted(name for name, t in tensors.items() if not bool(t.isfinite().all())):
+        raise CheckpointError(f"{len(bad)} tensors hold NaN or infinite values: {', '.join(bad[:8])}")
+
+
+def _node(item: Any, unused: dict[str, Tensor]) -> Node:
+    if not isinstance(item, dict):
+        raise CheckpointError(f"a node must be an object, got {type(item).__name__}")
+    name, kind, inputs, config = (item.get(key) for key in ("name", "op", "inputs", "config"))
+    if not isinstance(name, str) or not 0 < len(name) <= 512:
+        raise CheckpointError(f"a node's name must be a string of 1 to 512 characters, got {name!r}")
+    if not isinstance(kind, str) or not isinstance(config, dict):
+        raise CheckpointError(f"node {name!r} must name an op and give its attributes")
+    if not isinstance(inputs, list) or not all(isinstance(i, str) for i in inputs):
+        raise CheckpointError(f"node {name!r} must list the names of its inputs")
+    try:
+        keys = {tensor: f"{name}.{tensor}" for tensor in op_class(kind).tensor_names}
+        found = {tensor: unused.pop(key) for tensor, key in keys.items() if key in unused}
+        return Node(name, make_op(kind, config, found), tuple(inputs))
+    except CheckpointError as error:
+        raise CheckpointError(f"node {name!r}: {error}") from error
+
+
+def _check_shapes(graph: OpGraph, input_shape: Sequence[int]) -> None:
+    """Runs shapes only (no memory, no arithmetic): a graph that does not fit together is refused here."""
+    try:
+        shapes = graph.shapes(input_shape)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(f"the graph's shapes do not fit together: {reason[0] if reason else error!r}") from error
+    for name, shape in shapes.items():
+        if math.prod(shape) > _LARGEST_VALUE:
+            raise CheckpointError(f"node {name!r} would compute {list(shape)} values per image: refused")
+    if len(shapes[graph.output]) != 1:
+        raise CheckpointError(f"the output must be one score per class, got shape {list(shapes[graph.output])}")

@@ -1,7 +1,0 @@
-"""Lowering: a spiking network as sums, counts and comparisons, in whole numbers where it can be."""
-
-from seenn.lowering.lower import choose_rounding, fold, lower
-from seenn.lowering.program import InputGrid, LayerReport, Program
-from seenn.lowering.rounding import Rounding
-
-__all__ = ["InputGrid", "LayerReport", "Program", "Rounding", "choose_rounding", "fold", "lower"]

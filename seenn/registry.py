@@ -1,0 +1,104 @@
+"""Things by name, one file each: exit rules, engines, data sets, recipes, and what plugins add to them.
+
+A registry owns a folder. Every file in it registers one thing under the name of the file (``two_sided.py`` registers
+``two-sided``; a final underscore keeps a name from being a keyword, ``if_.py``), so that the names are known without
+importing anything. Packages outside register through the entry-point group ``seenn.plugins``, each entry a module to
+import, or by ``--plugin MODULE``; a file that is loaded never imports code by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from seenn.errors import PluginError, did_you_mean
+
+GROUP = "seenn.plugins"
+
+Thing = TypeVar("Thing")
+Registered = TypeVar("Registered")
+
+
+class Registry(Generic[Thing]):
+    """Things of one kind by name.
+
+    Args:
+        what: one of them in words, for messages: ``exit rule``.
+        package: dotted name of the package whose files they are, ``seenn.exits.rules``.
+    """
+
+    def __init__(self, what: str, package: str) -> None:
+        self.what = what
+        self.package = package
+        self._found: dict[str, Thing] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted: of the files in the folder, without importing them, and of what was registered."""
+        top, _, rest = self.package.partition(".")
+        spec = importlib.util.find_spec(top)
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        folder = Path(spec.submodule_search_locations[0], *rest.split("."))
+        files = (path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+        return tuple(sorted({*map(_named, files), *self._found}))
+
+    def get(self, name: str) -> Thing:
+        """What is registered as ``name``; imports its file.
+
+        Raises:
+            PluginError: there is no such thing; the message names the nearest ones.
+        """
+        if name not in self._found and name in self.names():
+            stem = name.replace("-", "_")
+            exists = importlib.util.find_spec(f"{self.package}.{stem}") is not None
+            importlib.import_module(f"{self.package}.{stem if exists else f'{stem}_'}")
+        if name not in self._found:
+            load_plugins()
+        if name not in self._found:
+            raise PluginError(f"unknown {self.what} {name!r}.{did_you_mean(name, self.names())}")
+        return self._found[name]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.names()
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """Decorator: adds a class, function or value under ``name``.
+
+        Raises:
+            ValueError: the name is taken: a file that names it would mean two things.
+        """
+
+        def add(thing: Registered) -> Registered:
+            if name in self._found:
+                other = getattr(self._found[name], "__name__", self._found[name])
+                raise ValueError(f"{self.what} {name!r} is already registered, by {other}; choose another name")
+            self._found[name] = thing  # type: ignore[assignment]
+            return thing
+
+        return add
+
+
+def load_plugins() -> None:
+    """Imports the modules that installed packages list in the entry-point group ``seenn.plugins``."""
+    for entry in entry_points(group=GROUP):
+        load_plugin(entry.value)
+
+
+def load_plugin(module: str) -> None:
+    """Imports ``module``, which registers what it has to offer; runs its code.
+
+    Raises:
+        PluginError: there is no such module, or importing it fails.
+    """
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # anything that the plugin's code raises
+        raise PluginError(f"the plugin {module} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def _named(stem: str) -> str:
+    return stem.rstrip("_").replace("_", "-")

@@ -1,0 +1,1 @@
+"""How a lowered network is executed: instructions bound to memory, and the kernels that compute them."""

@@ -1,0 +1,229 @@
+"""The engine of lowered networks: packed weights, buffers taken once, and a step that only writes into them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import CDLL
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from seenn.core.graph import INPUT
+from seenn.native import RowWriter
+from seenn.runtime.kernels.bind import Binder, Thunk, names
+from seenn.runtime.kernels.synapses import Kernel
+from seenn.runtime.kernels.views import Copy
+from seenn.runtime.lowering.program import Buffer, Program
+from seenn.runtime.slots import SlotObserver, check_memory
+
+WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
+TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
+LARGEST_TILE = 64
+
+
+class FusedEngine:
+    """Runs a ``Program``; see ``seenn.runtime.Engine``.
+
+    Args:
+        program: from ``seenn.runtime.lowering``.
+        kernels: in order of preference; the first that accepts a synapse computes it.
+        name: as the engine is called.
+        device: where to compute.
+        native: neurons in one pass, from ``seenn.native``; None: by torch.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        kernels: Sequence[Kernel],
+        name: str,
+        device: torch.device,
+        native: CDLL | None = None,
+    ) -> None:
+        self.program = program
+        self.name = name
+        self.device = device
+        self.exact = program.exact
+        self.grid = program.grid
+        self.max_timesteps = program.max_timesteps
+        self.input_shape = program.input_shape
+        self.tile = tile_size(program)
+        self.binder = Binder(program, kernels, device, native)
+        self.note = self.binder.note
+
+    def open(self, slots: int) -> FusedSlots:
+        """Slots with all memory that they need."""
+        kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
+        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        scratch += 4 * self.binder.currents
+        check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
+        return FusedSlots(self, slots)
+
+
+def tile_size(program: Program) -> int:
+    """How many samples go through the network together."""
+    largest = max(math.prod(buffer.shape) for buffer in program.buffers.values())
+    tile = max(1, min(LARGEST_TILE, TILE_BYTES // (4 * largest)))
+    return tile if tile < 4 else tile // 2 * 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The step of some rows, bound to their memory."""
+
+    thunks: tuple[Thunk, ...]
+    starts: tuple[WriteRows | None, ...]  # before each of them: starts the states that it is the first to touch
+    output: Tensor  # the scores of the step
+    total: Tensor  # summed so far
+
+
+class FusedSlots:
+    """See ``seenn.runtime.Slots``.
+
+    States of a new sample are set to their start in its first step, each just before it is needed: then it is still
+    in the cache when it is. Some are by the neurons themselves, which look who is new.
+    """
+
+    def __init__(self, engine: FusedEngine, capacity: int) -> None:
+        self.capacity = capacity
+        self._engine = engine
+        self._program = program = engine.program
+        self._tile = min(engine.tile, capacity)
+        self._dtype = torch.float32
+        read = {source for instruction in program.step for source in instruction.sources}
+        kept = {n: b for n, b in program.buffers.items() if b.life == "state" or (b.life == "constant" and n in read)}
+        self._kept = {name: self._allocate(buffer, capacity) for name, buffer in kept.items()}
+        scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
+        self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
+        self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
+        self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
+        self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
+        self._write = partial(_row_writer, engine.binder.native)
+        self._keep_constants = self._write(constants)
+        begun = engine.binder.begun
+        started = {name: buffer for name, buffer in kept.items() if buffer.start is not None and name not in begun}
+        self._starts = {name: (self._kept[name], self._first(buffer)) for name, buffer in started.items()}
+        self._currents = torch.zeros(self._tile * engine.binder.currents, device=engine.device)
+        self._new = torch.zeros(capacity, dtype=torch.bool)
+        # Views of each run of rows that was stepped, bound once.
+        self._tiles: dict[tuple[int, int], Tile] = {}
+        self._encoders: dict[int, tuple[Thunk, ...]] = {}
+
+    def load(self, rows: Tensor, images: Tensor) -> None:
+        grid = self._program.grid
+        images = (images if grid is None else grid.quantize(images)).to(self._engine.device, self._dtype)
+        with torch.inference_mode():
+            rows = rows.to(images.device)
+            for start, stop in _cut(len(rows), self._tile):
+                part, chosen = images[start:stop], rows[start:stop]
+                self._staging[INPUT][: len(part)].copy_(part)
+                for thunk in self._encoder(len(part)):
+                    thunk.run()
+                self._keep_constants(chosen)
+            self._total[rows] = 0
+        self._new[rows.cpu()] = True
+
+    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
+        with torch.inference_mode():
+            for start, stop in _cut(active, self._tile):
+                tile, new = self._bound(start, stop), self._fresh(start, stop)
+                for thunk, begin in zip(tile.thunks, tile.starts, strict=True):
+                    if new is not None and begin is not None:
+                        begin(new)
+                    thunk.run()
+                    if observe is not None and thunk.counts is not None:
+                        observe(thunk.site or thunk.label, start, thunk.counts())
+                self._new[start:stop] = False
+                tile.total.add_(tile.output)
+        return self._total[:active] * self._program.output_scale
+
+    def keep(self, rows: Tensor) -> None:
+        for tensor in (*self._kept.values(), self._total, self._new):
+            tensor[: len(rows)] = tensor[rows]
+
+    def thunks(self, active: int) -> Sequence[Thunk]:
+        """What a later step of the first ``active`` slots consists of, for a profile; one tile at most."""
+        stop = min(active, self._tile)
+        if bool(self._new[:stop].any()):
+            self.step(stop)
+        return self._bound(0, stop).thunks
+
+    def _fresh(self, start: int, stop: int) -> Tensor | None:
+        """The rows whose states have to be started; None where there are none."""
+        rows = self._new[start:stop].nonzero().squeeze(1) + start
+        return rows.to(self._engine.device) if len(rows) else None
+
+    def _bound(self, start: int, stop: int) -> Tile:
+        if (start, stop) not in self._tiles:
+            views = {name: tensor[start:stop] for name, tensor in self._kept.items()}
+            views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
+            copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
+            thunks = self._engine.binder.bind(self._program.step, views, copies, self._currents, self._new[start:stop])
+            self._tiles[start, stop] = Tile(
+                tuple(thunks), tuple(self._begins()), views[self._program.output], self._total[start:stop]
+            )
+        return self._tiles[start, stop]
+
+    def _begins(self) -> Iterator[WriteRows | None]:
+        """For each instruction of a step."""
+        left = dict(self._starts)
+        for instruction in self._program.step:
+            touched = [left.pop(name) for name in names(instruction) if name in left]
+            yield self._write(touched) if touched else None
+
+    def _encoder(self, count: int) -> tuple[Thunk, ...]:
+        if count not in self._encoders:
+            views = {name: tensor[:count] for name, tensor in self._staging.items()}
+            self._encoders[count] = tuple(self._engine.binder.bind(self._program.encode, views, {}))
+        return self._encoders[count]
+
+    def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
+        return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
+
+    def _first(self, buffer: Buffer) -> Tensor:
+        """A state before the first step, of one sample."""
+        assert buffer.start is not None
+        start = buffer.start.to(self._engine.device, self._dtype)
+        return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
+
+    def _frame(self, copy: Copy) -> Tensor:
+        """Bytes of a tile, all of them zero counts."""
+        buffer = self._program.buffers[copy.name]
+        rest = [size + 2 * edge for size, edge in zip(buffer.shape[1:], copy.margin, strict=False)]
+        shape = (self._tile, buffer.shape[0], *rest)
+        return _channels_last(torch.full(shape, -int(buffer.low), dtype=torch.uint8, device=self._engine.device))
+
+
+def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
+    """Whole tiles, then halves of halves: few shapes, for each of which weights are packed."""
+    start = 0
+    while start < rows:
+        while tile > rows - start:
+            tile = -(-tile // 2)
+        yield start, start + tile
+        start += tile
+
+
+def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> WriteRows:
+    """Writes ``(target, source)`` into given rows of the targets; a source of one sample goes into all of them."""
+    if native is not None:
+        return RowWriter(native, pairs)
+
+    def write(rows: Tensor) -> None:
+        for target, source in pairs:
+            values = source[: len(rows)] if len(source) > 1 else source.expand(len(rows), *source.shape[1:])
+            target.index_copy_(0, rows, values)
+
+    return write
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def _bytes(buffer: Buffer) -> int:
+    return 4 * math.prod(buffer.shape)

@@ -1,0 +1,116 @@
+"""How the neurons of a site fire: by torch operations, or in one compiled pass. The numbers are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ctypes import CDLL
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from seenn.native import Firing, Joined
+from seenn.runtime.kernels.views import Action, Copies, Views
+from seenn.runtime.lowering.program import EXACT_LIMIT, Fire, GainTerm, Program
+
+CACHE_BYTES = 4 << 20  # of a site's state that torch updates together; smaller pieces wait more than they gain
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """``n = clip(⌊v/θ⌋, fewest, most)``, no less than −S where those are counted, then ``v −= n·θ``."""
+
+    program: Program
+    fire: Fire
+    device: torch.device
+
+    def by_torch(self, views: Views) -> Iterator[Action]:
+        """Some rows at a time, while they are in the cache."""
+        fire = self.fire
+        states = [views[name] for name in (fire.membrane, fire.target, fire.taken_back) if name is not None]
+        rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
+        for part in zip(*(torch.split(state, rows) for state in states), strict=True):
+            yield from self._rows(part)
+
+    def in_one_pass(
+        self,
+        library: CDLL,
+        joined: Sequence[GainTerm],
+        views: Views,
+        copies: Copies,
+        *,
+        keep_floats: bool,
+        current: Tensor | None = None,
+        fresh: Tensor | None = None,
+    ) -> list[Action]:
+        """Adds ``current`` and ``joined`` to the membrane first, and writes the counts as floats and as bytes.
+
+        As floats with ``keep_floats`` only. The first of several copies in bytes is written in the pass; the others are
+        copied from it. With ``fresh``, the states of those rows are started in it too.
+        """
+        fire = self.fire
+        wanted = [copy.interior(framed) for copy, framed in copies.items() if copy.name == fire.target]
+        firing = Firing(
+            library,
+            views[fire.membrane],
+            self._number(fire.threshold),
+            self._inverse(),
+            fire.fewest,
+            fire.most,
+            taken_back=None if fire.taken_back is None else views[fire.taken_back],
+            counts=views[fire.target] if keep_floats else None,
+            whole=wanted[0] if wanted else None,
+            low=self._low(fire.target) if wanted else 0,
+            joined=[self._join(term, views, copies) for term in joined],
+            current=current,
+            fresh=fresh,
+            start=None if fresh is None else self._start(fire.membrane),
+            start_back=None if fresh is None or fire.taken_back is None else self._start(fire.taken_back),
+        )
+        return [firing, *(partial(other.copy_, wanted[0]) for other in wanted[1:])]
+
+    def _join(self, term: GainTerm, views: Views, copies: Copies) -> Joined:
+        """A term, read from bytes where there are any."""
+        gain = self._number(term.gain)
+        for copy, framed in copies.items():
+            if copy.name == term.source:
+                return Joined(gain=gain, source=copy.interior(framed), low=self._low(term.source))
+        return Joined(gain=gain, source=views[term.source])
+
+    def _rows(self, states: tuple[Tensor, ...]) -> Iterator[Action]:
+        threshold, inverse, (v, count, *taken_back) = self._number(self.fire.threshold), self._inverse(), states
+        if (self.fire.fewest, self.fire.most) == (0, 1):
+            yield partial(torch.ge, v, threshold, out=count)
+        else:
+            if inverse is None:
+                yield partial(torch.div, v, threshold, out=count)
+            else:
+                yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
+            yield count.floor_
+            yield partial(count.clamp_, self.fire.fewest, self.fire.most)
+            if taken_back:
+                yield partial(torch.maximum, count, taken_back[0], out=count)
+                yield partial(taken_back[0].sub_, count)
+        yield partial(v.addcmul_, count, threshold, value=-1)
+
+    def _inverse(self) -> Tensor | None:
+        """1/θ, where multiplying by it is exact.
+
+        On whole numbers below 2^24, ⌊v/θ⌋ is ``⌊v·r + r/2⌋`` with r = 1/θ rounded, where three roundings cannot
+        reach the next integer, which is half a step of 1/θ away.
+        """
+        largest = float(self.fire.threshold.max()) * (self.fire.most + 1)
+        exact = self.program.exact and 6 * largest < EXACT_LIMIT
+        return 1 / self._number(self.fire.threshold) if exact else None
+
+    def _start(self, name: str) -> Tensor:
+        start = self.program.buffers[name].start
+        assert start is not None
+        return self._number(start)
+
+    def _low(self, name: str) -> int:
+        return int(self.program.buffers[name].low)
+
+    def _number(self, value: Tensor) -> Tensor:
+        return value.to(self.device, torch.float32)

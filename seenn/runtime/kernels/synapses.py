@@ -1,0 +1,234 @@
+"""How a synapse adds its response to a sum: oneDNN kernels with packed weights, or torch where they are missing.
+
+Every kernel of an integer program gives the same whole numbers. ``is_exact`` does not believe that but tries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from seenn.core.ops import Conv2d, Linear
+from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, SynapseTerm
+
+Accumulate = Callable[[Tensor, Tensor], object]  # (target, source): target += response + bias
+Margin = tuple[int, int]  # rows and columns of zero counts around an image
+NO_MARGIN: Margin = (0, 0)
+CLEARLY = (
+    1.5  # times faster int8 has to be: it wants a copy of every count, and a busy machine blurs a short measurement
+)
+LARGEST_PAIR = (1 << 15) - 1  # of two products: AVX2's vpmaddubsw saturates there
+
+
+class Kernel(Protocol):
+    """One way to compute synapses."""
+
+    name: str
+    dtype: torch.dtype  # of the sources that it reads; bytes hold value − low
+
+    def __hash__(self) -> int: ...
+
+    def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
+        """Whether this kernel can compute the term."""
+
+    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
+        """What the source has to have around it."""
+
+    def prepare(
+        self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
+    ) -> Accumulate:
+        """Packs the weights; ``bias``: float64, one number for each output."""
+
+
+class PlainKernel:
+    """Whatever torch does, in any precision and on any device."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.name = f"torch {str(dtype).removeprefix('torch.')}"
+        self.dtype = dtype
+
+    def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
+        return True
+
+    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
+        return NO_MARGIN
+
+    def prepare(
+        self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
+    ) -> Accumulate:
+        weight = term.weight.to(device, self.dtype)
+        added = None if bias is None else bias.to(device, torch.float32)
+        if added is not None and isinstance(term.op, Conv2d):
+            added = added.view(-1, 1, 1)
+
+        def accumulate(target: Tensor, x: Tensor) -> None:
+            target.add_(term.op.response(x.to(self.dtype), weight, None))
+            if added is not None:
+                target.add_(added)
+
+        return accumulate
+
+
+class Float32Kernel:
+    """oneDNN's float32 convolution, adding itself to the membrane in place; matrix products likewise."""
+
+    name = "oneDNN float32"
+    dtype = torch.float32
+
+    def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
+        return isinstance(term.op, Conv2d | Linear)
+
+    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
+        return NO_MARGIN
+
+    def prepare(
+        self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
+    ) -> Accumulate:
+        op, weight = term.op, term.weight.to(torch.float32)
+        added = None if bias is None else bias.to(torch.float32)
+        if isinstance(op, Linear):
+            transposed = weight.t()
+
+            def multiply(target: Tensor, x: Tensor) -> None:
+                target.view(-1, len(weight)).addmm_(x.view(-1, weight.shape[1]), transposed)
+                if added is not None:
+                    target.add_(added)
+
+            return multiply
+        assert isinstance(op, Conv2d)
+        geometry = (op.padding, op.stride, op.dilation, op.groups)
+        packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, [batch, *source.shape])
+        convolve = torch.ops.mkldnn._convolution_pointwise_.binary
+
+        def accumulate(target: Tensor, x: Tensor) -> None:
+            convolve(target, x, packed, added, *geometry, "add", 1.0, None, [], None)
+
+        return accumulate
+
+
+class Int8Kernel:
+    """oneDNN's int8 convolution of counts, kept as ``count − low`` in a byte, into a float32 membrane.
+
+    oneDNN can subtract a zero point itself, but looks at every weight anew for it in every call: a third of the time
+    where channels are many. Here the bias takes care of it, ``Σ w·n = Σ w·(n − low) + low·Σ w``, and where the
+    convolution pads, a margin of zero counts around the image makes that true at its borders too.
+    """
+
+    name = "oneDNN int8"
+    dtype = torch.uint8
+
+    def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
+        fits = 2 * (source.high - source.low) * 127 <= LARGEST_PAIR
+        return isinstance(term.op, Conv2d) and term.unit is not None and fits
+
+    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
+        assert isinstance(term.op, Conv2d)
+        moved = source.low != 0 and _is_whole_when_moved(term, source, bias)
+        rows, columns = term.op.padding
+        return (rows, columns) if moved else NO_MARGIN
+
+    def prepare(
+        self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
+    ) -> Accumulate:
+        op, unit, low = term.op, term.unit, int(source.low)
+        assert isinstance(op, Conv2d)
+        assert unit is not None
+        padding, zero, shape = op.padding, -low, source.shape
+        if low and _is_whole_when_moved(term, source, bias):
+            padding, zero = NO_MARGIN, 0
+            shape = (shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], op.padding, strict=True)))
+            shift = low * term.weight.flatten(1).sum(1)
+            bias = shift if bias is None else bias + shift
+        added = None if bias is None else bias.to(torch.float32)
+        scale = unit.to(torch.float32)
+        offset = torch.zeros(len(scale), dtype=torch.int32)
+        weight = (term.weight / unit.view(-1, 1, 1, 1)).to(torch.int8)
+        packed = torch.ops.onednn.qconv_prepack(
+            weight, scale, 1.0, zero, op.stride, padding, op.dilation, op.groups, [batch, *shape]
+        )
+        geometry = (op.stride, padding, op.dilation, op.groups)
+        convolve = torch.ops.onednn.qconv2d_pointwise.binary
+        tail: tuple[Any, ...] = (1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, None, [], None)
+
+        def accumulate(target: Tensor, x: Tensor) -> None:
+            convolve(x, 1.0, zero, packed, scale, offset, target, added, *geometry, *tail)
+
+        return accumulate
+
+
+def _is_whole_when_moved(term: SynapseTerm, source: Buffer, bias: Tensor | None) -> bool:
+    """Whether float32 holds the response to ``count − low``, and what the bias makes up for."""
+    weights = float(term.weight.abs().flatten(1).sum(1).max())
+    constant = 0.0 if bias is None else float(bias.abs().max())
+    return weights * (source.high - source.low) + constant < EXACT_LIMIT
+
+
+INT8, FLOAT32 = Int8Kernel(), Float32Kernel()
+PLAIN, DOUBLE, BFLOAT16 = (PlainKernel(dtype) for dtype in (torch.float32, torch.float64, torch.bfloat16))
+
+
+@cache
+def is_exact(kernel: Kernel, device: torch.device) -> bool:
+    """Tries the kernel on sums that saturate or round where it is not exact, against float64."""
+    generator = torch.Generator().manual_seed(0)
+    for low, high, channels, stride in ((0, 1, 16, 1), (-4, 4, 32, 2), (-64, 64, 8, 1)):
+        source = Buffer(name="x", shape=(channels, 9, 9), life="scratch", low=low, high=high)
+        x = torch.randint(low, high + 1, (3, *source.shape), generator=generator)
+        x[0], x[1] = high, low  # the extremes, all at once
+        weight = torch.randint(-127, 128, (12, channels, 3, 3), generator=generator)
+        weight[0], weight[1] = 127, -127
+        unit = torch.randint(1, 4, (12,), generator=generator).double()
+        op = Conv2d(torch.zeros(12, channels, 3, 3), stride=stride, padding=1)
+        term = SynapseTerm(source="x", op=op, weight=weight.double() * unit.view(-1, 1, 1, 1), unit=unit)
+        if not kernel.accepts(term, source):
+            return False
+        bias = torch.randint(-999, 999, (12,), generator=generator).double()
+        expected = op.response(x.double(), term.weight, bias)
+        start = torch.randint(-99999, 99999, expected.shape, generator=generator).double()
+        target = start.to(device, torch.float32).contiguous(memory_format=torch.channels_last)
+        rows, columns = kernel.margin(term, source, bias)
+        framed = torch.nn.functional.pad(x, (columns, columns, rows, rows))
+        given = (framed - low if kernel.dtype is torch.uint8 else framed).to(device, kernel.dtype)
+        try:
+            kernel.prepare(term, source, bias, 3, device)(target, given.contiguous(memory_format=torch.channels_last))
+        except (RuntimeError, AttributeError, NotImplementedError):  # a build or a CPU without this kernel
+            return False
+        if not torch.equal(target.cpu().double(), start + expected):
+            return False
+    return True
+
+
+def exact_kernels(device: torch.device) -> list[Kernel]:
+    """The kernels that are exact on this machine, the fastest first; torch in float64 always is."""
+    packed: list[Kernel] = [FLOAT32, INT8] if device.type == "cpu" else []
+    found = [kernel for kernel in packed if is_exact(kernel, device)]
+    if len(found) == 2 and gmacs(INT8) > CLEARLY * gmacs(FLOAT32):
+        found.reverse()
+    return found + [kernel for kernel in (PLAIN, DOUBLE) if is_exact(kernel, device)]
+
+
+@cache
+def gmacs(kernel: Kernel) -> float:
+    """10^9 multiply-accumulates a second in a typical convolution on the CPU, in the best of a few runs.
+
+    Decides speed only, never a result.
+    """
+    batch = 8
+    source = Buffer(name="x", shape=(64, 14, 14), life="scratch", low=0, high=4)
+    weight = torch.full((64, 64, 3, 3), 7.0, dtype=torch.float64)
+    op = Conv2d(torch.zeros(64, 64, 3, 3), padding=1)
+    term = SynapseTerm(source="x", op=op, weight=weight, unit=torch.ones(64, dtype=torch.float64))
+    accumulate = kernel.prepare(term, source, None, batch, torch.device("cpu"))
+    x = torch.ones(batch, *source.shape, dtype=kernel.dtype).contiguous(memory_format=torch.channels_last)
+    target = torch.zeros(batch, *source.shape).contiguous(memory_format=torch.channels_last)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        accumulate(target, x)
+        times.append(time.perf_counter() - start)
+    return batch * op.macs(source.shape, source.shape) / min(times) / 1e9

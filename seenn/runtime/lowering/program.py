@@ -1,0 +1,263 @@
+"""A lowered network: buffers with bounds, and the instructions that fill them, once an image or once a step.
+
+Everything is linear arithmetic on whole numbers (or, for float engines, on real ones) except ``Fire``,
+``Leak``, maxima and ``Difference``. Thresholds are folded: a neuron emits spike *counts*, and what a count is
+worth is in the weights that it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from seenn.core.ops import AdaptiveAvgPool2d, StatefulOp, StatelessOp, Synapse
+from seenn.data.preprocessing import Preprocessing
+
+EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
+
+#: constant: set when an image is loaded; state: carried from step to step; scratch: filled anew in every step.
+Life = Literal["constant", "state", "scratch"]
+
+
+@dataclass(frozen=True)
+class InputGrid:
+    """How pixels become integers: ``x = step · X + offset`` per channel, X whole and in [low, high].
+
+    Inputs are rounded to the grid; those outside its range are refused.
+    """
+
+    step: tuple[float, ...]
+    offset: tuple[float, ...]
+    low: int
+    high: int
+
+    @classmethod
+    def pixels(cls, preprocessing: Preprocessing) -> InputGrid:
+        """8-bit pixels, which normalisation has moved and scaled: no rounding at all."""
+        return cls(
+            step=tuple(1 / (255 * std) for std in preprocessing.std),
+            offset=tuple(-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)),
+            low=0,
+            high=255,
+        )
+
+    @classmethod
+    def fixed_point(cls, channels: int, *, fraction_bits: int = 7, bound: int = 16) -> InputGrid:
+        """Any float input: multiples of ``2^-fraction_bits`` up to ``±bound``."""
+        scale = 1 << fraction_bits
+        return cls(step=(1 / scale,) * channels, offset=(0.0,) * channels, low=-bound * scale, high=bound * scale)
+
+    def quantize(self, images: Tensor) -> Tensor:
+        """``X`` for images ``[B, C, ...]``, as whole numbers in the images' type.
+
+        Raises:
+            ValueError: a value lies outside the grid, or is not a number.
+        """
+        shape = (-1, *[1] * (images.dim() - 2))
+        step, offset = (
+            images.new_tensor(values, dtype=torch.float64).view(shape) for values in (self.step, self.offset)
+        )
+        whole = ((images.double() - offset) / step).round()
+        if not bool(((whole >= self.low) & (whole <= self.high)).all()):
+            raise ValueError(
+                f"images hold values from {images.min().item():g} to {images.max().item():g}, outside the input grid "
+                f"of {self.low} to {self.high} steps of {min(self.step):.3g} from {min(self.offset):.3g}: prepare them "
+                "as the network's preprocessing says, or check them for NaN"
+            )
+        return whole.to(images.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buffer:
+    """A value of every sample, ``[B, *shape]``, and the range that it cannot leave."""
+
+    name: str
+    shape: tuple[int, ...]
+    life: Life
+    low: float
+    high: float
+    start: Tensor | None = None  # state: its value before the first step, broadcastable to ``shape``
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynapseTerm:
+    """``source`` through weights: ``op.response(source, weight)``."""
+
+    source: str
+    op: Synapse  # the connectivity
+    weight: Tensor  # float64; whole numbers in an integer program
+    unit: Tensor | None  # [O]: weight / unit fits in int8; None where it does not
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainTerm:
+    """``gain · source``, element by element; ``gain`` broadcasts to the source's shape."""
+
+    source: str
+    gain: Tensor  # float64
+
+
+Term = SynapseTerm | GainTerm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """``target ← Σ terms + constant``, or ``target += …`` when ``target`` is a membrane."""
+
+    target: str
+    terms: tuple[Term, ...]
+    constant: Tensor | None  # float64, broadcastable to the target
+    accumulate: bool
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The buffers that it reads."""
+        return tuple(term.source for term in self.terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """``target += f(charge) − before; before ← f(charge)`` with f(c) = c where c > 0, else ``slope``·c.
+
+    On whole numbers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
+    """
+
+    target: str
+    charge: str
+    before: str
+    slope: Tensor  # float64, broadcastable
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The buffers that it reads."""
+        return (self.charge,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fire:
+    """The neurons of a site: counts into ``target``, soft reset of ``membrane``, net counts kept negated."""
+
+    site: str
+    target: str
+    membrane: str
+    taken_back: str | None  # −S, the net counts of a signed neuron
+    threshold: Tensor  # float64, broadcastable
+    fewest: int  # spikes of a step; below 0 where they may be taken back
+    most: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The buffers that it reads."""
+        return (self.membrane,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply:
+    """``target ← op(sources)`` for ops that move or compare values, and ``gain · sum`` for the averages."""
+
+    target: str
+    op: StatelessOp
+    sources: tuple[str, ...]
+    total: bool = False  # an average: the sum over its window instead
+    gain: Tensor | None = None  # float64, broadcastable to the target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A homogeneous op on running sums: ``total += source; target ← op(total) − before; before ← op(total)``."""
+
+    target: str
+    op: StatelessOp
+    source: str
+    total: str
+    before: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The buffers that it reads."""
+        return (self.source,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """Any other op with state, as the reference engine runs it; only in float programs."""
+
+    target: str
+    op: StatefulOp
+    sources: tuple[str, ...]
+    state: tuple[str, ...]
+    counts: str | None  # of a neuron: where its spikes are seen
+
+
+Instruction = Sum | Leak | Fire | Apply | Difference | Call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What an engine runs.
+
+    Attributes:
+        input_shape: ``(C, H, W)``.
+        grid: how images become integers; None in a float program.
+        buffers: by name.
+        encode: instructions run once an image.
+        step: instructions run once a timestep.
+        output: the buffer of a step's scores ``[B, K]``.
+        output_scale: what one unit of the output is worth.
+        max_timesteps: up to here every value is proven to be exact; None in a float program.
+        report: what rounding the weights of each synapse cost.
+        coarser: sums whose grid is so many times coarser than is wanted, because T steps have to fit.
+    """
+
+    input_shape: tuple[int, ...]
+    grid: InputGrid | None
+    buffers: Mapping[str, Buffer]
+    encode: tuple[Instruction, ...]
+    step: tuple[Instruction, ...]
+    output: str
+    output_scale: float
+    max_timesteps: int | None
+    report: tuple[LayerReport, ...] = ()
+    coarser: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is an integer program."""
+        return self.grid is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """One synapse after rounding its weights.
+
+    Attributes:
+        layer: the node.
+        bits: of its weights.
+        weight_error: ``‖Ŵ − W‖ / ‖W‖``.
+        output_error: the same of its mean current on calibration images; None without any.
+    """
+
+    layer: str
+    bits: int
+    weight_error: float
+    output_error: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return dict(vars(self))
+
+
+def window_sum(op: StatelessOp, x: Tensor) -> Tensor:
+    """The sum over each window of an average, in the order of nothing: whole numbers stay whole."""
+    if not isinstance(op, AdaptiveAvgPool2d):
+        return op.route(x)
+    rows, columns = (
+        [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+        for size, out in zip(x.shape[2:], op.size, strict=True)
+    )
+    cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
+    return torch.stack(cells, -1).view(*x.shape[:2], op.size[0], op.size[1])

@@ -1,0 +1,266 @@
+"""From a value to a ``Sum``: the step at which real numbers become whole ones, and the proof that they fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, GainTerm, LayerReport, SynapseTerm, Term
+from seenn.runtime.lowering.rounding import INT8_LEVELS, Calibration, NoCalibration, Rounding
+from seenn.runtime.lowering.values import Scaled, Value, Weighted, along, compressed, spread
+
+WIDE_LEVELS = INT8_LEVELS << 7  # weights outside int8: as many as the exact range allows, halving from here
+FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer grid
+LARGEST_THRESHOLD = 1 << 18  # steps of the grid that a threshold has, if nothing else wants more
+MOST_TIMESTEPS = 1 << 20
+RESOLUTION = 128  # steps of the grid that a threshold, or what a lone constant is added to, has at least
+COARSEST = 16  # a grid may be so many times coarser than is wanted, where T steps would leave the exact range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """A sum on its grid.
+
+    Attributes:
+        scale: what one unit of the target is worth, float64, broadcastable to the target.
+        up, down: the largest sum of positive and of negative parts in one step.
+    """
+
+    terms: tuple[Term, ...]
+    constant: Tensor | None
+    scale: Tensor
+    up: float
+    down: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """What a sum is for: it decides what its grid has to be.
+
+    Attributes:
+        axis: of the channels that have a grid each; by default where synapses have their channels.
+        threshold: θ ``[C]`` of a neuron that adds the sum to its membrane.
+        start: the most that the membrane starts with, in thresholds.
+        gain: the most that the neuron's activation multiplies its charge by.
+        steps: the sum is added up over all timesteps.
+        uniform: one grid for all channels.
+        wide: all synapses may have more than 127 levels.
+    """
+
+    axis: int | None = None
+    threshold: Tensor | None = None
+    start: float = 0.0
+    gain: float = 1.0
+    steps: bool = False
+    uniform: bool = False
+    wide: bool = False
+
+
+ANY = Use()
+
+
+@dataclass(kw_only=True)
+class FloatGrid:
+    """No grid: real weights, one unit is worth 1."""
+
+    report: list[LayerReport] = field(default_factory=list)
+    coarser: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    max_timesteps: int | None = None
+
+    def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
+        """As ``IntegerGrid.settle``."""
+        terms = tuple(
+            SynapseTerm(source=t.source, op=t.op, weight=t.weight, unit=None)
+            if isinstance(t, Weighted)
+            else GainTerm(source=t.source, gain=compressed(t.gain))
+            for t in value.terms
+        )
+        one = torch.ones((), dtype=torch.float64)
+        constant = None if value.constant is None else compressed(value.constant)
+        return Settled(terms=terms, constant=constant, scale=one, up=math.inf, down=math.inf)
+
+
+@dataclass(kw_only=True)
+class IntegerGrid:
+    """A grid per output channel, chosen so that weights fit in int8 and everything else is whole.
+
+    With s the grid of a channel, a synapse's weights become ``k·s·{−127 … 127}`` with a whole k, another
+    neuron's counts are worth a whole number of s, and so are constants and the threshold. A residual that
+    comes in as it is (an identity) fixes s to a fraction of its own unit, so that it is met exactly.
+
+    Args:
+        timesteps: T for which exactness is to be proven.
+        float_sites: layers whose weights get as many levels as the exact range allows, instead of 127.
+        calibration: inputs of the synapses; chooses where weights are cut off and corrects mean errors.
+    """
+
+    timesteps: int
+    float_sites: frozenset[str] = frozenset()
+    calibration: Calibration | Rounding | NoCalibration = field(default_factory=NoCalibration)
+    report: list[LayerReport] = field(default_factory=list)
+    coarser: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    max_timesteps: int | None = None
+
+    def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
+        """The sum on a grid on which no partial result can leave ±2^24.
+
+        Where as many steps do not fit on the grid that is wanted, on one that is up to ``COARSEST`` times coarser.
+
+        Args:
+            name: what errors call it.
+            value: what to compute.
+            buffers: the ranges of its sources.
+            use: what the sum is for.
+        """
+        if use.axis is None:
+            use = replace(use, axis=next((t.axis for t in value.terms if isinstance(t, Weighted)), 0))
+        needed = self.timesteps if use.steps else 1
+        levels, coarser = WIDE_LEVELS, 1
+        while True:
+            settled, reports = self._attempt(value, buffers, use, levels, coarser)
+            per_step = use.gain * max(settled.up, settled.down)
+            rest = 0.0
+            if use.threshold is not None:  # the membrane before the first step, and one more spike than it holds
+                rest = (1 + max(1.0, use.start)) * float((use.threshold / settled.scale.flatten()).max())
+            if rest + per_step * needed < EXACT_LIMIT or coarser == COARSEST:
+                break
+            if levels > INT8_LEVELS:
+                levels //= 2
+            else:
+                coarser *= 2
+        self.proven(name, per_step, rest, steps=use.steps)
+        self.report.extend(reports)
+        if coarser > 1:
+            self.coarser[name] = coarser
+        return settled
+
+    def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
+        """Notes up to which T ``rest + T · per_step`` is exact, or that it is not exact at the T that is wanted."""
+        most = math.ceil((EXACT_LIMIT - rest) / per_step) - 1 if per_step > 0 else MOST_TIMESTEPS
+        needed = self.timesteps if steps else 1
+        if most < needed:
+            when = f"after {needed} steps" if steps else "in one step"
+            advice = f", exact up to T = {most}" if most > 0 else ""
+            self.problems.append(f"{name}: may reach {rest + per_step * needed:,.0f} {when}{advice}")
+        elif steps:
+            self.max_timesteps = most if self.max_timesteps is None else min(self.max_timesteps, most)
+
+    def _attempt(
+        self, value: Value, buffers: Mapping[str, Buffer], use: Use, levels: int, coarser: int
+    ) -> tuple[Settled, list[LayerReport]]:
+        axis, threshold = use.axis or 0, use.threshold
+        weighted = [t for t in value.terms if isinstance(t, Weighted)]
+        channels = value.shape[axis] if value.shape else 1
+
+        def count(term: Weighted) -> int:
+            constant = buffers[term.source].life == "constant"
+            return levels if use.wide or constant or term.layer in self.float_sites else INT8_LEVELS
+
+        finest = [_largest(t, use.uniform) * self.calibration.clip(t, count(t)) / count(t) for t in weighted]
+        gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, Scaled)]
+        lone = value.constant is not None and not weighted
+        reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
+        nothing = None if threshold is None else threshold / (FINEST * max(reach, 1.0))  # per unit of input
+        scale = _grid(finest, gains, axis, channels, threshold, nothing, use.uniform, lone, coarser)
+        terms: list[Term] = []
+        reports: list[LayerReport] = []
+        up = torch.zeros(channels, dtype=torch.float64)
+        down = torch.zeros_like(up)
+        constant = value.constant
+        for term in value.terms:
+            low, high = buffers[term.source].low, buffers[term.source].high
+            if isinstance(term, Scaled):
+                gain = compressed((term.gain / along(scale, axis, term.gain.dim())).round())
+                terms.append(GainTerm(source=term.source, gain=gain))
+                positive, negative = gain.clamp(min=0), gain.clamp(max=0)
+                for bound, part in (
+                    (up, positive * high + negative * low),
+                    (down, -(positive * low + negative * high)),
+                ):
+                    bound += spread(part.expand(value.shape).clamp(min=0), axis)[1]
+                continue
+            most = count(term)
+            unit = (finest[weighted.index(term)] / scale - 1e-9).ceil().clamp(min=1)
+            whole = (term.weight / along(unit * scale, 0, term.weight.dim())).round().clamp(-most, most)
+            whole = whole * along(unit, 0, whole.dim())
+            terms.append(
+                SynapseTerm(source=term.source, op=term.op, weight=whole, unit=unit if most <= INT8_LEVELS else None)
+            )
+            positive, negative = whole.clamp(min=0).flatten(1).sum(1), whole.clamp(max=0).flatten(1).sum(1)
+            up += positive * max(high, 0.0) + negative * min(low, 0.0)
+            down -= positive * min(low, 0.0) + negative * max(high, 0.0)
+            error = term.weight - whole * along(scale, 0, whole.dim())
+            correction, output_error = self.calibration.correction(term, error)
+            if correction is not None:
+                shift = along(correction, axis, len(value.shape)).expand(value.shape)
+                constant = shift if constant is None else constant + shift
+            reports.append(
+                LayerReport(
+                    layer=term.layer,
+                    bits=math.ceil(math.log2(2 * most + 1)),
+                    weight_error=float(error.norm() / term.weight.norm().clamp(min=1e-300)),
+                    output_error=output_error,
+                )
+            )
+        if constant is not None:
+            constant = compressed((constant / along(scale, axis, constant.dim())).round())
+            lowest, highest = spread(constant.expand(value.shape), axis)
+            up += highest.clamp(min=0)
+            down -= lowest.clamp(max=0)
+            if bool((constant == 0).all()):
+                constant = None
+        shaped = along(scale, axis, len(value.shape))
+        settled = Settled(
+            terms=tuple(terms), constant=constant, scale=shaped, up=float(up.max()), down=float(down.max())
+        )
+        return settled, reports
+
+
+def _grid(
+    finest: list[Tensor],
+    gains: list[Tensor],
+    axis: int,
+    channels: int,
+    threshold: Tensor | None,
+    negligible: Tensor | None,
+    uniform: bool,
+    lone: bool,
+    coarser: int,
+) -> Tensor:
+    """``[C]``: a unit that divides what is fixed and is as fine as weights and threshold want it, or some coarser."""
+    nothing = torch.full((channels,), math.inf, dtype=torch.float64)
+    wanted = nothing if threshold is None else threshold.expand(channels) / RESOLUTION
+    for q in finest:
+        wanted = torch.minimum(wanted, torch.where(q > 0, q, nothing))
+    fixed = nothing
+    for gain in gains:
+        fixed = torch.minimum(fixed, spread(torch.where(gain == 0, math.inf, gain.abs()), axis)[0])
+    if uniform:
+        wanted, fixed = wanted.min().expand(channels), fixed.min().expand(channels)
+    for gain in gains:  # several fixed units, or one that varies: their ratios need resolution
+        ratio = gain.abs() / along(fixed, axis, gain.dim())
+        if lone or bool(((ratio - ratio.round()).abs() > 1e-9).any()):
+            wanted = torch.minimum(wanted, fixed / RESOLUTION)
+    # From the coarsest thing that must be met, a whole number of times finer.
+    coarse = fixed
+    for q in finest:
+        coarse = torch.where(fixed.isfinite(), fixed, torch.where(coarse.isfinite(), torch.maximum(coarse, q), q))
+    coarse = torch.where(coarse.isfinite() & (coarse > 0), coarse, torch.where(wanted.isfinite(), wanted, 1.0))
+    if uniform:
+        coarse = coarse.max().expand(channels)
+    if threshold is not None and negligible is not None:
+        wanted = torch.maximum(wanted, torch.maximum(negligible, threshold / LARGEST_THRESHOLD))
+        coarse = torch.maximum(coarse, negligible)
+    parts = torch.where(wanted.isfinite(), (coarse / (coarser * wanted) + 1e-9).floor(), 1.0).clamp(min=1)
+    return coarse / parts
+
+
+def _largest(term: Weighted, uniform: bool) -> Tensor:
+    largest = term.weight.abs().flatten(1).amax(1)
+    return largest.max().expand(len(largest)) if uniform else largest

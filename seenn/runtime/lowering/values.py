@@ -1,0 +1,109 @@
+"""Values during lowering: sums that are not yet computed, over buffers that are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from seenn.core.ops import Synapse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """A synapse's response to a buffer: its weights carry what the buffer's units are worth."""
+
+    layer: str
+    source: str
+    op: Synapse
+    weight: Tensor  # float64
+    axis: int  # where the output's channels are, without the batch axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """A buffer, each element worth ``gain``."""
+
+    source: str
+    gain: Tensor  # float64, of the buffer's full shape (usually an expanded view)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """``Σ terms + constant`` in the network's own unit; nothing has been computed or rounded for it yet.
+
+    Constants (biases, what a pixel of 0 means) ride along through every affine op in float64, zero padding
+    included, and are rounded once, where they are used.
+    """
+
+    shape: tuple[int, ...]  # without the batch
+    terms: tuple[Weighted | Scaled, ...]
+    constant: Tensor | None  # float64, of ``shape``
+
+    @property
+    def buffer(self) -> Scaled | None:
+        """The one buffer that this value is a multiple of, if it is."""
+        if len(self.terms) == 1 and isinstance(self.terms[0], Scaled) and self.terms[0].gain.shape == self.shape:
+            return self.terms[0]
+        return None
+
+    @property
+    def unit(self) -> tuple[Scaled, Tensor | None]:
+        """The buffer of a computed value, and the constant beside it."""
+        assert self.buffer is not None
+        return self.buffer, self.constant
+
+    def times(self, factor: Tensor, axis: int | None) -> Value | None:
+        """The value times a factor per channel of ``axis`` (None: one for all); None where terms forbid it."""
+        terms: list[Weighted | Scaled] = []
+        for term in self.terms:
+            if isinstance(term, Scaled):
+                terms.append(replace(term, gain=term.gain * along(factor, axis, term.gain.dim())))
+            elif axis is None or term.axis == axis:
+                terms.append(
+                    replace(
+                        term, weight=term.weight * along(factor, 0 if axis is not None else None, term.weight.dim())
+                    )
+                )
+            else:
+                return None
+        constant = None if self.constant is None else self.constant * along(factor, axis, self.constant.dim())
+        return Value(shape=self.shape, terms=tuple(terms), constant=constant)
+
+    def plus(self, constant: Tensor | None) -> Value:
+        """The value plus a constant that broadcasts to it."""
+        if constant is None:
+            return self
+        total = constant if self.constant is None else self.constant + constant
+        return replace(self, constant=total.expand(self.shape))
+
+
+def along(vector: Tensor, axis: int | None, dims: int) -> Tensor:
+    """``vector`` (scalar or ``[C]``) viewed so that it broadcasts along ``axis`` of ``dims`` axes."""
+    if axis is None or vector.dim() == 0:
+        return vector
+    shape = [1] * dims
+    shape[axis] = -1
+    return vector.view(shape)
+
+
+def spread(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value along every other axis than ``axis``, ``[C]`` each."""
+    rows = values.movedim(axis, 0).reshape(values.shape[axis], -1)
+    return rows.amin(1), rows.amax(1)
+
+
+def batched(op: torch.nn.Module, *values: Tensor) -> Tensor:
+    """``op`` on values without a batch axis."""
+    result: Tensor = op(*(value.unsqueeze(0) for value in values))
+    return result.squeeze(0)
+
+
+def compressed(values: Tensor) -> Tensor:
+    """The same tensor for broadcasting: every axis along which it does not vary has size 1."""
+    for axis in range(values.dim()):
+        first = values.narrow(axis, 0, 1)
+        if values.shape[axis] > 1 and (values.stride(axis) == 0 or bool((values == first).all())):
+            values = first
+    return values

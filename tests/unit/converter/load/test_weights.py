@@ -1,0 +1,226 @@
+"""Reading other programs' weights: wrappers, prefixes, precision, and every way a file can be bad."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from converter.load.weights import common_prefix, read_weights, write_weights
+from seenn.errors import CheckpointError
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return dict(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).state_dict())
+
+
+def saved(path: Path, content: Any, **options: Any) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert got.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), name
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "params", "my_weights"])
+def test_state_dict_is_found_inside_its_wrapper(tmp_path: Path, state: dict[str, Tensor], key: str) -> None:
+    optimizer = {"state": {0: {"momentum": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+    content = {"epoch": 3, "optimizer": optimizer, key: state}
+    assert_same(read_weights(saved(tmp_path / "a.pth", content)).tensors, state)
+
+
+def test_tensors_beside_a_state_dict_are_not_mistaken_for_it(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    content = {"best_accuracy": torch.tensor(0.9), "state_dict": state}
+    assert_same(read_weights(saved(tmp_path / "a.pth", content)).tensors, state)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".pth.tar"])
+def test_bare_state_dict_is_read_with_any_torch_ending(tmp_path: Path, state: dict[str, Tensor], suffix: str) -> None:
+    assert_same(read_weights(saved(tmp_path / f"a{suffix}", OrderedDict(state))).tensors, state)
+
+
+def test_legacy_format_is_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / "a.pth", state, _use_new_zipfile_serialization=False)
+    assert_same(read_weights(path).tensors, state)
+
+
+def test_timm_training_checkpoint_is_read_with_its_arguments_and_both_averages(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    average = {name: tensor + 1 for name, tensor in state.items()}
+    content = {"state_dict": state, "state_dict_ema": average, "args": argparse.Namespace(lr=0.1)}
+    path = saved(tmp_path / "a.pth", content)
+    assert_same(read_weights(path).tensors, state)
+    assert_same(read_weights(path, ema=True).tensors, average)
+
+
+def test_average_is_taken_when_it_is_all_there_is(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / "a.pth", {"model_ema": {"module": state}, "epoch": 2})
+    assert_same(read_weights(path).tensors, state)
+    assert_same(read_weights(path, ema=True).tensors, state)
+
+
+def test_asking_for_an_average_that_is_not_there_is_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no averaged \(EMA\) weights"):
+        read_weights(saved(tmp_path / "a.pth", {"state_dict": state}), ema=True)
+
+
+def test_prefix_goes_only_when_every_name_carries_it() -> None:
+    assert common_prefix(["module._orig_mod.a", "module._orig_mod.b"]) == "module._orig_mod."
+    assert common_prefix(["module.a", "b"]) == ""
+    assert common_prefix([]) == ""
+
+
+def test_nested_prefixes_are_stripped(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    assert_same(read_weights(saved(tmp_path / "a.pth", wrapped)).tensors, state)
+
+
+def test_half_precision_is_cast_up_and_integers_stay(tmp_path: Path) -> None:
+    content = {"a": torch.ones(2).half(), "b": torch.ones(2).bfloat16(), "n": torch.tensor(3)}
+    got = read_weights(saved(tmp_path / "a.pth", content)).tensors
+    assert [got[name].dtype for name in "abn"] == [torch.float32, torch.float32, torch.int64]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_written_weights_come_back_bit_for_bit_with_their_record(
+    tmp_path: Path, state: dict[str, Tensor], suffix: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    tied = {**state, "tied": state["0.weight"]}
+    write_weights(path, tied, {"model": {"name": "x"}, "epochs": 3})
+    weights = read_weights(path)
+    assert_same(weights.tensors, tied)
+    assert weights.record == {"model": {"name": "x"}, "epochs": 3}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match="must be JSON"):
+        write_weights(tmp_path / "a.pth", state, {"x": object()})
+    with pytest.raises(ValueError, match=r"expected a name ending in \.pth"):
+        write_weights(tmp_path / "a.onnx", state, {})
+    assert os.listdir(tmp_path) == []
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickle_payload_is_named_refused_and_never_run(tmp_path: Path, zipped: bool) -> None:
+    marker = tmp_path / "was_run"
+    path = saved(tmp_path / "a.pth", {"state_dict": Payload(marker)}, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"pickles (posix|nt)\.mkdir.*torch\.save\(model\.state_dict"):
+        read_weights(path)
+    assert not marker.exists()
+
+
+def test_pickled_module_is_refused_by_the_name_of_its_class(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=r"pickles torch\.nn\.modules\.linear\.Linear"):
+        read_weights(path)
+
+
+def test_missing_empty_and_unknown_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(CheckpointError, match="the file is empty"):
+        read_weights(tmp_path / "empty.pth")
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_weights(tmp_path / "absent.pth")
+    with pytest.raises(CheckpointError, match="unknown kind of weights file"):
+        read_weights(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.98])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_truncated_file_is_refused(tmp_path: Path, state: dict[str, Tensor], suffix: str, kept: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_weights(path, state, {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(CheckpointError, match="truncated"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_file_of_something_else_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_text("<!DOCTYPE html> not found")
+    with pytest.raises(CheckpointError, match="not a"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(2)], {}, {"state_dict": {}}])
+def test_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(CheckpointError, match="no weights inside"):
+        read_weights(saved(tmp_path / "a.pth", content))
+
+
+def test_several_unnamed_state_dicts_are_refused(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    path = saved(tmp_path / "a.pth", {"generator": state, "critic": state})
+    with pytest.raises(CheckpointError, match=r"several state dicts.*generator, critic"):
+        read_weights(path)
+
+
+def test_every_non_finite_tensor_is_named_with_its_count(tmp_path: Path) -> None:
+    content = {
+        "a": torch.tensor([1.0, float("nan")]),
+        "b": torch.full((3,), float("inf")),
+        "c": torch.ones(1),
+    }
+    with pytest.raises(CheckpointError, match=r"in 2 tensors: a \(1 of 2\), b \(3 of 3\)"):
+        read_weights(saved(tmp_path / "a.pth", content))
+
+
+def test_tensor_that_declares_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    content = {"huge": torch.ones(1).expand(10**12), "sparse": torch.eye(2).to_sparse()}
+    with pytest.raises(CheckpointError, match=r"cannot use 2 tensors: huge \(declares 1,0.*sparse \(not a"):
+        read_weights(saved(tmp_path / "a.pth", content))
+
+
+def test_compressed_archive_is_refused_before_it_inflates(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10_000_000))
+    with pytest.raises(CheckpointError, match=r"declares 10,000,000 bytes"):
+        read_weights(tmp_path / "a.pth")
+
+
+def test_torchscript_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/constants.pkl", b"")
+    with pytest.raises(CheckpointError, match="TorchScript archive holds code"):
+        read_weights(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), (json.dumps([1]), "is a list")])
+def test_damaged_record_is_refused(tmp_path: Path, state: dict[str, Tensor], text: str, message: str) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file(state, path, metadata={"seenn_record": text})
+    with pytest.raises(CheckpointError, match=message):
+        read_weights(path)
+
+
+def test_spiking_network_is_not_taken_for_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file(state, path, metadata={"seenn": "1", "graph": "[]"})
+    with pytest.raises(CheckpointError, match="a spiking network of seenn, expected the weights of an ANN"):
+        read_weights(path)

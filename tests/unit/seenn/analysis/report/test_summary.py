@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from rich.console import Console
+
+from seenn.analysis.report import Evaluation, summary_rows, summary_table, verdict
+
+Make = Callable[..., Evaluation]
+
+
+def test_rows_compare_ann_full_and_early_exit(make_evaluation: Make) -> None:
+    assert summary_rows(make_evaluation()) == [
+        ("original network (ANN)", "100.00 %", "–", "1.00 M MACs", "4.00 µJ"),
+        ("spiking (SNN), every step", "75.00 %", "3", "3.00 M additions", "3.00 µJ"),
+        ("spiking (SNN), early exit", "75.00 %", "2.00", "2.00 M additions", "2.00 µJ"),
+    ]
+
+
+def test_a_network_without_ann_is_not_compared_with_one(make_evaluation: Make) -> None:
+    evaluation = make_evaluation(ann_accuracy=None)
+    assert len(summary_rows(evaluation)) == 2
+    assert "than the ANN" not in " ".join(verdict(evaluation))
+
+
+def test_losses_are_said_in_words(make_evaluation: Make) -> None:
+    said = verdict(make_evaluation(energy_pj=6e6, accuracy=0.5))
+    assert "With early exit the SNN is 50.00 points LESS accurate than the ANN." in said
+    more = "By this estimate the SNN needs MORE energy than the ANN: 6.00 µJ against 4.00 µJ, 1.50 times as "
+    assert f"{more}much." in said
+    assert said[0] == (
+        "Early exit answers after 2 steps on average instead of 3 (33 % fewer), 25.00 points LESS accurate."
+    )
+
+
+def test_gains_are_said_in_words(make_evaluation: Make) -> None:
+    said = verdict(make_evaluation(ann_accuracy=0.5))
+    assert said[0].endswith("(33 % fewer), at the same accuracy.")
+    assert "With early exit the SNN is 25.00 points more accurate than the ANN." in said
+    assert "By this estimate the SNN needs 50 % less energy than the ANN: 2.00 µJ against 4.00 µJ." in said
+
+
+def test_equal_figures_are_no_gain(make_evaluation: Make) -> None:
+    said = verdict(make_evaluation(ann_accuracy=0.75, energy_pj=4e6))
+    assert "With early exit the SNN is exactly as accurate as the ANN." in said
+    assert "By this estimate the SNN saves no energy against the ANN: 4.00 µJ against 4.00 µJ." in said
+
+
+def test_the_energy_is_always_called_an_estimate_with_its_constants(make_evaluation: Make) -> None:
+    note = verdict(make_evaluation(ann_accuracy=None, analog_macs=0))[-1]
+    assert "estimates for 45 nm hardware: 4.6 pJ per multiply-add (MAC), 0.9 pJ per addition" in note
+
+
+def test_terminal_table_shows_every_row_and_takes_markup_literally(make_evaluation: Make) -> None:
+    evaluation = make_evaluation(network="[bold]snn")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(summary_table(evaluation))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "[bold]snn on digits (test, 4 images)" in shown
+    for row in summary_rows(evaluation):
+        assert all(cell in shown for cell in row)
+    assert any("25.00 points LESS accurate than the ANN" in sentence for sentence in verdict(evaluation))

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from seenn.analysis.report import Evaluation, write_report
+
+Make = Callable[..., Evaluation]
+PLOTS = {"accuracy.png", "exits.png", "tradeoff.png", "images.png"}
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_report_is_json_markdown_and_the_plots_it_shows(
+    make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
+) -> None:
+    page = write_report(make_evaluation(), images, tmp_path / "new" / "report")
+    assert page == tmp_path / "new" / "report" / "report.md"
+    assert names(page.parent) == {"report.json", "report.md", *PLOTS}
+    text = page.read_text(encoding="utf-8")
+    assert all(f"]({name})" in text for name in PLOTS)
+    assert "| spiking (SNN), early exit | 75.00 % | 2.00 |" in text
+    assert "| 2 | 75.00 % | 2 |" in text
+    assert "| `` a\\|b`c `` | 0.5000 |" in text
+    assert json.loads((page.parent / "report.json").read_text()) == make_evaluation().to_json()
+
+
+def test_a_new_report_leaves_no_plot_of_an_older_one(
+    make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
+) -> None:
+    write_report(make_evaluation(), images, tmp_path)
+    page = write_report(make_evaluation(curve=None, easiest=(), hardest=()), {}, tmp_path)
+    assert names(tmp_path) == {"report.json", "report.md", "accuracy.png", "exits.png"}
+    assert "tradeoff.png" not in page.read_text(encoding="utf-8")
+
+
+def test_missing_images_are_refused_before_anything_is_written(make_evaluation: Make, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="image 0 is missing"):
+        write_report(make_evaluation(), {}, tmp_path)
+    assert names(tmp_path) == set()

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seenn.analysis.evaluate import evaluate
+from seenn.analysis.synops import SpikeMeter, dense_cost
+from seenn.checkpoint import Checkpoint
+from seenn.core.network import SpikingNetwork
+from seenn.data import DataSplits, Preprocessing, load_data
+from seenn.data.recorded import load_recorded_data
+from seenn.errors import DataError
+from seenn.exits import ConfidenceExit, FixedExit, PatienceExit
+from seenn.metrics.energy import snn_energy_pj
+from seenn.predict import predict
+from seenn.runtime import make_engine
+
+PREPROCESSING = Preprocessing(channels=2, height=6, width=6, mean=(0.5, 0.5), std=(0.3, 0.3))
+
+
+def write(path: Path, seed: int = 0) -> str:
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (120, 1, 6, 6), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(120) % 5)
+    return f"npz:{path}"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    return write(tmp_path / "data.npz")
+
+
+@pytest.fixture
+def splits(spec: str) -> DataSplits:
+    return load_data(spec, preprocessing=replace(PREPROCESSING, channels=1, mean=(0.5,), std=(0.3,)))
+
+
+@pytest.fixture
+def checkpoint(network: SpikingNetwork, splits: DataSplits) -> Checkpoint:
+    """Takes one channel: the two of the little network see the same."""
+    from seenn.core.graph import Node, OpGraph
+    from seenn.core.ops import Concat
+
+    wired = [Node(n.name, n.op, ("both",) if n.name == "conv1" else n.inputs) for n in network.graph]
+    graph = OpGraph([Node("both", Concat(axis=1), ("input", "input")), *wired], "head")
+    manifest = {"timesteps": 5, "source": {"name": "tiny"}, "data": splits.manifest()}
+    policy = ConfidenceExit(threshold=0.6, accumulation="sum")
+    return Checkpoint(network=SpikingNetwork(graph, (1, 6, 6)).float(), manifest=manifest, policy=policy)
+
+
+Evaluate = Callable[..., Any]
+
+
+def run(checkpoint: Checkpoint, splits: DataSplits, **options: Any) -> Any:
+    return evaluate(checkpoint, options.pop("split", splits.test), name="snn", data=splits.spec, **options)
+
+
+def test_the_figures_are_those_of_prediction(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    progress: list[tuple[int, int]] = []
+    found = run(checkpoint, splits, progress=lambda done, total: progress.append((done, total)), batch_size=7)
+    images, labels = splits.test.images(), splits.test.labels
+    network, meter = checkpoint.network, SpikeMeter(checkpoint.network)
+    early = predict(network, images, checkpoint.policy, 5, observe=meter)
+    full = predict(network, images, None, 5, keep_logits=True).logits_sum_per_step
+    assert full is not None
+    n = len(labels)
+    assert (found.samples, found.timesteps, found.split, found.source) == (n, 5, "test", "tiny")
+    assert found.accuracy == (early.labels == labels).sum().item() / n
+    assert found.exit.mean == pytest.approx(early.exit_timestep.double().mean().item())
+    assert 1 < found.exit.mean < 5
+    right = (full.argmax(-1) == labels).double().mean(1)
+    assert found.accuracy_per_timestep == pytest.approx(right.tolist())
+    ann = (network.analog()(images).argmax(-1) == labels).double().mean().item()
+    assert found.ann_accuracy == pytest.approx(ann)
+    assert found.synops == pytest.approx(meter.synops / n)
+    assert found.synops < found.synops_full
+    assert found.energy_pj == pytest.approx(snn_energy_pj(dense_cost(network), meter.synops / n, found.exit.mean))
+    assert found.spike_rate_per_site == pytest.approx(dict(meter.rates))
+    assert found.curve is not None
+    assert progress[-1] == (3 * n, 3 * n)
+    assert found.policy == {"policy": "confidence", "threshold": 0.6, "temperature": 1.0, "accumulation": "sum"}
+
+
+def test_arguments_come_before_the_checkpoint(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    found = run(checkpoint, splits, policy=FixedExit(timesteps=2), timesteps=3, limit=9)
+    assert (found.samples, found.timesteps, found.exit.mean, found.curve) == (9, 3, 2.0, None)
+    without = run(replace(checkpoint, policy=None), splits, limit=9)
+    assert (without.exit.mean, without.policy) == (5.0, {"policy": "fixed", "timesteps": None})
+    assert run(checkpoint, splits, limit=10_000).samples == len(splits.test)
+
+
+def test_every_rule_with_a_score_has_a_curve(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    found = run(checkpoint, splits, policy=PatienceExit(patience=2))
+    assert found.curve is not None
+    at_two = found.curve.threshold == 1  # a run longer than 1 is one of at least 2
+    assert found.curve.mean_timesteps[at_two].item() == pytest.approx(found.exit.mean)
+    assert found.curve.accuracy[at_two].item() == pytest.approx(found.accuracy)
+
+
+def test_the_networks_mode_is_left_as_it_was(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    checkpoint.network.train()
+    run(checkpoint, splits, limit=4)
+    assert checkpoint.network.training
+
+
+@pytest.mark.parametrize("name", ["calibration", "exit"])
+def test_data_that_calibrated_the_network_is_refused(checkpoint: Checkpoint, splits: DataSplits, name: str) -> None:
+    split = getattr(splits, name)
+    with pytest.raises(DataError, match=f"the {name} split was used to calibrate this network: evaluate on the test"):
+        run(checkpoint, splits, split=split)
+    split.name = "test"  # the same images under another name
+    message = f"the test split is the data that this network's {name} used .fingerprint {split.fingerprint[:12]}…."
+    with pytest.raises(DataError, match=message):
+        run(checkpoint, splits, split=split)
+
+
+def test_labels_beyond_the_classes_and_empty_limits_are_refused(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    splits.test.labels[0] = 5
+    with pytest.raises(DataError, match="has a label 5, but the network knows 5 classes"):
+        run(checkpoint, splits)
+    for limit in (0, -3):
+        with pytest.raises(ValueError, match=f"limit must be at least 1, got {limit}"):
+            run(checkpoint, splits, limit=limit)
+
+
+def test_a_manifest_of_other_forms_does_no_harm(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    strange = {"source": [], "data": {"fingerprints": "none"}, "timesteps": "many"}
+    found = run(replace(checkpoint, manifest=strange), splits, limit=3)
+    assert (found.source, found.timesteps) == ("a spiking network", 8)
+
+
+def test_recorded_data_is_found_again_and_proven(spec: str, splits: DataSplits, tmp_path: Path) -> None:
+    manifest = {"data": splits.manifest()}
+    again = load_recorded_data(manifest, splits.preprocessing)
+    assert again.test.fingerprint == splits.test.fingerprint
+    assert again.preprocessing == splits.preprocessing
+    other = write(tmp_path / "other.npz", seed=1)
+    assert load_recorded_data(manifest, None, spec=other).spec == other
+    assert load_recorded_data(manifest, None, split_seed=3).split_seed == 3
+    write(tmp_path / "data.npz", seed=2)
+    with pytest.raises(DataError, match=r"the calibration split of npz:.* is not the one that was recorded .* changed"):
+        load_recorded_data(manifest, None)
+
+
+def test_without_a_record_the_digits_are_taken() -> None:
+    assert load_recorded_data({}, None).spec == "digits"
+    assert torch.is_tensor(load_recorded_data({"data": None}, None).test.labels)
+
+
+def test_an_engine_finds_the_same_figures(checkpoint: Checkpoint, splits: DataSplits) -> None:
+    expected = run(checkpoint, splits)
+    engine = make_engine("float32", checkpoint.network, timesteps=5)
+    found = run(checkpoint, splits, engine=engine, batch_size=7)
+    assert found.accuracy == expected.accuracy
+    assert found.exit == expected.exit
+    assert found.synops == pytest.approx(expected.synops)
+    assert found.spike_rate_per_site == pytest.approx(expected.spike_rate_per_site)
