@@ -1,8 +1,9 @@
-"""What every verb shares: options, talk on stderr, one JSON object on stdout, errors as one line."""
+"""What every command shares: options, talk on stderr, one JSON object on stdout, errors as one line."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 import shlex
@@ -10,27 +11,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.errors import failures, usage
+from cli.options import collect, option, parameters
+from seenn.registry import current_folder_importable, load_plugin
+
 if TYPE_CHECKING:
+    import rich.console
     import torch
-    from rich.console import Console
     from rich.table import Table
-
-    from seenn.checkpoint import Checkpoint
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Failure(click.ClickException):
-    """Something that went wrong on purpose; ``kind`` names it for programs. Exit code 1."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class Talk(logging.Handler):
@@ -41,20 +33,13 @@ class Talk(logging.Handler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class Console:
     """How this invocation talks: where to compute, with which seed, and in which form to answer."""
 
     json: bool
     device: torch.device
     seed: int
     first: bool = True  # of the processes that torchrun started: the one that writes and talks
-
-    @property
-    def console(self) -> Console:
-        """Talk for people, on stderr."""
-        from rich.console import Console
-
-        return Console(stderr=True, highlight=False, quiet=not self.first)
 
     def say(self, text: str) -> None:
         """One line of talk on stderr."""
@@ -72,102 +57,83 @@ class Session:
             if isinstance(part, str):
                 click.echo(part)
             else:
-                from rich.console import Console
+                import rich.console
 
-                Console(highlight=False).print(part)
+                rich.console.Console(highlight=False).print(part)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """A progress bar on stderr; call it with ``(done, total)``."""
+        import rich.console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=False) as bar:
+        screen = rich.console.Console(stderr=True, highlight=False, quiet=not self.first)
+        with Progress(*columns, console=screen, transient=False) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def verb(function: Command) -> Command:
-    """Decorator of every command: the common options, seeding, and the errors that seenn raises on purpose.
+def load_plugins(context: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Imports the modules of ``--plugin``, before any name is looked up."""
+    with failures(), current_folder_importable():
+        for module in modules:
+            load_plugin(module)
+    return modules
 
-    The function receives a ``Session`` first.
-    """
 
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-    @click.option("--device", default="auto", show_default=True, metavar="cpu|cuda|mps|auto", help="Where to compute.")
-    @click.option(
-        "--seed",
-        default=0,
-        show_default=True,
-        type=click.IntRange(0, 2**32 - 1),
-        metavar="N",
-        help="Seed of everything random.",
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions:
+    """What every command takes."""
+
+    plugin: tuple[str, ...] = option(
+        "--plugin",
+        metavar="MODULE",
+        is_eager=True,
+        callback=load_plugins,
+        help="Import this module, which adds rules, engines, data sets or neurons of your own; runs its code.",
     )
-    @functools.wraps(function)
-    def run(*args: Any, as_json: bool, device: str, seed: int, **kwargs: Any) -> Any:
-        logging.basicConfig(level=logging.WARNING, handlers=[Talk()])
-        with _failures():
-            import torch
-
-            from seenn.device import resolve_device
-            from seenn.distributed import joined, own_device
-
-            with usage():
-                where = own_device(resolve_device(device))
-            torch.manual_seed(seed)
-            with joined(where) as here:
-                session = Session(json=as_json, device=where, seed=seed, first=here.first)
-                return function(session, *args, **kwargs)
-
-    return run  # type: ignore[return-value]
+    as_json: bool = option("--json", help="Print one JSON object on stdout.")
+    device: str = option("--device", default="auto", metavar="cpu|cuda|mps|auto", help="Where to compute.")
+    seed: int = option(
+        "--seed", default=0, type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed of everything random."
+    )
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turns the errors that seenn raises on purpose into a ``Failure``; bugs keep their traceback."""
-    try:
-        yield
-    except (click.ClickException, BrokenPipeError):
-        raise
-    except Exception as error:
-        from seenn.errors import SeennError
+def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Decorator of every command: its options, seeding, and the errors that seenn raises on purpose.
 
-        if not isinstance(error, SeennError | OSError):
-            raise
-        raise Failure(type(error).__name__, str(error)) from error
-
-
-@contextmanager
-def usage() -> Iterator[None]:
-    """Around the parsing of options only: a value that the library refuses is wrong usage, exit code 2."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise click.UsageError(str(error), click.get_current_context()) from error
-
-
-def show_error(kind: str, message: str, *, as_json: bool) -> None:
-    """One line on stderr, and with ``--json`` one object on stdout."""
-    if as_json:
-        click.echo(json.dumps({"error": {"type": kind, "message": message}}, indent=2))
-    click.echo(f"error: {message}", err=True)
-
-
-def read_snn(path: str, *, with_policy: bool = True) -> Checkpoint:
-    """The spiking network in a file, with or without its exit policy; says how to make one where there is none.
-
-    Raises:
-        CheckpointError: there is no such file, or it is damaged or of another kind.
+    The function receives a ``Console``, and one value of each group of options that its signature names.
     """
-    from seenn.checkpoint import load
-    from seenn.errors import CheckpointError
 
-    if not Path(path).is_file():
-        raise CheckpointError(
-            f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
-            "or give the path of another"
-        )
-    return load(path, with_policy=with_policy)
+    def make(function: Callable[..., None]) -> click.Command:
+        _, *named = inspect.signature(function, eval_str=True).parameters.values()
+        groups = {parameter.name: parameter.annotation for parameter in named}
+
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            logging.basicConfig(level=logging.WARNING, handlers=[Talk()])
+            with usage():
+                common = collect(CommonOptions, values)
+                given = {name: collect(group, values) for name, group in groups.items()}
+            with failures():
+                import torch
+
+                from seenn.device import resolve_device
+                from seenn.distributed import joined, own_device
+
+                with usage():
+                    device = own_device(resolve_device(common.device))
+                torch.manual_seed(common.seed)
+                with joined(device) as here:
+                    console = Console(json=common.as_json, device=device, seed=common.seed, first=here.first)
+                    function(console, **given)
+
+        made = click.command(short_help=short_help)(run)
+        made.params = [p for group in (*groups.values(), CommonOptions) for p in parameters(group)]
+        return made
+
+    return make
 
 
 def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

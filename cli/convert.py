@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cli.common import Session, usage, verb
-from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, model_options, model_spec, output_file
+from cli.common import Console, command
+from cli.errors import usage
+from cli.groups import COUNT, FILE, NEURON, SNN_FILE, TIMESTEPS, DataOptions, ModelOptions, output_file
+from cli.options import FiniteRange, Registered, option
 
 log = logging.getLogger(__name__)
 
@@ -18,121 +21,128 @@ if TYPE_CHECKING:
     from converter.config import ConvertConfig
     from converter.pipeline import ConvertedCheckpoint
 
+RECIPE = Registered("recipe", "converter.recipes", "converter.recipes:RECIPES")
+CORRECTION = Registered("correction", "converter.corrections", "converter.corrections:CORRECTIONS")
 
-@click.command(short_help="Turn a trained classifier into a spiking network.")
-@click.option(
-    "--model",
-    required=True,
-    metavar="NAME",
-    help="timm name (resnet18, hf-hub:…), torchvision:NAME, package.module:factory, or a .onnx file.",
-)
-@click.option("--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Trained weights: .pth or .safetensors.")
-@model_options
-@data_options
-@click.option(
-    "--recipe",
-    type=click.Choice(["max", "percentile", "mmse", "qcfs"]),
-    help="How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]",
-)
-@click.option(
-    "--percentile",
-    "q",
-    metavar="Q",
-    type=FiniteRange(0, 100, min_open=True),
-    help="For --recipe percentile.  [default: 99.9]",
-)
-@click.option("--per-channel/--per-layer", default=True, show_default=True, help="One threshold a channel or a site.")
-@click.option(
-    "--neuron",
-    type=click.Choice(["if", "burst", "signed"]),
-    help="Binary; several spikes a step; or able to take spikes back.  [default: signed; if for a QCFS network, and "
-    "for cos and srp]",
-)
-@click.option("--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]")
-@click.option(
-    "--correction",
-    type=click.Choice(["none", "bias", "potential", "joint", "cos", "srp"]),
-    help="Cancels each channel's mean error by current or initial charge, or each neuron's by a pre-pass over the "
-    "image (cos, srp).  [default: potential; none for a QCFS network]",
-)
-@click.option(
-    "--prepass",
-    metavar="N",
-    type=click.IntRange(1, 4096),
-    help="Steps of the pre-pass of cos and srp, on top of T.  [default: 8 for them, else none]",
-)
-@click.option(
-    "--timesteps",
-    "-T",
-    type=TIMESTEPS,
-    metavar="T",
-    help="T to convert for.  [default: 8; as many as it has levels for a QCFS network]",
-)
-@click.option(
-    "--calibration-images",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="How many, at least 16.  [default: 512, or all]",
-)
-@click.option(
-    "--check-images",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="Held-out images that compare ANN and SNN.",
-)
-@click.option(
-    "--silent-channels",
-    type=click.Choice(["borrow", "refuse"]),
-    default="borrow",
-    show_default=True,
-    help="Channels never active in calibration: borrow the site's largest threshold, or refuse.",
-)
-@click.option(
-    "--analog-islands",
-    is_flag=True,
-    help="Keep gates, smooth activations, normalisation and attention analog instead of refusing them.",
-)
-@click.option("-o", "--output", metavar="FILE", default=SNN_FILE, show_default=True, help="The spiking network.")
-@verb
-def convert(session: Session, model: str, ckpt: str | None, output: str, **options: Any) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """What becomes of which model."""
+
+    model: str = option(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="timm name (resnet18, hf-hub:…), torchvision:NAME, package.module:factory, or a .onnx file.",
+    )
+    ckpt: str | None = option("--ckpt", metavar="FILE", type=FILE, help="Trained weights: .pth or .safetensors.")
+    recipe: str | None = option(
+        "--recipe",
+        type=RECIPE,
+        help="How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]",
+    )
+    percentile: float | None = option(
+        "--percentile",
+        metavar="Q",
+        type=FiniteRange(0, 100, min_open=True),
+        help="For --recipe percentile.  [default: 99.9]",
+    )
+    per_channel: bool = option("--per-channel/--per-layer", default=True, help="One threshold a channel or a site.")
+    neuron: str | None = option(
+        "--neuron",
+        type=NEURON,
+        help="if: binary; burst: several spikes a step; signed: able to take spikes back.  [default: signed; if for a "
+        "QCFS network, and for cos and srp]",
+    )
+    levels: int | None = option(
+        "--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]"
+    )
+    correction: str | None = option(
+        "--correction",
+        type=CORRECTION,
+        help="Cancels each channel's mean error by current or initial charge, or each neuron's by initial steps over "
+        "the image (cos, srp).  [default: potential; none for a QCFS network]",
+    )
+    prepass: int | None = option(
+        "--prepass",
+        metavar="N",
+        type=click.IntRange(1, 4096),
+        help="Initial steps of cos and srp, on top of T.  [default: 8 for them, else none]",
+    )
+    timesteps: int | None = option(
+        "--timesteps",
+        "-T",
+        type=TIMESTEPS,
+        metavar="T",
+        help="T to convert for.  [default: 8; as many as it has levels for a QCFS network]",
+    )
+    calibration_images: int | None = option(
+        "--calibration-images", metavar="N", type=COUNT, help="How many, at least 16.  [default: 512, or all]"
+    )
+    check_images: int = option(
+        "--check-images", metavar="N", type=COUNT, default=1000, help="Held-out images that compare ANN and SNN."
+    )
+    silent_channels: Literal["borrow", "refuse"] = option(
+        "--silent-channels",
+        default="borrow",
+        help="Channels never active in calibration: borrow the site's largest threshold, or refuse.",
+    )
+    analog_islands: bool = option(
+        "--analog-islands",
+        help="Keep gates, smooth activations, normalisation and attention analog instead of refusing them.",
+    )
+    output: str = option("-o", "--output", metavar="FILE", default=SNN_FILE, help="The spiking network.")
+
+    def config(self, qcfs_levels: int | None) -> ConvertConfig:
+        """What the options say, and where they say nothing the default for this kind of network."""
+        from converter.config import DEFAULT_PREPASS, PREPASS, RECIPES, ConvertConfig, NeuronSpec
+
+        default = ConvertConfig() if qcfs_levels is None else ConvertConfig.for_qcfs(qcfs_levels)
+        name = self.recipe or default.recipe.name
+        with usage():
+            if self.percentile is not None and name != "percentile":
+                raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
+            extra: dict[str, Any] = {} if self.percentile is None else {"q": self.percentile}
+            correction: Any = self.correction or default.correction
+            kind = "if" if correction in PREPASS else default.neuron.kind
+            return ConvertConfig(
+                recipe=RECIPES[name](per_channel=self.per_channel, **extra),
+                neuron=NeuronSpec.of(self.neuron or kind, self.levels),
+                correction=correction,
+                prepass=self.prepass or (DEFAULT_PREPASS if correction in PREPASS else 0),
+                timesteps=self.timesteps or default.timesteps,
+                silent_channels=self.silent_channels,
+                analog_islands=self.analog_islands,
+            )
+
+
+@command("Turn a trained classifier into a spiking network.")
+def convert(console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions) -> None:
     """Convert a trained classifier into a spiking network, and check it against the original.
 
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
-    target = output_file(output, keep=ckpt)
+    ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
     context = click.get_current_context()
-    if ckpt is None and not options["pretrained"] and not model.endswith(".onnx"):
+    if ckpt is None and not model.pretrained and not options.model.endswith(".onnx"):
         raise click.UsageError("give the trained weights with --ckpt FILE, or --pretrained to download them", context)
-    if ckpt is None and options["data"] is None:
+    if ckpt is None and data.data is None:
         raise click.UsageError("pretrained weights do not say which data to calibrate on: name it with --data", context)
     from converter.load import load_model
     from converter.load.weights import read_weights
     from converter.pipeline import convert_checkpoint
     from seenn.checkpoint import save
-    from seenn.data.recorded import load_recorded_data
 
-    with usage():
-        spec = model_spec(model, options)
-        _config(options, None)  # what the options get wrong among themselves
+    spec = model.spec(options.model)
+    options.config(None)  # what the options get wrong among themselves
     loaded = load_model(spec, ckpt)
-    with usage():
-        config = _config(options, loaded.spec.levels)
+    config = options.config(loaded.spec.levels)
     record = read_weights(Path(ckpt)).record if ckpt else {}
-    if options["data"] is None and "data" not in record:
+    if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
-    splits = load_recorded_data(
-        record,
-        loaded.preprocessing,
-        spec=options["data"],
-        data_dir=options["data_dir"],
-        download=options["download"],
-        split_seed=options["split_seed"],
-    )
-    source = {"file": Path(ckpt).name} if ckpt else {}
-    with session.progress("calibrating sites") as update:
+    splits = data.splits(record, loaded.preprocessing)
+    with console.progress("calibrating sites") as update:
         seen: list[str] = []
 
         def progress(site: str, total: int) -> None:
@@ -143,38 +153,16 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
             loaded,
             splits,
             config,
-            calibration_images=options["calibration_images"],
-            check_images=options["check_images"],
-            device=session.device,
-            seed=session.seed,
-            source=source,
+            calibration_images=options.calibration_images,
+            check_images=options.check_images,
+            device=console.device,
+            seed=console.seed,
+            source={"file": Path(ckpt).name} if ckpt else {},
             progress=progress,
         )
-    if session.first:
+    if console.first:
         save(target, result.checkpoint)
-    session.answer({**result.to_json(), "output": str(target)}, _summary(result, target))
-
-
-def _config(options: dict[str, Any], qcfs_levels: int | None) -> ConvertConfig:
-    """What the options say, and where they say nothing the default for this kind of network."""
-    from converter.config import DEFAULT_PREPASS, PREPASS, RECIPES, ConvertConfig, NeuronSpec
-
-    default = ConvertConfig() if qcfs_levels is None else ConvertConfig.for_qcfs(qcfs_levels)
-    name, q = options["recipe"] or default.recipe.name, options["q"]
-    if q is not None and name != "percentile":
-        raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
-    extra = {} if q is None else {"q": q}
-    correction = options["correction"] or default.correction
-    kind = "if" if correction in PREPASS else default.neuron.kind
-    return ConvertConfig(
-        recipe=RECIPES[name](per_channel=options["per_channel"], **extra),
-        neuron=NeuronSpec.of(options["neuron"] or kind, options["levels"]),
-        correction=correction,
-        prepass=options["prepass"] or (DEFAULT_PREPASS if correction in PREPASS else 0),
-        timesteps=options["timesteps"] or default.timesteps,
-        silent_channels=options["silent_channels"],
-        analog_islands=options["analog_islands"],
-    )
+    console.answer({**result.to_json(), "output": str(target)}, _summary(result, target))
 
 
 def _summary(result: ConvertedCheckpoint, target: Path) -> str:
@@ -186,7 +174,7 @@ def _summary(result: ConvertedCheckpoint, target: Path) -> str:
         if t & (t - 1) == 0 or t == timesteps  # powers of two, and T
     ]
     prepass = conversion.network.prepass
-    after = f", after the {prepass} steps of a pre-pass, which every figure counts on top" if prepass else ""
+    after = f", after {prepass} initial steps, which every figure counts on top" if prepass else ""
     lines = [
         f"{len(conversion.sites)} activation sites became {len(conversion.network.sites)} neuron sites",
         f"graph equals the source within {conversion.float64_difference:.0e} in float64",

@@ -2,92 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import click
-
-from cli.common import Session, command_line, read_snn, verb
-from cli.options import (
-    SNN_FILE,
-    TIMESTEPS,
-    chosen_engine,
-    data_options,
+from cli.common import Console, command, command_line
+from cli.groups import (
+    DataOptions,
+    EngineOptions,
+    OwnPolicyOptions,
+    SnnFile,
+    batch_size_option,
     engine_json,
-    engine_options,
-    import_own_policy,
+    limit_option,
     output_folder,
-    own_policy_option,
-    recorded_splits,
+    report_option,
+    timesteps_option,
 )
 
 
-@click.command(short_help="Accuracy, exits, spikes, energy and plots on the test split.")
-@click.argument("snn", default=SNN_FILE, type=click.Path(dir_okay=False))
-@click.option(
-    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
-)
-@click.option(
-    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Images run at once."
-)
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="The first so many test images only.")
-@click.option(
-    "--report",
-    "folder",
-    metavar="DIR",
-    default="seenn-report",
-    show_default=True,
-    help="Folder of plots and report.json.",
-)
-@own_policy_option
-@engine_options
-@data_options
-@verb
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What is run, and where the report goes."""
+
+    timesteps: int | None = timesteps_option("as recorded")
+    batch_size: int = batch_size_option()
+    limit: int | None = limit_option("test images")
+    report: str = report_option("plots and report.json")
+
+
+@command("Accuracy, exits, spikes, energy and plots on the test split.")
 def evaluate(
-    session: Session,
-    snn: str,
-    timesteps: int | None,
-    batch_size: int,
-    limit: int | None,
-    folder: str,
-    own_policy: str | None,
-    engine: str,
-    float_sites: str,
-    **source: Any,
+    console: Console,
+    file: SnnFile,
+    options: EvaluateOptions,
+    own: OwnPolicyOptions,
+    how: EngineOptions,
+    data: DataOptions,
 ) -> None:
     """Evaluate SNN (default: snn.safetensors) on the test split: accuracy, exits, spikes, energy, plots.
 
     ANN, SNN with all T steps, and SNN with early exit are each really run.
     """
-    target = output_folder(folder, "--report")
-    from seenn.analysis.evaluate import evaluate as run
+    target = output_folder(options.report, "--report")
     from seenn.analysis.report import summary_table, verdict, write_report
 
-    import_own_policy(own_policy)
-    checkpoint = read_snn(snn)
-    splits = recorded_splits(checkpoint, source)
-    checkpoint.network.to(session.device)
-    runner = chosen_engine(session, checkpoint, engine, timesteps or checkpoint.timesteps, float_sites)
-    with session.progress("ANN, SNN, SNN with exits") as update:
-        evaluation = run(
-            checkpoint,
+    own.load()
+    snn = file.load().to(console.device)
+    splits = data.splits(snn.manifest, snn.preprocessing)
+    steps = options.timesteps or snn.timesteps
+    engine = how.make(console, snn, steps)
+    with console.progress("ANN, SNN, SNN with exits") as update:
+        evaluation = snn.evaluate(
             splits.test,
-            name=Path(snn).name,
-            data=splits.spec,
-            timesteps=timesteps,
-            engine=runner,
-            batch_size=batch_size,
-            limit=limit,
-            class_names=splits.class_names,
-            seed=session.seed,
+            engine=engine,
+            timesteps=steps,
+            batch_size=options.batch_size,
+            limit=options.limit,
+            name=Path(file.snn).name,
+            seed=console.seed,
             command=command_line(),
             progress=update,
         )
-    shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
-    path = write_report(evaluation, shown, target) if session.first else target
-    session.answer(
-        {**evaluation.to_json(), "engine": engine_json(runner), "report": str(path)},
+    if console.first:
+        shown = {sample.index: splits.test.raw(sample.index) for sample in (*evaluation.easiest, *evaluation.hardest)}
+        target = write_report(evaluation, shown, target)
+    console.answer(
+        {**evaluation.to_json(), "engine": engine_json(engine), "report": str(target)},
         summary_table(evaluation),
         "\n".join(verdict(evaluation)),
     )
-    session.say(f"report: {path}")
+    console.say(f"report: {target}")

@@ -1,143 +1,181 @@
-"""Exit rules by name, from the options that describe them."""
+"""Exit rules by name, and the targets that they are calibrated for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import click
-
-from cli.common import usage
-from cli.options import FiniteRange
+from cli.errors import usage
+from cli.options import FiniteRange, Registered, option
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from seenn.exits import ExitPolicy
+    from seenn.snn import SNN
 
-    from seenn.checkpoint import Checkpoint
-    from seenn.exits import BudgetExit, FixedExit, ScoredExit
-
-#: What ``--threshold`` sets in rules where it is a whole number.
-_COUNTS = {"patience": "patience", "conformal": "max_size", "fixed": "timesteps"}
-#: The options that a rule takes beside it.
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    "confidence": ("temperature", "accumulation"),
-    "entropy": ("accumulation",),
-    "gap": ("accumulation",),
-    "cutoff": ("accumulation",),
-    "scaled": (),
-    "patience": (),
-    "conformal": ("alpha",),
-    "failure": (),
-    "fixed": (),
-}
-ONE_SIDED = tuple(name for name in _OPTIONS if name not in ("cutoff", "fixed"))
-RULES = (*_OPTIONS, "two-sided")
-#: The rule that is trained, not built: it is calibrated as it lies in a file.
+#: The rule that is trained, not made by its name: it is calibrated as it lies in a file.
 STORED = "seenn-ii"
+RULE = Registered("exit rule", "seenn.exits.rules", "seenn.exits.registry:EXIT_RULES", paths=True)
 
 
-class RuleName(click.ParamType):  # type: ignore[type-arg]
-    """One of ``rules``, or the Python path of a class of the user's own."""
+@dataclass(frozen=True, kw_only=True)
+class ExitTargets:
+    """What a rule is calibrated for; at most one."""
 
-    name = "rule"
+    max_accuracy_drop: float | None = option(
+        "--max-accuracy-drop",
+        metavar="DROP",
+        type=FiniteRange(0, 1, max_open=True),
+        help="Find the threshold with the fewest timesteps whose accuracy stays within this of full T (0.005 is half "
+        "a point).",
+    )
+    target_timesteps: float | None = option(
+        "--target-timesteps",
+        metavar="STEPS",
+        type=FiniteRange(1),
+        help="Find the threshold with the highest accuracy within this mean.",
+    )
+    target_energy: float | None = option(
+        "--target-energy",
+        metavar="PJ",
+        type=FiniteRange(0, min_open=True),
+        help="Find the threshold with the highest accuracy within this mean energy per image, in pJ (the estimate for "
+        "45 nm, up to each image's exit).",
+    )
 
-    def __init__(self, rules: Sequence[str] = RULES) -> None:
-        self.rules = rules
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return "NAME"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return value if ":" in value else click.Choice(self.rules).convert(value, param, ctx)
+    @property
+    def given(self) -> dict[str, float]:
+        """Those that were given."""
+        names = ("max_accuracy_drop", "target_timesteps", "target_energy")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def build_rule(name: str, threshold: float | None, inner: str | None, **options: Any) -> ScoredExit | FixedExit:
-    """The rule ``name`` with the options that were given (not None); without a threshold the rule's default.
+@dataclass(frozen=True, kw_only=True)
+class RuleOptions(ExitTargets):
+    """A rule, where its threshold comes from, and how surely a target is kept."""
+
+    policy: str = option(
+        "--policy",
+        type=RULE,
+        metavar="NAME",
+        default="confidence",
+        help=f"When to stop: {', '.join(RULE.names)}; or package.module:Class, a rule of your own (imports and runs "
+        "its code). seenn-ii is taken as train-policy stored it in SNN.",
+    )
+    inner: str | None = option(
+        "--inner", metavar="NAME", type=RULE, help="The rule inside two-sided.  [default: confidence]"
+    )
+    threshold: float | None = option(
+        "--threshold",
+        metavar="P",
+        type=FiniteRange(0),
+        help="Stop when the score exceeds this: a confidence above 0 and at most 1, a gap, equal answers in a row "
+        "(patience), classes in the set (conformal), timesteps (fixed), or the lead of so many steps over any more, "
+        "in log-probability (seenn-ii, whose own is 0).",
+    )
+    confidence: float | None = option(
+        "--confidence",
+        metavar="P",
+        type=FiniteRange(0, 1, min_open=True, max_open=True),
+        help="With --max-accuracy-drop: keep it on new images with this probability, say 0.95.",
+    )
+    guarantee: Literal["marginal", "conditional"] | None = option(
+        "--guarantee",
+        help="With --confidence: on average over all images, or among those that stopped by t, for every t.  "
+        "[default: marginal]",
+    )
+    temperature: float | None = option(
+        "--temperature",
+        metavar="A",
+        type=FiniteRange(0, min_open=True),
+        help="Divides the logits (confidence).  [default: 1]",
+    )
+    accumulation: Literal["mean", "sum"] | None = option(
+        "--accumulation",
+        help="Score of the mean or of the summed logits (confidence, entropy, gap, cutoff).  [default: sum]",
+    )
+    alpha: float | None = option(
+        "--alpha",
+        metavar="A",
+        type=FiniteRange(0, 1, min_open=True, max_open=True),
+        help="How often the label may be missing from the set (conformal).  [default: 0.1]",
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.given) + (self.threshold is not None) != 1:
+            raise ValueError(
+                "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "
+                "--target-energy 5e7"
+            )
+        if self.guarantee is not None and self.confidence is None:
+            raise ValueError("--guarantee needs --confidence 0.95, the probability that it holds with")
+        if self.confidence is not None and not self.max_accuracy_drop:
+            raise ValueError("--confidence needs --max-accuracy-drop above 0, the drop that it bounds")
+        if self.confidence is not None and self.policy == "fixed":
+            raise ValueError("--confidence needs a rule with a score, and fixed has none")
+        if self.policy == "cutoff" and (self.threshold is not None or self.confidence is not None):
+            raise ValueError(
+                "cutoff finds one threshold per timestep for --max-accuracy-drop, --target-timesteps or "
+                "--target-energy; with --threshold or --confidence use --policy gap"
+            )
+        if (wrong := self._own) and (self.policy == STORED or ":" in self.policy):
+            what = f"the {STORED} rule" if self.policy == STORED else "a rule of your own"
+            raise ValueError(f"{what} does not take {', '.join(f'--{name}' for name in wrong)}")
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """The options that only some rules take."""
+        names = ("inner", "temperature", "accumulation", "alpha")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def made(self) -> ExitPolicy | None:
+        """The rule with these options; None for the one that is stored. Wrong values are wrong usage.
+
+        Raises:
+            ModelError: the class of the user's own cannot be imported, or is no rule.
+        """
+        if self.policy == STORED:
+            return None
+        if ":" in self.policy:
+            rule = own_rule(self.policy)
+            return rule if self.threshold is None else self._at(rule)
+        from seenn.exits import make_rule
+
+        with usage():
+            rule = make_rule(self.policy, threshold=self.threshold, **self._own)
+            if self.guarantee == "conditional":
+                rule.at((rule.never,))  # whether it can have a threshold per timestep
+            return rule
+
+    def stored(self, snn: SNN, timesteps: int) -> ExitPolicy:
+        """SEENN-II as it lies in ``snn``, at ``--threshold``, or at its own.
+
+        Raises:
+            CalibrationError: there is none in the file, or it was made for another network or T.
+        """
+        from seenn.errors import CalibrationError
+
+        if snn.policy is None or snn.policy.kind != STORED:
+            found = "no exit policy" if snn.policy is None else f"the {snn.policy.kind} policy"
+            raise CalibrationError(f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`")
+        snn.check_policy(timesteps)
+        return snn.policy if self.threshold is None else self._at(snn.policy)
+
+    def _at(self, rule: Any) -> ExitPolicy:
+        with usage():
+            moved: ExitPolicy = rule.at(self.threshold)
+            return moved
+
+
+def own_rule(path: str) -> Any:
+    """The rule of the user's own at ``package.module:Class``, with its fields' defaults.
 
     Raises:
-        click.UsageError: an option that the rule does not take, or a value that it refuses.
+        ModelError: it cannot be imported, or is no rule.
     """
-    from seenn import exits
-
-    if ":" in name:
-        return _own_rule(name, threshold, inner, {option for option, value in options.items() if value is not None})
-    if inner is not None and name != "two-sided":
-        raise click.UsageError(f"--inner goes with --policy two-sided only, got --policy {name}", _context())
-    base = (inner or "confidence") if name == "two-sided" else name
-    given = {option: value for option, value in options.items() if value is not None}
-    if wrong := [f"--{option}" for option in given if option not in _OPTIONS[base]]:
-        takes = ", ".join(f"--{option}" for option in _OPTIONS[base]) or "no options of its own"
-        raise click.UsageError(f"the {base} rule does not take {', '.join(wrong)}: it takes {takes}", _context())
-    if threshold is not None:
-        if base not in (*_COUNTS, "gap", "cutoff"):
-            FiniteRange(0, 1, min_open=True).convert(threshold, None, _context())
-        given[_COUNTS.get(base, "threshold")] = _count(base, threshold) if base in _COUNTS else threshold
-    classes: dict[str, type[Any]] = {
-        "confidence": exits.ConfidenceExit,
-        "entropy": exits.EntropyExit,
-        "gap": exits.GapExit,
-        "cutoff": exits.CutoffExit,
-        "scaled": exits.ScaledConfidenceExit,
-        "patience": exits.PatienceExit,
-        "conformal": exits.ConformalExit,
-        "failure": exits.FailurePredictionExit,
-        "fixed": exits.FixedExit,
-    }
-    with usage():
-        rule: ScoredExit | FixedExit = classes[base](**given)
-        return exits.TwoSidedExit(inner=rule) if name == "two-sided" else rule  # type: ignore[arg-type]
-
-
-def _own_rule(path: str, threshold: float | None, inner: str | None, given: set[str]) -> ScoredExit:
     from converter.load import import_policy
-    from seenn.exits import ScoredExit
 
-    if wrong := sorted(f"--{option}" for option in (given | {"inner"} if inner is not None else given)):
-        raise click.UsageError(
-            f"a rule of your own does not take {', '.join(wrong)}: set its fields' defaults", _context()
-        )
     found = import_policy(path)
-    if not issubclass(found, ScoredExit):
-        raise click.UsageError(f"{path} has no threshold to calibrate: derive it from seenn.ThresholdExit", _context())
     with usage():
-        rule: ScoredExit = found()
-        return rule if threshold is None else rule.at(threshold)
-
-
-def stored_rule(checkpoint: Checkpoint, threshold: float | None, timesteps: int, **options: Any) -> BudgetExit:
-    """SEENN-II as it lies in ``checkpoint``, at ``threshold``, or at its own.
-
-    Raises:
-        click.UsageError: an option that it does not take.
-        CalibrationError: there is none in the file, or it was made for another network or T.
-    """
-    from seenn.errors import CalibrationError
-    from seenn.exits import BudgetExit
-    from seenn.exits.record import check_exit_record
-
-    if wrong := [f"--{option}" for option, value in options.items() if value is not None]:
-        raise click.UsageError(f"the {STORED} rule does not take {', '.join(wrong)}", _context())
-    policy = checkpoint.policy
-    if not isinstance(policy, BudgetExit):
-        found = "no exit policy" if policy is None else f"the {policy.kind} policy"
-        raise CalibrationError(f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`")
-    check_exit_record(checkpoint.manifest, checkpoint.network, timesteps)
-    return policy if threshold is None else policy.at(threshold)
-
-
-def threshold_of(rule: ScoredExit | FixedExit) -> float | int | tuple[float, ...] | None:
-    """What ``--threshold`` sets in ``rule``; None for a fixed number of steps that is T."""
-    from seenn.exits import TwoSidedExit
-
-    base = rule.inner if isinstance(rule, TwoSidedExit) else rule
-    found: float | int | tuple[float, ...] | None = getattr(base, _COUNTS.get(base.kind, "threshold"), None)
-    return found
-
-
-def _count(rule: str, threshold: float) -> int:
-    if not threshold.is_integer():
-        raise click.UsageError(f"--threshold of the {rule} rule is a whole number, got {threshold}", _context())
-    return int(threshold)
-
-
-def _context() -> click.Context:
-    return click.get_current_context()
+        if not hasattr(found, "calibrate"):
+            raise ValueError(f"{path} has no threshold to calibrate: derive it from seenn.ThresholdExit")
+        return found()

@@ -3,55 +3,63 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import click
-
-from cli.common import Session, read_snn, text_table, usage, verb
-from cli.options import model_options, model_spec
+from cli.common import Console, command, read_snn, text_table
+from cli.errors import usage
+from cli.groups import FILE, ModelOptions
+from cli.options import argument, option
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
 
 
-@click.command(short_help="What is in a network, or would become of a model.")
-@click.argument("target", metavar="MODEL|SNN")
-@click.option(
-    "--ckpt", metavar="FILE", type=click.Path(dir_okay=False), help="Trained weights; random ones do for a model."
-)
-@click.option("--image-size", metavar="C,H,W", help="Of the model's input.  [default: the model's own, else 3,224,224]")
-@click.option("--analog-islands", is_flag=True, help="Show it with gates, smooth activations and attention analog.")
-@model_options
-@verb
-def inspect(
-    session: Session, target: str, ckpt: str | None, image_size: str | None, analog_islands: bool, **options: Any
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """What is looked at."""
+
+    target: str = argument(metavar="MODEL|SNN", required=True)
+    ckpt: str | None = option(
+        "--ckpt", metavar="FILE", type=FILE, help="Trained weights; random ones do for a model."
+    )
+    image_size: str | None = option(
+        "--image-size", metavar="C,H,W", help="Of the model's input.  [default: the model's own, else 3,224,224]"
+    )
+    analog_islands: bool = option(
+        "--analog-islands", help="Show it with gates, smooth activations and attention analog."
+    )
+
+
+@command("What is in a network, or would become of a model.")
+def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> None:
     """Show every node of a spiking network, or what conversion would make of every node of a model.
 
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
+    target, ckpt = options.target, options.ckpt
     if target.endswith(".safetensors"):
-        _show_network(session, target)
+        _show_network(console, target)
         return
     from converter.inspect import inspect_model
     from converter.load import build_model, load_model
 
     with usage():
-        shape = _shape(image_size) if image_size else None
-        spec = model_spec(target, options)
+        shape = _shape(options.image_size) if options.image_size else None
+    spec = model.spec(target)
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
         p = loaded.preprocessing
         height, width = (p.height, p.width) if p else own.get("input_size", (3, 224, 224))[1:]
         shape = (loaded.spec.in_chans or 3, height, width)
-    found = inspect_model(loaded.module, shape, analog_islands=analog_islands)
-    session.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
+    found = inspect_model(loaded.module, shape, analog_islands=options.analog_islands)
+    console.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
     if not found.convertible:
         raise SystemExit(1)
 
 
-def _show_network(session: Session, path: str) -> None:
+def _show_network(console: Console, path: str) -> None:
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
 
@@ -73,7 +81,7 @@ def _show_network(session: Session, path: str) -> None:
     exits = "none yet (seenn calibrate-exit)"
     if policy:
         exits = ", ".join(f"{key} {value}" for key, value in policy.items())
-    session.answer(result, f"{network.describe()}\n\nT = {checkpoint.timesteps}; exit policy: {exits}")
+    console.answer(result, f"{network.describe()}\n\nT = {checkpoint.timesteps}; exit policy: {exits}")
 
 
 def _shape(text: str) -> tuple[int, int, int]:

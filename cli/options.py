@@ -1,28 +1,73 @@
-"""Options and paths that several verbs take, each checked before any work."""
+"""Options as typed values: a group is a frozen dataclass whose fields carry their click option.
+
+::
+
+    @dataclass(frozen=True, kw_only=True)
+    class DataOptions:
+        data: str | None = option("--data", metavar="SPEC", help="digits, npz:PATH, …")
+        download: bool = option("--download", help="Fetch it.")
+
+A command names its groups in its signature and receives one value of each; the group checks in ``__post_init__`` what
+its options get wrong among themselves. The field's type says what click would have to be told: a ``bool`` is a flag, a
+``Literal`` a choice, a tuple may be repeated.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import MISSING, field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
 
-from cli.common import Session, usage
+from cli.errors import failures
+from seenn.errors import did_you_mean
+from seenn.registry import Registry, load_plugins
 
-if TYPE_CHECKING:
-    from converter.load import ModelSpec
-    from seenn.checkpoint import Checkpoint
-    from seenn.data import DataSplits
-    from seenn.runtime import Engine
+Group = TypeVar("Group")
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-SNN_FILE = "snn.safetensors"
-TIMESTEPS = click.IntRange(1, 4096)
-ENGINES = ("auto", "reference", "float32", "bfloat16", "int8")
+def option(*names: str, **attributes: Any) -> Any:
+    """A field that an option fills: what ``click.option`` takes; a default is shown."""
+    return field(default=attributes.get("default", MISSING), metadata={"names": names, "attributes": attributes})
+
+
+def argument(**attributes: Any) -> Any:
+    """A field that an argument fills: what ``click.argument`` takes."""
+    return field(default=attributes.get("default", MISSING), metadata={"names": (), "attributes": attributes})
+
+
+def parameters(group: type[Any]) -> list[click.Parameter]:
+    """The click parameters of a group, in the order of its fields."""
+    hints = get_type_hints(group)
+    return [_parameter(f.name, hints[f.name], **f.metadata) for f in fields(group)]
+
+
+def collect(group: type[Group], values: Mapping[str, Any]) -> Group:
+    """One value of the group from what click parsed."""
+    return group(**{f.name: values[f.name] for f in fields(group)})  # type: ignore[arg-type]
+
+
+def _parameter(name: str, hint: Any, names: tuple[str, ...], attributes: dict[str, Any]) -> click.Parameter:
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+        attributes = {"default": None, **attributes}
+    if not names:
+        return click.Argument([name], **attributes)
+    if get_origin(hint) is Literal:
+        attributes = {"type": click.Choice(get_args(hint)), **attributes}
+    elif get_origin(hint) is tuple and "type" not in attributes:
+        attributes = {"multiple": True, **attributes}
+    elif hint is bool:
+        attributes = {"is_flag": True, "default": False, **attributes}
+    elif hint in (int, float):
+        attributes = {"type": hint, **attributes}
+    default = attributes.get("default")
+    shown = not (default is None or default is False or default in ("", ()))
+    return click.Option([*names, name], **{"show_default": shown, **attributes})
 
 
 class FiniteRange(click.FloatRange):
@@ -35,180 +80,37 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-def data_options(function: Command) -> Command:
-    """``--data``, ``--data-dir``, ``--download``, ``--split-seed``."""
-    for option in reversed(
-        (
-            click.option(
-                "--data",
-                metavar="SPEC",
-                help="digits, fashion-mnist, mnist, cifar10, cifar100, n-mnist, dvs-gesture, cifar10-dvs, "
-                "imagefolder:PATH or npz:PATH.  [default: as recorded, else digits]",
-            ),
-            click.option(
-                "--data-dir", metavar="DIR", type=click.Path(file_okay=False), help="Folder with the data set's files."
-            ),
-            click.option("--download", is_flag=True, help="Fetch a named data set into --data-dir."),
-            click.option(
-                "--split-seed",
-                metavar="N",
-                type=click.IntRange(min=0),
-                help="Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+class Registered(click.ParamType):  # type: ignore[type-arg]
+    """A name in a registry, of seenn's own, of an installed plugin's or of ``--plugin``'s.
 
-
-def recorded_splits(checkpoint: Checkpoint, options: Mapping[str, Any]) -> DataSplits:
-    """The data that ``data_options`` name, by default the recorded one, prepared as the network wants it."""
-    from seenn.data.recorded import load_recorded_data
-
-    return load_recorded_data(
-        checkpoint.manifest,
-        checkpoint.preprocessing,
-        spec=options["data"],
-        data_dir=options["data_dir"],
-        download=options["download"],
-        split_seed=options["split_seed"],
-    )
-
-
-def own_policy_option(function: Command) -> Command:
-    """``--policy package.module:Class``, for checkpoints that hold an exit policy of the user's own."""
-    return click.option(
-        "--policy",
-        "own_policy",
-        metavar="MODULE:CLASS",
-        help="The class of an exit policy of your own that SNN holds; imports and runs its code.",
-    )(function)
-
-
-def import_own_policy(path: str | None) -> None:
-    """Makes the class at ``path`` known to checkpoints; nothing where there is none."""
-    if path is not None:
-        from converter.load import import_policy
-
-        import_policy(path)
-
-
-def engine_options(function: Command) -> Command:
-    """``--engine``, ``--float-sites``."""
-    for option in reversed(
-        (
-            click.option(
-                "--engine",
-                type=click.Choice(ENGINES),
-                default="reference",
-                show_default=True,
-                help="How to compute. int8: whole numbers, the same spikes for any batch; auto: that where the "
-                "network allows it, else float32.",
-            ),
-            click.option(
-                "--float-sites",
-                metavar="NAME,…",
-                default="",
-                help="Layers that int8 keeps in float: as many levels of weights as stay exact.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def chosen_engine(
-    session: Session, checkpoint: Checkpoint, name: str, timesteps: int, float_sites: str
-) -> Engine | None:
-    """The engine that ``--engine`` names, said on stderr; None for the reference engine.
-
-    Raises:
-        UnsupportedError: ``int8`` cannot run this network exactly.
+    Args:
+        what: one of them in words, for messages.
+        package: whose files are seenn's own, so that their names are known without importing anything.
+        registry: where the registry is, ``module:NAME``; imported only for a name that is not seenn's own.
+        also: names that mean something beside those: ``auto``.
+        paths: ``package.module:Class`` passes as well.
     """
-    from seenn.runtime import make_engine
 
-    if name == "reference":
-        return None
-    sites = [site for site in float_sites.split(",") if site]
-    with usage():
-        engine = make_engine(
-            name,
-            checkpoint.network,
-            timesteps=timesteps,
-            preprocessing=checkpoint.preprocessing,
-            float_sites=sites,
-            calibration=checkpoint.rounding,
-        )
-    session.say(f"engine: {engine.name} ({engine.note})")
-    return engine
+    name = "name"
 
+    def __init__(self, what: str, package: str, registry: str, *, also: tuple[str, ...] = (), paths: bool = False):
+        self.what, self.package, self.registry, self.also, self.paths = what, package, registry, also, paths
 
-def engine_json(engine: Engine | None) -> dict[str, Any]:
-    """Which engine ran, for ``--json``."""
-    if engine is None:
-        return {"name": "reference", "exact": False, "note": "the network's own float arithmetic"}
-    return {"name": engine.name, "exact": engine.exact, "note": engine.note}
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Seenn's own names, and those of ``also``."""
+        return (*self.also, *Registry[Any](self.what, self.package).names())
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.names)}]"
 
-def model_options(function: Command) -> Command:
-    """``--model-kwargs``, ``--stem``, ``--num-classes``, ``--in-chans``, ``--pretrained``."""
-    for option in reversed(
-        (
-            click.option(
-                "--model-kwargs",
-                multiple=True,
-                metavar="KEY=VALUE,…",
-                help="Passed to the model's factory, for example channels=(32,64,128,256).",
-            ),
-            click.option(
-                "--stem",
-                type=click.Choice(["auto", "imagenet", "cifar"]),
-                default="auto",
-                show_default=True,
-                help="cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or "
-                "the image size.",
-            ),
-            click.option(
-                "--num-classes", metavar="N", type=click.IntRange(min=1), help="Classes; inferred when not given."
-            ),
-            click.option(
-                "--in-chans", metavar="N", type=click.IntRange(min=1), help="Image channels; inferred when not given."
-            ),
-            click.option("--pretrained", is_flag=True, help="Download the library's trained weights."),
-        )
-    ):
-        function = option(function)
-    return function
-
-
-def model_spec(name: str, options: Mapping[str, Any], **fixed: Any) -> ModelSpec:
-    """The model that ``--model`` and the model options name; ``fixed`` fields win over the options."""
-    from converter.load import ModelSpec, parse_model_kwargs
-
-    fields = {key: options[key] for key in ("num_classes", "in_chans", "stem", "pretrained")}
-    return ModelSpec(name=name, kwargs=parse_model_kwargs(options["model_kwargs"]), **{**fields, **fixed})
-
-
-def output_file(path: str, *, keep: str | None = None) -> Path:
-    """An output path whose folder exists and is writable, checked before any work; never the input ``keep``."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise click.BadParameter(f"the folder {target.parent} does not exist", param_hint="-o")
-    if target.is_dir():
-        raise click.BadParameter(f"{target} is a folder", param_hint="-o")
-    if not os.access(target.parent, os.W_OK):
-        raise click.BadParameter(f"the folder {target.parent} is not writable", param_hint="-o")
-    if keep is not None and target.resolve() == Path(keep).resolve():
-        raise click.BadParameter(f"{target} is the input, which would be lost", param_hint="-o")
-    return target
-
-
-def output_folder(path: str, option: str) -> Path:
-    """An output folder that exists and is writable or can be made, checked before any work."""
-    target = Path(path)
-    nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
-    if not nearest.is_dir():
-        raise click.BadParameter(f"{nearest} is not a folder", param_hint=option)
-    if not os.access(nearest, os.W_OK):
-        raise click.BadParameter(f"the folder {nearest} is not writable", param_hint=option)
-    return target
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self.names or (self.paths and ":" in value):
+            return value
+        module, _, name = self.registry.partition(":")
+        registry: Registry[Any] = getattr(importlib.import_module(module), name)
+        with failures():
+            load_plugins()
+        if value not in registry:
+            self.fail(f"unknown {self.what} {value!r}.{did_you_mean(value, {*self.names, *registry.names()})}", param, ctx)
+        return value

@@ -2,69 +2,61 @@
 
 from __future__ import annotations
 
-import click
+from dataclasses import dataclass
 
-from cli.common import Session, read_snn, verb
-from cli.options import TIMESTEPS, chosen_engine, engine_json, engine_options, import_own_policy, own_policy_option
+from cli.common import Console, command
+from cli.groups import FILE, EngineOptions, OwnPolicyOptions, SnnFile, engine_json, timesteps_option
+from cli.options import argument
 
 
-@click.command(short_help="Classify image files.")
-@click.argument("snn", type=click.Path(dir_okay=False))
-@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option(
-    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as recorded]"
-)
-@own_policy_option
-@engine_options
-@verb
+@dataclass(frozen=True, kw_only=True)
+class PredictFile(SnnFile):
+    """The file, which has to be named before the images."""
+
+    snn: str = argument(required=True, type=FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Which images."""
+
+    images: tuple[str, ...] = argument(required=True, nargs=-1, type=FILE)
+    timesteps: int | None = timesteps_option("as recorded")
+
+
+@command("Classify image files.")
 def predict(
-    session: Session,
-    snn: str,
-    images: tuple[str, ...],
-    timesteps: int | None,
-    own_policy: str | None,
-    engine: str,
-    float_sites: str,
+    console: Console, file: PredictFile, options: PredictOptions, own: OwnPolicyOptions, how: EngineOptions
 ) -> None:
     """Classify image files with the spiking network SNN."""
-    import torch
-
-    from seenn.data.encoding import PoissonEncoding
     from seenn.errors import CheckpointError
-    from seenn.exits.record import check_exit_record
-    from seenn.predict import predict as run
 
-    import_own_policy(own_policy)
-    checkpoint = read_snn(snn)
-    steps = timesteps or checkpoint.timesteps
-    if checkpoint.policy is not None:
-        check_exit_record(checkpoint.manifest, checkpoint.network, steps)
-    if checkpoint.preprocessing is None:
-        raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
-    if "frames" in (checkpoint.manifest.get("data") or {}):
-        raise CheckpointError(f"{snn} reads recordings of events, not image files: use seenn.predict from Python")
-    pixels = torch.cat([checkpoint.preprocessing.read(path) for path in images])
-    if (encoding := checkpoint.manifest.get("encoding")) is not None:
-        pixels = PoissonEncoding.from_json(encoding)(pixels)
-    network = checkpoint.network.to(session.device)
-    runner = chosen_engine(session, checkpoint, engine, steps, float_sites)
-    answers = run(network, pixels, checkpoint.policy, steps, engine=runner).cpu()
-    recorded = checkpoint.manifest.get("class_names")
-    names = recorded if isinstance(recorded, list) else []
+    own.load()
+    snn = file.load().to(console.device)
+    if "frames" in (snn.manifest.get("data") or {}):
+        raise CheckpointError(f"{file.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python")
+    steps = options.timesteps or snn.timesteps
+    engine = how.make(console, snn, steps)
+    answers = snn.predict(list(options.images), engine=engine, timesteps=steps, warn=console.say)
+    names = snn.class_names
     rows = [
         {
             "image": path,
-            "label": int(label),
-            "class": str(names[label]) if label < len(names) else str(int(label)),
-            "confidence": float(confidence),
-            "exit_timestep": network.prepass + int(t),
+            "label": label,
+            "class": names[label] if label < len(names) else str(label),
+            "confidence": confidence,
+            "exit_timestep": snn.network.initial_steps + t,
         }
         for path, label, confidence, t in zip(
-            images, answers.labels, answers.confidence, answers.exit_timestep, strict=True
+            options.images,
+            answers.labels.tolist(),
+            answers.confidence.tolist(),
+            answers.exit_timestep.tolist(),
+            strict=True,
         )
     ]
     text = "\n".join(
         f"{row['image']}: {row['class']}  (confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
         for row in rows
     )
-    session.answer({"predictions": rows, "engine": engine_json(runner)}, text)
+    console.answer({"predictions": rows, "engine": engine_json(engine)}, text)

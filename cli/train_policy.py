@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from cli.common import Session, read_snn, usage, verb
-from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, output_folder, recorded_splits
-from cli.training import train_config, training_options, training_run
+from cli.common import Console, command, read_snn
+from cli.errors import usage
+from cli.groups import (
+    COUNT,
+    FILE,
+    SNN_FILE,
+    DataOptions,
+    limit_option,
+    output_file,
+    output_folder,
+    report_option,
+    timesteps_option,
+)
+from cli.options import FiniteRange, option
+from cli.training import RunOptions, TrainOptions, epochs_option, lr_option
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -24,74 +36,67 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         return tuple(FiniteRange(0).convert(part.strip(), param, ctx) for part in str(value).split(","))
 
 
-@click.command(name="train-policy", short_help="Train SEENN-II: steps chosen from the image.")
-@click.option(
-    "--snn", metavar="FILE", default=SNN_FILE, show_default=True, type=click.Path(dir_okay=False), help="The network."
-)
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="resnet8",
-    show_default=True,
-    help="The policy network: resnet8, a timm name, torchvision:NAME or package.module:factory.",
-)
-@click.option("--model-kwargs", multiple=True, metavar="KEY=VALUE,…", help="Passed to its factory.")
-@click.option(
-    "--policy-size",
-    metavar="PIXELS",
-    type=click.IntRange(min=1),
-    help="Side of the shrunken image that it sees.  [default: the image's, at most 32]",
-)
-@click.option(
-    "--beta", metavar="B", type=FiniteRange(0), default=1.0, show_default=True, help="What a wrong answer costs."
-)
-@click.option(
-    "--reward",
-    type=click.Choice(["exact", "sampled"]),
-    default="exact",
-    show_default=True,
-    help="Expected over all budgets, or REINFORCE on drawn ones.",
-)
-@click.option(
-    "--patience",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Epochs without a better reward on the exit split before it stops.",
-)
-@training_options(epochs=20, lr="0.01")
-@click.option(
-    "--limit", metavar="N", type=click.IntRange(min=1), help="The first so many training images only.  [default: all]"
-)
-@click.option(
-    "--beta-sweep",
-    metavar="B1,B2,…",
-    type=Numbers(),
-    help="Train for these too and draw accuracy against timesteps; the policy of --beta is the one stored.",
-)
-@click.option(
-    "--report",
-    metavar="DIR",
-    default="seenn-report",
-    show_default=True,
-    help="Folder of the sweep's beta-sweep.png and .json.",
-)
-@click.option(
-    "--timesteps", "-T", type=TIMESTEPS, metavar="T", help="Most steps an image gets.  [default: as converted]"
-)
-@data_options
-@click.option("-o", "--output", metavar="FILE", help="Where to write.  [default: the SNN itself]")
-@verb
-def train_policy(session: Session, snn: str, output: str | None, report: str, **options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class TrainPolicyOptions:
+    """The policy network, and what it is trained for."""
+
+    snn: str = option("--snn", metavar="FILE", default=SNN_FILE, type=FILE, help="The network.")
+    model: str = option(
+        "--model",
+        metavar="NAME",
+        default="resnet8",
+        help="The policy network: resnet8, a timm name, torchvision:NAME or package.module:factory.",
+    )
+    model_kwargs: tuple[str, ...] = option("--model-kwargs", metavar="KEY=VALUE,…", help="Passed to its factory.")
+    policy_size: int | None = option(
+        "--policy-size",
+        metavar="PIXELS",
+        type=COUNT,
+        help="Side of the shrunken image that it sees.  [default: the image's, at most 32]",
+    )
+    beta: float = option("--beta", metavar="B", type=FiniteRange(0), default=1.0, help="What a wrong answer costs.")
+    reward: Literal["exact", "sampled"] = option(
+        "--reward", default="exact", help="Expected over all budgets, or REINFORCE on drawn ones."
+    )
+    patience: int = option(
+        "--patience",
+        metavar="N",
+        type=COUNT,
+        default=5,
+        help="Epochs without a better reward on the exit split before it stops.",
+    )
+    limit: int | None = limit_option("training images")
+    beta_sweep: tuple[float, ...] | None = option(
+        "--beta-sweep",
+        metavar="B1,B2,…",
+        type=Numbers(),
+        help="Train for these too and draw accuracy against timesteps; the policy of --beta is the one stored.",
+    )
+    report: str = report_option("the sweep's beta-sweep.png and .json")
+    timesteps: int | None = timesteps_option("as converted")
+    output: str | None = option("-o", "--output", metavar="FILE", help="Where to write.  [default: the SNN itself]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyTraining(TrainOptions):
+    """Training with the defaults of policy networks."""
+
+    epochs: float = epochs_option(20)
+    lr: float | None = lr_option("0.01")
+
+
+@command("Train SEENN-II: steps chosen from the image.")
+def train_policy(
+    console: Console, options: TrainPolicyOptions, training: PolicyTraining, where: RunOptions, data: DataOptions
+) -> None:
     """Train a policy network that chooses each image's timesteps before the network runs, and store it in the SNN.
 
     It learns on the train split from what the SNN, run once for all T steps, gets right there after each step; the
     epoch kept is the best on the exit split. It costs work of its own, which every later figure counts.
     """
-    target = output_file(output or snn)
-    betas: tuple[float, ...] = options["beta_sweep"] or ()
-    sweep = output_folder(report, "--report") if betas else None
+    target = output_file(options.output or options.snn)
+    betas: tuple[float, ...] = options.beta_sweep or ()
+    sweep = output_folder(options.report, "--report") if betas else None
     from converter.load import parse_model_kwargs
     from converter.policy import PolicySpec, spiking_answers, train_policy_checkpoint
     from seenn.analysis.report.beta_sweep import BetaPoint, write_beta_sweep
@@ -99,30 +104,26 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
     from seenn.data.recorded import refuse_seen_exit_split
     from seenn.training import Augment, PolicyConfig
 
-    checkpoint = read_snn(snn, with_policy=False)
+    checkpoint = read_snn(options.snn, with_policy=False)
     with usage():
-        kwargs = parse_model_kwargs(options["model_kwargs"])
-        spec = PolicySpec(model=options["model"], kwargs=kwargs, size=options["policy_size"])
+        kwargs = parse_model_kwargs(options.model_kwargs)
+        spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
         spec.input_shape(checkpoint.network.input_shape)
-    splits = recorded_splits(checkpoint, options)
+    splits = data.splits(checkpoint.manifest, checkpoint.preprocessing)
     refuse_seen_exit_split(checkpoint.manifest, splits)
-    steps = options["timesteps"] or checkpoint.timesteps
+    steps = options.timesteps or checkpoint.timesteps
+    side = spec.input_shape(checkpoint.network.input_shape)[1]
+    augment = Augment.suggest(splits.spec, height=side)
+    train = training.config(replace(PolicyConfig().train, patience=options.patience, augment=augment), seed=console.seed)
     with usage():
-        side = spec.input_shape(checkpoint.network.input_shape)[1]
-        base = replace(
-            PolicyConfig().train,
-            patience=options["patience"],
-            augment=Augment.suggest(splits.spec, height=side),
-        )
-        train = train_config(base, options, seed=session.seed)
         configs = {
-            beta: PolicyConfig(beta=beta, reward=options["reward"], train=train)
-            for beta in dict.fromkeys((options["beta"], *betas))
+            beta: PolicyConfig(beta=beta, reward=options.reward, train=train)
+            for beta in dict.fromkeys((options.beta, *betas))
         }
-    checkpoint.network.to(session.device)
-    keep = None if options["folder"] is None else Path(options["folder"]) / "answers.safetensors"
-    with session.progress("running train and exit splits") as update:
-        answers = spiking_answers(checkpoint, splits, steps, limit=options["limit"], keep=keep, progress=update)
+    checkpoint.network.to(console.device)
+    keep = None if where.run_dir is None else Path(where.run_dir) / "answers.safetensors"
+    with console.progress("running train and exit splits") as update:
+        answers = spiking_answers(checkpoint, splits, steps, limit=options.limit, keep=keep, progress=update)
     runs = {}
     for beta, config in configs.items():
         made_with = {
@@ -130,23 +131,24 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
             "network": checkpoint.network.graph.fingerprint(),
             "timesteps": steps,
         }
-        made_with |= {"model": options["model"], "model_kwargs": list(options["model_kwargs"]), "size": side}
-        run = training_run(options, made_with | {"images": answers.train.shape[1], "data": splits.manifest()})
-        with session.progress(f"training, beta {beta:g}") as update:
+        made_with |= {"model": options.model, "model_kwargs": list(options.model_kwargs), "size": side}
+        made_with |= {"images": answers.train.shape[1], "data": splits.manifest()}
+        with console.progress(f"training, beta {beta:g}") as update:
             runs[beta] = train_policy_checkpoint(
                 checkpoint,
                 splits,
                 answers,
                 spec,
                 config,
-                device=session.device,
-                run=None if run is None else replace(run, folder=run.folder / f"beta-{beta:g}"),
+                device=console.device,
+                run=where.run(made_with, f"beta-{beta:g}"),
                 on_step=update,
             )
-    chosen = runs[options["beta"]]
-    save(target, chosen.checkpoint)
+    chosen = runs[options.beta]
+    if console.first:
+        save(target, chosen.checkpoint)
     result: dict[str, Any] = {**chosen.checkpoint.manifest["exit"], "output": str(target)}
-    if sweep is not None:
+    if sweep is not None and console.first:
         points = [
             BetaPoint(
                 beta=beta, accuracy=r.result.accuracy, mean_timesteps=r.result.mean_timesteps, reward=r.result.reward
@@ -155,11 +157,11 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
         ]
         prepass = checkpoint.network.prepass
         fixed = answers.exit.double().mean(1).tolist()
-        title = f"{Path(snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
+        title = f"{Path(options.snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
         result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep, prepass)
-        session.say(f"sweep: {sweep / 'beta-sweep.png'}")
+        console.say(f"sweep: {sweep / 'beta-sweep.png'}")
     found = chosen.result
-    session.answer(
+    console.answer(
         result,
         f"SEENN-II, beta {options['beta']:g}, epoch {found.training.best.epoch} of {len(found.training.epochs)}, on "
         f"{answers.exit.shape[1]} images of the exit split (learned from {answers.train.shape[1]} training images):\n"

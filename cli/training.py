@@ -1,187 +1,169 @@
-"""Options and steps that every training verb shares."""
+"""Options that every training command shares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cli.options import FiniteRange
+from cli.errors import usage
+from cli.groups import COUNT, FOLDER
+from cli.options import FiniteRange, option
 
 if TYPE_CHECKING:
     from seenn.data import DataSplits
     from seenn.training import Run, TrainConfig
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 UNIT = FiniteRange(0, 1, min_open=True, max_open=True)
 
 
-def training_options(*, epochs: float, lr: str) -> Callable[[Command], Command]:
-    """Optimiser, averaging, precision and the run's folder; ``lr`` says what the default rate is."""
-    options = (
-        click.option(
-            "--epochs",
-            metavar="N",
-            type=FiniteRange(0, min_open=True),
-            default=epochs,
-            show_default=True,
-            help="Passes over the train split; 0.5 is half of one.",
-        ),
-        click.option(
-            "--batch-size",
-            metavar="N",
-            type=click.IntRange(min=1),
-            default=64,
-            show_default=True,
-            help="Images in a step, over all processes.",
-        ),
-        click.option("--opt", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True, help="Optimiser."),
-        click.option("--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help=f"Peak rate.  [default: {lr}]"),
-        click.option(
-            "--weight-decay", metavar="X", type=FiniteRange(0), default=5e-4, show_default=True, help="Of kernels."
-        ),
-        click.option(
-            "--warmup",
-            metavar="FRACTION",
-            type=FiniteRange(0, 1, max_open=True),
-            default=0.2,
-            show_default=True,
-            help="Of all steps; then a cosine to 0.",
-        ),
-        click.option("--ema", metavar="DECAY", type=UNIT, help="Average the weights, and keep the averages."),
-        click.option("--amp", is_flag=True, help="bfloat16 autocast."),
-        click.option(
-            "--validation-images",
-            metavar="N",
-            type=click.IntRange(min=1),
-            help="Of the calibration split, to choose the epoch on.  [default: all]",
-        ),
-        click.option(
-            "--run-dir",
-            "folder",
-            metavar="DIR",
-            type=click.Path(file_okay=False),
-            help="Keep metrics, curves and the state there.",
-        ),
-        click.option("--resume", is_flag=True, help="Continue the run in --run-dir where it stopped."),
-        click.option(
-            "--save-every",
-            metavar="N",
-            type=click.IntRange(min=1),
-            default=100,
-            show_default=True,
-            help="Steps between two saved states.",
-        ),
-        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events into --run-dir."),
+def epochs_option(default: float) -> Any:
+    """``--epochs``, whose default is each command's own."""
+    return option(
+        "--epochs",
+        metavar="N",
+        type=FiniteRange(0, min_open=True),
+        default=default,
+        help="Passes over the train split; 0.5 is half of one.",
     )
 
-    def add(function: Command) -> Command:
-        for option in reversed(options):
-            function = option(function)
-        return function
 
-    return add
+def lr_option(default: str) -> Any:
+    """``--lr``, whose default is each command's own."""
+    return option("--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help=f"Peak rate.  [default: {default}]")
 
 
-save_memory = click.option(
-    "--save-memory", is_flag=True, help="Compute steps anew in the backward pass instead of remembering them."
-)
+def save_memory_option() -> Any:
+    """``--save-memory``."""
+    return option("--save-memory", help="Compute steps anew in the backward pass instead of remembering them.")
 
 
-def augment_options(function: Command) -> Command:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Optimiser, averaging and precision."""
+
+    epochs: float = epochs_option(20)
+    batch_size: int = option(
+        "--batch-size", metavar="N", type=COUNT, default=64, help="Images in a step, over all processes."
+    )
+    opt: Literal["sgd", "adamw"] = option("--opt", default="sgd", help="Optimiser.")
+    lr: float | None = lr_option("0.1")
+    weight_decay: float = option("--weight-decay", metavar="X", type=FiniteRange(0), default=5e-4, help="Of kernels.")
+    warmup: float = option(
+        "--warmup",
+        metavar="FRACTION",
+        type=FiniteRange(0, 1, max_open=True),
+        default=0.2,
+        help="Of all steps; then a cosine to 0.",
+    )
+    ema: float | None = option("--ema", metavar="DECAY", type=UNIT, help="Average the weights, and keep the averages.")
+    amp: bool = option("--amp", help="bfloat16 autocast.")
+    validation_images: int | None = option(
+        "--validation-images",
+        metavar="N",
+        type=COUNT,
+        help="Of the calibration split, to choose the epoch on.  [default: all]",
+    )
+
+    def config(self, base: TrainConfig, *, seed: int) -> TrainConfig:
+        """``base`` with what the options say. Wrong values are wrong usage."""
+        optim = replace(base.optim, opt=self.opt, weight_decay=self.weight_decay, warmup_fraction=self.warmup)
+        with usage():
+            return replace(
+                base,
+                optim=optim if self.lr is None else replace(optim, lr=self.lr),
+                seed=seed,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                ema=self.ema,
+                amp=self.amp,
+                validation_images=self.validation_images,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The run's folder."""
+
+    run_dir: str | None = option(
+        "--run-dir", metavar="DIR", type=FOLDER, help="Keep metrics, curves and the state there."
+    )
+    resume: bool = option("--resume", help="Continue the run in --run-dir where it stopped.")
+    save_every: int = option(
+        "--save-every", metavar="N", type=COUNT, default=100, help="Steps between two saved states."
+    )
+    tensorboard: bool = option("--tensorboard", help="Also write TensorBoard events into --run-dir.")
+
+    def __post_init__(self) -> None:
+        if self.run_dir is None and (self.resume or self.tensorboard):
+            needs = "--resume" if self.resume else "--tensorboard"
+            raise ValueError(f"{needs} needs the run's folder: --run-dir DIR")
+
+    def run(self, config: Mapping[str, Any], *parts: str) -> Run | None:
+        """The run in ``--run-dir``, or the folder ``parts`` in it; None without.
+
+        ``config`` is all that determines the outcome.
+        """
+        from seenn.training import Run
+
+        if self.run_dir is None:
+            return None
+        return Run(
+            folder=Path(self.run_dir, *parts),
+            config=config,
+            resume=self.resume,
+            save_every=self.save_every,
+            tensorboard=self.tensorboard,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
     """Mirroring and shifts, and timm's augmentations under the names of its training script."""
-    for option in reversed(
-        (
-            click.option(
-                "--flip/--no-flip", default=None, help="Mirror half of the images.  [default: as the classes allow]"
-            ),
-            click.option(
-                "--shift",
-                metavar="PIXELS",
-                type=click.IntRange(min=0),
-                help="Move images by at most so many, up, down, left and right.  [default: by their height]",
-            ),
-            click.option("--aa", metavar="POLICY", help="timm's AutoAugment policy: rand-m9-mstd0.5, augmix-m3-w3, …"),
-            click.option(
-                "--reprob",
-                metavar="P",
-                type=FiniteRange(0, 1),
-                default=0.0,
-                show_default=True,
-                help="Probability of erasing a rectangle.",
-            ),
-            click.option(
-                "--mixup", metavar="ALPHA", type=FiniteRange(0), default=0.0, show_default=True, help="0: no mixup."
-            ),
-            click.option(
-                "--cutmix", metavar="ALPHA", type=FiniteRange(0), default=0.0, show_default=True, help="0: no CutMix."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
 
-
-def with_augmentation(config: TrainConfig, options: Mapping[str, Any], splits: DataSplits) -> TrainConfig:
-    """``config`` with what ``augment_options`` ask for, on batches of ``splits``; around this goes ``usage()``.
-
-    Raises:
-        ValueError: a policy that timm does not know, or mixing within an odd batch.
-    """
-    given = {name: options[name] for name in ("flip", "shift") if options[name] is not None}
-    config = replace(config, augment=replace(config.augment, **given))
-    if not any(options[name] for name in ("aa", "reprob", "mixup", "cutmix")):
-        return config
-    from converter.augment import TimmAugment
-
-    if (options["mixup"] or options["cutmix"]) and config.batch_size % 2:
-        raise ValueError(
-            f"--mixup and --cutmix mix images in pairs: --batch-size must be even, got {config.batch_size}"
-        )
-    transform = TimmAugment(
-        preprocessing=splits.preprocessing,
-        num_classes=splits.num_classes,
-        policy=options["aa"],
-        erase=options["reprob"],
-        mixup=options["mixup"],
-        cutmix=options["cutmix"],
+    flip: bool | None = option(
+        "--flip/--no-flip", help="Mirror half of the images.  [default: as the classes allow]"
     )
-    return replace(config, transform=transform)
-
-
-def train_config(base: TrainConfig, options: Mapping[str, Any], *, seed: int, **more: Any) -> TrainConfig:
-    """``base`` with what the options say; around this goes ``usage()``.
-
-    Raises:
-        ValueError: an option is out of range, or needs ``--run-dir``.
-    """
-    if options["folder"] is None and (options["resume"] or options["tensorboard"]):
-        needs = "--resume" if options["resume"] else "--tensorboard"
-        raise ValueError(f"{needs} needs the run's folder: --run-dir DIR")
-    optim = replace(
-        base.optim,
-        opt=options["opt"],
-        weight_decay=options["weight_decay"],
-        warmup_fraction=options["warmup"],
-        **({} if options["lr"] is None else {"lr": options["lr"]}),
+    shift: int | None = option(
+        "--shift",
+        metavar="PIXELS",
+        type=click.IntRange(min=0),
+        help="Move images by at most so many, up, down, left and right.  [default: by their height]",
     )
-    names = ("epochs", "batch_size", "ema", "amp", "validation_images")
-    return replace(base, optim=optim, seed=seed, **{name: options[name] for name in names}, **more)
-
-
-def training_run(options: Mapping[str, Any], config: Mapping[str, Any]) -> Run | None:
-    """The run's folder, or None without ``--run-dir``; ``config`` is all that determines the outcome."""
-    from seenn.training import Run
-
-    if options["folder"] is None:
-        return None
-    return Run(
-        folder=Path(options["folder"]),
-        config=config,
-        resume=options["resume"],
-        save_every=options["save_every"],
-        tensorboard=options["tensorboard"],
+    aa: str | None = option(
+        "--aa", metavar="POLICY", help="timm's AutoAugment policy: rand-m9-mstd0.5, augmix-m3-w3, …"
     )
+    reprob: float = option(
+        "--reprob", metavar="P", type=FiniteRange(0, 1), default=0.0, help="Probability of erasing a rectangle."
+    )
+    mixup: float = option("--mixup", metavar="ALPHA", type=FiniteRange(0), default=0.0, help="0: no mixup.")
+    cutmix: float = option("--cutmix", metavar="ALPHA", type=FiniteRange(0), default=0.0, help="0: no CutMix.")
+
+    def add(self, config: TrainConfig, splits: DataSplits) -> TrainConfig:
+        """``config`` with these augmentations, on batches of ``splits``.
+
+        Wrong usage: a policy that timm does not know, or mixing within an odd batch.
+        """
+        given = {name: value for name in ("flip", "shift") if (value := getattr(self, name)) is not None}
+        config = replace(config, augment=replace(config.augment, **given))
+        if not (self.aa or self.reprob or self.mixup or self.cutmix):
+            return config
+        from converter.augment import TimmAugment
+
+        with usage():
+            if (self.mixup or self.cutmix) and config.batch_size % 2:
+                raise ValueError(
+                    f"--mixup and --cutmix mix images in pairs: --batch-size must be even, got {config.batch_size}"
+                )
+            transform = TimmAugment(
+                preprocessing=splits.preprocessing,
+                num_classes=splits.num_classes,
+                policy=self.aa,
+                erase=self.reprob,
+                mixup=self.mixup,
+                cutmix=self.cutmix,
+            )
+        return replace(config, transform=transform)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -96,8 +98,22 @@ def load_plugin(module: str) -> None:
     """
     try:
         importlib.import_module(module)
-    except Exception as error:  # anything that the plugin's code raises
+    except (Exception, SystemExit) as error:  # whatever the plugin's code raises
         raise PluginError(f"the plugin {module} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+@contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """Inside, modules of the current folder can be imported, as ``python -m`` would."""
+    folder = str(Path.cwd())
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _named(stem: str) -> str:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -20,6 +17,7 @@ from converter.load.layout import find_first_convolution, find_head
 from converter.load.spec import ModelSpec
 from seenn.errors import ModelError, did_you_mean
 from seenn.exits import ExitPolicy
+from seenn.registry import current_folder_importable
 
 
 def build_python_path(spec: ModelSpec) -> nn.Module:
@@ -29,7 +27,7 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
         ModelError: it cannot be imported, fails, returns something else than a module, or a module of
             other sizes than ``spec`` asks for.
     """
-    with _current_folder_importable():
+    with current_folder_importable():
         factory = _import(spec.name, "model")
         wanted = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
         sizes = {key: size for key, size in wanted.items() if size is not None and _takes(factory, key)}
@@ -59,7 +57,7 @@ def import_policy(path: str) -> type[Any]:
     Raises:
         ModelError: it cannot be imported, is no class, or is not registered.
     """
-    with _current_folder_importable():
+    with current_folder_importable():
         found = _import(path, "exit policy")
     if not isinstance(found, type) or not isinstance(found, ExitPolicy):
         raise ModelError(
@@ -67,19 +65,6 @@ def import_policy(path: str) -> type[Any]:
             '@seenn.register_policy("name"); deriving from seenn.ThresholdExit needs no more than a score'
         )
     return found
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    folder = str(Path.cwd())
-    if folder in sys.path:
-        yield
-        return
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
 
 
 def _import(path: str, what: str) -> Callable[..., Any]:

@@ -1,0 +1,227 @@
+"""Options and paths that several commands take, each checked before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from cli.common import Console
+from cli.errors import usage
+from cli.options import Registered, argument, option
+from seenn.files import FileVersion, check_output, version_of
+
+if TYPE_CHECKING:
+    from converter.load import ModelSpec
+    from seenn.data import DataSplits, Preprocessing
+    from seenn.runtime import Engine
+    from seenn.snn import SNN
+
+SNN_FILE = "snn.safetensors"
+FILE = click.Path(dir_okay=False)
+FOLDER = click.Path(file_okay=False)
+COUNT = click.IntRange(min=1)
+TIMESTEPS = click.IntRange(1, 4096)
+ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
+NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")
+DATA = Registered("data set", "seenn.data.sets", "seenn.data.registry:DATA_SETS")
+
+
+def timesteps_option(default: str) -> Any:
+    """``--timesteps``, where the file records a T."""
+    return option(
+        "--timesteps", "-T", type=TIMESTEPS, metavar="T", help=f"Most steps an image gets.  [default: {default}]"
+    )
+
+
+def batch_size_option() -> Any:
+    """``--batch-size`` of commands that run networks."""
+    return option("--batch-size", metavar="N", type=COUNT, default=64, help="Images run at once.")
+
+
+def limit_option(what: str) -> Any:
+    """``--limit``."""
+    return option("--limit", metavar="N", type=COUNT, help=f"The first so many {what} only.")
+
+
+def report_option(what: str) -> Any:
+    """``--report``."""
+    return option("--report", metavar="DIR", default="seenn-report", help=f"Folder of {what}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnnFile:
+    """The file of a spiking network."""
+
+    snn: str = argument(metavar="[SNN]", default=SNN_FILE, type=FILE)
+
+    def load(self, *, with_policy: bool = True) -> SNN:
+        """What is in it, see ``seenn.load``."""
+        import seenn
+
+        _ = self.version
+        return seenn.load(self.snn, with_policy=with_policy)
+
+    def output(self, path: str | None) -> Path:
+        """``path``, or this file, checked before any work."""
+        return output_file(path or self.snn)
+
+    def save(self, snn: SNN, target: Path) -> None:
+        """Writes ``snn``; in place of this file only where it is still the one that was read."""
+        same = target.resolve() == Path(self.snn).resolve()
+        snn.save(target, expected=self.version if same else None)
+
+    @cached_property
+    def version(self) -> FileVersion | None:
+        """Of the file when it was first asked for; None where there was none."""
+        return version_of(self.snn) if Path(self.snn).is_file() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which data."""
+
+    data: str | None = option(
+        "--data",
+        metavar="SPEC",
+        help=f"{', '.join(DATA.names)}; imagefolder:PATH or npz:PATH.  [default: as recorded, else digits]",
+    )
+    data_dir: str | None = option("--data-dir", metavar="DIR", type=FOLDER, help="Folder with the data set's files.")
+    download: bool = option("--download", help="Fetch a named data set into --data-dir.")
+    split_seed: int | None = option(
+        "--split-seed",
+        metavar="N",
+        type=click.IntRange(min=0),
+        help="Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
+    )
+
+    def splits(self, manifest: Mapping[str, Any], preprocessing: Preprocessing | None) -> DataSplits:
+        """These data, by default those that ``manifest`` records, prepared as a network wants them."""
+        from seenn.data.recorded import load_recorded_data
+
+        return load_recorded_data(
+            manifest,
+            preprocessing,
+            spec=self.data,
+            data_dir=self.data_dir,
+            download=self.download,
+            split_seed=self.split_seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPolicyOptions:
+    """For files that hold an exit policy of the user's own."""
+
+    policy: str | None = option(
+        "--policy",
+        metavar="MODULE:CLASS",
+        help="The class of an exit policy of your own that SNN holds; imports and runs its code.",
+    )
+
+    def load(self) -> None:
+        """Makes the class known to files; nothing where there is none."""
+        if self.policy is not None:
+            from converter.load import import_policy
+
+            import_policy(self.policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How to compute."""
+
+    engine: str = option(
+        "--engine",
+        type=ENGINE,
+        default="auto",
+        help="How to compute. int8: integers, the same spikes for any batch; auto: that where the network allows it, "
+        "else float32.",
+    )
+    float_sites: str = option(
+        "--float-sites",
+        metavar="NAME,…",
+        default="",
+        help="Layers that int8 keeps in float: as many levels of weights as stay exact.",
+    )
+
+    def make(self, console: Console, snn: SNN, timesteps: int) -> Engine:
+        """The engine for ``snn``, said on stderr. Layers that it lacks are wrong usage.
+
+        Raises:
+            UnsupportedError: the engine cannot run this network.
+        """
+        with usage():
+            engine = snn.make_engine(
+                self.engine,
+                timesteps=timesteps,
+                float_sites=[site for site in self.float_sites.split(",") if site],
+            )
+        console.say(f"engine: {engine.name} ({engine.note})")
+        return engine
+
+
+def engine_json(engine: Engine) -> dict[str, Any]:
+    """Which engine ran, for ``--json``."""
+    return {"name": engine.name, "exact": engine.exact, "note": engine.note}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model of another library is built."""
+
+    model_kwargs: tuple[str, ...] = option(
+        "--model-kwargs",
+        metavar="KEY=VALUE,…",
+        help="Passed to the model's factory, for example channels=(32,64,128,256).",
+    )
+    stem: Literal["auto", "imagenet", "cifar"] = option(
+        "--stem",
+        default="auto",
+        help="cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or the image size.",
+    )
+    num_classes: int | None = option(
+        "--num-classes", metavar="N", type=COUNT, help="Classes; inferred when not given."
+    )
+    in_chans: int | None = option(
+        "--in-chans", metavar="N", type=COUNT, help="Image channels; inferred when not given."
+    )
+    pretrained: bool = option("--pretrained", help="Download the library's trained weights.")
+
+    def spec(self, name: str, *, num_classes: int | None = None) -> ModelSpec:
+        """The model called ``name``; ``num_classes`` where the options do not say. Wrong values are wrong usage."""
+        from converter.load import ModelSpec, parse_model_kwargs
+
+        with usage():
+            return ModelSpec(
+                name=name,
+                kwargs=parse_model_kwargs(self.model_kwargs),
+                num_classes=self.num_classes or num_classes,
+                in_chans=self.in_chans,
+                stem=self.stem,
+                pretrained=self.pretrained,
+            )
+
+
+def output_file(path: str, *, keep: str | None = None) -> Path:
+    """An output path that can be written, checked before any work; never the input ``keep``."""
+    try:
+        return check_output(path, keep=keep)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="-o") from error
+
+
+def output_folder(path: str, name: str) -> Path:
+    """An output folder that exists and is writable or can be made, checked before any work."""
+    target = Path(path)
+    nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise click.BadParameter(f"{nearest} is not a folder", param_hint=name)
+    if not os.access(nearest, os.W_OK):
+        raise click.BadParameter(f"the folder {nearest} is not writable", param_hint=name)
+    return target
