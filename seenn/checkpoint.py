@@ -35,7 +35,7 @@ from seenn.data.preprocessing import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
 from seenn.exits.policy_network import PolicyNetwork
-from seenn.files import atomic_path
+from seenn.files import FileVersion, atomic_path
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
@@ -44,13 +44,16 @@ _POLICY = "policy:"  # starts the names of the tensors of a policy's own network
 _KEYS = ("seenn", "graph", "preprocessing", "manifest", "policy")
 
 
-def save(path: str | os.PathLike[str], snn: SNN) -> None:
+def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None = None) -> None:
     """Writes ``snn``, atomically: an interrupt or a full disk leaves an older file as it was.
 
+    Args:
+        expected: the version of the file that is there, see ``seenn.files.version_of``; None replaces any.
+
     Raises:
-        CheckpointError: the folder does not exist, is not writable, or the disk is full; or the network's
-            tensors are not finite or of several types, or an engine's section belongs to another network, so that
-            ``load`` would refuse the file.
+        OutputError: the folder does not exist, is not writable, or the disk is full.
+        CheckpointError: the file is not the ``expected`` version any more; or the network's tensors are not finite or
+            of several types, or an engine's section belongs to another network, so that ``load`` would refuse the file.
         ValueError: the manifest is not JSON.
     """
     tensors: dict[str, Tensor] = {}
@@ -72,14 +75,8 @@ def save(path: str | os.PathLike[str], snn: SNN) -> None:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
         raise ValueError(f"the manifest of a network must be JSON: {error}") from error
-    try:
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot write {os.fspath(path)}: {error}. Check that the folder exists, is writable and has space; "
-            "nothing was left behind"
-        ) from error
+    with atomic_path(path, expected) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:

@@ -22,6 +22,7 @@ from seenn.runtime import ENGINES, Engine, Prediction, Predictions, Request, Sec
 if TYPE_CHECKING:
     from seenn.analysis.evaluate import Evaluation
     from seenn.analysis.report.comparison import Comparison
+    from seenn.files import FileVersion
     from seenn.training import FinetuneConfig, Run
 
 Progress = Callable[[int, int], None]  # samples done, and all
@@ -287,6 +288,7 @@ class SNN:
             target_energy=target_energy,
             confidence=confidence,
             guarantee=guarantee,
+            threshold=getattr(found.policy, "threshold_value", None),
             samples=found.samples,
             accuracy=found.accuracy,
             full_accuracy=found.full_accuracy,
@@ -380,16 +382,20 @@ class SNN:
             found |= {} if section is None else {name: section}
         return replace(self, sections=found)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, expected: FileVersion | None = None) -> None:
         """Writes one ``.safetensors`` file, atomically; ``seenn.load`` reads it.
 
+        Args:
+            expected: the version of the file that this network was read from, see ``seenn.files.version_of``.
+
         Raises:
-            CheckpointError: the file cannot be written, or could not be read back.
+            OutputError: the file cannot be written.
+            CheckpointError: it could not be read back, or is not the ``expected`` version any more.
             ValueError: the manifest is not JSON.
         """
         from seenn.checkpoint import save
 
-        save(path, self)
+        save(path, self, expected=expected)
 
 
 #: Calibration samples that engines choose on, at most.
