@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.common import Console, command, read_snn, text_table
-from cli.groups import COUNT, FILE, FOLDER, DataOptions, ModelOptions, snn_argument, timesteps_option
+from cli.common import Console, command, text_table
+from cli.groups import (
+    COUNT,
+    FILE,
+    FOLDER,
+    DataOptions,
+    EngineOptions,
+    ModelOptions,
+    SnnFile,
+    output_folder,
+    timesteps_option,
+)
 from cli.options import option
 
 if TYPE_CHECKING:
@@ -17,13 +27,14 @@ if TYPE_CHECKING:
 
     from converter.load import ModelSpec
     from seenn.data import DataSplits
+    from seenn.runtime import Engine
+    from seenn.snn import SNN
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
     """What is measured, how often, and beside what."""
 
-    snn: str = snn_argument()
     ann: str | None = option(
         "--ann", metavar="MODEL", help="The ANN to compare with.  [default: the one that SNN stands for]"
     )
@@ -50,11 +61,20 @@ class BenchOptions:
 
 
 @command("Speed beside the ANN: ratios, latency, profile.")
-def bench(console: Console, options: BenchOptions, model: ModelOptions, data: DataOptions) -> None:
+def bench(
+    console: Console,
+    file: SnnFile,
+    options: BenchOptions,
+    model: ModelOptions,
+    how: EngineOptions,
+    data: DataOptions,
+) -> None:
     """Measure SNN (default: snn.safetensors) beside its ANN in torch and onnxruntime, and OpenVINO if it is there.
 
-    Contenders run in turn on test images; ratios are of medians. Nothing else should run meanwhile.
+    Contenders run in turn on test images; ratios are of medians, and of the engine that --engine names. Nothing else
+    should run meanwhile.
     """
+    folder = None if options.plots is None else output_folder(options.plots, "--plots")
     import torch
 
     from seenn.analysis.bench import (
@@ -66,31 +86,39 @@ def bench(console: Console, options: BenchOptions, model: ModelOptions, data: Da
         run_bench,
         this_machine,
     )
+    from seenn.errors import UnsupportedError
     from seenn.exits import FixedExit
-    from seenn.runtime import make_engine
-    from seenn.runtime.kernels.fused import FusedEngine
+    from seenn.files import make_folder
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    checkpoint = read_snn(options.snn)
-    splits = data.splits(checkpoint.manifest, checkpoint.preprocessing)
-    network, steps = checkpoint.network, options.timesteps or checkpoint.timesteps
-    engines = {}
-    for name in ("int8" if options.per_layer else "auto", "float32", "reference"):  # int8 says why it cannot be
-        engine = make_engine(
-            name,
-            network,
-            timesteps=steps,
-            preprocessing=checkpoint.preprocessing,
-            calibration=checkpoint.rounding,
+    snn = file.load().to(console.device)
+    network, steps = snn.network, options.timesteps or snn.timesteps
+    splits = data.splits(snn.manifest, snn.preprocessing)
+    if splits.test.is_sequence:
+        raise UnsupportedError(f"bench measures networks on images, and {file.snn} runs on one frame a timestep")
+    engines, notes = _engines(console, snn, how, steps, int8=bool(options.per_layer))
+    main = next(iter(engines.values()))
+    if options.per_site and not hasattr(main, "tile"):
+        raise UnsupportedError(
+            f"--per-site looks into a step of a compiled engine, and {main.name} has none: {main.note}"
         )
-        engines[engine.name] = engine
-    module = network.analog() if options.ann is None else _given_ann(console, model.spec(options.ann), options.ckpt, splits)
-    images, labels = splits.test.images(options.limit), splits.test.labels[: options.limit]
+    anns = []
+    if options.ann is not None or network.has_analog:
+        module = (
+            network.analog()
+            if options.ann is None
+            else _given_ann(console, model.spec(options.ann), options.ckpt, splits)
+        )
+        anns = ann_contenders(module, splits.calibration.batch(limit=64).inputs, console.device)
+    else:
+        notes.append("no ANN: this network has none, name one with --ann")
+    batch = splits.test.batch(limit=options.limit)
+    images, labels = batch.inputs, splits.test.labels[: options.limit]
     found = run_bench(
         engines,
-        ann_contenders(module, splits.calibration.images(limit=64)),
-        checkpoint.policy or FixedExit(),
+        anns,
+        snn.policy or FixedExit(),
         steps,
         images,
         labels,
@@ -99,10 +127,11 @@ def bench(console: Console, options: BenchOptions, model: ModelOptions, data: Da
         say=console.say,
     )
     result = {
-        "network": Path(options.snn).name,
+        "network": Path(file.snn).name,
         "machine": this_machine().to_json(),
         "samples": len(labels),
         **found.to_json(),
+        "notes": [*found.notes, *notes],
     }
     parts = [text_table([("ratio", "value"), *((k, f"{v:.3f}") for k, v in found.ratios.items())], right=(1,))]
     rows = [("contender", "accuracy %", "p50 ms", "images/s")]
@@ -112,16 +141,12 @@ def bench(console: Console, options: BenchOptions, model: ModelOptions, data: Da
         rows.append((name, f"{100 * accuracy:.2f}", f"{found.latency_ms[name][0]:.2f}", f"{rate:.1f}"))
     parts.append("\n" + text_table(rows, right=(1, 2, 3)))
     if options.per_site:
-        first = next(iter(engines.values()))
-        assert isinstance(first, FusedEngine)
-        sites = profile_sites(first, network, images)
+        sites = profile_sites(main, network, images)
         result["per_site"] = [site.to_json() for site in sites]
         table = [("computes", "ms/image", "share %", "MACs", "spike rate")]
         for site in sites:
-            rate_text = "" if site.spike_rate is None else f"{site.spike_rate:.3f}"
-            table.append(
-                (site.name, f"{site.milliseconds:.3f}", f"{100 * site.share:.1f}", f"{site.macs:,}", rate_text)
-            )
+            spikes = "" if site.spike_rate is None else f"{site.spike_rate:.3f}"
+            table.append((site.name, f"{site.milliseconds:.3f}", f"{100 * site.share:.1f}", f"{site.macs:,}", spikes))
         parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
     if options.per_layer:
         losses = layer_losses(
@@ -129,8 +154,8 @@ def bench(console: Console, options: BenchOptions, model: ModelOptions, data: Da
             images[: options.per_layer],
             labels[: options.per_layer],
             steps,
-            checkpoint.preprocessing,
-            rounding=checkpoint.rounding,
+            snn.preprocessing,
+            section=snn.sections.get("int8"),
             say=console.say,
         )
         result["per_layer"] = [loss.to_json() for loss in losses]
@@ -140,15 +165,40 @@ def bench(console: Console, options: BenchOptions, model: ModelOptions, data: Da
             bits = "" if loss.bits is None else str(loss.bits)
             table.append((loss.layer, bits, weights, f"{100 * loss.score_error:.3f}", f"{loss.points_lost:+.2f}"))
         parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
-    if options.plots:
-        folder = Path(options.plots)
-        folder.mkdir(parents=True, exist_ok=True)
-        subject = f"{Path(options.snn).name}, {len(labels)} test images"
+    if folder is not None:
+        make_folder(folder)
+        subject = f"{Path(file.snn).name}, {len(labels)} test images"
         plot_speed(found.speed_and_accuracy, subject, folder / "speed.png")
         plot_growth([found.growth], subject, folder / "growth.png")
-    for note in found.notes:
+    for note in result["notes"]:
         console.say(note)
     console.answer(result, *parts)
+
+
+def _engines(
+    console: Console, snn: SNN, how: EngineOptions, timesteps: int, *, int8: bool
+) -> tuple[dict[str, Engine], list[str]]:
+    """The engine that is asked for first, then those that it is compared with; and notes on what is left out.
+
+    Raises:
+        UnsupportedError: the one that is asked for, or int8 where its layers are, cannot run this network.
+    """
+    from seenn.errors import UnsupportedError
+
+    first = how.make(console, snn, timesteps)
+    engines, notes = {first.name: first}, []
+    for name in ("int8", "float32", "reference") if int8 else ("float32", "reference"):
+        if name in engines:
+            continue
+        try:
+            engines[name] = snn.make_engine(name, timesteps=timesteps)
+        except UnsupportedError as error:
+            if name == "int8":
+                raise
+            notes.append(f"{name} is left out: {error}")
+    if console.device.type != "cpu":
+        notes.append("onnxruntime and OpenVINO are left out: they compute on the CPU only")
+    return engines, notes
 
 
 def _given_ann(console: Console, spec: ModelSpec, ckpt: str | None, splits: DataSplits) -> nn.Module:
@@ -159,7 +209,7 @@ def _given_ann(console: Console, spec: ModelSpec, ckpt: str | None, splits: Data
 
     module: nn.Module = load_model(spec, ckpt).module
     try:
-        return canonical_graph(module, splits.calibration.images(limit=2), analog_islands=True)[0]
+        return canonical_graph(module, splits.calibration.batch(limit=2).inputs, analog_islands=True)[0]
     except UnsupportedError:
         console.say(f"{spec.name} is run as it is, without folding its normalisation")
         return module

@@ -20,7 +20,6 @@ from cli.options import collect, option, parameters
 from seenn.registry import current_folder_importable, load_plugin
 
 if TYPE_CHECKING:
-    import rich.console
     import torch
     from rich.table import Table
 

@@ -94,23 +94,25 @@ class ConvertOptions:
     output: str = option("-o", "--output", metavar="FILE", default=SNN_FILE, help="The spiking network.")
 
     def config(self, qcfs_levels: int | None) -> ConvertConfig:
-        """What the options say, and where they say nothing the default for this kind of network."""
-        from converter.config import DEFAULT_PREPASS, PREPASS, RECIPES, ConvertConfig, NeuronSpec
+        """What the options say, and where they say nothing what suits the network. Wrong values are wrong usage."""
+        from converter.config import ConvertConfig
+        from converter.recipes import RECIPES
 
-        default = ConvertConfig() if qcfs_levels is None else ConvertConfig.for_qcfs(qcfs_levels)
-        name = self.recipe or default.recipe.name
         with usage():
-            if self.percentile is not None and name != "percentile":
-                raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
-            extra: dict[str, Any] = {} if self.percentile is None else {"q": self.percentile}
-            correction: Any = self.correction or default.correction
-            kind = "if" if correction in PREPASS else default.neuron.kind
-            return ConvertConfig(
-                recipe=RECIPES[name](per_channel=self.per_channel, **extra),
-                neuron=NeuronSpec.of(self.neuron or kind, self.levels),
-                correction=correction,
-                prepass=self.prepass or (DEFAULT_PREPASS if correction in PREPASS else 0),
-                timesteps=self.timesteps or default.timesteps,
+            name = self.recipe or ConvertConfig.suited(qcfs_levels=qcfs_levels).recipe.name
+            settings: dict[str, Any] = {} if self.per_channel else {"per_channel": False}
+            if self.percentile is not None:
+                if name != "percentile":
+                    raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
+                settings["q"] = self.percentile
+            return ConvertConfig.suited(
+                qcfs_levels=qcfs_levels,
+                recipe=RECIPES.get(name)(**settings),
+                neuron=self.neuron,
+                levels=self.levels,
+                correction=self.correction,
+                initial_steps=self.prepass,
+                timesteps=self.timesteps,
                 silent_channels=self.silent_channels,
                 analog_islands=self.analog_islands,
             )

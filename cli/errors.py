@@ -1,4 +1,4 @@
-"""Errors as one line and an exit code: 1 for what went wrong on purpose, 2 for wrong usage; bugs keep their traceback."""
+"""Errors as one line: exit code 1 for what went wrong on purpose, 2 for wrong usage; bugs keep their traceback."""
 
 from __future__ import annotations
 

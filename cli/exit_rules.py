@@ -156,7 +156,9 @@ class RuleOptions(ExitTargets):
 
         if snn.policy is None or snn.policy.kind != STORED:
             found = "no exit policy" if snn.policy is None else f"the {snn.policy.kind} policy"
-            raise CalibrationError(f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`")
+            raise CalibrationError(
+                f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`"
+            )
         snn.check_policy(timesteps)
         return snn.policy if self.threshold is None else self._at(snn.policy)
 

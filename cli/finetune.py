@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.common import Console, command, read_snn
+from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import TIMESTEPS, DataOptions, output_file, snn_argument
+from cli.groups import TIMESTEPS, DataOptions, SnnFile, output_file
 from cli.options import FiniteRange, option
 from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option, save_memory_option
 
@@ -16,9 +16,8 @@ FINETUNED_FILE = "snn-finetuned.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions:
-    """What is trained on, and for what."""
+    """What it is trained for."""
 
-    snn: str = snn_argument()
     timesteps: int = option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=2, help="T to train for.")
     early: float = option(
         "--early",
@@ -49,6 +48,7 @@ class FineTraining(TrainOptions):
 @command("Train a spiking network on, for answers in fewer steps.")
 def finetune(
     console: Console,
+    file: SnnFile,
     options: FinetuneOptions,
     training: FineTraining,
     where: RunOptions,
@@ -60,16 +60,14 @@ def finetune(
     The loss asks for the right answer after every step, most of all after the first. The epoch that is kept is
     the best on the calibration split; exits have to be calibrated anew.
     """
-    target = output_file(options.output, keep=options.snn)
-    from seenn.checkpoint import save
+    target = output_file(options.output, keep=file.snn)
     from seenn.files import fingerprint
-    from seenn.training import FinetuneConfig, finetuned_checkpoint
-    from seenn.training import finetune as train
+    from seenn.training import FinetuneConfig
     from seenn.training.finetune import default_train_config
 
-    checkpoint = read_snn(options.snn)
-    splits = data.splits(checkpoint.manifest, checkpoint.preprocessing)
-    train_options = training.config(default_train_config(splits, checkpoint.network), seed=console.seed)
+    snn = file.load()
+    splits = data.splits(snn.manifest, snn.preprocessing)
+    train_options = training.config(default_train_config(splits, snn.network), seed=console.seed)
     with usage():
         config = FinetuneConfig(
             timesteps=options.timesteps,
@@ -78,19 +76,17 @@ def finetune(
             save_memory=options.save_memory,
             train=augment.add(train_options, splits),
         )
-    file = {"file": Path(options.snn).name, "sha256": fingerprint(options.snn)}
-    run = where.run({"finetune": config.to_record(), "source": file, "data": splits.manifest()})
+    source = {"file": Path(file.snn).name, "sha256": fingerprint(file.snn)}
+    run = where.run({"finetune": config.to_record(), "source": source, "data": splits.manifest()})
     with console.progress("fine-tuning") as update:
-        result = train(checkpoint.network, splits, config, device=console.device, run=run, on_step=update)
-    made = finetuned_checkpoint(checkpoint, splits, config, result, file=file)
+        made = snn.finetune(splits, config, source=source, device=console.device, run=run, on_step=update)
     if console.first:
-        save(target, made)
-    rows = "\n".join(
-        f"  t = {t:<4} {100 * before:6.2f} % -> {100 * after:6.2f} %"
-        for t, (before, after) in enumerate(zip(result.before, result.after, strict=True), 1)
-    )
+        made.save(target)
     record = made.manifest["finetune"]
-    twin = "" if result.twin is None else f" (analog twin before: {100 * result.twin:.2f} %)"
+    found = zip(record["accuracy_per_timestep_before"], record["accuracy_per_timestep"], strict=True)
+    rows = "\n".join(f"  t = {t:<4} {100 * old:6.2f} % -> {100 * new:6.2f} %" for t, (old, new) in enumerate(found, 1))
+    ann = record["twin_accuracy_before"]
+    twin = "" if ann is None else f" (analog twin before: {100 * ann:.2f} %)"
     console.answer(
         {**record, "data": splits.spec, "output": str(target)},
         f"accuracy on {record['samples']} calibration images{twin}:\n"

@@ -185,9 +185,7 @@ class ModelOptions:
         default="auto",
         help="cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or the image size.",
     )
-    num_classes: int | None = option(
-        "--num-classes", metavar="N", type=COUNT, help="Classes; inferred when not given."
-    )
+    num_classes: int | None = option("--num-classes", metavar="N", type=COUNT, help="Classes; inferred when not given.")
     in_chans: int | None = option(
         "--in-chans", metavar="N", type=COUNT, help="Image channels; inferred when not given."
     )

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.common import Console, command, read_snn, text_table
+from cli.common import Console, command, text_table
 from cli.errors import usage
-from cli.groups import FILE, ModelOptions
+from cli.groups import FILE, ModelOptions, SnnFile
 from cli.options import argument, option
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ class InspectOptions:
     """What is looked at."""
 
     target: str = argument(metavar="MODEL|SNN", required=True)
-    ckpt: str | None = option(
-        "--ckpt", metavar="FILE", type=FILE, help="Trained weights; random ones do for a model."
-    )
+    ckpt: str | None = option("--ckpt", metavar="FILE", type=FILE, help="Trained weights; random ones do for a model.")
     image_size: str | None = option(
         "--image-size", metavar="C,H,W", help="Of the model's input.  [default: the model's own, else 3,224,224]"
     )
@@ -63,15 +61,15 @@ def _show_network(console: Console, path: str) -> None:
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
 
-    checkpoint = read_snn(path)
-    network = checkpoint.network
+    snn = SnnFile(snn=path).load()
+    network = snn.network
     neurons = {site: network.graph[site].op for site in network.sites}
-    policy = None if checkpoint.policy is None else policy_to_json(checkpoint.policy)
+    policy = None if snn.policy is None else policy_to_json(snn.policy)
     result = {
         "input_shape": list(network.input_shape),
-        "timesteps": checkpoint.timesteps,
+        "timesteps": snn.timesteps,
         "policy": policy,
-        "manifest": dict(checkpoint.manifest),
+        "manifest": dict(snn.manifest),
         "sites": {
             site: {"neuron": op.kind, **op.config(), "v_threshold_mean": float(op.v_threshold.detach().mean())}
             for site, op in neurons.items()
@@ -81,7 +79,7 @@ def _show_network(console: Console, path: str) -> None:
     exits = "none yet (seenn calibrate-exit)"
     if policy:
         exits = ", ".join(f"{key} {value}" for key, value in policy.items())
-    console.answer(result, f"{network.describe()}\n\nT = {checkpoint.timesteps}; exit policy: {exits}")
+    console.answer(result, f"{network.describe()}\n\nT = {snn.timesteps}; exit policy: {exits}")
 
 
 def _shape(text: str) -> tuple[int, int, int]:

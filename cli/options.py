@@ -112,5 +112,7 @@ class Registered(click.ParamType):  # type: ignore[type-arg]
         with failures():
             load_plugins()
         if value not in registry:
-            self.fail(f"unknown {self.what} {value!r}.{did_you_mean(value, {*self.names, *registry.names()})}", param, ctx)
+            self.fail(
+                f"unknown {self.what} {value!r}.{did_you_mean(value, {*self.names, *registry.names()})}", param, ctx
+            )
         return value

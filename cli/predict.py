@@ -34,7 +34,9 @@ def predict(
     own.load()
     snn = file.load().to(console.device)
     if "frames" in (snn.manifest.get("data") or {}):
-        raise CheckpointError(f"{file.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python")
+        raise CheckpointError(
+            f"{file.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
+        )
     steps = options.timesteps or snn.timesteps
     engine = how.make(console, snn, steps)
     answers = snn.predict(list(options.images), engine=engine, timesteps=steps, warn=console.say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from seenn.core.ops import Neuron
     from seenn.training import DirectConfig
 
-BINARY, DSPIKE = ("lif", "if"), "dspike"  # neurons that fire at most once a step, and their surrogate by default
+DSPIKE = "dspike"  # the surrogate by default, of neurons that have a choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,7 @@ class NeuronOptions:
         type=float,
         help="Of lif: share of the membrane that a step keeps, in [0, 1).  [default: 0.5]",
     )
-    soft_reset: bool = option(
-        "--soft-reset", help="Of lif: a spike subtracts the threshold instead of resetting to 0."
-    )
+    soft_reset: bool = option("--soft-reset", help="Of lif: a spike subtracts the threshold instead of resetting to 0.")
     detach_reset: bool = option("--detach-reset", help="Of lif: no gradients through the reset.")
     surrogate: Literal["dspike", "triangle", "arctan", "sigmoid", "rectangle"] | None = option(
         "--surrogate",
@@ -104,40 +103,24 @@ class NeuronOptions:
         "level.  [default: dspike]",
     )
 
-    def __post_init__(self) -> None:
-        if self.neuron not in BINARY and self.surrogate is not None:
-            raise ValueError("--surrogate goes with --neuron lif and if: neurons of several spikes have their own")
-        if self.neuron in BINARY and self.levels is not None:
-            raise ValueError("--levels goes with --neuron burst and signed: lif and if fire at most once a step")
-        if self.neuron != "lif" and (self.decay is not None or self.soft_reset or self.detach_reset):
-            raise ValueError("--decay, --soft-reset and --detach-reset go with --neuron lif")
+    def factory(self) -> Callable[[], Neuron]:
+        """Makes one neuron a call. Wrong values are wrong usage."""
+        from seenn.neurons import NEURONS
+
+        kind = NEURONS.get(self.neuron)
+        rules = {"decay": self.decay, "surrogate": self.surrogate, "detach_reset": self.detach_reset or None}
+        given = {name: value for name, value in rules.items() if value is not None}
+        make = partial(kind.train, self.levels, **given, **({"v_reset": None} if self.soft_reset else {}))
+        with usage():
+            make()  # refuses wrong values before any work
+        return make
 
     @property
     def shape(self) -> str | None:
         """Of the surrogate; None where the neuron has its own."""
-        return self.surrogate or (DSPIKE if self.neuron in BINARY else None)
+        from seenn.neurons import NEURONS
 
-    def factory(self) -> Callable[[], Neuron]:
-        """Makes one neuron a call. Wrong values are wrong usage."""
-        from converter.config import NeuronSpec
-        from seenn.core.ops import IFNeuron, LIFNeuron
-        from seenn.surrogate import SURROGATES
-
-        if self.shape is None:
-            with usage():
-                spec = NeuronSpec.of(self.neuron, self.levels)
-            return lambda: IFNeuron(1.0, 0.5, signed=spec.signed, max_spikes=spec.max_spikes)
-        surrogate = SURROGATES[self.shape]()
-        if self.neuron == "if":
-            return lambda: IFNeuron(1.0, 0.0, surrogate=surrogate)
-        decay, v_reset = 0.5 if self.decay is None else self.decay, None if self.soft_reset else 0.0
-
-        def leaky() -> Neuron:
-            return LIFNeuron(decay=decay, v_reset=v_reset, detach_reset=self.detach_reset, surrogate=surrogate)
-
-        with usage():
-            leaky()  # refuses wrong values before any work
-        return leaky
+        return self.surrogate or (DSPIKE if "surrogate" in NEURONS.get(self.neuron).rules else None)
 
 
 @dataclass(frozen=True, kw_only=True)

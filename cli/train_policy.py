@@ -114,7 +114,9 @@ def train_policy(
     steps = options.timesteps or checkpoint.timesteps
     side = spec.input_shape(checkpoint.network.input_shape)[1]
     augment = Augment.suggest(splits.spec, height=side)
-    train = training.config(replace(PolicyConfig().train, patience=options.patience, augment=augment), seed=console.seed)
+    train = training.config(
+        replace(PolicyConfig().train, patience=options.patience, augment=augment), seed=console.seed
+    )
     with usage():
         configs = {
             beta: PolicyConfig(beta=beta, reward=options.reward, train=train)

@@ -124,9 +124,7 @@ class RunOptions:
 class AugmentOptions:
     """Mirroring and shifts, and timm's augmentations under the names of its training script."""
 
-    flip: bool | None = option(
-        "--flip/--no-flip", help="Mirror half of the images.  [default: as the classes allow]"
-    )
+    flip: bool | None = option("--flip/--no-flip", help="Mirror half of the images.  [default: as the classes allow]")
     shift: int | None = option(
         "--shift",
         metavar="PIXELS",

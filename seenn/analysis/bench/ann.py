@@ -28,12 +28,17 @@ class Contender:
     run: Run  # images [B, C, H, W] to scores [B, K]
 
 
-def ann_contenders(model: nn.Module, calibration: Tensor) -> list[Contender]:
-    """Every way that is installed; int8 is quantised per channel on ``calibration`` images."""
-    model = model.eval()
-    found = [Contender(name="torch float32", precision="float32", run=_torch(model, torch.float32))]
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # elsewhere it is emulated, and ten times slower than float32
-        found.append(Contender(name="torch bfloat16", precision="bfloat16", run=_torch(model, torch.bfloat16)))
+def ann_contenders(model: nn.Module, calibration: Tensor, device: torch.device | str = "cpu") -> list[Contender]:
+    """Every way that is installed; int8 is quantised per channel on ``calibration`` images.
+
+    On another device than the CPU torch alone: the others compute on the CPU.
+    """
+    model, device = copy.deepcopy(model).cpu().eval(), torch.device(device)
+    found = [Contender(name="torch float32", precision="float32", run=_torch(model, torch.float32, device))]
+    if _has_bfloat16(device):
+        found.append(Contender(name="torch bfloat16", precision="bfloat16", run=_torch(model, torch.bfloat16, device)))
+    if device.type != "cpu":
+        return found
     with tempfile.TemporaryDirectory() as folder:
         paths = _onnx_files(model, calibration, Path(folder))
         for precision, path in paths.items():
@@ -46,14 +51,21 @@ def ann_contenders(model: nn.Module, calibration: Tensor) -> list[Contender]:
     return found
 
 
-def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
+def _has_bfloat16(device: torch.device) -> bool:
+    """Elsewhere it is emulated, and ten times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _torch(model: nn.Module, dtype: torch.dtype, device: torch.device) -> Run:
     """Channels-last; the converter has folded the normalisation already."""
-    fast = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)
+    fast = copy.deepcopy(model).to(device, dtype).to(memory_format=torch.channels_last)
 
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            scores: Tensor = fast(images.to(dtype).contiguous(memory_format=torch.channels_last))
-            return scores.float()
+            scores: Tensor = fast(images.to(device, dtype).contiguous(memory_format=torch.channels_last))
+            return scores.float().cpu()
 
     return run
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -40,10 +42,20 @@ def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
         for name, run in work.items():
             time.sleep(SETTLE_SECONDS)
             run()
+            _finish()
             start = time.perf_counter()
             run()
+            _finish()
             seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def _finish() -> None:
+    """Waits for the work that was handed to an accelerator."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
 
 
 def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
