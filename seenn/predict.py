@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seenn.core.network import SpikingNetwork, evaluating
 from seenn.core.ops.arguments import integer
-from seenn.exits.fixed import FixedExit
+from seenn.exits import FixedExit
 from seenn.exits.policy import ExitPolicy
 from seenn.runtime.predictions import Predictions
 from seenn.runtime.reference import StepObserver, run_reference

@@ -9,7 +9,7 @@ from torch import Tensor
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops.arguments import integer, number
 from seenn.data.preprocessing import Preprocessing
-from seenn.exits.fixed import FixedExit
+from seenn.exits import FixedExit
 from seenn.exits.policy import ExitPolicy
 from seenn.runtime import Engine, Prediction, Request, make_engine, run_slots
 from seenn.runtime.lowering import Rounding

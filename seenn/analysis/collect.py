@@ -14,9 +14,8 @@ from seenn.core.ops import State
 from seenn.data import Split
 from seenn.distributed import world
 from seenn.errors import CalibrationError
-from seenn.exits.fixed import FixedExit
+from seenn.exits import CachedRun, FixedExit, cost_of_steps
 from seenn.exits.policy import ExitPolicy
-from seenn.exits.replay import CachedRun
 from seenn.metrics.energy import snn_energy_pj
 from seenn.runtime.reference import run_reference
 
@@ -39,9 +38,9 @@ def collect_run(
         DataError: there are fewer batches than processes.
     """
     logits_sum, labels, synops = _collect(network, batches, timesteps, metered=True, progress=progress)
-    t = torch.arange(1, timesteps + 1, dtype=torch.float64)[:, None]
-    energy = snn_energy_pj(dense_cost(network), synops, t)
-    return CachedRun(logits_sum=logits_sum, labels=labels, energy_pj=energy, prepass=network.prepass)
+    energy = snn_energy_pj(dense_cost(network), synops, cost_of_steps(timesteps)[:, None])
+    cost = cost_of_steps(timesteps, network.prepass)
+    return CachedRun(logits_sum=logits_sum, labels=labels, energy_pj=energy, cost=cost)
 
 
 def collect_logits(network: SpikingNetwork, batches: Iterable[Batch], timesteps: int) -> tuple[Tensor, Tensor]:

@@ -17,11 +17,8 @@ from seenn.core.network import evaluating
 from seenn.data import Split
 from seenn.distributed import world
 from seenn.errors import DataError
-from seenn.exits.budget import policy_macs
-from seenn.exits.fixed import FixedExit
+from seenn.exits import FixedExit, ScoredExit, check_record, cost_of_steps, exit_scores, policy_macs
 from seenn.exits.policy import ExitPolicy, policy_to_json
-from seenn.exits.record import check_exit_record
-from seenn.exits.scored import ScoredExit, exit_scores
 from seenn.metrics import (
     accuracy_per_timestep,
     average_exit_time,
@@ -82,7 +79,7 @@ def evaluate(
     network = checkpoint.network
     timesteps = checkpoint.timesteps if timesteps is None else timesteps
     if policy is None and checkpoint.policy is not None:
-        check_exit_record(checkpoint.manifest, network, timesteps)
+        check_record(checkpoint.manifest.get("exit"), network=network.graph.fingerprint(), timesteps=timesteps)
     policy = policy or checkpoint.policy or FixedExit()
     samples = len(split) if limit is None else min(limit, len(split))
     if samples == 0:
@@ -148,7 +145,8 @@ def evaluate(
     curve = None
     if isinstance(policy, ScoredExit):
         state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
-        curve = exit_curve(exit_scores(policy, logits_sum, state), correct).after(network.prepass)
+        spent = cost_of_steps(timesteps, network.prepass)
+        curve = exit_curve(exit_scores(policy, logits_sum, state, spent), correct, cost=spent)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = exit_meter.synops / samples, full_meter.synops / samples
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)

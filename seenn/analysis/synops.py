@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
 from seenn.distributed import World
+from seenn.metrics.energy import DenseCost
 
 Traffic = Literal["constant", "spikes", "analog"]
 
@@ -71,28 +71,6 @@ def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
             assert isinstance(node.op, StatelessOp)
             values[node.name] = node.op.route(*(values[name] for name in node.inputs))
     return total
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseCost:
-    """Multiply-accumulates for one image.
-
-    Attributes:
-        ann: of the analog twin.
-        once: of the spiking network's first layers, whose input is the image, and of a whole pre-pass: paid once.
-        per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
-            a fully spiking network. Functions of one value, normalisation and max pooling have no
-            multiply-accumulates by the usual count, in the ANN neither.
-    """
-
-    ann: int
-    once: int
-    per_step: int
-
-    @property
-    def analog_share(self) -> float:
-        """The part of the ANN's multiply-accumulates that spikes do not replace, 0 to 1."""
-        return (self.once + self.per_step) / max(1, self.ann)
 
 
 def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:

@@ -11,6 +11,7 @@ from seenn.core.network import SpikingNetwork, compact
 from seenn.core.ops.arguments import integer
 from seenn.errors import SeennError
 from seenn.exits.policy import ExitPolicy
+from seenn.exits.progress import Progress
 from seenn.runtime.predictions import Predictions
 
 #: ``(t, rows, site, spike_count)``: which samples ran, and their counts at a site, ``[len(rows), C, ...]``; in a
@@ -78,7 +79,8 @@ def run_reference(
         if step == timesteps:
             stop = torch.ones_like(t, dtype=torch.bool)
         else:
-            stop, rule = policy.stop(t, running, rule)
+            progress = Progress.at(step, len(t), initial_steps=network.prepass).to(t.device)
+            stop, rule = policy.stop(progress, running, rule)
         if bool(stop.any()):
             done.append((rows[stop], t[stop], running[stop], policy.confidence(t[stop], running[stop])))
             stay = (~stop).nonzero().squeeze(1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from seenn.core.ops.arguments import integer, number
 from seenn.errors import SeennError
 from seenn.exits.policy import ExitPolicy
+from seenn.exits.progress import Progress
 from seenn.runtime.predictions import Prediction, Predictions
 from seenn.runtime.reference import StepObserver
 from seenn.runtime.slots import Engine, SlotObserver, Slots
@@ -92,7 +93,8 @@ def run_slots(
         t = state.t[:active]
         if trace is not None:
             trace(state.index[:active], t, logits_sum)
-        stop, rule = policy.stop(t, logits_sum, tuple(tensor[:active] for tensor in state.rule))
+        progress = Progress(t, torch.ones_like(t), t.double())
+        stop, rule = policy.stop(progress, logits_sum, tuple(tensor[:active] for tensor in state.rule))
         for tensor, new in zip(state.rule, rule, strict=True):
             tensor[:active] = new
         last = t >= timesteps

@@ -15,7 +15,7 @@ from torch import Tensor
 from seenn.analysis.bench.ann import Contender
 from seenn.analysis.bench.growth import Growth, grow_timesteps, step_of
 from seenn.analysis.bench.timing import Timing, alternate
-from seenn.exits.fixed import FixedExit
+from seenn.exits import FixedExit
 from seenn.exits.policy import ExitPolicy
 from seenn.runtime import Engine, Request, Slots, run_engine, run_slots
 

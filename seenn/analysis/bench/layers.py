@@ -12,7 +12,7 @@ from torch import Tensor
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Synapse
 from seenn.data.preprocessing import Preprocessing
-from seenn.exits.fixed import FixedExit
+from seenn.exits import FixedExit
 from seenn.runtime import Engine, make_engine, run_engine
 from seenn.runtime.lowering import LayerReport, Rounding
 
