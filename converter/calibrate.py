@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from converter.channels import channel_axes
 from converter.config import ConvertConfig
 from converter.correct import CORRECTIONS, SiteSample
 from converter.neurons import along, check_signs, make_neuron, site_axis
@@ -94,7 +93,7 @@ def calibrate(
     _check_memory(graph, shapes, images, config.timesteps if spiking else 0)
     mine = images[world().batches(len(images), _CHUNK)]
     values = {INPUT: _Value(list(torch.split(mine, _CHUNK)), None)}
-    axes = channel_axes(graph, shapes)
+    axes = graph.channel_axes(shapes)
     neurons: dict[str, IntegratingNeuron] = {}
     reports: list[SiteReport] = []
     with torch.no_grad():

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
+from seenn.core.ops import StatelessOp
+from seenn.core.ops.base import Traffic
 from seenn.distributed import World
-
-Traffic = Literal["constant", "spikes", "analog"]
 
 
 def traffic(network: SpikingNetwork) -> dict[str, Traffic]:
-    """What flows out of each node: a value that is constant per image, spikes, or analog values per step.
-
-    Spikes stay spikes through sums, averages, concatenation and reshaping; a synapse turns them into an
-    analog current, which the next neuron integrates.
-    """
+    """What flows out of each node: a value that is constant per image, spikes, or analog values per step."""
     kinds: dict[str, Traffic] = {INPUT: "constant"}
     for node in network.graph:
-        if node.name in network.prefix:
-            kinds[node.name] = "constant"
-        elif isinstance(node.op, Neuron) or (
-            node.op.affine and not isinstance(node.op, Synapse) and all(kinds[i] == "spikes" for i in node.inputs)
-        ):
-            kinds[node.name] = "spikes"
-        else:
-            kinds[node.name] = "analog"
+        constant = node.name in network.prefix
+        kinds[node.name] = "constant" if constant else node.op.traffic({kinds[name] for name in node.inputs})
     return kinds
 
 
@@ -62,14 +51,14 @@ def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
     values: dict[str, Tensor] = {}
     total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
     for node in network.graph:
-        if isinstance(node.op, Neuron):
+        if node.op.fires:
             values[node.name] = events[node.name]
-        elif isinstance(node.op, Synapse) and kinds[node.inputs[0]] == "spikes":
-            ones = torch.ones_like(node.op.weight, dtype=torch.float64)
-            total = total + node.op.response(values[node.inputs[0]], ones, None).sum()
-        elif kinds[node.name] == "spikes":
-            assert isinstance(node.op, StatelessOp)
-            values[node.name] = node.op.route(*(values[name] for name in node.inputs))
+        elif isinstance(node.op, StatelessOp) and node.op.affine and all(kinds[i] == "spikes" for i in node.inputs):
+            arrived = node.op.route(*(values[name] for name in node.inputs))
+            if kinds[node.name] == "spikes":
+                values[node.name] = arrived
+            else:  # spikes end in a synapse
+                total = total + arrived.sum()
     return total
 
 
@@ -79,7 +68,7 @@ class DenseCost:
 
     Attributes:
         ann: of the analog twin.
-        once: of the spiking network's first layers, whose input is the image, and of a whole pre-pass: paid once.
+        once: of the spiking network's first layers, whose input is the image, and of all initial steps: paid once.
         per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
             a fully spiking network. Functions of one value, normalisation and max pooling have no
             multiply-accumulates by the usual count, in the ANN neither.
@@ -107,13 +96,9 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
         ann += cost
         if node.name in network.prefix and not sequence:
             once += cost
-        elif (
-            node.name in network.prefix
-            or isinstance(node.op, CumulativeDifference)
-            or kinds[node.inputs[0]] != "spikes"
-        ):
+        elif not node.op.affine or any(kinds[name] != "spikes" for name in node.inputs):
             per_step += cost
-    return DenseCost(ann=ann, once=once + network.prepass * per_step, per_step=per_step)
+    return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step)
 
 
 def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
@@ -131,7 +116,7 @@ class SampleMeter:
 
     Attributes:
         synops: of each step alone, float64 ``[T, B]``; 0 where a sample did not run. The first step's include those of
-            a pre-pass.
+            initial steps.
     """
 
     def __init__(self, fan_out: Mapping[str, Tensor], timesteps: int, batch: int) -> None:
@@ -159,7 +144,7 @@ class SpikeMeter:
         self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
 
     def gather(self, here: World) -> None:
-        """Adds up what the processes have counted; whole numbers, so exactly."""
+        """Adds up what the processes have counted; integers, so exactly."""
         steps = int(here.max_(torch.tensor(max(self._synops_per_step, default=0))))
         counted: list[dict[Any, Any]] = [
             self._spikes,
@@ -183,5 +168,5 @@ class SpikeMeter:
 
     @property
     def synops_per_step(self) -> tuple[float, ...]:
-        """The same by timestep, t = 1 first, which includes a pre-pass."""
+        """The same by timestep, t = 1 first, which includes initial steps."""
         return tuple(self._synops_per_step[t] for t in sorted(self._synops_per_step))
