@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converter.channels import channel_axes
 from converter.config import ConvertConfig
 from converter.corrections import CORRECTIONS
 from converter.corrections._sample import SiteSample
@@ -95,7 +94,7 @@ def calibrate(
     _check_memory(graph, shapes, images, config.timesteps if correction.measured else 0)
     mine = images[world().batches(len(images), _CHUNK)]
     values = {INPUT: _Value(list(torch.split(mine, _CHUNK)), None)}
-    axes = channel_axes(graph, shapes)
+    axes = graph.channel_axes(shapes)
     neurons: dict[str, IntegratingNeuron] = {}
     reports: list[SiteReport] = []
     with torch.no_grad():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from seenn.core.network import SpikingNetwork
     from seenn.core.ops.lif import LIFNeuron
     from seenn.core.ops.neuron import IFNeuron, if_step, reset, signed_if_step
-    from seenn.core.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
+    from seenn.core.ops import TwoSidedIFNeuron, two_sided_if_step
     from seenn.data import load_data
     from seenn.deprecated import Checkpoint, calibrate_confidence, collect_logits, predict, save, stream
     from seenn.errors import (
@@ -47,7 +47,7 @@ _NAMES = {  # by the module that they are imported from
     "seenn.core.network": "SpikingNetwork",
     "seenn.core.ops.lif": "LIFNeuron",
     "seenn.core.ops.neuron": "IFNeuron if_step reset signed_if_step",
-    "seenn.core.ops.two_sided": "TwoSidedIFNeuron two_sided_if_step",
+    "seenn.core.ops": "TwoSidedIFNeuron two_sided_if_step",
     "seenn.data": "load_data",
     "seenn.deprecated": "Checkpoint calibrate_confidence collect_logits predict save stream",
     "seenn.errors": "CalibrationError CheckpointError ConversionError DataError ModelError SeennError UnsupportedError",

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
+from seenn.core.ops import StatelessOp
+from seenn.core.ops.base import Traffic
 from seenn.distributed import World
 from seenn.metrics.energy import DenseCost
 from seenn.runtime.observer import Observer
 
-Traffic = Literal["constant", "spikes", "analog"]
-
 
 def traffic(network: SpikingNetwork) -> dict[str, Traffic]:
-    """What flows out of each node: a value that is constant per image, spikes, or analog values per step.
-
-    Spikes stay spikes through sums, averages, concatenation and reshaping; a synapse turns them into an
-    analog current, which the next neuron integrates.
-    """
+    """What flows out of each node: a value that is constant per image, spikes, or analog values per step."""
     kinds: dict[str, Traffic] = {INPUT: "constant"}
     for node in network.graph:
-        if node.name in network.prefix:
-            kinds[node.name] = "constant"
-        elif isinstance(node.op, Neuron) or (
-            node.op.affine and not isinstance(node.op, Synapse) and all(kinds[i] == "spikes" for i in node.inputs)
-        ):
-            kinds[node.name] = "spikes"
-        else:
-            kinds[node.name] = "analog"
+        constant = node.name in network.prefix
+        kinds[node.name] = "constant" if constant else node.op.traffic({kinds[name] for name in node.inputs})
     return kinds
 
 
@@ -63,14 +51,14 @@ def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
     values: dict[str, Tensor] = {}
     total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
     for node in network.graph:
-        if isinstance(node.op, Neuron):
+        if node.op.fires:
             values[node.name] = events[node.name]
-        elif isinstance(node.op, Synapse) and kinds[node.inputs[0]] == "spikes":
-            ones = torch.ones_like(node.op.weight, dtype=torch.float64)
-            total = total + node.op.response(values[node.inputs[0]], ones, None).sum()
-        elif kinds[node.name] == "spikes":
-            assert isinstance(node.op, StatelessOp)
-            values[node.name] = node.op.route(*(values[name] for name in node.inputs))
+        elif isinstance(node.op, StatelessOp) and node.op.affine and all(kinds[i] == "spikes" for i in node.inputs):
+            arrived = node.op.route(*(values[name] for name in node.inputs))
+            if kinds[node.name] == "spikes":
+                values[node.name] = arrived
+            else:  # spikes end in a synapse
+                total = total + arrived.sum()
     return total
 
 
@@ -86,11 +74,7 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
         ann += cost
         if node.name in network.prefix and not sequence:
             once += cost
-        elif (
-            node.name in network.prefix
-            or isinstance(node.op, CumulativeDifference)
-            or kinds[node.inputs[0]] != "spikes"
-        ):
+        elif not node.op.affine or any(kinds[name] != "spikes" for name in node.inputs):
             per_step += cost
     return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step)
 

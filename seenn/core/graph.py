@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seenn.core.ops import CumulativeDifference, Op, StatefulOp, StatelessOp
+from seenn.core.ops import Op, StatefulOp, StatelessOp
 
 INPUT = "input"  # the name by which nodes refer to the network's input
 #: Images in a run on shapes. A prime that no size has as a factor by accident: it marks the batch in every shape.
@@ -151,6 +151,21 @@ class OpGraph(nn.Module):
             self.evaluate(example, (), visit)
         return shapes
 
+    def channel_axes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """Which axis of every value holds its channels, the batch counted: neurons have a threshold for each of them.
+
+        Images, and what a convolution makes of them, have their channels first, ``[B, C, H, W]``; a linear layer has
+        them last, ``[B, N, C]``. Everything else moves them as it moves axes, or leaves them where its input has them.
+
+        Args:
+            shapes: of all values, without the batch (``shapes()``).
+        """
+        axes = {INPUT: 1}
+        for node in self.nodes:
+            first = node.inputs[0]
+            axes[node.name] = node.op.channel_axis(axes[first], shapes[first], shapes[node.name])
+        return axes
+
 
 @contextmanager
 def shapes_only(mode: FakeTensorMode | None = None) -> Iterator[None]:
@@ -199,7 +214,4 @@ def prune(nodes: Iterable[Node], output: str) -> tuple[Node, ...]:
 
 def macs(node: Node, shapes: Mapping[str, Sequence[int]]) -> int:
     """Multiply-accumulates of one call on one image, given every value's shape without the batch (``shapes()``)."""
-    op = node.op.op if isinstance(node.op, CumulativeDifference) else node.op
-    if not isinstance(op, StatelessOp):
-        return 0
-    return op.macs(shapes[node.name], *(shapes[name] for name in node.inputs))
+    return node.op.macs(shapes[node.name], *(shapes[name] for name in node.inputs))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from seenn.core.graph import INPUT, Node, OpGraph, schedule
-from seenn.core.ops import CumulativeDifference, IntegratingNeuron, Neuron, Op, PrepassIFNeuron, State, StatefulOp
+from seenn.core.ops import State, StatefulOp
 from seenn.core.ops.arguments import integer
 from seenn.core.unroll import Piece, apart, in_pieces
 from seenn.errors import UnsupportedError
@@ -49,23 +50,23 @@ class SpikingNetwork(nn.Module):
         self._boundary = tuple(dict.fromkeys(name for name in read if name in known))
         self._prefix_schedule = schedule(self._prefix, self._boundary)
         self._body_schedule = schedule(self._body, (graph.output,))
-        self._stateful = tuple(node for node in self._body if isinstance(node.op, StatefulOp))
+        self._stateful = tuple((node, node.op) for node in self._body if isinstance(node.op, StatefulOp))
         self._state_size = len(self.state_layout)
-        prepasses = {node.op.prepass for node in self._stateful if isinstance(node.op, PrepassIFNeuron)}
-        if len(prepasses) > 1:
-            found = ", ".join(map(str, sorted(prepasses)))
-            raise ValueError(f"all neurons take part in one pre-pass; these want {found} steps of it")
-        self._prepass = max(prepasses, default=0)
+        wanted = {op.initial_steps for _, op in self._stateful if op.initial_steps}
+        if len(wanted) > 1:
+            found = ", ".join(map(str, sorted(wanted)))
+            raise ValueError(f"all ops take part in the same initial steps; these want {found} of them")
+        self._initial_steps = max(wanted, default=0)
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the neuron nodes, one an activation call site of the source."""
-        return tuple(node.name for node in self.graph if isinstance(node.op, Neuron))
+        return tuple(node.name for node in self.graph if node.op.fires)
 
     @property
     def islands(self) -> tuple[str, ...]:
         """Names of the nodes that are neither affine nor spiking and act on running means, max pools included."""
-        return tuple(node.name for node in self.graph if isinstance(node.op, CumulativeDifference))
+        return tuple(node.name for node in self.graph if isinstance(node.op, StatefulOp) and not node.op.fires)
 
     @property
     def prefix(self) -> frozenset[str]:
@@ -75,7 +76,7 @@ class SpikingNetwork(nn.Module):
     @property
     def state_layout(self) -> tuple[tuple[str, str], ...]:
         """``(node, state name)`` of every tensor in the state, in order."""
-        return tuple((node.name, name) for node in self._stateful for name in _state_names(node))
+        return tuple((node.name, name) for node, op in self._stateful for name in op.state_names(len(node.inputs)))
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -83,9 +84,11 @@ class SpikingNetwork(nn.Module):
         return self.graph.shapes(self.input_shape)
 
     @property
-    def prepass(self) -> int:
-        """ρ, the steps of a pre-pass that each image takes before its first step that answers; mostly 0."""
-        return self._prepass
+    def initial_steps(self) -> int:
+        """Steps that initialisation runs on each input before the first that answers; mostly 0."""
+        return self._initial_steps
+
+    prepass = initial_steps
 
     @property
     def initial_steps(self) -> int:
@@ -103,8 +106,12 @@ class SpikingNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+        """Where the weights are; the CPU if there are none."""
+        return self._reference.device
+
+    @property
+    def _reference(self) -> Tensor:
+        return next(self.parameters(), torch.zeros(()))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -117,8 +124,7 @@ class SpikingNetwork(nn.Module):
         values = {INPUT: x}
         for node, done in self._prefix_schedule:
             inputs = tuple(values[name] for name in node.inputs)
-            op = node.op
-            values[node.name] = op.constant(*inputs) if isinstance(op, CumulativeDifference) else op(*inputs)
+            values[node.name] = node.op.constant(*inputs)
             for name in done:
                 del values[name]
         return tuple(values[name] for name in self._boundary)
@@ -126,41 +132,36 @@ class SpikingNetwork(nn.Module):
     def initial_state(self, batch: int, dtype: torch.dtype) -> State:
         """The state of ``batch`` samples that nothing has happened to."""
         found: list[Tensor] = []
-        for node in self._stateful:
-            assert isinstance(node.op, StatefulOp)
+        for node, op in self._stateful:
             inputs = (torch.zeros(batch, *self.shapes[name], dtype=dtype, device=self.device) for name in node.inputs)
-            found.extend(node.op.initial_state(*inputs))
+            found.extend(op.initial_state(*inputs))
         return tuple(found)
 
     def start(self, current: State, observe: Observer | None = None) -> State:
-        """The state before the first step, from encoded currents; a pre-pass runs here, and ``observe`` sees it."""
-        initial = state = self.initial_state(len(current[0]), current[0].dtype)
-        if not self.prepass:
-            return initial
-        watched = [
-            (index, name, op)
-            for index, (name, kind) in enumerate(self.state_layout)
-            if kind == "v" and isinstance(op := self.graph[name].op, PrepassIFNeuron)
-        ]
-        lowest = {index: torch.full_like(state[index], torch.inf) for index, _, _ in watched}
-        highest = {index: torch.full_like(state[index], -torch.inf) for index, _, _ in watched}
-        for _ in range(self.prepass):
-            fired: dict[str, Tensor] = {}
+        """The state before the first step that answers, from encoded currents; ``observe`` sees the initial steps."""
+        state = self.initial_state(len(current[0]), current[0].dtype)
+        if not self.initial_steps:
+            return state
+        first = self._by_node(state)
+        watching = {node.name: op.initialisation(first[node.name]) for node, op in self._stateful}
+        for _ in range(self.initial_steps):
+            counts: dict[str, Tensor] = {}
 
-            def see(site: str, count: Tensor, fired: dict[str, Tensor] = fired) -> None:
-                fired[site] = count
+            def see(site: str, count: Tensor, counts: dict[str, Tensor] = counts) -> None:
+                counts[site] = count
                 if observe is not None:
                     observe(site, count)
 
             _, state = self.advance(current, state, see)
-            for index, name, op in watched:
-                charged, fires = state[index] + op.emit(fired[name]), fired[name] > 0
-                lowest[index] = torch.where(fires, torch.minimum(lowest[index], charged), lowest[index])
-                highest[index] = torch.where(fires, highest[index], torch.maximum(highest[index], charged))
-        found = list(initial)
-        for index, _, op in watched:
-            found[index] = op.restart(state[index], lowest[index], highest[index])
-        return tuple(found)
+            for name, own in self._by_node(state).items():
+                if (watcher := watching[name]) is not None:
+                    watcher.see(own, counts.get(name))
+        chosen = (first[name] if watcher is None else watcher.start() for name, watcher in watching.items())
+        return tuple(tensor for own in chosen for tensor in own)
+
+    def _by_node(self, state: State) -> dict[str, State]:
+        left = iter(state)
+        return {node.name: tuple(islice(left, len(op.state_names(len(node.inputs))))) for node, op in self._stateful}
 
     def advance(
         self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
@@ -172,7 +173,7 @@ class SpikingNetwork(nn.Module):
         """
         if state is not None and len(state) != self._state_size:
             raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
-        if state is None and self.prepass:
+        if state is None and self.initial_steps:
             state = self.start(current)
         values = dict(zip(self._boundary, current, strict=True))
         before = iter(state) if state is not None else None
@@ -181,12 +182,14 @@ class SpikingNetwork(nn.Module):
             inputs = tuple(values[name] for name in node.inputs)
             op = node.op
             if isinstance(op, StatefulOp):
-                own = op.initial_state(*inputs) if before is None else tuple(next(before) for _ in _state_names(node))
-                if isinstance(op, Neuron) and (in_place or observe is not None):
-                    count, own = op.fire(inputs[0], own, in_place=in_place)
-                    if observe is not None:
+                if before is None:
+                    own = op.initial_state(*inputs)
+                else:
+                    own = tuple(islice(before, len(op.state_names(len(inputs)))))
+                if in_place or observe is not None:
+                    values[node.name], count, own = op.counted_step(inputs, own, in_place=in_place)
+                    if observe is not None and count is not None:
                         observe(node.name, count)
-                    values[node.name] = op.emit(count)
                 else:
                     values[node.name], own = op.step(inputs, own)
                 after.extend(own)
@@ -211,7 +214,9 @@ class SpikingNetwork(nn.Module):
             total = total + output
         return total / timesteps
 
-    def unroll(self, x: Tensor, timesteps: int, *, save_memory: bool = False) -> Tensor:
+    def unroll(
+        self, x: Tensor, timesteps: int, *, save_memory: bool = False, observe: Observer | None = None
+    ) -> Tensor:
         """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained from scratch.
 
         What has no memory sees one batch of ``T·B``, so that batch normalisation in training mode normalises
@@ -223,6 +228,7 @@ class SpikingNetwork(nn.Module):
             timesteps: T.
             save_memory: the backward pass remembers the spikes behind a few layers only, and computes what lies
                 between them anew: the same gradients for one more forward pass.
+            observe: sees the outputs of every site in all steps, ``[T, B, ...]``; not while memory is saved.
         """
         integer("timesteps", timesteps, low=1)
         self.refuse_training()
@@ -232,8 +238,11 @@ class SpikingNetwork(nn.Module):
         once = frozenset(values) if constant else frozenset()
         pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.output)
         for piece in pieces:
-            run = piece.run if len(pieces) == 1 else piece.run_saving_memory
-            outputs = run(tuple(values[name] for name in piece.reads), timesteps, once)
+            read = tuple(values[name] for name in piece.reads)
+            if len(pieces) == 1:
+                outputs = piece.run(read, timesteps, once, observe)
+            else:
+                outputs = piece.run_saving_memory(read, timesteps, once)
             values |= zip(piece.gives, outputs, strict=True)
         return apart(values[self.graph.output], timesteps)
 
@@ -255,8 +264,10 @@ class SpikingNetwork(nn.Module):
                 f"the sequence has {len(x)} timesteps and {timesteps} were asked for: give as many as it has, "
                 "or divide the events into as many frames"
             )
-        if self.prepass:
-            raise UnsupportedError("a pre-pass is over one constant image, got a sequence: convert without it")
+        if self.initial_steps:
+            raise UnsupportedError(
+                "a network with initial steps runs them on one constant image, got a sequence: convert without them"
+            )
         if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
             raise UnsupportedError(
                 f"{', '.join(pools)} before the first neuron can only be run on constant images, got a sequence"
@@ -265,9 +276,9 @@ class SpikingNetwork(nn.Module):
 
     def refuse_training(self) -> None:
         """Raises UnsupportedError where surrogate gradients would be those of another network."""
-        if self.prepass:
+        if self.initial_steps:
             raise UnsupportedError(
-                "a network with a pre-pass cannot be trained: train one that was converted without, or before"
+                "a network with initial steps cannot be trained: train one that was converted without, or before"
             )
 
     @property
@@ -289,13 +300,8 @@ class SpikingNetwork(nn.Module):
                 f"the neurons {', '.join(self._without_activation())} leak, so that their mean output is no activation "
                 "of their mean input: this network has no analog twin to compare with; evaluate it on its own"
             )
-        changes: dict[str, Op] = {}
-        for node in self.graph:
-            if isinstance(node.op, IntegratingNeuron):
-                changes[node.name] = node.op.activation()
-            elif isinstance(node.op, CumulativeDifference):
-                changes[node.name] = node.op.op
-        return self.graph.replace(changes)
+        twins = {node.name: node.op.analog for node in self.graph}
+        return self.graph.replace({name: op for name, op in twins.items() if op is not None})
 
     def describe(self) -> str:
         """A readable table of the graph: node, op, output shape, parameters, and what runs once an image."""
@@ -304,7 +310,7 @@ class SpikingNetwork(nn.Module):
         for node in self.graph:
             runs = "once" if node.name in self.prefix else "each step"
             size = sum(parameter.numel() for parameter in node.op.parameters())
-            rows.append((node.name, _title(node), "×".join(map(str, shapes[node.name])), f"{size:,}", runs))
+            rows.append((node.name, node.op.title, "×".join(map(str, shapes[node.name])), f"{size:,}", runs))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
@@ -315,37 +321,27 @@ class SpikingNetwork(nn.Module):
         return "\n".join(lines)
 
     def _without_activation(self) -> list[str]:
-        return [n.name for n in self.graph if isinstance(n.op, Neuron) and not isinstance(n.op, IntegratingNeuron)]
+        return [node.name for node in self.graph if node.op.analog is None]
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
-        if x.dtype != (own := next(self.parameters()).dtype):
+        if x.dtype != (own := self._reference.dtype):
             raise ValueError(f"images are {x.dtype}, the network computes in {own}: preprocess or cast them")
 
 
 def _constant_nodes(graph: OpGraph) -> frozenset[str]:
     """Nodes whose value does not change while the image does not: no neuron lies before them.
 
-    A cumulative difference of a constant is that constant's ``f``, so it belongs here too.
+    A cumulative difference of a constant is a constant too.
     """
     constant = {INPUT}
     for node in graph:
-        memory = isinstance(node.op, StatefulOp) and not isinstance(node.op, CumulativeDifference)
-        if not memory and constant.issuperset(node.inputs):
+        varies = isinstance(node.op, StatefulOp) and not node.op.steady
+        if not varies and constant.issuperset(node.inputs):
             constant.add(node.name)
     return frozenset(constant - {INPUT})
-
-
-def _state_names(node: Node) -> tuple[str, ...]:
-    assert isinstance(node.op, StatefulOp)
-    return node.op.state_names(len(node.inputs))
-
-
-def _title(node: Node) -> str:
-    op = node.op
-    return op.title
 
 
 def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:

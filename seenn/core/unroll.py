@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from seenn.core.graph import Node, schedule
-from seenn.core.ops import BatchNorm, StatefulOp
+from seenn.core.ops import StatefulOp
 
 
 def apart(merged: Tensor, timesteps: int) -> Tensor:
@@ -27,10 +27,16 @@ class Piece:
     reads: tuple[str, ...]  # values from before it
     gives: tuple[str, ...]  # values that are read after it
 
-    def run(self, values: Sequence[Tensor], timesteps: int, once: frozenset[str]) -> tuple[Tensor, ...]:
+    def run(
+        self,
+        values: Sequence[Tensor],
+        timesteps: int,
+        once: frozenset[str],
+        observe: Callable[[str, Tensor], None] | None = None,
+    ) -> tuple[Tensor, ...]:
         """``gives`` from ``reads``: values ``[T·B, ...]``, of those in ``once`` ``[B, ...]``, the same at every step.
 
-        What has no memory sees one batch of ``T·B``.
+        What has no memory sees one batch of ``T·B``. ``observe`` is given each neuron's name and outputs.
         """
         known = dict(zip(self.reads, values, strict=True))
 
@@ -44,6 +50,8 @@ class Piece:
             if isinstance(node.op, StatefulOp):
                 inputs = tuple(map(spread, node.inputs))
                 output, _ = node.op.unroll(inputs, node.op.initial_state(*(x[0] for x in inputs)))
+                if observe is not None and node.op.fires:
+                    observe(node.name, output)
                 known[node.name] = output.flatten(0, 1)
             else:
                 merged = (spread(name).flatten(0, 1) if name in once else known[name] for name in node.inputs)
@@ -108,22 +116,22 @@ def _divide(nodes: Sequence[Node], output: str, parts: Sequence[Sequence[Node]])
 
 
 def _as_before(nodes: Sequence[Node]) -> AbstractContextManager[None]:
-    """A context that gives normalisation the running statistics of now, and leaves those of then as they are.
+    """A context in which ops have the buffers of now (running statistics), and afterwards those of then.
 
     What is computed anew in it is bit for bit what was computed before, and nothing is learned from it twice.
     """
-    norms = [node.op for node in nodes if isinstance(node.op, BatchNorm)]
-    before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    parts = [part for node in nodes for part in node.op.modules() if part._buffers]
+    before = [{name: value.clone() for name, value in part.named_buffers(recurse=False)} for part in parts]
 
     @contextmanager
     def inside() -> Iterator[None]:
-        after = [(norm.running_mean, norm.running_var) for norm in norms]
-        for norm, (mean, variance) in zip(norms, before, strict=True):
-            norm.running_mean, norm.running_var = mean.clone(), variance.clone()
+        after = [dict(part.named_buffers(recurse=False)) for part in parts]
+        for part, values in zip(parts, before, strict=True):
+            part._buffers.update({name: value.clone() for name, value in values.items()})
         try:
             yield
         finally:
-            for norm, (mean, variance) in zip(norms, after, strict=True):
-                norm.running_mean, norm.running_var = mean, variance
+            for part, values in zip(parts, after, strict=True):
+                part._buffers.update(values)
 
     return inside()

@@ -2,12 +2,26 @@
 
 from seenn.core.ops.activation import QCFS, Activation, LeakyReLU, ReLU
 from seenn.core.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
-from seenn.core.ops.base import Op, State, StatefulOp, StatelessOp, Synapse, make_op, op_kinds, register
+from seenn.core.ops.base import (
+    Geometry,
+    Initialisation,
+    Op,
+    Rearrangement,
+    State,
+    StatefulOp,
+    StatelessOp,
+    Synapse,
+    make_op,
+    op_kinds,
+    register,
+)
 from seenn.core.ops.batch_norm import BatchNorm
 from seenn.core.ops.border import BorderPad
 from seenn.core.ops.cumulative import CumulativeDifference
 from seenn.core.ops.elementwise import Constant, ElementwiseAffine
+from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron, leaky_relu_if_step
 from seenn.core.ops.lif import LIFNeuron
+from seenn.core.ops.lowering import Lowering
 from seenn.core.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
 from seenn.core.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.core.ops.patches import Fold, Unfold
@@ -20,7 +34,8 @@ from seenn.core.ops.resize import Resize
 from seenn.core.ops.select import Expand, Take
 from seenn.core.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
 from seenn.core.ops.synapse import Conv2d, Linear
-from seenn.core.ops.two_sided import TwoSidedIFNeuron, two_sided_if_step
+
+TwoSidedIFNeuron, two_sided_if_step = LeakyReLUNeuron, leaky_relu_if_step  # their names in 0.1
 
 __all__ = [
     "QCFS",
@@ -42,7 +57,9 @@ __all__ = [
     "Expand",
     "Flatten",
     "Fold",
+    "Geometry",
     "IFNeuron",
+    "Initialisation",
     "IntegratingNeuron",
     "L2Norm",
     "L2Normalise",
@@ -50,8 +67,10 @@ __all__ = [
     "Largest",
     "LayerNorm",
     "LeakyReLU",
+    "LeakyReLUNeuron",
     "Linear",
     "LocalResponseNorm",
+    "Lowering",
     "MatMul",
     "MaxPool2d",
     "Maximum",
@@ -65,6 +84,7 @@ __all__ = [
     "PrepassIFNeuron",
     "RMSNorm",
     "ReLU",
+    "Rearrangement",
     "Reshape",
     "Resize",
     "Scale",
@@ -80,6 +100,7 @@ __all__ = [
     "Unfold",
     "Variance",
     "if_step",
+    "leaky_relu_if_step",
     "make_op",
     "neuron_kind",
     "op_kinds",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from seenn.core.ops.arguments import integer, number, optional_vector, parameter, per_channel
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 
 @register("add")
@@ -21,6 +24,9 @@ class Add(StatelessOp):
         for x in inputs[1:]:
             total = total + x
         return total
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.add(inputs)
 
 
 @register("concat")
@@ -37,6 +43,12 @@ class Concat(StatelessOp):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=self.axis)
+
+    def write(self, out: Tensor, *inputs: Tensor) -> None:
+        torch.cat(inputs, dim=self.axis, out=out)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.concat(self, inputs)
 
 
 @register("scale")
@@ -55,6 +67,9 @@ class Scale(StatelessOp):
 
     def route(self, *events: Tensor) -> Tensor:
         return events[0]
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.times(inputs[0], torch.tensor(self.factor, dtype=torch.float64))
 
 
 @register("shift")
@@ -95,3 +110,6 @@ class ChannelAffine(StatelessOp):
 
     def route(self, *events: Tensor) -> Tensor:
         return events[0]
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.times(inputs[0], self.weight, self.bias, self.axis)

@@ -1,22 +1,29 @@
-"""The closed op set: what a node of a network may be, and nothing else.
+"""The op set: what a node of a network may be, and nothing else.
 
 An op is a pure function of its inputs whose attributes are JSON values and whose tensors are parameters.
 That is all a checkpoint has to hold, so loading one never executes anything from the file.
+
+An op is one file that says everything about it: what it computes, its state and how that starts, its JSON form, what
+it costs, where it leaves the channels, how it is lowered for fast engines, and how exporters write it. Whatever a new
+op does not say has a default here, with which it runs on every engine that computes in float.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from seenn.core.ops.lowering import Lowering, Value
 from seenn.errors import CheckpointError, did_you_mean
 
 State = tuple[Tensor, ...]
+Traffic = Literal["constant", "spikes", "analog"]  # constant for an input, spikes, or other values in each step
 
 
 class Op(nn.Module, ABC):
@@ -38,6 +45,8 @@ class Op(nn.Module, ABC):
     homogeneous: ClassVar[bool] = False
     #: Neither affine nor an activation that neurons express: stays analog, and only where the user allows it.
     island: ClassVar[bool] = False
+    #: A neuron: what it emits in a step is a number of spikes times its threshold.
+    fires: ClassVar[bool] = False
     #: Takes any number of inputs; every other op takes ``arity``.
     joins: bool = False
     arity: int = 1
@@ -56,9 +65,51 @@ class Op(nn.Module, ABC):
         found = {name: getattr(self, name) for name in self.tensor_names}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
+    @property
+    def analog(self) -> Op | None:
+        """What stands here in the network's analog twin; None for a neuron that stands for no activation."""
+        return self
+
+    def traffic(self, inputs: Collection[Traffic]) -> Traffic:
+        """What flows out where this flows in, in a node that is not constant.
+
+        Spikes stay spikes through sums, averages, concatenation and reshaping.
+        """
+        return "spikes" if self.affine and set(inputs) == {"spikes"} else "analog"
+
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """Multiply-accumulates of one call on one image, from shapes without the batch; none by default."""
+        return 0
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        """Where the output's channels are if those of the (first) input are along ``axis``, the batch counted.
+
+        ``before`` and ``after`` are the shapes of input and output without the batch.
+        """
+        return axis if len(after) == len(before) else min(axis, len(after))
+
+    def written_as(self, format: str) -> object | None:
+        """The place for exporters to ask how the op is written in their ``format``.
+
+        None, the default, leaves it to the exporter, which writes what it knows and refuses the rest. What else comes
+        back is between the op and that exporter.
+        """
+        return None
+
+    @abstractmethod
+    def constant(self, *inputs: Tensor) -> Tensor:
+        """The output of every step when the inputs never change; of ops without memory and ``steady`` ones."""
+
+    @abstractmethod
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        """How fast engines compute the op, in the words of ``lowering``."""
+
 
 class StatelessOp(Op):
     """``forward(*inputs) -> output``."""
+
+    #: Gives back some of the values that it is given, of the same channel (axis 1), such as the largest.
+    selects: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -71,9 +122,50 @@ class StatelessOp(Op):
         """
         return self.forward(*events)
 
-    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
-        """Multiply-accumulates of one call on one image, from shapes without the batch; none by default."""
-        return 0
+    def constant(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = self(*inputs)
+        return result
+
+    def write(self, out: Tensor, *inputs: Tensor) -> None:
+        """``forward`` into memory that is there."""
+        out.copy_(self(*inputs))
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        if self.selects:
+            return lowering.select(self, inputs[0])
+        kind = "this kind is not lowered" if self.affine else "it is neither affine, nor a neuron, nor a maximum"
+        return lowering.function(self, inputs, kind)
+
+
+class Rearrangement(StatelessOp):
+    """Puts values in other places, once, several times or not at all, and zeros in places of its own."""
+
+    affine = True
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.move(self, inputs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How the weights ``[O, I, ...]`` of a synapse meet its input.
+
+    Attributes:
+        channels: axis of the channels of input and output, without the batch: 0 is the first, −1 the last.
+        stride, padding, dilation: of a window that slides over the axes behind the channels; empty without one.
+        groups: parts of the channels that do not see each other.
+    """
+
+    channels: Literal[0, -1]
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+
+    @property
+    def window(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int] | None:
+        """``(padding, stride, dilation, groups)`` of a convolution over images; None for anything else."""
+        return (self.padding, self.stride, self.dilation, self.groups) if len(self.stride) == 2 else None
 
 
 class Synapse(StatelessOp):
@@ -83,6 +175,11 @@ class Synapse(StatelessOp):
     weight: Tensor
     bias: Tensor | None
 
+    @property
+    def geometry(self) -> Geometry | None:
+        """For engines that compute it themselves; None where it has to be called."""
+        return None
+
     @abstractmethod
     def response(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The same connectivity with other weights: ``response(x, self.weight, self.bias)`` is ``forward``."""
@@ -91,9 +188,31 @@ class Synapse(StatelessOp):
         (x,) = inputs
         return self.response(x, self.weight, self.bias)
 
+    def route(self, *events: Tensor) -> Tensor:
+        return self.response(events[0], torch.ones_like(self.weight, dtype=events[0].dtype), None)
+
+    def traffic(self, inputs: Collection[Traffic]) -> Traffic:
+        """A current, which the next neuron integrates."""
+        return "analog"
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        if self.geometry is None:
+            return lowering.function(self, inputs, "it does not say how its weights meet its input")
+        return lowering.synapse(self, inputs[0])
+
     def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
         """Output elements × weights per output."""
         return math.prod(output) * self.weight[0].numel()
+
+
+class Initialisation(Protocol):
+    """Chooses the state that one op starts from, from what initial steps show."""
+
+    def see(self, state: State, count: Tensor | None) -> None:
+        """Looks at the op's state after an initial step, and at the spikes that it fired in it."""
+
+    def start(self) -> State:
+        """The state before the first step that answers."""
 
 
 class StatefulOp(Op):
@@ -101,6 +220,9 @@ class StatefulOp(Op):
 
     Every state tensor has the batch first, so that engines may drop, keep or swap samples by row.
     """
+
+    #: While its inputs never change its output does not either; then that is ``constant(*inputs)``.
+    steady: ClassVar[bool] = False
 
     @abstractmethod
     def state_names(self, arity: int) -> tuple[str, ...]:
@@ -110,9 +232,28 @@ class StatefulOp(Op):
     def initial_state(self, *inputs: Tensor) -> State:
         """The state before the first step, for inputs of these shapes."""
 
+    @property
+    def initial_steps(self) -> int:
+        """Steps on the input that initialisation runs before the first that answers; see ``initialisation``."""
+        return 0
+
+    def initialisation(self, state: State) -> Initialisation | None:
+        """Who watches the initial steps, which begin with ``state``; None where the first step starts from it too."""
+        return None
+
     @abstractmethod
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """One timestep."""
+
+    def counted_step(
+        self, inputs: tuple[Tensor, ...], state: State, *, in_place: bool = False
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """One timestep with the spike counts of a neuron: ``(output, counts, state)``.
+
+        ``in_place`` (without autograd) lets the new state take the memory of the one given.
+        """
+        output, state = self.step(inputs, state)
+        return output, None, state
 
     def unroll(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """All timesteps of inputs ``[T, B, ...]`` from ``state``: ``(outputs [T, B, ...], state)``."""
@@ -122,13 +263,20 @@ class StatefulOp(Op):
             outputs.append(output)
         return torch.stack(outputs), state
 
+    def constant(self, *inputs: Tensor) -> Tensor:
+        raise NotImplementedError(f"the output of {self.kind!r} changes while its inputs do not")
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        why = "its state does not stay on a fixed-point scale (a leak, or a reset that is not by subtraction)"
+        return lowering.call(self, inputs, why)
+
 
 OpClass = TypeVar("OpClass", bound=type[Op])
 _REGISTRY: dict[str, type[Op]] = {}
 
 
 def register(kind: str) -> Callable[[OpClass], OpClass]:
-    """Class decorator: adds an op to the closed set under the name that checkpoints use."""
+    """Class decorator: adds an op to the set under the name that checkpoints use."""
 
     def add(cls: OpClass) -> OpClass:
         if kind in _REGISTRY:
@@ -141,12 +289,12 @@ def register(kind: str) -> Callable[[OpClass], OpClass]:
 
 
 def op_kinds() -> tuple[str, ...]:
-    """The closed set's names, sorted."""
+    """The names of all ops, sorted."""
     return tuple(sorted(_REGISTRY))
 
 
 def op_class(kind: str) -> type[Op]:
-    """The class registered as ``kind``; raises CheckpointError for an op outside the closed set."""
+    """The class registered as ``kind``; raises CheckpointError for an op that there is not."""
     if kind not in _REGISTRY:
         raise CheckpointError(
             f"unknown op {kind!r}: this version of seenn knows {', '.join(op_kinds())}.{did_you_mean(kind, op_kinds())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from seenn import native
 from seenn.core.ops.arguments import number, optional_vector
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 from seenn.native import norm
 
 
@@ -66,6 +68,9 @@ class BatchNorm(StatelessOp):
 
     def route(self, *events: Tensor) -> Tensor:
         return events[0]
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.times(inputs[0], *self.as_affine(), axis=1)
 
     def as_affine(self) -> tuple[Tensor, Tensor]:
         """``(scale, shift)`` per channel of the inference form ``y = scale·x + shift``."""

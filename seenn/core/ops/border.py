@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from seenn.core.ops.arguments import integers
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 Mode = Literal["reflect", "replicate", "circular", "lowest"]
 
@@ -35,3 +37,6 @@ class BorderPad(StatelessOp):
         if self.mode == "lowest":
             return F.pad(inputs[0], self.amounts, value=float("-inf"))
         return F.pad(inputs[0], self.amounts, mode=self.mode)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return super().lower(lowering, inputs) if self.mode == "lowest" else lowering.move(self, inputs[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seenn.core.ops.base import State, StatefulOp, StatelessOp, make_op, op_class, register
+from seenn.core.ops.lowering import Lowering, Value
 
 
 @register("cumulative_difference")
@@ -23,6 +25,7 @@ class CumulativeDifference(StatefulOp):
     State: the sums S_t, one an input; the last ``t·f(S_t/t)``; and t itself, ``[B]``.
     """
 
+    steady = True
     attributes = ("function",)
 
     def __init__(self, op: StatelessOp | None = None, *, function: dict[str, Any] | None = None) -> None:
@@ -61,9 +64,25 @@ class CumulativeDifference(StatefulOp):
         return now - value, (*sums, now, t)
 
     def constant(self, *inputs: Tensor) -> Tensor:
-        """The output of every step when the inputs never change: ``f(inputs)``."""
-        result: Tensor = self.op(*inputs)
-        return result
+        """``f(inputs)``."""
+        return self.op.constant(*inputs)
+
+    @property
+    def analog(self) -> StatelessOp:
+        return self.op
+
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        return self.op.macs(output, *inputs)
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return self.op.channel_axis(axis, before, after)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        if lowering.constant:
+            return self.op.lower(lowering, inputs)
+        if self.op.selects:
+            return lowering.difference(self.op, inputs[0])
+        return lowering.call(self, inputs, f"{self.op.kind} of a running mean is not an integer")
 
 
 def _rows(t: Tensor, like: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ constant input it equals that value rounded to steps of θ/T exactly (Rueckauer 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 import torch
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 
 from seenn.core.ops.activation import QCFS, Activation, ReLU
 from seenn.core.ops.arguments import flag, integer, number, parameter, per_channel, positive
-from seenn.core.ops.base import State, StatefulOp, register
+from seenn.core.ops.base import State, StatefulOp, Traffic, register
 from seenn.core.ops.fused import fused_if_step
+from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.membrane import Membrane, soft_reset
 from seenn.surrogate import Surrogate, Triangle, fire
 
@@ -79,7 +81,7 @@ class Neuron(StatefulOp):
         axis: channel axis of the input.
     """
 
-    affine = False
+    fires = True
     v_threshold: nn.Parameter
     v_init: nn.Parameter
 
@@ -109,7 +111,7 @@ class Neuron(StatefulOp):
 
     @abstractmethod
     def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
-        """One step: ``(spike_count, state)``; counts are whole numbers, negative only for signed neurons.
+        """One step: ``(spike_count, state)``; counts are integers, negative only for signed neurons.
 
         ``in_place`` (without autograd) lets the new state take the memory of the one given.
         """
@@ -133,6 +135,19 @@ class Neuron(StatefulOp):
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         count, state = self.fire(inputs[0], state)
         return self.emit(count), state
+
+    def counted_step(
+        self, inputs: tuple[Tensor, ...], state: State, *, in_place: bool = False
+    ) -> tuple[Tensor, Tensor, State]:
+        count, state = self.fire(inputs[0], state, in_place=in_place)
+        return self.emit(count), count, state
+
+    @property
+    def analog(self) -> Activation | None:
+        return None
+
+    def traffic(self, inputs: Collection[Traffic]) -> Traffic:
+        return "spikes"
 
     def unroll(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         """All steps at once where the backward pass has a closed form: binary, and the threshold is not trained."""
@@ -198,6 +213,10 @@ class IntegratingNeuron(Neuron):
     @abstractmethod
     def activation(self) -> Activation:
         """The activation that this neuron stands for."""
+
+    @property
+    def analog(self) -> Activation:
+        return self.activation()
 
     @property
     def membrane(self) -> Membrane | None:
@@ -292,6 +311,9 @@ class IFNeuron(IntegratingNeuron):
         if self.levels is None:
             return ReLU(ceiling=self.ceiling)
         return QCFS(self.v_threshold.detach() * self.max_spikes, levels=self.levels, axis=self.axis)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.fire(self, inputs[0])
 
 
 def reset(module: nn.Module) -> None:

@@ -6,15 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.ops.arguments import integers
-from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.base import Rearrangement, StatelessOp, register
 from seenn.core.ops.pooling import Pair
 
 
 @register("unfold")
-class Unfold(StatelessOp):
+class Unfold(Rearrangement):
     """Every window's values as one column, ``[B, C, H, W] -> [B, C · kernel, windows]``; zeros outside the image."""
 
-    affine = True
     attributes = ("kernel", "stride", "padding", "dilation")
 
     def __init__(self, *, kernel: Pair, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1) -> None:

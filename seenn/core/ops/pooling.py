@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.ops.arguments import flag, integers
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 Pair = int | tuple[int, int]
 
@@ -40,6 +44,9 @@ class AvgPool2d(StatelessOp):
     def route(self, *events: Tensor) -> Tensor:
         return F.avg_pool2d(events[0], self.kernel, self.stride, self.padding, self.ceil_mode, divisor_override=1)
 
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.average(self, inputs[0])
+
 
 @register("adaptive_avg_pool2d")
 class AdaptiveAvgPool2d(StatelessOp):
@@ -58,10 +65,14 @@ class AdaptiveAvgPool2d(StatelessOp):
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events
         rows, columns = (
-            [-(-(i + 1) * size // out) - i * size // out for i in range(out)]  # ends round up, starts down
+            [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]  # starts round down, ends up
             for size, out in zip(x.shape[2:], self.size, strict=True)
         )
-        return self.forward(x) * (x.new_tensor(rows).view(-1, 1) * x.new_tensor(columns))
+        cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
+        return torch.stack(cells, -1).view(*x.shape[:2], *self.size)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.average(self, inputs[0])
 
 
 @register("max_pool2d")
@@ -69,6 +80,7 @@ class MaxPool2d(StatelessOp):
     """Windowed maximum, ``[B, C, H, W] -> [B, C, H', W']``."""
 
     homogeneous = True
+    selects = True
     attributes = ("kernel", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
@@ -90,6 +102,7 @@ class AdaptiveMaxPool2d(StatelessOp):
     """Maximum to a fixed output size, ``[B, C, H, W] -> [B, C, *size]``."""
 
     homogeneous = True
+    selects = True
     attributes = ("size",)
 
     def __init__(self, *, size: Pair = 1) -> None:

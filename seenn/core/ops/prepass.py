@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops.arguments import integer, per_channel
-from seenn.core.ops.base import register
+from seenn.core.ops.base import Initialisation, State, register
 from seenn.core.ops.neuron import IFNeuron
 from seenn.surrogate import Surrogate
 
@@ -71,6 +71,13 @@ class PrepassIFNeuron(IFNeuron):
         self.rule = rule
 
     @property
+    def initial_steps(self) -> int:
+        return self.prepass
+
+    def initialisation(self, state: State) -> Initialisation:
+        return _Prepass(self, state)
+
+    @property
     def title(self) -> str:
         return f"if after {self.prepass} steps of {self.rule}"
 
@@ -91,3 +98,22 @@ class PrepassIFNeuron(IFNeuron):
         more = start + (1 + _BEYOND - highest).clamp(min=1)
         chosen = torch.where((left < 0) & lowest.isfinite(), fewer, start)
         return torch.where((left >= 1) & highest.isfinite(), more, chosen) * theta
+
+
+class _Prepass:
+    """Keeps what ``restart`` needs to know."""
+
+    def __init__(self, neuron: PrepassIFNeuron, state: State) -> None:
+        self._neuron = neuron
+        (self._v,) = state
+        self._lowest, self._highest = torch.full_like(self._v, math.inf), torch.full_like(self._v, -math.inf)
+
+    def see(self, state: State, count: Tensor | None) -> None:
+        assert count is not None
+        (self._v,) = state
+        charged, fires = self._v + self._neuron.emit(count), count > 0
+        self._lowest = torch.where(fires, torch.minimum(self._lowest, charged), self._lowest)
+        self._highest = torch.where(fires, self._highest, torch.maximum(self._highest, charged))
+
+    def start(self) -> State:
+        return (self._neuron.restart(self._v, self._lowest, self._highest),)

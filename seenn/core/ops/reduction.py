@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from seenn.core.ops.arguments import flag, integer, integers
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.shape import reduced_axis
 
 
 class _Reduction(StatelessOp):
@@ -19,6 +21,9 @@ class _Reduction(StatelessOp):
         super().__init__()
         self.axes = integers("axes", axes, len(axes), low=1, high=8)
         self.keepdim = flag("keepdim", keepdim)
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return reduced_axis(self.axes, self.keepdim, axis, after)
 
 
 @register("largest")

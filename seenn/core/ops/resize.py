@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from seenn.core.ops.arguments import flag, integers
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 Mode = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
 
@@ -36,6 +38,11 @@ class Resize(StatelessOp):
         (x,) = events
         rows, columns = (self._reached(size, out, x) for size, out in zip(x.shape[2:], self.size, strict=True))
         return rows @ x @ columns.T
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        if self.mode in ("nearest", "nearest-exact"):
+            return lowering.move(self, inputs[0])
+        return lowering.function(self, inputs, f"{self.mode} interpolation multiplies by fractions")
 
     def _resized(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         corners = self.align_corners if self.mode in ("bilinear", "bicubic") else None

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops.arguments import integer, integers
-from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.base import Rearrangement, register
 
 
 @register("take")
-class Take(StatelessOp):
+class Take(Rearrangement):
     """``x[..., index, ...]`` along ``axis``: strided slices, rolls, flips, repetitions and selections."""
 
-    affine = True
     attributes = ("axis", "index")
 
     def __init__(self, *, axis: int, index: tuple[int, ...]) -> None:
@@ -31,10 +30,9 @@ class Take(StatelessOp):
 
 
 @register("expand")
-class Expand(StatelessOp):
+class Expand(Rearrangement):
     """``[B, ...] -> [B, *shape]``, repeating along axes of size 1."""
 
-    affine = True
     attributes = ("shape",)
 
     def __init__(self, *, shape: tuple[int, ...]) -> None:

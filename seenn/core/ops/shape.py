@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.ops.arguments import flag, integer, integers
-from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.base import Rearrangement, StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 
 @register("flatten")
-class Flatten(StatelessOp):
+class Flatten(Rearrangement):
     """Merges the axes ``start`` to ``end`` (inclusive; -1 = last)."""
 
-    affine = True
     attributes = ("start", "end")
 
     def __init__(self, *, start: int = 1, end: int = -1) -> None:
@@ -26,12 +27,14 @@ class Flatten(StatelessOp):
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].flatten(self.start, self.end)
 
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return _reshaped_axis(axis, before, after)
+
 
 @register("reshape")
-class Reshape(StatelessOp):
+class Reshape(Rearrangement):
     """``[B, ...] -> [B, *shape]``."""
 
-    affine = True
     attributes = ("shape",)
 
     def __init__(self, *, shape: tuple[int, ...]) -> None:
@@ -43,12 +46,14 @@ class Reshape(StatelessOp):
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].reshape(inputs[0].shape[0], *self.shape)
 
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return _reshaped_axis(axis, before, after)
+
 
 @register("permute")
-class Permute(StatelessOp):
+class Permute(Rearrangement):
     """Axes in another order; the batch stays first."""
 
-    affine = True
     attributes = ("axes",)
 
     def __init__(self, *, axes: tuple[int, ...]) -> None:
@@ -60,12 +65,14 @@ class Permute(StatelessOp):
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].permute(self.axes)
 
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return self.axes.index(axis)
+
 
 @register("slice")
-class Slice(StatelessOp):
+class Slice(Rearrangement):
     """``x[start:stop]`` along ``axis``: one part of a split or chunk."""
 
-    affine = True
     attributes = ("axis", "start", "stop")
 
     def __init__(self, *, axis: int, start: int, stop: int) -> None:
@@ -79,10 +86,9 @@ class Slice(StatelessOp):
 
 
 @register("pad")
-class Pad(StatelessOp):
+class Pad(Rearrangement):
     """Zeros around the last axes, ``amounts`` in torch's order (last axis first, before and after)."""
 
-    affine = True
     attributes = ("amounts",)
 
     def __init__(self, *, amounts: tuple[int, ...]) -> None:
@@ -112,3 +118,26 @@ class Mean(StatelessOp):
 
     def route(self, *events: Tensor) -> Tensor:
         return events[0].sum(self.axes, keepdim=self.keepdim)
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return reduced_axis(self.axes, self.keepdim, axis, after)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.average(self, inputs[0], across_channels=1 in self.axes)
+
+
+def reduced_axis(axes: Sequence[int], keepdim: bool, axis: int, after: Sequence[int]) -> int:
+    """``Op.channel_axis`` where ``axes`` are reduced."""
+    if keepdim or axis in axes:
+        return min(axis, len(after))
+    return axis - sum(before < axis for before in axes)
+
+
+def _reshaped_axis(axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+    """The axis of the same size with as much before it; else the one that it was merged into, or its outer part."""
+    outer = math.prod(before[: axis - 1])
+    for found in range(1, len(after) + 1):
+        if math.prod(after[: found - 1]) == outer and after[found - 1] == before[axis - 1]:
+            return found
+    inner = [found for found in range(1, len(after) + 1) if math.prod(after[: found - 1]) <= outer]
+    return inner[-1] if inner else 1

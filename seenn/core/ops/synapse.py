@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.ops.arguments import integer, integers, optional_vector, parameter
-from seenn.core.ops.base import Synapse, register
+from seenn.core.ops.base import Geometry, Synapse, register
 
 
 @register("conv2d")
@@ -39,6 +41,15 @@ class Conv2d(Synapse):
     def response(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(
+            channels=0, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return 1
+
 
 @register("linear")
 class Linear(Synapse):
@@ -53,3 +64,10 @@ class Linear(Synapse):
 
     def response(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(channels=-1)
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return len(after)

@@ -15,18 +15,21 @@ fires too early is taken back. With slope 0 it fires as a signed ``IFNeuron`` do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from seenn.core.ops.activation import Activation, LeakyReLU, leaky_relu
 from seenn.core.ops.arguments import parameter, per_channel
 from seenn.core.ops.base import State, register
+from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.membrane import soft_reset
 from seenn.core.ops.neuron import IntegratingNeuron
 from seenn.surrogate import fire
 
 
-def two_sided_if_step(
+def leaky_relu_if_step(
     v: Tensor,
     charge: Tensor,
     current: Tensor,
@@ -45,8 +48,8 @@ def two_sided_if_step(
     return spike_count, soft_reset(v, spike_count, v_threshold, in_place=in_place), charge
 
 
-@register("two_sided_if_neuron")
-class TwoSidedIFNeuron(IntegratingNeuron):
+@register("two_sided_if_neuron")  # its name in files
+class LeakyReLUNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron that stands for a leaky ReLU (module docstring).
 
     Args:
@@ -89,8 +92,11 @@ class TwoSidedIFNeuron(IntegratingNeuron):
         x, v_threshold = self.current(x, self.axis), per_channel(self.v_threshold, x, self.axis)
         slope = per_channel(self.slope, x, self.axis)
         v, charge = state
-        count, v, charge = two_sided_if_step(v, charge, x, v_threshold, slope, self.max_spikes, in_place=in_place)
+        count, v, charge = leaky_relu_if_step(v, charge, x, v_threshold, slope, self.max_spikes, in_place=in_place)
         return count, (v, charge)
 
     def activation(self) -> Activation:
         return LeakyReLU(self.slope.detach())
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.fire(self, inputs[0], slope=self.slope)
