@@ -17,7 +17,7 @@ from converter.config import ConvertConfig, NeuronSpec
 from converter.convert import canonical_graph
 from converter.place import sites_of
 from converter.trace import trace_fx
-from seenn.capture.translate import SITE, to_graph
+from seenn.capture.build import SITE, to_graph
 from seenn.core.ops import QCFS
 
 #: θ of a network that starts from scratch: far above what normalised activations reach (Bu et al. 2022).

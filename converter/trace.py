@@ -1,14 +1,14 @@
-"""Tracing models of timm and torchvision: torch.fx, aware of what timm keeps opaque, then torch.export."""
+"""Tracing models of timm and torchvision: by torch.fx, aware of what timm keeps opaque, then by torch.export."""
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 
 import torch
 from torch import Tensor, fx, nn
 
-from seenn.capture import Tracer, Translation, trace, trace_exported, translate
+from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
+from seenn.capture.state import working_copy
 from seenn.capture.trace import untraceable
 from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError
@@ -21,10 +21,10 @@ def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = Fal
         UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or not without
             ``analog_islands``.
     """
-    return translate_model(model, example).checked(analog_islands=analog_islands)
+    return capture_graph(model, example).checked(analog_islands=analog_islands)
 
 
-def translate_model(model: nn.Module, example: Tensor) -> Translation:
+def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
     """``model`` as a graph over the closed op set, one node a call, with the calls that cannot be expressed.
 
     By torch.fx, which names calls as the model's code does. Where it cannot follow the model, or stops at helpers
@@ -33,26 +33,28 @@ def translate_model(model: nn.Module, example: Tensor) -> Translation:
     Raises:
         UnsupportedError: it cannot be traced.
     """
-    try:
-        # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
-        with torch.no_grad():
-            model(example[:1])
-    except Exception as error:
-        raise untraceable(model, example, error) from error
-    try:
-        followed = translate(trace_fx(model, example))
-    except UnsupportedError as error:
+    with working_copy(model) as copied:
         try:
-            return translate(trace_exported(model, example))
+            # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
+            with torch.no_grad():
+                copied.model(example[:1])
+        except Exception as error:
+            raise untraceable(model, example, error) from error
+        copied.restore_buffers()
+        try:
+            followed = build_graph(trace_fx(copied.model, example))
+        except UnsupportedError as error:
+            try:
+                return build_graph(trace_exported(copied.model, example))
+            except UnsupportedError:
+                raise error from None  # fx names the line of the model that stands in the way
+        if not followed.refused(analog_islands=True):
+            return followed
+        try:
+            exported = build_graph(trace_exported(copied.model, example))
         except UnsupportedError:
-            raise error from None  # fx names the line of the model that stands in the way
-    if not followed.refused(analog_islands=True):
-        return followed
-    try:
-        exported = translate(trace_exported(model, example))
-    except UnsupportedError:
-        return followed
-    return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
+            return followed
+        return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
 
 
 def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -66,7 +68,9 @@ def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
         import converter.torchvision_calls  # noqa: F401 - registers handlers
     if "timm" not in sources:
         return trace(model, example)
-    return trace(_split_norm_act(model), example, _timm_tracer())
+    with working_copy(model) as copied:
+        _split_norm_act(copied.model)
+        return trace(copied.model, example, _timm_tracer())
 
 
 def _timm_tracer() -> Tracer:
@@ -76,13 +80,10 @@ def _timm_tracer() -> Tracer:
     return Tracer(tuple(layers.get_notrace_modules()), tuple(layers.get_notrace_functions()))
 
 
-def _split_norm_act(model: nn.Module) -> nn.Module:
-    """The model with timm's norm-and-activation leaves as the parts that they are made of; a copy if there are any."""
+def _split_norm_act(model: nn.Module) -> None:
+    """Puts the parts that timm's norm-and-activation leaves are made of in their place."""
     from timm.layers import BatchNormAct2d
 
-    if not any(type(module) is BatchNormAct2d for module in model.modules()):
-        return model
-    model = copy.deepcopy(model)
     for name, module in list(model.named_modules()):
         if type(module) is BatchNormAct2d:
             norm = nn.BatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
@@ -90,4 +91,3 @@ def _split_norm_act(model: nn.Module) -> nn.Module:
             norm.running_mean, norm.running_var = module.running_mean, module.running_var
             parts = OrderedDict(norm=norm.train(module.training), drop=module.drop, act=module.act)
             model.set_submodule(name, nn.Sequential(parts))
-    return model

@@ -1,51 +1,32 @@
-"""Capturing models as graphs. Importing this package registers the handlers."""
+"""Capturing models as graphs. Importing this package registers its handlers, one family of calls a file."""
 
-from seenn.capture import (
-    activation,
-    arithmetic,
-    attention,
-    layers,
-    normalisation,
-    patches,
-    pooling,
-    reduction,
-    select,
-    shape,
-    smooth,
-    spatial,
-)
-from seenn.capture.handlers import Alias, Call, Made, Refused, any_layout, handles
+import importlib
+import pkgutil
+
+from seenn.capture.build import build_graph, site_name, to_graph
+from seenn.capture.captured import CapturedGraph, Offender, Unsupported
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
 from seenn.capture.trace import Tracer, capture, trace, trace_exported
-from seenn.capture.translate import site_name, to_graph, translate
-from seenn.capture.translation import Offender, Translation, Unsupported
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "Alias",
     "Call",
+    "CapturedGraph",
     "Made",
     "Offender",
     "Refused",
+    "Result",
     "Tracer",
-    "Translation",
     "Unsupported",
-    "activation",
     "any_layout",
-    "arithmetic",
-    "attention",
+    "build_graph",
     "capture",
     "handles",
-    "layers",
-    "normalisation",
-    "patches",
-    "pooling",
-    "reduction",
-    "select",
-    "shape",
     "site_name",
-    "smooth",
-    "spatial",
     "to_graph",
     "trace",
     "trace_exported",
-    "translate",
 ]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from seenn.capture.arithmetic import materialised
 from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, any_layout, handles
-from seenn.capture.layout import Layout
 from seenn.core.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
@@ -49,7 +48,7 @@ def einsum(call: Call) -> Result:
         raise Refused(f"einsum {equation!r}", "contract two values, and name all of their axes")
     free = next(letter for letter in string.ascii_letters if letter not in equation)
     values = (*operands, call.node)
-    alike = [call.known(value) is not None and Layout.of(call.shape(value)) is None for value in values]
+    alike = [call.known(value) is not None and value.meta["layout"] is None for value in values]
     batch = {part[call.layout(v).axis] for part, v, same in zip(parts, values, alike, strict=True) if not same}
     if len(batch) != 1:
         raise Refused(f"einsum {equation!r} contracts the batch", "keep images independent")

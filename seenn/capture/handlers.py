@@ -73,7 +73,7 @@ class Call:
     def layout(self, value: Any = None) -> Layout:
         """Where the images are in the traced ``value`` (by default the first argument)."""
         shape = self.shape(value)
-        layout = Layout.of(shape)
+        layout: Layout | None = (self.args[0] if value is None else value).meta["layout"]
         if layout is None:
             raise Refused(f"a value of shape {list(shape)} has no one axis of images", "keep images independent")
         return layout

@@ -2,7 +2,7 @@
 
 Models move the batch (``qkv.permute(2, 0, 3, 1, 4)``) and fold values of each image into it (windows of Swin,
 heads of attention). A node of a network always has one image a row, so a traced shape is read as that of a
-value ``[B, ...]``: models are traced with a batch of ``PROBE_BATCH`` images, a prime that marks its axis.
+value ``[B, ...]``: models are traced on shapes with two numbers of images, and what follows them is the batch.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from seenn.core.graph import PROBE_BATCH
+from seenn.core.graph import PROBE_BATCHES
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,15 @@ class Layout:
     fold: int
 
     @staticmethod
-    def of(shape: Sequence[int]) -> Layout | None:
-        """The layout of a traced shape; None where there is no batch, or it is along several axes."""
-        found = [axis for axis, size in enumerate(shape) if size and size % PROBE_BATCH == 0]
-        return Layout(found[0], shape[found[0]] // PROBE_BATCH) if len(found) == 1 else None
+    def of(first: Sequence[int], second: Sequence[int]) -> Layout | None:
+        """The layout of a shape at both ``PROBE_BATCHES``; None where no axis follows the batch, or several do."""
+        if len(first) != len(second):
+            return None
+        found = [axis for axis, sizes in enumerate(zip(first, second, strict=True)) if sizes[0] != sizes[1]]
+        if len(found) != 1:
+            return None
+        fold, rest = divmod(first[found[0]], PROBE_BATCHES[0])
+        return None if rest or second[found[0]] != fold * PROBE_BATCHES[1] else Layout(found[0], fold)
 
     @property
     def plain(self) -> bool:
@@ -61,3 +68,14 @@ class Layout:
         while value.dim() and value.shape[0] == 1:
             value = value.squeeze(0)
         return value
+
+
+def one_image(first: Any, second: Any) -> Any:
+    """Sizes found at both ``PROBE_BATCHES``, as they are for one image; what is no size stays as at the first."""
+    if isinstance(first, torch.Size | tuple | list) and isinstance(second, tuple | list) and len(first) == len(second):
+        found = map(one_image, first, second)
+        return list(found) if isinstance(first, list) else tuple(found)
+    if type(first) is int and type(second) is int:
+        each = (second - first) // (PROBE_BATCHES[1] - PROBE_BATCHES[0])
+        return first - each * (PROBE_BATCHES[0] - 1)
+    return first

@@ -12,11 +12,12 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
 from seenn.capture.handlers import find_handler
-from seenn.capture.propagate import Propagate
-from seenn.capture.translate import to_graph
-from seenn.core.graph import PROBE_BATCH, shapes_only
+from seenn.capture.propagate import note_shapes
+from seenn.capture.state import WorkingCopy, assignable_buffers, working_copy
+from seenn.core.graph import PROBE_BATCHES
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
@@ -54,32 +55,49 @@ class Tracer(fx.Tracer):
 def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) -> fx.GraphModule:
     """The fx graph of ``model`` with shapes, traced for inputs like ``example`` ``[B, C, H, W]``.
 
-    The model is run on shapes only: nothing is computed, and neither its membranes nor its statistics change.
+    A copy of the model is run on shapes only: nothing is computed, and the model stays as it is. Parameters and
+    buffers of the graph are those of the model.
 
     Raises:
-        UnsupportedError: the model's Python control flow depends on the data, or it fails on the example.
+        UnsupportedError: the model's Python control flow depends on the data, it keeps values of its own from call
+            to call, or it fails on the example.
     """
     tracer = tracer or Tracer()
-    try:
-        graph = tracer.trace(model)
-        return _propagated(fx.GraphModule(tracer.root, graph), example)
-    except Exception as error:
-        raise untraceable(model, example, error) from error
+
+    def follow(copied: WorkingCopy) -> fx.GraphModule:
+        with assignable_buffers():
+            graph = tracer.trace(copied.model)
+        traced = fx.GraphModule(tracer.root, graph)
+        note_shapes((traced, traced), example)
+        return traced
+
+    return _on_a_copy(follow, model, example)
 
 
 def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
     """As ``trace``, by ``torch.export``: slower, and it follows what fx cannot."""
-    try:
-        return _propagated(export_graph(model, example.new_empty(PROBE_BATCH, *example.shape[1:])), example)
-    except Exception as error:
-        raise untraceable(model, example, error) from error
+
+    def export(copied: WorkingCopy) -> fx.GraphModule:
+        # Sizes are numbers in these graphs: those that follow the batch differ between two of them.
+        images = (example.new_empty(batch, *example.shape[1:]) for batch in PROBE_BATCHES)
+        with copied.watched():
+            first, second = (export_graph(copied.model, each) for each in images)
+        note_shapes((first, second), example)
+        return first
+
+    return _on_a_copy(export, model, example)
 
 
-def _propagated(traced: fx.GraphModule, example: Tensor) -> fx.GraphModule:
-    with shapes_only():
-        # A reshape across images must not look like one within them: hence a batch size of its own.
-        Propagate(traced).run(example.new_zeros(PROBE_BATCH, *example.shape[1:]))
-    return traced
+def _on_a_copy(follow: Callable[[WorkingCopy], fx.GraphModule], model: nn.Module, example: Tensor) -> fx.GraphModule:
+    with working_copy(model) as copied:
+        try:
+            traced = follow(copied)
+        except Exception as error:
+            copied.refuse_changes()
+            raise untraceable(model, example, error) from error
+        copied.refuse_changes()
+        copied.name_kept(traced)
+        return traced
 
 
 def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
@@ -94,15 +112,16 @@ def untraceable(model: nn.Module, example: Tensor, error: Exception) -> Unsuppor
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
     """A ``SpikingNetwork`` from a model that holds neurons (``IFNeuron``, ``LIFNeuron``), for the engines to run.
 
-    The network shares the model's parameters: training one trains the other. Every call of a neuron
-    becomes a site with a membrane of its own.
+    The network shares the model's parameters and buffers: training one trains the other. Every call of a neuron
+    becomes a site with a membrane of its own. The model itself is not changed.
 
     Args:
         model: takes images ``[B, C, H, W]`` and returns this timestep's logits ``[B, K]``.
         example: a batch of images, for shapes.
 
     Raises:
-        UnsupportedError: lists every call that is outside the closed op set, or there are no neurons.
+        UnsupportedError: lists every call that is outside the closed op set; or there are no neurons; or the model
+            keeps values from call to call otherwise than in neurons.
     """
     graph = to_graph(trace(model, example))
     if not any(isinstance(node.op, Neuron) for node in graph):

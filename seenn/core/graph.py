@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from seenn.core.ops import Op, StatefulOp, StatelessOp
 
 INPUT = "input"  # the name by which nodes refer to the network's input
-#: Images in a run on shapes. A prime that no size has as a factor by accident: it marks the batch in every shape.
-PROBE_BATCH = 1009
+#: Images in the two runs on shapes of everything that looks for the batch: the axis whose size follows them.
+PROBE_BATCHES = (1009, 1013)
 
 
 @dataclass(frozen=True)
@@ -132,22 +132,27 @@ class OpGraph(nn.Module):
         Raises:
             ValueError: a node mixes the images of a batch. (What does not fit together raises as torch does.)
         """
-        shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
+        first, second = (self._shapes_of(batch, input_shape) for batch in PROBE_BATCHES)
+        for node in self.nodes:
+            sizes = zip((first[node.name], second[node.name]), PROBE_BATCHES, strict=True)
+            if {shape[0] - batch if shape else None for shape, batch in sizes} != {0} or (
+                first[node.name][1:] != second[node.name][1:]
+            ):
+                raise ValueError(f"node {node.name!r} ({node.op.kind}) does not keep the images of a batch apart")
+        return {name: shape[1:] for name, shape in first.items()}
+
+    def _shapes_of(self, batch: int, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {INPUT: (batch, *input_shape)}
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
             op = node.op
-            if isinstance(op, StatefulOp):
-                value, _ = op.step(inputs, op.initial_state(*inputs))
-            else:
-                value = op(*inputs)
-            if value.dim() == 0 or value.shape[0] != PROBE_BATCH:
-                raise ValueError(f"node {node.name!r} ({op.kind}) does not keep the images of a batch apart")
-            shapes[node.name] = tuple(value.shape[1:])
+            value = op.step(inputs, op.initial_state(*inputs))[0] if isinstance(op, StatefulOp) else op(*inputs)
+            shapes[node.name] = tuple(value.shape)
             return value
 
         reference = next(self.parameters(), torch.zeros(()))
         with shapes_only():
-            example = torch.zeros(PROBE_BATCH, *input_shape, dtype=reference.dtype, device=reference.device)
+            example = torch.zeros(batch, *input_shape, dtype=reference.dtype, device=reference.device)
             self.evaluate(example, (), visit)
         return shapes
 

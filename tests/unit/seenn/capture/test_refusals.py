@@ -40,8 +40,8 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
         "sigmoid (sigmoid): sigmoid: neither linear over time nor spikes — keep",
     ),
     "unknown method": (lambda m, x, o: x.cumsum(1), "cumsum (cumsum): has no spiking equivalent"),
-    "one constant an image": (lambda m, x, o: x + torch.ones(1009, 1, 1, 1), "give every image the same"),
-    "a whole-number constant": (lambda m, x, o: x + m.counts, "and type torch.int64 with values of shape"),
+    "one constant an image": (lambda m, x, o: x + torch.ones(1009, 1, 1, 1), "cannot be traced on input of shape"),
+    "an integer constant": (lambda m, x, o: x + m.counts, "and type torch.int64 with values of shape"),
     "gate": (
         lambda m, x, o: x * x.mean((2, 3), keepdim=True),
         "mul (mul): multiply: neither linear over time nor spikes — keep it analog with --analog-islands",

@@ -45,7 +45,7 @@ class Unsupported(StatelessOp):
 
 
 @dataclass(frozen=True)
-class Translation:
+class CapturedGraph:
     """Every call of a model as a node, those that cannot be expressed as ``Unsupported``."""
 
     graph: OpGraph

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch._ops import OpOverload
-from torch.fx.node import map_aggregate, map_arg
+from torch.fx.node import map_arg
 
+from seenn.capture.captured import CapturedGraph, Offender, Unsupported
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler, takes_any_layout
 from seenn.capture.layout import Layout
 from seenn.capture.probe import Probe
-from seenn.capture.translation import Offender, Translation, Unsupported
-from seenn.core.graph import INPUT, PROBE_BATCH, Node, OpGraph
+from seenn.capture.state import STATE_FIX, fetch
+from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.errors import UnsupportedError, first_line
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
@@ -26,17 +27,17 @@ _KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
 
 
 def to_graph(traced: fx.GraphModule, *, analog_islands: bool = False) -> OpGraph:
-    """Translates a traced module into the closed op set; raises as ``Translation.checked`` does."""
-    return translate(traced).checked(analog_islands=analog_islands)
+    """A traced module as a graph over the closed op set; raises as ``CapturedGraph.checked`` does."""
+    return build_graph(traced).checked(analog_islands=analog_islands)
 
 
-def translate(traced: fx.GraphModule) -> Translation:
-    """Translates what can be expressed and notes what cannot.
+def build_graph(traced: fx.GraphModule) -> CapturedGraph:
+    """A traced module as a graph of what can be expressed, with notes of what cannot.
 
     Raises:
         UnsupportedError: the model returns its input.
     """
-    return _Translator(traced).run()
+    return _GraphBuilder(traced).run()
 
 
 def site_name(node: fx.Node) -> str:
@@ -58,7 +59,7 @@ _LOST = _Lost()
 _Name = str | _Lost | None | tuple[str | _Lost | None, ...]
 
 
-class _Translator:
+class _GraphBuilder:
     """One pass over the calls."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
@@ -68,12 +69,12 @@ class _Translator:
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
         self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
-        self._weights: set[int] = set()  # where the memory of the model's own tensors is
+        self._kept: dict[int, str] = {}  # paths of the model's own tensors, by where their memory is
         self._taken: set[str] = {INPUT}
         self._probe = Probe()
         self._cause: Exception | None = None
 
-    def run(self) -> Translation:
+    def run(self) -> CapturedGraph:
         output = ""
         for node in self._traced.graph.nodes:
             if node.op == "placeholder":
@@ -81,23 +82,24 @@ class _Translator:
                     self._names[node] = INPUT
                     self._probe.begin(node.meta["shape"], node.meta["dtype"])
             elif node.op == "get_attr":
-                if isinstance(value := _attribute(self._traced, str(node.target)), Tensor):
+                if isinstance(value := fetch(self._traced, str(node.target)), Tensor):
                     self._constants[node] = value
-                    self._weights.add(value.untyped_storage().data_ptr())
+                    if path := node.meta.get("kept"):
+                        self._kept[value.untyped_storage().data_ptr()] = path
             elif node.op == "output":
                 output = self._output(node)
-            elif "shape" in node.meta:
+            elif "shape" in node.meta or node.meta["changes"]:
                 self._step(node)
         if output == INPUT:
             raise UnsupportedError("the model returns its input: there is nothing to convert")
-        return Translation(OpGraph(self._nodes, output), tuple(self._offenders), self._cause)
+        return CapturedGraph(OpGraph(self._nodes, output), tuple(self._offenders), self._cause)
 
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]
         name = self._names.get(result) if isinstance(result, fx.Node) else None
         if stale := self._stale(node):
             self._offenders.append(Offender("output", "return", *stale))
-        elif isinstance(name, str) and (layout := Layout.of(result.meta["shape"])) is not None and layout.plain:
+        elif isinstance(name, str) and _plain(result.meta["layout"]):
             return name
         elif isinstance(name, str):
             shape = list(result.meta["shape"])
@@ -114,6 +116,9 @@ class _Translator:
 
     def _step(self, node: fx.Node) -> None:
         try:
+            self._refuse_state(node)
+            if "shape" not in node.meta:
+                return
             if self._is_constant(node):
                 value = self._folded(node)
                 if isinstance(value, Tensor):
@@ -128,7 +133,8 @@ class _Translator:
         except Exception as error:  # whatever it is: the call has no equivalent then, and is listed with the others
             reason, fix = self._why(error)
             self._offenders.append(Offender(site_name(node), _spelling(node, self._traced), reason, fix))
-            self._names[node] = self._unsupported(node)
+            if "shape" in node.meta:
+                self._names[node] = self._unsupported(node)
 
     def _why(self, error: Exception) -> tuple[str, str]:
         """Reason and fix of a refusal; of anything else its type and message, and it is kept as the cause."""
@@ -138,6 +144,13 @@ class _Translator:
             return str(error), ""
         self._cause = self._cause or error
         return f"cannot be translated: {first_line(error)}", "write it another way, or report it with this message"
+
+    def _refuse_state(self, node: fx.Node) -> None:
+        """Refuses a change in place of what the model keeps."""
+        for read in node.meta["changes"]:
+            constant = self._constants.get(read)
+            if constant is not None and (path := self._kept.get(constant.untyped_storage().data_ptr())):
+                raise Refused(f"{path} is updated in forward, which a network would lose", STATE_FIX)
 
     def _stale(self, node: fx.Node) -> tuple[str, str] | None:
         """Reason and fix where a call reads what was changed since; constants are computed in order, as eager code."""
@@ -160,28 +173,25 @@ class _Translator:
     def _folded(self, node: fx.Node) -> Any:
         """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
         if 0 in node.meta["shape"]:
-            return torch.zeros(_one_image(node.meta["shape"]), dtype=node.meta["dtype"])
+            return torch.zeros(node.meta["one_image"], dtype=node.meta["dtype"])
         reads = [t for read in node.all_input_nodes if "value" not in read.meta
                  for t in self._tuples.get(read, (self._constants.get(read),))]  # fmt: skip
         if _called(node) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
-
-        for read in node.meta["changes"]:
-            if read in self._constants and self._constants[read].untyped_storage().data_ptr() in self._weights:
-                raise Refused("changes a weight of the model in place", "change a copy: weight.clone()")
 
         def resolve(read: fx.Node) -> Any:
             if read in self._constants:
                 return self._constants[read]
             if read in self._tuples:
                 return self._tuples[read]
-            return _one_image(
-                read.meta["value"]
-                if "value" in read.meta
-                else torch.zeros(_one_image(read.meta["shape"]), dtype=read.meta["dtype"])
-            )
+            found = read.meta["one_image"]
+            if "value" not in read.meta:
+                return torch.zeros(found, dtype=read.meta["dtype"])
+            if read.meta["varies"] and isinstance(found, float | bool):
+                raise Refused("depends on how many images there are", "keep images independent")
+            return found
 
-        args, kwargs = _one_image(map_arg((node.args, node.kwargs), resolve))  # exported graphs hold sizes as numbers
+        args, kwargs = map_arg(node.meta["arguments"], resolve)
         with torch.no_grad():
             if node.op == "call_method":
                 value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
@@ -215,13 +225,12 @@ class _Translator:
         call = Call(node, module, args, kwargs, self._constants)
         if not takes_any_layout(handler):
             for read in node.all_input_nodes:
-                if read in self._names and isinstance(shape := read.meta.get("shape"), torch.Size):
-                    layout = Layout.of(shape)
-                    if layout is None or not layout.plain:
-                        raise Refused(
-                            f"works on a value of shape {list(shape)}, whose first axis is not the batch alone",
-                            "bring it to [B, ...] before",
-                        )
+                shape = read.meta.get("shape")
+                if read in self._names and isinstance(shape, torch.Size) and not _plain(read.meta["layout"]):
+                    raise Refused(
+                        f"works on a value of shape {list(shape)}, whose first axis is not the batch alone",
+                        "bring it to [B, ...] before",
+                    )
         made = handler(call)
         site = site_name(node)
         if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
@@ -229,17 +238,16 @@ class _Translator:
             self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _KEEP_ANALOG, analog=True))
         if isinstance(made, tuple):
             parts = tuple(None if part is None else self._emit(part, site) for part in made)
-            for part, shape in zip(parts, node.meta["shape"], strict=False):
-                self._check(part, shape)
+            for part, shape, layout in zip(parts, node.meta["shape"], node.meta["layout"], strict=False):
+                self._check(part, shape, layout)
             return parts
         name = self._emit(made, site)
-        self._check(name, node.meta["shape"])
+        self._check(name, node.meta["shape"], node.meta["layout"])
         return name
 
-    def _check(self, name: str | None, traced: Any) -> None:
-        """Refuses a translation that gives another shape than the model does."""
-        layout = Layout.of(traced) if isinstance(traced, torch.Size) else None
-        if name is None or layout is None:
+    def _check(self, name: str | None, traced: Any, layout: Layout | tuple[Layout | None, ...] | None) -> None:
+        """Refuses what gives another shape than the model does."""
+        if name is None or not isinstance(layout, Layout):
             return
         if (own := self._probe.shape(name)) != layout.image(traced):
             raise Refused(
@@ -279,14 +287,14 @@ class _Translator:
         found = node.meta["shape"]
         reads = [name for read in node.all_input_nodes if isinstance(name := self._names.get(read), str)]
 
-        def stand_in(shape: torch.Size | None) -> str | _Lost | None:
-            layout = None if shape is None else Layout.of(shape)
+        def stand_in(shape: torch.Size | None, layout: Layout | None) -> str | _Lost | None:
             if shape is None or layout is None:
                 return _LOST
             op = Unsupported(_spelling(node, self._traced), layout.image(shape))
             return self._add(site_name(node), op, tuple(reads) or (INPUT,))
 
-        return stand_in(found) if isinstance(found, torch.Size) else tuple(map(stand_in, found))
+        layout = node.meta["layout"]
+        return stand_in(found, layout) if isinstance(found, torch.Size) else tuple(map(stand_in, found, layout))
 
 
 def _ops(made: Any) -> Iterator[Any]:
@@ -299,29 +307,13 @@ def _ops(made: Any) -> Iterator[Any]:
         yield made.op
 
 
+def _plain(layout: Any) -> bool:
+    return isinstance(layout, Layout) and layout.plain
+
+
 def _known(read: fx.Node) -> Any:
     """A size, a flag or an option's default as what it is; what depends on the number of images as its node."""
-    if "value" not in read.meta:
-        return read
-    value = read.meta["value"]
-    return read if repr(_one_image(value)) != repr(value) else value
-
-
-def _one_image(value: Any) -> Any:
-    """Sizes for one image instead of ``PROBE_BATCH``."""
-
-    def change(leaf: Any) -> Any:
-        batch = type(leaf) is int and leaf and leaf % PROBE_BATCH == 0
-        return leaf // PROBE_BATCH if batch else leaf
-
-    return tuple(map(change, value)) if isinstance(value, torch.Size) else map_aggregate(value, change)
-
-
-def _attribute(root: nn.Module, path: str) -> Any:
-    found: Any = root
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
+    return read.meta["value"] if "value" in read.meta and not read.meta["varies"] else read
 
 
 def _called(node: fx.Node) -> str:

@@ -1,0 +1,198 @@
+"""What a model keeps between calls: traced on a copy, and refused by name where a network would lose it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from seenn.core.ops import Neuron
+from seenn.errors import UnsupportedError, first_line
+
+_CONSTANT = "_tensor_constant"  # where torch.fx keeps what a forward pass makes, from nothing, for itself
+STATE_FIX = "use seenn.IFNeuron or seenn.LIFNeuron for membranes, or return it"
+
+
+class WorkingCopy:
+    """A copy of a model to trace: parameters and buffers are the model's own, everything else is apart.
+
+    Raises:
+        UnsupportedError: an attribute cannot be copied; the message names it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        memo: dict[int, Any] = {}
+        for module in model.modules():
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if tensor is not None:
+                    memo[id(tensor)] = tensor
+            for value in vars(module).values():
+                for tensor in _tensors(value):  # what a forward pass has left there may have a history
+                    memo.setdefault(id(tensor), _apart(tensor))
+        try:
+            self.model = copy.deepcopy(model, memo)
+        except Exception as error:  # whatever an attribute raises
+            raise UnsupportedError(
+                f"{_uncopied(model, memo)} cannot be copied ({first_line(error)}), and tracing must not change "
+                "the model: make it copyable, or take it off the model"
+            ) from error
+        self._buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
+        self._before = _pictures(self.model)
+        self._seen: list[str] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside, each call of the copy is looked at as it ends: ``torch.export`` takes back what is assigned."""
+        before: dict[str, Any] = {}
+        hooks = (
+            self.model.register_forward_pre_hook(lambda *_: before.update(_pictures(self.model))),
+            self.model.register_forward_hook(lambda *_: self._seen.extend(_changes(before, self.model))),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def refuse_changes(self) -> None:
+        """Raises UnsupportedError where attributes hold other tensors or numbers by now, or buffers were changed."""
+        if changed := list(dict.fromkeys([*self._seen, *_changes(self._before, self.model)])):
+            are = "is" if len(changed) == 1 else "are"
+            name = type(self.model).__name__
+            listed = ", ".join(f"{name}.{path}" for path in changed[:8])
+            raise UnsupportedError(f"{listed} {are} updated in forward, which a network would lose: {STATE_FIX}")
+
+    def name_kept(self, traced: fx.GraphModule) -> None:
+        """Notes at the nodes that read a tensor which the model keeps, or a part of one, its path (``kept``)."""
+        paths = {_memory(t): path for path, value in _attributes(self.model) for t in _tensors(value)}
+        for node in traced.graph.nodes:
+            if node.op == "get_attr" and isinstance(value := fetch(traced, str(node.target)), Tensor):
+                node.meta["kept"] = paths.get(_memory(value))
+
+    def restore_buffers(self) -> None:
+        """Gives the buffers that were changed in place the values that they had."""
+        with torch.no_grad():
+            for buffer, values, version in self._buffers:
+                if _version(buffer) != version:
+                    buffer.copy_(values)
+
+
+@contextmanager
+def working_copy(model: nn.Module) -> Iterator[WorkingCopy]:
+    """A copy of ``model`` to run or trace inside; the model is afterwards as it was, whatever happens."""
+    found = WorkingCopy(model)
+    try:
+        yield found
+    finally:
+        found.restore_buffers()
+
+
+@contextmanager
+def assignable_buffers() -> Iterator[None]:
+    """Inside, a traced value may be assigned to a buffer, so that it can be named afterwards."""
+    original = nn.Module.__setattr__
+
+    def assign(self: nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, fx.Proxy):
+            object.__setattr__(self, name, value)
+        else:
+            original(self, name, value)
+
+    nn.Module.__setattr__ = assign  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__setattr__ = original  # type: ignore[method-assign]
+
+
+_TORCH = ("_parameters", "_buffers", "_modules")
+
+
+def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Every attribute, parameter and buffer of every module, with its path; neurons and batch normalisation excepted,
+    which have handlers for what they keep."""
+    for name, module in model.named_modules():
+        if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
+            continue
+        own = {key: value for key, value in vars(module).items() if key not in _TORCH}
+        for key, value in {**module._parameters, **module._buffers, **own}.items():
+            if key.startswith(_CONSTANT):
+                continue
+            yield (f"{name}.{key}" if name else key), value
+
+
+def _pictures(model: nn.Module) -> dict[str, Any]:
+    return {path: _picture(value) for path, value in _attributes(model)}
+
+
+def _changes(before: Mapping[str, Any], model: nn.Module) -> list[str]:
+    """Paths of what holds other tensors or numbers than before."""
+    return [path for path, now in _pictures(model).items() if _differs(before.get(path), now)]
+
+
+def _tensors(value: Any) -> list[Any]:
+    """The tensors, and the values of a trace, in nested containers."""
+    if isinstance(value, Tensor | fx.Proxy):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple | set) else []
+
+
+def _picture(value: Any) -> Any:
+    """What a value is by now: tensors and objects themselves, tensors with how often they were changed in place."""
+    if isinstance(value, Tensor):
+        return value, _version(value)
+    if isinstance(value, dict):
+        return {key: _picture(item) for key, item in value.items()}
+    return [_picture(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _differs(before: Any, now: Any) -> bool:
+    """Whether tensors or numbers were replaced, changed, added or taken away."""
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) != len(now) or any(map(_differs, before, now))
+    if isinstance(before, dict) and isinstance(now, dict):
+        return any(_differs(before[key], now[key]) if key in before else _tensors(now[key]) for key in now)
+    if isinstance(before, tuple) and isinstance(now, tuple):
+        return before[0] is not now[0] or before[1] != now[1]
+    if isinstance(before, int | float) and isinstance(now, int | float):
+        return before != now
+    return bool(before is not now and (_tensors(before) or _tensors(now)))
+
+
+def fetch(root: nn.Module, path: str) -> Any:
+    """The attribute of a module, by its path."""
+    found: Any = root
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _memory(tensor: Any) -> Any:
+    """Where a tensor's values are; views share it."""
+    return tensor.untyped_storage().data_ptr() if isinstance(tensor, Tensor) and tensor.numel() else tensor
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _apart(tensor: Any) -> Any:
+    if isinstance(tensor, nn.Parameter) or not isinstance(tensor, Tensor):
+        return tensor
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def _uncopied(model: nn.Module, memo: Mapping[int, Any]) -> str:
+    """The first attribute that cannot be copied."""
+    for path, value in _attributes(model):
+        try:
+            copy.deepcopy(value, dict(memo))
+        except Exception:
+            return f"{type(model).__name__}.{path}"
+    return type(model).__name__
