@@ -99,10 +99,6 @@ def bench(
         raise UnsupportedError(f"bench measures networks on images, and {file.snn} runs on one frame a timestep")
     engines, notes = _engines(console, snn, how, steps, int8=bool(options.per_layer))
     main = next(iter(engines.values()))
-    if options.per_site and not hasattr(main, "tile"):
-        raise UnsupportedError(
-            f"--per-site looks into a step of a compiled engine, and {main.name} has none: {main.note}"
-        )
     anns = []
     if options.ann is not None or network.has_analog:
         module = (
@@ -115,6 +111,7 @@ def bench(
         notes.append("no ANN: this network has none, name one with --ann")
     batch = splits.test.batch(limit=options.limit)
     images, labels = batch.inputs, splits.test.labels[: options.limit]
+    sites = profile_sites(main, network, images) if options.per_site else []
     found = run_bench(
         engines,
         anns,
@@ -141,7 +138,6 @@ def bench(
         rows.append((name, f"{100 * accuracy:.2f}", f"{found.latency_ms[name][0]:.2f}", f"{rate:.1f}"))
     parts.append("\n" + text_table(rows, right=(1, 2, 3)))
     if options.per_site:
-        sites = profile_sites(main, network, images)
         result["per_site"] = [site.to_json() for site in sites]
         table = [("computes", "ms/image", "share %", "MACs", "spike rate")]
         for site in sites:

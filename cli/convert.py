@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from converter.config import ConvertConfig
-    from converter.pipeline import ConvertedCheckpoint
+    from seenn.snn import SNN
 
 RECIPE = Registered("recipe", "converter.recipes", "converter.recipes:RECIPES")
 CORRECTION = Registered("correction", "converter.corrections", "converter.corrections:CORRECTIONS")
@@ -131,79 +131,89 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         raise click.UsageError("give the trained weights with --ckpt FILE, or --pretrained to download them", context)
     if ckpt is None and data.data is None:
         raise click.UsageError("pretrained weights do not say which data to calibrate on: name it with --data", context)
+    from converter import convert as run
     from converter.load import load_model
     from converter.load.weights import read_weights
-    from converter.pipeline import convert_checkpoint
-    from seenn.checkpoint import save
 
     spec = model.spec(options.model)
     options.config(None)  # what the options get wrong among themselves
     loaded = load_model(spec, ckpt)
     config = options.config(loaded.spec.levels)
-    record = read_weights(Path(ckpt)).record if ckpt else {}
+    record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     splits = data.splits(record, loaded.preprocessing)
     with console.progress("calibrating sites") as update:
-        seen: list[str] = []
-
-        def progress(site: str, total: int) -> None:
-            seen.append(site)
-            update(len(seen), total)
-
-        result = convert_checkpoint(
+        done = itertools.count(1)
+        snn = run(
             loaded,
             splits,
             config,
+            weights=ckpt,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
             seed=console.seed,
-            source={"file": Path(ckpt).name} if ckpt else {},
-            progress=progress,
+            progress=lambda site, total: update(next(done), total),
         )
     if console.first:
-        save(target, result.checkpoint)
-    console.answer({**result.to_json(), "output": str(target)}, _summary(result, target))
+        snn.save(target)
+    manifest = snn.manifest
+    check = manifest["check"]
+    console.answer(
+        {
+            "sites": len(manifest["per_site"]),
+            "neurons": len(snn.network.sites),
+            "ann_accuracy": check["ann_accuracy"],
+            "accuracy_per_timestep": check["accuracy_per_timestep"],
+            "agreement": check["agreement"],
+            "check_split": check["split"],
+            "check_samples": check["samples"],
+            "diverged": check["diverged"],
+            "per_site": manifest["per_site"],
+            "analog": manifest["analog"],
+            "float64_difference": check["float64_difference"],
+            "conversion": manifest["conversion"],
+            "source": manifest["source"],
+            "data": manifest["data"],
+            "output": str(target),
+        },
+        _summary(snn, target),
+    )
 
 
-def _summary(result: ConvertedCheckpoint, target: Path) -> str:
-    check, conversion = result.check, result.conversion
-    timesteps = len(check.accuracy_per_timestep)
+def _summary(snn: SNN, target: Path) -> str:
+    sites, check, analog = (snn.manifest[name] for name in ("per_site", "check", "analog"))
+    accuracies = check["accuracy_per_timestep"]
     per_step = [
         f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %"
-        for t, accuracy in enumerate(check.accuracy_per_timestep, 1)
-        if t & (t - 1) == 0 or t == timesteps  # powers of two, and T
+        for t, accuracy in enumerate(accuracies, 1)
+        if t & (t - 1) == 0 or t == len(accuracies)  # powers of two, and T
     ]
-    prepass = conversion.network.prepass
-    after = f", after {prepass} initial steps, which every figure counts on top" if prepass else ""
+    steps = snn.network.initial_steps
+    after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
     lines = [
-        f"{len(conversion.sites)} activation sites became {len(conversion.network.sites)} neuron sites",
-        f"graph equals the source within {conversion.float64_difference:.0e} in float64",
-        f"accuracy on {check.samples} held-out images{after}:",
-        f"  ANN           {100 * (check.ann_accuracy or 0):6.2f} %",
+        f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
+        f"graph equals the source within {check['float64_difference']:.0e} in float64",
+        f"accuracy on {check['samples']} held-out images{after}:",
+        f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
         *per_step,
     ]
-    if check.relative_error:
-        worst = max(check.relative_error, key=lambda site: check.relative_error[site])
-        lines.append(f"largest relative error of a site: {check.relative_error[worst]:.3f}, at {worst}")
-    lines.append(_analog(result.checkpoint.manifest["analog"]))
-    if not conversion.sites:
+    if sites:
+        worst = max(sites, key=lambda site: float(site["relative_error"]))
+        lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
+    kinds = ", ".join(sorted(set(analog["nodes"].values())))
+    nodes = f"{len(analog['nodes'])} nodes stay analog ({kinds}); " if analog["nodes"] else ""
+    lines.append(
+        f"{nodes}{100 * analog['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
+        f"  {analog['macs_once']:,} once an image, {analog['macs_per_step']:,} in every step"
+    )
+    if not sites:
         lines.append("WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN")
-    if check.diverged:
+    if check["diverged"]:
         lines.append(
-            f"WARNING: from {check.diverged} on the spikes do not follow the ANN (relative error of 1 or more):\n"
+            f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"
             "try --neuron signed, more --timesteps, or more --calibration-images"
         )
     lines.append(f"wrote {target}; next: seenn calibrate-exit --threshold 0.95")
     return "\n".join(lines)
-
-
-def _analog(found: Mapping[str, Any]) -> str:
-    """What of the network is not spikes."""
-    kinds = ", ".join(sorted(set(found["nodes"].values())))
-    nodes = f"{len(found['nodes'])} nodes stay analog ({kinds}); " if found["nodes"] else ""
-    return (
-        f"{nodes}{100 * found['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
-        f"  {found['macs_once']:,} once an image, {found['macs_per_step']:,} in every step"
-    )

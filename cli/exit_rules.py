@@ -138,12 +138,13 @@ class RuleOptions(ExitTargets):
         if ":" in self.policy:
             rule = own_rule(self.policy)
             return rule if self.threshold is None else self._at(rule)
-        from seenn.exits import make_rule
+        from seenn.exits import ExitPolicy, make_rule
 
         with usage():
             rule = make_rule(self.policy, threshold=self.threshold, **self._own)
             if self.guarantee == "conditional":
                 rule.at((rule.never,))  # whether it can have a threshold per timestep
+            assert isinstance(rule, ExitPolicy)
             return rule
 
     def stored(self, snn: SNN, timesteps: int) -> ExitPolicy:

@@ -1,4 +1,4 @@
-"""The front door: ``seenn VERB …``. Importing this never imports torch, so that ``--help`` is instant."""
+"""The front door: ``seenn COMMAND …``. Importing this never imports torch, so that ``--help`` is instant."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import click
 
 from cli.bench import bench
 from cli.calibrate_exit import calibrate_exit
-from cli.common import Failure, show_error
 from cli.compare_exits import compare_exits
 from cli.convert import convert
 from cli.demo import demo
+from cli.errors import Failure, show_error
 from cli.evaluate import evaluate
 from cli.finetune import finetune
 from cli.inspect import inspect
@@ -45,7 +45,7 @@ def seenn(ctx: click.Context) -> None:
     seenn calibrate-exit --threshold 0.95          stores the exit policy in it
     seenn evaluate                                 figures, plots and a report
 
-    Each verb reads what the one before wrote; `seenn demo` runs all of them on the digits.
+    Each command reads what the one before wrote; `seenn demo` runs all of them on the digits.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,12 +14,7 @@ from cli.options import FiniteRange, option
 from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option, save_memory_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from seenn.core.ops import Neuron
     from seenn.training import DirectConfig
-
-DSPIKE = "dspike"  # the surrogate by default, of neurons that have a choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +50,10 @@ class TrainDirectOptions:
     mixed_timesteps: bool = option("--mixed-timesteps", help="Every batch runs a random number of steps, 1 to T.")
     save_memory: bool = save_memory_option()
     output: str = option("-o", "--output", metavar="FILE", default=SNN_FILE, help="The spiking network.")
+
+    def __post_init__(self) -> None:
+        if self.width != 1.0 and not self.model.startswith("spiking_"):
+            raise ValueError(f"--width is for the spiking_ models; give {self.model} its own with --model-kwargs")
 
     def config(self, seed: int) -> DirectConfig:
         """How it is trained. Wrong values are wrong usage."""
@@ -103,24 +101,16 @@ class NeuronOptions:
         "level.  [default: dspike]",
     )
 
-    def factory(self) -> Callable[[], Neuron]:
-        """Makes one neuron a call. Wrong values are wrong usage."""
+    def rules(self) -> dict[str, Any]:
+        """What the options say beside the kind and its levels. Values that the kind refuses are wrong usage."""
         from seenn.neurons import NEURONS
 
-        kind = NEURONS.get(self.neuron)
-        rules = {"decay": self.decay, "surrogate": self.surrogate, "detach_reset": self.detach_reset or None}
-        given = {name: value for name, value in rules.items() if value is not None}
-        make = partial(kind.train, self.levels, **given, **({"v_reset": None} if self.soft_reset else {}))
+        given = {"decay": self.decay, "surrogate": self.surrogate, "detach_reset": self.detach_reset or None}
+        rules = {name: value for name, value in given.items() if value is not None}
+        rules |= {"v_reset": None} if self.soft_reset else {}
         with usage():
-            make()  # refuses wrong values before any work
-        return make
-
-    @property
-    def shape(self) -> str | None:
-        """Of the surrogate; None where the neuron has its own."""
-        from seenn.neurons import NEURONS
-
-        return self.surrogate or (DSPIKE if "surrogate" in NEURONS.get(self.neuron).rules else None)
+            NEURONS.get(self.neuron).train(self.levels, **rules)
+        return rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,42 +138,52 @@ def train_direct(
     the network is written ready for calibrate-exit.
     """
     target = output_file(options.output)
-    from converter.direct import direct_checkpoint, prepare_splits, spiking_network
-    from seenn.checkpoint import save
+    from converter.direct import prepare_splits
+    from converter.direct import train_direct as train
     from seenn.training import Augment, TrainConfig
-    from seenn.training import train_direct as train
 
-    make_neuron, direct = neurons.factory(), options.config(console.seed)
+    rules, direct = neurons.rules(), options.config(console.seed)
     splits = prepare_splits(data.splits({"data": {"frames": direct.timesteps}}, None), direct)
-    p = splits.preprocessing
-    spec = model.spec(options.model, num_classes=splits.num_classes)
-    base = TrainConfig(augment=Augment.suggest(splits.spec, height=p.height), label_smoothing=0.0)
-    config = augment.add(training.config(base, seed=console.seed), splits)
-    with usage():
-        network, source = spiking_network(spec, make_neuron, (p.channels, p.height, p.width), width=options.width)
-    neuron = make_neuron()
-    source = {**source, "neuron": neuron.kind, **neuron.config(), "surrogate": neurons.shape}
-    record = {"source": source, "direct": direct.to_record(), "training": config.to_record(), "data": splits.manifest()}
-    run = where.run(record)
+    augmented = Augment.suggest(splits.spec, height=splits.preprocessing.height)
+    config = training.config(TrainConfig(augment=augmented, label_smoothing=0.0), seed=console.seed)
     with console.progress("training") as update:
-        result = train(network, splits, config, direct, device=console.device, run=run, on_step=update)
-    made = direct_checkpoint(
-        network, splits, result, source=source, config=config, direct=direct, device=console.device, seed=console.seed
-    )
+        snn = train(
+            model.spec(options.model, num_classes=splits.num_classes),
+            splits,
+            augment.add(config, splits),
+            direct,
+            neuron=neurons.neuron,
+            levels=neurons.levels,
+            rules=rules,
+            width=options.width,
+            device=console.device,
+            seed=console.seed,
+            open_run=where.run,
+            on_step=update,
+        )
     if console.first:
-        save(target, made.checkpoint)
-    per_step = "\n".join(f"  t = {t:<4} {100 * part:6.2f} %" for t, part in enumerate(made.accuracy_per_timestep, 1))
+        snn.save(target)
+    trained, check = snn.manifest["direct"], snn.manifest["check"]
+    accuracy, epoch, epochs = trained["validation_accuracy"], trained["epoch"], trained["epochs"]
+    rows = [f"  t = {t:<4} {100 * part:6.2f} %" for t, part in enumerate(check["accuracy_per_timestep"], 1)]
     console.answer(
         {
-            "validation_accuracy": result.best.accuracy,
+            "validation_accuracy": accuracy,
             "validation_split": "calibration",
-            "epoch": result.best.epoch,
-            "epochs": len(result.epochs),
+            "epoch": epoch,
+            "epochs": epochs,
             "timesteps": direct.timesteps,
-            **made.to_json(),
+            "accuracy_per_timestep": check["accuracy_per_timestep"],
+            "check_split": check["split"],
+            "check_samples": check["samples"],
+            "float64_difference": check["float64_difference"],
+            "sites": len(snn.network.sites),
+            "source": snn.manifest["source"],
+            "data": snn.manifest["data"],
             "output": str(target),
         },
-        f"validation accuracy {100 * result.best.accuracy:.2f} % (epoch {result.best.epoch} of {len(result.epochs)})\n"
-        f"accuracy on {made.samples} held-out images:\n"
-        f"{per_step}\nwrote {target}; next: seenn calibrate-exit {target} --max-accuracy-drop 0.005",
+        f"validation accuracy {100 * accuracy:.2f} % (epoch {epoch} of {epochs})",
+        f"accuracy on {check['samples']} held-out images:",
+        *rows,
+        f"wrote {target}; next: seenn calibrate-exit {target} --max-accuracy-drop 0.005",
     )

@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 import click
 
-from cli.common import Console, command, read_snn
+from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import (
     COUNT,
     FILE,
     SNN_FILE,
     DataOptions,
+    EngineOptions,
+    SnnFile,
+    engine_json,
     limit_option,
-    output_file,
     output_folder,
     report_option,
     timesteps_option,
@@ -37,10 +39,16 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyFile(SnnFile):
+    """The file, named by an option."""
+
+    snn: str = option("--snn", metavar="FILE", default=SNN_FILE, type=FILE, help="The network.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainPolicyOptions:
     """The policy network, and what it is trained for."""
 
-    snn: str = option("--snn", metavar="FILE", default=SNN_FILE, type=FILE, help="The network.")
     model: str = option(
         "--model",
         metavar="NAME",
@@ -87,57 +95,61 @@ class PolicyTraining(TrainOptions):
 
 @command("Train SEENN-II: steps chosen from the image.")
 def train_policy(
-    console: Console, options: TrainPolicyOptions, training: PolicyTraining, where: RunOptions, data: DataOptions
+    console: Console,
+    file: PolicyFile,
+    options: TrainPolicyOptions,
+    training: PolicyTraining,
+    where: RunOptions,
+    how: EngineOptions,
+    data: DataOptions,
 ) -> None:
     """Train a policy network that chooses each image's timesteps before the network runs, and store it in the SNN.
 
     It learns on the train split from what the SNN, run once for all T steps, gets right there after each step; the
     epoch kept is the best on the exit split. It costs work of its own, which every later figure counts.
     """
-    target = output_file(options.output or options.snn)
+    target = file.output(options.output)
     betas: tuple[float, ...] = options.beta_sweep or ()
     sweep = output_folder(options.report, "--report") if betas else None
     from converter.load import parse_model_kwargs
-    from converter.policy import PolicySpec, spiking_answers, train_policy_checkpoint
+    from converter.policy import PolicySpec, spiking_answers, train_policy_snn
     from seenn.analysis.report.beta_sweep import BetaPoint, write_beta_sweep
-    from seenn.checkpoint import save
-    from seenn.data.recorded import refuse_seen_exit_split
     from seenn.training import Augment, PolicyConfig
 
-    checkpoint = read_snn(options.snn, with_policy=False)
+    snn = file.load(with_policy=False).to(console.device)
     with usage():
         kwargs = parse_model_kwargs(options.model_kwargs)
         spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
-        spec.input_shape(checkpoint.network.input_shape)
-    splits = data.splits(checkpoint.manifest, checkpoint.preprocessing)
-    refuse_seen_exit_split(checkpoint.manifest, splits)
-    steps = options.timesteps or checkpoint.timesteps
-    side = spec.input_shape(checkpoint.network.input_shape)[1]
+        side = spec.input_shape(snn.network.input_shape)[1]
+    splits = data.splits(snn.manifest, snn.preprocessing)
+    steps, initial_steps = options.timesteps or snn.timesteps, snn.network.initial_steps
     augment = Augment.suggest(splits.spec, height=side)
-    train = training.config(
-        replace(PolicyConfig().train, patience=options.patience, augment=augment), seed=console.seed
-    )
+    base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
+    train = training.config(base, seed=console.seed)
     with usage():
         configs = {
             beta: PolicyConfig(beta=beta, reward=options.reward, train=train)
             for beta in dict.fromkeys((options.beta, *betas))
         }
-    checkpoint.network.to(console.device)
+    engine = how.make(console, snn, steps)
     keep = None if where.run_dir is None else Path(where.run_dir) / "answers.safetensors"
     with console.progress("running train and exit splits") as update:
-        answers = spiking_answers(checkpoint, splits, steps, limit=options.limit, keep=keep, progress=update)
+        answers = spiking_answers(snn, splits, steps, engine, limit=options.limit, keep=keep, progress=update)
     runs = {}
     for beta, config in configs.items():
         made_with = {
             "policy": config.to_record(),
-            "network": checkpoint.network.graph.fingerprint(),
+            "network": snn.network.graph.fingerprint(),
             "timesteps": steps,
+            "model": options.model,
+            "model_kwargs": list(options.model_kwargs),
+            "size": side,
+            "images": answers.train.shape[1],
+            "data": splits.manifest(),
         }
-        made_with |= {"model": options.model, "model_kwargs": list(options.model_kwargs), "size": side}
-        made_with |= {"images": answers.train.shape[1], "data": splits.manifest()}
         with console.progress(f"training, beta {beta:g}") as update:
-            runs[beta] = train_policy_checkpoint(
-                checkpoint,
+            runs[beta] = train_policy_snn(
+                snn,
                 splits,
                 answers,
                 spec,
@@ -147,9 +159,10 @@ def train_policy(
                 on_step=update,
             )
     chosen = runs[options.beta]
+    found = chosen.result
     if console.first:
-        save(target, chosen.checkpoint)
-    result: dict[str, Any] = {**chosen.checkpoint.manifest["exit"], "output": str(target)}
+        file.save(chosen.snn, target)
+    result: dict[str, Any] = {**chosen.snn.manifest["exit"], "engine": engine_json(engine), "output": str(target)}
     if sweep is not None and console.first:
         points = [
             BetaPoint(
@@ -157,17 +170,15 @@ def train_policy(
             )
             for beta, r in sorted(runs.items())
         ]
-        prepass = checkpoint.network.prepass
         fixed = answers.exit.double().mean(1).tolist()
-        title = f"{Path(options.snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
-        result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep, prepass)
+        title = f"{Path(file.snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
+        result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep, initial_steps)
         console.say(f"sweep: {sweep / 'beta-sweep.png'}")
-    found = chosen.result
     console.answer(
         result,
-        f"SEENN-II, beta {options['beta']:g}, epoch {found.training.best.epoch} of {len(found.training.epochs)}, on "
+        f"SEENN-II, beta {options.beta:g}, epoch {found.training.best.epoch} of {len(found.training.epochs)}, on "
         f"{answers.exit.shape[1]} images of the exit split (learned from {answers.train.shape[1]} training images):\n"
-        f"  every step   {100 * found.full_accuracy:6.2f} % in {checkpoint.network.prepass + steps} timesteps\n"
+        f"  every step   {100 * found.full_accuracy:6.2f} % in {initial_steps + steps} timesteps\n"
         f"  SEENN-II     {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average, "
         f"plus {chosen.policy.macs:,} MACs of the policy network\n"
         f"wrote {target}; next: seenn evaluate",

@@ -16,14 +16,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from converter.load import ModelSpec, build_model
-from converter.passes import normalise, prove_equal
+from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
-from seenn.analysis.collect import collect_logits
-from seenn.checkpoint import Checkpoint
-from seenn.data import DataSplits, Split
+from seenn.analysis.collect import collect_run
+from seenn.data import DataSplits
+from seenn.data.recorded import check_split
+from seenn.errors import ModelError
 from seenn.exits import BudgetExit, PolicyNetwork, exit_record
-from seenn.files import atomic_path
-from seenn.metrics import correct_per_timestep
+from seenn.files import atomic_path, make_folder
+from seenn.runtime import Engine
+from seenn.snn import SNN
 from seenn.training import PolicyConfig, PolicyResult, ResNet8, Run, train_policy
 
 logger = logging.getLogger(__name__)
@@ -52,11 +54,18 @@ class PolicySpec:
         return image[0], size, size
 
     def build(self, input_shape: tuple[int, int, int], timesteps: int, seed: int) -> nn.Module:
-        """The network with random weights, one score a number of timesteps."""
+        """The network with random weights, one score a number of timesteps.
+
+        Raises:
+            ModelError: there is no such model, or it refuses its arguments.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if self.model == RESNET8:
-                return ResNet8(input_shape[0], timesteps, **(self.kwargs or {}))
+                try:
+                    return ResNet8(input_shape[0], timesteps, **(self.kwargs or {}))
+                except (TypeError, ValueError, RuntimeError) as error:
+                    raise ModelError(f"{RESNET8} cannot be built with {self.kwargs}: {error}") from error
             spec = ModelSpec(name=self.model, kwargs=dict(self.kwargs or {}), num_classes=timesteps)
             return build_model(spec, input_shape).module
 
@@ -65,14 +74,16 @@ class PolicySpec:
 class SpikingAnswers:
     """Whether a spiking network is right after each step, bool ``[T, N]``, on the images that policies learn from."""
 
+    engine: str  # the engine that ran it
     train: Tensor
     exit: Tensor
 
 
 def spiking_answers(
-    checkpoint: Checkpoint,
+    snn: SNN,
     splits: DataSplits,
     timesteps: int,
+    engine: Engine,
     *,
     limit: int | None = None,
     batch_size: int = 64,
@@ -81,36 +92,41 @@ def spiking_answers(
 ) -> SpikingAnswers:
     """One pass of all T steps over the first ``limit`` training images, and over the exit split.
 
-    With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T
+    With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T, engine
     and data: taking up a training does not run the network again.
+
+    Raises:
+        DataError: the exit split holds samples that the network, or its figures, have another use for.
     """
+    check_split(snn.manifest, splits.exit, use="exit")
     samples = len(splits.train) if limit is None else min(limit, len(splits.train))
     origin = {
-        "network": checkpoint.network.graph.fingerprint(),
+        "network": snn.network.graph.fingerprint(),
         "timesteps": str(timesteps),
+        "engine": engine.name,
         "samples": str(samples),
         "data": json.dumps(splits.manifest()),
     }
     if keep is not None and (found := _read_answers(keep, origin)) is not None:
         return found
     total = samples + len(splits.exit)
-
-    def right(split: Split, limit: int, offset: int) -> Tensor:
-        def counted() -> Any:
-            done = offset
-            for batch in split.batches(batch_size, limit=limit):
-                yield batch
-                done += len(batch)
-                progress(done, total)
-
-        return correct_per_timestep(*collect_logits(checkpoint.network, counted(), timesteps))
-
-    train = right(splits.train, samples, 0)
-    answers = SpikingAnswers(train=train, exit=right(splits.exit, len(splits.exit), samples))
+    train, held = (
+        collect_run(
+            snn.network,
+            split,
+            timesteps,
+            engine=engine,
+            batch_size=batch_size,
+            limit=count,
+            progress=lambda done, _, before=before: progress(before + done, total),
+        ).correct()
+        for split, count, before in ((splits.train, samples, 0), (splits.exit, len(splits.exit), samples))
+    )
+    answers = SpikingAnswers(engine=engine.name, train=train, exit=held)
     if keep is not None:
-        keep.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(keep.parent)
         with atomic_path(keep) as temporary:
-            save_file({name: t.contiguous() for name, t in vars(answers).items()}, temporary, origin)
+            save_file({"train": train.contiguous(), "exit": held.contiguous()}, temporary, origin)
     return answers
 
 
@@ -119,7 +135,9 @@ def _read_answers(path: Path, origin: Mapping[str, str]) -> SpikingAnswers | Non
     try:
         with safe_open(path, framework="pt") as file:
             if dict(file.metadata() or {}) == origin:
-                return SpikingAnswers(train=file.get_tensor("train"), exit=file.get_tensor("exit"))
+                return SpikingAnswers(
+                    engine=origin["engine"], train=file.get_tensor("train"), exit=file.get_tensor("exit")
+                )
     except (OSError, SafetensorError) as error:
         logger.info("no answers to take up in %s: %s", path, error)
     return None
@@ -127,15 +145,15 @@ def _read_answers(path: Path, origin: Mapping[str, str]) -> SpikingAnswers | Non
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedPolicy:
-    """The checkpoint with its policy, ready to be saved, and how training went."""
+    """The network with its policy, ready to be saved, and how training went."""
 
-    checkpoint: Checkpoint
+    snn: SNN
     policy: BudgetExit
     result: PolicyResult
 
 
-def train_policy_checkpoint(
-    checkpoint: Checkpoint,
+def train_policy_snn(
+    snn: SNN,
     splits: DataSplits,
     answers: SpikingAnswers,
     spec: PolicySpec,
@@ -145,14 +163,14 @@ def train_policy_checkpoint(
     run: Run | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> TrainedPolicy:
-    """Trains a policy network for ``checkpoint``'s network and stores it, as a graph, in its checkpoint.
+    """Trains a policy network for ``snn``, which gets it, as a graph, for its policy.
 
     Raises:
         UnsupportedError: the policy network has a call outside the closed op set; before any training.
         TrainingError: see ``train_policy``.
     """
     timesteps = len(answers.train)
-    shape = spec.input_shape(checkpoint.network.input_shape)
+    shape = spec.input_shape(snn.network.input_shape)
     module = spec.build(shape, timesteps, config.train.seed)
     capture_policy(module, shape)
     result = train_policy(
@@ -166,13 +184,13 @@ def train_policy_checkpoint(
         run=run,
         on_step=on_step,
     )
-    result = replace(result, mean_timesteps=checkpoint.network.prepass + result.mean_timesteps)
+    result = replace(result, mean_timesteps=snn.network.initial_steps + result.mean_timesteps)
     policy = BudgetExit(network=capture_policy(module.cpu(), shape))
     record = exit_record(
         policy,
-        network=checkpoint.network.graph.fingerprint(),
+        network=snn.network.graph.fingerprint(),
         timesteps=timesteps,
-        engine="reference",
+        engine=answers.engine,
         data=splits.manifest(),
         samples=answers.exit.shape[1],
         training_samples=answers.train.shape[1],
@@ -181,8 +199,8 @@ def train_policy_checkpoint(
         full_accuracy=result.full_accuracy,
         mean_timesteps=result.mean_timesteps,
     )
-    manifest = {**checkpoint.manifest, "timesteps": timesteps, "exit": record}
-    return TrainedPolicy(checkpoint=replace(checkpoint, policy=policy, manifest=manifest), policy=policy, result=result)
+    manifest = {**snn.manifest, "timesteps": timesteps, "exit": record}
+    return TrainedPolicy(snn=replace(snn, policy=policy, manifest=manifest), policy=policy, result=result)
 
 
 def capture_policy(module: nn.Module, input_shape: tuple[int, int, int]) -> PolicyNetwork:
@@ -195,5 +213,5 @@ def capture_policy(module: nn.Module, input_shape: tuple[int, int, int]) -> Poli
     source = copy.deepcopy(module).cpu().double().eval()
     example = torch.randn(4, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     graph = normalise(trace_model(source, example), input_shape)
-    prove_equal(source, graph, example)
+    verify_equivalent(source, graph, example)
     return PolicyNetwork(graph.float(), input_shape)

@@ -361,16 +361,21 @@ class SNN:
         data: DataSplits,
         config: FinetuneConfig | None = None,
         *,
+        source: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         run: Run | None = None,
         on_step: Progress | None = None,
     ) -> SNN:
-        """Trained on with its exits in the loop, without a policy: see ``seenn.training.finetune``."""
+        """Trained on with its exits in the loop, without a policy: see ``seenn.training.finetune``.
+
+        Args:
+            source: which file this is, for the manifest.
+        """
         from seenn.training import FinetuneConfig, finetune, finetuned_snn
 
         config = config or FinetuneConfig()
         result = finetune(self.network, data, config, device=device, run=run, on_step=on_step)
-        return finetuned_snn(self, data, config, result).prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
+        return finetuned_snn(self, data, config, result, file=source or {}).prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
 
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
+from seenn.errors import UnsupportedError
+from seenn.runtime import Engine
 from seenn.runtime.kernels.fused import FusedEngine
 
 
@@ -30,12 +32,19 @@ class SiteProfile:
 
 
 def profile_sites(
-    engine: FusedEngine, network: SpikingNetwork, images: Tensor, *, timesteps: int = 2, repeats: int = 5
+    engine: Engine, network: SpikingNetwork, images: Tensor, *, timesteps: int = 2, repeats: int = 5
 ) -> list[SiteProfile]:
     """Times each instruction of a step on as many images as go through the network together.
 
     Best of ``repeats`` for each, in the last of ``timesteps`` steps; spike rates are of that step.
+
+    Raises:
+        UnsupportedError: the engine has no instructions.
     """
+    if not isinstance(engine, FusedEngine):
+        raise UnsupportedError(
+            f"the {engine.name} engine has no instructions whose time could be measured: use another"
+        )
     rows = min(len(images), engine.tile)
     slots = engine.open(rows)
     best: dict[str, float] = {}
