@@ -106,7 +106,7 @@ class NeuronOptions:
         from seenn.neurons import NEURONS
 
         given = {"decay": self.decay, "surrogate": self.surrogate, "detach_reset": self.detach_reset or None}
-        rules = {name: value for name, value in given.items() if value is not None}
+        rules: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         rules |= {"v_reset": None} if self.soft_reset else {}
         with usage():
             NEURONS.get(self.neuron).train(self.levels, **rules)
