@@ -14,8 +14,7 @@ from seenn.core.ops import State
 from seenn.data import Split
 from seenn.distributed import World, world
 from seenn.errors import CalibrationError
-from seenn.exits.policy import ExitPolicy
-from seenn.exits.replay import CachedRun
+from seenn.exits import CachedRun, ExitPolicy, cost_of_steps
 from seenn.metrics.energy import snn_energy_pj
 from seenn.runtime import Engine, Observer, Predictions, ScoreTrace, Session, make_engine
 
@@ -65,12 +64,12 @@ def collect_run(
     session = Session(runner, None, timesteps, min(batch_size, samples))
     session.run(labelled(), observers=(meter, trace), progress=lambda done: progress(done, samples))
     meter.gather(here)
-    t = torch.arange(1, timesteps + 1, dtype=torch.float64)[:, None]
+    t = cost_of_steps(timesteps)[:, None]
     return CachedRun(
         logits_sum=here.cat(trace.logits_sum.transpose(0, 1).contiguous()).transpose(0, 1).contiguous(),
         labels=here.cat(torch.cat(labels)),
         energy_pj=snn_energy_pj(dense_cost(network, sequence=over_time), meter.synops.cumsum(0), t),
-        prepass=network.initial_steps,
+        cost=cost_of_steps(timesteps, network.initial_steps),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,18 +17,19 @@ from seenn.core.ops import State
 from seenn.data import DataSplits, Split
 from seenn.data.recorded import check_split
 from seenn.errors import CalibrationError
-from seenn.exits.budget import policy_macs
-from seenn.exits.find import find_exit
-from seenn.exits.fixed import FixedExit
+from seenn.exits import (
+    CachedRun,
+    FixedExit,
+    ScoredExit,
+    default_rules,
+    find_exit,
+    policy_macs,
+    softmax_confidence,
+)
 from seenn.exits.policy import ExitPolicy, policy_to_json
-from seenn.exits.registry import make_rule
-from seenn.exits.replay import CachedRun, replay
-from seenn.exits.scored import ScoredExit, exit_scores, softmax_confidence
 from seenn.metrics import (
-    ExitCurve,
     bootstrap_mean_interval,
     correct_per_timestep,
-    exit_curve,
     expected_calibration_error,
     oracle_exit_time,
 )
@@ -38,19 +39,6 @@ from seenn.runtime import Session
 if TYPE_CHECKING:
     from seenn.snn import SNN
 
-#: The rules that are compared where none are named.
-COMPARED = (
-    "confidence",
-    "entropy",
-    "gap",
-    "cutoff",
-    "scaled",
-    "patience",
-    "conformal",
-    "failure",
-    "fixed",
-    "two-sided",
-)
 #: Of an image, by what full T shows: how hard it is for this network.
 EASY, MEDIUM, HARD = "right from the first step on", "right in between", "wrong at T"
 
@@ -124,8 +112,8 @@ def compare_exits(
     stored = snn.policy
     looking = {stored.kind: stored} if isinstance(stored, ScoredExit) and policy_macs(stored) else {}
     states = {kind: start_states(policy, splits.exit, limit=limit) for kind, policy in looking.items()}
-    chosen = {kind: make_rule(kind) for kind in COMPARED} if rules is None else rules
-    policies, left_out = calibrated(held, {**chosen, **looking}, targets or {"max_accuracy_drop": 0.005}, states)
+    candidates = {**(default_rules() if rules is None else rules), **looking}
+    policies, left_out = calibrated(held, candidates, targets or {"max_accuracy_drop": 0.005}, states)
     policies["every step"] = FixedExit()
     if stored is not None:
         policies[f"stored {stored.kind}"] = stored
@@ -162,7 +150,7 @@ def compare_exits(
 def calibrated(
     run: CachedRun,
     rules: Mapping[str, ExitPolicy],
-    targets: Mapping[str, float],
+    targets: Mapping[str, Any],
     states: Mapping[str, State] | None = None,
 ) -> tuple[dict[str, ExitPolicy], dict[str, str]]:
     """Each rule calibrated on ``run``; and of those that cannot be, why. ``states`` as for ``compare_policies``."""
@@ -203,14 +191,14 @@ def compare_policies(
         origin: network, data, split, command: for the report.
     """
     correct = correct_per_timestep(run.logits_sum, run.labels)
-    timesteps = len(correct)
+    timesteps, initial_steps = len(correct), int(run.cost[0]) - 1
     oracle = oracle_exit_time(correct)
     figures = []
     for name, policy in policies.items():
         state, latency = (states or {}).get(name), (latencies or {}).get(name)
         figures.append(_figures(name, policy, state, run, correct, oracle, latency, class_names, seed))
     shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
-    exits = replay(policies[shown], run.logits_sum, (states or {}).get(shown))
+    exits = run.of(policies[shown], (states or {}).get(shown)).exits(policies[shown])
     at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
     sure = softmax_confidence(exits, at_exit)
     easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), exits, sure)
@@ -227,9 +215,9 @@ def compare_policies(
         timesteps=timesteps,
         full_accuracy=float(correct[-1].double().mean()),
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
-        energy_per_timestep_pj=tuple(run.energy_pj.mean(1).tolist()),
+        energy_per_timestep_pj=tuple(run.energy_with(FixedExit()).mean(1).tolist()),
         ece_per_timestep=tuple(ece),
-        oracle_aet=run.initial_steps + oracle,
+        oracle_aet=initial_steps + oracle,
         policies=_mark_pareto(figures),
         left_out=dict(left_out or {}),
         sample_policy=shown,
@@ -237,7 +225,7 @@ def compare_policies(
         hardest=hardest,
         class_names=tuple(class_names),
         seed=seed,
-        initial_steps=run.initial_steps,
+        initial_steps=initial_steps,
     )
 
 
@@ -271,9 +259,10 @@ def _figures(
     class_names: Sequence[str],
     seed: int,
 ) -> PolicyFigures:
-    timesteps, exits = len(correct), replay(policy, run.logits_sum, state)
+    energy_pj, run = run.energy_with(policy), run.of(policy, state)
+    timesteps, exits = len(correct), run.exits(policy)
     at_exit = (exits - 1, torch.arange(len(exits)))
-    right, taken = correct[at_exit], exits.double() + run.initial_steps
+    right, taken = correct[at_exit], run.cost[exits - 1]
     names = {k: class_names[k] if k < len(class_names) else str(k) for k in sorted(set(run.labels.tolist()))}
     settled = correct.all(0)
     groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
@@ -282,7 +271,7 @@ def _figures(
         policy=policy_to_json(policy),
         accuracy=_amount(right.double(), seed),
         timesteps=_amount(taken, seed),
-        energy_pj=_amount(run.energy_with(policy)[at_exit], seed),
+        energy_pj=_amount(energy_pj[at_exit], seed),
         policy_energy_pj=MAC_PJ * policy_macs(policy),
         latency_ms=None if latency is None else latency.mean_ms,
         latency_p95_ms=None if latency is None else latency.p95_ms,
@@ -293,15 +282,8 @@ def _figures(
         exits_by_difficulty={
             group: float(taken[chosen].mean()) for group, chosen in groups.items() if bool(chosen.any())
         },
-        curve=_curve(policy, run, correct, state),
+        curve=run.curve(policy) if isinstance(policy, ScoredExit) else None,
     )
-
-
-def _curve(policy: ExitPolicy, run: CachedRun, correct: Tensor, state: State | None) -> ExitCurve | None:
-    if not isinstance(policy, ScoredExit):
-        return None
-    curve = exit_curve(exit_scores(policy, run.logits_sum, state), correct, run.energy_with(policy))
-    return curve.after(run.initial_steps)
 
 
 def _amount(values: Tensor, seed: int) -> Amount:

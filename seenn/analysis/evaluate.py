@@ -15,9 +15,8 @@ from seenn.data import Split
 from seenn.data.recorded import check_split
 from seenn.distributed import world
 from seenn.errors import DataError
-from seenn.exits.budget import policy_macs
+from seenn.exits import ScoredExit, cost_of_steps, exit_scores, policy_macs
 from seenn.exits.policy import policy_to_json
-from seenn.exits.scored import ScoredExit, exit_scores
 from seenn.metrics import (
     accuracy_per_timestep,
     average_exit_time,
@@ -112,7 +111,8 @@ def evaluate(
     curve = None
     if isinstance(policy, ScoredExit):
         state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
-        curve = exit_curve(exit_scores(policy, logits_sum, state), correct).after(network.initial_steps)
+        spent = cost_of_steps(timesteps, network.initial_steps)
+        curve = exit_curve(exit_scores(policy, logits_sum, state, spent), correct, cost=spent)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = (float(meter.synops.sum()) / samples for meter in (exit_meter, full_meter))
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)

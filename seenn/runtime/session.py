@@ -18,9 +18,7 @@ from seenn.batch import Batch
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
 from seenn.errors import SeennError, UnsupportedError
-from seenn.exits.fixed import FixedExit
-from seenn.exits.policy import ExitPolicy
-from seenn.exits.progress import Progress
+from seenn.exits import ExitPolicy, FixedExit, Progress
 from seenn.runtime.observer import Observer, Observers
 from seenn.runtime.predictions import Prediction, Predictions
 from seenn.runtime.slots import Engine, Slots
@@ -122,7 +120,7 @@ class Session:
                 t, samples = rows.t[:active], rows.sample[:active]
                 observers.scores(t, samples, logits_sum)
                 progress = Progress(t, torch.ones_like(t), cost[t])
-                stop, state = policy.stop(progress.t, logits_sum, tuple(tensor[:active] for tensor in rows.state))
+                stop, state = policy.stop(progress, logits_sum, tuple(tensor[:active] for tensor in rows.state))
                 for tensor, new in zip(rows.state, state, strict=True):
                     tensor[:active] = new
                 last, now = t >= self.timesteps, time.perf_counter()

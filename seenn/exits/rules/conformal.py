@@ -12,8 +12,10 @@ from torch import Tensor
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer, number
 from seenn.errors import CalibrationError
-from seenn.exits.policy import register_policy
-from seenn.exits.scored import ScoredExit, Threshold, accumulated, at_timestep, numbers
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
+from seenn.exits.scored import ScoredExit, Threshold
+from seenn.exits.scores import accumulated, at_timestep, numbers_per_timestep
 
 
 @register_policy("conformal")
@@ -26,7 +28,9 @@ class ConformalExit(ScoredExit):
     it with probability at most alpha / T (Bonferroni), over the draw of the fitting samples and the image.
     """
 
-    learns: ClassVar[bool] = True
+    summary: ClassVar[str] = "few classes are plausible (SpikeCP)"
+    threshold_field: ClassVar[str] = "max_size"
+    learned: ClassVar[tuple[str, ...]] = ("quantiles",)
     least: ClassVar[float] = -float(1 << 20)
     never: ClassVar[float] = -0.5  # the score is minus the set's size
     max_size: int = 1  # I >= 0; 0 never stops early
@@ -37,8 +41,7 @@ class ConformalExit(ScoredExit):
         integer("max_size", self.max_size)
         if not 0.0 < number("alpha", self.alpha) < 1.0:
             raise ValueError(f"alpha is a probability in (0, 1), got {self.alpha}")
-        values = numbers("quantiles", self.quantiles)
-        values = values if isinstance(values, tuple) else (values,)
+        values = numbers_per_timestep("quantiles", self.quantiles)
         if min(values) < 0.0:
             raise ValueError(f"quantiles are -log p, at least 0, got {min(values)}")
         object.__setattr__(self, "quantiles", values)
@@ -51,12 +54,12 @@ class ConformalExit(ScoredExit):
             return surprise <= quantiles[0]
         return surprise <= at_timestep(quantiles, t).to(surprise.dtype).unsqueeze(-1)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        size = self.contains(t, logits_sum).sum(-1)
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        size = self.contains(progress.t, logits_sum).sum(-1)
         # An empty set knows nothing, so it counts as larger than any.
         return -torch.where(size > 0, size, logits_sum.shape[-1] + 1).to(torch.float32), state
 
-    def limit(self, t: Tensor) -> float:
+    def limit(self, progress: Progress) -> float:
         return -(self.max_size + 0.5)
 
     def at(self, threshold: Threshold) -> Self:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer, number
-from seenn.exits.confidence import ConfidenceExit
-from seenn.exits.policy import register_policy
-from seenn.exits.scored import ScoredExit, Threshold, exit_scores
-from seenn.metrics.accuracy import correct_per_timestep
+from seenn.exits.calibration.replay import exit_scores
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
+from seenn.exits.rules.confidence import ConfidenceExit
+from seenn.exits.scored import ScoredExit, Threshold
+from seenn.metrics import correct_per_timestep
 
 _CANDIDATES = 64
 _LOST = 0.001  # of the samples
@@ -29,7 +31,8 @@ class TwoSidedExit(ScoredExit):
     ``inner.never``, above every threshold but that one, so that one threshold still orders the whole rule.
     """
 
-    learns: ClassVar[bool] = True
+    summary: ClassVar[str] = "the rule inside it says so, or the case is hopeless"
+    learned: ClassVar[tuple[str, ...]] = ("give_up",)
     inner: ScoredExit = field(default_factory=ConfidenceExit)  # not two-sided itself
     give_up: float = 0.3  # in the score's unit
     slope: float = 1e-6  # in the score's unit per step; above 0, so that rounding does not decide between equals
@@ -43,6 +46,10 @@ class TwoSidedExit(ScoredExit):
         integer("after", self.after, low=2)
 
     @property
+    def threshold_value(self) -> Threshold | None:
+        return self.inner.threshold_value
+
+    @property
     def least(self) -> float:
         return self.inner.least
 
@@ -50,19 +57,19 @@ class TwoSidedExit(ScoredExit):
     def never(self) -> float:
         return self.inner.never
 
-    def start(self, images: Tensor) -> State:
-        return torch.zeros(len(images), dtype=images.dtype, device=images.device), *self.inner.start(images)
+    def start(self, inputs: Tensor) -> State:
+        return torch.zeros(len(inputs), dtype=inputs.dtype, device=inputs.device), *self.inner.start(inputs)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         last, *rest = state
-        score, inner_state = self.inner.score(t, logits_sum, tuple(rest))
-        return score.masked_fill(self._hopeless(t, score, last), self.never), (score, *inner_state)
+        score, inner_state = self.inner.score(progress, logits_sum, tuple(rest))
+        return score.masked_fill(self._hopeless(progress.t, score, last), self.never), (score, *inner_state)
 
     def _hopeless(self, t: Tensor, score: Tensor, last: Tensor) -> Tensor:
         return (t >= self.after) & (score < self.give_up) & (score - last <= self.slope)
 
-    def limit(self, t: Tensor) -> Tensor | float:
-        return self.inner.limit(t)
+    def limit(self, progress: Progress) -> Tensor | float:
+        return self.inner.limit(progress)
 
     def at(self, threshold: Threshold) -> Self:
         return replace(self, inner=self.inner.at(threshold))

@@ -10,16 +10,11 @@ from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.errors import CalibrationError
-from seenn.exits.logistic import fit_logistic
-from seenn.exits.policy import register_policy
-from seenn.exits.scored import (
-    ProbabilityExit,
-    Threshold,
-    accumulated,
-    normalized_entropy,
-    numbers,
-    top_two_gap,
-)
+from seenn.exits.calibration.logistic import fit_logistic
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
+from seenn.exits.scored import ProbabilityExit, Threshold
+from seenn.exits.scores import accumulated, normalized_entropy, numbers_per_timestep, top_two_gap
 from seenn.metrics.accuracy import correct_per_timestep
 
 FEATURES = ("one", "confidence", "gap", "entropy", "confidence_slope", "gap_slope", "entropy_slope", "1/t")
@@ -36,22 +31,23 @@ class FailurePredictionExit(ProbabilityExit):
     normalised entropy of softmax(S_t / t), top-2 gap of S_t, their change since the last step (0 at t = 1), and 1/t.
     """
 
-    learns: ClassVar[bool] = True
+    summary: ClassVar[str] = "going on is not expected to put the answer right"
+    learned: ClassVar[tuple[str, ...]] = ("coefficients",)
     threshold: Threshold = 0.95
     coefficients: tuple[float, ...] = (0.0, -4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # one per feature
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        values = numbers("coefficients", self.coefficients)
-        if not isinstance(values, tuple) or len(values) != len(FEATURES):
+        values = numbers_per_timestep("coefficients", self.coefficients)
+        if len(values) != len(FEATURES):
             raise ValueError(f"coefficients are {len(FEATURES)} numbers, of {', '.join(FEATURES)}; got {values}")
         object.__setattr__(self, "coefficients", values)
 
-    def start(self, images: Tensor) -> State:
-        return (torch.zeros(len(images), 3, dtype=images.dtype, device=images.device),)
+    def start(self, inputs: Tensor) -> State:
+        return (torch.zeros(len(inputs), 3, dtype=inputs.dtype, device=inputs.device),)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        features, state = self.features(t, logits_sum, state)
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        features, state = self.features(progress.t, logits_sum, state)
         weights = torch.tensor(self.coefficients, dtype=features.dtype, device=features.device)
         return (-(features * weights).sum(-1)).sigmoid(), state
 

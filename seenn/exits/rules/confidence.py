@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.core.ops.arguments import number
-from seenn.exits.policy import register_policy
-from seenn.exits.scored import (
-    Accumulation,
-    ProbabilityExit,
-    check_accumulation,
-    softmax_confidence,
-)
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
+from seenn.exits.scored import ProbabilityExit
+from seenn.exits.scores import Accumulation, check_accumulation, softmax_confidence
 
 
 @register_policy("confidence")
@@ -27,6 +25,7 @@ class ConfidenceExit(ProbabilityExit):
     probabilities mean the same at every t.
     """
 
+    summary: ClassVar[str] = "the top softmax probability is high (SEENN-I)"
     temperature: float = 1.0  # divides the logits, > 0
     accumulation: Accumulation = "sum"
 
@@ -37,9 +36,9 @@ class ConfidenceExit(ProbabilityExit):
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         check_accumulation(self.accumulation)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        score = softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=self.accumulation)
-        return score, state
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        t, accumulation = progress.t, self.accumulation
+        return softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=accumulation), state
 
     def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
         return softmax_confidence(t, logits_sum, temperature=self.temperature)

@@ -1,4 +1,4 @@
-"""Whether Learn-then-Test keeps its promise on real logits: many random splits, each with the rule chosen anew."""
+"""Whether Learn-then-Test keeps its guarantee on real logits: many random splits, each with the rule chosen anew."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 from seenn.analysis.report import Row
-from seenn.exits import CachedRun, ConfidenceExit, calibrate_exit, exit_scores
-from seenn.exits.calibrate import FIT_FRACTION
-from seenn.exits.guarantee import Guarantee, certified_thresholds
-from seenn.exits.scored import first_above
+from seenn.exits import CachedRun, ConfidenceExit, Guarantee, calibrate_exit, exit_scores, first_above
+from seenn.exits.calibration.search import FIT_FRACTION
+from seenn.exits.guarantees.learn_then_test import certified_thresholds
 from seenn.metrics import correct_per_timestep
 
 DROP, DELTA = 0.01, 0.05
 
 
-def promise_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row], list[str]]:
+def guarantee_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row], list[str]]:
     """How often the drop on the half that chose nothing stays within ``DROP``, in % of the trials."""
     policy = ConfidenceExit()
     scores, correct = exit_scores(policy, run.logits_sum), correct_per_timestep(run.logits_sum, run.labels)
@@ -42,7 +41,7 @@ def promise_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row], 
     bar = 100 * (1 - DELTA)
     rows = [
         Row.at_least(
-            f"Learn-then-Test, {name}: % of {trials} random splits that keep the promise",
+            f"Learn-then-Test, {name}: % of {trials} random splits that keep the guarantee",
             100 * held[name] / trials,
             bar,
             command,
@@ -59,7 +58,7 @@ def promise_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row], 
         )
     )
     note = (
-        f"Promise: at most {100 * DROP:g} points below full T with confidence {bar:g} %. Each trial chooses on "
+        f"Guarantee: at most {100 * DROP:g} points below full T with confidence {bar:g} %. Each trial chooses on "
         f"{half:,} random images of the exit split and is judged on the other {len(run.labels) - half:,}, whose own "
         "chance counts against it (conditional: judged at every t by which somebody stopped, however few). Mean "
         "timesteps: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items()) + "."

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
-from seenn.exits.policy import register_policy
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
 from seenn.exits.scored import ScoredExit, Threshold
 
 
@@ -23,6 +24,8 @@ class PatienceExit(ScoredExit):
     Two columns of state a sample: the last prediction and its run.
     """
 
+    summary: ClassVar[str] = "the answer stayed the same"
+    threshold_field: ClassVar[str] = "patience"
     least: ClassVar[float] = 0.0
     never: ClassVar[float] = float((1 << 20) - 1)
     patience: int = 3  # >= 1; 1 stops at once
@@ -30,17 +33,17 @@ class PatienceExit(ScoredExit):
     def __post_init__(self) -> None:
         integer("patience", self.patience, low=1)
 
-    def start(self, images: Tensor) -> State:
-        none = torch.full((len(images),), -1, dtype=torch.int64, device=images.device)
+    def start(self, inputs: Tensor) -> State:
+        none = torch.full((len(inputs),), -1, dtype=torch.int64, device=inputs.device)
         return none, torch.zeros_like(none)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         last, run = state
         prediction = logits_sum.argmax(-1)
         run = torch.where(prediction == last, run + 1, 1)
         return run.to(torch.float32), (prediction, run)
 
-    def limit(self, t: Tensor) -> float:
+    def limit(self, progress: Progress) -> float:
         return float(self.patience - 1)
 
     def at(self, threshold: Threshold) -> Self:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from seenn.core.ops import State
-from seenn.exits.policy import register_policy
-from seenn.exits.scored import (
-    Accumulation,
-    ThresholdExit,
-    accumulated,
-    check_accumulation,
-    top_two_gap,
-)
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
+from seenn.exits.scored import ThresholdExit
+from seenn.exits.scores import Accumulation, accumulated, check_accumulation, top_two_gap
 
 
 @register_policy("gap")
@@ -26,11 +23,12 @@ class GapExit(ThresholdExit):
     takes the sum: see ``CutoffExit``.
     """
 
+    summary: ClassVar[str] = "the best class leads the second by enough"
     accumulation: Accumulation = "sum"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_accumulation(self.accumulation)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        return top_two_gap(accumulated(t, logits_sum, self.accumulation)), state
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        return top_two_gap(accumulated(progress.t, logits_sum, self.accumulation)), state

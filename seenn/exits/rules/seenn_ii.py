@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.errors import CalibrationError
-from seenn.exits.policy import register_policy
 from seenn.exits.policy_network import PolicyNetwork
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
 from seenn.exits.scored import Threshold, ThresholdExit
 
 
@@ -25,6 +27,8 @@ class BudgetExit(ThresholdExit):
     figure.
     """
 
+    summary: ClassVar[str] = "a policy network that saw the image says so (SEENN-II)"
+    made_with: ClassVar[str] = "seenn train-policy"
     network: PolicyNetwork  # one score for each number of timesteps 1 … T
     threshold: Threshold = 0.0
 
@@ -38,19 +42,14 @@ class BudgetExit(ThresholdExit):
         """Multiply-accumulates of the policy network for one image."""
         return self.network.macs
 
-    def start(self, images: Tensor) -> State:
-        if images.dim() != 4:
+    def start(self, inputs: Tensor) -> State:
+        if inputs.dim() != 4:
             raise CalibrationError("the seenn-ii policy decides by the images, and was given none")
-        scores = self.network(images)
+        scores = self.network(inputs)
         later = scores.flip(-1).cummax(-1).values.flip(-1)[:, 1:]
         last = torch.full_like(scores[:, :1], torch.inf)  # T is the most it can ask for
         return (torch.cat([scores[:, :-1] - later, last], dim=-1),)
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         (margins,) = state
-        return margins.gather(-1, (t - 1).clamp(max=self.timesteps - 1)[:, None]).squeeze(-1), state
-
-
-def policy_macs(policy: object) -> int:
-    """Multiply-accumulates that ``policy`` itself does on an image: its ``macs``, 0 where it has none."""
-    return int(getattr(policy, "macs", 0))
+        return margins.gather(-1, (progress.t - 1).clamp(max=self.timesteps - 1)[:, None]).squeeze(-1), state
