@@ -112,8 +112,10 @@ def train_policy(
     betas: tuple[float, ...] = options.beta_sweep or ()
     sweep = output_folder(options.report, "--report") if betas else None
     from converter.load import parse_model_kwargs
-    from converter.policy import PolicySpec, spiking_answers, train_policy_snn
+    from converter.policy import PolicySpec, spiking_answers
+    from converter.policy import train_policy as train
     from seenn.analysis.report.beta_sweep import BetaPoint, write_beta_sweep
+    from seenn.exits import policy_macs
     from seenn.training import Augment, PolicyConfig
 
     snn = file.load(with_policy=False).to(console.device)
@@ -125,16 +127,18 @@ def train_policy(
     steps, initial_steps = options.timesteps or snn.timesteps, snn.network.initial_steps
     augment = Augment.suggest(splits.spec, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
-    train = training.config(base, seed=console.seed)
+    config = training.config(base, seed=console.seed)
     with usage():
         configs = {
-            beta: PolicyConfig(beta=beta, reward=options.reward, train=train)
+            beta: PolicyConfig(beta=beta, reward=options.reward, train=config)
             for beta in dict.fromkeys((options.beta, *betas))
         }
     engine = how.make(console, snn, steps)
     keep = None if where.run_dir is None else Path(where.run_dir) / "answers.safetensors"
     with console.progress("running train and exit splits") as update:
-        answers = spiking_answers(snn, splits, steps, engine, limit=options.limit, keep=keep, progress=update)
+        answers = spiking_answers(
+            snn, splits, steps, engine=engine, limit=options.limit, keep=keep, progress=update
+        )
     runs = {}
     for beta, config in configs.items():
         made_with = {
@@ -148,38 +152,45 @@ def train_policy(
             "data": splits.manifest(),
         }
         with console.progress(f"training, beta {beta:g}") as update:
-            runs[beta] = train_policy_snn(
+            runs[beta] = train(
                 snn,
                 splits,
-                answers,
-                spec,
                 config,
+                spec=spec,
+                timesteps=steps,
+                engine=engine,
+                answers=answers,
                 device=console.device,
                 run=where.run(made_with, f"beta-{beta:g}"),
                 on_step=update,
             )
-    chosen = runs[options.beta]
-    found = chosen.result
+    made = runs[options.beta]
     if console.first:
-        file.save(chosen.snn, target)
-    result: dict[str, Any] = {**chosen.snn.manifest["exit"], "engine": engine_json(engine), "output": str(target)}
+        file.save(made, target)
+    record = made.manifest["exit"]
+    result: dict[str, Any] = {**record, "engine": engine_json(engine), "output": str(target)}
     if sweep is not None and console.first:
+        exits = {beta: run.manifest["exit"] for beta, run in sorted(runs.items())}
         points = [
             BetaPoint(
-                beta=beta, accuracy=r.result.accuracy, mean_timesteps=r.result.mean_timesteps, reward=r.result.reward
+                beta=beta,
+                accuracy=found["accuracy"],
+                mean_timesteps=found["mean_timesteps"],
+                reward=found["training"]["best_reward"],
             )
-            for beta, r in sorted(runs.items())
+            for beta, found in exits.items()
         ]
         fixed = answers.exit.double().mean(1).tolist()
-        title = f"{Path(file.snn).name} on {splits.spec} (exit, {answers.exit.shape[1]:,} images)"
+        title = f"{Path(file.snn).name} on {splits.spec} (exit, {record['samples']:,} images)"
         result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep, initial_steps)
         console.say(f"sweep: {sweep / 'beta-sweep.png'}")
+    trained = record["training"]
     console.answer(
         result,
-        f"SEENN-II, beta {options.beta:g}, epoch {found.training.best.epoch} of {len(found.training.epochs)}, on "
-        f"{answers.exit.shape[1]} images of the exit split (learned from {answers.train.shape[1]} training images):\n"
-        f"  every step   {100 * found.full_accuracy:6.2f} % in {initial_steps + steps} timesteps\n"
-        f"  SEENN-II     {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average, "
-        f"plus {chosen.policy.macs:,} MACs of the policy network\n"
+        f"SEENN-II, beta {options.beta:g}, epoch {trained['best_epoch']} of {trained['epochs_run']}, on "
+        f"{record['samples']} images of the exit split (learned from {record['training_samples']} training images):\n"
+        f"  every step   {100 * record['full_accuracy']:6.2f} % in {initial_steps + steps} timesteps\n"
+        f"  SEENN-II     {100 * record['accuracy']:6.2f} % in {record['mean_timesteps']:.2f} timesteps on average, "
+        f"plus {policy_macs(made.policy):,} MACs of the policy network\n"
         f"wrote {target}; next: seenn evaluate",
     )

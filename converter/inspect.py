@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from converter.convert import refuse_neurons
+from converter.conversion import place_neurons, refuse_neurons, sites_of
 from converter.passes import normalise
-from converter.place import place_neurons, sites_of
-from converter.trace import capture_graph
+from converter.trace import translate_model
 from seenn.analysis.synops import dense_cost
-from seenn.capture import CapturedGraph, Offender, Unsupported
+from seenn.capture import Offender, Translation, Unsupported
 from seenn.core.graph import Node, OpGraph, macs
 from seenn.core.ops import Activation, IFNeuron, Synapse
 from seenn.errors import UnsupportedError
@@ -92,7 +91,7 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_island
     """
     refuse_neurons(model)
     source = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    found = capture_graph(source, torch.zeros(2, *input_shape))
+    found = translate_model(source, torch.zeros(2, *input_shape))
     graph, shapes = found.graph, found.graph.shapes(input_shape)
     after = normalise(graph, input_shape)
     kept = after.shapes(input_shape)
@@ -126,7 +125,7 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_island
 
 
 def _problems(
-    model: nn.Module, found: CapturedGraph, output: tuple[int, ...], analog_islands: bool
+    model: nn.Module, found: Translation, output: tuple[int, ...], analog_islands: bool
 ) -> tuple[tuple[Offender, ...], tuple[str, ...]]:
     problems = list(found.refused(analog_islands=analog_islands))
     notes = []

@@ -1,4 +1,4 @@
-"""Everything `seenn train-policy` does: SEENN-II from a spiking network, its data and a kind of policy network."""
+"""SEENN-II: a policy network trained for a spiking network, and stored with it as a graph."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from converter.load import ModelSpec, build_model
 from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
-from seenn.data import DataSplits
+from seenn.data import DataSplits, Split
 from seenn.data.recorded import check_split
 from seenn.errors import ModelError
-from seenn.exits import BudgetExit, PolicyNetwork, exit_record
-from seenn.files import atomic_path, make_folder
+from seenn.exits import BudgetExit, PolicyNetwork
+from seenn.exits.record import exit_record
+from seenn.files import atomic_path
+from seenn.metrics import correct_per_timestep
 from seenn.runtime import Engine
 from seenn.snn import SNN
-from seenn.training import PolicyConfig, PolicyResult, ResNet8, Run, train_policy
+from seenn.training import PolicyConfig, ResNet8, Run
+from seenn.training import train_policy as fit_policy
 
 logger = logging.getLogger(__name__)
 
@@ -74,17 +77,80 @@ class PolicySpec:
 class SpikingAnswers:
     """Whether a spiking network is right after each step, bool ``[T, N]``, on the images that policies learn from."""
 
-    engine: str  # the engine that ran it
     train: Tensor
     exit: Tensor
 
 
+def train_policy(
+    snn: SNN,
+    data: DataSplits,
+    config: PolicyConfig | None = None,
+    *,
+    spec: PolicySpec | None = None,
+    timesteps: int | None = None,
+    engine: Engine | None = None,
+    answers: SpikingAnswers | None = None,
+    device: torch.device | str = "cpu",
+    run: Run | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> SNN:
+    """The network with a policy that chooses each image's timesteps before the network runs.
+
+    It learns on the train split from what the network gets right there after each step; the epoch kept is the best on
+    the exit split, whose figures are in ``manifest["exit"]``.
+
+    Args:
+        snn: the network; it is not changed, and its own policy gives way.
+        data: as it was made with; nothing else may have used the exit split.
+        config: of the training.
+        spec: the policy network; None is a ResNet-8.
+        timesteps: T; None is the network's own.
+        engine: runs the network; None is the reference.
+        answers: from ``spiking_answers``, for several trainings; None runs the network now.
+
+    Raises:
+        DataError: the exit split holds samples that the network, or its figures, have another use for.
+        UnsupportedError: the policy network has a call outside the closed op set; before any training.
+        TrainingError: nothing to learn, or the loss is no number any more.
+    """
+    config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
+    check_split(snn.manifest, data.exit, use="exit")
+    shape = spec.input_shape(snn.network.input_shape)
+    module = spec.build(shape, steps, config.train.seed)
+    capture_policy(module, shape)
+    answers = answers or spiking_answers(snn, data, steps, engine=engine)
+    result = fit_policy(
+        module, data, answers.train, answers.exit, shape[1:], config, device=device, run=run, on_step=on_step
+    )
+    policy = BudgetExit(network=capture_policy(module.cpu(), shape))
+    training = config.to_record() | {
+        "model": spec.model,
+        "best_epoch": result.training.best.epoch,
+        "epochs_run": len(result.training.epochs),
+        "best_reward": result.reward,
+    }
+    record = exit_record(
+        policy,
+        network=snn.network.graph.fingerprint(),
+        timesteps=steps,
+        engine="reference" if engine is None else engine.name,
+        data=data.manifest(),
+        samples=answers.exit.shape[1],
+        training_samples=answers.train.shape[1],
+        training=training,
+        accuracy=result.accuracy,
+        full_accuracy=result.full_accuracy,
+        mean_timesteps=snn.network.initial_steps + result.mean_timesteps,
+    )
+    return replace(snn, policy=policy, manifest={**snn.manifest, "timesteps": steps, "exit": record})
+
+
 def spiking_answers(
     snn: SNN,
-    splits: DataSplits,
+    data: DataSplits,
     timesteps: int,
-    engine: Engine,
     *,
+    engine: Engine | None = None,
     limit: int | None = None,
     batch_size: int = 64,
     keep: Path | None = None,
@@ -94,39 +160,36 @@ def spiking_answers(
 
     With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T, engine
     and data: taking up a training does not run the network again.
-
-    Raises:
-        DataError: the exit split holds samples that the network, or its figures, have another use for.
     """
-    check_split(snn.manifest, splits.exit, use="exit")
-    samples = len(splits.train) if limit is None else min(limit, len(splits.train))
+    samples = len(data.train) if limit is None else min(limit, len(data.train))
     origin = {
         "network": snn.network.graph.fingerprint(),
         "timesteps": str(timesteps),
-        "engine": engine.name,
+        "engine": "reference" if engine is None else engine.name,
         "samples": str(samples),
-        "data": json.dumps(splits.manifest()),
+        "data": json.dumps(data.manifest()),
     }
     if keep is not None and (found := _read_answers(keep, origin)) is not None:
         return found
-    total = samples + len(splits.exit)
-    train, held = (
-        collect_run(
+    total = samples + len(data.exit)
+
+    def right(split: Split, limit: int, before: int) -> Tensor:
+        run = collect_run(
             snn.network,
             split,
             timesteps,
             engine=engine,
             batch_size=batch_size,
-            limit=count,
-            progress=lambda done, _, before=before: progress(before + done, total),
-        ).correct()
-        for split, count, before in ((splits.train, samples, 0), (splits.exit, len(splits.exit), samples))
-    )
-    answers = SpikingAnswers(engine=engine.name, train=train, exit=held)
+            limit=limit,
+            progress=lambda done, _: progress(before + done, total),
+        )
+        return correct_per_timestep(run.logits_sum, run.labels)
+
+    answers = SpikingAnswers(train=right(data.train, samples, 0), exit=right(data.exit, len(data.exit), samples))
     if keep is not None:
-        make_folder(keep.parent)
+        keep.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(keep) as temporary:
-            save_file({"train": train.contiguous(), "exit": held.contiguous()}, temporary, origin)
+            save_file({name: t.contiguous() for name, t in vars(answers).items()}, temporary, origin)
     return answers
 
 
@@ -135,76 +198,14 @@ def _read_answers(path: Path, origin: Mapping[str, str]) -> SpikingAnswers | Non
     try:
         with safe_open(path, framework="pt") as file:
             if dict(file.metadata() or {}) == origin:
-                return SpikingAnswers(
-                    engine=origin["engine"], train=file.get_tensor("train"), exit=file.get_tensor("exit")
-                )
+                return SpikingAnswers(train=file.get_tensor("train"), exit=file.get_tensor("exit"))
     except (OSError, SafetensorError) as error:
         logger.info("no answers to take up in %s: %s", path, error)
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedPolicy:
-    """The network with its policy, ready to be saved, and how training went."""
-
-    snn: SNN
-    policy: BudgetExit
-    result: PolicyResult
-
-
-def train_policy_snn(
-    snn: SNN,
-    splits: DataSplits,
-    answers: SpikingAnswers,
-    spec: PolicySpec,
-    config: PolicyConfig,
-    *,
-    device: torch.device | str = "cpu",
-    run: Run | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> TrainedPolicy:
-    """Trains a policy network for ``snn``, which gets it, as a graph, for its policy.
-
-    Raises:
-        UnsupportedError: the policy network has a call outside the closed op set; before any training.
-        TrainingError: see ``train_policy``.
-    """
-    timesteps = len(answers.train)
-    shape = spec.input_shape(snn.network.input_shape)
-    module = spec.build(shape, timesteps, config.train.seed)
-    capture_policy(module, shape)
-    result = train_policy(
-        module,
-        splits,
-        answers.train,
-        answers.exit,
-        shape[1:],
-        config,
-        device=device,
-        run=run,
-        on_step=on_step,
-    )
-    result = replace(result, mean_timesteps=snn.network.initial_steps + result.mean_timesteps)
-    policy = BudgetExit(network=capture_policy(module.cpu(), shape))
-    record = exit_record(
-        policy,
-        network=snn.network.graph.fingerprint(),
-        timesteps=timesteps,
-        engine=answers.engine,
-        data=splits.manifest(),
-        samples=answers.exit.shape[1],
-        training_samples=answers.train.shape[1],
-        training=config.to_record() | {"model": spec.model, "best_epoch": result.training.best.epoch},
-        accuracy=result.accuracy,
-        full_accuracy=result.full_accuracy,
-        mean_timesteps=result.mean_timesteps,
-    )
-    manifest = {**snn.manifest, "timesteps": timesteps, "exit": record}
-    return TrainedPolicy(snn=replace(snn, policy=policy, manifest=manifest), policy=policy, result=result)
-
-
 def capture_policy(module: nn.Module, input_shape: tuple[int, int, int]) -> PolicyNetwork:
-    """``module`` as a graph with its normalisation folded, proven equal in float64; the module stays as it is.
+    """``module`` as a graph with its normalisation folded, verified in float64; the module stays as it is.
 
     Raises:
         UnsupportedError: lists every call outside the closed op set.

@@ -23,7 +23,9 @@ class Joint(Bias):
     def correct(self, neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
         errors, starts, biases = [], [], []  # [C] each, by candidate
         for start in _STARTS:
-            candidate = super().correct(neuron.corrected(torch.full_like(sample.target[0], start), None), sample, rounds)
+            candidate = super().correct(
+                neuron.corrected(torch.full_like(sample.target[0], start), None), sample, rounds
+            )
             assert candidate.bias is not None
             errors.append(channel_mean(sample.error(candidate).square()))
             starts.append(candidate.v_init)

@@ -24,7 +24,11 @@ def normalise(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
 
 
 def verify_equivalent(
-    source: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], inputs: Tensor, *, what: str = "the normalised graph"
+    source: Callable[[Tensor], Tensor],
+    other: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    *,
+    what: str = "the normalised graph",
 ) -> float:
     """Runs both, in the float64 they are given in, and returns the largest difference, relative to the largest output.
 

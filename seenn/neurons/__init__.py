@@ -40,7 +40,11 @@ class NeuronKind:
         """
         if levels is None:
             return self.default_levels
-        if isinstance(levels, bool) or not isinstance(levels, int) or not self.least_levels <= levels <= self.most_levels:
+        if (
+            isinstance(levels, bool)
+            or not isinstance(levels, int)
+            or not self.least_levels <= levels <= self.most_levels
+        ):
             allowed = "1" if self.most_levels == 1 else f"{self.least_levels} to {self.most_levels}"
             other = f"; for others use {self.other_levels}" if self.other_levels else ""
             raise ValueError(f"{self.name} neurons take levels of {allowed}, got {levels!r}{other}")
