@@ -40,7 +40,7 @@ enum { WORTH_A_THREAD = 1 << 15 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE void begin(const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
+INLINE void initialise(const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
     const int64_t width = site->width, period = site->period;
     if (site->fresh && site->fresh[sample]) {
         const float *start = site->start + row * site->pattern;
@@ -120,7 +120,7 @@ void seenn_fire(const Site *site) {
 #pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
     for (int64_t i = 0; i < total; i++) {
         const int64_t at = i * length, sample = i / rows, row = i % rows;
-        begin(site, site->membrane + at, at, sample, row);
+        initialise(site, site->membrane + at, at, sample, row);
         for (int64_t k = 0; k < site->term_count; k++)
             join(site->terms + k, site, site->membrane + at, at, sample, row);
         switch (kind) {

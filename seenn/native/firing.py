@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from seenn.native.library import Library
 from seenn.native.memory import address, is_dense, struct
 
 _Term = struct("_Term", pointers="gain values bytes", sizes="sample row", floats="low")
@@ -46,14 +47,14 @@ class Firing:
         low: see ``whole``.
         joined: what the membrane gets beforehand.
         current: what it gets before that, laid out as the membrane; zero afterwards. None for nothing.
-        fresh: bool ``[B]``, read in every call: whose membranes and net counts are set to their ``start`` first; None
-            for nobody's.
+        fresh: bool ``[B]``, read in every call: whose membranes and net counts are initialised with ``start`` first;
+            None for nobody's.
         start, start_back: broadcastable to a sample; where ``fresh`` is given, and ``taken_back`` too.
     """
 
     def __init__(
         self,
-        library: ctypes.CDLL,
+        library: Library,
         membrane: Tensor,
         threshold: Tensor,
         inverse: Tensor | None,
@@ -118,24 +119,20 @@ class Firing:
         self._site.threads = torch.get_num_threads()
         self._function(self._address)
 
-    def _dense(self, values: Tensor | None) -> int | None:
+    def _read(self, values: Tensor | None, dtype: torch.dtype, dense: Callable[[Tensor], bool]) -> int | None:
         if values is None:
             return None
         self._kept.append(values)
-        return address(values, torch.float32, dense=values.shape == self._shape and is_dense(values))
+        return address(values, dtype, dense=dense(values))
+
+    def _dense(self, values: Tensor | None) -> int | None:
+        return self._read(values, torch.float32, lambda x: x.shape == self._shape and is_dense(x))
 
     def _flags(self, values: Tensor | None) -> int | None:
-        if values is None:
-            return None
-        self._kept.append(values)
-        return address(values, torch.bool, dense=values.shape == self._shape[:1] and values.is_contiguous())
+        return self._read(values, torch.bool, lambda x: x.shape == self._shape[:1] and x.is_contiguous())
 
     def _bytes(self, values: Tensor | None) -> int | None:
-        if values is None:
-            return None
-        self._kept.append(values)
-        lines = values[0, :, 0].t() if values.dim() == 4 else values
-        return address(values, torch.uint8, dense=values.shape == self._shape and lines.is_contiguous())
+        return self._read(values, torch.uint8, lambda x: x.shape == self._shape and _lines(x).is_contiguous())
 
     def _pattern(self, values: Tensor | None) -> int | None:
         """One period of it, or one for each row."""
@@ -143,8 +140,12 @@ class Firing:
             return None
         full = values.expand(self._sample[0], 1, 1) if self._per_channel else values.expand(self._sample)
         ordered = full.permute(1, 2, 0) if full.dim() == 3 and len(self._sample) == 3 else full
-        self._kept.append(ordered.contiguous())
-        return address(self._kept[-1], torch.float32, dense=True)
+        return self._read(ordered.contiguous(), torch.float32, Tensor.is_contiguous)
+
+
+def _lines(values: Tensor) -> Tensor:
+    """The rows of the first image, place after place; margins are around those."""
+    return values[0, :, 0].t() if values.dim() == 4 else values
 
 
 def _strides(values: Tensor | None) -> tuple[int, int]:
@@ -152,7 +153,7 @@ def _strides(values: Tensor | None) -> tuple[int, int]:
     return (0, 0) if values is None else (values.stride(0), values.stride(2) if values.dim() == 4 else 0)
 
 
-def does_what_torch_does(library: ctypes.CDLL) -> bool:
+def matches_torch(library: Library) -> bool:
     """Tries every kind of neuron on values at and around their thresholds."""
     generator = torch.Generator().manual_seed(0)
 
@@ -167,10 +168,10 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
         v[1], net[1] = torch.nan, torch.nan  # of an earlier sample
         back_start = torch.full((1,), -2.0)
         before = torch.where(fresh.view(2, 1, 1, 1), start, v)
-        begun = torch.where(fresh.view(2, 1, 1, 1), back_start, net)
+        initial = torch.where(fresh.view(2, 1, 1, 1), back_start, net)
         total = before + current + gain * source
         count = (total / theta).floor().clamp(fewest, most)
-        count = torch.maximum(count, begun) if fewest < 0 else count
+        count = torch.maximum(count, initial) if fewest < 0 else count
         found, back, counts = v.clone(), net.clone(), torch.empty_like(v)
         padded = torch.full((2, 5, 5, 6), -fewest, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
         Firing(
@@ -192,7 +193,7 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
         )()
         expected = torch.nn.functional.pad(count - fewest, (1, 1, 1, 1), value=-fewest)
         same = torch.equal(found, total - count * theta) and torch.equal(counts, count)
-        kept = torch.equal(back, begun - count) if fewest < 0 else torch.equal(back[0], net[0])
+        kept = torch.equal(back, initial - count) if fewest < 0 else torch.equal(back[0], net[0])
         if not (same and kept and not current.any() and torch.equal(padded.float(), expected)):
             return False
     return True

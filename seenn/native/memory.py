@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from seenn.native.library import Library
 
 
 def address(values: Tensor, dtype: torch.dtype, *, dense: bool) -> int:
@@ -75,8 +78,30 @@ class Layout:
         return None if batch is None else address(batch, dtype, dense=self.fits(batch))
 
 
-def struct(name: str, *, pointers: str, sizes: str, floats: str = "", integers: str = "") -> type[ctypes.Structure]:
-    """A C structure of these fields, in this order."""
+def struct(
+    name: str, *, pointers: str, sizes: str, floats: str = "", integers: str = "", narrow: str = ""
+) -> type[ctypes.Structure]:
+    """A C structure of these fields, in this order; the pointers named in ``narrow`` may be to bfloat16."""
     kinds = ((pointers, ctypes.c_void_p), (sizes, ctypes.c_int64), (floats, ctypes.c_float), (integers, ctypes.c_int32))
     fields = [(field, kind) for names, kind in kinds for field in names.split()]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
+    return type(name, (ctypes.Structure,), {"_fields_": fields, "narrow_fields": narrow.split()})
+
+
+def run(
+    library: Library,
+    function: type[ctypes.Structure],
+    dtype: torch.dtype,
+    address: Callable[[Tensor, torch.dtype], int | None],
+    **arguments: Tensor | float | None,
+) -> None:
+    """Calls the function that a structure is named after and the argument of, on torch's number of threads.
+
+    Tensors are given by their ``address``: of ``dtype``, where the structure allows that to be bfloat16, else float32.
+    """
+    allowed = getattr(function, "narrow_fields", ())
+    fields = {
+        name: address(value, dtype if name in allowed else torch.float32) if isinstance(value, Tensor) else value
+        for name, value in arguments.items()
+    }
+    work = function(narrow=dtype == torch.bfloat16, threads=torch.get_num_threads(), **fields)
+    getattr(library, function.__name__)(ctypes.byref(work))

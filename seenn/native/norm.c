@@ -32,7 +32,7 @@ typedef struct {
     const void *x, *dy;
     const float *mean, *root, *weight;   /* weight: or NULL */
     void *dx;
-    float *at_weight, *at_bias;
+    float *grad_weight, *grad_bias;
     float *sums, *pattern;
     int64_t groups, period, channels, parts;
     int32_t narrow, threads;
@@ -133,8 +133,8 @@ void seenn_norm_backward(const Backward *w) {
         means(w->sums, w->parts, w->period, w->channels, c, count, found);
         const double root = w->root[c], scale = w->weight ? root * w->weight[c] : root;
         const double slope = -scale * root * root * found[1];
-        w->at_weight[c] = (float)(root * found[1] * count);
-        w->at_bias[c] = (float)(found[0] * count);
+        w->grad_weight[c] = (float)(root * found[1] * count);
+        w->grad_bias[c] = (float)(found[0] * count);
         a[c] = (float)scale;
         b[c] = (float)slope;
         shift[c] = (float)(-scale * found[0] - slope * w->mean[c]);

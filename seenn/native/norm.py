@@ -8,23 +8,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seenn.native.memory import address, is_dense, struct
+from seenn.native.library import Library
+from seenn.native.memory import address, is_dense, run, struct
 
 _PARTS = 32  # sums that are formed apart, whatever the number of threads: the result does not depend on it
 _WIDE = 256  # a period holds at most so many numbers, or one place of the image
 
 _Forward = struct(
-    "_Forward",
+    "seenn_norm",
     pointers="x centre weight bias y mean variance root sums pattern",
     sizes="groups period channels parts",
     floats="eps",
     integers="narrow threads",
+    narrow="x y",
 )
 _Backward = struct(
-    "_Backward",
-    pointers="x dy mean root weight dx at_weight at_bias sums pattern",
+    "seenn_norm_backward",
+    pointers="x dy mean root weight dx grad_weight grad_bias sums pattern",
     sizes="groups period channels parts",
     integers="narrow threads",
+    narrow="x dy dx",
 )
 
 
@@ -32,7 +35,7 @@ _Backward = struct(
 class Norm:
     """How a batch ``[B, C]`` or ``[B, C, H, W]`` lies in memory, place after place. Made by ``plan``."""
 
-    library: ctypes.CDLL
+    library: Library
     channels: int
     period: int  # the channels of so many places
     dtype: torch.dtype
@@ -43,16 +46,15 @@ class Norm:
         """``y``, the batch's mean and variance, and ``1/√(variance + eps)``; ``centre`` is about where the mean is."""
         y, (mean, variance, root) = torch.empty_like(x), torch.empty(3, self.channels)
         self._run(
-            self.library.seenn_norm,
             _Forward,
-            x,
-            centre=_numbers(centre),
-            weight=_numbers(weight),
-            bias=_numbers(bias),
-            y=self._at(y),
-            mean=mean.data_ptr(),
-            variance=variance.data_ptr(),
-            root=root.data_ptr(),
+            x=x,
+            centre=centre,
+            weight=weight,
+            bias=bias,
+            y=y,
+            mean=mean,
+            variance=variance,
+            root=root,
             eps=eps,
         )
         return y, mean, variance, root
@@ -61,51 +63,46 @@ class Norm:
         self, x: Tensor, dy: Tensor, mean: Tensor, root: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients at x, weight and bias."""
-        dx, (at_weight, at_bias) = torch.empty_like(x), torch.empty(2, self.channels)
+        dx, (grad_weight, grad_bias) = torch.empty_like(x), torch.empty(2, self.channels)
         self._run(
-            self.library.seenn_norm_backward,
             _Backward,
-            x,
-            dy=self._at(dy),
-            mean=_numbers(mean),
-            root=_numbers(root),
-            weight=_numbers(weight),
-            dx=self._at(dx),
-            at_weight=at_weight.data_ptr(),
-            at_bias=at_bias.data_ptr(),
+            x=x,
+            dy=dy,
+            mean=mean,
+            root=root,
+            weight=weight,
+            dx=dx,
+            grad_weight=grad_weight,
+            grad_bias=grad_bias,
         )
-        return dx, at_weight, at_bias
+        return dx, grad_weight, grad_bias
 
     def fits(self, other: Tensor) -> bool:
         """Whether it lies so."""
         return other.dtype == self.dtype and is_dense(other)
 
-    def _at(self, values: Tensor) -> int:
-        return address(values, self.dtype, dense=is_dense(values))
-
-    def _run(self, function: object, kind: type[ctypes.Structure], x: Tensor, **arguments: float | int | None) -> None:
-        assert callable(function)
-        sums, pattern = torch.empty(_PARTS * 2 * self.period), torch.empty(3 * self.period)
-        work = kind(
-            x=self._at(x),
-            sums=sums.data_ptr(),
-            pattern=pattern.data_ptr(),
+    def _run(self, function: type[ctypes.Structure], *, x: Tensor, **arguments: Tensor | float | None) -> None:
+        run(
+            self.library,
+            function,
+            self.dtype,
+            _address,
+            x=x,
+            sums=torch.empty(_PARTS * 2 * self.period),
+            pattern=torch.empty(3 * self.period),
             groups=x.numel() // self.period,
             period=self.period,
             channels=self.channels,
             parts=_PARTS,
-            narrow=self.dtype == torch.bfloat16,
-            threads=torch.get_num_threads(),
             **arguments,
         )
-        function(ctypes.byref(work))
 
 
-def _numbers(values: Tensor | None) -> int | None:
-    return None if values is None else address(values, torch.float32, dense=values.is_contiguous())
+def _address(values: Tensor, dtype: torch.dtype) -> int:
+    return address(values, dtype, dense=is_dense(values))
 
 
-def plan(library: ctypes.CDLL | None, x: Tensor, *numbers: Tensor | None) -> Norm | None:
+def plan(library: Library | None, x: Tensor, *numbers: Tensor | None) -> Norm | None:
     """How ``x`` is normalised, with vectors of ``numbers``; None where torch has to do it."""
     if library is None or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
         return None
@@ -120,7 +117,7 @@ def plan(library: ctypes.CDLL | None, x: Tensor, *numbers: Tensor | None) -> Nor
     return Norm(library, channels, channels * repeats, x.dtype)
 
 
-def does_what_torch_does(library: ctypes.CDLL) -> bool:
+def matches_torch(library: Library) -> bool:
     """Tries both ways, with and without weights, on few numbers."""
     generator = torch.Generator().manual_seed(0)
     x, dy = (torch.randn(64, 3, generator=generator) for _ in range(2))
@@ -133,9 +130,9 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
         middle, spread = x.mean(0), x.var(0, correction=0)
         r = (spread + 1e-5).rsqrt()
         d, scale = x - middle, r if gamma is None else r * gamma
-        at_weight = r * (dy * d).sum(0)
-        dx = scale * (dy - dy.mean(0) - r * d * at_weight / len(x))
-        expected = (scale * d if beta is None else scale * d + beta, middle, spread, dx, at_weight, dy.sum(0))
+        grad_weight = r * (dy * d).sum(0)
+        dx = scale * (dy - dy.mean(0) - r * d * grad_weight / len(x))
+        expected = (scale * d if beta is None else scale * d + beta, middle, spread, dx, grad_weight, dy.sum(0))
         if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True)):
             return False
     return True

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from seenn.native.library import Library
 from seenn.native.memory import address, is_dense, struct
 
 _Rows = struct("_Rows", pointers="target source", sizes="length stride")
@@ -24,7 +25,7 @@ class RowWriter:
             and dense in the same order.
     """
 
-    def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, library: Library, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._function = library.seenn_write_rows
         self._kept = list(pairs)
         self._rows = (_Rows * len(pairs))()
@@ -52,7 +53,7 @@ class RowWriter:
             raise ValueError(f"rows {rows.tolist()} of {self._slots}, or more than the {self._most} that there are")
 
 
-def does_what_torch_does(library: ctypes.CDLL) -> bool:
+def matches_torch(library: Library) -> bool:
     """Tries it."""
     target, source = torch.zeros(4, 3), torch.arange(6.0).view(2, 3)
     RowWriter(library, [(target, source)])(torch.tensor([3, 1]))

@@ -28,11 +28,11 @@ typedef struct {
 } Forward;
 
 typedef struct {
-    const void *at_output; /* or NULL */
-    const float *at_after, *u, *net, *threshold; /* at_after, net: or NULL */
-    float *at_v;
-    void *at_current;   /* where it is narrow; else NULL, and at_v is its gradient too */
-    float *at_threshold; /* [parts][period], a sum each */
+    const void *grad_output; /* or NULL */
+    const float *grad_after, *u, *net, *threshold; /* grad_after, net: or NULL */
+    float *grad_v;
+    void *grad_current;   /* where it is narrow; else NULL, and grad_v is its gradient too */
+    float *grad_threshold; /* [parts][period], a sum each */
     int64_t groups, period, parts;
     float most;
     int32_t narrow, threads;
@@ -70,8 +70,8 @@ INLINE void backward(const Backward *w, int64_t at, float *restrict sums, const 
     for (int64_t c = 0; c < w->period; c++) {
         const int64_t i = at + c;
         const float u = w->u[i], net = kind & SIGNED ? w->net[i] : 0.0f, lowest = kind & SIGNED ? -most : 0.0f;
-        const float after = kind & AFTER ? w->at_after[i] : 0.0f;
-        const float difference = (kind & OUTPUT ? load(w->at_output, i, kind & NARROW) : 0.0f) - after;
+        const float after = kind & AFTER ? w->grad_after[i] : 0.0f;
+        const float difference = (kind & OUTPUT ? load(w->grad_output, i, kind & NARROW) : 0.0f) - after;
         float n = floorf(u);
         n = n < lowest ? lowest : n;
         n = n > most ? most : n;
@@ -82,8 +82,8 @@ INLINE void backward(const Backward *w, int64_t at, float *restrict sums, const 
         slope = slope > 1.0f ? 1.0f : slope;
         const float found = difference * slope + after;
         sums[c] += (n - slope * u) * difference;
-        w->at_v[i] = found;
-        if (kind & NARROW) store(w->at_current, i, found, 1);
+        w->grad_v[i] = found;
+        if (kind & NARROW) store(w->grad_current, i, found, 1);
     }
 }
 
@@ -100,11 +100,11 @@ void seenn_step(const Forward *w) {
 }
 
 void seenn_step_backward(const Backward *w) {
-    const int kind = (w->net ? SIGNED : 0) | (w->narrow ? NARROW : 0) | (w->at_output ? OUTPUT : 0) | (w->at_after ? AFTER : 0);
+    const int kind = (w->net ? SIGNED : 0) | (w->narrow ? NARROW : 0) | (w->grad_output ? OUTPUT : 0) | (w->grad_after ? AFTER : 0);
     const int64_t step = (w->groups + w->parts - 1) / w->parts;
 #pragma omp parallel for schedule(static) num_threads(w->threads) if (w->groups * w->period > WORTH_A_THREAD)
     for (int64_t part = 0; part < w->parts; part++) {
-        float *sums = w->at_threshold + part * w->period;
+        float *sums = w->grad_threshold + part * w->period;
         const int64_t end = (part + 1) * step < w->groups ? (part + 1) * step : w->groups;
         for (int64_t g = part * step; g < end; g++) {
             const int64_t at = g * w->period;

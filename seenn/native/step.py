@@ -8,23 +8,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seenn.native.memory import Layout, struct
+from seenn.native.library import Library
+from seenn.native.memory import Layout, run, struct
 
 _PARTS = 64  # sums of a threshold's gradient, whatever the number of threads: the result does not depend on it
 
 _Forward = struct(
-    "_Forward",
+    "seenn_step",
     pointers="v net threshold current output u after net_after",
     sizes="groups period",
     floats="most",
     integers="narrow threads",
+    narrow="current output",
 )
 _Backward = struct(
-    "_Backward",
-    pointers="at_output at_after u net threshold at_v at_current at_threshold",
+    "seenn_step_backward",
+    pointers="grad_output grad_after u net threshold grad_v grad_current grad_threshold",
     sizes="groups period parts",
     floats="most",
     integers="narrow threads",
+    narrow="grad_output grad_current",
 )
 
 
@@ -32,7 +35,7 @@ _Backward = struct(
 class Step:
     """How one site's samples lie in memory. Made by ``plan``."""
 
-    library: ctypes.CDLL
+    library: Library
     layout: Layout
     max_spikes: int
 
@@ -47,62 +50,46 @@ class Step:
         net_after: Tensor | None,
     ) -> None:
         """Fills ``output``, of the current's type, ``u``, ``after`` and ``net_after``."""
-        at = self.layout.address
-        self._run(
-            self.library.seenn_step,
-            _Forward,
-            v,
-            v=at(v),
-            net=at(net_count),
-            current=at(current, current.dtype),
-            output=at(output, current.dtype),
-            u=at(u),
-            after=at(after),
-            net_after=at(net_after),
-            narrow=current.dtype == torch.bfloat16,
-        )
+        arguments = {"v": v, "net": net_count, "output": output, "u": u, "after": after, "net_after": net_after}
+        self._run(_Forward, current.dtype, v, current=current, **arguments)
 
     def backward(
-        self, at_output: Tensor | None, at_after: Tensor | None, u: Tensor, net_count: Tensor | None, dtype: torch.dtype
+        self,
+        grad_output: Tensor | None,
+        grad_after: Tensor | None,
+        u: Tensor,
+        net_count: Tensor | None,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients at v, at the current (of type ``dtype``) and at the pattern of thresholds."""
-        at, narrow = self.layout.address, dtype == torch.bfloat16
-        at_v = torch.empty_like(u)
-        at_current = torch.empty_like(u, dtype=dtype) if narrow else at_v
+        grad_v = torch.empty_like(u)
+        separate = torch.empty_like(u, dtype=dtype) if dtype == torch.bfloat16 else None
         sums = torch.zeros(_PARTS, len(self.layout.pattern))
         self._run(
-            self.library.seenn_step_backward,
             _Backward,
+            dtype,
             u,
-            at_output=at(at_output, dtype),
-            at_after=at(at_after),
-            u=at(u),
-            net=at(net_count),
-            at_v=at(at_v),
-            at_current=at(at_current, dtype) if narrow else None,
-            at_threshold=sums.data_ptr(),
+            grad_output=grad_output,
+            grad_after=grad_after,
+            u=u,
+            net=net_count,
+            grad_v=grad_v,
+            grad_current=separate,
+            grad_threshold=sums.data_ptr(),
             parts=_PARTS,
-            narrow=narrow,
         )
-        return at_v, at_current, sums.sum(0)
+        return grad_v, grad_v if separate is None else separate, sums.sum(0)
 
     def _run(
-        self, function: object, kind: type[ctypes.Structure], batch: Tensor, **arguments: float | int | None
+        self, function: type[ctypes.Structure], dtype: torch.dtype, batch: Tensor, **arguments: Tensor | float | None
     ) -> None:
-        assert callable(function)
         pattern = self.layout.pattern
-        work = kind(
-            threshold=pattern.data_ptr(),
-            groups=batch.numel() // len(pattern),
-            period=len(pattern),
-            most=self.max_spikes,
-            threads=torch.get_num_threads(),
-            **arguments,
-        )
-        function(ctypes.byref(work))
+        groups, period = batch.numel() // len(pattern), len(pattern)
+        shared = {"threshold": pattern.data_ptr(), "groups": groups, "period": period, "most": self.max_spikes}
+        run(self.library, function, dtype, self.layout.address, **shared, **arguments)
 
 
-def plan(library: ctypes.CDLL | None, v: Tensor, v_threshold: Tensor, max_spikes: int) -> Step | None:
+def plan(library: Library | None, v: Tensor, v_threshold: Tensor, max_spikes: int) -> Step | None:
     """How a step on membranes ``v`` ``[B, …]`` is run; None where torch has to do it."""
     layout = None if library is None else Layout.of(v, v_threshold)
     if library is None or layout is None or not layout.per_channel:
@@ -110,10 +97,10 @@ def plan(library: ctypes.CDLL | None, v: Tensor, v_threshold: Tensor, max_spikes
     return Step(library, layout, max_spikes)
 
 
-def does_what_torch_does(library: ctypes.CDLL) -> bool:
+def matches_torch(library: Library) -> bool:
     """Tries a step of unsigned and signed neurons."""
     generator = torch.Generator().manual_seed(0)
-    v, current, at_output, at_after = (2 * torch.randn(6, 3, generator=generator) for _ in range(4))
+    v, current, grad_output, grad_after = (2 * torch.randn(6, 3, generator=generator) for _ in range(4))
     theta, most = torch.tensor([0.5, 1.0, 2.0]), 2
     for net in (None, torch.randint(0, 4, (6, 3), generator=generator).float()):
         made = plan(library, v, theta, most)
@@ -121,18 +108,20 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
         output, u, after = (torch.empty_like(v) for _ in range(3))
         left = None if net is None else torch.empty_like(v)
         made.forward(v, current, net, output, u, after, left)
-        at_v, at_current, at_theta = made.backward(at_output, at_after, u, net, torch.float32)
+        grad_v, grad_current, grad_theta = made.backward(grad_output, grad_after, u, net, torch.float32)
         charged = v + current
         scaled = charged / theta
         count = scaled.floor().clamp(0 if net is None else -most, most)
         count = count if net is None else torch.maximum(count, -net)
         above = scaled if net is None else scaled + net.clamp(max=most)
         slope = torch.minimum(above, most + 1 - scaled).clamp(0, 1)
-        difference = at_output - at_after
+        difference = grad_output - grad_after
         same = torch.equal(output, count * theta) and torch.allclose(after, charged - count * theta)
         kept = net is None or (left is not None and torch.equal(left, net + count))
-        gradients = torch.allclose(at_v, difference * slope + at_after, rtol=1e-4, atol=1e-6) and at_current is at_v
+        gradients = (
+            torch.allclose(grad_v, difference * slope + grad_after, rtol=1e-4, atol=1e-6) and grad_current is grad_v
+        )
         expected = (difference * (count - slope * scaled)).sum(0)
-        if not (same and kept and gradients and torch.allclose(at_theta, expected, rtol=1e-4, atol=1e-5)):
+        if not (same and kept and gradients and torch.allclose(grad_theta, expected, rtol=1e-4, atol=1e-5)):
             return False
     return True

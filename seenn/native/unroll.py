@@ -9,25 +9,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seenn.native.memory import Layout, struct
+from seenn.native.library import Library
+from seenn.native.memory import Layout, run, struct
 from seenn.surrogate import Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle
 
 _TRIANGLE, _RECTANGLE, _ARCTAN, _LOGISTIC = range(4)
 
 
 _Forward = struct(
-    "_Forward",
+    "seenn_unroll",
     pointers="currents first threshold outputs charged last",
     sizes="timesteps groups period stride",
     floats="decay v_reset",
     integers="hard narrow threads",
+    narrow="currents outputs",
 )
 _Backward = struct(
-    "_Backward",
+    "seenn_unroll_backward",
     pointers="grad_outputs charged grad_last threshold grad_currents grad_first",
     sizes="timesteps groups period stride",
     floats="decay v_reset a b region",
     integers="hard detach surrogate narrow threads",
+    narrow="grad_outputs grad_currents",
 )
 
 
@@ -35,7 +38,7 @@ _Backward = struct(
 class Unroll:
     """One site's rules, and how its samples lie in memory. Made by ``plan``."""
 
-    library: ctypes.CDLL
+    library: Library
     layout: Layout
     decay: float
     v_reset: float | None
@@ -43,16 +46,7 @@ class Unroll:
 
     def forward(self, currents: Tensor, first: Tensor, outputs: Tensor, charged: Tensor | None, last: Tensor) -> None:
         """Fills ``outputs``, of the currents' type, and ``charged`` ``[T, B, …]``, and ``last``."""
-        self._run(
-            self.library.seenn_unroll,
-            _Forward,
-            currents,
-            currents=self._steps(currents, currents.dtype),
-            first=self._one(first),
-            outputs=self._steps(outputs, currents.dtype),
-            charged=None if charged is None else self._steps(charged),
-            last=self._one(last),
-        )
+        self._run(_Forward, currents, currents=currents, first=first, outputs=outputs, charged=charged, last=last)
 
     def backward(
         self,
@@ -66,14 +60,13 @@ class Unroll:
         """Fills ``grad_currents`` ``[T, B, …]``, of the type of ``grad_outputs``, and ``grad_first``."""
         kind, a, b, region = _parameters(surrogate)
         self._run(
-            self.library.seenn_unroll_backward,
             _Backward,
             grad_outputs,
-            charged=self._steps(charged),
-            grad_outputs=self._steps(grad_outputs, grad_outputs.dtype),
-            grad_last=self._one(grad_last),
-            grad_currents=self._steps(grad_currents, grad_outputs.dtype),
-            grad_first=self._one(grad_first),
+            charged=charged,
+            grad_outputs=grad_outputs,
+            grad_last=grad_last,
+            grad_currents=grad_currents,
+            grad_first=grad_first,
             a=a,
             b=b,
             region=region,
@@ -85,11 +78,12 @@ class Unroll:
         """Whether ``[T, B, …]`` can be read, step by step."""
         return self.layout.fits(values[0])
 
-    def _run(
-        self, function: object, kind: type[ctypes.Structure], over_time: Tensor, **arguments: float | int | None
-    ) -> None:
-        assert callable(function)
-        work = kind(
+    def _run(self, function: type[ctypes.Structure], over_time: Tensor, **arguments: Tensor | float | None) -> None:
+        run(
+            self.library,
+            function,
+            over_time.dtype,
+            self._address,
             threshold=self.layout.pattern.data_ptr(),
             timesteps=len(over_time),
             groups=over_time[0].numel() // len(self.layout.pattern),
@@ -98,21 +92,16 @@ class Unroll:
             decay=self.decay,
             v_reset=self.v_reset or 0.0,
             hard=self.v_reset is not None,
-            narrow=over_time.dtype == torch.bfloat16,
-            threads=torch.get_num_threads(),
             **arguments,
         )
-        function(ctypes.byref(work))
 
-    def _steps(self, values: Tensor, dtype: torch.dtype = torch.float32) -> int | None:
-        return self.layout.address(values[0], dtype)
-
-    def _one(self, values: Tensor) -> int | None:
-        return self.layout.address(values)
+    def _address(self, values: Tensor, dtype: torch.dtype) -> int | None:
+        """Of ``[B, …]``, or of the first step of ``[T, B, …]``."""
+        return self.layout.address(values if values.dim() == len(self.layout.order) else values[0], dtype)
 
 
 def plan(
-    library: ctypes.CDLL | None,
+    library: Library | None,
     first: Tensor,
     v_threshold: Tensor,
     *,
@@ -144,21 +133,21 @@ def _parameters(surrogate: Surrogate) -> tuple[int, float, float, float]:
     return _LOGISTIC, surrogate.alpha, surrogate.alpha, math.inf
 
 
-def does_what_torch_does(library: ctypes.CDLL) -> bool:
+def matches_torch(library: Library) -> bool:
     """Tries two steps of every surrogate and reset on some membranes."""
     generator = torch.Generator().manual_seed(0)
     theta, decay = torch.tensor([0.5, 1.0, 2.0]), 0.5
     currents = torch.randn(2, 5, 3, generator=generator)
-    first, at_outputs, at_last = (torch.randn(*shape, generator=generator) for shape in ((5, 3), (2, 5, 3), (5, 3)))
+    first, grad_outputs, grad_last = (torch.randn(*shape, generator=generator) for shape in ((5, 3), (2, 5, 3), (5, 3)))
     for surrogate in (Triangle(gamma=2.0), Rectangle(), Arctan(), Sigmoid(), Dspike()):
         for v_reset in (None, -0.25):
             made = plan(library, first, theta, decay=decay, v_reset=v_reset, detach_reset=False)
             assert made is not None
             outputs, charged, last = torch.empty_like(currents), torch.empty_like(currents), torch.empty_like(first)
             made.forward(currents, first, outputs, charged, last)
-            found, at_first = torch.empty_like(currents), torch.empty_like(first)
-            made.backward(charged, at_outputs, at_last, surrogate, found, at_first)
-            v, carried, slopes, spikes = first, at_last, [], []
+            found, grad_first = torch.empty_like(currents), torch.empty_like(first)
+            made.backward(charged, grad_outputs, grad_last, surrogate, found, grad_first)
+            v, carried, slopes, spikes = first, grad_last, [], []
             for t in range(2):
                 u = torch.add(currents[t], v, alpha=decay)
                 spikes.append((u >= theta).float())
@@ -171,10 +160,10 @@ def does_what_torch_does(library: ctypes.CDLL) -> bool:
             for t in (1, 0):
                 through = carried if v_reset is None else carried * (charged[t] - v_reset) / theta
                 passed = carried if v_reset is None else carried * (1 - spikes[t])
-                expected = slopes[t] * (at_outputs[t] - through) + passed
+                expected = slopes[t] * (grad_outputs[t] - through) + passed
                 carried = decay * expected
                 if not torch.allclose(found[t], expected, rtol=1e-4, atol=1e-6):
                     return False
-            if not torch.allclose(at_first, carried, rtol=1e-4, atol=1e-6):
+            if not torch.allclose(grad_first, carried, rtol=1e-4, atol=1e-6):
                 return False
     return True
