@@ -74,9 +74,8 @@ def train_ann(
 ) -> None:
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
-    from converter.load import load_model
+    from converter.load import load_model, model_to_train
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
-    from converter.trainable import model_to_train
     from seenn.files import fingerprint
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train

@@ -127,18 +127,16 @@ def train_policy(
     steps, initial_steps = options.timesteps or snn.timesteps, snn.network.initial_steps
     augment = Augment.suggest(splits.spec, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
-    config = training.config(base, seed=console.seed)
+    optimiser = training.config(base, seed=console.seed)
     with usage():
         configs = {
-            beta: PolicyConfig(beta=beta, reward=options.reward, train=config)
+            beta: PolicyConfig(beta=beta, reward=options.reward, train=optimiser)
             for beta in dict.fromkeys((options.beta, *betas))
         }
     engine = how.make(console, snn, steps)
     keep = None if where.run_dir is None else Path(where.run_dir) / "answers.safetensors"
     with console.progress("running train and exit splits") as update:
-        answers = spiking_answers(
-            snn, splits, steps, engine=engine, limit=options.limit, keep=keep, progress=update
-        )
+        answers = spiking_answers(snn, splits, steps, engine=engine, limit=options.limit, keep=keep, progress=update)
     runs = {}
     for beta, config in configs.items():
         made_with = {

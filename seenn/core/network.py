@@ -88,13 +88,6 @@ class SpikingNetwork(nn.Module):
         """Steps that initialisation runs on each input before the first that answers; mostly 0."""
         return self._initial_steps
 
-    prepass = initial_steps
-
-    @property
-    def initial_steps(self) -> int:
-        """Steps that each sample takes before the first that answers; mostly 0."""
-        return self._prepass
-
     @property
     def no_frames(self) -> str | None:
         """Why the network cannot be run on one frame a timestep; None where it can."""

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seenn.checkpoint import Checkpoint
 from seenn.core.network import SpikingNetwork, evaluating
 from seenn.core.ops import Neuron
 from seenn.core.ops.arguments import integer
 from seenn.data import DataSplits, Split
 from seenn.distributed import world
 from seenn.errors import TrainingError
-from seenn.rounded import with_rounding
+from seenn.snn import SNN
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
 from seenn.training.loop import EpochReport, TrainingResult, accuracy, fit
@@ -198,9 +197,9 @@ def accuracy_per_step(
     return tuple((here.sum_(correct).double() / total).tolist())
 
 
-def finetuned_checkpoint(
-    source: Checkpoint, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any]
-) -> Checkpoint:
+def finetuned_snn(
+    source: SNN, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any]
+) -> SNN:
     """The trained network as a checkpoint: what it was made from, and no exit policy any more.
 
     Args:
@@ -223,8 +222,7 @@ def finetuned_checkpoint(
         },
         "versions": versions(),
     }
-    made = replace(source, network=result.network, manifest=manifest, policy=None, rounding=None)
-    return with_rounding(made, splits.calibration)
+    return replace(source, network=result.network, manifest=manifest, policy=None, sections={})
 
 
 def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainConfig:

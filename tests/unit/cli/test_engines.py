@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from cli.common import Failure
+from cli.errors import Failure
 from cli.main import seenn
 from seenn.checkpoint import Checkpoint, save
 from seenn.core.graph import INPUT, Node, OpGraph
