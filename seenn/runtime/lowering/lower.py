@@ -78,7 +78,7 @@ def choose_rounding(
         network, timesteps, preprocessing: as for ``lower``.
         images: preprocessed, ``[N, C, H, W]``.
     """
-    if network.prepass or any(obstacle(node, network) for node in network.graph):
+    if network.initial_steps or any(obstacle(node, network) for node in network.graph):
         return None
     found = Calibration(network, images, timesteps)
     try:
@@ -115,7 +115,7 @@ def fold(network: SpikingNetwork) -> Program:
 
 def refuse_prepass(network: SpikingNetwork) -> None:
     """Raises UnsupportedError for a network that needs a pre-pass: a program has none."""
-    if network.prepass:
+    if network.initial_steps:
         raise UnsupportedError("this engine has no pre-pass: run this network with the reference engine")
 
 
