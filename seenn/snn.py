@@ -218,12 +218,18 @@ class SNN:
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=slots)
         Request(image=torch.zeros(0), deadline_ms=deadline_ms)  # refuses a wrong deadline at once
 
-        def request(image: Any) -> Request:
-            if isinstance(image, Request):
-                return image
-            return Request(image=next(self.batch(image).samples()), deadline_ms=deadline_ms)
+        def requests() -> Iterator[Request]:
+            for number, image in enumerate(source):
+                if isinstance(image, Request):
+                    yield image
+                    continue
+                try:
+                    (prepared,) = self.batch(image).samples()
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"image {number}: {error}") from error
+                yield Request(image=prepared, deadline_ms=deadline_ms)
 
-        return session.stream(map(request, source), ordered=ordered)
+        return session.stream(requests(), ordered=ordered)
 
     def calibrate_exit(
         self,

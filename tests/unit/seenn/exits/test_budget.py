@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from seenn.runtime.reference import run_reference
 from torch import Tensor
 
 from seenn.analysis.collect import collect_run
@@ -32,7 +33,6 @@ from seenn.exits import (
     replay,
 )
 from seenn.metrics.energy import MAC_PJ
-from seenn.runtime.reference import run_reference
 from seenn.training import ResNet8
 
 T = 3
