@@ -168,7 +168,8 @@ def relative_error(wrong: float, power: float) -> float:
 
 def squared_norm(values: Tensor) -> Tensor:
     """The sum of squares in float64, where those of small values do not vanish."""
-    return torch.linalg.vector_norm(values, dtype=torch.float64).square()
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return norm.square()
 
 
 def _check_signs(graph: OpGraph, neuron: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,12 @@ def convert(
     """
     if config is not None and options:
         raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
-    source = _load(model, weights)
-    config = config or ConvertConfig.suited(qcfs_levels=source.qcfs_levels, **options)
+    source, recorded = _load(model, weights)
+    config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
-        data = load_recorded_data(source.record_of_data, source.preprocessing)
+        data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
-    source.refuse(shares)
+    shares.refuse_other_models(source.spec)
     conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
     network, report = conversion.network, None
     if shares.check_samples:
@@ -118,51 +118,20 @@ def convert(
     return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """The ANN, and what is known about it."""
-
-    module: nn.Module
-    record: dict[str, Any]  # JSON
-    preprocessing: Preprocessing | None = None
-    record_of_data: Mapping[str, Any]  # what its weights record beside themselves
-    spec: ModelSpec | None = None
-
-    @property
-    def qcfs_levels(self) -> int | None:
-        return None if self.spec is None else self.spec.levels
-
-    def refuse(self, shares: _Shares) -> None:
-        """Raises CalibrationError for data that are not the model's."""
-        channels, classes = (None, None) if self.spec is None else (self.spec.in_chans, self.spec.num_classes)
-        found = shares.calibration.inputs.shape[1]
-        if channels is not None and channels != found:
-            raise CalibrationError(
-                f"the model takes images of {channels} channels, {shares.name} is prepared with {found}: name the data "
-                "it was trained on with --data"
-            )
-        if classes is not None and classes < len(shares.class_names):
-            raise CalibrationError(
-                f"the model knows {classes} classes, {shares.name} has {len(shares.class_names)}: name the data it was "
-                "trained on with --data"
-            )
-
-
-def _load(model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None) -> _Source:
+def _load(
+    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None
+) -> tuple[LoadedModel, Mapping[str, Any]]:
+    """The ANN, and what its weights record beside themselves."""
     if isinstance(model, nn.Module):
         if weights is not None:
             raise ValueError("weights go with a model by name: load them into the module, or name the model")
-        return _Source(module=model, record={"name": f"module:{type(model).__qualname__}"}, record_of_data={})
+        name = f"module:{type(model).__qualname__}"
+        return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
         model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
-    file = {} if weights is None else {"file": Path(weights).name}
-    return _Source(
-        module=model.module,
-        record={**model.record, **file},
-        preprocessing=model.preprocessing,
-        record_of_data={} if weights is None else read_weights(weights).record,
-        spec=model.spec,
-    )
+    if weights is None:
+        return model, {}
+    return replace(model, record={**model.record, "file": Path(weights).name}), read_weights(weights).record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +146,16 @@ class _Shares:
     preprocessing: Preprocessing | None
     class_names: tuple[str, ...] = ()
     splits: DataSplits | None = None
+
+    def refuse_other_models(self, spec: ModelSpec) -> None:
+        """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
+        channels, known, fix = self.calibration.inputs.shape[1], len(self.class_names), "name the data it was trained on"
+        if spec.in_chans not in (None, channels):
+            raise CalibrationError(
+                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: {fix}"
+            )
+        if spec.num_classes is not None and spec.num_classes < known:
+            raise CalibrationError(f"the model knows {spec.num_classes} classes, {self.name} has {known}: {fix}")
 
 
 def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, most_checked: int) -> _Shares:

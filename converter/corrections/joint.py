@@ -21,21 +21,18 @@ class Joint(Bias):
     """
 
     def correct(self, neuron: IntegratingNeuron, sample: SiteSample, rounds: int) -> IntegratingNeuron:
-        errors, starts, biases = [], [], []  # [C] each, by candidate
+        candidates: list[tuple[Tensor, Tensor, Tensor]] = []  # squared error, v_init and bias, [C] each
         for start in _STARTS:
             candidate = super().correct(
                 neuron.corrected(torch.full_like(sample.target[0], start), None), sample, rounds
             )
             assert candidate.bias is not None
-            errors.append(channel_mean(sample.error(candidate).square()))
-            starts.append(candidate.v_init)
-            biases.append(candidate.bias.detach())
-        best = torch.stack(errors).argmin(0, keepdim=True)
-
-        def chosen(values: list[Tensor]) -> Tensor:
-            return torch.stack(values).gather(0, best).squeeze(0)
-
-        return neuron.corrected(chosen(starts), chosen(biases))
+            error = channel_mean(sample.error(candidate).square())
+            candidates.append((error, candidate.v_init.detach(), candidate.bias.detach()))
+        errors, *pairs = (torch.stack(values) for values in zip(*candidates, strict=True))
+        best = errors.argmin(0, keepdim=True)
+        v_init, bias = (values.gather(0, best).squeeze(0) for values in pairs)
+        return neuron.corrected(v_init, bias)
 
 
 CORRECTIONS.register("joint")(Joint())

@@ -76,9 +76,9 @@ class NeuronKind:
         if wrong := sorted(set(rules) - set(self.rules)):
             own = f"they take {', '.join(self.rules)}" if self.rules else "they take none"
             raise ValueError(f"{self.name} neurons have no {' and no '.join(wrong)}: {own}")
-        return self._trained(self.levels(levels), **rules)
+        return self.make(self.levels(levels), **rules)
 
-    def _trained(self, levels: int, **rules: Any) -> Neuron:
+    def make(self, levels: int, **rules: Any) -> Neuron:
         """What ``train`` returns, of checked arguments."""
         raise UnsupportedError(f"{self.name} neurons cannot be trained directly: they are for conversion")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from seenn.core.ops import Activation, IFNeuron, IntegratingNeuron, Neuron
@@ -18,7 +20,7 @@ class Burst(NeuronKind):
     def convert(self, activation: Activation, v_threshold: Tensor, levels: int) -> IntegratingNeuron:
         return IFNeuron(v_threshold, max_spikes=levels, **activation.neuron_arguments())
 
-    def _trained(self, levels: int) -> Neuron:
+    def make(self, levels: int, **rules: Any) -> Neuron:
         return IFNeuron(max_spikes=levels)
 
 

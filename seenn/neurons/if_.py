@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from seenn.core.ops import Activation, IFNeuron, IntegratingNeuron, Neuron
+from seenn.errors import did_you_mean
 from seenn.neurons import NEURONS, NeuronKind
 from seenn.surrogate import SURROGATES, Surrogate
 
@@ -20,8 +23,21 @@ class If(NeuronKind):
     def convert(self, activation: Activation, v_threshold: Tensor, levels: int) -> IntegratingNeuron:
         return IFNeuron(v_threshold, max_spikes=levels, **activation.neuron_arguments())
 
-    def _trained(self, levels: int, *, surrogate: str | Surrogate = "dspike") -> Neuron:
-        return IFNeuron(1.0, 0.0, surrogate=SURROGATES[surrogate]() if isinstance(surrogate, str) else surrogate)
+    def make(self, levels: int, **rules: Any) -> Neuron:
+        return IFNeuron(1.0, 0.0, surrogate=named_surrogate(**rules))
+
+
+def named_surrogate(surrogate: str | Surrogate = "dspike") -> Surrogate:
+    """A surrogate by its name; an object as it is.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    if not isinstance(surrogate, str):
+        return surrogate
+    if surrogate not in SURROGATES:
+        raise ValueError(f"unknown surrogate {surrogate!r}.{did_you_mean(surrogate, SURROGATES)}")
+    return SURROGATES[surrogate]()
 
 
 NEURONS.register(If.name)(If())

@@ -6,7 +6,7 @@ from typing import Any
 
 from seenn.core.ops import LIFNeuron, Neuron
 from seenn.neurons import NEURONS, NeuronKind
-from seenn.surrogate import SURROGATES, Surrogate
+from seenn.neurons.if_ import named_surrogate
 
 
 class Lif(NeuronKind):
@@ -21,8 +21,8 @@ class Lif(NeuronKind):
     converts = False
     rules = ("surrogate", "decay", "v_reset", "detach_reset")
 
-    def _trained(self, levels: int, *, surrogate: str | Surrogate = "dspike", **rules: Any) -> Neuron:
-        return LIFNeuron(surrogate=SURROGATES[surrogate]() if isinstance(surrogate, str) else surrogate, **rules)
+    def make(self, levels: int, **rules: Any) -> Neuron:
+        return LIFNeuron(**rules | {"surrogate": named_surrogate(rules.get("surrogate", "dspike"))})
 
 
 NEURONS.register(Lif.name)(Lif())

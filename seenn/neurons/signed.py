@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from seenn.core.ops import Activation, IFNeuron, IntegratingNeuron, Neuron, TwoSidedIFNeuron
@@ -19,7 +21,7 @@ class Signed(NeuronKind):
             return TwoSidedIFNeuron(v_threshold, max_spikes=levels, **activation.neuron_arguments())
         return IFNeuron(v_threshold, signed=True, max_spikes=levels, **activation.neuron_arguments())
 
-    def _trained(self, levels: int) -> Neuron:
+    def make(self, levels: int, **rules: Any) -> Neuron:
         return IFNeuron(signed=True, max_spikes=levels)
 
 
