@@ -89,7 +89,7 @@ class DataOptions:
     data: str | None = option(
         "--data",
         metavar="SPEC",
-        help=f"{', '.join(DATA.names)}; imagefolder:PATH or npz:PATH.  [default: as recorded, else digits]",
+        help=f"{', '.join(DATA.names)}; those of files take a path, npz:PATH.  [default: as recorded, else digits]",
     )
     data_dir: str | None = option("--data-dir", metavar="DIR", type=FOLDER, help="Folder with the data set's files.")
     download: bool = option("--download", help="Fetch a named data set into --data-dir.")

@@ -1,10 +1,11 @@
-"""Every verb in this process, on a narrow network: answers, refusals, exit codes."""
+"""Every command in this process, on a narrow network: answers, refusals, exit codes."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from seenn import Checkpoint as Saved
-from seenn import LIFNeuron, capture, predict, save
+from seenn import SNN, LIFNeuron, capture
 from seenn.data import Preprocessing
 from seenn.data.encoding import PoissonEncoding
 from seenn.models import build_spiking_model
@@ -61,9 +61,9 @@ def test_exit_target_is_found_and_stored(seenn: Seenn, converted: Any) -> None:
     assert shown["timesteps"] == 8
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "calibrate-exit --threshold 0.9", "inspect snn.safetensors"])
-def test_missing_network_says_what_to_run_first(verb: str, seenn: Seenn) -> None:
-    refused(seenn(*verb.split()), 1, "there is no spiking network snn.safetensors here", "seenn convert --model")
+@pytest.mark.parametrize("command", ["evaluate", "calibrate-exit --threshold 0.9", "inspect snn.safetensors"])
+def test_missing_network_says_what_to_run_first(command: str, seenn: Seenn) -> None:
+    refused(seenn(*command.split()), 1, "there is no spiking network snn.safetensors here", "seenn convert --model")
 
 
 def test_error_with_json_is_one_object(seenn: Seenn) -> None:
@@ -128,7 +128,7 @@ def test_output_that_cannot_be_written_leaves_nothing(seenn: Seenn, checkpoint: 
     assert list(closed.iterdir()) == []
 
 
-def test_every_figure_counts_the_pre_pass(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_every_figure_counts_the_initial_steps(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint()
 
     def found(*arguments: str) -> Any:
@@ -159,10 +159,10 @@ def test_every_figure_counts_the_pre_pass(seenn: Seenn, checkpoint: Checkpoint, 
     refused(seenn("evaluate", "--engine", "int8"), 1, "this engine has no pre-pass")
 
 
-@pytest.mark.parametrize("verb", ["train-ann --epochs 1", "inspect"])
-def test_unknown_model_has_its_nearest_names(verb: str, seenn: Seenn, tmp_path: Path) -> None:
-    name = ["resnet81"] if verb == "inspect" else ["--model", "resnet81"]
-    refused(seenn(*verb.split(), *name), 1, "unknown model 'resnet81'. Did you mean", "'resnet18")
+@pytest.mark.parametrize("command", ["train-ann --epochs 1", "inspect"])
+def test_unknown_model_has_its_nearest_names(command: str, seenn: Seenn, tmp_path: Path) -> None:
+    name = ["resnet81"] if command == "inspect" else ["--model", "resnet81"]
+    refused(seenn(*command.split(), *name), 1, "unknown model 'resnet81'. Did you mean", "'resnet18")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -291,14 +291,14 @@ def test_image_files_reach_a_network_as_it_was_trained_to_see_them(seenn: Seenn,
     preprocessing = Preprocessing(channels=1, height=8, width=8, mean=(0.0,), std=(1.0,))
     encoding = PoissonEncoding(timesteps=3, seed=4)
     manifest: dict[str, Any] = {"encoding": encoding.to_json(), "timesteps": 3}
-    save("snn.safetensors", Saved(network=network, preprocessing=preprocessing, manifest=manifest))
+    snn = SNN(network=network, preprocessing=preprocessing, manifest=manifest)
+    snn.save("snn.safetensors")
     Image.fromarray(np.arange(0, 256, 4, np.uint8).reshape(8, 8)).save("a.png")
     done = seenn("predict", "snn.safetensors", "a.png", "--json")
     assert done.code == 0, done.err
     (found,) = json.loads(done.out)["predictions"]
-    expected = predict(network, encoding(preprocessing.read("a.png")), None, 3)
+    expected = snn.predict("a.png")
     assert (found["label"], found["exit_timestep"]) == (int(expected.labels), 3)
     assert found["confidence"] == pytest.approx(float(expected.confidence))
-    manifest["data"] = {"frames": 3}
-    save("snn.safetensors", Saved(network=network, preprocessing=preprocessing, manifest=manifest))
+    replace(snn, manifest={**manifest, "data": {"frames": 3}}).save("snn.safetensors")
     refused(seenn("predict", "snn.safetensors", "a.png"), 1, "reads recordings of events, not image files")

@@ -81,7 +81,7 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
 
 
 @pytest.mark.parametrize("neuron", [["lif"], ["burst", "--save-memory"]])
-def test_a_network_trained_directly_goes_through_the_same_verbs(
+def test_a_network_trained_directly_goes_through_the_same_commands(
     neuron: list[str], shell: Shell, tmp_path: Path
 ) -> None:
     options = ("--width", "0.25", "--epochs", "4", "--timesteps", "2", "--neuron", *neuron)

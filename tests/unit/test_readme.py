@@ -22,7 +22,7 @@ TEXT = "\n".join(PAGES.values())
 
 
 def command_lines() -> list[str]:
-    """Every ``seenn VERB …`` in a shell block or a code span, without its comment."""
+    """Every ``seenn COMMAND …`` in a shell block or a code span, without its comment."""
     blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", TEXT, re.S)
     lines = [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()]
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
@@ -30,7 +30,7 @@ def command_lines() -> list[str]:
 
 
 def options() -> set[str]:
-    """Every option of every verb, both spellings."""
+    """Every option of every command, both spellings."""
     return {
         spelling
         for command in front_door.commands.values()
@@ -48,10 +48,10 @@ def listed(name: str) -> list[str]:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_is_one_that_seenn_takes(line: str) -> None:
-    _, verb, *arguments = shlex.split(line, comments=True)
-    assert verb in front_door.commands, f"no such command: {line}"
+    _, name, *arguments = shlex.split(line, comments=True)
+    assert name in front_door.commands, f"no such command: {line}"
     if arguments:
-        front_door.commands[verb].make_context(verb, arguments)  # parses and checks, runs nothing
+        front_door.commands[name].make_context(name, arguments)  # parses and checks, runs nothing
 
 
 def test_the_readme_walks_through_all_four_steps() -> None:

@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from cli.calibrate_exit import calibrate_exit
-from seenn.checkpoint import Checkpoint, load, save
+from seenn.checkpoint import load
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Flatten, IFNeuron, Linear
@@ -34,6 +34,7 @@ from seenn.exits import (
     ScaledConfidenceExit,
     TwoSidedExit,
 )
+from seenn.snn import SNN
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,7 +62,7 @@ def snn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     network = SpikingNetwork(OpGraph(nodes, "head"), (1, 4, 4)).requires_grad_(False)
     manifest: dict[str, Any] = {"timesteps": 6, "data": splits.manifest()}
-    save(folder / "snn.safetensors", Checkpoint(network=network, preprocessing=preprocessing, manifest=manifest))
+    SNN(network=network, preprocessing=preprocessing, manifest=manifest).save(folder / "snn.safetensors")
     return folder / "snn.safetensors"
 
 
@@ -134,17 +135,20 @@ def test_a_guarantee_is_recorded(snn: Path) -> None:
         ("--target-energy 5 --target-timesteps 2", "give exactly one of --threshold 0.95"),
         ("--policy cutoff --threshold 1", "cutoff finds one threshold per timestep for --max-accuracy-drop"),
         ("--threshold 0.9 --target-timesteps 2", "give exactly one of --threshold 0.95"),
-        ("--policy hunch --threshold 0.9", "'hunch' is not one of 'confidence', 'entropy'"),
-        ("--policy entropy --threshold 1.5", "1.5 is not in the range 0<x<=1"),
-        ("--policy patience --threshold 1.5", "--threshold of the patience rule is a whole number, got 1.5"),
+        ("--policy hunch --threshold 0.9", "unknown exit rule 'hunch'. Choose one of confidence, conformal, "),
+        ("--policy entropy --threshold 1.5", "threshold is a probability in (0, 1], got 1.5"),
+        ("--policy patience --threshold 1.5", "patience must be an integer from 1"),
         ("--policy patience --threshold 0", "patience must be an integer from 1"),
         ("--policy gap --threshold nan", "nan is not a finite number"),
         (
             "--policy entropy --temperature 2 --threshold 0.9",
-            "entropy rule does not take --temperature: it takes --acc",
+            "entropy rule does not take temperature: it takes accumulation",
         ),
-        ("--policy patience --alpha 0.1 --threshold 2", "does not take --alpha: it takes no options of its own"),
-        ("--policy gap --inner gap --threshold 2", "--inner goes with --policy two-sided only, got --policy gap"),
+        ("--policy patience --alpha 0.1 --threshold 2", "does not take alpha: it takes no options of its own"),
+        (
+            "--policy gap --inner gap --threshold 2",
+            "inner goes with rules that hold another, as two-sided does; gap does not",
+        ),
         ("--threshold 0.9 --guarantee marginal", "--guarantee needs --confidence 0.95"),
         ("--threshold 0.9 --confidence 0.95", "--confidence needs --max-accuracy-drop above 0"),
         ("--max-accuracy-drop 0 --confidence 0.95", "--confidence needs --max-accuracy-drop above 0"),
@@ -239,7 +243,7 @@ def test_an_exit_split_that_was_seen_is_refused(snn: Path) -> None:
     data = checkpoint.manifest["data"]
     stolen = {**data["fingerprints"], "train": data["fingerprints"]["exit"]}
     manifest = {**checkpoint.manifest, "data": {**data, "fingerprints": stolen}}
-    save(snn.with_name("stolen.safetensors"), replace(checkpoint, manifest=manifest))
+    replace(checkpoint, manifest=manifest).save(snn.with_name("stolen.safetensors"))
     done = run(snn.with_name("stolen.safetensors"), "--threshold", "0.9")
     assert done.exit_code == 1
     assert "is the very data of this network's train split" in done.output

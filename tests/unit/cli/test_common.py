@@ -1,4 +1,4 @@
-"""What every verb shares."""
+"""What every command shares."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import click
 import pytest
 import torch
 
-from cli.common import Failure, Session, Talk, text_table, usage, verb
-from cli.options import FiniteRange, output_file, output_folder
+from cli.common import Console, Talk, command, text_table
+from cli.errors import Failure, usage
+from cli.groups import output_file, output_folder
+from cli.options import FiniteRange
 from seenn.errors import DataError
 
 
 def failing(error: Exception) -> click.Command:
-    @click.command()
-    @verb
-    def fail(session: Session) -> None:
+    @command("Fails.")
+    def fail(console: Console) -> None:
         raise error
 
     return fail
@@ -39,9 +40,8 @@ def test_bugs_keep_their_traceback() -> None:
 def test_seed_fixes_the_random_numbers() -> None:
     drawn: list[torch.Tensor] = []
 
-    @click.command()
-    @verb
-    def draw(session: Session) -> None:
+    @command("Draws.")
+    def draw(console: Console) -> None:
         drawn.append(torch.rand(4))
 
     for seed in ("1", "1", "2"):

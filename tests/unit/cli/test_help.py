@@ -22,15 +22,15 @@ def test_without_arguments_the_help_is_printed_in_full() -> None:
     assert all(len(line) <= 80 for line in bare.stdout.splitlines())
 
 
-@pytest.mark.parametrize("verb", list(seenn.commands))
-def test_every_verb_has_help(verb: str) -> None:
-    done = CliRunner().invoke(seenn, [verb, "--help"], prog_name="seenn")
+@pytest.mark.parametrize("name", list(seenn.commands))
+def test_every_command_has_help(name: str) -> None:
+    done = CliRunner().invoke(seenn, [name, "--help"], prog_name="seenn")
     assert done.exit_code == 0
-    assert done.stdout.startswith(f"Usage: seenn {verb} ")
-    command = seenn.commands[verb]
+    assert done.stdout.startswith(f"Usage: seenn {name} ")
+    command = seenn.commands[name]
     assert command.short_help
-    assert f"  {verb} " in CliRunner().invoke(seenn, []).stdout
-    assert all(option in done.stdout for option in ("--json", "--device", "--seed"))
+    assert f"  {name} " in CliRunner().invoke(seenn, []).stdout
+    assert all(option in done.stdout for option in ("--json", "--device", "--seed", "--plugin"))
 
 
 def test_help_does_not_import_torch() -> None:

@@ -16,12 +16,13 @@ from cli.calibrate_exit import calibrate_exit
 from cli.compare_exits import compare_exits
 from cli.evaluate import evaluate
 from cli.train_policy import train_policy
-from seenn.checkpoint import Checkpoint, load, save
+from seenn.checkpoint import load
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Flatten, IFNeuron, Linear
 from seenn.data import Preprocessing, load_data
 from seenn.exits import BudgetExit
+from seenn.snn import SNN
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def snn(tmp_path: Path) -> Path:
     ]
     network = SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).requires_grad_(False)
     manifest: dict[str, Any] = {"timesteps": 4, "data": splits.manifest()}
-    save(tmp_path / "snn.safetensors", Checkpoint(network=network, preprocessing=preprocessing, manifest=manifest))
+    SNN(network=network, preprocessing=preprocessing, manifest=manifest).save(tmp_path / "snn.safetensors")
     return tmp_path / "snn.safetensors"
 
 

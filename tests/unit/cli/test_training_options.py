@@ -1,4 +1,4 @@
-"""Options that every training verb shares."""
+"""Options that every training command shares."""
 
 from __future__ import annotations
 
