@@ -141,7 +141,10 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
-        raise CheckpointError(f"there is no file {path}: give the path of a network that `seenn convert` wrote")
+        raise CheckpointError(
+            f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
+            "or give the path of another"
+        )
     with open(path, "rb") as start:
         if start.read(2) in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, or a bare pickle
             raise CheckpointError(

@@ -73,14 +73,14 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
     assert failure.err.startswith("error: there is no spiking network")
     usage = seenn("calibrate-exit", "--threshold", "2", "--json")
     assert usage.code == 2
-    assert "is not in the range" in json.loads(usage.out)["error"]["message"]
+    assert "threshold is a probability" in json.loads(usage.out)["error"]["message"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ("calibrate-exit --threshold 0", "0.0 is not in the range 0<x<=1"),
-        ("calibrate-exit --threshold 1.5", "1.5 is not in the range 0<x<=1"),
+        ("calibrate-exit --threshold 0", "threshold is a probability in (0, 1], got 0.0"),
+        ("calibrate-exit --threshold 1.5", "threshold is a probability in (0, 1], got 1.5"),
         ("calibrate-exit --threshold nan", "nan is not a finite number"),
         ("calibrate-exit --max-accuracy-drop nan", "nan is not a finite number"),
         ("calibrate-exit", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005"),
@@ -89,7 +89,7 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
         ("convert --model resnet18 --pretrained", "name it with --data"),
         ("convert --model resnet18 --ckpt ann.pth -T 0", "0 is not in the range 1<=x<=4096"),
         ("convert --model resnet18 --ckpt ann.pth --percentile 99", "goes with --recipe percentile, not with mmse"),
-        ("convert --model resnet18 --ckpt ann.pth --neuron if --levels 4", "fires at most once a step"),
+        ("convert --model resnet18 --ckpt ann.pth --neuron if --levels 4", "if neurons take levels of 1, got 4"),
         ("convert --model resnet18 --ckpt ann.pth --device abacus", "unknown device 'abacus'"),
         ("convert --model resnet18 --ckpt ann.pth -o nowhere/snn.safetensors", "the folder nowhere does not exist"),
         ("convert --model resnet18 --ckpt ann.pth -o ann.pth", "ann.pth is the input, which would be lost"),

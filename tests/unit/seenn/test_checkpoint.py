@@ -226,7 +226,7 @@ def test_files_that_are_something_else_are_refused(path: Path, tmp_path: Path) -
         with pytest.raises(CheckpointError, match=r"is not a readable safetensors file \(.*it may be truncated"):
             load(file)
         assert not is_checkpoint(file)
-    with pytest.raises(CheckpointError, match=r"there is no file .*: give the path of a network that"):
+    with pytest.raises(CheckpointError, match=r"there is no spiking network .* here: make it with `seenn convert"):
         load(tmp_path)
 
 
