@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from cli.common import Console, command, text_table
 from cli.groups import (
     COUNT,
@@ -20,7 +18,7 @@ from cli.groups import (
     output_folder,
     timesteps_option,
 )
-from cli.options import option
+from cli.options import Integer, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,25 +33,18 @@ if TYPE_CHECKING:
 class BenchOptions:
     """What is measured, how often, and beside what."""
 
-    ann: str | None = option(
-        "--ann", metavar="MODEL", help="The ANN to compare with.  [default: the one that SNN stands for]"
-    )
-    ckpt: str | None = option("--ckpt", metavar="FILE", type=FILE, help="Weights of --ann.")
+    ann: str | None = option("The ANN to compare with.  [default: the one that SNN stands for]", metavar="MODEL")
+    ckpt: str | None = option("Weights of --ann.", type=FILE)
     timesteps: int | None = timesteps_option("as recorded")
-    slots: int = option("--slots", metavar="N", type=COUNT, default=64, help="Images at once.")
-    limit: int = option("--limit", metavar="N", type=click.IntRange(min=64), default=512, help="Test images.")
-    repeats: int = option("--repeats", metavar="N", type=COUNT, default=5, help="Runs of every timing.")
-    threads: int | None = option(
-        "--threads", metavar="N", type=COUNT, help="For every contender.  [default: as torch finds]"
-    )
-    per_site: bool = option("--per-site", help="Also where the time of a step goes.")
+    slots: int = option("Images at once.", type=COUNT, default=64)
+    limit: int = option("Test images.", type=Integer(64), default=512)
+    repeats: int = option("Runs of every timing.", type=COUNT, default=5)
+    threads: int | None = option("For every contender.  [default: as torch finds]", type=COUNT)
+    per_site: bool = option("Also where the time of a step goes.")
     per_layer: int | None = option(
-        "--per-layer",
-        metavar="N",
-        type=COUNT,
-        help="Also what int8 costs in each layer alone: accuracy and error of the scores, on N test images.",
+        "Also what int8 costs in each layer alone: accuracy and error of the scores, on N test images.", type=COUNT
     )
-    plots: str | None = option("--plots", metavar="FOLDER", type=FOLDER, help="Draw speed.png and growth.png there.")
+    plots: str | None = option("Draw speed.png and growth.png there.", type=FOLDER)
 
     def __post_init__(self) -> None:
         if self.ann is None and self.ckpt is not None:

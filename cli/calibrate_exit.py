@@ -23,7 +23,7 @@ class CalibrateOptions:
 
     timesteps: int | None = timesteps_option("as converted")
     batch_size: int = batch_size_option()
-    output: str | None = option("-o", "--output", metavar="FILE", help="Where to write.  [default: the SNN itself]")
+    output: str | None = option("Where to write.  [default: the SNN itself]", short="-o", metavar="FILE")
 
 
 @command("Choose when an image may stop.")

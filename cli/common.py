@@ -86,17 +86,14 @@ class CommonOptions:
     """What every command takes."""
 
     plugin: tuple[str, ...] = option(
-        "--plugin",
+        "Import this module, which adds rules, engines, data sets or neurons of your own; runs its code.",
         metavar="MODULE",
         is_eager=True,
         callback=load_plugins,
-        help="Import this module, which adds rules, engines, data sets or neurons of your own; runs its code.",
     )
-    as_json: bool = option("--json", help="Print one JSON object on stdout.")
-    device: str = option("--device", default="auto", metavar="cpu|cuda|mps|auto", help="Where to compute.")
-    seed: int = option(
-        "--seed", default=0, type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed of everything random."
-    )
+    as_json: bool = option("Print one JSON object on stdout.", name="--json")
+    device: str = option("Where to compute.", metavar="cpu|cuda|mps|auto", default="auto")
+    seed: int = option("Seed of everything random.", type=click.IntRange(0, 2**32 - 1), default=0)
 
 
 def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from cli.common import Console, command, command_line, text_table
 from cli.errors import usage
 from cli.exit_rules import RULE, STORED, ExitTargets, own_rule
@@ -22,7 +20,7 @@ from cli.groups import (
     report_option,
     timesteps_option,
 )
-from cli.options import option
+from cli.options import Integer, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +28,21 @@ class CompareOptions(ExitTargets):
     """What is compared, on how much, and where the report goes."""
 
     policy: tuple[str, ...] = option(
-        "--policy",
+        f"Only these rules: {', '.join(RULE.names)}; or package.module:Class, one of your own (imports and runs "
+        "its code); may be repeated.  [default: all of seenn's]",
         metavar="NAME",
         type=RULE,
         multiple=True,
-        help=f"Only these rules: {', '.join(RULE.names)}; or package.module:Class, one of your own (imports and runs "
-        "its code); may be repeated.  [default: all of seenn's]",
     )
     timesteps: int | None = timesteps_option("as recorded")
     batch_size: int = batch_size_option()
     limit: int | None = limit_option("images of each split")
     latency_images: int = option(
-        "--latency-images",
-        metavar="N",
-        type=click.IntRange(min=0),
+        "Images whose time is measured with each policy; 0 measures none.",
+        type=Integer(0),
         default=64,
-        help="Images whose time is measured with each policy; 0 measures none.",
     )
-    latency_batch: int = option(
-        "--latency-batch", metavar="N", type=COUNT, default=1, help="Images run at once while time is measured."
-    )
+    latency_batch: int = option("Images run at once while time is measured.", type=COUNT, default=1)
     report: str = report_option("exits.md and plots")
 
     def __post_init__(self) -> None:

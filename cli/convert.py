@@ -13,7 +13,7 @@ import click
 from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import COUNT, FILE, NEURON, SNN_FILE, TIMESTEPS, DataOptions, ModelOptions, output_file
-from cli.options import FiniteRange, Registered, option
+from cli.options import FiniteRange, Integer, Registered, option
 
 log = logging.getLogger(__name__)
 
@@ -30,68 +30,45 @@ class ConvertOptions:
     """What becomes of which model."""
 
     model: str = option(
-        "--model",
+        "timm name (resnet18, hf-hub:…), torchvision:NAME, package.module:factory, or a .onnx file.",
         required=True,
         metavar="NAME",
-        help="timm name (resnet18, hf-hub:…), torchvision:NAME, package.module:factory, or a .onnx file.",
     )
-    ckpt: str | None = option("--ckpt", metavar="FILE", type=FILE, help="Trained weights: .pth or .safetensors.")
+    ckpt: str | None = option("Trained weights: .pth or .safetensors.", type=FILE)
     recipe: str | None = option(
-        "--recipe",
-        type=RECIPE,
-        help="How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]",
+        "How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]", type=RECIPE
     )
     percentile: float | None = option(
-        "--percentile",
-        metavar="Q",
-        type=FiniteRange(0, 100, min_open=True),
-        help="For --recipe percentile.  [default: 99.9]",
+        "For --recipe percentile.  [default: 99.9]", metavar="Q", type=FiniteRange(0, 100, min_open=True)
     )
-    per_channel: bool = option("--per-channel/--per-layer", default=True, help="One threshold a channel or a site.")
+    per_channel: bool = option("One threshold a channel or a site.", name="--per-channel/--per-layer", default=True)
     neuron: str | None = option(
-        "--neuron",
-        type=NEURON,
-        help="if: binary; burst: several spikes a step; signed: able to take spikes back.  [default: signed; if for a "
+        "if: binary; burst: several spikes a step; signed: able to take spikes back.  [default: signed; if for a "
         "QCFS network, and for cos and srp]",
+        type=NEURON,
     )
-    levels: int | None = option(
-        "--levels", metavar="N", type=click.IntRange(1, 127), help="Most spikes a step.  [default: 4; if: 1]"
-    )
+    levels: int | None = option("Most spikes a step.  [default: 4; if: 1]", type=Integer(1, 127))
     correction: str | None = option(
-        "--correction",
-        type=CORRECTION,
-        help="Cancels each channel's mean error by current or initial charge, or each neuron's by initial steps over "
+        "Cancels each channel's mean error by current or initial charge, or each neuron's by initial steps over "
         "the image (cos, srp).  [default: potential; none for a QCFS network]",
+        type=CORRECTION,
     )
     prepass: int | None = option(
-        "--prepass",
-        metavar="N",
-        type=click.IntRange(1, 4096),
-        help="Initial steps of cos and srp, on top of T.  [default: 8 for them, else none]",
+        "Initial steps of cos and srp, on top of T.  [default: 8 for them, else none]",
+        type=Integer(1, 4096),
     )
     timesteps: int | None = option(
-        "--timesteps",
-        "-T",
-        type=TIMESTEPS,
-        metavar="T",
-        help="T to convert for.  [default: 8; as many as it has levels for a QCFS network]",
+        "T to convert for.  [default: 8; as many as it has levels for a QCFS network]", short="-T", type=TIMESTEPS
     )
-    calibration_images: int | None = option(
-        "--calibration-images", metavar="N", type=COUNT, help="How many, at least 16.  [default: 512, or all]"
-    )
-    check_images: int = option(
-        "--check-images", metavar="N", type=COUNT, default=1000, help="Held-out images that compare ANN and SNN."
-    )
+    calibration_images: int | None = option("How many, at least 16.  [default: 512, or all]", type=COUNT)
+    check_images: int = option("Held-out images that compare ANN and SNN.", type=COUNT, default=1000)
     silent_channels: Literal["borrow", "refuse"] = option(
-        "--silent-channels",
-        default="borrow",
-        help="Channels never active in calibration: borrow the site's largest threshold, or refuse.",
+        "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
     analog_islands: bool = option(
-        "--analog-islands",
-        help="Keep gates, smooth activations, normalisation and attention analog instead of refusing them.",
+        "Keep gates, smooth activations, normalisation and attention analog instead of refusing them."
     )
-    output: str = option("-o", "--output", metavar="FILE", default=SNN_FILE, help="The spiking network.")
+    output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def config(self, qcfs_levels: int | None) -> ConvertConfig:
         """What the options say, and where they say nothing what suits the network. Wrong values are wrong usage."""

@@ -17,7 +17,7 @@ EPOCHS = 5
 class DemoOptions:
     """Where."""
 
-    folder: str = option("--folder", metavar="DIR", default="seenn-demo", help="Where the files and the report go.")
+    folder: str = option("Where the files and the report go.", metavar="DIR", default="seenn-demo")
 
 
 @command("All of it on the digits, in under two minutes.")

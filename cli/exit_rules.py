@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.errors import usage
-from cli.options import FiniteRange, Registered, option
+from cli.options import FRACTION, POSITIVE, PROBABILITY, FiniteRange, Registered, option
 
 if TYPE_CHECKING:
     from seenn.exits import ExitPolicy
@@ -22,24 +22,19 @@ class ExitTargets:
     """What a rule is calibrated for; at most one."""
 
     max_accuracy_drop: float | None = option(
-        "--max-accuracy-drop",
-        metavar="DROP",
-        type=FiniteRange(0, 1, max_open=True),
-        help="Find the threshold with the fewest timesteps whose accuracy stays within this of full T (0.005 is half "
+        "Find the threshold with the fewest timesteps whose accuracy stays within this of full T (0.005 is half "
         "a point).",
+        metavar="DROP",
+        type=FRACTION,
     )
     target_timesteps: float | None = option(
-        "--target-timesteps",
-        metavar="STEPS",
-        type=FiniteRange(1),
-        help="Find the threshold with the highest accuracy within this mean.",
+        "Find the threshold with the highest accuracy within this mean.", metavar="STEPS", type=FiniteRange(1)
     )
     target_energy: float | None = option(
-        "--target-energy",
-        metavar="PJ",
-        type=FiniteRange(0, min_open=True),
-        help="Find the threshold with the highest accuracy within this mean energy per image, in pJ (the estimate for "
+        "Find the threshold with the highest accuracy within this mean energy per image, in pJ (the estimate for "
         "45 nm, up to each image's exit).",
+        metavar="PJ",
+        type=POSITIVE,
     )
 
     @property
@@ -54,50 +49,37 @@ class RuleOptions(ExitTargets):
     """A rule, where its threshold comes from, and how surely a target is kept."""
 
     policy: str = option(
-        "--policy",
-        type=RULE,
-        metavar="NAME",
-        default="confidence",
-        help=f"When to stop: {', '.join(RULE.names)}; or package.module:Class, a rule of your own (imports and runs "
+        f"When to stop: {', '.join(RULE.names)}; or package.module:Class, a rule of your own (imports and runs "
         "its code). seenn-ii is taken as train-policy stored it in SNN.",
+        metavar="NAME",
+        type=RULE,
+        default="confidence",
     )
-    inner: str | None = option(
-        "--inner", metavar="NAME", type=RULE, help="The rule inside two-sided.  [default: confidence]"
-    )
+    inner: str | None = option("The rule inside two-sided.  [default: confidence]", metavar="NAME", type=RULE)
     threshold: float | None = option(
-        "--threshold",
-        metavar="P",
-        type=FiniteRange(0),
-        help="Stop when the score exceeds this: a confidence above 0 and at most 1, a gap, equal answers in a row "
+        "Stop when the score exceeds this: a confidence above 0 and at most 1, a gap, equal answers in a row "
         "(patience), classes in the set (conformal), timesteps (fixed), or the lead of so many steps over any more, "
         "in log-probability (seenn-ii, whose own is 0).",
+        metavar="P",
+        type=FiniteRange(0),
     )
     confidence: float | None = option(
-        "--confidence",
+        "With --max-accuracy-drop: keep it on new images with this probability, say 0.95.",
         metavar="P",
-        type=FiniteRange(0, 1, min_open=True, max_open=True),
-        help="With --max-accuracy-drop: keep it on new images with this probability, say 0.95.",
+        type=PROBABILITY,
     )
     guarantee: Literal["marginal", "conditional"] | None = option(
-        "--guarantee",
-        help="With --confidence: on average over all images, or among those that stopped by t, for every t.  "
-        "[default: marginal]",
+        "With --confidence: on average over all images, or among those that stopped by t, for every t.  "
+        "[default: marginal]"
     )
-    temperature: float | None = option(
-        "--temperature",
-        metavar="A",
-        type=FiniteRange(0, min_open=True),
-        help="Divides the logits (confidence).  [default: 1]",
-    )
+    temperature: float | None = option("Divides the logits (confidence).  [default: 1]", metavar="A", type=POSITIVE)
     accumulation: Literal["mean", "sum"] | None = option(
-        "--accumulation",
-        help="Score of the mean or of the summed logits (confidence, entropy, gap, cutoff).  [default: sum]",
+        "Score of the mean or of the summed logits (confidence, entropy, gap, cutoff).  [default: sum]"
     )
     alpha: float | None = option(
-        "--alpha",
+        "How often the label may be missing from the set (conformal).  [default: 0.1]",
         metavar="A",
-        type=FiniteRange(0, 1, min_open=True, max_open=True),
-        help="How often the label may be missing from the set (conformal).  [default: 0.1]",
+        type=PROBABILITY,
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import TIMESTEPS, DataOptions, SnnFile, output_file
-from cli.options import FiniteRange, option
+from cli.options import SHARE, FiniteRange, option
 from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option, save_memory_option
 
 FINETUNED_FILE = "snn-finetuned.safetensors"
@@ -18,23 +18,16 @@ FINETUNED_FILE = "snn-finetuned.safetensors"
 class FinetuneOptions:
     """What it is trained for."""
 
-    timesteps: int = option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=2, help="T to train for.")
-    early: float = option(
-        "--early",
-        metavar="X",
-        type=FiniteRange(0, 16),
-        default=1.0,
-        help="Step t weighs t^−X in the loss: 0 weighs all alike.",
-    )
+    timesteps: int = option("T to train for.", short="-T", type=TIMESTEPS, default=2)
+    early: float = option("Step t weighs t^−X in the loss: 0 weighs all alike.", type=FiniteRange(0, 16), default=1.0)
     distil: float = option(
-        "--distil",
+        "Share of the loss that imitates the network's analog twin instead of the labels.",
         metavar="SHARE",
-        type=FiniteRange(0, 1),
+        type=SHARE,
         default=0.5,
-        help="Share of the loss that imitates the network's analog twin instead of the labels.",
     )
     save_memory: bool = save_memory_option()
-    output: str = option("-o", "--output", metavar="FILE", default=FINETUNED_FILE, help="The trained network.")
+    output: str = option("The trained network.", short="-o", metavar="FILE", default=FINETUNED_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import click
 
 from cli.common import Console
 from cli.errors import usage
-from cli.options import Registered, argument, option
+from cli.options import File, Integer, Registered, argument, option
 from seenn.files import FileVersion, check_output, version_of
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from seenn.snn import SNN
 
 SNN_FILE = "snn.safetensors"
-FILE = click.Path(dir_okay=False)
-FOLDER = click.Path(file_okay=False)
-COUNT = click.IntRange(min=1)
-TIMESTEPS = click.IntRange(1, 4096)
+FILE, FOLDER = File(dir_okay=False), File(file_okay=False)
+COUNT, TIMESTEPS = Integer(1), Integer(1, 4096, "T")
 ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
 NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")
 DATA = Registered("data set", "seenn.data.sets", "seenn.data.registry:DATA_SETS")
@@ -34,24 +32,22 @@ DATA = Registered("data set", "seenn.data.sets", "seenn.data.registry:DATA_SETS"
 
 def timesteps_option(default: str) -> Any:
     """``--timesteps``, where the file records a T."""
-    return option(
-        "--timesteps", "-T", type=TIMESTEPS, metavar="T", help=f"Most steps an image gets.  [default: {default}]"
-    )
+    return option(f"Most steps an image gets.  [default: {default}]", short="-T", type=TIMESTEPS)
 
 
 def batch_size_option() -> Any:
     """``--batch-size`` of commands that run networks."""
-    return option("--batch-size", metavar="N", type=COUNT, default=64, help="Images run at once.")
+    return option("Images run at once.", type=COUNT, default=64)
 
 
 def limit_option(what: str) -> Any:
     """``--limit``."""
-    return option("--limit", metavar="N", type=COUNT, help=f"The first so many {what} only.")
+    return option(f"The first so many {what} only.", type=COUNT)
 
 
 def report_option(what: str) -> Any:
     """``--report``."""
-    return option("--report", metavar="DIR", default="seenn-report", help=f"Folder of {what}.")
+    return option(f"Folder of {what}.", metavar="DIR", default="seenn-report")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +83,14 @@ class DataOptions:
     """Which data."""
 
     data: str | None = option(
-        "--data",
+        f"{', '.join(DATA.names)}; those of files take a path, npz:PATH.  [default: as recorded, else digits]",
         metavar="SPEC",
-        help=f"{', '.join(DATA.names)}; those of files take a path, npz:PATH.  [default: as recorded, else digits]",
     )
-    data_dir: str | None = option("--data-dir", metavar="DIR", type=FOLDER, help="Folder with the data set's files.")
-    download: bool = option("--download", help="Fetch a named data set into --data-dir.")
+    data_dir: str | None = option("Folder with the data set's files.", type=FOLDER)
+    download: bool = option("Fetch a named data set into --data-dir.")
     split_seed: int | None = option(
-        "--split-seed",
-        metavar="N",
-        type=click.IntRange(min=0),
-        help="Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
+        "Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
+        type=Integer(0),
     )
 
     def splits(self, manifest: Mapping[str, Any], preprocessing: Preprocessing | None) -> DataSplits:
@@ -119,9 +112,7 @@ class OwnPolicyOptions:
     """For files that hold an exit policy of the user's own."""
 
     policy: str | None = option(
-        "--policy",
-        metavar="MODULE:CLASS",
-        help="The class of an exit policy of your own that SNN holds; imports and runs its code.",
+        "The class of an exit policy of your own that SNN holds; imports and runs its code.", metavar="MODULE:CLASS"
     )
 
     def load(self) -> None:
@@ -137,17 +128,13 @@ class EngineOptions:
     """How to compute."""
 
     engine: str = option(
-        "--engine",
+        "How to compute. int8: integers, the same spikes for any batch; auto: that where the network allows it, "
+        "else float32.",
         type=ENGINE,
         default="auto",
-        help="How to compute. int8: integers, the same spikes for any batch; auto: that where the network allows it, "
-        "else float32.",
     )
     float_sites: str = option(
-        "--float-sites",
-        metavar="NAME,…",
-        default="",
-        help="Layers that int8 keeps in float: as many levels of weights as stay exact.",
+        "Layers that int8 keeps in float: as many levels of weights as stay exact.", metavar="NAME,…", default=""
     )
 
     def make(self, console: Console, snn: SNN, timesteps: int) -> Engine:
@@ -176,20 +163,15 @@ class ModelOptions:
     """How a model of another library is built."""
 
     model_kwargs: tuple[str, ...] = option(
-        "--model-kwargs",
-        metavar="KEY=VALUE,…",
-        help="Passed to the model's factory, for example channels=(32,64,128,256).",
+        "Passed to the model's factory, for example channels=(32,64,128,256).", metavar="KEY=VALUE,…"
     )
     stem: Literal["auto", "imagenet", "cifar"] = option(
-        "--stem",
+        "cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or the image size.",
         default="auto",
-        help="cifar: 3×3 stride-1 convolution and no max-pool; auto: by the checkpoint's shapes or the image size.",
     )
-    num_classes: int | None = option("--num-classes", metavar="N", type=COUNT, help="Classes; inferred when not given.")
-    in_chans: int | None = option(
-        "--in-chans", metavar="N", type=COUNT, help="Image channels; inferred when not given."
-    )
-    pretrained: bool = option("--pretrained", help="Download the library's trained weights.")
+    num_classes: int | None = option("Classes; inferred when not given.", type=COUNT)
+    in_chans: int | None = option("Image channels; inferred when not given.", type=COUNT)
+    pretrained: bool = option("Download the library's trained weights.")
 
     def spec(self, name: str, *, num_classes: int | None = None) -> ModelSpec:
         """The model called ``name``; ``num_classes`` where the options do not say. Wrong values are wrong usage."""

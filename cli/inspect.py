@@ -20,13 +20,11 @@ class InspectOptions:
     """What is looked at."""
 
     target: str = argument(metavar="MODEL|SNN", required=True)
-    ckpt: str | None = option("--ckpt", metavar="FILE", type=FILE, help="Trained weights; random ones do for a model.")
+    ckpt: str | None = option("Trained weights; random ones do for a model.", type=FILE)
     image_size: str | None = option(
-        "--image-size", metavar="C,H,W", help="Of the model's input.  [default: the model's own, else 3,224,224]"
+        "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W"
     )
-    analog_islands: bool = option(
-        "--analog-islands", help="Show it with gates, smooth activations and attention analog."
-    )
+    analog_islands: bool = option("Show it with gates, smooth activations and attention analog.")
 
 
 @command("What is in a network, or would become of a model.")

@@ -4,8 +4,8 @@
 
     @dataclass(frozen=True, kw_only=True)
     class DataOptions:
-        data: str | None = option("--data", metavar="SPEC", help="digits, npz:PATH, …")
-        download: bool = option("--download", help="Fetch it.")
+        data: str | None = option("digits, npz:PATH, …", metavar="SPEC")
+        download: bool = option("Fetch it.")
 
 A command names its groups in its signature and receives one value of each; the group checks in ``__post_init__`` what
 its options get wrong among themselves. The field's type says what click would have to be told: a ``bool`` is a flag, a
@@ -30,20 +30,28 @@ from seenn.registry import Registry, load_plugins
 Group = TypeVar("Group")
 
 
-def option(*names: str, **attributes: Any) -> Any:
-    """A field that an option fills: what ``click.option`` takes; a default is shown."""
-    return field(default=attributes.get("default", MISSING), metadata={"names": names, "attributes": attributes})
+def option(help: str, *, name: str = "", short: str = "", **attributes: Any) -> Any:
+    """A field that an option fills, ``--data-dir`` the field ``data_dir``.
+
+    Args:
+        help: what the option does; a default is shown behind it.
+        name: of the option, where it is called otherwise.
+        short: a letter beside its name, ``-T``.
+        attributes: what else ``click.option`` takes.
+    """
+    metadata = {"name": name, "short": short, "attributes": {"help": help, **attributes}}
+    return field(default=attributes.get("default", MISSING), metadata=metadata)
 
 
 def argument(**attributes: Any) -> Any:
     """A field that an argument fills: what ``click.argument`` takes."""
-    return field(default=attributes.get("default", MISSING), metadata={"names": (), "attributes": attributes})
+    return field(default=attributes.get("default", MISSING), metadata={"attributes": attributes})
 
 
 def parameters(group: type[Any]) -> list[click.Parameter]:
     """The click parameters of a group, in the order of its fields."""
     hints = get_type_hints(group)
-    return [_parameter(f.name, hints[f.name], **f.metadata) for f in fields(group)]
+    return [_parameter(f.name, hints[f.name], f.metadata) for f in fields(group)]
 
 
 def collect(group: type[Group], values: Mapping[str, Any]) -> Group:
@@ -51,11 +59,12 @@ def collect(group: type[Group], values: Mapping[str, Any]) -> Group:
     return group(**{f.name: values[f.name] for f in fields(group)})  # type: ignore[arg-type]
 
 
-def _parameter(name: str, hint: Any, names: tuple[str, ...], attributes: dict[str, Any]) -> click.Parameter:
+def _parameter(name: str, hint: Any, metadata: Mapping[str, Any]) -> click.Parameter:
+    attributes: dict[str, Any] = metadata["attributes"]
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
         attributes = {"default": None, **attributes}
-    if not names:
+    if "help" not in attributes:
         return click.Argument([name], **attributes)
     if get_origin(hint) is Literal:
         attributes = {"type": click.Choice(get_args(hint)), **attributes}
@@ -63,21 +72,46 @@ def _parameter(name: str, hint: Any, names: tuple[str, ...], attributes: dict[st
         attributes = {"multiple": True, **attributes}
     elif hint is bool:
         attributes = {"is_flag": True, "default": False, **attributes}
-    elif hint in (int, float):
-        attributes = {"type": hint, **attributes}
+    names = [metadata["name"] or f"--{name.replace('_', '-')}", *filter(None, [metadata["short"]]), name]
     default = attributes.get("default")
     shown = not (default is None or default is False or default in ("", ()))
-    return click.Option([*names, name], **{"show_default": shown, **attributes})
+    return click.Option(names, **{"show_default": shown, **attributes})
+
+
+class Integer(click.IntRange):
+    """A range of integers, called ``metavar`` in the help."""
+
+    def __init__(self, low: int, high: int | None = None, metavar: str = "N") -> None:
+        super().__init__(low, high)
+        self.metavar = metavar
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return self.metavar
+
+
+class File(click.Path):
+    """A file, called ``FILE`` in the help, or a folder, ``DIR``."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "FILE" if self.file_okay else "DIR"
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers without NaN, which every comparison lets through, and without infinity."""
+    """A range of numbers without NaN, which every comparison lets through, and without infinity; ``X`` in the help."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "X"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+POSITIVE = FiniteRange(0, min_open=True)
+SHARE, FRACTION = FiniteRange(0, 1), FiniteRange(0, 1, max_open=True)  # 1 included, and not
+PROBABILITY = FiniteRange(0, 1, min_open=True, max_open=True)
 
 
 class Registered(click.ParamType):  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ import click
 
 from cli.common import Console, command
 from cli.groups import FILE, DataOptions, ModelOptions, output_file
-from cli.options import FiniteRange, option
+from cli.options import SHARE, Integer, option
 from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option
 
 
@@ -19,33 +19,23 @@ class TrainAnnOptions:
     """What is trained, and where it goes."""
 
     model: str = option(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help="timm name (resnet18), torchvision:NAME, or package.module:factory.",
+        "timm name (resnet18), torchvision:NAME, or package.module:factory.", required=True, metavar="NAME"
     )
-    ckpt: str | None = option(
-        "--ckpt", metavar="FILE", type=FILE, help="Start from these weights: .pth or .safetensors."
-    )
+    ckpt: str | None = option("Start from these weights: .pth or .safetensors.", type=FILE)
     activation: Literal["relu", "qcfs"] | None = option(
-        "--activation",
-        help="The model's own, or quantised ones whose thresholds are learned and become the neurons'.  "
-        "[default: as in --ckpt, else relu]",
+        "The model's own, or quantised ones whose thresholds are learned and become the neurons'.  "
+        "[default: as in --ckpt, else relu]"
     )
     levels: int | None = option(
-        "--levels",
-        metavar="L",
-        type=click.IntRange(1, 4096),
-        help="Of --activation qcfs.  [default: as in --ckpt, else 4]",
+        "Of --activation qcfs.  [default: as in --ckpt, else 4]", metavar="L", type=Integer(1, 4096)
     )
     distil: float = option(
-        "--distil",
+        "Share of the loss that imitates the network of --ckpt, as it is, instead of the labels.",
         metavar="SHARE",
-        type=FiniteRange(0, 1),
+        type=SHARE,
         default=0.0,
-        help="Share of the loss that imitates the network of --ckpt, as it is, instead of the labels.",
     )
-    output: str = option("-o", "--output", metavar="FILE", default="ann.pth", help="The trained weights.")
+    output: str = option("The trained weights.", short="-o", metavar="FILE", default="ann.pth")
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.activation != "qcfs":

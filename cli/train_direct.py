@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
-
 from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import NEURON, SNN_FILE, TIMESTEPS, DataOptions, ModelOptions, output_file
-from cli.options import FiniteRange, option
+from cli.options import FRACTION, POSITIVE, Integer, option
 from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option, save_memory_option
 
 if TYPE_CHECKING:
@@ -22,34 +20,23 @@ class TrainDirectOptions:
     """The network, its loss and its input."""
 
     model: str = option(
-        "--model",
+        "spiking_small, spiking_resnet19, spiking_vgg16, spiking_vgg_events; or any model of train-ann, its "
+        "activations replaced by neurons.",
         metavar="NAME",
         default="spiking_small",
-        help="spiking_small, spiking_resnet19, spiking_vgg16, spiking_vgg_events; or any model of train-ann, its "
-        "activations replaced by neurons.",
     )
-    width: float = option(
-        "--width",
-        metavar="X",
-        type=FiniteRange(0, min_open=True),
-        default=1.0,
-        help="Factor of the channels of a spiking_ model.",
-    )
-    timesteps: int = option("--timesteps", "-T", type=TIMESTEPS, metavar="T", default=4, help="T to train for.")
+    width: float = option("Factor of the channels of a spiking_ model.", type=POSITIVE, default=1.0)
+    timesteps: int = option("T to train for.", short="-T", type=TIMESTEPS, default=4)
     loss: Literal["tet", "cumulative", "mean"] = option(
-        "--loss", default="tet", help="Every step by itself; the sum after every step; or the mean after T."
+        "Every step by itself; the sum after every step; or the mean after T.", default="tet"
     )
-    label_smoothing: float = option(
-        "--label-smoothing", metavar="X", type=FiniteRange(0, 1, max_open=True), default=0.0, help="Of the loss."
-    )
+    label_smoothing: float = option("Of the loss.", type=FRACTION, default=0.0)
     encoding: Literal["constant", "poisson"] = option(
-        "--encoding",
-        default="constant",
-        help="The image in every step, or random spikes at its brightness. Events come as they are.",
+        "The image in every step, or random spikes at its brightness. Events come as they are.", default="constant"
     )
-    mixed_timesteps: bool = option("--mixed-timesteps", help="Every batch runs a random number of steps, 1 to T.")
+    mixed_timesteps: bool = option("Every batch runs a random number of steps, 1 to T.")
     save_memory: bool = save_memory_option()
-    output: str = option("-o", "--output", metavar="FILE", default=SNN_FILE, help="The spiking network.")
+    output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def __post_init__(self) -> None:
         if self.width != 1.0 and not self.model.startswith("spiking_"):
@@ -75,30 +62,20 @@ class NeuronOptions:
     """The neurons."""
 
     neuron: str = option(
-        "--neuron",
+        "lif: leaky with hard reset; if: integrate-and-fire with soft reset; burst: the same with several spikes "
+        "a step; signed: able to take spikes back.",
         type=NEURON,
         default="lif",
-        help="lif: leaky with hard reset; if: integrate-and-fire with soft reset; burst: the same with several spikes "
-        "a step; signed: able to take spikes back.",
     )
-    levels: int | None = option(
-        "--levels",
-        metavar="N",
-        type=click.IntRange(1, 127),
-        help="Of burst and signed: most spikes a step.  [default: 4]",
-    )
+    levels: int | None = option("Of burst and signed: most spikes a step.  [default: 4]", type=Integer(1, 127))
     decay: float | None = option(
-        "--decay",
-        metavar="X",
-        type=float,
-        help="Of lif: share of the membrane that a step keeps, in [0, 1).  [default: 0.5]",
+        "Of lif: share of the membrane that a step keeps, in [0, 1).  [default: 0.5]", type=float
     )
-    soft_reset: bool = option("--soft-reset", help="Of lif: a spike subtracts the threshold instead of resetting to 0.")
-    detach_reset: bool = option("--detach-reset", help="Of lif: no gradients through the reset.")
+    soft_reset: bool = option("Of lif: a spike subtracts the threshold instead of resetting to 0.")
+    detach_reset: bool = option("Of lif: no gradients through the reset.")
     surrogate: Literal["dspike", "triangle", "arctan", "sigmoid", "rectangle"] | None = option(
-        "--surrogate",
-        help="Of lif and if: what stands for the derivative of a spike; burst and signed have a triangle at every "
-        "level.  [default: dspike]",
+        "Of lif and if: what stands for the derivative of a spike; burst and signed have a triangle at every "
+        "level.  [default: dspike]"
     )
 
     def rules(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 class PolicyFile(SnnFile):
     """The file, named by an option."""
 
-    snn: str = option("--snn", metavar="FILE", default=SNN_FILE, type=FILE, help="The network.")
+    snn: str = option("The network.", metavar="FILE", type=FILE, default=SNN_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,39 +50,28 @@ class TrainPolicyOptions:
     """The policy network, and what it is trained for."""
 
     model: str = option(
-        "--model",
+        "The policy network: resnet8, a timm name, torchvision:NAME or package.module:factory.",
         metavar="NAME",
         default="resnet8",
-        help="The policy network: resnet8, a timm name, torchvision:NAME or package.module:factory.",
     )
-    model_kwargs: tuple[str, ...] = option("--model-kwargs", metavar="KEY=VALUE,…", help="Passed to its factory.")
+    model_kwargs: tuple[str, ...] = option("Passed to its factory.", metavar="KEY=VALUE,…")
     policy_size: int | None = option(
-        "--policy-size",
-        metavar="PIXELS",
-        type=COUNT,
-        help="Side of the shrunken image that it sees.  [default: the image's, at most 32]",
+        "Side of the shrunken image that it sees.  [default: the image's, at most 32]", metavar="PIXELS", type=COUNT
     )
-    beta: float = option("--beta", metavar="B", type=FiniteRange(0), default=1.0, help="What a wrong answer costs.")
+    beta: float = option("What a wrong answer costs.", metavar="B", type=FiniteRange(0), default=1.0)
     reward: Literal["exact", "sampled"] = option(
-        "--reward", default="exact", help="Expected over all budgets, or REINFORCE on drawn ones."
+        "Expected over all budgets, or REINFORCE on drawn ones.", default="exact"
     )
-    patience: int = option(
-        "--patience",
-        metavar="N",
-        type=COUNT,
-        default=5,
-        help="Epochs without a better reward on the exit split before it stops.",
-    )
+    patience: int = option("Epochs without a better reward on the exit split before it stops.", type=COUNT, default=5)
     limit: int | None = limit_option("training images")
     beta_sweep: tuple[float, ...] | None = option(
-        "--beta-sweep",
+        "Train for these too and draw accuracy against timesteps; the policy of --beta is the one stored.",
         metavar="B1,B2,…",
         type=Numbers(),
-        help="Train for these too and draw accuracy against timesteps; the policy of --beta is the one stored.",
     )
     report: str = report_option("the sweep's beta-sweep.png and .json")
     timesteps: int | None = timesteps_option("as converted")
-    output: str | None = option("-o", "--output", metavar="FILE", help="Where to write.  [default: the SNN itself]")
+    output: str | None = option("Where to write.  [default: the SNN itself]", short="-o", metavar="FILE")
 
 
 @dataclass(frozen=True, kw_only=True)

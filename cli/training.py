@@ -7,38 +7,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
-
 from cli.errors import usage
 from cli.groups import COUNT, FOLDER
-from cli.options import FiniteRange, option
+from cli.options import FRACTION, POSITIVE, PROBABILITY, SHARE, FiniteRange, Integer, option
 
 if TYPE_CHECKING:
     from seenn.data import DataSplits
     from seenn.training import Run, TrainConfig
 
-UNIT = FiniteRange(0, 1, min_open=True, max_open=True)
-
 
 def epochs_option(default: float) -> Any:
     """``--epochs``, whose default is each command's own."""
     return option(
-        "--epochs",
-        metavar="N",
-        type=FiniteRange(0, min_open=True),
+        "Passes over the train split; 0.5 is half of one.",
+        type=POSITIVE,
         default=default,
-        help="Passes over the train split; 0.5 is half of one.",
     )
 
 
 def lr_option(default: str) -> Any:
     """``--lr``, whose default is each command's own."""
-    return option("--lr", metavar="RATE", type=FiniteRange(0, min_open=True), help=f"Peak rate.  [default: {default}]")
+    return option(f"Peak rate.  [default: {default}]", metavar="RATE", type=POSITIVE)
 
 
 def save_memory_option() -> Any:
     """``--save-memory``."""
-    return option("--save-memory", help="Compute steps anew in the backward pass instead of remembering them.")
+    return option("Compute steps anew in the backward pass instead of remembering them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,26 +40,15 @@ class TrainOptions:
     """Optimiser, averaging and precision."""
 
     epochs: float = epochs_option(20)
-    batch_size: int = option(
-        "--batch-size", metavar="N", type=COUNT, default=64, help="Images in a step, over all processes."
-    )
-    opt: Literal["sgd", "adamw"] = option("--opt", default="sgd", help="Optimiser.")
+    batch_size: int = option("Images in a step, over all processes.", type=COUNT, default=64)
+    opt: Literal["sgd", "adamw"] = option("Optimiser.", default="sgd")
     lr: float | None = lr_option("0.1")
-    weight_decay: float = option("--weight-decay", metavar="X", type=FiniteRange(0), default=5e-4, help="Of kernels.")
-    warmup: float = option(
-        "--warmup",
-        metavar="FRACTION",
-        type=FiniteRange(0, 1, max_open=True),
-        default=0.2,
-        help="Of all steps; then a cosine to 0.",
-    )
-    ema: float | None = option("--ema", metavar="DECAY", type=UNIT, help="Average the weights, and keep the averages.")
-    amp: bool = option("--amp", help="bfloat16 autocast.")
+    weight_decay: float = option("Of kernels.", type=FiniteRange(0), default=5e-4)
+    warmup: float = option("Of all steps; then a cosine to 0.", metavar="FRACTION", type=FRACTION, default=0.2)
+    ema: float | None = option("Average the weights, and keep the averages.", metavar="DECAY", type=PROBABILITY)
+    amp: bool = option("bfloat16 autocast.")
     validation_images: int | None = option(
-        "--validation-images",
-        metavar="N",
-        type=COUNT,
-        help="Of the calibration split, to choose the epoch on.  [default: all]",
+        "Of the calibration split, to choose the epoch on.  [default: all]", type=COUNT
     )
 
     def config(self, base: TrainConfig, *, seed: int) -> TrainConfig:
@@ -88,14 +71,10 @@ class TrainOptions:
 class RunOptions:
     """The run's folder."""
 
-    run_dir: str | None = option(
-        "--run-dir", metavar="DIR", type=FOLDER, help="Keep metrics, curves and the state there."
-    )
-    resume: bool = option("--resume", help="Continue the run in --run-dir where it stopped.")
-    save_every: int = option(
-        "--save-every", metavar="N", type=COUNT, default=100, help="Steps between two saved states."
-    )
-    tensorboard: bool = option("--tensorboard", help="Also write TensorBoard events into --run-dir.")
+    run_dir: str | None = option("Keep metrics, curves and the state there.", type=FOLDER)
+    resume: bool = option("Continue the run in --run-dir where it stopped.")
+    save_every: int = option("Steps between two saved states.", type=COUNT, default=100)
+    tensorboard: bool = option("Also write TensorBoard events into --run-dir.")
 
     def __post_init__(self) -> None:
         if self.run_dir is None and (self.resume or self.tensorboard):
@@ -124,21 +103,16 @@ class RunOptions:
 class AugmentOptions:
     """Mirroring and shifts, and timm's augmentations under the names of its training script."""
 
-    flip: bool | None = option("--flip/--no-flip", help="Mirror half of the images.  [default: as the classes allow]")
+    flip: bool | None = option("Mirror half of the images.  [default: as the classes allow]", name="--flip/--no-flip")
     shift: int | None = option(
-        "--shift",
+        "Move images by at most so many, up, down, left and right.  [default: by their height]",
         metavar="PIXELS",
-        type=click.IntRange(min=0),
-        help="Move images by at most so many, up, down, left and right.  [default: by their height]",
+        type=Integer(0),
     )
-    aa: str | None = option(
-        "--aa", metavar="POLICY", help="timm's AutoAugment policy: rand-m9-mstd0.5, augmix-m3-w3, …"
-    )
-    reprob: float = option(
-        "--reprob", metavar="P", type=FiniteRange(0, 1), default=0.0, help="Probability of erasing a rectangle."
-    )
-    mixup: float = option("--mixup", metavar="ALPHA", type=FiniteRange(0), default=0.0, help="0: no mixup.")
-    cutmix: float = option("--cutmix", metavar="ALPHA", type=FiniteRange(0), default=0.0, help="0: no CutMix.")
+    aa: str | None = option("timm's AutoAugment policy: rand-m9-mstd0.5, augmix-m3-w3, …", metavar="POLICY")
+    reprob: float = option("Probability of erasing a rectangle.", metavar="P", type=SHARE, default=0.0)
+    mixup: float = option("0: no mixup.", metavar="ALPHA", type=FiniteRange(0), default=0.0)
+    cutmix: float = option("0: no CutMix.", metavar="ALPHA", type=FiniteRange(0), default=0.0)
 
     def add(self, config: TrainConfig, splits: DataSplits) -> TrainConfig:
         """``config`` with these augmentations, on batches of ``splits``.
