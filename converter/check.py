@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from seenn.runtime.reference import run_reference
 from torch import Tensor
 
 from seenn.batch import Batch
@@ -15,7 +16,6 @@ from seenn.core.ops import Activation, Neuron, StatelessOp
 from seenn.distributed import world
 from seenn.errors import ConversionError
 from seenn.exits import FixedExit
-from seenn.runtime.reference import run_reference
 
 #: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
 DIVERGED = 1.0
