@@ -131,7 +131,7 @@ def test_a_fixed_number_of_steps_has_targets_too() -> None:
 
 def test_targets_out_of_reach_name_the_nearest() -> None:
     logits, labels = cached(0)
-    with pytest.raises(CalibrationError, match=r"a mean of 7.0 timesteps cannot be reached: .* ask for at most 5"):
+    with pytest.raises(CalibrationError, match=r"a mean of 7 timesteps: it can give 1 to 5 .* nearest is 5; ask"):
         calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=7.0)
     # Two equal outputs have an entropy score of exactly 0, which no threshold above 0 lets stop.
     logits[:4] = 0.0
