@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from seenn.native.cache import cpu_info
 from seenn.runtime.kernels.synapses import FLOAT32, INT8, gmacs, is_exact
 
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")  # instructions that add products of bytes in 32 bits
@@ -46,21 +46,13 @@ class Machine:
 
 def this_machine() -> Machine:
     """Reads what the system says, and times the convolutions."""
-    info = _cpuinfo()
+    info = cpu_info()
     flags = info.get("flags", info.get("Features", "")).split()
-    cpu = torch.device("cpu")
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
     return Machine(
         cpu=info.get("model name") or platform.processor() or platform.machine(),
         capability=torch.backends.cpu.get_cpu_capability(),
         int8=tuple(flag for flag in INT8_FLAGS if flag in flags),
-        threads=torch.get_num_threads(),
-        gmacs={kernel.name: gmacs(kernel) for kernel in (FLOAT32, INT8) if is_exact(kernel, cpu)},
+        threads=threads,
+        gmacs={kernel.name: gmacs(kernel, threads) for kernel in (FLOAT32, INT8) if is_exact(kernel, cpu)},
     )
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor of Linux' list; empty elsewhere."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if path.exists() else []
-    pairs = (line.partition(":") for line in lines)
-    return {key.strip(): value.strip() for key, _, value in pairs}

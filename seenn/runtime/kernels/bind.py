@@ -80,8 +80,8 @@ class Binder:
         self._program = program
         self._device = device
         self.native = native
-        self._synapses: dict[int, _Synapse] = {}
-        self._packed: dict[tuple[int, int], Accumulate] = {}
+        self._synapses: dict[SynapseTerm, _Synapse] = {}
+        self._packed: dict[tuple[SynapseTerm, int], Accumulate] = {}
         for instruction in (*program.encode, *program.step):
             if isinstance(instruction, Sum):
                 self._plan(instruction, kernels)
@@ -108,7 +108,7 @@ class Binder:
                     bias, constant = constant.flatten(), None
                 kernel = next(k for k in kernels if k.accepts(term, source))
                 wanted = Copy(term.source, kernel.margin(term, source, bias)) if kernel.dtype == torch.uint8 else None
-                self._synapses[id(term)] = _Synapse(kernel, bias, wanted)
+                self._synapses[term] = _Synapse(kernel, bias, wanted)
 
     def _read_as_floats(self) -> set[str]:
         """The buffers that some instruction wants as they are."""
@@ -117,9 +117,9 @@ class Binder:
             if not isinstance(instruction, Sum):
                 found.update(instruction.sources)
                 continue
-            otherwise = {id(term) for term in self._joined(instruction, following)}
-            otherwise |= {key for key, synapse in self._synapses.items() if synapse.copy is not None}
-            found.update(term.source for term in instruction.terms if id(term) not in otherwise)
+            otherwise: set[SynapseTerm | GainTerm] = {*self._joined(instruction, following)}
+            otherwise |= {term for term, synapse in self._synapses.items() if synapse.copy is not None}
+            found.update(term.source for term in instruction.terms if term not in otherwise)
         return found
 
     def _joined(self, instruction: Instruction, following: Instruction | None) -> list[GainTerm]:
@@ -152,9 +152,9 @@ class Binder:
 
     def _accumulate(self, term: SynapseTerm, rows: int) -> Accumulate:
         """Packed for this number of rows: oneDNN's best layout of the weights depends on it."""
-        key = id(term), rows
+        key = term, rows
         if key not in self._packed:
-            source, chosen = self._program.buffers[term.source], self._synapses[id(term)]
+            source, chosen = self._program.buffers[term.source], self._synapses[term]
             self._packed[key] = chosen.kernel.prepare(term, source, chosen.bias, rows, self._device)
         return self._packed[key]
 
@@ -236,9 +236,8 @@ class Binder:
 
     def _sum(self, instruction: Sum, joined: list[GainTerm], views: Views, copies: Copies) -> Iterator[Action]:
         target = views[instruction.target]
-        elsewhere = {id(term) for term in joined}
-        terms = [term for term in instruction.terms if id(term) not in elsewhere]
-        taken = any(isinstance(t, SynapseTerm) and self._synapses[id(t)].bias is not None for t in terms)
+        terms = [term for term in instruction.terms if term not in joined]
+        taken = any(isinstance(t, SynapseTerm) and self._synapses[t].bias is not None for t in terms)
         constant = None if instruction.constant is None or taken else self._number(instruction.constant)
         if not instruction.accumulate:
             first = next((t for t in terms if isinstance(t, GainTerm) and constant is None), None)
@@ -254,7 +253,7 @@ class Binder:
             if isinstance(term, GainTerm):
                 yield self._gain(term, views[term.source], target)
                 continue
-            copy = self._synapses[id(term)].copy
+            copy = self._synapses[term].copy
             yield partial(
                 self._accumulate(term, len(target)), target, views[term.source] if copy is None else copies[copy]
             )

@@ -83,7 +83,7 @@ class Buffer:
     start: Tensor | None = None  # state: its value before the first step, broadcastable to ``shape``
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SynapseTerm:
     """``source`` through weights: ``op.response(source, weight)``."""
 
@@ -93,7 +93,7 @@ class SynapseTerm:
     unit: Tensor | None  # [O]: weight / unit fits in int8; None where it does not
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class GainTerm:
     """``gain · source``, element by element; ``gain`` broadcasts to the source's shape."""
 
