@@ -22,7 +22,7 @@ from converter import ConvertConfig, NeuronSpec, convert
 from seenn.analysis.collect import collect_logits
 from seenn.analysis.report import Row
 from seenn.core.network import SpikingNetwork
-from seenn.exits import ConfidenceExit, calibrate_confidence
+from seenn.exits import ConfidenceExit, calibrate_exit
 from seenn.predict import predict
 
 BINARY = NeuronSpec(signed=False, max_spikes=1)
@@ -71,7 +71,7 @@ def exit_rows(
     """
     timesteps = 8
     logits_sum, labels = collect_logits(network, subject.splits.exit.batches(64, limit=limit), timesteps)
-    found = calibrate_confidence(logits_sum, labels, ConfidenceExit(accumulation="mean"), max_accuracy_drop=0.005)
+    found = calibrate_exit(logits_sum, labels, ConfidenceExit(accumulation="mean"), max_accuracy_drop=0.005)
     test = subject.splits.test
     answers = predict(network, (b.inputs for b in test.batches(64, limit=limit)), found.policy, timesteps)
     right = answers.labels == test.labels[: len(answers)]

@@ -20,7 +20,7 @@ import seenn
 from seenn.analysis.collect import collect_logits
 from seenn.analysis.report import Row
 from seenn.data.recorded import load_recorded_data
-from seenn.exits import calibrate_confidence
+from seenn.exits import calibrate_exit
 from seenn.metrics import accuracy_per_timestep
 
 TARGET_DROP = 0.001  # that calibration may lose on the exit split
@@ -56,7 +56,7 @@ def main(work: str, width: float, epochs: float, seed: int, neuron: str, amp: bo
     splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing)
     network, timesteps = checkpoint.network, checkpoint.timesteps
     exit_logits, exit_labels = collect_logits(network, splits.exit.batches(128), timesteps)
-    found = calibrate_confidence(exit_logits, exit_labels, seenn.ConfidenceExit(), max_accuracy_drop=TARGET_DROP)
+    found = calibrate_exit(exit_logits, exit_labels, seenn.ConfidenceExit(), max_accuracy_drop=TARGET_DROP)
     logits_sum, labels = collect_logits(network, splits.test.batches(128), timesteps)
     accuracy = accuracy_per_timestep(logits_sum, labels).tolist()
     fired: list[float] = []

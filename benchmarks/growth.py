@@ -27,8 +27,7 @@ from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear, State
 from seenn.data.preprocessing import Preprocessing
-from seenn.exits import FixedExit
-from seenn.exits.scored import softmax_confidence
+from seenn.exits import FixedExit, Progress, softmax_confidence
 from seenn.runtime import Engine, Request, make_engine, run_slots
 
 BATCHES, WIDTHS, SIDES = (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
@@ -84,8 +83,8 @@ class Scattered:
     def start(self, images: Tensor) -> State:
         return (1 + (1e4 * images.flatten(1).sum(1)).long() % (2 * self.mean - 1),)
 
-    def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        return t >= state[0], state
+    def stop(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        return progress.t >= state[0], state
 
     def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
         return softmax_confidence(t, logits_sum)

@@ -14,7 +14,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Activation, Neuron, StatelessOp
 from seenn.distributed import world
 from seenn.errors import ConversionError
-from seenn.exits.fixed import FixedExit
+from seenn.exits import FixedExit
 from seenn.runtime.reference import run_reference
 
 #: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.

@@ -21,8 +21,7 @@ from converter.trace import trace_model
 from seenn.analysis.collect import collect_logits
 from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
-from seenn.exits import BudgetExit, PolicyNetwork
-from seenn.exits.record import exit_record
+from seenn.exits import BudgetExit, PolicyNetwork, exit_record
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
 from seenn.training import PolicyConfig, PolicyResult, ResNet8, Run, train_policy
@@ -170,10 +169,11 @@ def train_policy_checkpoint(
     result = replace(result, mean_timesteps=checkpoint.network.prepass + result.mean_timesteps)
     policy = BudgetExit(network=capture_policy(module.cpu(), shape))
     record = exit_record(
-        checkpoint.network,
         policy,
-        timesteps,
-        splits,
+        network=checkpoint.network.graph.fingerprint(),
+        timesteps=timesteps,
+        engine="reference",
+        data=splits.manifest(),
         samples=answers.exit.shape[1],
         training_samples=answers.train.shape[1],
         training=config.to_record() | {"model": spec.model, "best_epoch": result.training.best.epoch},

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import seenn
+from seenn.exits import Progress, State
 
 
 @seenn.register_policy("margin")
@@ -20,7 +21,7 @@ import seenn
 class MarginExit(seenn.ThresholdExit):
     """Stop once the best class leads the mean of all others by more than ``threshold``."""
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         best = logits_sum.amax(-1)
         return best - (logits_sum.sum(-1) - best) / (logits_sum.shape[-1] - 1), state
 

@@ -14,6 +14,7 @@ import seenn
 from converter import ConvertConfig, convert
 from converter.load import ModelSpec, build_model
 from seenn.data import load_data
+from seenn.exits import calibrate_exit
 from seenn.training import TrainConfig, train_ann
 
 TIMESTEPS = 8
@@ -33,7 +34,7 @@ full_accuracy = 100 * float((full.labels == splits.test.labels).double().mean())
 print(f"without exits: {full_accuracy:.2f} % of {len(full)} test images at {TIMESTEPS} steps")
 
 for drop in (0.0, 0.005, 0.02):
-    found = seenn.calibrate_confidence(logits_sum, labels, seenn.ConfidenceExit(), max_accuracy_drop=drop)
+    found = calibrate_exit(logits_sum, labels, seenn.ConfidenceExit(), max_accuracy_drop=drop)
     answers = seenn.predict(network, splits.test.images(), found.policy, TIMESTEPS)  # images really leave early
     accuracy = 100 * float((answers.labels == splits.test.labels).double().mean())
     steps = float(answers.exit_timestep.double().mean())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from seenn.batch import Batch
-from seenn.checkpoint import Checkpoint
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.core.ops.arguments import integer
@@ -25,6 +24,9 @@ from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
 from seenn.training.unroll import Unrolled
 from seenn.version import versions
+
+if TYPE_CHECKING:
+    from seenn.snn import SNN
 
 SEVERAL_SPIKES_LR = 0.004  # peak rate where neurons may fire more than once in a step
 
@@ -161,22 +163,22 @@ def _twin(network: SpikingNetwork, distil: float) -> nn.Module | None:
     return None
 
 
-def finetuned_checkpoint(
-    source: Checkpoint, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any]
-) -> Checkpoint:
-    """The trained network as a checkpoint: what it was made from, and no exit policy any more.
+def finetuned_snn(
+    source: SNN, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any] | None = None
+) -> SNN:
+    """The trained network, with what it was made from; without exit policy and engines' sections, which fit no more.
 
     Args:
-        source: the checkpoint that was trained on.
+        source: what was trained on.
         file: which file that was, for the manifest.
     """
-    before = {key: value for key, value in source.manifest.items() if key in ("timesteps", "check", "per_site")}
-    manifest = {key: value for key, value in source.manifest.items() if key not in ("check", "per_site")} | {
+    moved = {key: source.manifest[key] for key in ("timesteps", "check", "per_site") if key in source.manifest}
+    manifest = {key: value for key, value in source.manifest.items() if key not in ("check", "per_site", "exit")} | {
         "timesteps": config.timesteps,
         "data": splits.manifest(),
         "finetune": {
             "config": config.to_record(),
-            "from": {**file, **before},
+            "from": {**(file or {}), **moved},
             "split": "calibration",
             "samples": min(config.train.validation_images or len(splits.calibration), len(splits.calibration)),
             "accuracy_per_timestep_before": list(result.before),
@@ -186,7 +188,7 @@ def finetuned_checkpoint(
         },
         "versions": versions(),
     }
-    return replace(source, network=result.network, manifest=manifest, policy=None, rounding=None)
+    return replace(source, network=result.network, manifest=manifest, policy=None, sections={})
 
 
 def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainConfig:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seenn.checkpoint import Checkpoint, load, save
+import seenn
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
@@ -17,8 +17,9 @@ from seenn.data import DataSplits
 from seenn.data.encoding import PoissonEncoding
 from seenn.errors import TrainingError
 from seenn.exits import ConfidenceExit
+from seenn.snn import SNN
 from seenn.training import DirectConfig, FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
-from seenn.training.finetune import default_train_config, finetuned_checkpoint
+from seenn.training.finetune import default_train_config, finetuned_snn
 from seenn.training.loop import accuracies, on_inputs
 
 
@@ -145,15 +146,15 @@ def test_unrolling_gives_the_mean_after_every_step(network: SpikingNetwork) -> N
 def test_checkpoint_says_what_was_trained_and_forgets_the_exit(
     network: SpikingNetwork, digits: DataSplits, tmp_path: Any
 ) -> None:
-    source = Checkpoint(
+    source = SNN(
         network=network,
         preprocessing=digits.preprocessing,
         manifest={"timesteps": 4, "source": {"name": "tiny"}, "check": {"ann_accuracy": 0.9}, "per_site": []},
         policy=ConfidenceExit(threshold=0.5),
     )
     result = finetune(network, digits, config())
-    save(tmp_path / "a.safetensors", finetuned_checkpoint(source, digits, config(), result, file={"file": "snn"}))
-    read = load(tmp_path / "a.safetensors")
+    finetuned_snn(source, digits, config(), result, file={"file": "snn"}).save(tmp_path / "a.safetensors")
+    read = seenn.load(tmp_path / "a.safetensors")
     assert read.timesteps == 2
     assert read.policy is None
     assert read.manifest["finetune"]["from"] == {
