@@ -17,13 +17,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, Subject, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
+from seenn.predict import predict
 
 from converter import ConvertConfig, NeuronSpec, convert
 from seenn.analysis.collect import collect_logits
 from seenn.analysis.report import Row
 from seenn.core.network import SpikingNetwork
 from seenn.exits import ConfidenceExit, calibrate_exit
-from seenn.predict import predict
 
 BINARY = NeuronSpec(signed=False, max_spikes=1)
 SIGNED = NeuronSpec(signed=True, max_spikes=1)
