@@ -134,7 +134,7 @@ def calibrate_exit(
 
     from seenn.analysis.collect import collect_run, start_states
     from seenn.checkpoint import save
-    from seenn.data.recorded import refuse_seen_exit_split
+    from seenn.data.recorded import check_splits
     from seenn.exits import FixedExit, certify_exit, find_exit, policy_macs
     from seenn.exits.record import exit_record
 
@@ -147,7 +147,7 @@ def calibrate_exit(
         with usage():
             rule.at((rule.never,))  # whether it can have a threshold per timestep
     splits = recorded_splits(checkpoint, source)
-    refuse_seen_exit_split(checkpoint.manifest, splits)
+    check_splits(checkpoint.manifest, splits, use="exit")
     network = checkpoint.network.to(session.device)
     with session.progress("running the exit split") as update:
         run = collect_run(

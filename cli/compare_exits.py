@@ -85,7 +85,7 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
         import_own_policy(path if ":" in path else None)
     from seenn.analysis.compare import compare_exits as run
     from seenn.analysis.report.comparison import COLUMNS, comparison_rows, write_comparison
-    from seenn.data.recorded import refuse_seen_exit_split
+    from seenn.data.recorded import check_splits
     from seenn.exits.record import check_exit_record
 
     checkpoint = read_snn(snn)
@@ -93,7 +93,7 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
     if checkpoint.policy is not None:
         check_exit_record(checkpoint.manifest, checkpoint.network, steps)
     splits = recorded_splits(checkpoint, options)
-    refuse_seen_exit_split(checkpoint.manifest, splits)
+    check_splits(checkpoint.manifest, splits, use="exit")
     checkpoint.network.to(session.device)
     with session.progress("exit split, test split, times") as update:
         comparison = run(

@@ -96,7 +96,7 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
     from converter.policy import PolicySpec, spiking_answers, train_policy_checkpoint
     from seenn.analysis.report.beta_sweep import BetaPoint, write_beta_sweep
     from seenn.checkpoint import save
-    from seenn.data.recorded import refuse_seen_exit_split
+    from seenn.data.recorded import check_splits
     from seenn.training import Augment, PolicyConfig
 
     checkpoint = read_snn(snn, with_policy=False)
@@ -105,7 +105,7 @@ def train_policy(session: Session, snn: str, output: str | None, report: str, **
         spec = PolicySpec(model=options["model"], kwargs=kwargs, size=options["policy_size"])
         spec.input_shape(checkpoint.network.input_shape)
     splits = recorded_splits(checkpoint, options)
-    refuse_seen_exit_split(checkpoint.manifest, splits)
+    check_splits(checkpoint.manifest, splits, use="exit")
     steps = options["timesteps"] or checkpoint.timesteps
     with usage():
         side = spec.input_shape(checkpoint.network.input_shape)[1]

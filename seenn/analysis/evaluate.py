@@ -14,7 +14,7 @@ from seenn.analysis.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.batch import Batch
 from seenn.checkpoint import Checkpoint
 from seenn.core.network import evaluating
-from seenn.data import Split
+from seenn.data import Split, check_split
 from seenn.distributed import world
 from seenn.errors import DataError
 from seenn.exits.budget import policy_macs
@@ -76,7 +76,7 @@ def evaluate(
         DataError: the split is empty, was used to calibrate this network, or has other classes.
         CalibrationError: the checkpoint's policy was made for another network or T.
     """
-    refuse_calibration_data(checkpoint.manifest, split)
+    check_split(checkpoint.manifest, split, use="test")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     network = checkpoint.network
@@ -197,19 +197,6 @@ def _counted(batches: Iterable[Batch], progress: Callable[[int], None]) -> Itera
     for batch in batches:
         yield batch.inputs
         progress(done := done + len(batch))
-
-
-def refuse_calibration_data(manifest: Mapping[str, Any], split: Split) -> None:
-    """Raises DataError if the network was calibrated on this very split: figures would flatter it."""
-    fingerprints = _object(_object(manifest.get("data")).get("fingerprints"))
-    for purpose in ("calibration", "exit"):
-        if fingerprints.get(purpose) == split.fingerprint and purpose != split.name:
-            raise DataError(
-                f"the {split.name} split is the data that this network's {purpose} used "
-                f"(fingerprint {split.fingerprint[:12]}…): evaluate on data that it has not seen"
-            )
-    if split.name in ("calibration", "exit"):
-        raise DataError(f"the {split.name} split was used to calibrate this network: evaluate on the test split")
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -58,8 +58,8 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
     if not folder.is_dir():
         return []
-    names = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
-    return sorted(path for path in names if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("."))
 
 
 def file_digest(path: Path) -> int:
