@@ -5,7 +5,7 @@
     splits = load_data("fashion-mnist")
     for batch in splits.train.batches(128, order=torch.randperm(len(splits.train))):
         batch.inputs, batch.labels
-    network = convert(model, splits.calibration.images(limit=512))
+    snn = convert(model, splits)
 
 **Why four.** Thresholds of neurons are fitted on ``calibration``, the exit policy on ``exit``, and figures
 are reported on ``test``; a network trained on ``train`` has seen none of them.
@@ -21,13 +21,44 @@ class* is held out.
 shuffled with the seed and dealt class by class: 50 % train, 10 % calibration, 20 % exit, 20 % test.
 
 Dealt splits stay in their shuffled order, so that their first n images are a fair sample. What a split holds
-is proven by its ``fingerprint``, a hash of pixels and labels that does not depend on the order.
+is told by its ``fingerprint``, a hash of images and labels that does not depend on the order.
 """
 
 from __future__ import annotations
 
-from seenn.data.load import DATA_HELP, load_data
-from seenn.data.preprocessing import Preprocessing
-from seenn.data.split import DataSplits, Split
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DATA_HELP", "DataSplits", "Preprocessing", "Split", "load_data"]
+if TYPE_CHECKING:
+    from seenn.data.load import load_data as load_data
+    from seenn.data.preprocessing import Preprocessing as Preprocessing
+    from seenn.data.recorded import check_split as check_split
+    from seenn.data.recorded import check_splits as check_splits
+    from seenn.data.registry import DATA_SETS as DATA_SETS
+    from seenn.data.registry import Request as Request
+    from seenn.data.registry import needs as needs
+    from seenn.data.source import Source as Source
+    from seenn.data.source import labelled_arrays as labelled_arrays
+    from seenn.data.split import DataSplits as DataSplits
+    from seenn.data.split import Split as Split
+
+_HOMES = {
+    "load_data": "load",
+    "Preprocessing": "preprocessing",
+    "check_split": "recorded",
+    "check_splits": "recorded",
+    "DATA_SETS": "registry",
+    "Request": "registry",
+    "needs": "registry",
+    "Source": "source",
+    "labelled_arrays": "source",
+    "DataSplits": "split",
+    "Split": "split",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for, and no more: the names of the data sets are known without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

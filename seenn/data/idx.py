@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from their idx files, plain or gzipped.
+"""Data sets in idx files, as MNIST and Fashion-MNIST are published, plain or gzipped.
 
 The format (http://yann.lecun.com/exdb/mnist): two zero bytes, the type (8 = unsigned byte), the number of
 axes, the axes' lengths as big-endian 32-bit integers, then the bytes.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.reading import check_declared_size, reading
+from seenn.data.registry import Request, needs
 from seenn.data.source import Labelled, Source, labelled_arrays
 from seenn.errors import DataError
 
@@ -29,6 +30,7 @@ FILES = (
 SIDE = 28  # pixels
 
 
+@needs("folder", downloads=True)
 @dataclass(frozen=True, kw_only=True)
 class IdxSet:
     """A data set that is published as four idx files."""
@@ -38,58 +40,68 @@ class IdxSet:
     class_names: tuple[str, ...]
     mean: float
     std: float
+    chiral: bool
     system_dir: Path | None = None  # where a system package installs the files
     system_package: str = ""
 
+    def __call__(self, request: Request) -> Source:
+        """Both parts, from ``data_dir``, from torchvision's folder inside it, or as the system installed them.
 
-MNIST = IdxSet(
-    name="mnist",
-    torchvision_name="MNIST",
-    class_names=tuple("0123456789"),
-    mean=0.1307,
-    std=0.3081,
-)
-FASHION_MNIST = IdxSet(
-    name="fashion-mnist",
-    torchvision_name="FashionMNIST",
-    class_names=(
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-    mean=0.2860,
-    std=0.3530,
-    system_dir=Path("/usr/share/datasets/fashion-mnist"),
-    system_package="dataset-fashion-mnist",
-)
+        Raises:
+            DataError: the files are missing (says where they were looked for), damaged, or cannot be fetched.
+        """
+        folder = request.data_dir
+        if request.download and folder is not None and _find([folder]) is None:
+            self._download(folder)  # leaves whole archives alone and fetches broken ones again
+        if folder is not None:
+            folders = [folder, folder / self.torchvision_name / "raw"]
+        else:
+            folders = [self.system_dir] if self.system_dir is not None else []
+        files = _find(folders)
+        if files is None:
+            raise DataError(self._not_found(folders))
+        train_images, train_labels, test_images, test_labels = files
+        return Source(
+            train=self._read_part(train_images, train_labels),
+            test=self._read_part(test_images, test_labels),
+            class_names=self.class_names,
+            preprocessing=Preprocessing(channels=1, height=SIDE, width=SIDE, mean=(self.mean,), std=(self.std,)),
+            chiral=self.chiral,
+        )
 
+    def _read_part(self, image_file: Path, label_file: Path) -> Labelled:
+        images = read_idx(image_file, axes=3)
+        if images.shape[1:] != (SIDE, SIDE):
+            height, width = images.shape[1:]
+            raise DataError(
+                f"{image_file}: images of {height}x{width} pixels, but {self.name} has {SIDE}x{SIDE}; "
+                "for other data write an npz file and use npz:PATH"
+            )
+        labels = read_idx(label_file, axes=1)
+        return labelled_arrays(image_file, images[:, np.newaxis], labels, len(self.class_names))
 
-def load_idx_set(idx_set: IdxSet, data_dir: Path | None, *, download: bool) -> Source:
-    """Both parts, from ``data_dir``, from torchvision's folder inside it, or as the system installed them.
+    def _download(self, data_dir: Path) -> None:
+        from torchvision import datasets
 
-    Raises:
-        DataError: the files are missing (says where they were looked for), damaged, or cannot be fetched.
-    """
-    folders = _folders(idx_set, data_dir)
-    if download and data_dir is not None and _find([data_dir]) is None:
-        _download(idx_set, data_dir)  # leaves whole archives alone and fetches broken ones again
-    files = _find(folders)
-    if files is None:
-        raise DataError(_not_found(idx_set, folders))
-    train_images, train_labels, test_images, test_labels = files
-    return Source(
-        train=_read_part(idx_set, train_images, train_labels),
-        test=_read_part(idx_set, test_images, test_labels),
-        class_names=idx_set.class_names,
-        preprocessing=Preprocessing(channels=1, height=SIDE, width=SIDE, mean=(idx_set.mean,), std=(idx_set.std,)),
-    )
+        try:
+            getattr(datasets, self.torchvision_name)(data_dir, download=True)
+        except Exception as error:  # the network, the archive or the disk: anything from URLError to ValueError
+            raise DataError(
+                f"{self.name}: download into {data_dir} failed: {' '.join(str(error).split())}; "
+                f"check the network, or put the files {', '.join(FILES)} there"
+            ) from error
+
+    def _not_found(self, folders: list[Path]) -> str:
+        looked = [
+            f"{folder} (missing: {', '.join(name for name in FILES if not _find_file(folder, name))})"
+            for folder in folders
+        ]
+        package = f"install the Debian package {self.system_package}, " if self.system_package else ""
+        return (
+            f"{self.name}: files not found; looked in {' and '.join(looked) or 'no folder'}; {package}"
+            "give the folder that holds them, plain or with .gz (data_dir, --data-dir), "
+            "or have them fetched into it (download, --download)"
+        )
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
@@ -119,24 +131,6 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)
 
 
-def _read_part(idx_set: IdxSet, image_file: Path, label_file: Path) -> Labelled:
-    images = read_idx(image_file, axes=3)
-    if images.shape[1:] != (SIDE, SIDE):
-        height, width = images.shape[1:]
-        raise DataError(
-            f"{image_file}: images of {height}x{width} pixels, but {idx_set.name} has {SIDE}x{SIDE}; "
-            "for other data write an npz file and use npz:PATH"
-        )
-    labels = read_idx(label_file, axes=1)
-    return labelled_arrays(image_file, images[:, np.newaxis], labels, len(idx_set.class_names))
-
-
-def _folders(idx_set: IdxSet, data_dir: Path | None) -> list[Path]:
-    if data_dir is not None:
-        return [data_dir, data_dir / idx_set.torchvision_name / "raw"]
-    return [idx_set.system_dir] if idx_set.system_dir is not None else []
-
-
 def _find(folders: list[Path]) -> list[Path] | None:
     """Paths of FILES in the first folder that has them all."""
     for folder in folders:
@@ -148,27 +142,3 @@ def _find(folders: list[Path]) -> list[Path] | None:
 
 def _find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-def _download(idx_set: IdxSet, data_dir: Path) -> None:
-    from torchvision import datasets
-
-    try:
-        getattr(datasets, idx_set.torchvision_name)(data_dir, download=True)
-    except Exception as error:  # the network, the archive or the disk: anything from URLError to ValueError
-        raise DataError(
-            f"{idx_set.name}: download into {data_dir} failed: {' '.join(str(error).split())}; "
-            f"check the network, or put the files {', '.join(FILES)} there"
-        ) from error
-
-
-def _not_found(idx_set: IdxSet, folders: list[Path]) -> str:
-    looked = [
-        f"{folder} (missing: {', '.join(name for name in FILES if not _find_file(folder, name))})" for folder in folders
-    ]
-    package = f"install the Debian package {idx_set.system_package}, " if idx_set.system_package else ""
-    return (
-        f"{idx_set.name}: files not found; looked in {' and '.join(looked) or 'no folder'}; {package}"
-        "give the folder that holds them, plain or with .gz (data_dir, --data-dir), "
-        "or have them fetched into it (download, --download)"
-    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from seenn.errors import DataError
 
@@ -18,6 +21,8 @@ def reading(where: object) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{where}: does not fit into memory") from error
     except Exception as error:  # decoders raise anything from OSError and SyntaxError to struct.error
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"{where}: cannot be opened: {error.strerror}") from error
@@ -39,3 +44,30 @@ def check_declared_size(where: object, declared: int, on_disk: int, *, deflated:
             f"{where}: the header declares {declared:,} bytes of data, but at most {largest:,} are possible "
             f"with {on_disk:,} bytes on disk; the file is truncated or forged: fetch or write it again"
         )
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files below ``folder`` with one of these endings, sorted; hidden ones are left out.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:  # os.walk would pass over the folder
+        raise error
+
+    if not folder.is_dir():
+        return []
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("."))
+
+
+def file_digest(path: Path) -> int:
+    """A 64-bit hash (BLAKE2b) of a file's bytes."""
+    with reading(path), path.open("rb") as stream:
+        return to_int64(hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).digest())
+
+
+def to_int64(digest: bytes) -> int:
+    """8 bytes as a number that a tensor holds."""
+    return int.from_bytes(digest, "little", signed=True)

@@ -1,20 +1,36 @@
-"""The data that a network was made with, found again and proven to be the same."""
+"""The data that a network was made with: found again, compared with what is there now, and kept apart."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, Literal
 
-import torch
-
-from seenn.data import DataSplits, Preprocessing, Split, load_data
 from seenn.data.encoding import PoissonEncoding
+from seenn.data.load import load_data
+from seenn.data.overlap import DECODED_FILES, refuse_overlap
+from seenn.data.preprocessing import Preprocessing
+from seenn.data.rule import SPLITS
+from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-TOLERATED = 0.001  # share of a split: published data sets hold a few pictures twice
+Use = Literal["calibration", "exit", "test"]
+
+USES: dict[Use, str] = {
+    "calibration": "calibrating thresholds",
+    "exit": "choosing an exit",
+    "test": "figures that are reported",
+}
+#: What a split is compared with before it is used: the other splits of its data, and of the data in the record.
+#: Thresholds may be calibrated on images that weights were trained on, but never on those that figures are made of.
+OTHERS: dict[Use, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "calibration": (("exit", "test"), ()),
+    "exit": (("train", "calibration", "test"), ("train", "calibration", "test")),
+    "test": (("train", "calibration", "exit"), ("train", "calibration", "exit")),
+}
 
 
 def load_recorded_data(
@@ -37,102 +53,134 @@ def load_recorded_data(
     Raises:
         DataError: the recorded data can no longer be read, or is not the same any more.
     """
-    data = manifest.get("data")
-    recorded: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-    same = spec is None or spec == recorded.get("spec")
-    chosen = spec or recorded.get("spec") or "digits"
-    if same:
-        data_dir = recorded.get("data_dir") if data_dir is None else data_dir
-        split_seed = recorded.get("split_seed") if split_seed is None else split_seed
+    record = _object(manifest.get("data"))
+    chosen = spec or _of_type(str, record.get("spec")) or "digits"
+    if chosen == record.get("spec"):
+        data_dir = _of_type(str, record.get("data_dir")) if data_dir is None else data_dir
+        split_seed = _seed(record) if split_seed is None else split_seed
     splits = load_data(
-        str(chosen),
+        chosen,
         data_dir=data_dir,
         download=download,
         split_seed=split_seed or 0,
         preprocessing=preprocessing,
-        frames=recorded.get("frames") if isinstance(recorded.get("frames"), int) else None,
+        frames=_of_type(int, record.get("frames")),
     )
-    if same and (split_seed or 0) == (recorded.get("split_seed") or 0):
-        _prove_same(recorded, splits)
+    if _is_recorded(record, splits):
+        refuse_changed(record, splits)
     encoding = manifest.get("encoding")
     return splits if encoding is None else splits.with_encoding(PoissonEncoding.from_json(encoding))
 
 
-def check_split(manifest: Mapping[str, Any], split: Split, *, use: str) -> None:
-    """Refuses a split that the network, or its figures, have another use for."""
-    if use == "exit" and split.data is not None:
-        refuse_seen_exit_split(manifest, split.data)
-    if use == "test":
-        data = manifest.get("data")
-        recorded = data.get("fingerprints") if isinstance(data, Mapping) else None
-        fingerprints = recorded if isinstance(recorded, Mapping) else {}
-        for purpose in ("calibration", "exit"):
-            if fingerprints.get(purpose) == split.fingerprint and purpose != split.name:
-                raise DataError(
-                    f"the {split.name} split is the data that this network's {purpose} used "
-                    f"(fingerprint {split.fingerprint[:12]}…): evaluate on data that it has not seen"
-                )
-        if split.name in ("calibration", "exit"):
-            raise DataError(f"the {split.name} split was used to calibrate this network: evaluate on the test split")
+def check_splits(manifest: Mapping[str, Any], splits: DataSplits, *, use: Use) -> None:
+    """:func:`check_split` of the split that is meant for ``use``."""
+    check_split(manifest, getattr(splits, use), use=use)
 
 
-def _prove_same(recorded: Mapping[str, Any], splits: DataSplits) -> None:
-    before = recorded.get("fingerprints")
-    for name, fingerprint in before.items() if isinstance(before, Mapping) else ():
-        if name in ("calibration", "exit") and getattr(splits, name).fingerprint != fingerprint:
-            raise DataError(
-                f"the {name} split of {splits.spec} is not the one that was recorded (fingerprint "
-                f"{getattr(splits, name).fingerprint[:12]}… instead of {str(fingerprint)[:12]}…): the files have "
-                "changed, so held-out data may no longer be held out. Restore them, or convert again"
-            )
+def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
+    """Refuses a split that the network, or its figures, have another use for; called before every use.
 
+    Every split of the data in the manifest has to be what it was. The images of ``split`` are compared with the other
+    splits of its data, and with those of the data in the manifest where that is another set, or dealt by another
+    seed. A calibration is what a next network begins with, and its record: there none of the held-out splits may hold
+    images that the network before was trained on.
 
-def refuse_seen_exit_split(manifest: Mapping[str, Any], splits: DataSplits) -> None:
-    """Raises DataError where the exit split holds images that the network, or its figures, have another use for.
+    Args:
+        manifest: of the network.
+        split: images about to be used.
+        use: what for: ``calibration`` of thresholds, choosing an ``exit``, or figures on ``test``.
 
-    Compared by fingerprint with what ``manifest`` records, and by the content of every image with the other
-    splits, those of ``splits`` and those of the recorded data where that is another set or dealt by another
-    seed. A train split that would have to be decoded from its files is compared only if it is of another set:
-    within one, splits are disjoint by construction.
+    Raises:
+        DataError: it is a split for another use, its data has changed, or it shares images.
     """
-    data = manifest.get("data")
-    recorded: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-    before = recorded.get("fingerprints")
-    fingerprints: Mapping[str, Any] = before if isinstance(before, Mapping) else {}
-    others = {name: getattr(splits, name) for name in ("train", "calibration", "test")}
-    for name, fingerprint in fingerprints.items():
-        if name in others and fingerprint == splits.exit.fingerprint:
-            raise DataError(
-                f"the exit split of {splits.spec} is the very data of this network's {name} split (fingerprint "
-                f"{splits.exit.fingerprint[:12]}…): an exit needs images that nothing else has seen"
-            )
-    if not splits.train.in_memory:
-        del others["train"]
-    _refuse_overlap(splits.exit, {f"{name} split of {splits.spec}": split for name, split in others.items()})
-    same = all(recorded.get(key) == getattr(splits, key) for key in ("spec", "data_dir", "split_seed"))
-    if not recorded.get("spec") or same:
-        return
-    try:
-        used = load_recorded_data(manifest, splits.preprocessing)
-    except DataError as error:
-        logger.warning("cannot compare the exit split with the data that the network was made with: %s", error)
-        return
-    _refuse_overlap(
-        splits.exit,
-        {f"{n} split of {used.spec} that it was made with": getattr(used, n) for n in ("train", "calibration", "test")},
-    )
+    if split.name in SPLITS and split.name != use:
+        raise DataError(f"the {split.name} split has another use than {USES[use]}: take the {use} split")
+    data = split.data
+    siblings, recorded = OTHERS[use]
+    if data is not None:
+        refuse_overlap(split, [getattr(data, name) for name in siblings])
+    for record in _records(manifest, use):
+        if data is not None and _is_recorded(record, data):
+            refuse_changed(record, data)
+        elif not _same_content(record, data):
+            _refuse_recorded(record, split, use, recorded)
 
 
-def _refuse_overlap(split: Split, others: Mapping[str, Split]) -> None:
-    digests = split.digests()
-    shared = {name: int(torch.isin(digests, other.digests()).sum()) for name, other in others.items()}
-    found = ", ".join(f"{count} with the {name}" for name, count in shared.items() if count)
-    if not found:
-        return
-    message = f"the {split.name} split of {len(split)} images shares {found}"
-    if max(shared.values()) > TOLERATED * len(split):
+def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
+    """Refuses data that is not what was recorded.
+
+    Raises:
+        DataError: which splits hold other images, or the same images with other labels.
+    """
+    decoded = record.get("content", "pixels") == "pixels"
+    images = _object(record.get("image_fingerprints"))
+    changes: dict[str, list[str]] = {}
+    for name, fingerprint in _object(record.get("fingerprints")).items():
+        split: Split | None = getattr(splits, name) if name in SPLITS else None
+        if split is None or split.content_hash(decoded=decoded) == fingerprint:
+            continue
+        same = images.get(name) == split.content_hash(labels=False, decoded=decoded)
+        kind = "the same images with other labels" if same else "other images" if name in images else "other content"
+        changes.setdefault(kind, []).append(name)
+    if changes:
+        found = "; ".join(f"{kind} in {', '.join(names)}" for kind, names in changes.items())
         raise DataError(
-            f"{message}: what is chosen there would flatter itself. Choose images that nothing else uses: leave "
-            "--split-seed as recorded, or take the shared ones out of the data set"
+            f"{splits.spec} is not the data that was recorded, its files have changed: {found}. Held-out data may no "
+            "longer be held out: restore the files, or convert again"
         )
-    logger.warning("%s; too few to matter", message)
+
+
+def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, names: tuple[str, ...]) -> None:
+    """Compares ``split`` with recorded data that is not its own; by fingerprints alone where that is gone."""
+    decoded = record.get("content", "pixels") == "pixels"
+    if not decoded or len(split.files or ()) <= DECODED_FILES:
+        for kind, name in product(("fingerprints", "image_fingerprints"), names):
+            known = _object(record.get(kind)).get(name)
+            if known == split.content_hash(labels=kind == "fingerprints", decoded=decoded):
+                raise DataError(
+                    f"the {split.name} split is the very data of this network's {name} split (fingerprint "
+                    f"{str(known)[:12]}…): take images that nothing else has seen"
+                )
+    try:
+        used = load_recorded_data({"data": record}, split.preprocessing)
+    except DataError as error:
+        logger.warning("cannot compare the %s split with the data that the network was made with: %s", use, error)
+        return
+    whose = " that the network was made with"
+    if use == "calibration":
+        held_out = [split] if split.data is None else [split.data.calibration, split.data.exit, split.data.test]
+        for other in held_out:
+            refuse_overlap(other, [used.train], whose)
+    refuse_overlap(split, [getattr(used, name) for name in names], whose)
+
+
+def _records(manifest: Mapping[str, Any], use: Use) -> Iterator[Mapping[str, Any]]:
+    """What data the manifest names: the network's, and for figures that of its exit policy."""
+    own = _object(manifest.get("data"))
+    exits = _object(_object(manifest.get("exit")).get("data")) if use == "test" else {}
+    for record in (own, exits if exits != own else {}):
+        if record.get("spec"):
+            yield record
+
+
+def _is_recorded(record: Mapping[str, Any], splits: DataSplits) -> bool:
+    return record.get("spec") == splits.spec and _seed(record) == splits.split_seed
+
+
+def _same_content(record: Mapping[str, Any], splits: DataSplits | None) -> bool:
+    """Whether these are the recorded splits under another name, as after a file was moved."""
+    before = _object(record.get("fingerprints"))
+    return bool(before) and splits is not None and before == splits.manifest()["fingerprints"]
+
+
+def _seed(record: Mapping[str, Any]) -> int:
+    return _of_type(int, record.get("split_seed")) or 0
+
+
+def _of_type(kind: type, value: object) -> Any:
+    """``value``, or None where it is of another type: manifests are read from files."""
+    return value if isinstance(value, kind) else None
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

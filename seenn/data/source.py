@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,8 @@ class Images(Protocol):
     """Raw images by index, in memory or decoded on demand."""
 
     @property
-    def in_memory(self) -> bool: ...
+    def files(self) -> Sequence[Path] | None:
+        """The file of each image, decoded whenever it is asked for; None where all are in memory."""
 
     @property
     def frames(self) -> int | None:
@@ -39,8 +41,8 @@ class ArrayImages:
     pixels: Tensor  # uint8 [N, C, H, W]; recordings [N, T, C, H, W]
 
     @property
-    def in_memory(self) -> bool:
-        return True
+    def files(self) -> None:
+        return None
 
     @property
     def frames(self) -> int | None:
@@ -63,9 +65,10 @@ class Source:
     """A data set as it is stored: one part, or a training and a test part."""
 
     train: Labelled
-    test: Labelled | None
+    test: Labelled | None = None
     class_names: tuple[str, ...]
-    preprocessing: Preprocessing | None  # None: mean and std are measured on the train split
+    preprocessing: Preprocessing | None = None  # None: mean and std are measured on the train split
+    chiral: bool = False  # whether a mirror image is of another class, or of none
 
 
 def labelled_arrays(

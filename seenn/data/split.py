@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,17 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.preprocessing import Preprocessing
+from seenn.data.reading import file_digest, to_int64
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
 
 
 class Split:
-    """Some of a data set's images, in a fixed order; decoded and preprocessed when they are asked for."""
+    """Some of a data set's images, in a fixed order; decoded and preprocessed when they are asked for.
+
+    Attributes:
+        data: the data set that it is a split of; None where it was made alone.
+    """
 
     def __init__(self, name: str, source: Labelled, indices: Tensor, preprocessing: Preprocessing) -> None:
         """``indices`` (int64) choose and order the images of ``source``."""
@@ -29,11 +34,10 @@ class Split:
         self.labels = source.labels[indices]  # int64 [N]
         self.preprocessing = preprocessing
         self.encoding: PoissonEncoding | None = None
-        self.spec = ""
-        self.class_names: tuple[str, ...] = ()
         self.data: DataSplits | None = None
         self._images = source.images
         self._indices = indices
+        self._digests: dict[bool, Tensor] = {}  # by whether files are decoded
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -42,32 +46,62 @@ class Split:
         return f"Split({self.name!r}, {len(self)} images)"
 
     @property
+    def spec(self) -> str:
+        """The data set's name, as given to ``load_data``; empty for a split alone."""
+        return "" if self.data is None else self.data.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the data set; of a split alone, the numbers of its classes."""
+        return tuple(map(str, range(int(self.labels.max()) + 1))) if self.data is None else self.data.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def files(self) -> list[Path] | None:
+        """The file of each image, which is decoded whenever the image is asked for; None where all are in memory."""
+        files = self._images.files
+        return None if files is None else [files[index] for index in self._indices.tolist()]
+
+    @property
     def in_memory(self) -> bool:
         """Whether reading an image costs no decoding."""
-        return self._images.in_memory
+        return self._images.files is None
 
-    def with_preprocessing(self, preprocessing: Preprocessing) -> Split:
-        """The same images, prepared in another way."""
-        other = copy.copy(self)
-        other.preprocessing = preprocessing
-        return other
+    @property
+    def frames(self) -> int | None:
+        """T of recordings of events; None for images."""
+        return self._images.frames
+
+    @property
+    def timesteps(self) -> int | None:
+        """T of the sequences that batches are; None for images, which stay the same for as many steps as are run."""
+        return self.frames if self.encoding is None else self.encoding.timesteps
 
     @property
     def is_sequence(self) -> bool:
         """Whether batches are sequences ``[T, B, C, H, W]``."""
-        return self.encoding is not None or self._images.frames is not None
+        return self.timesteps is not None
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> Split:
+        """The same images, prepared in another way."""
+        return self._with(preprocessing=preprocessing)
 
     def with_encoding(self, encoding: PoissonEncoding | None) -> Split:
         """The same images, as sequences of spikes; None gives the images again."""
-        other = copy.copy(self)
-        other.encoding = encoding
-        return other
+        return self._with(encoding=encoding)
 
     def numbered(self, limit: int | None = None) -> Split:
         """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
+        indices = self._indices[:limit]
+        return self._with(_indices=indices, labels=torch.arange(len(indices)), _digests={})
+
+    def _with(self, **fields: Any) -> Split:
         other = copy.copy(self)
-        other._indices = self._indices[:limit]
-        other.labels = torch.arange(len(other._indices))
+        vars(other).update(fields)
         return other
 
     def batches(self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None) -> Iterator[Batch]:
@@ -119,25 +153,34 @@ class Split:
         total = stored.sum((0, 1), dtype=torch.float32)[None]  # [T, C, H, W] to [1, H, W]
         return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
 
-    def digests(self) -> Tensor:
-        """A 64-bit hash (BLAKE2b) of each raw image's shape and pixels: int64 ``[N]``; decodes every image.
+    def digests(self, *, decoded: bool = False) -> Tensor:
+        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: two splits share a picture where they share one.
 
-        Two splits share a picture where they share a digest.
+        Of images in memory the shape and pixels are hashed; of files their bytes, or with ``decoded`` the pixels too.
+
+        Raises:
+            DataError: a file cannot be read.
         """
-        return self._digests
+        by_pixels = decoded or self.in_memory
+        if by_pixels not in self._digests:
+            if by_pixels:
+                blocks = self._images.blocks(self._indices)
+                found = [_pixel_digest(image) for block in blocks for image in block.numpy()]
+            else:
+                found = [file_digest(path) for path in self.files or ()]
+            self._digests[by_pixels] = torch.tensor(found, dtype=torch.int64)
+        return self._digests[by_pixels]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the sorted pairs of digest and label: what the split holds, in any order."""
-        digests, labels = self._digests.numpy(), self.labels.numpy()
-        order = np.lexsort((labels, digests))
-        pairs = np.stack([digests[order], labels[order]], axis=1)
-        return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
+        return self.content_hash()
 
-    @cached_property
-    def _digests(self) -> Tensor:
-        images = (image for block in self._images.blocks(self._indices) for image in block.numpy())
-        return torch.tensor([_digest(image) for image in images], dtype=torch.int64)
+    def content_hash(self, *, labels: bool = True, decoded: bool = False) -> str:
+        """As ``fingerprint``; without ``labels`` of the sorted digests alone. ``decoded`` is as for ``digests``."""
+        columns = [self.digests(decoded=decoded).numpy(), *([self.labels.numpy()] if labels else [])]
+        pairs = np.stack(columns, axis=1)[np.lexsort(columns[::-1])]
+        return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
 
     def _chosen(self, order: Tensor | None, limit: int | None) -> Tensor:
         if limit is not None and limit < 1:
@@ -165,15 +208,14 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplits:
-    """A data set in four disjoint splits; see ``seenn.data`` for the rule."""
+    """A data set in four disjoint splits; see ``seenn.data`` for the rule. Each of them knows the other three."""
 
     spec: str  # as given to load_data
     split_seed: int
     data_dir: str | None
-    num_classes: int
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    frames: int | None = None  # T of recordings of events; None for images
+    chiral: bool = False  # whether a mirror image is of another class, or of none
     train: Split
     calibration: Split  # for the thresholds of neurons
     exit: Split  # for the exit policy
@@ -181,8 +223,17 @@ class DataSplits:
 
     def __post_init__(self) -> None:
         for name in SPLITS:
-            split = getattr(self, name)
-            split.spec, split.class_names, split.data = self.spec, self.class_names, self
+            object.__setattr__(self, name, getattr(self, name)._with(data=self))
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def frames(self) -> int | None:
+        """T of recordings of events; None for images."""
+        return self.train.frames
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> DataSplits:
         """The same splits, prepared in another way, for example as a pretrained network wants them."""
@@ -200,24 +251,25 @@ class DataSplits:
         return replace(self, **{name: getattr(self, name).with_encoding(encoding) for name in SPLITS})
 
     def manifest(self) -> dict[str, Any]:
-        """Which data these are, as JSON: enough to load them again and to prove that they are the same.
+        """Which data these are, as JSON: enough to load them again and to tell whether they are the same.
 
-        A train split that would have to be decoded from its files has no fingerprint here.
+        ``content`` says what is hashed, pixels or whole files. A train split of files has no fingerprint here: there
+        may be millions.
         """
         splits: dict[str, Split] = {name: getattr(self, name) for name in SPLITS}
+        hashed = {name: split for name, split in splits.items() if split.in_memory or name != "train"}
         return {
             "spec": self.spec,
             "data_dir": self.data_dir,
             "split_seed": self.split_seed,
             **({} if self.frames is None else {"frames": self.frames}),
             "sizes": {name: len(split) for name, split in splits.items()},
-            "fingerprints": {
-                name: split.fingerprint for name, split in splits.items() if split.in_memory or name != "train"
-            },
+            "content": "pixels" if self.train.in_memory else "files",
+            "fingerprints": {name: split.fingerprint for name, split in hashed.items()},
+            "image_fingerprints": {name: split.content_hash(labels=False) for name, split in hashed.items()},
         }
 
 
-def _digest(image: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
+def _pixel_digest(image: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
     shape = np.array(image.shape, dtype="<i8").tobytes()
-    hashed = hashlib.blake2b(shape + image.tobytes(), digest_size=8)
-    return int.from_bytes(hashed.digest(), "little", signed=True)
+    return to_int64(hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seenn.data.reading import check_declared_size, reading
+from seenn.data.registry import DATA_SETS, Request, needs
 from seenn.data.source import Source, labelled_arrays
 from seenn.errors import DataError
 
@@ -28,7 +29,9 @@ LAYOUTS = (
 CHANNELS = (1, 3)
 
 
-def load_npz(path: Path) -> Source:
+@DATA_SETS.register("npz")
+@needs("path")
+def npz(request: Request) -> Source:
     """uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, integer labels ``[N]`` or ``[N, 1]``.
 
     Every class from 0 to the largest label must have a training image. Arrays of other names are left out,
@@ -38,6 +41,7 @@ def load_npz(path: Path) -> Source:
         DataError: the file is missing, damaged or holds pickles; its arrays have other names, types or
             shapes, or shapes that do not tell which axis is the channels; labels do not fit.
     """
+    path = request.path
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected npz:PATH with the arrays {_layouts_text()}")
     with reading(path), zipfile.ZipFile(path) as archive:
@@ -55,7 +59,6 @@ def load_npz(path: Path) -> Source:
         train=train,
         test=labelled_arrays(where[1], pixels[1], labels[1], num_classes) if len(pixels) > 1 else None,
         class_names=tuple(map(str, range(num_classes))),
-        preprocessing=None,
     )
 
 

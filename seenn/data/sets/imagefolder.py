@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from seenn.data.picture import SUFFIXES, read_picture
 from seenn.data.preprocessing import Preprocessing
+from seenn.data.reading import list_files
+from seenn.data.registry import DATA_SETS, Request, needs
 from seenn.data.source import Labelled, Source
 from seenn.errors import DataError
 
@@ -27,11 +28,7 @@ IMAGENET = Preprocessing(
 class FileImages:
     """Image files, decoded one by one."""
 
-    paths: Sequence[Path]
-
-    @property
-    def in_memory(self) -> bool:
-        return False
+    files: Sequence[Path]
 
     @property
     def frames(self) -> int | None:
@@ -39,10 +36,12 @@ class FileImages:
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
         for index in indices.tolist():
-            yield read_picture(self.paths[index]).unsqueeze(0)
+            yield read_picture(self.files[index]).unsqueeze(0)
 
 
-def load_folder(path: Path) -> Source:
+@DATA_SETS.register("imagefolder")
+@needs("path")
+def imagefolder(request: Request) -> Source:
     """``path/train/CLASS/*`` with ``path/test/CLASS/*`` or ``path/val/CLASS/*``; or ``path/CLASS/*`` alone.
 
     Classes are numbered in the order of their folders' names, and files are in the order of theirs. Where
@@ -52,54 +51,37 @@ def load_folder(path: Path) -> Source:
         DataError: the folder is missing, has no classes, a class without images, or test classes that have
             no folder in train.
     """
+    path = request.path
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; expected imagefolder:PATH with one subfolder a class")
     if not (path / "train").is_dir():
-        class_names = _class_names(path)
-        return _source(_read_tree(path, class_names), None, class_names)
+        classes = _classes(path)
+        return Source(train=_part(classes, classes), class_names=tuple(classes), preprocessing=IMAGENET)
     test_dirs = [path / name for name in ("test", "val") if (path / name).is_dir()]
     if not test_dirs:
         raise DataError(f"{path}: has train/ but neither test/ nor val/; expected one of them beside it")
     if len(test_dirs) > 1:
         logger.warning("%s: has test/ and val/; test/ is taken, val/ is left out", path)
-    class_names = _class_names(path / "train")
-    if unknown := sorted(set(_class_names(test_dirs[0])) - set(class_names)):
+    train, test = _classes(path / "train"), _classes(test_dirs[0])
+    if unknown := sorted(set(test) - set(train)):
         raise DataError(f"{test_dirs[0]}: classes that {path / 'train'} does not have: {', '.join(unknown)}")
-    return _source(_read_tree(path / "train", class_names), _read_tree(test_dirs[0], class_names), class_names)
+    return Source(
+        train=_part(train, train), test=_part(test, train), class_names=tuple(train), preprocessing=IMAGENET
+    )
 
 
-def _source(train: Labelled, test: Labelled | None, class_names: tuple[str, ...]) -> Source:
-    return Source(train=train, test=test, class_names=class_names, preprocessing=IMAGENET)
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """The image files of each class, all in the order of their names."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not names:
         raise DataError(f"{folder}: has no subfolders; expected one for each class")
-    if empty := [name for name in names if not any(_image_files(folder / name))]:
+    classes = {name: list_files(folder / name, SUFFIXES) for name in names}
+    if empty := [name for name, files in classes.items() if not files]:
         endings = " ".join(sorted(SUFFIXES))
         raise DataError(f"{folder}: classes without an image ({endings}): {', '.join(empty)}")
-    return tuple(names)
+    return classes
 
 
-def _read_tree(folder: Path, class_names: tuple[str, ...]) -> Labelled:
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = sorted(_image_files(folder / name)) if (folder / name).is_dir() else []
-        paths += found
-        labels += [label] * len(found)
-    return Labelled(FileImages(paths), torch.tensor(labels))
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder, onerror=_refuse):
-        for name in names:
-            path = Path(parent, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield path
-
-
-def _refuse(error: OSError) -> None:
-    """For ``os.walk``, which would otherwise pass over a folder that it cannot list."""
-    raise error
+def _part(classes: Mapping[str, list[Path]], names: Iterable[str]) -> Labelled:
+    files = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
+    return Labelled(FileImages([path for path, _ in files]), torch.tensor([label for _, label in files]))
