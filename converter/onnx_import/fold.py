@@ -11,20 +11,30 @@ import onnx
 from onnx import defs, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from converter.onnx_import.limits import MAX_FOLDED
+from converter.onnx_import.limits import MAX_FOLDED, MAX_WORK
 from converter.onnx_import.values import Array, Known
 from seenn.capture import Refused
 
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+#: What the evaluator does once with each element, in numpy; besides all that reduce.
+_ONCE = """
+    Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Cos CumSum DequantizeLinear Div Equal Exp Expand EyeLike
+    Flatten Floor Gather GatherND Greater GreaterOrEqual Identity Less LessOrEqual Log Max Mean Min Mod Mul Neg NonZero
+    Not OneHot Or Pad Pow QuantizeLinear Range Reciprocal Relu Reshape Round ScatterND Shape Sigmoid Sign Sin Size Slice
+    Softmax Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
+"""
+_SLOWLY = frozenset(("Erf", "Gelu", "Hardmax", "Resize", "TopK", "Unique", "Upsample"))  # once, but in Python
+_PRODUCTS = frozenset(("Einsum", "Gemm", "MatMul"))
+_SLOW = 128  # times as long as in numpy's own loops
 _SMALL = 1 << 12  # values that may decide a shape
 
 
 class Folder:
-    """Computes nodes whose inputs are all known, as long as the results stay small enough together."""
+    """Computes nodes whose inputs are all known, as long as the results and the work stay small enough together."""
 
     def __init__(self, opset: int) -> None:
         self._opset = opset
-        self._left = MAX_FOLDED
+        self._left, self._work = MAX_FOLDED, MAX_WORK
 
     def fold(self, node: onnx.NodeProto, inputs: Mapping[str, Known]) -> dict[str, Known]:
         """The node's outputs by name.
@@ -63,7 +73,7 @@ class Folder:
         return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)]))
 
     def _reserve(self, node: onnx.NodeProto, feeds: Mapping[str, Array]) -> None:
-        """Takes the size of the results off what is left, before anything of that size exists."""
+        """Takes the results' size and the work off what is left, before any of it is done."""
         size = _result_size(node, feeds, self._opset)
         if size is None:
             raise Refused("the size of its constant result cannot be known", "simplify the model before the import")
@@ -72,7 +82,36 @@ class Folder:
                 f"its constant result has {size:,} values; all folded constants together may have {MAX_FOLDED:,}",
                 "store weights as initializers",
             )
+        work = _work(node, [feeds[name] for name in node.input if name], size)
+        if work > self._work:
+            raise Refused(
+                f"its constant result takes about {work:,} operations; all folded constants together may take "
+                f"{MAX_WORK:,}",
+                "store the result as an initializer",
+            )
         self._left -= size
+        self._work -= work
+
+
+def _work(node: onnx.NodeProto, inputs: list[Array], result: int) -> int:
+    """About how many of numpy's operations the evaluator takes; ``result``: values in all outputs together."""
+    sizes = [array.size for array in inputs]
+    if node.op_type in _ONCE.split() or node.op_type.startswith("Reduce"):
+        return sum(sizes) + result
+    if node.op_type in _SLOWLY:
+        return _SLOW * (sum(sizes) + result)
+    if node.op_type not in _PRODUCTS:  # every result may read every input, in a loop in Python
+        return _SLOW**2 * max(1, *sizes) * max(result, 1)
+    factor = 1 if all(array.dtype in (np.float32, np.float64) for array in inputs) else _SLOW // 4
+    if node.op_type == "Einsum":
+        equation = next(a.s.decode("ascii", "replace") for a in node.attribute if a.name == "equation")
+        letters = equation.replace(" ", "").partition("->")[0].replace(",", "")
+        axes = [n for array in inputs for n in array.shape]
+        if len(letters) != len(axes) or "." in letters:
+            return factor * math.prod(sizes)
+        return factor * math.prod(dict(zip(letters, axes, strict=True)).values())
+    # Of each result, as many products as the last axis of the left factor is long, or the first where it is turned.
+    return factor * result * max(inputs[0].shape[-1:] + inputs[0].shape[:1] * (node.op_type == "Gemm"), default=1)
 
 
 def _result_size(node: onnx.NodeProto, feeds: Mapping[str, Array], opset: int) -> int | None:

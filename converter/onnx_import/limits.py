@@ -7,4 +7,5 @@ MAX_FILE_BYTES = (1 << 31) - 1  # protobuf's own limit; onnxruntime takes the mo
 MAX_NODES = 100_000
 MAX_VALUES = 1 << 26  # of one intermediate result, per image
 MAX_FOLDED = 1 << 28  # values of all folded constants together
+MAX_WORK = 1 << 32  # multiply-adds, or elements read and written, of all folded constants together: seconds
 MAX_BATCH = 4096  # baked into the graph

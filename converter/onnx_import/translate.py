@@ -89,7 +89,7 @@ class _Run:
             if not sizes and node.op_type not in ("Shape", "Size") and find_handler(node.op_type) is None:
                 raise _unknown(node)
             self.lose(node, sizes=sizes or node.op_type in ("Shape", "Size"))
-        elif len(known) == sum(value is not None for value in inputs):
+        elif all(isinstance(value, Known) for value in inputs if value is not None):
             self._values.update(self._constant(node, known))
         else:
             self._keep(node, self._imported(OnnxCall(node, self._opset, inputs, self._builder)))

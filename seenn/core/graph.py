@@ -132,22 +132,22 @@ class OpGraph(nn.Module):
         Raises:
             ValueError: a node mixes the images of a batch. (What does not fit together raises as torch does.)
         """
-        first, second = (self._shapes_of(batch, input_shape) for batch in PROBE_BATCHES)
-        for node in self.nodes:
-            sizes = zip((first[node.name], second[node.name]), PROBE_BATCHES, strict=True)
-            if {shape[0] - batch if shape else None for shape, batch in sizes} != {0} or (
-                first[node.name][1:] != second[node.name][1:]
-            ):
-                raise ValueError(f"node {node.name!r} ({node.op.kind}) does not keep the images of a batch apart")
-        return {name: shape[1:] for name, shape in first.items()}
+        found: dict[str, tuple[int, ...]] = {}
+        for batch in PROBE_BATCHES:
+            found = self._shapes_of(batch, input_shape)
+            if not any(size and size % batch == 0 for shape in found.values() for size in shape):
+                break  # nothing but the batch has this size
+        return found
 
     def _shapes_of(self, batch: int, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {INPUT: (batch, *input_shape)}
+        shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
             op = node.op
             value = op.step(inputs, op.initial_state(*inputs))[0] if isinstance(op, StatefulOp) else op(*inputs)
-            shapes[node.name] = tuple(value.shape)
+            if value.dim() == 0 or value.shape[0] != batch:
+                raise ValueError(f"node {node.name!r} ({op.kind}) does not keep the images of a batch apart")
+            shapes[node.name] = tuple(value.shape[1:])
             return value
 
         reference = next(self.parameters(), torch.zeros(()))

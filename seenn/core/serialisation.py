@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seenn.core.graph import Node, OpGraph
+from seenn.core.graph import INPUT, Node, OpGraph, schedule
 from seenn.core.ops import make_op
 from seenn.core.ops.base import op_class
 from seenn.errors import CheckpointError
 
 _MOST_NODES = 100_000
-_LARGEST_VALUE = 1 << 31  # elements of one activation for one image
+#: Most bytes that the values of one image may take at once in a step. VGG-16 takes 0.5 GiB at 1024 px, ViT-L/16, whose
+#: attention is quadratic in the pixels, 2 GiB.
+MEMORY_BUDGET = 4 << 30
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -105,8 +107,21 @@ def _check_shapes(graph: OpGraph, input_shape: Sequence[int]) -> None:
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = str(error).strip().splitlines()
         raise CheckpointError(f"the graph's shapes do not fit together: {reason[0] if reason else error!r}") from error
-    for name, shape in shapes.items():
-        if math.prod(shape) > _LARGEST_VALUE:
-            raise CheckpointError(f"node {name!r} would compute {list(shape)} values per image: refused")
+    _check_memory(graph, shapes)
     if len(shapes[graph.output]) != 1:
         raise CheckpointError(f"the output must be one score per class, got shape {list(shapes[graph.output])}")
+
+
+def _check_memory(graph: OpGraph, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuses a graph whose values, those that are alive at once, need more memory than ``MEMORY_BUDGET``."""
+    width = next((p.element_size() for p in graph.parameters()), torch.float32.itemsize)
+    sizes = {name: width * math.prod(shape) for name, shape in shapes.items()}
+    alive = 0
+    for name, done in [(INPUT, ()), *((node.name, done) for node, done in schedule(graph.nodes, (graph.output,)))]:
+        alive += sizes[name]
+        if alive > MEMORY_BUDGET:
+            raise CheckpointError(
+                f"node {name!r}, {list(shapes[name])}, brings the values of one image to {alive:,} bytes; "
+                f"expected at most {MEMORY_BUDGET:,}"
+            )
+        alive -= sum(sizes[read] for read in done)

@@ -24,7 +24,7 @@ import seenn.checkpoint
 from seenn.checkpoint import Checkpoint, is_checkpoint, load, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import CumulativeDifference, IFNeuron, Linear, MaxPool2d
+from seenn.core.ops import Conv2d, CumulativeDifference, IFNeuron, Linear, MaxPool2d, Mean
 from seenn.data import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits import ConfidenceExit, FixedExit
@@ -91,6 +91,26 @@ def test_tensors_keep_their_type_and_bits(tmp_path: Path, dtype: torch.dtype) ->
         assert all(after[name].dtype == dtype and torch.equal(before[name], after[name]) for name in before)
 
 
+def test_values_beyond_a_budget_of_bytes_are_refused_before_they_exist(tmp_path: Path) -> None:
+    def written(padding: int) -> Path:
+        nodes = [
+            Node("conv", Conv2d(torch.ones(8, 2, 3, 3), padding=padding), (INPUT,)),
+            Node("fire", IFNeuron(), ("conv",)),
+            Node("pool", Mean(axes=(2, 3)), ("fire",)),
+        ]
+        network = SpikingNetwork(OpGraph(nodes, "pool"), (2, 6, 6))
+        save(tmp_path / "f.safetensors", Checkpoint(network=network))
+        return tmp_path / "f.safetensors"
+
+    assert load(written(500)).network.shapes["conv"] == (8, 1004, 1004)
+    with pytest.raises(
+        CheckpointError,
+        match=r"node 'conv', \[8, 14004, 14004\], brings the values of one image to 6,275,584,800 bytes; "
+        r"expected at most 4,294,967,296",
+    ):
+        load(written(7000))
+
+
 def set_in(node: str, **changes: Any) -> Edit:
     def edit(graph: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         next(n for n in graph["nodes"] if n["name"] == node).update(changes)
@@ -137,7 +157,8 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "no nodes": (lambda g, t: (g.update(nodes=[]), t.clear()), "the output 'head' is not a node"),
     "too many nodes": (lambda g, t: g.update(nodes=[0] * 100_001), "the graph has 100001 nodes; at most 100000 are"),
     "input shape": (lambda g, t: g.update(input_shape=[2, 6, 1 << 30]), "input_shape must be 1 to 4 positive integers"),
-    "large input": (lambda g, t: _pool_anything(g), "node 'input' would compute [2, 524288, 524288] values per image"),
+    "large input": (lambda g, t: _pool_anything(g), "node 'input', [2, 524288, 524288], brings the values"),
+
     "huge number": (lambda g, t: g.update(input_shape=[10**400]), "is not a number that a network can hold"),
     "infinite number": (configure("relu1", ceiling=10**400), "is not a number that a network can hold"),
     "missing tensor": (lambda g, t: t.pop("head.weight"), "node 'head': op 'linear' cannot be built"),

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.onnx_import import import_onnx
+from converter.onnx_import import fold, import_onnx
 from seenn.errors import CheckpointError, SeennError, UnsupportedError
 
 Small = Callable[..., onnx.ModelProto]
@@ -131,6 +131,46 @@ def test_constant_of_huge_declared_size_is_not_computed(save: Save) -> None:
         UnsupportedError, match=r"huge \(ConstantOfShape\): its constant result has 1,099,511,627,776 values"
     ):
         import_onnx(path)
+
+
+FOLDED: dict[str, tuple[onnx.NodeProto, dict[str, Any]]] = {
+    "MatMul": (helper.make_node("MatMul", ["w", "w"], ["c"], name="far"), {"w": np.ones((2048, 2048), np.float32)}),
+    "Gemm": (
+        helper.make_node("Gemm", ["w", "v"], ["c"], name="far", transA=1),
+        {"w": np.ones((1 << 14, 512), np.float32), "v": np.ones((1 << 14, 1024), np.float32)},
+    ),
+    "Einsum": (
+        helper.make_node("Einsum", ["w", "w"], ["c"], name="far", equation="ij,jk->ik"),
+        {"w": np.ones((2048, 2048), np.float32)},
+    ),
+    "ConvTranspose": (
+        helper.make_node("ConvTranspose", ["w", "w"], ["c"], name="far"),
+        {"w": np.ones((16, 16, 32, 32), np.float32)},
+    ),
+}
+
+
+@pytest.mark.parametrize("op", FOLDED)
+def test_constants_that_take_long_to_compute_are_not_computed(op: str, save: Save) -> None:
+    node, weights = FOLDED[op]
+    nodes = [node, helper.make_node("ReduceSum", ["c"], ["s"]), helper.make_node("Add", ["x", "s"], ["y"])]
+    with pytest.raises(
+        UnsupportedError, match=rf"far \({op}\): its constant result takes about [\d,]+ operations; all folded"
+    ):
+        import_onnx(save(nodes, weights))
+
+
+def test_work_on_one_constant_over_and_over_adds_up(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold, "MAX_WORK", 100_000)
+    nodes = [helper.make_node("ReduceSum", ["w"], [f"s{i}"], name=f"sum{i}") for i in range(12)]
+    nodes += [helper.make_node("Sum", [f"s{i}" for i in range(12)], ["s"]), helper.make_node("Add", ["x", "s"], ["y"])]
+    with pytest.raises(UnsupportedError, match=r" sum9, sum10, sum11 \(ReduceSum\): .* takes about 10,001 operations"):
+        import_onnx(save(nodes, {"w": np.ones((100, 100), np.float32)}))
+
+
+def test_products_of_small_constants_are_folded(save: Save) -> None:
+    nodes = [helper.make_node("MatMul", ["w", "w"], ["c"]), helper.make_node("MatMul", ["x", "c"], ["y"])]
+    assert import_onnx(save(nodes, {"w": np.eye(6, dtype=np.float32) * 2})).classes == 144
 
 
 def test_huge_image_is_refused(save: Save, small: Small) -> None:
