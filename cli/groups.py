@@ -14,6 +14,7 @@ import click
 from cli.common import Console
 from cli.errors import usage
 from cli.options import File, Integer, Registered, argument, option
+from seenn.data.registry import data_help
 from seenn.files import FileVersion, check_output, version_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ FILE, FOLDER = File(dir_okay=False), File(file_okay=False)
 COUNT, TIMESTEPS = Integer(1), Integer(1, 4096, "T")
 ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
 NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")
-DATA = Registered("data set", "seenn.data.sets", "seenn.data.registry:DATA_SETS")
 
 
 def timesteps_option(default: str) -> Any:
@@ -83,7 +83,7 @@ class DataOptions:
     """Which data."""
 
     data: str | None = option(
-        f"{', '.join(DATA.names)}; those of files take a path, npz:PATH.  [default: as recorded, else digits]",
+        f"{data_help()}.  [default: as recorded, else digits]",
         metavar="SPEC",
     )
     data_dir: str | None = option("Folder with the data set's files.", type=FOLDER)

@@ -104,7 +104,7 @@ def calibrate(
             analog = [op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
             train, error = None, None
             if isinstance(op, Activation):
-                axis = axes[node.name] if op.channel_axis is None else op.channel_axis
+                axis = axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
                 threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
                 neuron = NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
                 if correction.measured:

@@ -13,9 +13,9 @@ from torch import nn
 
 from converter.conversion import place_neurons, refuse_neurons, sites_of
 from converter.passes import normalise
-from converter.trace import translate_model
+from converter.trace import capture_graph
 from seenn.analysis.synops import dense_cost
-from seenn.capture import Offender, Translation, Unsupported
+from seenn.capture import CapturedGraph, Offender, Unsupported
 from seenn.core.graph import Node, OpGraph, macs
 from seenn.core.ops import Activation, IFNeuron, Synapse
 from seenn.errors import UnsupportedError
@@ -91,7 +91,7 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_island
     """
     refuse_neurons(model)
     source = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    found = translate_model(source, torch.zeros(2, *input_shape))
+    found = capture_graph(source, torch.zeros(2, *input_shape))
     graph, shapes = found.graph, found.graph.shapes(input_shape)
     after = normalise(graph, input_shape)
     kept = after.shapes(input_shape)
@@ -125,7 +125,7 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_island
 
 
 def _problems(
-    model: nn.Module, found: Translation, output: tuple[int, ...], analog_islands: bool
+    model: nn.Module, found: CapturedGraph, output: tuple[int, ...], analog_islands: bool
 ) -> tuple[tuple[Offender, ...], tuple[str, ...]]:
     problems = list(found.refused(analog_islands=analog_islands))
     notes = []

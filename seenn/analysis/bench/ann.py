@@ -54,7 +54,7 @@ def ann_contenders(model: nn.Module, calibration: Tensor, device: torch.device |
 def _has_bfloat16(device: torch.device) -> bool:
     """Elsewhere it is emulated, and ten times slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -28,7 +28,7 @@ class Activation(StatelessOp):
         return None
 
     @property
-    def channel_axis(self) -> int | None:
+    def own_channel_axis(self) -> int | None:
         """The axis that its own values per channel are along; None where it has none."""
         return None
 
@@ -83,7 +83,7 @@ class QCFS(Activation):
         return self.v_threshold.detach()
 
     @property
-    def channel_axis(self) -> int:
+    def own_channel_axis(self) -> int:
         return self.axis
 
     def neuron_arguments(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class LeakyReLU(Activation):
         return bool((self.slope >= 0).all())
 
     @property
-    def channel_axis(self) -> int | None:
+    def own_channel_axis(self) -> int | None:
         return 1 if self.slope.dim() else None
 
     def neuron_arguments(self) -> dict[str, Any]:
