@@ -48,9 +48,9 @@ def save(path: str | os.PathLike[str], snn: SNN) -> None:
     """Writes ``snn``, atomically: an interrupt or a full disk leaves an older file as it was.
 
     Raises:
-        CheckpointError: the folder does not exist, is not writable, or the disk is full; or the network's
-            tensors are not finite or of several types, or an engine's section belongs to another network, so that
-            ``load`` would refuse the file.
+        OutputError: the folder does not exist, is not writable, or the disk is full.
+        CheckpointError: the network's tensors are not finite or of several types, or an engine's section belongs to
+            another network, so that ``load`` would refuse the file.
         ValueError: the manifest is not JSON.
     """
     tensors: dict[str, Tensor] = {}
@@ -72,14 +72,8 @@ def save(path: str | os.PathLike[str], snn: SNN) -> None:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
         raise ValueError(f"the manifest of a network must be JSON: {error}") from error
-    try:
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot write {os.fspath(path)}: {error}. Check that the folder exists, is writable and has space; "
-            "nothing was left behind"
-        ) from error
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
