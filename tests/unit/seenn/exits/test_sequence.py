@@ -145,6 +145,8 @@ def test_whoever_has_not_stopped_before_stops_at_the_last_point() -> None:
     assert stops(samples((EQUAL, WRONG), (EQUAL, WRONG))) == [3]
 
 
-def test_a_target_cannot_ask_for_a_guarantee_of_anything_but_a_drop() -> None:
+def test_a_guarantee_is_of_a_drop_and_has_a_confidence() -> None:
+    with pytest.raises(ValueError, match="a guarantee needs a confidence, the probability that it holds with"):
+        ExitTarget(max_accuracy_drop=0.1, guarantee="conditional")
     with pytest.raises(ValueError, match="a guarantee needs a max_accuracy_drop between 0 and 1, got None"):
         ExitTarget(target_timesteps=2.0, confidence=0.9)
