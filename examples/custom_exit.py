@@ -2,8 +2,9 @@
 
     python examples/custom_exit.py
 
-From the command line the same class is named by its Python path, which imports and runs this file:
-``seenn calibrate-exit --policy custom_exit:MarginExit --max-accuracy-drop 0.005``, and again with ``seenn evaluate``.
+From the command line the rule is known by its name once this file is imported, which runs it:
+``seenn calibrate-exit --plugin custom_exit --policy margin --max-accuracy-drop 0.005``, and again with
+``seenn evaluate --plugin custom_exit``.
 """
 
 from __future__ import annotations

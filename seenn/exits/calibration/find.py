@@ -49,7 +49,7 @@ def find_exit(
         target_timesteps=target_timesteps,
         target_energy=target_energy,
         confidence=confidence,
-        guarantee="marginal" if guarantee is None else guarantee,
+        guarantee=guarantee,
     )
     calibrate = getattr(rule, "calibrate", None)
     if calibrate is None:

@@ -97,11 +97,8 @@ class CachedRun:
 def replay(policy: ExitPolicy, logits_sum: Tensor, state: State | None = None, cost: Tensor | None = None) -> Tensor:
     """When each sample would stop, int64 ``[N]`` from 1, from logits cached for all T steps ``[T, N, K]``.
 
-    Args:
-        policy: who stops when; everyone stops at T.
-        logits_sum: outputs summed up to each step.
-        state: what ``policy.start`` said about the samples' inputs; None: a rule that looks at logits only.
-        cost: of stopping at each step, ``[T]``; None: 1 … T.
+    ``state`` is what ``policy.start`` said about the samples' inputs; None: a rule that looks at logits only. ``cost``
+    is that of stopping at each step, ``[T]``; None: 1 … T.
     """
     timesteps, n = logits_sum.shape[:2]
     exit_timestep = torch.full((n,), timesteps)

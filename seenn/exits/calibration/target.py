@@ -20,7 +20,7 @@ class ExitTarget:
     target_timesteps: float | None = None  # mean cost in full timesteps, >= 1
     target_energy: float | None = None  # mean per sample up to its exit, in pJ
     confidence: float | None = None  # 1 - δ in (0, 1): the drop then holds for new samples with this probability
-    guarantee: Guarantee = "marginal"  # on average over all samples, or among those that stopped by t, for every t
+    guarantee: Guarantee | None = None  # over all samples (marginal, the default), or those that stopped by t, every t
 
     def __post_init__(self) -> None:
         drop, confidence = self.max_accuracy_drop, self.confidence
@@ -30,8 +30,10 @@ class ExitTarget:
             raise ValueError(f"a guarantee needs a max_accuracy_drop between 0 and 1, got {drop}")
         if confidence is not None and not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence is a probability between 0 and 1, got {confidence}")
-        if self.guarantee not in ("marginal", "conditional"):
+        if self.guarantee not in (None, "marginal", "conditional"):
             raise ValueError(f"guarantee must be 'marginal' or 'conditional', got {self.guarantee!r}")
+        if self.guarantee is not None and confidence is None:
+            raise ValueError("a guarantee needs a confidence, the probability that it holds with")
         if drop is not None and not 0.0 <= drop < 1.0:
             raise ValueError(f"max_accuracy_drop is a fraction in [0, 1), got {drop}")
         if self.target_timesteps is not None and not self.target_timesteps >= 1.0:

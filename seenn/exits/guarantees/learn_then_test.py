@@ -62,12 +62,13 @@ def certified_rule(rule: Scored, run: CachedRun, target: ExitTarget) -> ExitCali
             f"about {math.ceil(needed / (1 - FIT_FRACTION)) - len(run)} more, allow a larger drop or less confidence"
         )
     steps = len(run.cost) - 1
-    per_timestep = target.guarantee == "conditional" and steps > 0
+    guarantee = target.guarantee or "marginal"
+    per_timestep = guarantee == "conditional" and steps > 0
     if per_timestep:
         rule.at((rule.never,) * steps)  # refuses a rule with one threshold before any work
     rule = rule.fitted(run.logits_sum[:, fit], run.labels[fit])
     accepted = certified_thresholds(
-        run.scores(rule), run.correct(), rule, fit, test, margin=margin, delta=delta, guarantee=target.guarantee
+        run.scores(rule), run.correct(), rule, fit, test, margin=margin, delta=delta, guarantee=guarantee
     ).tolist()
     rule = rule.at(tuple(accepted) if per_timestep else accepted[0] if steps else rule.never)
     return judge_exit(run[test], rule)

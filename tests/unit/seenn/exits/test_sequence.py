@@ -94,6 +94,16 @@ def test_that_level_is_one_minus_the_confidence(guarantee: Guarantee) -> None:
         assert found.mean_timesteps == steps
 
 
+def test_the_conditional_guarantee_is_tested_on_those_that_stopped() -> None:
+    # Ten of 600 stop at t = 2, all wrong: little on average, and everything to those ten.
+    parts = samples((EQUAL, FINE), ([0.0, 0.0, 0.5], FINE))
+    scores, correct, _, test = parts
+    scores[1, test[:10]], correct[1, test[:10]] = 0.5, False
+    assert stops(parts, "conditional") == [3]
+    scores[1, test] = 0.5  # now everybody stops there, and those ten are few of them
+    assert stops(parts, "conditional") == [2]
+
+
 @pytest.mark.parametrize("guarantee", ["marginal", "conditional"])
 def test_samples_that_fix_the_sequence_do_not_test_it(guarantee: Guarantee) -> None:
     assert stops(samples((EQUAL, FINE), (EQUAL, WRONG)), guarantee) == [3]
@@ -135,6 +145,8 @@ def test_whoever_has_not_stopped_before_stops_at_the_last_point() -> None:
     assert stops(samples((EQUAL, WRONG), (EQUAL, WRONG))) == [3]
 
 
-def test_a_target_cannot_ask_for_a_guarantee_of_anything_but_a_drop() -> None:
+def test_a_guarantee_is_of_a_drop_and_has_a_confidence() -> None:
+    with pytest.raises(ValueError, match="a guarantee needs a confidence, the probability that it holds with"):
+        ExitTarget(max_accuracy_drop=0.1, guarantee="conditional")
     with pytest.raises(ValueError, match="a guarantee needs a max_accuracy_drop between 0 and 1, got None"):
         ExitTarget(target_timesteps=2.0, confidence=0.9)
