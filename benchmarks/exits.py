@@ -27,7 +27,7 @@ from seenn.analysis.collect import collect_run
 from seenn.analysis.compare import calibrated, compare_policies
 from seenn.analysis.report import Row
 from seenn.analysis.report.comparison import comparison_rows
-from seenn.checkpoint import Checkpoint, load
+from seenn.checkpoint import load
 from seenn.data import DataSplits
 from seenn.data.recorded import load_recorded_data
 from seenn.exits import (
@@ -41,23 +41,24 @@ from seenn.exits import (
 )
 from seenn.exits.policy import ExitPolicy
 from seenn.metrics import correct_per_timestep, exit_curve
+from seenn.snn import SNN
 
 TARGET = 0.002  # what a rule may lose on the exit split: the rest of half a point is left to chance on the test split
 TENSORS = ("logits_sum", "labels", "energy_pj")  # of a cached run
 ALLOWED = 0.5  # points below full T on the test split
 
 
-def cached(checkpoint: Checkpoint, splits: DataSplits, name: str, folder: Path, limit: int | None = None) -> CachedRun:
+def cached(snn: SNN, splits: DataSplits, name: str, folder: Path, limit: int | None = None) -> CachedRun:
     """One pass over a split, from ``folder`` where it is there; of this very network, T and split, else it is made."""
     split, path = getattr(splits, name), folder / f"{name}.npz"
-    origin = f"{checkpoint.network.graph.fingerprint()} T={checkpoint.timesteps} {split.fingerprint} limit={limit}"
+    origin = f"{snn.network.graph.fingerprint()} T={snn.timesteps} {split.fingerprint} limit={limit}"
     if path.exists():
         with np.load(path) as data:
             if str(data["origin"]) == origin:
                 tensors = {name: torch.from_numpy(data[name]) for name in TENSORS}
-                return CachedRun(**tensors, cost=cost_of_steps(checkpoint.timesteps, checkpoint.network.prepass))
-    click.echo(f"running {name} ({limit or len(split)} images, T={checkpoint.timesteps})", err=True)
-    run = collect_run(checkpoint.network, split.batches(64, limit=limit), checkpoint.timesteps)
+                return CachedRun(**tensors, cost=cost_of_steps(snn.timesteps, snn.network.initial_steps))
+    click.echo(f"running {name} ({limit or len(split)} images, T={snn.timesteps})", err=True)
+    run = collect_run(snn.network, split, snn.timesteps, limit=limit)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(path, origin=origin, **{name: getattr(run, name).numpy() for name in TENSORS})
     return run
@@ -142,7 +143,11 @@ def search_rows(run: CachedRun, command: str) -> list[Row]:
 
 @click.command()
 @click.option(
-    "--snn", required=True, type=click.Path(exists=True, dir_okay=False), help="Converted, T=16, no fine-tuning."
+    "--snn",
+    "network",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Converted, T=16.",
 )
 @click.option("--low", type=click.Path(exists=True, dir_okay=False), help="A network for few timesteps.")
 @click.option("--cache", type=click.Path(file_okay=False), required=True, help="Folder of cached passes.")
@@ -153,19 +158,19 @@ def search_rows(run: CachedRun, command: str) -> list[Row]:
 @click.option("--trials", default=1000, show_default=True, help="Random splits for the guarantees.")
 @click.option("--out", default=str(RESULTS / "exits"), show_default=True, help="Stem of the result files.")
 def main(
-    snn: str, low: str | None, cache: str, train_images: int, betas: str, policy_epochs: float,
+    network: str, low: str | None, cache: str, train_images: int, betas: str, policy_epochs: float,
     low_images: int | None, trials: int, out: str
 ) -> None:  # fmt: skip
     """Measure exit policies against their bars."""
-    command = f"python benchmarks/exits.py --snn {Path(snn).name} --cache runs"
+    command = f"python benchmarks/exits.py --snn {Path(network).name} --cache runs"
     if low:
         command += f" --low {Path(low).name} --train-images {train_images} --betas {betas}"
         command += f" --policy-epochs {policy_epochs:g}"
     command += f" --low-images {low_images}" if low and low_images else ""
-    checkpoint = load(snn, with_policy=False)
-    splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing)
+    snn = load(network, with_policy=False)
+    splits = load_recorded_data(snn.manifest, snn.preprocessing)
     folder = Path(cache)
-    exit_run, test_run = (cached(checkpoint, splits, name, folder / Path(snn).stem) for name in ("exit", "test"))
+    exit_run, test_run = (cached(snn, splits, name, folder / Path(network).stem) for name in ("exit", "test"))
     rows, notes = saving_rows(exit_run, test_run, command)
     if low is not None:
         fast = load(low, with_policy=False)
@@ -178,7 +183,7 @@ def main(
         rows, notes = [*rows, *more[0]], [*notes, *more[1]]
     more = guarantee_rows(exit_run, trials, command)
     rows, notes = [*rows, *more[0], *search_rows(test_run, command)], [*notes, *more[1]]
-    title = f"Exit policies, {Path(snn).stem} on {splits.spec}, T={checkpoint.timesteps}"
+    title = f"Exit policies, {Path(network).stem} on {splits.spec}, T={snn.timesteps}"
     conclude(out, title, rows, notes)
 
 

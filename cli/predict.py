@@ -28,11 +28,11 @@ def predict(
 ) -> None:
     """Classify image files with the spiking network SNN."""
     import torch
+    from seenn.predict import predict as run
 
     from seenn.data.encoding import PoissonEncoding
     from seenn.errors import CheckpointError
     from seenn.exits import check_record
-    from seenn.predict import predict as run
 
     import_own_policy(own_policy)
     checkpoint = read_snn(snn)

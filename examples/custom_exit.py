@@ -31,19 +31,15 @@ def main() -> None:
     from converter import convert
     from converter.load import ModelSpec, build_model
     from seenn.data import load_data
-    from seenn.exits import calibrate_exit
     from seenn.training import TrainConfig, train_ann
 
     splits = load_data("digits")
     spec = ModelSpec(name="resnet18", kwargs={"channels": (16, 16, 32, 32), "layers": (1, 1, 1, 1)}, num_classes=10)
-    ann = build_model(spec, (1, 8, 8)).module
-    train_ann(ann, splits, TrainConfig(epochs=4))
-    network = convert(ann, splits.calibration.images()).network
-    logits_sum, labels = seenn.collect_logits(network, splits.exit.batches(64), timesteps=8)
-    found = calibrate_exit(logits_sum, labels, MarginExit(), max_accuracy_drop=0.005)
-    answers = seenn.predict(network, splits.test.images(), found.policy, timesteps=8)
-    accuracy = 100 * float((answers.labels == splits.test.labels).double().mean())
-    print(f"threshold {found.policy.threshold:.3f}: {accuracy:.2f} % after {answers.exit_timestep.double().mean():.2f}")
+    ann = build_model(spec, (1, 8, 8))
+    train_ann(ann.module, splits, TrainConfig(epochs=4))
+    snn = convert(ann, splits).calibrate_exit(splits.exit, MarginExit(), max_accuracy_drop=0.005)
+    found = snn.evaluate(splits.test)
+    print(f"{snn.policy}: {100 * found.accuracy.mean:.2f} % after {found.exit.mean:.2f} steps")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ def check_record(record: object, *, network: str, timesteps: int, engine: str | 
         return None
     policy = record.get("policy")
     name = policy.get("policy") if isinstance(policy, dict) else policy
-    known = isinstance(name, str) and name in EXIT_RULES
-    again = getattr(EXIT_RULES.get(name), "made_with", CALIBRATE) if known else CALIBRATE
+    again = CALIBRATE
+    if isinstance(name, str) and name in EXIT_RULES:
+        again = getattr(EXIT_RULES.get(name), "made_with", CALIBRATE)
     if isinstance(found := record.get("network"), str) and found != network:
         raise CalibrationError(
             f"the {name} exit policy was made for another network (fingerprint {found[:12]}…, this one is "

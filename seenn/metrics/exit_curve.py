@@ -49,29 +49,18 @@ class ExitCurve:
             )
         return int(reached[0])
 
-    def best_within(self, max_mean_timesteps: float) -> int:
-        """Index of the highest accuracy with ``mean_timesteps <= max_mean_timesteps``; of equals the first.
+    def best_within(self, limit: float, means: Tensor | None = None) -> int:
+        """Index of the highest accuracy with ``means <= limit``; of equals the first.
+
+        ``means`` are ``mean_timesteps``, or those given: ``mean_energy_pj``.
 
         Raises:
             ValueError: even point 0 needs more.
         """
-        if max_mean_timesteps < float(self.mean_timesteps[0]):
-            least = float(self.mean_timesteps[0])
-            raise ValueError(
-                f"ExitCurve.best_within: got {max_mean_timesteps} mean timesteps; expected at least {least:g}"
-            )
-        return self._best_of(self.mean_timesteps <= max_mean_timesteps)
-
-    def best_within_energy(self, max_mean_energy_pj: float) -> int:
-        """Index of the highest accuracy with ``mean_energy_pj <= max_mean_energy_pj``; of equals the first.
-
-        Raises:
-            ValueError: the curve has no energies, or even point 0 needs more.
-        """
-        if self.mean_energy_pj is None or max_mean_energy_pj < float(self.mean_energy_pj[0]):
-            least = "no energies" if self.mean_energy_pj is None else f"{float(self.mean_energy_pj[0])} pJ at least"
-            raise ValueError(f"ExitCurve.best_within_energy: got {max_mean_energy_pj} pJ; the curve has {least}")
-        return self._best_of(self.mean_energy_pj <= max_mean_energy_pj)
+        means = self.mean_timesteps if means is None else means
+        if limit < float(means[0]):
+            raise ValueError(f"ExitCurve.best_within: got {limit}; expected at least {float(means[0]):g}")
+        return int(self.accuracy[: int((means <= limit).sum())].argmax())
 
     def pareto(self) -> ExitCurve:
         """The points that no cheaper point matches: accuracy then rises strictly as well."""
@@ -86,9 +75,6 @@ class ExitCurve:
             mean_timesteps=self.mean_timesteps[points],
             mean_energy_pj=None if self.mean_energy_pj is None else self.mean_energy_pj[points],
         )
-
-    def _best_of(self, affordable: Tensor) -> int:
-        return int(self.accuracy[: int(affordable.sum())].argmax())
 
 
 def exit_curve(

@@ -21,9 +21,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from torch import nn
-from converter import ConvertConfig, NeuronSpec, convert
-from converter.check import check
-from seenn.checkpoint import Checkpoint
+from converter import ConvertConfig, convert_module
+from converter.checks import check
+from seenn.snn import SNN
 from seenn.data import load_data
 from seenn.distributed import joined
 from seenn.analysis.evaluate import evaluate
@@ -46,8 +46,8 @@ with joined() as here:
     config = TrainConfig(epochs=1, augment=Augment(shift=1), optim=OptimConfig(lr=0.05))
     ann = train_ann(classifier(), splits, config).module
     images = splits.calibration.images(limit=96)
-    choice = ConvertConfig(neuron=NeuronSpec.of("if"), correction="joint", timesteps=2)
-    network = convert(classifier().eval(), images, choice).network
+    choice = ConvertConfig(neuron="if", correction="joint", timesteps=2)
+    network = convert_module(classifier().eval(), images, choice).network
     checked = check(network, splits.exit.batches(32, limit=80), 2, site_samples=48)
     exits = collect_run(network, splits.exit.batches(32, limit=80), 2)
     policy = ConfidenceExit(threshold=0.15)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 from warnings import warn
 
@@ -38,13 +37,7 @@ def find_exit(
         run: one pass over the exit split.
         rule: with any threshold.
         state: what ``rule.start`` said about the run's inputs; None: a rule that looks at logits only.
-        max_accuracy_drop: ε in [0, 1), as a fraction (0.005 is half a point).
-        target_timesteps: mean cost in full timesteps, at least 1.
-        target_energy: mean energy per sample up to its exit, in pJ.
-        confidence: 1 - δ in (0, 1): the drop is at most ε for *new* samples with this probability, see
-            ``seenn.exits.guarantees.learn_then_test``.
-        guarantee: ``marginal`` (default) on average over all, ``conditional`` among those that stopped by t, for every
-            t.
+        max_accuracy_drop, target_timesteps, target_energy, confidence, guarantee: see ``ExitTarget``.
 
     Raises:
         ValueError: several targets, one out of range, or one that the rule cannot have.
@@ -67,7 +60,6 @@ def find_exit(
     if target_energy is not None:
         run.energy_with(rule)
     _check_exit_split(run)
-    _check_reach(run, target_timesteps)
     found: ExitCalibration[Any] = calibrate(run.of(rule, state), target)
     return found
 
@@ -121,19 +113,4 @@ def _check_exit_split(run: CachedRun) -> None:
         raise CalibrationError(
             f"the outputs of {bad} of {len(run)} images of the exit split are not finite: "
             "check the images for NaN and the network's weights"
-        )
-
-
-def _check_reach(run: CachedRun, steps: float | None) -> None:
-    """Refuses a mean that no rule could have."""
-    least, most = float(run.cost[0]), float(run.cost[-1])
-    if steps is not None and steps < least:
-        raise CalibrationError(
-            f"a mean of {steps} timesteps cannot be reached: every image takes {math.ceil(least) - 1} initial steps "
-            f"before the first that answers; ask for {least:g} or more"
-        )
-    if steps is not None and steps > most:
-        raise CalibrationError(
-            f"a mean of {steps} timesteps cannot be reached: the network runs for {most:g}, "
-            f"so ask for at most {most:g}, or run it for more"
         )

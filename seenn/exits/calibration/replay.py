@@ -77,6 +77,18 @@ class CachedRun:
         """See ``replay``."""
         return replay(policy, self.logits_sum, self.state, self.cost)
 
+    def choices(self, exits: Tensor) -> ExitCurve:
+        """What each of M ways to stop gives, from their points ``[M, N]``, counted from 0; ``threshold`` counts them.
+
+        From one to the next no sample may stop earlier.
+        """
+        return ExitCurve(
+            threshold=torch.arange(len(exits), dtype=torch.float64),
+            mean_timesteps=self.cost[exits].mean(1),
+            accuracy=self.correct().gather(0, exits).double().mean(1),
+            mean_energy_pj=None if self.energy_pj is None else self.energy_pj.gather(0, exits).mean(1),
+        )
+
     def curve(self, policy: ScoredExit) -> ExitCurve:
         """Accuracy against mean cost and energy at every threshold of ``policy``."""
         return exit_curve(self.scores(policy), self.correct(), self.energy_pj, self.cost)

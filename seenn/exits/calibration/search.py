@@ -72,7 +72,7 @@ def best_point(curve: ExitCurve, target: ExitTarget, kind: str) -> int:
             f"{most:.6g} {unit}, and the nearest is {min(max(limit, least), most):.6g}; ask for that, or use another "
             "rule"
         )
-    return curve.best_within(limit) if in_steps else curve.best_within_energy(limit)
+    return curve.best_within(limit, means)
 
 
 def fit_split(samples: int) -> tuple[Tensor, Tensor]:

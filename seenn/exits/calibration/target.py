@@ -24,7 +24,7 @@ class ExitTarget:
 
     def __post_init__(self) -> None:
         drop, confidence = self.max_accuracy_drop, self.confidence
-        if sum(target is not None for target in (drop, self.target_timesteps, self.target_energy)) > 1:
+        if len(self._targets) > 1:
             raise ValueError("give one of max_accuracy_drop, target_timesteps and target_energy")
         if confidence is not None and (drop is None or not 0.0 < drop < 1.0):
             raise ValueError(f"a guarantee needs a max_accuracy_drop between 0 and 1, got {drop}")
@@ -40,6 +40,11 @@ class ExitTarget:
             )
 
     @property
+    def _targets(self) -> list[float]:
+        every = (self.max_accuracy_drop, self.target_timesteps, self.target_energy)
+        return [target for target in every if target is not None]
+
+    @property
     def given(self) -> bool:
         """Whether there is anything to meet; without, a threshold is left as it is."""
-        return not self.max_accuracy_drop is self.target_timesteps is self.target_energy is None
+        return bool(self._targets)

@@ -14,7 +14,7 @@ from seenn.exits.calibration.search import best_point, fit_split
 from seenn.exits.calibration.target import ExitTarget
 from seenn.exits.registry import register_policy
 from seenn.exits.rules.gap import GapExit
-from seenn.metrics import ExitCurve, correct_per_timestep
+from seenn.metrics import correct_per_timestep
 
 _TOLERANCES = torch.linspace(0, 1, 257, dtype=torch.float64) ** 2  # ε, finer where it is small
 
@@ -47,14 +47,8 @@ class CutoffExit(GapExit):
         thresholds = cutoff_thresholds(self, run.logits_sum[:, fit], run.labels[fit]).flip(0)  # [E, T-1], boldest first
         run = run[rest]
         scores = run.scores(self)
-        exits = torch.stack([first_above(scores, row) for row in thresholds])  # [E, N], counted from 0
-        # A larger tolerance lowers every threshold, so that from one row to the next no sample stops earlier.
-        curve = ExitCurve(
-            threshold=torch.arange(float(len(thresholds)), dtype=torch.float64),
-            mean_timesteps=run.cost[exits].mean(1),
-            accuracy=run.correct().gather(0, exits).double().mean(1),
-            mean_energy_pj=None if run.energy_pj is None else run.energy_pj.gather(0, exits).mean(1),
-        )
+        # A larger tolerance lowers every threshold: from one row to the next no sample stops earlier.
+        curve = run.choices(torch.stack([first_above(scores, row) for row in thresholds]))
         chosen = thresholds[best_point(curve, target, self.kind)]
         return judge_exit(run, self.at(tuple(chosen.tolist())) if len(chosen) else self)
 

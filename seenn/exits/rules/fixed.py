@@ -18,7 +18,6 @@ from seenn.exits.calibration.target import ExitTarget
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scores import softmax_confidence
-from seenn.metrics import ExitCurve
 
 
 @register_policy("fixed")
@@ -65,12 +64,7 @@ class FixedExit:
             raise CalibrationError(
                 f"a fixed exit after {steps} timesteps is never reached: the network runs for {last}"
             )
-        curve = ExitCurve(
-            threshold=torch.arange(last, dtype=torch.float64),
-            mean_timesteps=run.cost,
-            accuracy=run.correct().double().mean(1),
-            mean_energy_pj=None if run.energy_pj is None else run.energy_pj.mean(1),
-        )
+        curve = run.choices(torch.arange(last)[:, None].expand(last, len(run)))
         if target.given:
             steps = best_point(curve, target, self.kind) + 1
         return judge_exit(run, FixedExit(timesteps=steps), curve=curve)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from seenn.errors import CalibrationError
 from seenn.exits import (
     ConfidenceExit,
     ConformalExit,
+    CutoffExit,
     EntropyExit,
     FailurePredictionExit,
     FixedExit,
@@ -19,7 +22,9 @@ from seenn.exits import (
     ScaledConfidenceExit,
     ScoredExit,
     TwoSidedExit,
+    calibrate_confidence,
     calibrate_exit,
+    cost_of_steps,
     exit_scores,
     replay,
 )
@@ -131,7 +136,7 @@ def test_a_fixed_number_of_steps_has_targets_too() -> None:
 
 def test_targets_out_of_reach_name_the_nearest() -> None:
     logits, labels = cached(0)
-    with pytest.raises(CalibrationError, match=r"a mean of 7.0 timesteps cannot be reached: .* ask for at most 5"):
+    with pytest.raises(CalibrationError, match=r"a mean of 7 timesteps: it can give 1 to 5 .* nearest is 5; ask"):
         calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=7.0)
     # Two equal outputs have an entropy score of exactly 0, which no threshold above 0 lets stop.
     logits[:4] = 0.0
@@ -171,3 +176,31 @@ def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwo
     torch.testing.assert_close(logits[-1] / 3, network(images, 3))
     with pytest.raises(CalibrationError, match="there are no images to calibrate the exit on"):
         collect_logits(network, [], 3)
+
+
+@pytest.mark.parametrize("rule", [ConfidenceExit(), FixedExit(), CutoffExit()], ids=lambda rule: rule.kind)
+def test_means_and_targets_are_costs_with_initial_steps(rule: Any) -> None:
+    logits, labels = cached(0)
+    plain = calibrate_exit(logits, labels, rule, target_timesteps=2.5)
+    later = calibrate_exit(logits, labels, rule, target_timesteps=5.5, cost=cost_of_steps(T, 3))
+    assert (later.policy, later.mean_timesteps) == (plain.policy, pytest.approx(plain.mean_timesteps + 3))
+    with pytest.raises(CalibrationError, match=r"a mean of 3\.5 timesteps: it can give 4 to [\d.]+ .* nearest is 4"):
+        calibrate_exit(logits, labels, rule, target_timesteps=3.5, cost=cost_of_steps(T, 3))
+
+
+def test_exit_points_may_lie_closer_than_a_step() -> None:
+    logits, labels = cached(0)
+    cost = torch.tensor([0.5, 1.0, 1.75, 2.0, 4.0], dtype=torch.float64)
+    found = calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=1.6, cost=cost)
+    exits = replay(found.policy, logits, cost=cost)
+    assert found.mean_timesteps == pytest.approx(float(cost[exits - 1].mean()))
+    assert found.mean_timesteps <= 1.6
+    assert found.curve is not None
+    assert (float(found.curve.mean_timesteps[0]), float(found.curve.mean_timesteps[-1])) == (0.5, 4.0)
+
+
+def test_what_was_called_calibrate_confidence_still_works_and_says_so() -> None:
+    logits, labels = cached(0)
+    with pytest.warns(DeprecationWarning, match="calibrate_confidence is calibrate_exit now"):
+        found = calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1)
+    assert found.policy == calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1).policy

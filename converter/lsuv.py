@@ -1,4 +1,4 @@
-"""Random weights with which every layer says something, for trying architectures without trained ones."""
+"""Random weights of unit gain, for trying architectures without trained ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SMALL = 1e-2  # initial values that switch a branch off until training raises t
 _TINY = 1e-6
 
 
-def liven(model: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Module:
-    """Re-scales a randomly initialised model in place so that its activations neither die out nor explode.
+def lsuv_initialise(model: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Module:
+    """Layer-sequential unit-variance initialisation of a model, in place: activations neither die out nor explode.
 
-    Layer by layer, in the order of one forward pass, as in LSUV (Mishkin and Matas, ICLR 2016): a convolution's or
+    Layer by layer, in the order of one forward pass, as in Mishkin and Matas (ICLR 2016): a convolution's or
     linear layer's weight, and the variance of batch normalisation, become such that the root mean square of the
     output is 1. Gains that start near zero are drawn from [0.5, 1.5], biases from N(0, 0.1²), so that no branch is
     silent. No mean is removed: a random network that centres every layer amplifies small differences some 1.5 times

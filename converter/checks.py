@@ -6,16 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from converter.calibrate import relative_error, squared_norm
 from seenn.batch import Batch
-from seenn.core.graph import Node
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Activation, Neuron, StatelessOp
+from seenn.core.ops import Neuron
 from seenn.distributed import world
 from seenn.errors import ConversionError
-from seenn.exits import FixedExit
-from seenn.runtime.reference import run_reference
+from seenn.runtime import ScoreTrace, Session, SpikeSums, make_engine
 
 #: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
 DIVERGED = 1.0
@@ -48,6 +46,7 @@ def check(
     batches: Iterable[Batch],
     timesteps: int,
     *,
+    session: Session | None = None,
     site_samples: int = 256,
 ) -> CheckReport:
     """Runs the network and its analog twin on the same images.
@@ -56,6 +55,7 @@ def check(
         network: converted; its twin is the ANN.
         batches: with or without labels.
         timesteps: T.
+        session: runs this network for T steps, every sample for all of them; None: on the reference engine.
         site_samples: at least so many of the first images (whole batches) enter the per-site errors; all enter
             the accuracies.
 
@@ -65,7 +65,8 @@ def check(
         ConversionError: no images.
         DataError: there are fewer batches than processes.
     """
-    twin, here = network.analog(), world()
+    session = session or Session(make_engine("reference", network, timesteps=timesteps), None, timesteps)
+    here = world()
     # One row a batch: same answers, ANN right, SNN right after each step; and per site, squared error and signal.
     counts: list[list[int]] = []
     squares: list[list[float]] = []
@@ -73,68 +74,48 @@ def check(
     number = samples = labelled = 0
     with torch.no_grad():
         for number, batch in enumerate(batches):
-            images, labels = batch.inputs, batch.labels
             inspect_sites = samples < site_samples
-            samples += len(images)
-            labelled += 0 if labels is None else len(labels)
-            if not here.takes(number):
-                continue
-            images = images.to(network.device)
-            analog: dict[str, Tensor] = {}
-            sums: dict[str, Tensor] = {}
-
-            def keep(node: Node, inputs: tuple[Tensor, ...], analog: dict[str, Tensor] = analog) -> Tensor:
-                assert isinstance(node.op, StatelessOp)
-                value: Tensor = node.op(*inputs)
-                if isinstance(node.op, Activation):
-                    analog[node.name] = value
-                return value
-
-            def add(t: int, rows: Tensor, site: str, count: Tensor, sums: dict[str, Tensor] = sums) -> None:
-                if t > 0:
-                    sums[site] = sums[site] + count if site in sums else count
-
-            output = twin.evaluate(images, {twin.output}, keep if inspect_sites else None)[twin.output]
-            run = run_reference(
-                network,
-                images,
-                FixedExit(),
-                timesteps,
-                keep_logits=True,
-                observe=add if inspect_sites else None,
-            )
-            assert run.logits_sum_per_step is not None
-            wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
-            for site, total in sums.items():
-                neuron = network.graph[site].op
-                assert isinstance(neuron, Neuron)
-                error = analog[site] - neuron.emit(total) / timesteps
-                wrong[site] = float(error.square().sum(dtype=torch.float64))
-                power[site] = float(analog[site].square().sum(dtype=torch.float64))
-            answer = output.argmax(-1)
-            ann_right, right = 0, [0] * timesteps
-            if labels is not None:
-                labels = labels.to(network.device)
-                ann_right = int((answer == labels).sum())
-                right = (run.logits_sum_per_step.argmax(-1) == labels).sum(1).tolist()
-            counts.append([int((answer == run.labels).sum()), ann_right, *right])
-            squares.append([*wrong.values(), *power.values()])
-            numbers.append(number)
+            samples += len(batch)
+            labelled += 0 if batch.labels is None else len(batch)
+            if here.takes(number):
+                count, square = _compare(network, batch, session, inspect_sites)
+                counts.append(count)
+                squares.append(square)
+                numbers.append(number)
     if not samples:
         raise ConversionError("there are no images to check the conversion on")
     here.enough(number + 1, f"{samples} images in batches")
     order = torch.tensor(numbers)
     agree, ann_right, *right = here.in_order(torch.tensor(counts), order).sum(0).tolist()
     parts = here.in_order(torch.tensor(squares, dtype=torch.float64), order).sum(0).view(2, -1)
-    relative = {
-        site: (wrong / power) ** 0.5 if power > 0 else float(wrong > 0)
-        for site, wrong, power in zip(network.sites, *parts.tolist(), strict=True)
-    }
+    errors = dict(zip(network.sites, map(relative_error, *parts.tolist()), strict=True))
     return CheckReport(
         samples=samples,
         ann_accuracy=ann_right / labelled if labelled else None,
         accuracy_per_timestep=tuple(count / labelled for count in right) if labelled else (),
         agreement=agree / samples,
-        relative_error=relative,
-        diverged=next((site for site in network.sites if relative[site] >= DIVERGED), None),
+        relative_error=errors,
+        diverged=next((site for site in network.sites if errors[site] >= DIVERGED), None),
     )
+
+
+def _compare(
+    network: SpikingNetwork, batch: Batch, session: Session, inspect_sites: bool
+) -> tuple[list[int], list[float]]:
+    """Of one batch: same answers, ANN right, SNN right after each step; squared errors by site, then signals."""
+    twin, timesteps = network.analog(), session.timesteps
+    analog = twin.evaluate(batch.inputs.to(network.device), {twin.output, *(network.sites if inspect_sites else ())})
+    scores, spikes = ScoreTrace(timesteps, len(batch)), SpikeSums(len(batch))
+    answers = session.run(batch, observers=(scores, spikes) if inspect_sites else (scores,))
+    wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
+    for site, total in spikes.sums.items():
+        neuron = network.graph[site].op
+        assert isinstance(neuron, Neuron)
+        wrong[site] = float(squared_norm(analog[site] - neuron.emit(total) / timesteps))
+        power[site] = float(squared_norm(analog[site]))
+    ann = analog[twin.output].argmax(-1).cpu()
+    ann_right, right = 0, [0] * timesteps
+    if batch.labels is not None:
+        ann_right = int((ann == batch.labels).sum())
+        right = (scores.logits_sum.argmax(-1) == batch.labels).sum(1).tolist()
+    return [int((ann == answers.labels).sum()), ann_right, *right], [*wrong.values(), *power.values()]
