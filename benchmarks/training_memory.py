@@ -35,6 +35,7 @@ from seenn.capture import capture
 from seenn.models import build_spiking_model
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
+from seenn.batch import Batch
 from seenn.training import DirectConfig, OverTime, Unrolled
 
 kind, save_memory, timesteps, batch = sys.argv[1], sys.argv[2] == "recompute", int(sys.argv[3]), int(sys.argv[4])
@@ -62,7 +63,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 def step(images, labels):
-    loss = sum(F.cross_entropy(logits, labels) for logits in module(images))
+    loss = sum(F.cross_entropy(logits, labels) for logits in module(images if kind == "finetune" else Batch(images)))
     loss.backward()
     module.zero_grad(set_to_none=True)
 

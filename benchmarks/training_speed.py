@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 import seenn
 from seenn.analysis.report import Row, write_results
+from seenn.batch import Batch
 from seenn.core.ops import LIFNeuron
 from seenn.models import build_spiking_model
 from seenn.surrogate import Sigmoid
@@ -99,7 +100,7 @@ def our_step(module: nn.Module, timesteps: int, *, amp: bool) -> Callable[[Tenso
     def step(images: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
-            outputs: Tensor = over_time(images.to(memory_format=torch.channels_last))
+            outputs: Tensor = over_time(Batch(images.to(memory_format=torch.channels_last)))
         F.cross_entropy(outputs.float().mean(0), labels).backward()
         optimizer.step()
         return outputs.detach()

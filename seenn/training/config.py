@@ -39,18 +39,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.epochs) and self.epochs > 0):
             raise ValueError(f"epochs must be positive and finite, got {self.epochs}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must be in (0, 1), got {self.ema}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1 epoch, got {self.patience}")
-        if self.validation_images is not None and self.validation_images < 1:
-            raise ValueError(f"validation_images must be at least 1, got {self.validation_images}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        for name, least in (("batch_size", 1), ("patience", 1), ("validation_images", 1), ("seed", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def to_record(self) -> dict[str, Any]:
         """The configuration as JSON values."""

@@ -121,13 +121,12 @@ def fit(
     folder = nullcontext() if run is None else run.opened(state, here)
     with folder, torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
         reports = [EpochReport(**report) for report in state.epochs]
-        step = _Step(module=shared, loss_fn=loss_fn, state=state, plan=plan, here=here)
         for epoch, batches in plan.epochs_from(state.step, splits.train, here):
             if config.patience is not None and reports and epoch - 1 - _best(reports).epoch >= config.patience:
                 break
             shared.train()
             for batch in batches:
-                step(placed(batch, device, layout))
+                _step(shared, loss_fn, placed(batch, device, layout), state, plan, here)
                 if on_step is not None:
                     on_step(state.step, plan.total_steps)
                 if run is not None and state.step < plan.last_step_of(epoch):
@@ -259,9 +258,9 @@ class _Plan:
         config, size = self.config, self.config.batch_size
         order = torch.randperm(self.images, generator=generator(config.seed, "order", epoch))
         rows = here.part(size)
-        start = step - (epoch - 1) * self.steps_per_epoch
-        stop = self.last_step_of(epoch) - (epoch - 1) * self.steps_per_epoch
-        mine = torch.cat([order[k * size : (k + 1) * size][rows] for k in range(start, stop)])
+        first = (epoch - 1) * self.steps_per_epoch
+        steps = range(step - first, self.last_step_of(epoch) - first)
+        mine = torch.cat([order[k * size : (k + 1) * size][rows] for k in steps])
         for offset, batch in enumerate(train.batches(size // here.size, order=mine)):
             batch = config.augment(batch, generator(config.seed, "augment", step + offset), rows, size)
             if config.transform is not None:
@@ -269,55 +268,42 @@ class _Plan:
             yield batch
 
 
-@dataclass(kw_only=True)
-class _Step:
-    """One optimisation step: forward, loss, backward, update, average."""
+def _step(module: nn.Module, loss_fn: LossFn, batch: Batch, state: RunState, plan: _Plan, here: World) -> None:
+    """One optimisation step: forward, loss, backward, update, average.
 
-    module: nn.Module
-    loss_fn: LossFn
-    state: RunState
-    plan: _Plan
-    here: World
+    Raises:
+        TrainingError: the loss is not finite; nothing was updated.
+    """
+    config, seed = plan.config, derived_seed(plan.config.seed, "step", state.step, here.rank)
 
-    def __call__(self, batch: Batch) -> None:
-        """Updates the weights.
-
-        Raises:
-            TrainingError: the loss is not finite; nothing was updated.
-        """
-        state, config = self.state, self.plan.config
-        seed = derived_seed(config.seed, "step", state.step, self.here.rank)
+    def loss_of(module: nn.Module) -> Tensor:
         torch.manual_seed(seed)
-        rate = config.optim.lr_at(state.step, self.plan.total_steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self._loss(batch, self.module)
-        value = float(self.here.sum_(loss.detach().clone())) / self.here.size
-        if not math.isfinite(value):
-            torch.manual_seed(seed)
-            culprit = where_not_finite(state.module, partial(self._loss, batch))
-            raise TrainingError(
-                f"step {state.step + 1} of {self.plan.total_steps}: the loss is {value} (learning rate {rate:.3g}); "
-                f"{culprit}. Try a lower --lr or a longer warm-up, and check that the images are normalised"
-            )
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        if state.average is not None:
-            state.average.update(state.module, state.step)
-        state.took_step(value, self.plan.config.batch_size, rate)
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.amp):
+            return loss_fn(module, batch, generator(config.seed, "shared", state.step))
 
-    def _loss(self, batch: Batch, module: nn.Module) -> Tensor:
-        shared = generator(self.plan.config.seed, "shared", self.state.step)
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.plan.config.amp):
-            return self.loss_fn(module, batch, shared)
+    rate = config.optim.lr_at(state.step, plan.total_steps)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    loss = loss_of(module)
+    value = float(here.sum_(loss.detach().clone())) / here.size
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"step {state.step + 1} of {plan.total_steps}: the loss is {value} (learning rate {rate:.3g}); "
+            f"{where_not_finite(state.module, loss_of)}. Try a lower --lr or a longer warm-up, and check that the "
+            "images are normalised"
+        )
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    if state.average is not None:
+        state.average.update(state.module, state.step)
+    state.took_step(value, config.batch_size, rate)
 
 
 def _leave_if_asked(stop: StopRequest, run: Run, state: RunState, plan: _Plan, here: World) -> None:
-    if not stop.asked(here):
-        return
-    run.save(state, here)
-    raise TrainingError(
-        f"stopped by {stop.name} after step {state.step} of {plan.total_steps}; the state is saved in {run.folder}: "
-        "the same command with --resume continues"
-    )
+    if stop.asked(here):
+        run.save(state, here)
+        raise TrainingError(
+            f"stopped by {stop.name} after step {state.step} of {plan.total_steps}; the state is saved in "
+            f"{run.folder}: the same command with --resume continues"
+        )

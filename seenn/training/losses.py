@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,16 +36,12 @@ class LossOverTime(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Smoothed(ABC):
+class _Smoothed:
     label_smoothing: float = 0.0  # in [0, 1)
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
-
-    @abstractmethod
-    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
 
     def cross_entropy(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of scores ``[..., B, K]``, each against its image's label."""
@@ -93,4 +88,4 @@ class CumulativeLoss(_Smoothed):
 
 
 #: By the names that the command line knows.
-LOSSES: Mapping[str, type[_Smoothed]] = {"tet": TETLoss, "cumulative": CumulativeLoss, "mean": MeanLoss}
+LOSSES: Mapping[str, Callable[..., LossOverTime]] = {"tet": TETLoss, "cumulative": CumulativeLoss, "mean": MeanLoss}

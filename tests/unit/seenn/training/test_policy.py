@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seenn.data import DataSplits, load_data
+from seenn.data.encoding import PoissonEncoding
 from seenn.errors import TrainingError
 from seenn.training import OptimConfig, PolicyConfig, ResNet8, Run, TrainConfig, train_policy
 from seenn.training.policy import policy_loss, rewards, sample_weights
@@ -140,6 +141,13 @@ def test_where_there_is_nothing_to_learn_it_says_so(splits: DataSplits) -> None:
             train_policy(fresh(), splits, same, held, (8, 8), config())
 
 
+def test_sequences_are_refused(splits: DataSplits) -> None:
+    preprocessing = replace(splits.preprocessing, mean=(0.0,), std=(1.0,))
+    spikes = splits.with_preprocessing(preprocessing).with_encoding(PoissonEncoding(timesteps=3))
+    with pytest.raises(TrainingError, match=r"a policy network learns from constant images, .* sequences of frames"):
+        train_policy(fresh(), spikes, answers(splits.train), answers(splits.exit), (8, 8), config())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -151,7 +159,7 @@ def test_where_there_is_nothing_to_learn_it_says_so(splits: DataSplits) -> None:
 def test_settings_that_mean_nothing_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**arguments)
-    with pytest.raises(ValueError, match="patience must be at least 1 epoch, got 0"):
+    with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
         TrainConfig(patience=0)
 
 
