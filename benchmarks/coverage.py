@@ -34,13 +34,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
-from converter.lsuv import lsuv_initialise
 from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member, other_classifiers
 
 from converter import ConvertConfig, Max, convert_module
 from converter.convergence import convergence
 from converter.inspect import inspect_model
 from converter.load import ModelSpec, build_model
+from converter.lsuv import lsuv_initialise
 from seenn.analysis.report import Row, write_results
 from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.capture import trace_exported

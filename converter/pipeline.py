@@ -149,7 +149,8 @@ class _Shares:
 
     def refuse_other_models(self, spec: ModelSpec) -> None:
         """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
-        channels, known, fix = self.calibration.inputs.shape[1], len(self.class_names), "name the data it was trained on"
+        channels, known = self.calibration.inputs.shape[1], len(self.class_names)
+        fix = "name the data it was trained on"
         if spec.in_chans not in (None, channels):
             raise CalibrationError(
                 f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: {fix}"

@@ -167,23 +167,27 @@ def test_calibration_that_does_not_fit_into_memory_is_refused_first(
         convert_module(net, images, ConvertConfig(correction="none"))
 
 
-@pytest.mark.parametrize("factor", [1e-25, 1e-30, 1e-37])
-def test_tiny_weights_get_a_threshold_or_are_refused(factor: float, images: Tensor) -> None:
+def tiny(factor: float) -> nn.Module:
+    """The first layer's weights times ``factor``."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
     with torch.no_grad():
         for parameter in model[:2].parameters():
             parameter.mul_(factor)
         model[2].bias.zero_()  # type: ignore[union-attr, operator]
-    try:
-        found = convert_module(model, images)
-    except CalibrationError as error:
-        assert factor < 1e-25
-        assert "reaches at most" in str(error)
-        return
-    assert factor == 1e-25
-    report = check(found.network, [Batch(images)], 8)
-    assert max(report.relative_error.values()) < 0.3
+    return model
+
+
+def test_small_weights_get_thresholds_as_small(images: Tensor) -> None:
+    found = convert_module(tiny(1e-25), images)
+    assert found.calibration.reports[0].threshold_max < 1e-24
+    assert max(check(found.network, [Batch(images)], 8).relative_error.values()) < 0.3
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-37])
+def test_weights_whose_products_vanish_are_refused(factor: float, images: Tensor) -> None:
+    with pytest.raises(CalibrationError, match=r"site '\d' reaches at most .*e-3\d, which float32 cannot compute with"):
+        convert_module(tiny(factor), images)
 
 
 @pytest.mark.parametrize("correction", ["none", "bias", "potential", "joint"])
