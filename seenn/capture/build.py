@@ -69,7 +69,6 @@ class _GraphBuilder:
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
         self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
-        self._kept: dict[int, str] = {}  # paths of the model's own tensors, by where their memory is
         self._taken: set[str] = {INPUT}
         self._probe = Probe()
         self._cause: Exception | None = None
@@ -84,8 +83,6 @@ class _GraphBuilder:
             elif node.op == "get_attr":
                 if isinstance(value := fetch(self._traced, str(node.target)), Tensor):
                     self._constants[node] = value
-                    if path := node.meta.get("kept"):
-                        self._kept[value.untyped_storage().data_ptr()] = path
             elif node.op == "output":
                 output = self._output(node)
             elif "shape" in node.meta or node.meta["changes"]:
@@ -116,7 +113,8 @@ class _GraphBuilder:
 
     def _step(self, node: fx.Node) -> None:
         try:
-            self._refuse_state(node)
+            if kept := [path for read in node.meta["changes"] if (path := read.meta.get("kept"))]:
+                raise Refused(f"{kept[0]} is updated in forward, which a network would lose", STATE_FIX)
             if "shape" not in node.meta:
                 return
             if self._is_constant(node):
@@ -144,13 +142,6 @@ class _GraphBuilder:
             return str(error), ""
         self._cause = self._cause or error
         return f"cannot be translated: {first_line(error)}", "write it another way, or report it with this message"
-
-    def _refuse_state(self, node: fx.Node) -> None:
-        """Refuses a change in place of what the model keeps."""
-        for read in node.meta["changes"]:
-            constant = self._constants.get(read)
-            if constant is not None and (path := self._kept.get(constant.untyped_storage().data_ptr())):
-                raise Refused(f"{path} is updated in forward, which a network would lose", STATE_FIX)
 
     def _stale(self, node: fx.Node) -> tuple[str, str] | None:
         """Reason and fix where a call reads what was changed since; constants are computed in order, as eager code."""

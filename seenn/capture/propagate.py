@@ -48,7 +48,8 @@ def note_shapes(graphs: tuple[fx.GraphModule, fx.GraphModule], example: Tensor) 
 
 class Propagate(fx.Interpreter):
     """Notes for every node the ``shape`` and ``dtype`` of its value (a tuple of shapes for several), or the
-    ``value`` itself where it is a size or a flag, which of its reads it ``changes`` in place, and which are ``stale``.
+    ``value`` itself where it is a size or a flag, which of the model's tensors it ``changes`` in place, and which of
+    its reads are ``stale``.
 
     Where a call changes a tensor in place and returns it, later reads by an older name are made to read the call:
     eager code would see the change, and so must a graph of values. A read is stale where a change cannot be
@@ -70,7 +71,9 @@ class Propagate(fx.Interpreter):
         n.meta["stale"] = [read for read, version in before.items() if read.meta["version"] != version]
         self._opaque = "opaque" in n.meta
         value = super().run_node(n)
-        n.meta["changes"] = [read for read, version in before.items() if _versions(self.env[read]) != version]
+        changed = [read for read, version in before.items() if _versions(self.env[read]) != version]
+        memory = {_memory(t) for read in changed for t in _tensors(self.env[read])}
+        n.meta["changes"] = [name for name in self.env if name.op == "get_attr" and _memory(self.env[name]) in memory]
         n.meta["version"] = _versions(value)
         self.found[n] = found = _shape_or_value(value)
         n.meta["value" if found is value else "shape"] = found
@@ -125,5 +128,13 @@ def _shape_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _versions(value: Any) -> tuple[int, ...]:
     """Of each tensor, how often it or a view of it was changed in place."""
-    values = value if isinstance(value, tuple | list) else (value,)
-    return tuple(item._version for item in values if isinstance(item, Tensor))
+    return tuple(item._version for item in _tensors(value))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [item for item in (value if isinstance(value, tuple | list) else (value,)) if isinstance(item, Tensor)]
+
+
+def _memory(value: Any) -> Any:
+    """Where a tensor's values would be; views share it."""
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None

@@ -153,16 +153,25 @@ def _picture(value: Any) -> Any:
 
 
 def _differs(before: Any, now: Any) -> bool:
-    """Whether tensors or numbers were replaced, changed, added or taken away."""
+    """Whether tensors or numbers were replaced by others, changed, added or taken away.
+
+    Tables that a model makes of its weights, once or anew with the same values, do not count.
+    """
     if isinstance(before, list) and isinstance(now, list):
         return len(before) != len(now) or any(map(_differs, before, now))
     if isinstance(before, dict) and isinstance(now, dict):
-        return any(_differs(before[key], now[key]) if key in before else _tensors(now[key]) for key in now)
+        return any(_differs(before.get(key), value) for key, value in now.items())
     if isinstance(before, tuple) and isinstance(now, tuple):
-        return before[0] is not now[0] or before[1] != now[1]
+        (old, version), (new, now_version) = before, now
+        return version != now_version if old is new else not (_is_plain(old, new) and torch.equal(old, new))
     if isinstance(before, int | float) and isinstance(now, int | float):
         return before != now
-    return bool(before is not now and (_tensors(before) or _tensors(now)))
+    return before is not now and bool(_tensors(before) or not _is_plain(*_tensors(now)))
+
+
+def _is_plain(*tensors: Any) -> bool:
+    """Whether they have values: what is traced has not."""
+    return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
 
 
 def fetch(root: nn.Module, path: str) -> Any:
