@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
@@ -36,11 +35,9 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
     with working_copy(model) as copied:
         try:
             # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
-            with torch.no_grad():
-                copied.model(example[:1])
+            copied.run(example[:1])
         except Exception as error:
             raise untraceable(model, example, error) from error
-        copied.restore_buffers()
         try:
             followed = build_graph(trace_fx(copied.model, example))
         except UnsupportedError as error:

@@ -17,7 +17,7 @@ from converter.onnx_import.values import Batch, Traced
 from seenn.capture import Refused
 
 
-class Builder:
+class FxBuilder:
     """An fx graph under construction; every call runs on the meta device at both batch sizes."""
 
     def __init__(self, batch: Batch, input_shape: tuple[int, ...]) -> None:

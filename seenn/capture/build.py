@@ -12,7 +12,7 @@ from torch._ops import OpOverload
 from torch.fx.node import map_arg
 
 from seenn.capture.captured import CapturedGraph, Offender, Unsupported
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler, takes_any_layout
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler
 from seenn.capture.layout import Layout
 from seenn.capture.probe import Probe
 from seenn.capture.state import STATE_FIX, fetch
@@ -214,7 +214,7 @@ class _GraphBuilder:
             raise Refused("has no spiking equivalent")
         args, kwargs = map_arg((given, node.kwargs), _known)
         call = Call(node, module, args, kwargs, self._constants)
-        if not takes_any_layout(handler):
+        if not handler.any_layout:
             for read in node.all_input_nodes:
                 shape = read.meta.get("shape")
                 if read in self._names and isinstance(shape, torch.Size) and not _plain(read.meta["layout"]):
@@ -222,7 +222,7 @@ class _GraphBuilder:
                         f"works on a value of shape {list(shape)}, whose first axis is not the batch alone",
                         "bring it to [B, ...] before",
                     )
-        made = handler(call)
+        made = handler.make(call)
         site = site_name(node)
         if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
             reason = f"{' and '.join(islands)}: neither linear over time nor spikes"

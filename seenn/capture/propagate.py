@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
 from seenn.capture.layout import Layout, one_image
+from seenn.capture.state import run_apart
 from seenn.core.graph import PROBE_BATCHES, shapes_only
 from seenn.core.ops import Neuron
 
@@ -121,7 +122,7 @@ def _shape_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return torch.zeros(2, *value.shape[1:], dtype=value.dtype) if isinstance(value, Tensor) else value
 
     with unset_fake_temporarily():
-        value = module(*map(black, args), **{key: black(item) for key, item in kwargs.items()})
+        value = run_apart(module, tuple(map(black, args)), {key: black(item) for key, item in kwargs.items()})
     reference = next(item for item in (*args, *kwargs.values()) if isinstance(item, Tensor))
     return reference.new_zeros(len(reference), *value.shape[1:])
 

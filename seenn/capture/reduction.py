@@ -8,18 +8,16 @@ from typing import Any
 import torch
 
 from seenn.capture.arithmetic import extreme
-from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
 
 
-@handles(torch.amax, "amax")
-@any_layout
+@handles(torch.amax, "amax", any_layout=True)
 def largest(call: Call) -> Result:
     return _largest(call, call.argument(1, "dim"))
 
 
-@handles(torch.max, "max")
-@any_layout
+@handles(torch.max, "max", any_layout=True)
 def largest_along(call: Call) -> Result:
     """Along one axis, with the places of the maxima, which are not offered; or of two values."""
     axis = call.argument(1, "dim")
@@ -41,14 +39,12 @@ def _largest(call: Call, dims: Any) -> Made:
     return pooled if keepdim else Made(Reshape(shape=call.image()[:1]), (pooled,))
 
 
-@handles(torch.var, "var")
-@any_layout
+@handles(torch.var, "var", any_layout=True)
 def variance(call: Call) -> Result:
     return _variance(call)
 
 
-@handles(torch.std, "std")
-@any_layout
+@handles(torch.std, "std", any_layout=True)
 def deviation(call: Call) -> Result:
     return Made(Pointwise(function="sqrt"), (_variance(call),))
 
@@ -63,14 +59,12 @@ def _variance(call: Call) -> Made:
     return Made(op, (call.args[0],))
 
 
-@handles(torch.mean, "mean")
-@any_layout
+@handles(torch.mean, "mean", any_layout=True)
 def mean(call: Call) -> Result:
     return _mean(call)
 
 
-@handles(torch.sum, "sum")
-@any_layout
+@handles(torch.sum, "sum", any_layout=True)
 def total(call: Call) -> Result:
     """The mean times the number of values."""
     count = math.prod(call.shape()) // math.prod(call.shape(call.node))

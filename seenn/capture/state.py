@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.func import functional_call
 
 from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
@@ -72,6 +73,10 @@ class WorkingCopy:
         for node in traced.graph.nodes:
             if node.op == "get_attr" and isinstance(value := fetch(traced, str(node.target)), Tensor):
                 node.meta["kept"] = paths.get(_memory(value))
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the copy without gradients: it may keep what it makes, and its tensors are not changed."""
+        return run_apart(self.model, args, kwargs)
 
     def restore_buffers(self) -> None:
         """Gives the buffers that were changed in place the values that they had."""
@@ -172,6 +177,13 @@ def _differs(before: Any, now: Any) -> bool:
 def _is_plain(*tensors: Any) -> bool:
     """Whether they have values: what is traced has not."""
     return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+
+
+def run_apart(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Calls a module without gradients, on copies of its parameters and buffers."""
+    tensors = {name: t.detach().clone() for name, t in (*module.named_parameters(), *module.named_buffers())}
+    with torch.no_grad():
+        return functional_call(module, tensors, args, dict(kwargs))
 
 
 def fetch(root: nn.Module, path: str) -> Any:

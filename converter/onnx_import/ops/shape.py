@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.registry import OnnxCall, Result, few, imports
 from converter.onnx_import.values import Known, Traced
 from seenn.capture import Refused
 
@@ -29,7 +29,7 @@ def reshape(call: OnnxCall) -> Result:
         raise Refused("its shape is computed from the image", "store the shape as a constant")
     zeros = not call.attribute("allowzero", 0)
     found = [
-        _resolve(at.tolist(), (batch, *x.shape), zeros)
+        _resolve(few(at), (batch, *x.shape), zeros)
         for at, batch in zip(target.at, call.builder.batch.declared, strict=True)
     ]
     for shape, batch in zip(found, call.builder.batch.declared, strict=True):
@@ -85,7 +85,7 @@ def expand(call: OnnxCall) -> Result:
     if not isinstance(target, Known):
         raise Refused("its shape is computed from the image", "store the shape as a constant")
     sizes = [
-        np.broadcast_shapes((batch, *x.shape), tuple(at.tolist()))
+        np.broadcast_shapes((batch, *x.shape), tuple(few(at)))
         for at, batch in zip(target.at, call.builder.batch.declared, strict=True)
     ]
     if [s[0] for s in sizes] != list(call.builder.batch.declared) or any(s[1:] != sizes[0][1:] for s in sizes):

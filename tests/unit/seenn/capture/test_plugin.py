@@ -23,7 +23,7 @@ FILE = '''
 import torch
 from torch import Tensor, nn
 
-from seenn.capture import Call, Made, any_layout, handles
+from seenn.capture import Call, Made, handles
 from seenn.core.ops import StatelessOp, register
 
 
@@ -54,7 +54,6 @@ class MirrorChannels(nn.Module):
 
 
 @handles(MirrorChannels)
-@any_layout
 def mirror(call: Call) -> Made:
     return Made(Mirror(gain=call.module.gain), (call.args[0],))
 '''
