@@ -18,7 +18,7 @@ from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_
 from converter.onnx_import.signature import Signature
 from converter.onnx_import.softmax import drop_softmax, find_final_softmax
 from converter.onnx_import.tensors import to_array
-from converter.onnx_import.values import Batch, Known, Lost, Traced, Value
+from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError
 
@@ -178,7 +178,7 @@ def _unknown(node: onnx.NodeProto) -> Refused:
     return Refused("is not supported", "replace it in the source model, or cut it off before the import")
 
 
-def _shape_of(call: OnnxCall, batch: Batch) -> Known:
+def _shape_of(call: OnnxCall, batch: BatchSizes) -> Known:
     first, second = (np.array([size, *call.traced().shape], dtype=np.int64) for size in batch.declared)
     if call.node.op_type == "Size":
         return Known((first.prod(), second.prod()))

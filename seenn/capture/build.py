@@ -15,7 +15,7 @@ from seenn.capture.captured import CapturedGraph, Offender, Unsupported
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler
 from seenn.capture.layout import Layout
 from seenn.capture.probe import Probe
-from seenn.capture.state import STATE_FIX, fetch
+from seenn.capture.state import STATE_FIX
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.errors import UnsupportedError, first_line
 
@@ -81,7 +81,7 @@ class _GraphBuilder:
                     self._names[node] = INPUT
                     self._probe.begin(node.meta["shape"], node.meta["dtype"])
             elif node.op == "get_attr":
-                if isinstance(value := fetch(self._traced, str(node.target)), Tensor):
+                if isinstance(value := operator.attrgetter(str(node.target))(self._traced), Tensor):
                     self._constants[node] = value
             elif node.op == "output":
                 output = self._output(node)

@@ -20,7 +20,8 @@ Handler = Callable[[Call], Result]
 
 
 def by_part(handler: Handler) -> Handler:
-    """Decorator, for any layout: the handler's ops take ``[B, C, ...]``, and keep channels apart but for what ``_repeated`` knows."""
+    """Decorator, for any layout: the handler's ops take ``[B, C, ...]`` and keep channels apart, but for what
+    ``_repeated`` knows."""
 
     @wraps(handler)
     def handle(call: Call) -> Result:

@@ -40,16 +40,7 @@ def _largest(call: Call, dims: Any) -> Made:
 
 
 @handles(torch.var, "var", any_layout=True)
-def variance(call: Call) -> Result:
-    return _variance(call)
-
-
-@handles(torch.std, "std", any_layout=True)
-def deviation(call: Call) -> Result:
-    return Made(Pointwise(function="sqrt"), (_variance(call),))
-
-
-def _variance(call: Call) -> Made:
+def variance(call: Call) -> Made:
     dims = call.argument(1, "dim")
     if dims is None or isinstance(dims, bool):
         raise Refused("the variance over the whole batch", "name the axes: x.var((2, 3))")
@@ -59,20 +50,21 @@ def _variance(call: Call) -> Made:
     return Made(op, (call.args[0],))
 
 
+@handles(torch.std, "std", any_layout=True)
+def deviation(call: Call) -> Result:
+    return Made(Pointwise(function="sqrt"), (variance(call),))
+
+
 @handles(torch.mean, "mean", any_layout=True)
-def mean(call: Call) -> Result:
-    return _mean(call)
+def mean(call: Call) -> Made:
+    dims = call.argument(1, "dim", call.kwargs.get("axis"))
+    if dims is None:
+        raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
+    return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
 
 
 @handles(torch.sum, "sum", any_layout=True)
 def total(call: Call) -> Result:
     """The mean times the number of values."""
     count = math.prod(call.shape()) // math.prod(call.shape(call.node))
-    return Made(Scale(factor=float(count)), (_mean(call),))
-
-
-def _mean(call: Call) -> Made:
-    dims = call.argument(1, "dim", call.kwargs.get("axis"))
-    if dims is None:
-        raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
-    return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
+    return Made(Scale(factor=float(count)), (mean(call),))

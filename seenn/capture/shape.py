@@ -16,17 +16,13 @@ def flatten(call: Call) -> Result:
     dims = len(call.shape())
     start, end = call.argument(1, "start_dim", 0) % dims, call.argument(2, "end_dim", -1) % dims
     if start == 0 or not call.layout().plain:
-        return _reshape(call)
+        return reshape(call)
     return Alias(call.args[0]) if end <= start else Made(Flatten(start=start, end=end), (call.args[0],))
 
 
 @handles("view", "reshape", torch.reshape, "squeeze", "unsqueeze", torch.squeeze, torch.unsqueeze, "view_as",
          "reshape_as", "unflatten", torch.unflatten, nn.Unflatten, any_layout=True)  # fmt: skip
 def reshape(call: Call) -> Result:
-    return _reshape(call)
-
-
-def _reshape(call: Call) -> Result:
     """Any reshape that keeps each image's values together: the traced shapes say what it does."""
     before, after = call.shape(), call.shape(call.node)
     if not call.layout().same_order(before, call.layout(call.node), after):

@@ -264,7 +264,7 @@ def test_difference_from_onnxruntime_refuses_the_import(
     model = small()
     found = importer.rebuild(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
     found.module.head.bias.data += 0.01  # as if an op had been translated wrongly
-    monkeypatch.setattr(importer, "translate", lambda *_: found)
+    monkeypatch.setattr(importer, "rebuild", lambda *_: found)
     with pytest.raises(ConversionError, match=r"differs from onnxruntime by .*e-.. .* own rounding, .* is .*e-0[78]\."):
         import_onnx(save(model))
 
@@ -287,7 +287,7 @@ def test_a_graph_may_differ_by_a_few_times_its_own_rounding(
     images = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))  # those of the comparison
     with torch.no_grad():
         found.module.head.bias.data += shift * found.module(images).abs().max()
-    monkeypatch.setattr(importer, "translate", lambda *_: found)
+    monkeypatch.setattr(importer, "rebuild", lambda *_: found)
     monkeypatch.setattr(verify, "_rounding", lambda *_: rounding)
     if tolerance is None:
         with pytest.raises(ConversionError, match="differs from onnxruntime"):
