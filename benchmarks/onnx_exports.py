@@ -106,7 +106,7 @@ def _both(
             notes.append(f"{what}: refused, {str(error).partition(': ')[2]}.")
         else:
             difference = imported.difference
-            telling &= not any("proves little" in note for note in imported.notes)
+            telling &= not any("says little" in note for note in imported.notes)
             with torch.no_grad():
                 witness = _relative(imported.module(images) - expected, expected)
             notes.append(

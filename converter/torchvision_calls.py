@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torchvision.ops import stochastic_depth
 
-from seenn.capture import Alias, Call, Refused, any_layout, handles
+from seenn.capture import Alias, Call, Refused, handles
 from seenn.capture.handlers import Result
 
 
-@handles(stochastic_depth)
-@any_layout
+@handles(stochastic_depth, any_layout=True)
 def skipped_branch(call: Call) -> Result:
     """Does nothing outside training."""
     if call.argument(3, "training", True):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
-from seenn.capture.state import working_copy
+from seenn.capture.state import WorkingCopy, run_apart
 from seenn.capture.trace import untraceable
 from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError
@@ -33,14 +32,12 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
     Raises:
         UnsupportedError: it cannot be traced.
     """
-    with working_copy(model) as copied:
+    with WorkingCopy(model) as copied:
         try:
             # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
-            with torch.no_grad():
-                copied.model(example[:1])
+            run_apart(copied.model, (example[:1],))
         except Exception as error:
             raise untraceable(model, example, error) from error
-        copied.restore_buffers()
         try:
             followed = build_graph(trace_fx(copied.model, example))
         except UnsupportedError as error:
@@ -68,7 +65,7 @@ def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
         import converter.torchvision_calls  # noqa: F401 - registers handlers
     if "timm" not in sources:
         return trace(model, example)
-    with working_copy(model) as copied:
+    with WorkingCopy(model) as copied:
         _split_norm_act(copied.model)
         return trace(copied.model, example, _timm_tracer())
 

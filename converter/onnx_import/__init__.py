@@ -1,4 +1,4 @@
-"""ONNX classifiers as torch graphs, proven equal to what onnxruntime computes."""
+"""ONNX classifiers as torch graphs, compared with what onnxruntime computes."""
 
 from converter.onnx_import.importer import ImportedModel, import_onnx
 

@@ -13,14 +13,14 @@ from torch.func import functional_call
 from torch.fx.node import map_aggregate
 
 from converter.onnx_import.limits import MAX_VALUES
-from converter.onnx_import.values import Batch, Traced
+from converter.onnx_import.values import BatchSizes, Traced
 from seenn.capture import Refused
 
 
-class Builder:
+class FxBuilder:
     """An fx graph under construction; every call runs on the meta device at both batch sizes."""
 
-    def __init__(self, batch: Batch, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, batch: BatchSizes, input_shape: tuple[int, ...]) -> None:
         self.batch = batch
         self._graph = fx.Graph()
         self._root = nn.Module()

@@ -1,4 +1,4 @@
-"""The verb: an ONNX file in, a proven torch graph out."""
+"""An ONNX file in, out a torch graph that computes what onnxruntime does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import fx
 
 from converter.onnx_import.read import read_model
+from converter.onnx_import.rebuild import rebuild
 from converter.onnx_import.signature import find_signature
-from converter.onnx_import.translate import translate
 from converter.onnx_import.verify import TOLERANCE, verify
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class ImportedModel:
 
 
 def import_onnx(path: str | os.PathLike[str], *, input_shape: tuple[int, int, int] | None = None) -> ImportedModel:
-    """Reads a classifier and proves that the torch graph computes what onnxruntime does.
+    """Reads a classifier and verifies that the torch graph computes what onnxruntime does.
 
     A softmax at the very end is left out, and noted: the network returns logits. A batch size that is baked
     into the file is made free.
@@ -51,7 +51,7 @@ def import_onnx(path: str | os.PathLike[str], *, input_shape: tuple[int, int, in
     file = Path(path)
     model, opset = read_model(file)
     signature = find_signature(model.graph, file, input_shape)
-    found = translate(model, opset, signature, file)
+    found = rebuild(model, opset, signature, file)
     compared = verify(model, found.module, signature, file)
     notes = list(found.notes)
     if compared.tolerance > TOLERANCE:
@@ -63,7 +63,7 @@ def import_onnx(path: str | os.PathLike[str], *, input_shape: tuple[int, int, in
     if compared.spread <= _TELLING * compared.difference:
         notes.append(
             f"random images give logits that differ by {compared.spread:.0e} of the largest: agreement with "
-            "onnxruntime proves little"
+            "onnxruntime says little"
         )
         logger.warning("%s: %s", file, notes[-1])
     return ImportedModel(

@@ -9,3 +9,4 @@ MAX_VALUES = 1 << 26  # of one intermediate result, per image
 MAX_FOLDED = 1 << 28  # values of all folded constants together
 MAX_WORK = 1 << 32  # multiply-adds, or elements read and written, of all folded constants together: seconds
 MAX_BATCH = 4096  # baked into the graph
+MAX_SETTINGS = 1024  # numbers that say how an op works: pads, axes, sizes

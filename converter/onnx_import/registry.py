@@ -15,7 +15,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from converter.onnx_import.builder import Builder
+from converter.onnx_import.builder import FxBuilder
+from converter.onnx_import.limits import MAX_SETTINGS
 from converter.onnx_import.values import Array, Known, Traced, Value
 from seenn.capture import Refused
 
@@ -27,7 +28,7 @@ class OnnxCall:
     node: onnx.NodeProto
     opset: int
     inputs: tuple[Value | None, ...]
-    builder: Builder
+    builder: FxBuilder
 
     @property
     def name(self) -> str:
@@ -46,7 +47,11 @@ class OnnxCall:
         """What older opsets have as an attribute and newer ones as the input at ``position``: numbers."""
         if (own := self.attribute(name)) is not None:
             return own
-        return default if self.value(position) is None else self.array(position).tolist()
+        return default if self.value(position) is None else self.numbers(position)
+
+    def numbers(self, position: int) -> Any:
+        """The numbers at ``position``, a list of them or one: a setting, and so not many."""
+        return few(self.array(position))
 
     def value(self, position: int) -> Value | None:
         """The input at ``position``; None where it is left out."""
@@ -136,6 +141,13 @@ def find_handler(op_type: str) -> Handler | None:
 def node_name(node: onnx.NodeProto) -> str:
     """The node's name, or that of its first output."""
     return node.name or next((name for name in node.output if name), node.op_type)
+
+
+def few(array: Array) -> Any:
+    """A setting as numbers of Python: a list of them, or one."""
+    if array.size > MAX_SETTINGS:
+        raise Refused(f"has a setting of {array.size:,} numbers", f"expected at most {MAX_SETTINGS}: export it again")
+    return array.tolist()
 
 
 def as_tensor(array: Array) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from converter.onnx_import.limits import MAX_BATCH, MAX_VALUES
-from converter.onnx_import.values import Batch
+from converter.onnx_import.values import BatchSizes
 from seenn.errors import UnsupportedError
 
 
@@ -19,7 +19,7 @@ class Signature:
     images: str
     logits: str
     shape: tuple[int, int, int]  # C, H, W
-    batch: Batch
+    batch: BatchSizes
 
 
 def find_signature(graph: onnx.GraphProto, path: Path, shape: tuple[int, int, int] | None = None) -> Signature:
@@ -54,7 +54,9 @@ def find_signature(graph: onnx.GraphProto, path: Path, shape: tuple[int, int, in
     baked, *declared = sizes
     if baked is not None and not 0 < baked <= MAX_BATCH:
         raise UnsupportedError(f"{where} is for batches of {baked} images; expected 1 to {MAX_BATCH}")
-    return Signature(images=images.name, logits=logits.name, shape=_shape(declared, shape, where), batch=Batch(baked))
+    return Signature(
+        images=images.name, logits=logits.name, shape=_shape(declared, shape, where), batch=BatchSizes(baked)
+    )
 
 
 def _shape(declared: list[int | None], given: tuple[int, int, int] | None, where: str) -> tuple[int, int, int]:

@@ -58,7 +58,7 @@ Value = Known | Traced | Lost
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchSizes:
     """Which batch sizes the graph takes, and the two at which it is followed."""
 
     baked: int | None  # the only size that the file allows; None: any

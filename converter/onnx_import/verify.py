@@ -72,7 +72,7 @@ def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature,
                 f"{path}: the imported graph differs from onnxruntime by {worst:.1e} of the largest output on random "
                 f"images (at most {tolerance:.1e} is allowed); its own rounding, float32 against float64, is "
                 f"{rounding:.1e}. Where that is far less, please report this model; where it is alike, the network is "
-                "too ill-conditioned for float32 to prove anything"
+                "too ill-conditioned for float32 to say anything"
             )
     return Comparison(difference=worst, tolerance=tolerance, spread=spread)
 
@@ -96,7 +96,7 @@ def _reference(
         return [torch.cat([torch.as_tensor(part) for part in parts]).flatten(1) for parts in outputs]
     except Exception as error:  # its errors have no common base
         raise ConversionError(
-            f"{path}: onnxruntime {onnxruntime.__version__} cannot run the model, so that nothing can be proven: "
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot run the model, so that nothing can be compared: "
             f"{str(error).strip()[:300]}"
         ) from error
 

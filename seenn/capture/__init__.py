@@ -5,7 +5,7 @@ import pkgutil
 
 from seenn.capture.build import build_graph, site_name, to_graph
 from seenn.capture.captured import CapturedGraph, Offender, Unsupported
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.capture.trace import Tracer, capture, trace, trace_exported
 
 for _module in pkgutil.iter_modules(__path__):
@@ -21,7 +21,6 @@ __all__ = [
     "Result",
     "Tracer",
     "Unsupported",
-    "any_layout",
     "build_graph",
     "capture",
     "handles",

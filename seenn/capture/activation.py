@@ -9,20 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import QCFS, LeakyReLU, Pointwise, ReLU
 
 aten = torch.ops.aten
 
 
-@handles(nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
-@any_layout
+@handles(nn.ReLU, F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_", any_layout=True)
 def relu(call: Call) -> Result:
     return Made(ReLU(), (call.args[0],))
 
 
-@handles(nn.ReLU6, F.relu6, aten.relu6, aten.relu6_)
-@any_layout
+@handles(nn.ReLU6, F.relu6, aten.relu6, aten.relu6_, any_layout=True)
 def relu6(call: Call) -> Result:
     return Made(ReLU(ceiling=6.0), (call.args[0],))
 
@@ -33,26 +31,22 @@ def qcfs(call: Call) -> Result:
     return Made(call.module, (call.args[0],))
 
 
-@handles(nn.Hardtanh, F.hardtanh, F.hardtanh_, aten.hardtanh, aten.hardtanh_)
-@any_layout
+@handles(nn.Hardtanh, F.hardtanh, F.hardtanh_, aten.hardtanh, aten.hardtanh_, any_layout=True)
 def hardtanh(call: Call) -> Result:
     return _clip(call, call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0))
 
 
-@handles(torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_")
-@any_layout
+@handles(torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_", any_layout=True)
 def clamp(call: Call) -> Result:
     return _clip(call, call.argument(1, "min"), call.argument(2, "max"))
 
 
-@handles(torch.clamp_min, "clamp_min", "clamp_min_")
-@any_layout
+@handles(torch.clamp_min, "clamp_min", "clamp_min_", any_layout=True)
 def clamp_min(call: Call) -> Result:
     return _clip(call, call.argument(1, "min"), None)
 
 
-@handles(nn.Threshold, F.threshold, torch.threshold_, aten.threshold, aten.threshold_)
-@any_layout
+@handles(nn.Threshold, F.threshold, torch.threshold_, aten.threshold, aten.threshold_, any_layout=True)
 def threshold(call: Call) -> Result:
     threshold, value = call.argument(1, "threshold"), call.argument(2, "value")
     if threshold != 0 or value != 0:
@@ -60,14 +54,12 @@ def threshold(call: Call) -> Result:
     return Made(ReLU(), (call.args[0],))
 
 
-@handles(nn.LeakyReLU, F.leaky_relu, F.leaky_relu_, aten.leaky_relu, aten.leaky_relu_)
-@any_layout
+@handles(nn.LeakyReLU, F.leaky_relu, F.leaky_relu_, aten.leaky_relu, aten.leaky_relu_, any_layout=True)
 def leaky_relu(call: Call) -> Result:
     return _leaky(call, call.argument(1, "negative_slope", 0.01))
 
 
-@handles(nn.RReLU)
-@any_layout
+@handles(nn.RReLU, any_layout=True)
 def random_leaky_relu(call: Call) -> Result:
     """Outside training its slope is the mean of the range."""
     assert isinstance(call.module, nn.RReLU)
@@ -76,8 +68,7 @@ def random_leaky_relu(call: Call) -> Result:
     return _leaky(call, (call.module.lower + call.module.upper) / 2)
 
 
-@handles(torch.abs, operator.abs, "abs", "abs_")
-@any_layout
+@handles(torch.abs, operator.abs, "abs", "abs_", any_layout=True)
 def absolute(call: Call) -> Result:
     """The leaky ReLU with the slope −1."""
     return _leaky(call, -1.0)

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.arithmetic import materialised
-from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, handles
 from seenn.core.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
-@handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")
-@any_layout
+@handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", any_layout=True)
 def matmul(call: Call) -> Result:
     a, b = call.args[0], call.argument(1, "other", call.kwargs.get("mat2"))
     weight = call.known(b)
@@ -35,8 +34,7 @@ def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
         raise Refused("it multiplies across the batch", "keep images independent")
 
 
-@handles(torch.einsum)
-@any_layout
+@handles(torch.einsum, any_layout=True)
 def einsum(call: Call) -> Result:
     """A contraction of two values, with the batch's axis under one letter that stays."""
     equation, operands = call.args[0], call.args[1:]
@@ -68,8 +66,7 @@ def einsum(call: Call) -> Result:
     return Made(op, tuple(read))
 
 
-@handles(F.scaled_dot_product_attention)
-@any_layout
+@handles(F.scaled_dot_product_attention, any_layout=True)
 def attention(call: Call) -> Result:
     """``softmax(q kᵀ · scale + mask) v``."""
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
@@ -108,8 +105,7 @@ def attend(q: Any, k: Any, v: Any, *, axes: int, scale: float, bias: Any) -> Mad
     return Made(MatMul(), (Made(Softmax(axis=axes - 1), (scores,)), v))
 
 
-@handles(nn.MultiheadAttention)
-@any_layout
+@handles(nn.MultiheadAttention, any_layout=True)
 def multihead_attention(call: Call) -> Result:
     """Self- or cross-attention in either order of its axes; the averaged weights are not offered."""
     m = call.module

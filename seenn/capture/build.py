@@ -12,10 +12,10 @@ from torch._ops import OpOverload
 from torch.fx.node import map_arg
 
 from seenn.capture.captured import CapturedGraph, Offender, Unsupported
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler, takes_any_layout
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler
 from seenn.capture.layout import Layout
 from seenn.capture.probe import Probe
-from seenn.capture.state import STATE_FIX, fetch
+from seenn.capture.state import STATE_FIX
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.errors import UnsupportedError, first_line
 
@@ -69,7 +69,6 @@ class _GraphBuilder:
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
         self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
-        self._kept: dict[int, str] = {}  # paths of the model's own tensors, by where their memory is
         self._taken: set[str] = {INPUT}
         self._probe = Probe()
         self._cause: Exception | None = None
@@ -82,10 +81,8 @@ class _GraphBuilder:
                     self._names[node] = INPUT
                     self._probe.begin(node.meta["shape"], node.meta["dtype"])
             elif node.op == "get_attr":
-                if isinstance(value := fetch(self._traced, str(node.target)), Tensor):
+                if isinstance(value := operator.attrgetter(str(node.target))(self._traced), Tensor):
                     self._constants[node] = value
-                    if path := node.meta.get("kept"):
-                        self._kept[value.untyped_storage().data_ptr()] = path
             elif node.op == "output":
                 output = self._output(node)
             elif "shape" in node.meta or node.meta["changes"]:
@@ -116,7 +113,8 @@ class _GraphBuilder:
 
     def _step(self, node: fx.Node) -> None:
         try:
-            self._refuse_state(node)
+            if kept := [path for read in node.meta["changes"] if (path := read.meta.get("kept"))]:
+                raise Refused(f"{kept[0]} is updated in forward, which a network would lose", STATE_FIX)
             if "shape" not in node.meta:
                 return
             if self._is_constant(node):
@@ -144,13 +142,6 @@ class _GraphBuilder:
             return str(error), ""
         self._cause = self._cause or error
         return f"cannot be translated: {first_line(error)}", "write it another way, or report it with this message"
-
-    def _refuse_state(self, node: fx.Node) -> None:
-        """Refuses a change in place of what the model keeps."""
-        for read in node.meta["changes"]:
-            constant = self._constants.get(read)
-            if constant is not None and (path := self._kept.get(constant.untyped_storage().data_ptr())):
-                raise Refused(f"{path} is updated in forward, which a network would lose", STATE_FIX)
 
     def _stale(self, node: fx.Node) -> tuple[str, str] | None:
         """Reason and fix where a call reads what was changed since; constants are computed in order, as eager code."""
@@ -223,7 +214,7 @@ class _GraphBuilder:
             raise Refused("has no spiking equivalent")
         args, kwargs = map_arg((given, node.kwargs), _known)
         call = Call(node, module, args, kwargs, self._constants)
-        if not takes_any_layout(handler):
+        if not handler.any_layout:
             for read in node.all_input_nodes:
                 shape = read.meta.get("shape")
                 if read in self._names and isinstance(shape, torch.Size) and not _plain(read.meta["layout"]):
@@ -231,7 +222,7 @@ class _GraphBuilder:
                         f"works on a value of shape {list(shape)}, whose first axis is not the batch alone",
                         "bring it to [B, ...] before",
                     )
-        made = handler(call)
+        made = handler.make(call)
         site = site_name(node)
         if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
             reason = f"{' and '.join(islands)}: neither linear over time nor spikes"

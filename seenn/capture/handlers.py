@@ -130,32 +130,33 @@ class Refused(Exception):
 
 
 Result = Made | Alias | tuple[Made | Alias | None, ...]
-Handler = Callable[[Call], Result]
-HandlerT = TypeVar("HandlerT", bound=Handler)
+HandlerT = TypeVar("HandlerT", bound=Callable[[Call], Result])
+
+
+@dataclass(frozen=True)
+class Handler:
+    """What makes nodes of a call; ``any_layout``: wherever the images are, and not on ``[B, ...]`` alone."""
+
+    make: Callable[[Call], Result]
+    any_layout: bool
+
+
 _HANDLERS: dict[Any, Handler] = {}
-_ANY_LAYOUT: set[Handler] = set()
 
 
-def handles(*targets: Any) -> Callable[[HandlerT], HandlerT]:
-    """Decorator: the handler of these module classes, functions, or method names (strings)."""
+def handles(*targets: Any, any_layout: bool = False) -> Callable[[HandlerT], HandlerT]:
+    """Decorator: the handler of these module classes, functions, or method names (strings).
 
-    def add(handler: HandlerT) -> HandlerT:
-        for target in targets:
-            _HANDLERS[target] = handler
-        return handler
+    Args:
+        any_layout: what it makes is right wherever the traced values have their images (see ``Call.layout``). The
+            handlers of other calls get values ``[B, ...]`` only.
+    """
+
+    def add(make: HandlerT) -> HandlerT:
+        _HANDLERS.update(dict.fromkeys(targets, Handler(make, any_layout)))
+        return make
 
     return add
-
-
-def any_layout(handler: HandlerT) -> HandlerT:
-    """Decorator: the handler's op is right wherever the images are; all others get ``[B, ...]`` only."""
-    _ANY_LAYOUT.add(handler)
-    return handler
-
-
-def takes_any_layout(handler: Handler) -> bool:
-    """Whether ``any_layout`` decorates it."""
-    return handler in _ANY_LAYOUT
 
 
 def _spellings(target: Any) -> tuple[Any, ...]:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.capture.parts import by_part, flat
 from seenn.core.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
-@handles(nn.Conv2d, F.conv2d, torch.conv2d)
+@handles(nn.Conv2d, F.conv2d, torch.conv2d, any_layout=True)
 @by_part
 def conv2d(call: Call) -> Result:
     source, settings, module = call.args[0], _settings(call), call.module
@@ -65,13 +65,12 @@ def conv1d(call: Call) -> Result:
     return flat(call, lambda image: _conv2d(image, **settings))
 
 
-@handles(nn.Linear, F.linear)
-@any_layout
+@handles(nn.Linear, F.linear, any_layout=True)
 def linear(call: Call) -> Result:
     return Made(Linear(call.constant(call.argument(1, "weight")), call.weight(2, "bias")), (call.args[0],))
 
 
-@handles(nn.BatchNorm1d, nn.BatchNorm2d)
+@handles(nn.BatchNorm1d, nn.BatchNorm2d, any_layout=True)
 @by_part
 def batch_norm(call: Call) -> Result:
     module = call.module
@@ -89,13 +88,13 @@ def batch_norm(call: Call) -> Result:
     return Made(op.train(module.training), (call.args[0],))
 
 
-@handles(F.batch_norm)
+@handles(F.batch_norm, any_layout=True)
 @by_part
 def batch_norm_function(call: Call) -> Result:
     return _batch_norm(call, "running_mean", "running_var", "weight", "bias")
 
 
-@handles(torch.ops.aten.batch_norm)
+@handles(torch.ops.aten.batch_norm, any_layout=True)
 @by_part
 def batch_norm_operator(call: Call) -> Result:
     """As the function, with its tensors in another order."""

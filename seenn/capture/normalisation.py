@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import (
     ElementwiseAffine,
     L2Norm,
@@ -22,8 +22,7 @@ from seenn.core.ops import (
 )
 
 
-@handles(nn.Softmax, F.softmax, torch.softmax, "softmax")
-@any_layout
+@handles(nn.Softmax, F.softmax, torch.softmax, "softmax", any_layout=True)
 def softmax(call: Call) -> Made:
     axis = call.argument(1, "dim")
     if not isinstance(axis, int):
@@ -31,21 +30,18 @@ def softmax(call: Call) -> Made:
     return Made(Softmax(axis=call.axis(axis)), (call.args[0],))
 
 
-@handles(nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax")
-@any_layout
+@handles(nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax", any_layout=True)
 def log_softmax(call: Call) -> Result:
     return Made(Pointwise(function="log"), (softmax(call),))
 
 
-@handles(nn.LayerNorm, F.layer_norm, torch.layer_norm)
-@any_layout
+@handles(nn.LayerNorm, F.layer_norm, torch.layer_norm, any_layout=True)
 def layer_norm(call: Call) -> Result:
     op = LayerNorm(axes=_last(call), eps=call.argument(4, "eps", 1e-5))
     return affine(Made(op, (call.args[0],)), call.weight(2, "weight"), call.weight(3, "bias"))
 
 
-@handles(nn.RMSNorm, F.rms_norm)
-@any_layout
+@handles(nn.RMSNorm, F.rms_norm, any_layout=True)
 def rms_norm(call: Call) -> Result:
     eps = call.argument(3, "eps")
     if eps is None:
@@ -86,8 +82,7 @@ def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | N
     return affine(made, None if weight is None else weight.view(along), None if bias is None else bias.view(along))
 
 
-@handles(F.normalize)
-@any_layout
+@handles(F.normalize, any_layout=True)
 def normalize(call: Call) -> Result:
     if call.argument(1, "p", 2.0) != 2:
         raise Refused(f"normalises by a norm other than the Euclidean: p={call.argument(1, 'p')}", "use p=2")
@@ -95,8 +90,9 @@ def normalize(call: Call) -> Result:
     return Made(op, (call.args[0],))
 
 
-@handles(torch.norm, torch.linalg.vector_norm, torch.linalg.norm, "norm", torch.ops.aten.linalg_vector_norm)
-@any_layout
+@handles(
+    torch.norm, torch.linalg.vector_norm, torch.linalg.norm, "norm", torch.ops.aten.linalg_vector_norm, any_layout=True
+)
 def norm(call: Call) -> Result:
     order, axes = call.argument(1, "p", call.kwargs.get("ord", 2)), call.argument(2, "dim")
     if order not in (2, 2.0, "fro", None) or axes is None:

@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result
 from seenn.core.ops import BatchNorm, Conv2d, Op, Reshape
 
 Handler = Callable[[Call], Result]
 
 
 def by_part(handler: Handler) -> Handler:
-    """Decorator: the handler's ops take ``[B, C, ...]``, and keep channels apart but for what ``_repeated`` knows."""
+    """Decorator, for any layout: the handler's ops take ``[B, C, ...]`` and keep channels apart, but for what
+    ``_repeated`` knows."""
 
-    @any_layout
     @wraps(handler)
     def handle(call: Call) -> Result:
         if isinstance(call.args[0], fx.Node) and (layout := call.layout()).plain:

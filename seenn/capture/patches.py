@@ -18,7 +18,7 @@ aten = torch.ops.aten
 _SETTINGS = (("kernel_size", "kernel"), ("dilation", "dilation"), ("padding", "padding"), ("stride", "stride"))
 
 
-@handles(nn.Unfold, F.unfold, aten.im2col)
+@handles(nn.Unfold, F.unfold, aten.im2col, any_layout=True)
 @by_part
 def unfold(call: Call) -> Result:
     return Made(Unfold(**_settings(call, 1)), (call.args[0],))

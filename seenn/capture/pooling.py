@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.capture.parts import by_part, flat
 from seenn.core.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Scale
 
 _INCLUDE = ("count_include_pad", True)  # average pooling's argument, and its default
 
 
-@handles(nn.AvgPool2d, F.avg_pool2d)
+@handles(nn.AvgPool2d, F.avg_pool2d, any_layout=True)
 @by_part
 def avg_pool(call: Call) -> Result:
     divisor, ceil = call.argument(6, "divisor_override"), call.argument(4, "ceil_mode", False)
@@ -42,7 +42,7 @@ def avg_pool_1d(call: Call) -> Result:
     return flat(call, lambda image: Made(op, (image,)))
 
 
-@handles(nn.MaxPool2d, F.max_pool2d, F.max_pool2d_with_indices, torch.max_pool2d)
+@handles(nn.MaxPool2d, F.max_pool2d, F.max_pool2d_with_indices, torch.max_pool2d, any_layout=True)
 @by_part
 def max_pool(call: Call) -> Result:
     if call.argument(6, "return_indices", False):
@@ -51,20 +51,19 @@ def max_pool(call: Call) -> Result:
     return Made(MaxPool2d(**_window(call), dilation=dilation, ceil_mode=ceil), (call.args[0],))
 
 
-@handles(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d)
+@handles(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d, any_layout=True)
 @by_part
 def adaptive_avg(call: Call) -> Result:
     return Made(AdaptiveAvgPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
 
 
-@handles(nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices)
+@handles(nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices, any_layout=True)
 @by_part
 def adaptive_max(call: Call) -> Result:
     return Made(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
 
 
-@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
-@any_layout
+@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, any_layout=True)
 def nothing(call: Call) -> Result:
     """Dropout does nothing outside training."""
     if isinstance(call.module, nn.modules.dropout._DropoutNd) and call.module.training and call.module.p > 0:
@@ -72,8 +71,7 @@ def nothing(call: Call) -> Result:
     return Alias(call.args[0])
 
 
-@handles(F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout, torch.feature_dropout)
-@any_layout
+@handles(F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout, torch.feature_dropout, any_layout=True)
 def functional_dropout(call: Call) -> Result:
     """Does nothing outside training; the default argument is ``training=True``, a well-known trap."""
     default = call.node.target in (F.dropout, F.dropout1d, F.dropout2d)

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
 from seenn.capture.layout import Layout, one_image
+from seenn.capture.state import run_apart
 from seenn.core.graph import PROBE_BATCHES, shapes_only
 from seenn.core.ops import Neuron
 
@@ -48,7 +49,8 @@ def note_shapes(graphs: tuple[fx.GraphModule, fx.GraphModule], example: Tensor) 
 
 class Propagate(fx.Interpreter):
     """Notes for every node the ``shape`` and ``dtype`` of its value (a tuple of shapes for several), or the
-    ``value`` itself where it is a size or a flag, which of its reads it ``changes`` in place, and which are ``stale``.
+    ``value`` itself where it is a size or a flag, which of the model's tensors it ``changes`` in place, and which of
+    its reads are ``stale``.
 
     Where a call changes a tensor in place and returns it, later reads by an older name are made to read the call:
     eager code would see the change, and so must a graph of values. A read is stale where a change cannot be
@@ -70,7 +72,9 @@ class Propagate(fx.Interpreter):
         n.meta["stale"] = [read for read, version in before.items() if read.meta["version"] != version]
         self._opaque = "opaque" in n.meta
         value = super().run_node(n)
-        n.meta["changes"] = [read for read, version in before.items() if _versions(self.env[read]) != version]
+        changed = [read for read, version in before.items() if _versions(self.env[read]) != version]
+        memory = {_memory(t) for read in changed for t in _tensors(self.env[read])}
+        n.meta["changes"] = [name for name in self.env if name.op == "get_attr" and _memory(self.env[name]) in memory]
         n.meta["version"] = _versions(value)
         self.found[n] = found = _shape_or_value(value)
         n.meta["value" if found is value else "shape"] = found
@@ -118,12 +122,20 @@ def _shape_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return torch.zeros(2, *value.shape[1:], dtype=value.dtype) if isinstance(value, Tensor) else value
 
     with unset_fake_temporarily():
-        value = module(*map(black, args), **{key: black(item) for key, item in kwargs.items()})
+        value = run_apart(module, tuple(map(black, args)), {key: black(item) for key, item in kwargs.items()})
     reference = next(item for item in (*args, *kwargs.values()) if isinstance(item, Tensor))
     return reference.new_zeros(len(reference), *value.shape[1:])
 
 
 def _versions(value: Any) -> tuple[int, ...]:
     """Of each tensor, how often it or a view of it was changed in place."""
-    values = value if isinstance(value, tuple | list) else (value,)
-    return tuple(item._version for item in values if isinstance(item, Tensor))
+    return tuple(item._version for item in _tensors(value))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [item for item in (value if isinstance(value, tuple | list) else (value,)) if isinstance(item, Tensor)]
+
+
+def _memory(value: Any) -> Any:
+    """Where a tensor's values would be; views share it."""
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None

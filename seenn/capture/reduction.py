@@ -8,18 +8,16 @@ from typing import Any
 import torch
 
 from seenn.capture.arithmetic import extreme
-from seenn.capture.handlers import Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
 
 
-@handles(torch.amax, "amax")
-@any_layout
+@handles(torch.amax, "amax", any_layout=True)
 def largest(call: Call) -> Result:
     return _largest(call, call.argument(1, "dim"))
 
 
-@handles(torch.max, "max")
-@any_layout
+@handles(torch.max, "max", any_layout=True)
 def largest_along(call: Call) -> Result:
     """Along one axis, with the places of the maxima, which are not offered; or of two values."""
     axis = call.argument(1, "dim")
@@ -41,19 +39,8 @@ def _largest(call: Call, dims: Any) -> Made:
     return pooled if keepdim else Made(Reshape(shape=call.image()[:1]), (pooled,))
 
 
-@handles(torch.var, "var")
-@any_layout
-def variance(call: Call) -> Result:
-    return _variance(call)
-
-
-@handles(torch.std, "std")
-@any_layout
-def deviation(call: Call) -> Result:
-    return Made(Pointwise(function="sqrt"), (_variance(call),))
-
-
-def _variance(call: Call) -> Made:
+@handles(torch.var, "var", any_layout=True)
+def variance(call: Call) -> Made:
     dims = call.argument(1, "dim")
     if dims is None or isinstance(dims, bool):
         raise Refused("the variance over the whole batch", "name the axes: x.var((2, 3))")
@@ -63,22 +50,21 @@ def _variance(call: Call) -> Made:
     return Made(op, (call.args[0],))
 
 
-@handles(torch.mean, "mean")
-@any_layout
-def mean(call: Call) -> Result:
-    return _mean(call)
+@handles(torch.std, "std", any_layout=True)
+def deviation(call: Call) -> Result:
+    return Made(Pointwise(function="sqrt"), (variance(call),))
 
 
-@handles(torch.sum, "sum")
-@any_layout
-def total(call: Call) -> Result:
-    """The mean times the number of values."""
-    count = math.prod(call.shape()) // math.prod(call.shape(call.node))
-    return Made(Scale(factor=float(count)), (_mean(call),))
-
-
-def _mean(call: Call) -> Made:
+@handles(torch.mean, "mean", any_layout=True)
+def mean(call: Call) -> Made:
     dims = call.argument(1, "dim", call.kwargs.get("axis"))
     if dims is None:
         raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
     return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
+
+
+@handles(torch.sum, "sum", any_layout=True)
+def total(call: Call) -> Result:
+    """The mean times the number of values."""
+    count = math.prod(call.shape()) // math.prod(call.shape(call.node))
+    return Made(Scale(factor=float(count)), (mean(call),))

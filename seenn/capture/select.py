@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.capture.shape import select
 from seenn.core.ops import Reshape, Slice, Take
 
@@ -17,8 +17,7 @@ _FULL = slice(None)
 _SLICE = (("dim", 0), ("start", None), ("end", None), ("step", 1))  # arguments of aten.slice, and defaults
 
 
-@handles(operator.getitem)
-@any_layout
+@handles(operator.getitem, any_layout=True)
 def getitem(call: Call) -> Result:
     """``x[:, a:b:c, 0, None, ..., index]``: every axis of the image by a constant range, number or index."""
     index = call.args[1]
@@ -60,14 +59,12 @@ def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:
     return Made(Take(axis=call.axis(dim), index=tuple(i % size for i in chosen)), (value,))
 
 
-@handles("select", torch.select)
-@any_layout
+@handles("select", torch.select, any_layout=True)
 def select_one(call: Call) -> Result:
     return select(call, call.argument(1, "dim"), call.argument(2, "index"))
 
 
-@handles(torch.ops.aten.slice)
-@any_layout
+@handles(torch.ops.aten.slice, any_layout=True)
 def slice_operator(call: Call) -> Result:
     dim, *ends = (call.argument(i, name, default) for i, (name, default) in enumerate(_SLICE, start=1))
     size = call.shape()[dim]
@@ -75,21 +72,18 @@ def slice_operator(call: Call) -> Result:
     return Alias(call.args[0]) if part.indices(size) == (0, size, 1) else _picked(call, call.args[0], dim, part, part)
 
 
-@handles("narrow", torch.narrow)
-@any_layout
+@handles("narrow", torch.narrow, any_layout=True)
 def narrow(call: Call) -> Result:
     dim, start, length = (call.argument(i, name) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
     return Made(Slice(axis=call.axis(dim), start=start, stop=start + length), (call.args[0],))
 
 
-@handles("index_select", torch.index_select)
-@any_layout
+@handles("index_select", torch.index_select, any_layout=True)
 def index_select(call: Call) -> Result:
     return _picked(call, call.args[0], call.argument(1, "dim"), call.argument(2, "index"), "a computed index")
 
 
-@handles("roll", torch.roll)
-@any_layout
+@handles("roll", torch.roll, any_layout=True)
 def roll(call: Call) -> Result:
     shifts, dims = call.argument(1, "shifts"), call.argument(2, "dims")
     if dims is None or dims == ():
@@ -99,16 +93,14 @@ def roll(call: Call) -> Result:
                          for n in (call.shape()[dim],)))  # fmt: skip
 
 
-@handles("flip", torch.flip)
-@any_layout
+@handles("flip", torch.flip, any_layout=True)
 def flip(call: Call) -> Result:
     dims = call.argument(1, "dims")
     dims = call.args[1:] if isinstance(dims, int) else dims
     return _taken(call, ((dim, list(reversed(range(call.shape()[dim])))) for dim in dims))
 
 
-@handles("repeat", "tile", torch.tile)
-@any_layout
+@handles("repeat", "tile", torch.tile, any_layout=True)
 def repeat(call: Call) -> Result:
     first = call.argument(1, "dims")
     counts = list(first if isinstance(first, tuple | list) else call.args[1:])
@@ -119,8 +111,7 @@ def repeat(call: Call) -> Result:
     return _taken(call, ((dim, list(range(call.shape()[dim])) * n) for dim, n in enumerate(counts) if n != 1))
 
 
-@handles("repeat_interleave", torch.repeat_interleave)
-@any_layout
+@handles("repeat_interleave", torch.repeat_interleave, any_layout=True)
 def repeat_each(call: Call) -> Result:
     count, dim = call.argument(1, "repeats"), call.argument(2, "dim")
     if not isinstance(count, int) or dim is None:

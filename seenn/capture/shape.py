@@ -7,28 +7,22 @@ import builtins
 import torch
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.core.ops import Expand, Flatten, Permute, Reshape, Slice
 
 
-@handles(nn.Flatten, torch.flatten, "flatten")
-@any_layout
+@handles(nn.Flatten, torch.flatten, "flatten", any_layout=True)
 def flatten(call: Call) -> Result:
     dims = len(call.shape())
     start, end = call.argument(1, "start_dim", 0) % dims, call.argument(2, "end_dim", -1) % dims
     if start == 0 or not call.layout().plain:
-        return _reshape(call)
+        return reshape(call)
     return Alias(call.args[0]) if end <= start else Made(Flatten(start=start, end=end), (call.args[0],))
 
 
 @handles("view", "reshape", torch.reshape, "squeeze", "unsqueeze", torch.squeeze, torch.unsqueeze, "view_as",
-         "reshape_as", "unflatten", torch.unflatten, nn.Unflatten)  # fmt: skip
-@any_layout
+         "reshape_as", "unflatten", torch.unflatten, nn.Unflatten, any_layout=True)  # fmt: skip
 def reshape(call: Call) -> Result:
-    return _reshape(call)
-
-
-def _reshape(call: Call) -> Result:
     """Any reshape that keeps each image's values together: the traced shapes say what it does."""
     before, after = call.shape(), call.shape(call.node)
     if not call.layout().same_order(before, call.layout(call.node), after):
@@ -37,29 +31,25 @@ def _reshape(call: Call) -> Result:
     return Alias(call.args[0]) if own == new else Made(Reshape(shape=new), (call.args[0],))
 
 
-@handles("permute", torch.permute)
-@any_layout
+@handles("permute", torch.permute, any_layout=True)
 def permute(call: Call) -> Result:
     first = call.argument(1, "dims")
     return _permute(call, list(first if isinstance(first, tuple | list) else call.args[1:]))
 
 
-@handles("transpose", torch.transpose, "swapaxes", torch.swapaxes, "swapdims", torch.swapdims)
-@any_layout
+@handles("transpose", torch.transpose, "swapaxes", torch.swapaxes, "swapdims", torch.swapdims, any_layout=True)
 def transpose(call: Call) -> Result:
     first = call.argument(1, "dim0", call.kwargs.get("axis0"))
     second = call.argument(2, "dim1", call.kwargs.get("axis1"))
     return _swap(call, first, second)
 
 
-@handles("t", torch.t)
-@any_layout
+@handles("t", torch.t, any_layout=True)
 def transpose_matrix(call: Call) -> Result:
     return _swap(call, 0, 1)
 
 
-@handles(builtins.getattr)
-@any_layout
+@handles(builtins.getattr, any_layout=True)
 def attribute(call: Call) -> Result:
     """``x.mT`` and ``x.T``."""
     name = call.args[1]
@@ -70,8 +60,7 @@ def attribute(call: Call) -> Result:
     raise Refused(f"reads the attribute {name!r}", "use the values themselves")
 
 
-@handles("movedim", torch.movedim, "moveaxis", torch.moveaxis)
-@any_layout
+@handles("movedim", torch.movedim, "moveaxis", torch.moveaxis, any_layout=True)
 def move(call: Call) -> Result:
     rank = len(call.shape())
     source, target = call.argument(1, "source"), call.argument(2, "destination")
@@ -105,8 +94,9 @@ def _permute(call: Call, axes: list[int]) -> Result:
     return Made(Permute(axes=(0, *order)), (call.args[0],))
 
 
-@handles("chunk", torch.chunk, "split", torch.split, torch.tensor_split, "tensor_split", "split_with_sizes")
-@any_layout
+@handles(
+    "chunk", torch.chunk, "split", torch.split, torch.tensor_split, "tensor_split", "split_with_sizes", any_layout=True
+)
 def split(call: Call) -> Result:
     dim = call.argument(2, "dim", 0)
     axis, source = call.axis(dim), call.args[0]
@@ -118,8 +108,7 @@ def split(call: Call) -> Result:
     )
 
 
-@handles("unbind", torch.unbind)
-@any_layout
+@handles("unbind", torch.unbind, any_layout=True)
 def unbind(call: Call) -> Result:
     dim = call.argument(1, "dim", 0)
     return tuple(select(call, dim, i) for i in range(call.shape()[dim]))
@@ -135,8 +124,7 @@ def select(call: Call, dim: int, index: int) -> Made:
     return Made(Reshape(shape=tuple(left)), (one,))
 
 
-@handles("expand", "expand_as", "broadcast_to", torch.broadcast_to)
-@any_layout
+@handles("expand", "expand_as", "broadcast_to", torch.broadcast_to, any_layout=True)
 def expand(call: Call) -> Result:
     call.shared(call.args[0], call.node)
     own, new = call.image(), call.image(call.node)
@@ -157,7 +145,7 @@ def expand(call: Call) -> Result:
     "type_as",
     torch.clone,
     torch.detach,
+    any_layout=True,
 )
-@any_layout
 def same(call: Call) -> Result:
     return Alias(call.args[0])

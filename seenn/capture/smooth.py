@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Handler, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.core.ops import Pointwise
 
 #: By the function's name in ``Pointwise``: every spelling of it without settings.
@@ -41,29 +41,27 @@ _SET: Mapping[str, tuple[tuple[Any, ...], tuple[tuple[str, int, float], ...]]] =
 }
 
 
-def _pointwise(name: str, settings: Sequence[tuple[str, int, float]]) -> Handler:
+def _pointwise(name: str, settings: Sequence[tuple[str, int, float]]) -> Callable[[Call], Result]:
     def handler(call: Call) -> Result:
         found = {key: float(call.argument(position, key, default)) for key, position, default in settings}
         return Made(Pointwise(function=name, settings=found), (call.args[0],))
 
-    return any_layout(handler)
+    return handler
 
 
 for _name, _targets in _PLAIN.items():
-    handles(*_targets)(_pointwise(_name, ()))
+    handles(*_targets, any_layout=True)(_pointwise(_name, ()))
 for _name, (_targets, _settings) in _SET.items():
-    handles(*_targets)(_pointwise(_name, _settings))
+    handles(*_targets, any_layout=True)(_pointwise(_name, _settings))
 
 
-@handles(nn.GELU, F.gelu)
-@any_layout
+@handles(nn.GELU, F.gelu, any_layout=True)
 def gelu(call: Call) -> Result:
     approximate = call.argument(1, "approximate", "none")
     return Made(Pointwise(function="gelu" if approximate == "none" else "gelu_tanh"), (call.args[0],))
 
 
-@handles(operator.pow, torch.pow, "pow", torch.square, "square")
-@any_layout
+@handles(operator.pow, torch.pow, "pow", torch.square, "square", any_layout=True)
 def power(call: Call) -> Result:
     exponent = call.argument(1, "exponent", 2)
     if not isinstance(exponent, int | float) or not isinstance(call.args[0], torch.fx.Node):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, any_layout, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.core.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
 
 aten = torch.ops.aten
@@ -31,14 +31,12 @@ def border_pad(call: Call) -> Result:
     return _pad(call, module.padding, mode, None)
 
 
-@handles(F.pad)
-@any_layout
+@handles(F.pad, any_layout=True)
 def pad(call: Call) -> Result:
     return _pad(call, call.argument(1, "pad"), call.argument(2, "mode", "constant"), call.argument(3, "value"))
 
 
-@handles(aten.constant_pad_nd)
-@any_layout
+@handles(aten.constant_pad_nd, any_layout=True)
 def pad_operator(call: Call) -> Result:
     return _pad(call, call.argument(1, "pad"), "constant", call.argument(2, "value"))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
+from torch.func import functional_call
 
 from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
@@ -18,7 +20,9 @@ STATE_FIX = "use seenn.IFNeuron or seenn.LIFNeuron for membranes, or return it"
 
 
 class WorkingCopy:
-    """A copy of a model to trace: parameters and buffers are the model's own, everything else is apart.
+    """A copy of a model to run or trace in a ``with`` block, after which the model is as it was, whatever happens.
+
+    Parameters and buffers are the model's own, everything else is apart.
 
     Raises:
         UnsupportedError: an attribute cannot be copied; the message names it.
@@ -70,25 +74,18 @@ class WorkingCopy:
         """Notes at the nodes that read a tensor which the model keeps, or a part of one, its path (``kept``)."""
         paths = {_memory(t): path for path, value in _attributes(self.model) for t in _tensors(value)}
         for node in traced.graph.nodes:
-            if node.op == "get_attr" and isinstance(value := fetch(traced, str(node.target)), Tensor):
+            if node.op == "get_attr" and isinstance(value := attrgetter(str(node.target))(traced), Tensor):
                 node.meta["kept"] = paths.get(_memory(value))
 
-    def restore_buffers(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Gives the buffers that were changed in place the values that they had."""
         with torch.no_grad():
             for buffer, values, version in self._buffers:
                 if _version(buffer) != version:
                     buffer.copy_(values)
-
-
-@contextmanager
-def working_copy(model: nn.Module) -> Iterator[WorkingCopy]:
-    """A copy of ``model`` to run or trace inside; the model is afterwards as it was, whatever happens."""
-    found = WorkingCopy(model)
-    try:
-        yield found
-    finally:
-        found.restore_buffers()
 
 
 @contextmanager
@@ -102,7 +99,7 @@ def assignable_buffers() -> Iterator[None]:
         else:
             original(self, name, value)
 
-    nn.Module.__setattr__ = assign  # type: ignore[assignment, method-assign]
+    nn.Module.__setattr__ = assign  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -153,24 +150,32 @@ def _picture(value: Any) -> Any:
 
 
 def _differs(before: Any, now: Any) -> bool:
-    """Whether tensors or numbers were replaced, changed, added or taken away."""
+    """Whether tensors or numbers were replaced by others, changed, added or taken away.
+
+    Tables that a model makes of its weights, once or anew with the same values, do not count.
+    """
     if isinstance(before, list) and isinstance(now, list):
         return len(before) != len(now) or any(map(_differs, before, now))
     if isinstance(before, dict) and isinstance(now, dict):
-        return any(_differs(before[key], now[key]) if key in before else _tensors(now[key]) for key in now)
+        return any(_differs(before.get(key), value) for key, value in now.items())
     if isinstance(before, tuple) and isinstance(now, tuple):
-        return before[0] is not now[0] or before[1] != now[1]
+        (old, version), (new, now_version) = before, now
+        return version != now_version if old is new else not (_is_plain(old, new) and torch.equal(old, new))
     if isinstance(before, int | float) and isinstance(now, int | float):
         return before != now
-    return bool(before is not now and (_tensors(before) or _tensors(now)))
+    return before is not now and bool(_tensors(before) or not _is_plain(*_tensors(now)))
 
 
-def fetch(root: nn.Module, path: str) -> Any:
-    """The attribute of a module, by its path."""
-    found: Any = root
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
+def _is_plain(*tensors: Any) -> bool:
+    """Whether they have values: what is traced has not."""
+    return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+
+
+def run_apart(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Any:
+    """Calls a module without gradients, on copies of its parameters and buffers."""
+    tensors = {name: t.detach().clone() for name, t in (*module.named_parameters(), *module.named_buffers())}
+    with torch.no_grad():
+        return functional_call(module, tensors, args, dict(kwargs or {}))
 
 
 def _memory(tensor: Any) -> Any:

@@ -16,7 +16,7 @@ from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
 from seenn.capture.handlers import find_handler
 from seenn.capture.propagate import note_shapes
-from seenn.capture.state import WorkingCopy, assignable_buffers, working_copy
+from seenn.capture.state import WorkingCopy, assignable_buffers
 from seenn.core.graph import PROBE_BATCHES
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
@@ -89,7 +89,7 @@ def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def _on_a_copy(follow: Callable[[WorkingCopy], fx.GraphModule], model: nn.Module, example: Tensor) -> fx.GraphModule:
-    with working_copy(model) as copied:
+    with WorkingCopy(model) as copied:
         try:
             traced = follow(copied)
         except Exception as error:

@@ -1,33 +1,7 @@
 """One op family a file. Importing this package registers the handlers."""
 
-from converter.onnx_import.ops import (
-    activation,
-    arithmetic,
-    axes,
-    convolution,
-    elementwise,
-    linear,
-    normalisation,
-    nothing,
-    padding,
-    pooling,
-    reduce,
-    resize,
-    shape,
-)
+import importlib
+import pkgutil
 
-__all__ = [
-    "activation",
-    "arithmetic",
-    "axes",
-    "convolution",
-    "elementwise",
-    "linear",
-    "normalisation",
-    "nothing",
-    "padding",
-    "pooling",
-    "reduce",
-    "resize",
-    "shape",
-]
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")

@@ -56,20 +56,6 @@ def prelu(call: OnnxCall) -> Result:
     return call.module(module, x)
 
 
-@imports("Sigmoid", "Tanh", "HardSwish", "Mish", "Softsign", "Softplus")
-def fixed(call: OnnxCall) -> Result:
-    """Activations without parameters."""
-    modules: dict[str, type[nn.Module]] = {
-        "Sigmoid": nn.Sigmoid,
-        "Tanh": nn.Tanh,
-        "HardSwish": nn.Hardswish,
-        "Mish": nn.Mish,
-        "Softsign": nn.Softsign,
-        "Softplus": nn.Softplus,
-    }
-    return call.module(modules[call.node.op_type](), call.traced())
-
-
 @imports("HardSigmoid")
 def hard_sigmoid(call: OnnxCall) -> Result:
     """``nn.Hardsigmoid`` where the slope is torch's 1/6, else ``clamp(alpha x + beta, 0, 1)``."""

@@ -6,7 +6,6 @@ A constant per channel becomes a ``BatchNorm`` with the statistics 0 and 1, whic
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,13 +81,13 @@ def _scale(call: OnnxCall, x: Traced, factor: Tensor) -> Traced:
         return call.function(operator.mul, x, float(factor))
     if (channels := _per_channel(x, factor)) is not None:
         return _affine(call, x, channels, torch.zeros_like(channels))
-    return _with_buffer(call, operator.mul, x, factor)
+    return call.function(operator.mul, x, _argument(call, x, factor))
 
 
 def _shift(call: OnnxCall, x: Traced, amount: Tensor) -> Traced:
     if (channels := _per_channel(x, amount)) is not None:
         return _affine(call, x, torch.ones_like(channels), channels)
-    return _with_buffer(call, operator.add, x, amount)
+    return call.function(operator.add, x, _argument(call, x, amount))
 
 
 def _affine(call: OnnxCall, x: Traced, scale: Tensor, shift: Tensor) -> Traced:
@@ -105,10 +104,6 @@ def _per_channel(x: Traced, constant: Tensor) -> Tensor | None:
     if set(others) != {1} or aligned.shape[1] not in (1, x.shape[0]):
         return None
     return aligned.reshape(-1).expand(x.shape[0]).contiguous()
-
-
-def _with_buffer(call: OnnxCall, function: Callable[..., Any], x: Traced, constant: Tensor) -> Traced:
-    return call.function(function, x, _argument(call, x, constant))
 
 
 def _argument(call: OnnxCall, x: Traced, constant: Tensor) -> Traced:

@@ -61,7 +61,9 @@ def gather(call: OnnxCall) -> Result:
     axis = call.axis(call.attribute("axis", 0), x)
     size = x.shape[axis - 1]
     if indices.ndim > 1 or not indices.size or (indices < -size).any() or (indices >= size).any():
-        raise Refused(f"picks the entries {indices.tolist()} of {size}", "expected one, or a list of them")
+        raise Refused(
+            f"picks the entries {' '.join(str(indices).split())} of {size}", "expected one, or a list of them"
+        )
     chosen = np.atleast_1d(indices) % size
     first, last = int(chosen[0]), int(chosen[-1])
     if np.array_equal(chosen, np.arange(first, last + 1)):

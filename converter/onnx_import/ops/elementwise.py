@@ -1,10 +1,11 @@
-"""Functions of one value at a time, which parts of gates and of normalisation are exported as."""
+"""Functions of one value at a time, without settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from converter.onnx_import.registry import OnnxCall, Result, imports
@@ -14,10 +15,16 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs,
     "Erf": torch.erf,
     "Exp": torch.exp,
+    "HardSwish": F.hardswish,
     "Log": torch.log,
+    "Mish": F.mish,
     "Neg": torch.neg,
     "Reciprocal": torch.reciprocal,
+    "Sigmoid": torch.sigmoid,
+    "Softplus": F.softplus,
+    "Softsign": F.softsign,
     "Sqrt": torch.sqrt,
+    "Tanh": torch.tanh,
 }
 
 

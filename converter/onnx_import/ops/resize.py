@@ -7,7 +7,7 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.registry import OnnxCall, Result, few, imports
 from converter.onnx_import.values import Traced
 from seenn.capture import Refused
 
@@ -16,7 +16,7 @@ from seenn.capture import Refused
 def upsample(call: OnnxCall) -> Result:
     """The forerunner of ``Resize``, whose coordinates are asymmetric."""
     x = call.image()
-    size = _scaled(x, call.array(1).tolist(), list(range(4)))
+    size = _scaled(x, call.numbers(1), list(range(4)))
     return _interpolate(call, x, size, call.attribute("mode", "nearest"), "asymmetric", "floor")
 
 
@@ -31,12 +31,12 @@ def resize(call: OnnxCall) -> Result:
         raise Refused("keeps the aspect ratio", "export the model for one image size")
     axes = [axis % 4 for axis in call.attribute("axes", [0, 1, 2, 3])]
     if call.opset < 11:
-        size, coordinates, rounding = _scaled(x, call.array(1).tolist(), axes), "asymmetric", "floor"
+        size, coordinates, rounding = _scaled(x, call.numbers(1), axes), "asymmetric", "floor"
     else:
         coordinates = call.attribute("coordinate_transformation_mode", "half_pixel")
         rounding = call.attribute("nearest_mode", "round_prefer_floor")
         given = call.value(3) is not None
-        size = _sized(call, x, axes) if given else _scaled(x, call.array(2).tolist(), axes)
+        size = _sized(call, x, axes) if given else _scaled(x, call.numbers(2), axes)
     return _interpolate(call, x, size, call.attribute("mode", "nearest"), coordinates, rounding)
 
 
@@ -50,7 +50,7 @@ def _scaled(x: Traced, scales: list[float], axes: list[int]) -> tuple[int, int]:
 def _sized(call: OnnxCall, x: Traced, axes: list[int]) -> tuple[int, int]:
     """The wanted sizes; that of the batch may be among them, as it is."""
     value: Any = call.value(3)
-    found = [dict(zip(axes, at.tolist(), strict=True)) for at in value.at]
+    found = [dict(zip(axes, few(at), strict=True)) for at in value.at]
     for sizes, batch in zip(found, call.builder.batch.declared, strict=True):
         if sizes.get(0, batch) != batch or sizes.get(1, x.shape[0]) != x.shape[0]:
             raise Refused(f"resizes to {list(sizes.values())}", "only height and width can be resampled")

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import torch
 
-from converter.onnx_import.registry import OnnxCall, Result, imports
-from converter.onnx_import.values import Known, Traced
+from converter.onnx_import.registry import OnnxCall, Result, few, imports
+from converter.onnx_import.values import Known
 from seenn.capture import Refused
 
 
@@ -29,7 +29,7 @@ def reshape(call: OnnxCall) -> Result:
         raise Refused("its shape is computed from the image", "store the shape as a constant")
     zeros = not call.attribute("allowzero", 0)
     found = [
-        _resolve(at.tolist(), (batch, *x.shape), zeros)
+        _resolve(few(at), (batch, *x.shape), zeros)
         for at, batch in zip(target.at, call.builder.batch.declared, strict=True)
     ]
     for shape, batch in zip(found, call.builder.batch.declared, strict=True):
@@ -85,7 +85,7 @@ def expand(call: OnnxCall) -> Result:
     if not isinstance(target, Known):
         raise Refused("its shape is computed from the image", "store the shape as a constant")
     sizes = [
-        np.broadcast_shapes((batch, *x.shape), tuple(at.tolist()))
+        np.broadcast_shapes((batch, *x.shape), tuple(few(at)))
         for at, batch in zip(target.at, call.builder.batch.declared, strict=True)
     ]
     if [s[0] for s in sizes] != list(call.builder.batch.declared) or any(s[1:] != sizes[0][1:] for s in sizes):
@@ -101,9 +101,9 @@ def depth_to_space(call: OnnxCall) -> Result:
     channels, height, width = x.shape
     inner = channels // block**2
     if call.attribute("mode", "DCR") == "DCR":
-        parts = _permuted(call, call.reshape(x, (block, block, inner, height, width)), (0, 3, 4, 1, 5, 2))
+        parts = call.function(torch.permute, call.reshape(x, (block, block, inner, height, width)), (0, 3, 4, 1, 5, 2))
     else:
-        parts = _permuted(call, call.reshape(x, (inner, block, block, height, width)), (0, 1, 4, 2, 5, 3))
+        parts = call.function(torch.permute, call.reshape(x, (inner, block, block, height, width)), (0, 1, 4, 2, 5, 3))
     return call.reshape(parts, (inner, height * block, width * block))
 
 
@@ -112,7 +112,7 @@ def space_to_depth(call: OnnxCall) -> Result:
     """Blocks of pixels into blocks of channels."""
     x, block = call.image(), call.attribute("blocksize")
     channels, height, width = x.shape[0], x.shape[1] // block, x.shape[2] // block
-    parts = _permuted(call, call.reshape(x, (channels, height, block, width, block)), (0, 3, 5, 1, 2, 4))
+    parts = call.function(torch.permute, call.reshape(x, (channels, height, block, width, block)), (0, 3, 5, 1, 2, 4))
     return call.reshape(parts, (channels * block**2, height, width))
 
 
@@ -123,8 +123,4 @@ def transpose(call: OnnxCall) -> Result:
     order = tuple(call.attribute("perm", range(len(x.shape), -1, -1)))
     if order[:1] != (0,):
         raise Refused(f"moves the batch axis (perm={list(order)})", "keep the batch axis first")
-    return x if order == tuple(range(len(order))) else _permuted(call, x, order)
-
-
-def _permuted(call: OnnxCall, x: Traced, order: tuple[int, ...]) -> Traced:
-    return call.function(torch.permute, x, order)
+    return x if order == tuple(range(len(order))) else call.function(torch.permute, x, order)

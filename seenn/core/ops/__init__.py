@@ -1,4 +1,7 @@
-"""The closed op set. Importing this package registers every op."""
+"""The closed op set. Importing this package registers every op of its folder, one file each."""
+
+import importlib
+import pkgutil
 
 from seenn.core.ops.activation import QCFS, Activation, LeakyReLU, ReLU
 from seenn.core.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
@@ -36,6 +39,9 @@ from seenn.core.ops.shape import Flatten, Mean, Pad, Permute, Reshape, Slice
 from seenn.core.ops.synapse import Conv2d, Linear
 
 TwoSidedIFNeuron, two_sided_if_step = LeakyReLUNeuron, leaky_relu_if_step  # their names in 0.1
+
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
 
 __all__ = [
     "QCFS",

@@ -262,9 +262,9 @@ def test_difference_from_onnxruntime_refuses_the_import(
     save: Save, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small()
-    found = importer.translate(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
+    found = importer.rebuild(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
     found.module.head.bias.data += 0.01  # as if an op had been translated wrongly
-    monkeypatch.setattr(importer, "translate", lambda *_: found)
+    monkeypatch.setattr(importer, "rebuild", lambda *_: found)
     with pytest.raises(ConversionError, match=r"differs from onnxruntime by .*e-.. .* own rounding, .* is .*e-0[78]\."):
         import_onnx(save(model))
 
@@ -283,11 +283,11 @@ def test_a_graph_may_differ_by_a_few_times_its_own_rounding(
     tolerance: float | None,
 ) -> None:
     model = small()
-    found = importer.translate(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
+    found = importer.rebuild(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
     images = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))  # those of the comparison
     with torch.no_grad():
         found.module.head.bias.data += shift * found.module(images).abs().max()
-    monkeypatch.setattr(importer, "translate", lambda *_: found)
+    monkeypatch.setattr(importer, "rebuild", lambda *_: found)
     monkeypatch.setattr(verify, "_rounding", lambda *_: rounding)
     if tolerance is None:
         with pytest.raises(ConversionError, match="differs from onnxruntime"):
@@ -306,7 +306,7 @@ def test_network_that_hardly_looks_at_the_image_is_noted(save: Save, small: Smal
     model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.zeros((5, 8), np.float32), "v"))
     imported = import_onnx(save(model))
     assert imported.notes == (
-        "random images give logits that differ by 0e+00 of the largest: agreement with onnxruntime proves little",
+        "random images give logits that differ by 0e+00 of the largest: agreement with onnxruntime says little",
     )
     assert imported.notes[0] in caplog.text
 
@@ -319,5 +319,5 @@ def test_outputs_that_are_not_finite_are_refused(save: Save) -> None:
 def test_model_that_onnxruntime_refuses_is_refused(save: Save, small: Small) -> None:
     model = small()
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
-    with pytest.raises(ConversionError, match=r"onnxruntime .* cannot run the model, so that nothing can be proven"):
+    with pytest.raises(ConversionError, match=r"onnxruntime .* cannot run the model, so that nothing can be compared"):
         import_onnx(save(model))

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import converter
 import seenn
-from seenn.capture import capture, to_graph, trace
+from seenn.capture import capture, to_graph, trace, trace_exported
 from seenn.core.ops import ReLU, reset
+from seenn.core.serialisation import graph_from_json, graph_to_json
+from seenn.errors import UnsupportedError
 
 Body = Callable[["Parts", Tensor], Tensor]
 
@@ -162,3 +166,65 @@ def test_capturing_changes_neither_membranes_nor_statistics_and_shares_the_param
     assert {id(p) for p in network.parameters()} == {id(p) for p in model.parameters()}
     model(x)  # its own membrane, of two images, is still there
     reset(model)
+
+
+#: The probe's own numbers of images, and a multiple of one.
+LIKE_A_BATCH = (1009, 1013, 2018)
+
+
+@pytest.mark.parametrize("by", [trace, trace_exported])
+@pytest.mark.parametrize("size", LIKE_A_BATCH)
+def test_no_number_of_classes_channels_or_pixels_is_taken_for_the_batch(size: int, by: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    act, flat = nn.ReLU(), nn.Flatten()
+    bodies: list[tuple[nn.Module, Tensor]] = [
+        (nn.Sequential(nn.Conv2d(2, 3, 3), act, flat, nn.Linear(12, size)), torch.randn(2, 2, 4, 4)),
+        (
+            nn.Sequential(nn.Conv2d(2, size, 3), act, flat, nn.Linear(4 * size, 3)),
+            torch.randn(2, 2, 4, 4),
+        ),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 1), act, flat, nn.Linear(2 * size, 3)),
+            torch.randn(2, 1, 1, size),
+        ),
+        (Tokens(size), torch.randn(2, 3, 1, size)),
+    ]
+    for model, x in bodies:
+        graph = to_graph(by(model.eval(), x))
+        assert graph.shapes(x.shape[1:])[graph.output] == model(x).shape[1:]
+        with torch.no_grad():
+            torch.testing.assert_close(graph(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+class Tokens(nn.Module):
+    """Pixels moved, folded into the batch and back, and met by a table with one entry a pixel."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(size, 3))
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2) + self.table
+        folded = self.fc(tokens.reshape(-1, 3))
+        return folded.view(x.shape[0], -1, 4).mean(1)
+
+
+def test_a_thousand_and_nine_classes_are_captured_converted_saved_and_loaded() -> None:
+    images = torch.rand(32, 2, 4, 4)
+    ann = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1009)).eval()
+    network = capture(nn.Sequential(ann[0], seenn.IFNeuron(), *ann[2:]), images[:2])
+    for made in (network, converter.convert(ann, images).network):
+        tensors: dict[str, Tensor] = {}
+        description = graph_to_json(made.graph, made.input_shape, tensors)
+        loaded, _ = graph_from_json(description, tensors)
+        assert loaded.shapes((2, 4, 4))[loaded.output] == (1009,)
+
+
+def test_a_model_whose_calls_depend_on_the_number_of_images_is_refused() -> None:
+    class Counting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.relu() if x.shape[0] == 1009 else x.relu().relu()
+
+    with pytest.raises(UnsupportedError, match="its calls depend on how many images there are"):
+        trace_exported(Counting(), torch.zeros(1, 2, 4, 4))

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seenn.capture import Call, Made, any_layout, capture, to_graph, trace
-from seenn.capture.handlers import _HANDLERS, Result
+from seenn.capture import Call, Made, capture, to_graph, trace
+from seenn.capture.handlers import _HANDLERS, Handler, Result
 from seenn.core.ops import Expand
 from seenn.errors import UnsupportedError
 
@@ -201,7 +201,7 @@ def test_whatever_a_handler_raises_is_listed_at_its_call(monkeypatch: pytest.Mon
     def broken(call: Call) -> Result:
         raise RuntimeError("no such thing\nand more")
 
-    monkeypatch.setitem(_HANDLERS, torch.cumsum, any_layout(broken))
+    monkeypatch.setitem(_HANDLERS, torch.cumsum, Handler(broken, any_layout=True))
     model = Model(lambda m, x, o: torch.tanh(torch.cumsum(x, 1))).requires_grad_(False)
     with pytest.raises(UnsupportedError) as caught:
         to_graph(trace(model, torch.zeros(1, 2, 4, 4)))
@@ -214,8 +214,9 @@ def test_whatever_a_handler_raises_is_listed_at_its_call(monkeypatch: pytest.Mon
 
 def test_an_op_that_does_not_fit_its_call_is_listed_there(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (3, 3)
+    handler = Handler(lambda call: Made(Expand(shape=shape), (call.args[0],)), any_layout=True)
     for function in (torch.cumsum, torch.mean):
-        monkeypatch.setitem(_HANDLERS, function, any_layout(lambda call: Made(Expand(shape=shape), (call.args[0],))))
+        monkeypatch.setitem(_HANDLERS, function, handler)
     assert "cumsum (cumsum): cannot be translated: RuntimeError: " in refusal(lambda m, x, o: torch.cumsum(x, 1))
     shape = (2, 4, 4)
     assert "mean (mean): becomes a value of shape [2, 4, 4] an image where the model has [1, 4, 4]" in refusal(

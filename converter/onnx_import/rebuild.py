@@ -11,14 +11,14 @@ import onnx
 from torch import fx, nn
 
 from converter.onnx_import import ops  # noqa: F401 - registers the handlers
-from converter.onnx_import.builder import Builder
+from converter.onnx_import.builder import FxBuilder
 from converter.onnx_import.fold import Folder
 from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
 from converter.onnx_import.signature import Signature
 from converter.onnx_import.softmax import drop_softmax, find_final_softmax
 from converter.onnx_import.tensors import to_array
-from converter.onnx_import.values import Batch, Known, Lost, Traced, Value
+from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError
 
@@ -26,7 +26,7 @@ _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation:
+class RebuiltGraph:
     """The torch graph, its number of classes, and what was changed on purpose."""
 
     module: fx.GraphModule
@@ -34,7 +34,7 @@ class Translation:
     notes: tuple[str, ...]
 
 
-def translate(model: onnx.ModelProto, opset: int, signature: Signature, path: Path) -> Translation:
+def rebuild(model: onnx.ModelProto, opset: int, signature: Signature, path: Path) -> RebuiltGraph:
     """Imports every node that the output needs.
 
     ``model`` is left as what was imported: nodes that nothing needs are gone, a final softmax is an ``Identity``.
@@ -72,7 +72,7 @@ class _Run:
         self._opset = opset
         self._signature = signature
         self._folder = Folder(opset)
-        self._builder = Builder(signature.batch, signature.shape)
+        self._builder = FxBuilder(signature.batch, signature.shape)
         self._softmax = find_final_softmax(graph)
         self._read = {name for node in graph.node for name in node.input} | {signature.logits}
         self._values: dict[str, Value] = {t.name: Known.constant(to_array(t)) for t in graph.initializer}
@@ -98,7 +98,7 @@ class _Run:
         """Notes that the outputs are not known, so that only the first of a chain is reported."""
         self._values.update({name: Lost(shape=sizes) for name in node.output})
 
-    def finish(self, path: Path) -> Translation:
+    def finish(self, path: Path) -> RebuiltGraph:
         """The graph that returns logits ``[B, K]``."""
         output = self._values[self._signature.logits]
         if not isinstance(output, Traced) or output is self._builder.images:
@@ -116,7 +116,7 @@ class _Run:
             )
         if self._signature.batch.baked is not None:
             self._notes.append(f"the batch size {self._signature.batch.baked} was baked in; any will do now")
-        return Translation(module=self._builder.finish(output), classes=shape[0], notes=tuple(self._notes))
+        return RebuiltGraph(module=self._builder.finish(output), classes=shape[0], notes=tuple(self._notes))
 
     def _constant(self, node: onnx.NodeProto, known: dict[str, Known]) -> dict[str, Value]:
         if node.op_type == "Identity":
@@ -178,7 +178,7 @@ def _unknown(node: onnx.NodeProto) -> Refused:
     return Refused("is not supported", "replace it in the source model, or cut it off before the import")
 
 
-def _shape_of(call: OnnxCall, batch: Batch) -> Known:
+def _shape_of(call: OnnxCall, batch: BatchSizes) -> Known:
     first, second = (np.array([size, *call.traced().shape], dtype=np.int64) for size in batch.declared)
     if call.node.op_type == "Size":
         return Known((first.prod(), second.prod()))
