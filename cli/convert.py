@@ -112,7 +112,7 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
     from converter.load.weights import read_weights
     from converter.pipeline import convert_checkpoint
     from seenn.checkpoint import save
-    from seenn.data.recorded import load_recorded_data
+    from seenn.data.recorded import check_splits, load_recorded_data
 
     with usage():
         spec = model_spec(model, options)
@@ -131,6 +131,7 @@ def convert(session: Session, model: str, ckpt: str | None, output: str, **optio
         download=options["download"],
         split_seed=options["split_seed"],
     )
+    check_splits(record, splits, use="calibration")
     source = {"file": Path(ckpt).name} if ckpt else {}
     with session.progress("calibrating sites") as update:
         seen: list[str] = []

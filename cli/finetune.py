@@ -47,6 +47,7 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
     """
     target = output_file(output, keep=snn)
     from seenn.checkpoint import save
+    from seenn.data import check_splits
     from seenn.files import fingerprint
     from seenn.training import FinetuneConfig, finetuned_checkpoint
     from seenn.training import finetune as train
@@ -54,6 +55,7 @@ def finetune(session: Session, snn: str, output: str, **options: Any) -> None:
 
     checkpoint = read_snn(snn)
     splits = recorded_splits(checkpoint, options)
+    check_splits(checkpoint.manifest, splits, use="calibration")
     with usage():
         train_options = train_config(default_train_config(splits, checkpoint.network), options, seed=session.seed)
         config = FinetuneConfig(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cli.common import Session, usage
-from seenn.data.registry import data_help
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
@@ -43,7 +42,8 @@ def data_options(function: Command) -> Command:
             click.option(
                 "--data",
                 metavar="SPEC",
-                help=f"{data_help()}.  [default: as recorded, else digits]",
+                help="digits, fashion-mnist, mnist, cifar10, cifar100, n-mnist, dvs-gesture, cifar10-dvs, "
+                "imagefolder:PATH or npz:PATH.  [default: as recorded, else digits]",
             ),
             click.option(
                 "--data-dir", metavar="DIR", type=click.Path(file_okay=False), help="Folder with the data set's files."

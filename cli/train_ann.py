@@ -52,7 +52,7 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     from converter.load import load_model
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
     from converter.trainable import model_to_train
-    from seenn.data.recorded import load_recorded_data
+    from seenn.data.recorded import check_splits, load_recorded_data
     from seenn.files import fingerprint
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train
@@ -60,14 +60,16 @@ def train_ann(session: Session, model: str, ckpt: str | None, output: str, **opt
     endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
     if target.suffix not in endings:
         raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
+    before = read_weights(ckpt).record if ckpt else {}
     splits = load_recorded_data(
-        read_weights(ckpt).record if ckpt else {},
+        before,
         None,
         spec=options["data"],
         data_dir=options["data_dir"],
         download=options["download"],
         split_seed=options["split_seed"],
     )
+    check_splits(before, splits, use="calibration")
     with usage():
         spec = model_spec(model, options, num_classes=options["num_classes"] or splits.num_classes)
         p = splits.preprocessing

@@ -31,7 +31,7 @@ def load_data(
     """Loads a data set in its four disjoint splits; see ``seenn.data`` for the rule.
 
     Args:
-        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH`` and ``imagefolder:PATH``.
+        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH``.
         data_dir: the folder of the set's files, where it needs one.
         download: fetch a named set's files into ``data_dir`` where they are not there yet.
         split_seed: for the shuffling, 0 or more.

@@ -154,7 +154,7 @@ class Split:
         return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
 
     def digests(self, *, decoded: bool = False) -> Tensor:
-        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: two splits share a picture where they share one.
+        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: equal where pictures are.
 
         Of images in memory the shape and pixels are hashed; of files their bytes, or with ``decoded`` the pixels too.
 
