@@ -91,7 +91,7 @@ def check_prepared(images: Tensor, size: Size, mean: tuple[float, ...], std: tup
     if not (math.isfinite(smallest) and math.isfinite(largest)):
         raise ValueError("images hold NaN or infinity: there is nothing to see in them")
     if smallest >= 0 and largest > 16:
-        reason = "are they pixels from 0 to 255? Give them as uint8, or divide by 255 and normalise as the preprocessing says"
+        reason = "are they pixels from 0 to 255? Give them as uint8, or divide by 255 and normalise"
     else:
         reason = "they were prepared in another way: use the network's own preprocessing"
     raise ValueError(

@@ -61,6 +61,7 @@ def load_data(
         data_dir=data_dir,
         class_names=source.class_names,
         preprocessing=preprocessing,
+        frames=source.train.images.frames,
         chiral=source.chiral,
         **{name: Split(name, part, chosen, preprocessing) for name, (part, chosen) in parts.items()},
     )
