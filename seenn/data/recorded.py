@@ -40,9 +40,9 @@ def load_recorded_data(
         DataError: the recorded data can no longer be read, or is not the same any more.
     """
     record = _object(manifest.get("data"))
-    chosen = spec or _of_type(str, record.get("spec")) or "digits"
+    chosen = spec or _text(record.get("spec")) or "digits"
     if chosen == record.get("spec"):
-        data_dir = _of_type(str, record.get("data_dir")) if data_dir is None else data_dir
+        data_dir = _text(record.get("data_dir")) if data_dir is None else data_dir
         split_seed = _seed(record) if split_seed is None else split_seed
     splits = load_data(
         chosen,
@@ -50,7 +50,7 @@ def load_recorded_data(
         download=download,
         split_seed=split_seed or 0,
         preprocessing=preprocessing,
-        frames=_of_type(int, record.get("frames")),
+        frames=_integer(record.get("frames"), low=1),
     )
     if _is_recorded(record, splits):
         refuse_changed(record, splits)
@@ -146,12 +146,16 @@ def _is_recorded(record: Mapping[str, Any], splits: DataSplits) -> bool:
 
 
 def _seed(record: Mapping[str, Any]) -> int:
-    return _of_type(int, record.get("split_seed")) or 0
+    return _integer(record.get("split_seed"), low=0) or 0
 
 
-def _of_type(kind: type, value: object) -> Any:
-    """``value``, or None where it is of another type: manifests are read from files."""
-    return value if isinstance(value, kind) else None
+def _text(value: object) -> str | None:
+    """``value``, or None where it is something else: manifests are read from files."""
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: object, *, low: int) -> int | None:
+    return value if isinstance(value, int) and value >= low else None
 
 
 def _object(value: object) -> Mapping[str, Any]:

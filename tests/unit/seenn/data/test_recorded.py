@@ -156,7 +156,13 @@ def test_one_picture_in_a_thousand_is_a_warning(caplog: pytest.LogCaptureFixture
 
 
 def test_a_damaged_record_does_no_harm(splits: DataSplits) -> None:
-    for data in (None, [], {"spec": 5}, {"spec": "digits", "split_seed": "x", "data_dir": 7, "fingerprints": [1]}):
+    for data in (
+        None,
+        [],
+        {"spec": 5},
+        {"spec": "digits", "split_seed": -1, "frames": 0},
+        {"spec": "digits", "split_seed": "x", "data_dir": 7, "fingerprints": [1]},
+    ):
         check_splits({"data": data, "exit": 3}, splits, use="test")
         load_recorded_data({"data": data}, None)
 
@@ -179,6 +185,14 @@ def test_files_of_the_training_part_are_found_in_the_test_part(folder: Path) -> 
         check_splits({}, load_data(f"imagefolder:{folder}"), use="test")
     with pytest.raises(DataError, match="other images in test"):
         load_recorded_data(manifest, None)
+
+
+def test_a_file_that_vanished_is_named(folder: Path) -> None:
+    splits = load_data(f"imagefolder:{folder}")
+    gone = (splits.train.files or [])[7]
+    gone.unlink()
+    with pytest.raises(DataError, match=f"{gone}: cannot be opened: No such file or directory"):
+        check_splits({}, splits, use="test")
 
 
 def test_files_that_changed_their_class_are_told(folder: Path) -> None:
