@@ -111,6 +111,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter import convert as run
     from converter.load import load_model
     from converter.load.weights import read_weights
+    from seenn.data import check_splits
 
     spec = model.spec(options.model)
     options.config(None)  # what the options get wrong among themselves
@@ -120,6 +121,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     splits = data.splits(record, loaded.preprocessing)
+    check_splits(record, splits, use="calibration")
     with console.progress("calibrating sites") as update:
         done = itertools.count(1)
         snn = run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cli.common import Console, command
 from cli.groups import FILE, EngineOptions, OwnPolicyOptions, SnnFile, engine_json, timesteps_option
@@ -39,7 +40,7 @@ def predict(
         )
     steps = options.timesteps or snn.timesteps
     engine = how.make(console, snn, steps)
-    answers = snn.predict(list(options.images), engine=engine, timesteps=steps, warn=console.say)
+    answers = snn.predict([Path(image) for image in options.images], engine=engine, timesteps=steps, warn=console.say)
     names = snn.class_names
     rows = [
         {

@@ -66,6 +66,7 @@ def train_ann(
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
     from converter.load import load_model, model_to_train
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
+    from seenn.data import check_splits
     from seenn.files import fingerprint
     from seenn.training import Augment, OptimConfig, TrainConfig
     from seenn.training import train_ann as train
@@ -73,7 +74,9 @@ def train_ann(
     endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
     if target.suffix not in endings:
         raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
-    splits = data.splits(read_weights(ckpt).record if ckpt else {}, None)
+    before = read_weights(ckpt).record if ckpt else {}
+    splits = data.splits(before, None)
+    check_splits(before, splits, use="calibration")
     spec = model.spec(options.model, num_classes=splits.num_classes)
     height = splits.preprocessing.height
     optim = OptimConfig(lr=0.02) if ckpt else OptimConfig()

@@ -31,7 +31,7 @@ def load_data(
     """Loads a data set in its four disjoint splits; see ``seenn.data`` for the rule.
 
     Args:
-        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH`` and ``imagefolder:PATH``.
+        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH``.
         data_dir: the folder of the set's files, where it needs one.
         download: fetch a named set's files into ``data_dir`` where they are not there yet.
         split_seed: for the shuffling, 0 or more.
@@ -61,6 +61,7 @@ def load_data(
         data_dir=data_dir,
         class_names=source.class_names,
         preprocessing=preprocessing,
+        frames=source.train.images.frames,
         chiral=source.chiral,
         **{name: Split(name, part, chosen, preprocessing) for name, (part, chosen) in parts.items()},
     )

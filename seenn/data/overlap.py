@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 
-from seenn.data.reading import file_digest, reading
+from seenn.data.reading import file_digest, file_size
 from seenn.data.split import Split
 from seenn.errors import DataError
 
@@ -59,7 +59,6 @@ def _shared_files(split: Split, other: Split) -> tuple[int, int]:
     """How many files of ``split``, of how many, are also in ``other``; only files of the same size are read."""
     files, others = split.files or [], other.files or []
     chosen = files[:: math.ceil(len(files) / COMPARED_FILES)]
-    with reading(split.name):
-        sizes = {path.stat().st_size for path in chosen}
-        hashed = {file_digest(path) for path in others if path.stat().st_size in sizes}
+    sizes = set(map(file_size, chosen))
+    hashed = {file_digest(path) for path in others if file_size(path) in sizes}
     return sum(file_digest(path) in hashed for path in chosen), len(chosen)

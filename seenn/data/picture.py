@@ -1,4 +1,4 @@
-"""One image file to 8-bit pixels, through PIL."""
+"""One image to 8-bit pixels, through PIL."""
 
 from __future__ import annotations
 
@@ -35,10 +35,19 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
             raise DataError(f"{file}: no such image file")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(
-                    f"{file}: pixels are deeper than 8 bits (PIL mode {image.mode}); "
-                    "expected 8-bit gray or colour: convert it, choosing how to scale"
-                )
-            pixels = np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+            return picture_pixels(file, image)
+
+
+def picture_pixels(where: object, image: Image.Image) -> Tensor:
+    """A PIL image as uint8 ``[C, H, W]``; as :func:`read_picture`.
+
+    Raises:
+        DataError: its pixels are deeper than 8 bits.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"{where}: pixels are deeper than 8 bits (PIL mode {image.mode}); "
+            "expected 8-bit gray or colour: convert it, choosing how to scale"
+        )
+    pixels = np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()

@@ -1,4 +1,4 @@
-"""From a raw 8-bit image to the network's input: channels, size, normalisation."""
+"""From an image, in whatever form people have it, to the network's input: channels, size, normalisation."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seenn.data.picture import read_picture
+from seenn.data.inputs import as_tensor, check_prepared
 from seenn.errors import CheckpointError, DataError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -30,7 +31,7 @@ class Preprocessing:
     An image of another size is resized (antialiased, aspect kept) until it covers ``height / crop`` by
     ``width / crop`` and its centre is cut out, as timm does with its ``crop_pct``; an image of the right
     size is left alone. Gray becomes RGB by repetition, RGB becomes gray by ITU-R 601 luma. Resized pixels
-    are rounded to 8 bits, as PIL does, so the input always lies on the grid of 256 levels per channel.
+    are rounded to 8 bits, as PIL does, so a channel of the input always has one of 256 values.
 
     Raises:
         ValueError: a field is out of its range; the message names every such field.
@@ -83,14 +84,30 @@ class Preprocessing:
         return pixels.div_(255).sub_(mean).div_(std)
 
     def prepare(self, images: Any) -> Tensor:
-        """Pictures, arrays or tensors as float32 ``[B, channels, height, width]``."""
-        if isinstance(images, Tensor):
-            if images.is_floating_point():
-                return images
-            return self(images if images.dim() == 4 else images.unsqueeze(0))
-        if isinstance(images, str | os.PathLike):
-            return self.read(images)
-        return torch.cat([self.prepare(image) for image in images])
+        """Images in any form as the network's input: float32 ``[B, channels, height, width]``, on the same device.
+
+        PIL images, paths (``pathlib.Path``) and uint8 arrays or tensors are raw pixels, which are resized and
+        normalised: ``[H, W]``, ``[H, W, C]``, ``[C, H, W]``, or a batch of the latter two. Floating-point arrays and
+        tensors are taken as prepared: ``[C, H, W]`` or ``[B, C, H, W]``. Frames, one a timestep, are
+        ``[T, B, C, H, W]`` of either kind, and stay so. A list holds images one by one.
+
+        Raises:
+            TypeError: they are of another type.
+            ValueError: their shape does not say what they are; or prepared values are not finite, or outside
+                ``[(0 - mean) / std, (1 - mean) / std]``, where no image comes to lie.
+            DataError: a picture cannot be read or resized, or its channels cannot be converted.
+        """
+        if isinstance(images, list | tuple):
+            if not images:
+                raise ValueError("there are no images in the list")
+            parts = [self.prepare(image) for image in images]
+            return torch.cat(parts, dim=parts[0].dim() - 4)
+        size = (self.channels, self.height, self.width)
+        tensor = as_tensor(images, size)
+        if tensor.dtype == torch.uint8:
+            return self(tensor.flatten(0, -4)).view(*tensor.shape[:-3], *size)
+        check_prepared(tensor, size, self.mean, self.std)
+        return tensor
 
     def read(self, path: str | os.PathLike[str]) -> Tensor:
         """One image file as float32 ``[1, channels, height, width]``.
@@ -98,7 +115,7 @@ class Preprocessing:
         Raises:
             DataError: the file is missing, damaged, not an 8-bit image, or too large.
         """
-        return self(read_picture(path).unsqueeze(0))
+        return self.prepare(Path(path))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -62,6 +62,12 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("."))
 
 
+def file_size(path: Path) -> int:
+    """In bytes."""
+    with reading(path):
+        return path.stat().st_size
+
+
 def file_digest(path: Path) -> int:
     """A 64-bit hash (BLAKE2b) of a file's bytes."""
     with reading(path), path.open("rb") as stream:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from seenn.data.encoding import PoissonEncoding
@@ -18,19 +17,6 @@ from seenn.errors import DataError
 logger = logging.getLogger(__name__)
 
 Use = Literal["calibration", "exit", "test"]
-
-USES: dict[Use, str] = {
-    "calibration": "calibrating thresholds",
-    "exit": "choosing an exit",
-    "test": "figures that are reported",
-}
-#: What a split is compared with before it is used: the other splits of its data, and of the data in the record.
-#: Thresholds may be calibrated on images that weights were trained on, but never on those that figures are made of.
-OTHERS: dict[Use, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "calibration": (("exit", "test"), ()),
-    "exit": (("train", "calibration", "test"), ("train", "calibration", "test")),
-    "test": (("train", "calibration", "exit"), ("train", "calibration", "exit")),
-}
 
 
 def load_recorded_data(
@@ -54,9 +40,9 @@ def load_recorded_data(
         DataError: the recorded data can no longer be read, or is not the same any more.
     """
     record = _object(manifest.get("data"))
-    chosen = spec or _of_type(str, record.get("spec")) or "digits"
+    chosen = spec or _text(record.get("spec")) or "digits"
     if chosen == record.get("spec"):
-        data_dir = _of_type(str, record.get("data_dir")) if data_dir is None else data_dir
+        data_dir = _text(record.get("data_dir")) if data_dir is None else data_dir
         split_seed = _seed(record) if split_seed is None else split_seed
     splits = load_data(
         chosen,
@@ -64,7 +50,7 @@ def load_recorded_data(
         download=download,
         split_seed=split_seed or 0,
         preprocessing=preprocessing,
-        frames=_of_type(int, record.get("frames")),
+        frames=_integer(record.get("frames"), low=1),
     )
     if _is_recorded(record, splits):
         refuse_changed(record, splits)
@@ -82,8 +68,8 @@ def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
 
     Every split of the data in the manifest has to be what it was. The images of ``split`` are compared with the other
     splits of its data, and with those of the data in the manifest where that is another set, or dealt by another
-    seed. A calibration is what a next network begins with, and its record: there none of the held-out splits may hold
-    images that the network before was trained on.
+    seed. Calibration makes a network with a record of its own: there none of the held-out splits may hold images that
+    the recorded network was trained on.
 
     Args:
         manifest: of the network.
@@ -94,16 +80,18 @@ def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
         DataError: it is a split for another use, its data has changed, or it shares images.
     """
     if split.name in SPLITS and split.name != use:
-        raise DataError(f"the {split.name} split has another use than {USES[use]}: take the {use} split")
+        raise DataError(f"the {split.name} split has another use: take the {use} split here")
     data = split.data
-    siblings, recorded = OTHERS[use]
+    others = [name for name in SPLITS if name != use]
     if data is not None:
-        refuse_overlap(split, [getattr(data, name) for name in siblings])
-    for record in _records(manifest, use):
+        refuse_overlap(split, [getattr(data, name) for name in others])
+    own = _object(manifest.get("data"))
+    exits = _object(_object(manifest.get("exit")).get("data")) if use == "test" else own
+    for record in (own,) if exits == own else (own, exits):
         if data is not None and _is_recorded(record, data):
             refuse_changed(record, data)
-        elif not _same_content(record, data):
-            _refuse_recorded(record, split, use, recorded)
+        elif record.get("spec"):
+            _refuse_recorded(record, split, use, others)
 
 
 def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
@@ -130,56 +118,44 @@ def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
         )
 
 
-def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, names: tuple[str, ...]) -> None:
+def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: list[str]) -> None:
     """Compares ``split`` with recorded data that is not its own; by fingerprints alone where that is gone."""
     decoded = record.get("content", "pixels") == "pixels"
-    if not decoded or len(split.files or ()) <= DECODED_FILES:
-        for kind, name in product(("fingerprints", "image_fingerprints"), names):
-            known = _object(record.get(kind)).get(name)
-            if known == split.content_hash(labels=kind == "fingerprints", decoded=decoded):
-                raise DataError(
-                    f"the {split.name} split is the very data of this network's {name} split (fingerprint "
-                    f"{str(known)[:12]}…): take images that nothing else has seen"
-                )
+    for name in others if not decoded or len(split.files or ()) <= DECODED_FILES else ():
+        known = _object(record.get("fingerprints")).get(name)
+        if known == split.content_hash(decoded=decoded):
+            raise DataError(
+                f"the {split.name} split is the very data of this network's {name} split (fingerprint "
+                f"{str(known)[:12]}…): take images that nothing else has seen"
+            )
     try:
         used = load_recorded_data({"data": record}, split.preprocessing)
     except DataError as error:
         logger.warning("cannot compare the %s split with the data that the network was made with: %s", use, error)
         return
     whose = " that the network was made with"
-    if use == "calibration":
-        held_out = [split] if split.data is None else [split.data.calibration, split.data.exit, split.data.test]
-        for other in held_out:
-            refuse_overlap(other, [used.train], whose)
-    refuse_overlap(split, [getattr(used, name) for name in names], whose)
-
-
-def _records(manifest: Mapping[str, Any], use: Use) -> Iterator[Mapping[str, Any]]:
-    """What data the manifest names: the network's, and for figures that of its exit policy."""
-    own = _object(manifest.get("data"))
-    exits = _object(_object(manifest.get("exit")).get("data")) if use == "test" else {}
-    for record in (own, exits if exits != own else {}):
-        if record.get("spec"):
-            yield record
+    if use != "calibration":
+        refuse_overlap(split, [getattr(used, name) for name in others], whose)
+    elif split.data is not None:
+        for held_out in (split.data.calibration, split.data.exit, split.data.test):
+            refuse_overlap(held_out, [used.train], whose)
 
 
 def _is_recorded(record: Mapping[str, Any], splits: DataSplits) -> bool:
     return record.get("spec") == splits.spec and _seed(record) == splits.split_seed
 
 
-def _same_content(record: Mapping[str, Any], splits: DataSplits | None) -> bool:
-    """Whether these are the recorded splits under another name, as after a file was moved."""
-    before = _object(record.get("fingerprints"))
-    return bool(before) and splits is not None and before == splits.manifest()["fingerprints"]
-
-
 def _seed(record: Mapping[str, Any]) -> int:
-    return _of_type(int, record.get("split_seed")) or 0
+    return _integer(record.get("split_seed"), low=0) or 0
 
 
-def _of_type(kind: type, value: object) -> Any:
-    """``value``, or None where it is of another type: manifests are read from files."""
-    return value if isinstance(value, kind) else None
+def _text(value: object) -> str | None:
+    """``value``, or None where it is something else: manifests are read from files."""
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: object, *, low: int) -> int | None:
+    return value if isinstance(value, int) and value >= low else None
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -72,14 +72,9 @@ class Split:
         return self._images.files is None
 
     @property
-    def frames(self) -> int | None:
-        """T of recordings of events; None for images."""
-        return self._images.frames
-
-    @property
     def timesteps(self) -> int | None:
         """T of the sequences that batches are; None for images, which stay the same for as many steps as are run."""
-        return self.frames if self.encoding is None else self.encoding.timesteps
+        return self._images.frames if self.encoding is None else self.encoding.timesteps
 
     @property
     def is_sequence(self) -> bool:
@@ -154,7 +149,7 @@ class Split:
         return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
 
     def digests(self, *, decoded: bool = False) -> Tensor:
-        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: two splits share a picture where they share one.
+        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: equal where pictures are.
 
         Of images in memory the shape and pixels are hashed; of files their bytes, or with ``decoded`` the pixels too.
 
@@ -215,6 +210,7 @@ class DataSplits:
     data_dir: str | None
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    frames: int | None = None  # T of recordings of events; None for images
     chiral: bool = False  # whether a mirror image is of another class, or of none
     train: Split
     calibration: Split  # for the thresholds of neurons
@@ -229,11 +225,6 @@ class DataSplits:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
-
-    @property
-    def frames(self) -> int | None:
-        """T of recordings of events; None for images."""
-        return self.train.frames
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> DataSplits:
         """The same splits, prepared in another way, for example as a pretrained network wants them."""

@@ -297,7 +297,7 @@ def test_image_files_reach_a_network_as_it_was_trained_to_see_them(seenn: Seenn,
     done = seenn("predict", "snn.safetensors", "a.png", "--json")
     assert done.code == 0, done.err
     (found,) = json.loads(done.out)["predictions"]
-    expected = snn.predict("a.png")
+    expected = snn.predict(Path("a.png"))
     assert (found["label"], found["exit_timestep"]) == (int(expected.labels), 3)
     assert found["confidence"] == pytest.approx(float(expected.confidence))
     replace(snn, manifest={**manifest, "data": {"frames": 3}}).save("snn.safetensors")

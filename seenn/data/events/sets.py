@@ -70,12 +70,12 @@ class EventSet:
         if not roots:
             raise DataError(f"{folder}: no recordings of {self.name}; expected {layout} in it")
         train, *test = [self._read_part(roots[0] / part, request.frames) for part in self.parts]
-        per_polarity = {"mean": (0.0,) * POLARITIES, "std": (1 / 255,) * POLARITIES}
+        mean, std = (0.0,) * POLARITIES, (1 / 255,) * POLARITIES
         return Source(
             train=train,
             test=test[0] if test else None,
             class_names=self.class_names,
-            preprocessing=Preprocessing(channels=POLARITIES, height=self.side, width=self.side, **per_polarity),
+            preprocessing=Preprocessing(channels=POLARITIES, height=self.side, width=self.side, mean=mean, std=std),
             chiral=self.chiral,
         )
 

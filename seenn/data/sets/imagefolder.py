@@ -65,9 +65,7 @@ def imagefolder(request: Request) -> Source:
     train, test = _classes(path / "train"), _classes(test_dirs[0])
     if unknown := sorted(set(test) - set(train)):
         raise DataError(f"{test_dirs[0]}: classes that {path / 'train'} does not have: {', '.join(unknown)}")
-    return Source(
-        train=_part(train, train), test=_part(test, train), class_names=tuple(train), preprocessing=IMAGENET
-    )
+    return Source(train=_part(train, train), test=_part(test, train), class_names=tuple(train), preprocessing=IMAGENET)
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:

@@ -242,8 +242,8 @@ def test_an_exit_split_that_was_seen_is_refused(snn: Path) -> None:
     checkpoint = load(snn)
     data = checkpoint.manifest["data"]
     stolen = {**data["fingerprints"], "train": data["fingerprints"]["exit"]}
-    manifest = {**checkpoint.manifest, "data": {**data, "fingerprints": stolen}}
+    manifest = {**checkpoint.manifest, "data": {**data, "spec": "npz:gone", "fingerprints": stolen}}
     replace(checkpoint, manifest=manifest).save(snn.with_name("stolen.safetensors"))
-    done = run(snn.with_name("stolen.safetensors"), "--threshold", "0.9")
+    done = run(snn.with_name("stolen.safetensors"), "--threshold", "0.9", "--data", data["spec"])
     assert done.exit_code == 1
     assert "is the very data of this network's train split" in done.output

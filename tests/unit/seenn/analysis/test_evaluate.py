@@ -112,18 +112,22 @@ def test_the_networks_mode_is_left_as_it_was(snn: SNN, splits: DataSplits) -> No
 @pytest.mark.parametrize("name", ["calibration", "exit"])
 def test_data_that_calibrated_the_network_is_refused(snn: SNN, splits: DataSplits, name: str) -> None:
     split = getattr(splits, name)
-    with pytest.raises(DataError, match=f"the {name} split was used to calibrate this network: evaluate on the test"):
+    with pytest.raises(DataError, match=f"the {name} split has another use: take the test split here"):
         run(snn, splits, split=split)
     split.name = "test"  # the same images under another name
-    message = f"the test split is the data that this network's {name} used .fingerprint {split.fingerprint[:12]}…."
+    message = f"the test split of {len(split)} images shares .*{len(split)} with the "
     with pytest.raises(DataError, match=message):
         run(snn, splits, split=split)
 
 
 def test_labels_beyond_the_classes_and_empty_limits_are_refused(snn: SNN, splits: DataSplits) -> None:
+    label = int(splits.test.labels[0])
     splits.test.labels[0] = 5
-    with pytest.raises(DataError, match="has a label 5, but the network knows 5 classes"):
+    with pytest.raises(DataError, match="the same images with other labels in test"):
         run(snn, splits)
+    with pytest.raises(DataError, match="has a label 5, but the network knows 5 classes"):
+        run(replace(snn, manifest={"timesteps": 5}), splits)
+    splits.test.labels[0] = label
     for limit in (0, -3):
         with pytest.raises(ValueError, match=f"limit must be at least 1, got {limit}"):
             run(snn, splits, limit=limit)
@@ -135,7 +139,7 @@ def test_a_manifest_of_other_forms_does_no_harm(snn: SNN, splits: DataSplits) ->
     assert (found.source, found.timesteps) == ("a spiking network", 8)
 
 
-def test_recorded_data_is_found_again_and_proven(spec: str, splits: DataSplits, tmp_path: Path) -> None:
+def test_recorded_data_is_found_again_and_compared(spec: str, splits: DataSplits, tmp_path: Path) -> None:
     manifest = {"data": splits.manifest()}
     again = load_recorded_data(manifest, splits.preprocessing)
     assert again.test.fingerprint == splits.test.fingerprint
@@ -144,7 +148,9 @@ def test_recorded_data_is_found_again_and_proven(spec: str, splits: DataSplits, 
     assert load_recorded_data(manifest, None, spec=other).spec == other
     assert load_recorded_data(manifest, None, split_seed=3).split_seed == 3
     write(tmp_path / "data.npz", seed=2)
-    with pytest.raises(DataError, match=r"the calibration split of npz:.* is not the one that was recorded .* changed"):
+    with pytest.raises(
+        DataError, match=r"npz:.* is not the data that was recorded, its files have changed: other images in"
+    ):
         load_recorded_data(manifest, None)
 
 

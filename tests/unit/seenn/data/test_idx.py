@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision import datasets
 
-from seenn.data import load_data
-from seenn.data.idx import FASHION_MNIST, FILES, load_idx_set
+from seenn.data import Request, load_data
+from seenn.data.idx import FILES
+from seenn.data.sets.fashion_mnist import FASHION_MNIST
 from seenn.errors import DataError
 
 TRAIN, TEST = 72, 10
@@ -65,7 +66,7 @@ def test_files_are_read_plain_or_gzipped_in_either_layout(tmp_path: Path, compre
 
 def test_without_a_folder_the_system_package_is_read(tmp_path: Path) -> None:
     installed = replace(FASHION_MNIST, system_dir=write(tmp_path, compress=True))
-    assert len(load_idx_set(installed, None, download=False).train.labels) == TRAIN
+    assert len(installed(Request()).train.labels) == TRAIN
 
 
 def test_files_not_found_says_where_was_looked_and_how_to_get_them(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ WriteNpz = Callable[..., str]
 LABELS = np.arange(60) % 3
 
 
-def pixels(*shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+def pixels(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 def test_one_part_is_dealt_to_four_splits(write_npz: WriteNpz) -> None:
@@ -41,7 +41,7 @@ def test_one_part_is_dealt_to_four_splits(write_npz: WriteNpz) -> None:
     ],
 )
 def test_own_test_part_is_kept_in_file_order(write_npz: WriteNpz, names: tuple[str, ...]) -> None:
-    arrays = (pixels(60, 5, 7), LABELS[:, None], pixels(9, 5, 7), np.arange(9) % 3)
+    arrays = (pixels(60, 5, 7), LABELS[:, None], pixels(9, 5, 7, seed=1), np.arange(9) % 3)
     splits = load_data(write_npz(**dict(zip(names, arrays, strict=True))))
     assert splits.train.labels.tolist() == LABELS[:50].tolist()
     assert torch.equal(splits.test.raw(8), torch.from_numpy(arrays[2][8:]))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from seenn.data import DataSplits, Preprocessing, Split, load_data
+from seenn.data.encoding import PoissonEncoding
 from seenn.data.source import labelled_arrays
 
 IDENTITY = Preprocessing(channels=1, height=2, width=2, mean=(0.0,), std=(1 / 255,))
@@ -97,6 +98,38 @@ def test_digests_show_the_same_picture_in_two_splits() -> None:
     assert torch.isin(test.digests(), train.digests()).tolist() == [False, True]
 
 
+def test_nothing_stale_is_kept_where_a_split_changes(split: Split) -> None:
+    fingerprint, digests = split.fingerprint, split.digests()
+    numbered = split.numbered(3)
+    assert numbered.fingerprint != fingerprint
+    assert torch.equal(numbered.digests(), digests[:3])
+    assert split.with_preprocessing(replace(IDENTITY, mean=(1.0,))).fingerprint == fingerprint
+    split.labels[0] += 1
+    assert split.fingerprint != fingerprint
+
+
+def test_a_split_knows_its_data_set_and_its_siblings(digits: DataSplits, split: Split) -> None:
+    test = digits.test
+    assert (test.spec, test.num_classes, test.class_names[3]) == ("digits", 10, "3")
+    assert (split.data, split.spec, split.num_classes) == (None, "", 10)
+    assert test.data is digits
+    other = replace(digits, train=digits.train.numbered(5))
+    assert other.exit.data is other
+    assert digits.exit.data is digits
+    assert torch.equal(other.exit.data.train.labels, torch.arange(5))
+
+
+def test_sequences_say_their_timesteps(digits: DataSplits) -> None:
+    black = replace(digits.preprocessing, mean=(0.0,), std=(1.0,))
+    spikes = digits.with_preprocessing(black).with_encoding(PoissonEncoding(timesteps=3)).exit
+    assert (digits.exit.timesteps, digits.exit.is_sequence) == (None, False)
+    assert (spikes.timesteps, spikes.is_sequence) == (3, True)
+    batch = next(spikes.batches(5))
+    assert (len(batch), batch.timesteps) == (5, 3)
+    assert torch.equal(spikes.batch(9)[slice(0, 5)].inputs, batch.inputs)
+    assert spikes.fingerprint == digits.exit.fingerprint
+
+
 def test_other_preprocessing_changes_inputs_and_not_the_data(digits: DataSplits) -> None:
     larger = digits.with_preprocessing(replace(digits.preprocessing, height=12, width=12))
     assert larger.preprocessing.height == 12
@@ -112,11 +145,15 @@ def test_manifest_tells_which_data_these_are(digits: DataSplits) -> None:
     assert manifest["split_seed"] == 0
     assert manifest["sizes"] == {"train": 899, "calibration": 180, "exit": 359, "test": 359}
     assert manifest["fingerprints"]["exit"] == digits.exit.fingerprint
-    assert manifest["fingerprints"].keys() == manifest["sizes"].keys()
+    assert manifest["fingerprints"].keys() == manifest["image_fingerprints"].keys() == manifest["sizes"].keys()
+    assert manifest["content"] == "pixels"
 
 
 def test_manifest_does_not_decode_a_folder_of_training_images(
     write_folder: Callable[[dict[str, int]], Path],
 ) -> None:
     splits = load_data(f"imagefolder:{write_folder({'cat': 10, 'dog': 10})}")
+    for path in splits.train.files or []:
+        path.write_text("no image")
     assert splits.manifest()["fingerprints"].keys() == {"calibration", "exit", "test"}
+    assert splits.manifest()["content"] == "files"
