@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from seenn.files import atomic_path, fingerprint
+from seenn.files import atomic_path
 from seenn.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -65,13 +65,14 @@ def cpu_info() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def find(name: str, key: str) -> Path | None:
-    """The file that was kept under this name and key; None where there is none that is whole."""
+def find(name: str, key: str) -> tuple[Path, bytes] | None:
+    """The file that was kept under this name and key, and what it holds; None where there is none that is whole."""
     where = folder()
     for path in () if where is None else where.glob(f"{name}-{key}-*"):
         try:
-            if fingerprint(path) == path.name.rpartition("-")[2]:
-                return path
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == path.name.rpartition("-")[2]:
+                return path, content
             logger.debug("%s is damaged", path)
             path.unlink(missing_ok=True)
         except OSError as error:
