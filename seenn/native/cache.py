@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 #: Of Linux' list, what tells processors apart: on x86, then on ARM.
 _PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
-_PROCESSOR += ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features")
+_ARM_PROCESSOR = ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features")
 
 
 def folder() -> Path | None:
@@ -53,7 +53,7 @@ def key(*parts: object) -> str:
 def machine() -> str:
     """The processor, torch, and the version of seenn: what decides which numbers compiled code and torch compute."""
     info = cpu_info()
-    processor = [info.get(name) for name in _PROCESSOR] + [platform.machine(), platform.processor()]
+    processor = [info.get(name) for name in (*_PROCESSOR, *_ARM_PROCESSOR)] + [platform.machine(), platform.processor()]
     return repr((processor, torch.__config__.show(), torch.__version__, __version__))
 
 
