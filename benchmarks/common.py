@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from converter.load import ModelSpec, load_model, parse_model_kwargs
-from seenn.analysis.collect import collect_logits
+from seenn.analysis.collect import collect_run
 from seenn.analysis.report import Row, write_results
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Split, load_data
-from seenn.metrics import accuracy_per_timestep
+from seenn.exits import ExitPolicy
+from seenn.metrics import correct_per_timestep
+from seenn.runtime import Observer, Predictions, Session
+from seenn.runtime.engines.reference import ReferenceEngine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -56,9 +59,31 @@ def ann_answers(model: nn.Module, split: Split, limit: int | None = None) -> Ten
 
 def snn_answers(network: SpikingNetwork, split: Split, timesteps: int, limit: int | None = None) -> Tensor:
     """Whether the SNN labels each image correctly after each step, bool ``[T, N]``."""
-    logits_sum, labels = collect_logits(network, split.batches(64, limit=limit), timesteps)
-    accuracy_per_timestep(logits_sum, labels)  # refuses outputs that are not finite
-    return logits_sum.argmax(-1) == labels
+    run = collect_run(network, split, timesteps, limit=limit)
+    return correct_per_timestep(run.logits_sum, run.labels)
+
+
+class SpikeCount(Observer):
+    """All spikes of a run, up to each sample's exit."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
+        self.total += float(counts.abs().sum())
+
+
+def with_exits(
+    network: SpikingNetwork,
+    split: Split,
+    policy: ExitPolicy,
+    timesteps: int,
+    limit: int | None = None,
+    observers: Sequence[Observer] = (),
+) -> Predictions:
+    """The samples through the reference engine, each until its exit."""
+    session = Session(ReferenceEngine(network), policy, timesteps, 64)
+    return session.run(split.batches(64, limit=limit), observers=observers)
 
 
 def drop_in_points(reference: Tensor, answers: Tensor) -> tuple[float, float]:

@@ -16,25 +16,31 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, Subject, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
+from common import (
+    RESULTS,
+    Subject,
+    ann_answers,
+    conclude,
+    drop_in_points,
+    load_subject,
+    snn_answers,
+    subject_options,
+    with_exits,
+)
 
-from converter import ConvertConfig, NeuronSpec, convert
-from seenn.analysis.collect import collect_logits
+from converter import ConvertConfig, convert_module
+from seenn.analysis.collect import collect_run
 from seenn.analysis.report import Row
 from seenn.core.network import SpikingNetwork
-from seenn.exits import ConfidenceExit, calibrate_confidence
-from seenn.predict import predict
+from seenn.exits import ConfidenceExit, find_exit
 
-BINARY = NeuronSpec(signed=False, max_spikes=1)
-SIGNED = NeuronSpec(signed=True, max_spikes=1)
-SIGNED4 = NeuronSpec(signed=True, max_spikes=4)
-BARS = (
-    ("binary unsigned IF", BINARY, "joint", 8, 3.0),
-    ("binary unsigned IF", BINARY, "joint", 16, 1.0),
-    ("signed IF", SIGNED, "potential", 4, 2.5),
-    ("signed IF", SIGNED, "potential", 8, 0.6),
-    ("signed, up to 4 spikes a step", SIGNED4, "potential", 4, 0.8),
-    ("signed, up to 4 spikes a step", SIGNED4, "potential", 8, 0.3),
+BARS = (  # name, kind of neuron, Γ, correction, T, points below the ANN at most
+    ("binary unsigned IF", "if", 1, "joint", 8, 3.0),
+    ("binary unsigned IF", "if", 1, "joint", 16, 1.0),
+    ("signed IF", "signed", 1, "potential", 4, 2.5),
+    ("signed IF", "signed", 1, "potential", 8, 0.6),
+    ("signed, up to 4 spikes a step", "signed", 4, "potential", 4, 0.8),
+    ("signed, up to 4 spikes a step", "signed", 4, "potential", 8, 0.3),
 )
 CALIBRATION_IMAGES = 512
 
@@ -47,9 +53,9 @@ def accuracy_rows(
     ann = ann_answers(subject.model, subject.splits.test, limit)
     rows = [Row("ANN accuracy (%)", 100 * float(ann.double().mean()), None, True, command)]
     notes = []
-    for name, neuron, correction, timesteps, bar in BARS:
-        config = ConvertConfig(neuron=neuron, correction=correction, timesteps=timesteps)
-        network = convert(subject.model, images, config).network
+    for name, neuron, levels, correction, timesteps, bar in BARS:
+        config = ConvertConfig(neuron=neuron, levels=levels, correction=correction, timesteps=timesteps)
+        network = convert_module(subject.model, images, config).network
         answers = snn_answers(network, subject.splits.test, timesteps, limit)
         drop, error = drop_in_points(ann, answers[-1])
         rows.append(Row.at_most(f"{name}, T={timesteps}: points below the ANN", drop, bar, command))
@@ -70,10 +76,10 @@ def exit_rows(
     ``full``: whether the network is right on each test image at T=8 without early exit.
     """
     timesteps = 8
-    logits_sum, labels = collect_logits(network, subject.splits.exit.batches(64, limit=limit), timesteps)
-    found = calibrate_confidence(logits_sum, labels, ConfidenceExit(accumulation="mean"), max_accuracy_drop=0.005)
+    run = collect_run(network, subject.splits.exit, timesteps, limit=limit)
+    found = find_exit(run, ConfidenceExit(accumulation="mean"), max_accuracy_drop=0.005)
     test = subject.splits.test
-    answers = predict(network, (b.inputs for b in test.batches(64, limit=limit)), found.policy, timesteps)
+    answers = with_exits(network, test, found.policy, timesteps, limit)
     right = answers.labels == test.labels[: len(answers)]
     drop, error = drop_in_points(full, right)
     steps = answers.exit_timestep.double()

@@ -16,13 +16,14 @@ from pathlib import Path
 import click
 import torch
 
+import seenn
+
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, Subject, conclude, load_subject, subject_options
 
-from converter import ConvertConfig, convert
+from converter import ConvertConfig, convert_module
 from seenn.analysis.report import Row
-from seenn.checkpoint import Checkpoint, load, save
-from seenn.predict import predict
+from seenn.snn import SNN
 
 TIMESTEPS, IMAGES, BATCH, REPEATS = 8, 512, 64, 5
 
@@ -31,13 +32,13 @@ def time_row(subject: Subject, command: str) -> tuple[Row, str]:
     """Conversion against one ANN pass and T steps over the same images; medians of alternating runs."""
     images = subject.splits.calibration.images(limit=IMAGES)
     config = ConvertConfig(timesteps=TIMESTEPS)
-    network = convert(subject.model, images, config).network
+    network = convert_module(subject.model, images, config).network
     ann, steps, whole = [], [], []
     with torch.no_grad():
         for _ in range(REPEATS):
             ann.append(_seconds(lambda: [subject.model(x) for x in images.split(BATCH)]))
             steps.append(_seconds(lambda: [network(x, TIMESTEPS) for x in images.split(BATCH)]))
-            whole.append(_seconds(lambda: convert(subject.model, images, config)))
+            whole.append(_seconds(lambda: convert_module(subject.model, images, config)))
     ratios = sorted((w - s) / a for a, s, w in zip(ann, steps, whole, strict=True))
     note = (
         f"CPU seconds, minimum to maximum of {REPEATS} alternating runs over {IMAGES} images: "
@@ -53,7 +54,7 @@ def memory_row(subject: Subject, command: str) -> tuple[Row, str]:
     images = subject.splits.calibration.images(limit=BATCH)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "snn.safetensors"
-        save(path, Checkpoint(network=convert(subject.model, images).network))
+        SNN(network=convert_module(subject.model, images).network).save(path)
         runs = [{t: _peak(path, t) for t in (0, 8, 64)} for _ in range(REPEATS)]  # in turn
     peak = {t: statistics.median(run[t] for run in runs) for t in runs[0]}
     growth = (peak[64] - peak[0]) / (peak[8] - peak[0])
@@ -74,10 +75,10 @@ def _peak(path: Path, timesteps: int) -> int:
 
 
 def _run(path: str, timesteps: int) -> None:
-    network = load(path).network
-    images = torch.randn(BATCH, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    snn = seenn.load(path)
+    images = torch.randn(BATCH, *snn.network.input_shape, generator=torch.Generator().manual_seed(0))
     if timesteps:
-        predict(network, images, timesteps=timesteps, batch_size=BATCH)
+        snn.predict(images, engine="reference", timesteps=timesteps, batch_size=BATCH)
     status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's peak too
     click.echo(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 

@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py
 
-Weights are random, re-scaled by ``converter.liven``; so are the images. A model is converted (thresholds from the
+Weights are random, re-scaled by ``converter.lsuv``; so are the images. A model is converted (thresholds from the
 maximum, no correction), and the spiking network's logits are compared with the ANN's after 8, 32 and 128 steps: a
 network that computes the same function comes as 1/T nearer. Where a model has analog parts it is converted with them
 kept analog, as ``--analog-islands`` does.
@@ -34,12 +34,12 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
+from converter.lsuv import lsuv_initialise
 from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member, other_classifiers
 
-from converter import ConvertConfig, Max, NeuronSpec, convert
+from converter import ConvertConfig, Max, convert_module
 from converter.convergence import convergence
 from converter.inspect import inspect_model
-from converter.liven import liven
 from converter.load import ModelSpec, build_model
 from seenn.analysis.report import Row, write_results
 from seenn.analysis.synops import analog_nodes, dense_cost
@@ -70,12 +70,12 @@ def examine(member: Member) -> dict[str, Any]:
     images = torch.randn(16, 3, member.size, member.size)
     model = build_model(ModelSpec(name=member.name, kwargs=member.kwargs, num_classes=10)).module
     row["parameters"] = sum(p.numel() for p in model.parameters())
-    liven(model, images[:4])
+    lsuv_initialise(model, images[:4])
     config = ConvertConfig(
-        recipe=Max(), correction="none", neuron=NeuronSpec(max_spikes=16), analog_islands=member.name not in PURE
+        recipe=Max(), correction="none", neuron="signed", levels=16, analog_islands=member.name not in PURE
     )
     try:
-        found = convert(model, images, config)
+        found = convert_module(model, images, config)
     except SeennError as error:
         return row | {"fate": "refused", "reason": str(error)}
     cost = dense_cost(found.network)

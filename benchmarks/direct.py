@@ -14,13 +14,13 @@ from pathlib import Path
 
 import click
 import torch
-from common import RESULTS, conclude
+from common import RESULTS, SpikeCount, conclude, with_exits
 
 import seenn
-from seenn.analysis.collect import collect_logits
+from seenn.analysis.collect import collect_run
 from seenn.analysis.report import Row
 from seenn.data.recorded import load_recorded_data
-from seenn.exits import calibrate_confidence
+from seenn.exits import find_exit
 from seenn.metrics import accuracy_per_timestep
 
 TARGET_DROP = 0.001  # that calibration may lose on the exit split
@@ -52,21 +52,16 @@ def main(work: str, width: float, epochs: float, seed: int, neuron: str, amp: bo
     """Train, calibrate the exit on the exit split, and run the whole test split with samples leaving."""
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = seenn.load(train(folder, width=width, epochs=epochs, seed=seed, amp=amp, neuron=neuron))
-    splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing)
-    network, timesteps = checkpoint.network, checkpoint.timesteps
-    exit_logits, exit_labels = collect_logits(network, splits.exit.batches(128), timesteps)
-    found = calibrate_confidence(exit_logits, exit_labels, seenn.ConfidenceExit(), max_accuracy_drop=TARGET_DROP)
-    logits_sum, labels = collect_logits(network, splits.test.batches(128), timesteps)
+    snn = seenn.load(train(folder, width=width, epochs=epochs, seed=seed, amp=amp, neuron=neuron))
+    splits = load_recorded_data(snn.manifest, snn.preprocessing)
+    network, timesteps = snn.network, snn.timesteps
+    held = collect_run(network, splits.exit, timesteps, batch_size=128)
+    found = find_exit(held, seenn.ConfidenceExit(), max_accuracy_drop=TARGET_DROP)
+    run = collect_run(network, splits.test, timesteps, batch_size=128)
+    logits_sum, labels = run.logits_sum, run.labels
     accuracy = accuracy_per_timestep(logits_sum, labels).tolist()
-    fired: list[float] = []
-    early = seenn.predict(
-        network,
-        (b.inputs for b in splits.test.batches(128)),
-        found.policy,
-        timesteps,
-        observe=lambda t, rows, site, counts: fired.append(float(counts.abs().sum())),
-    )
+    fired = SpikeCount()
+    early = with_exits(network, splits.test, found.policy, timesteps, observers=[fired])
     right, steps = (early.labels == labels).double(), early.exit_timestep.double()
     drop = 100 * (accuracy[-1] - float(right.mean()))
     command = f"python benchmarks/direct.py --work DIR --width {width} --epochs {epochs:g} --seed {seed}"
@@ -81,11 +76,11 @@ def main(work: str, width: float, epochs: float, seed: int, neuron: str, amp: bo
         f"spiking_resnet19 of width {width}, {neuron} neurons, on Fashion-MNIST, {len(labels):,} test images, "
         f"{epochs:g} epochs, seed {seed}. Accuracy after t = 1 to {timesteps}: "
         f"{', '.join(f'{100 * a:.2f}' for a in accuracy)} %.",
-        f"Exit threshold {found.policy.threshold:.4f}, from the exit split of {len(exit_labels):,} images for a drop "
+        f"Exit threshold {found.policy.threshold:.4f}, from the exit split of {len(held.labels):,} images for a drop "
         f"of at most {100 * TARGET_DROP:g} points there. Standard error of the paired difference "
         f"{100 * float(difference.std()) / len(labels) ** 0.5:.2f} points; standard deviation of the steps over images "
-        f"{float(steps.std()):.2f}; {sum(fired) / len(labels):,.0f} spikes an image up to its exit.",
-        f"Trained with: `{json.dumps(checkpoint.manifest['direct'], sort_keys=True)}`",
+        f"{float(steps.std()):.2f}; {fired.total / len(labels):,.0f} spikes an image up to its exit.",
+        f"Trained with: `{json.dumps(snn.manifest['direct'], sort_keys=True)}`",
     ]
     conclude(out, "Direct training of ResNet-19", rows, notes)
 

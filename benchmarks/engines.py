@@ -17,6 +17,8 @@ import click
 import torch
 from torch import Tensor
 
+import seenn
+
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
 from peers import PEERS, runner
@@ -25,11 +27,11 @@ from converter import canonical_graph
 from converter.load import ModelSpec, load_model, parse_model_kwargs
 from seenn.analysis.bench import alternate, ann_contenders, plot_speed, profile_sites, run_bench, this_machine
 from seenn.analysis.report import Row, write_results
-from seenn.checkpoint import load
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data.recorded import load_recorded_data
 from seenn.exits import FixedExit
-from seenn.runtime import Request, make_engine, run_slots
+from seenn.runtime import Session
 
 BARS = {  # what the engine is built for: a CPU that multiplies int8 four times as fast as float32 (VNNI, AMX)
     "step / torch float32 ANN forward, batch 1": ("most", 0.33),
@@ -75,24 +77,23 @@ def main(
     out: str,
 ) -> None:
     """Measure the engines."""
-    checkpoint = load(snn)
-    splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing, data_dir=data_dir)
-    network, steps = checkpoint.network, checkpoint.timesteps
+    loaded = seenn.load(snn)
+    splits = load_recorded_data(loaded.manifest, loaded.preprocessing, data_dir=data_dir)
+    network, steps = loaded.network, loaded.timesteps
     images, labels = splits.test.images(limit), splits.test.labels[:limit]
-    rounding = {
-        "preprocessing": checkpoint.preprocessing,
-        "calibration": checkpoint.rounding or splits.calibration.images(limit=128),
-    }
-    engines = {name: make_engine(name, network, timesteps=steps, **rounding) for name in ("int8", "float32")}
+    if "int8" not in loaded.sections:
+        loaded = loaded.prepare(splits.calibration.batch(limit=128))
+    engines = {name: loaded.make_engine(name) for name in ("int8", "float32")}
     ann: torch.nn.Module = network.analog()
     if ckpt is not None:
-        loaded = load_model(ModelSpec(name=model, kwargs=parse_model_kwargs(model_kwargs)), ckpt)
-        ann = canonical_graph(loaded.module, images[:2])[0]
+        source = load_model(ModelSpec(name=model, kwargs=parse_model_kwargs(model_kwargs)), ckpt)
+        ann = canonical_graph(source.module, images[:2])[0]
     anns = ann_contenders(ann, splits.calibration.images(limit=64))
+    policy = loaded.policy or FixedExit()
     found = run_bench(
         engines,
         anns,
-        checkpoint.policy or FixedExit(),
+        policy,
         steps,
         images,
         labels,
@@ -120,11 +121,9 @@ def main(
     points = found.speed_and_accuracy
 
     def ours(stream: Tensor) -> Tensor:
-        requests = (Request(image=image) for image in stream)
-        answers = run_slots(engines["int8"], places, requests, checkpoint.policy or FixedExit(), steps)
-        return torch.stack([p.logits_sum for p in sorted(answers, key=lambda p: p.index)])
+        return session.run([Batch.of(stream, network.input_shape)]).logits_sum
 
-    places = engines["int8"].open(slots)
+    session = Session(engines["int8"], policy, steps, slots)
     t = peer_timesteps or steps
     shown = STREAM * peer_limit
     peers = measure_peers(network, images[:shown], labels[:shown], t, ours)

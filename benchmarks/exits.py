@@ -1,4 +1,4 @@
-"""Exit policies held to their bars: steps saved, SEENN-I against SEENN-II, promises kept, and the time of the search.
+"""Exit policies held to their bars: steps saved, SEENN-I against SEENN-II, guarantees kept, and the time of the search.
 
     python benchmarks/exits.py --snn snn.safetensors --low fast.safetensors --cache runs/
 
@@ -20,45 +20,45 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, conclude
+from exits_guarantee import guarantee_rows
 from exits_low import low_rows
-from exits_promise import promise_rows
 
 from seenn.analysis.collect import collect_run
 from seenn.analysis.compare import calibrated, compare_policies
 from seenn.analysis.report import Row
 from seenn.analysis.report.comparison import comparison_rows
-from seenn.checkpoint import Checkpoint, load
+from seenn.checkpoint import load
 from seenn.data import DataSplits
 from seenn.data.recorded import load_recorded_data
-from seenn.exits import CachedRun, ConfidenceExit, calibrate_exit, exit_scores
+from seenn.exits import (
+    CachedRun,
+    ConfidenceExit,
+    ScoredExit,
+    calibrate_exit,
+    cost_of_steps,
+    default_rules,
+    exit_scores,
+)
 from seenn.exits.policy import ExitPolicy
-from seenn.exits.scored import ScoredExit
 from seenn.metrics import correct_per_timestep, exit_curve
+from seenn.snn import SNN
 
 TARGET = 0.002  # what a rule may lose on the exit split: the rest of half a point is left to chance on the test split
 TENSORS = ("logits_sum", "labels", "energy_pj")  # of a cached run
 ALLOWED = 0.5  # points below full T on the test split
 
 
-def rules() -> dict[str, ExitPolicy]:
-    """Every rule as ``seenn compare-exits`` takes it."""
-    from cli.exit_rules import RULES, build_rule
-
-    with click.Context(click.Command("rules")):
-        return {name: build_rule(name, None, None) for name in RULES}
-
-
-def cached(checkpoint: Checkpoint, splits: DataSplits, name: str, folder: Path, limit: int | None = None) -> CachedRun:
+def cached(snn: SNN, splits: DataSplits, name: str, folder: Path, limit: int | None = None) -> CachedRun:
     """One pass over a split, from ``folder`` where it is there; of this very network, T and split, else it is made."""
     split, path = getattr(splits, name), folder / f"{name}.npz"
-    origin = f"{checkpoint.network.graph.fingerprint()} T={checkpoint.timesteps} {split.fingerprint} limit={limit}"
+    origin = f"{snn.network.graph.fingerprint()} T={snn.timesteps} {split.fingerprint} limit={limit}"
     if path.exists():
         with np.load(path) as data:
             if str(data["origin"]) == origin:
                 tensors = {name: torch.from_numpy(data[name]) for name in TENSORS}
-                return CachedRun(**tensors, prepass=checkpoint.network.prepass)
-    click.echo(f"running {name} ({limit or len(split)} images, T={checkpoint.timesteps})", err=True)
-    run = collect_run(checkpoint.network, split.batches(64, limit=limit), checkpoint.timesteps)
+                return CachedRun(**tensors, cost=cost_of_steps(snn.timesteps, snn.network.initial_steps))
+    click.echo(f"running {name} ({limit or len(split)} images, T={snn.timesteps})", err=True)
+    run = collect_run(snn.network, split, snn.timesteps, limit=limit)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(path, origin=origin, **{name: getattr(run, name).numpy() for name in TENSORS})
     return run
@@ -66,7 +66,7 @@ def cached(checkpoint: Checkpoint, splits: DataSplits, name: str, folder: Path, 
 
 def saving_rows(exit_run: CachedRun, test_run: CachedRun, command: str) -> tuple[list[Row], list[str]]:
     """Every rule, calibrated for the same drop, on the test split; and what SEENN-I's accuracy costs the others."""
-    policies, left_out = calibrated(exit_run, rules(), {"max_accuracy_drop": TARGET})
+    policies, left_out = calibrated(exit_run, default_rules(), {"max_accuracy_drop": TARGET})
     c = compare_policies(test_run, policies, network="", data="", split="test", latency="not measured", command="")
     timesteps = c.timesteps
     by_name = {f.name: f for f in c.policies}
@@ -143,7 +143,11 @@ def search_rows(run: CachedRun, command: str) -> list[Row]:
 
 @click.command()
 @click.option(
-    "--snn", required=True, type=click.Path(exists=True, dir_okay=False), help="Converted, T=16, no fine-tuning."
+    "--snn",
+    "network",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Converted, T=16.",
 )
 @click.option("--low", type=click.Path(exists=True, dir_okay=False), help="A network for few timesteps.")
 @click.option("--cache", type=click.Path(file_okay=False), required=True, help="Folder of cached passes.")
@@ -151,22 +155,22 @@ def search_rows(run: CachedRun, command: str) -> list[Row]:
 @click.option("--betas", default="1,1.5,2,2.5,3,10", show_default=True, help="SEENN-II's prices of an error.")
 @click.option("--policy-epochs", default=6.0, show_default=True, help="SEENN-II's passes over its training images.")
 @click.option("--low-images", type=int, help="The first so many exit and test images for --low.  [default: all]")
-@click.option("--trials", default=1000, show_default=True, help="Random splits for the promises.")
+@click.option("--trials", default=1000, show_default=True, help="Random splits for the guarantees.")
 @click.option("--out", default=str(RESULTS / "exits"), show_default=True, help="Stem of the result files.")
 def main(
-    snn: str, low: str | None, cache: str, train_images: int, betas: str, policy_epochs: float,
+    network: str, low: str | None, cache: str, train_images: int, betas: str, policy_epochs: float,
     low_images: int | None, trials: int, out: str
 ) -> None:  # fmt: skip
     """Measure exit policies against their bars."""
-    command = f"python benchmarks/exits.py --snn {Path(snn).name} --cache runs"
+    command = f"python benchmarks/exits.py --snn {Path(network).name} --cache runs"
     if low:
         command += f" --low {Path(low).name} --train-images {train_images} --betas {betas}"
         command += f" --policy-epochs {policy_epochs:g}"
     command += f" --low-images {low_images}" if low and low_images else ""
-    checkpoint = load(snn, with_policy=False)
-    splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing)
+    snn = load(network, with_policy=False)
+    splits = load_recorded_data(snn.manifest, snn.preprocessing)
     folder = Path(cache)
-    exit_run, test_run = (cached(checkpoint, splits, name, folder / Path(snn).stem) for name in ("exit", "test"))
+    exit_run, test_run = (cached(snn, splits, name, folder / Path(network).stem) for name in ("exit", "test"))
     rows, notes = saving_rows(exit_run, test_run, command)
     if low is not None:
         fast = load(low, with_policy=False)
@@ -177,9 +181,9 @@ def main(
         prices = [float(beta) for beta in betas.split(",")]
         more = low_rows(fast, its, train, runs["exit"], runs["test"], command, betas=prices, epochs=policy_epochs)
         rows, notes = [*rows, *more[0]], [*notes, *more[1]]
-    more = promise_rows(exit_run, trials, command)
+    more = guarantee_rows(exit_run, trials, command)
     rows, notes = [*rows, *more[0], *search_rows(test_run, command)], [*notes, *more[1]]
-    title = f"Exit policies, {Path(snn).stem} on {splits.spec}, T={checkpoint.timesteps}"
+    title = f"Exit policies, {Path(network).stem} on {splits.spec}, T={snn.timesteps}"
     conclude(out, title, rows, notes)
 
 

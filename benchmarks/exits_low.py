@@ -9,15 +9,16 @@ import click
 import torch
 from torch import Tensor
 
-from converter.policy import PolicySpec, SpikingAnswers, TrainedPolicy, train_policy_checkpoint
+from converter import train_policy
+from converter.policy import SpikingAnswers
 from seenn.analysis.collect import start_states
 from seenn.analysis.report import Row
-from seenn.checkpoint import Checkpoint
 from seenn.data import DataSplits, Split
 from seenn.errors import CalibrationError
 from seenn.exits import BudgetExit, CachedRun, ConfidenceExit, ExitCalibration, exit_scores, find_exit, replay
 from seenn.metrics import bootstrap_mean_interval, correct_per_timestep, exit_curve, oracle_exit_time
 from seenn.metrics.energy import MAC_PJ
+from seenn.snn import SNN
 from seenn.training import PolicyConfig
 from seenn.training.augment import Augment
 
@@ -25,7 +26,7 @@ MOST_STEPS, ALLOWED = 1.3, 0.5
 
 
 def low_rows(
-    checkpoint: Checkpoint,
+    snn: SNN,
     splits: DataSplits,
     train: CachedRun,
     held: CachedRun,
@@ -37,7 +38,7 @@ def low_rows(
 ) -> tuple[list[Row], list[str]]:
     """β and thresholds are chosen on the exit split, figures are of the test split."""
     answers = SpikingAnswers(train=_right(train), exit=_right(held))
-    trained = {beta: _train(checkpoint, splits, answers, beta, epochs) for beta in betas}
+    trained = {beta: _train(snn, splits, answers, beta, epochs) for beta in betas}
     moved = {beta: _within(held, run.policy, splits.exit) for beta, run in trained.items()}
     beta = max(moved, key=lambda beta: moved[beta].accuracy)
     policy, mean = moved[beta].policy, moved[beta].mean_timesteps
@@ -106,13 +107,11 @@ def low_rows(
     return rows, notes
 
 
-def _train(
-    checkpoint: Checkpoint, splits: DataSplits, answers: SpikingAnswers, beta: float, epochs: float
-) -> TrainedPolicy:
+def _train(snn: SNN, splits: DataSplits, answers: SpikingAnswers, beta: float, epochs: float) -> SNN:
     click.echo(f"training SEENN-II, beta {beta:g}", err=True)
     base = PolicyConfig()
     train = replace(base.train, epochs=epochs, augment=Augment.suggest(splits.spec, height=splits.preprocessing.height))
-    return train_policy_checkpoint(checkpoint, splits, answers, PolicySpec(), replace(base, beta=beta, train=train))
+    return train_policy(snn, splits, replace(base, beta=beta, train=train), answers=answers)
 
 
 def _within(held: CachedRun, policy: BudgetExit, split: Split) -> ExitCalibration[BudgetExit]:

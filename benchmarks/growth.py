@@ -23,13 +23,13 @@ from common import RESULTS, conclude
 
 from seenn.analysis.bench import Growth, grow, grow_timesteps, plot_growth, step_of, this_machine
 from seenn.analysis.report import Row
+from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear, State
 from seenn.data.preprocessing import Preprocessing
-from seenn.exits import FixedExit
-from seenn.exits.scored import softmax_confidence
-from seenn.runtime import Engine, Request, make_engine, run_slots
+from seenn.exits import FixedExit, Progress, softmax_confidence
+from seenn.runtime import Engine, Session, make_engine
 
 BATCHES, WIDTHS, SIDES = (1, 8, 32, 128), (16, 32, 64, 128), (14, 28, 56, 112)
 TIMESTEPS = {1: (4, 8, 16, 32), 8: (4, 8, 16, 32), 32: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8)}  # no run of a few ms
@@ -84,8 +84,8 @@ class Scattered:
     def start(self, images: Tensor) -> State:
         return (1 + (1e4 * images.flatten(1).sum(1)).long() % (2 * self.mean - 1),)
 
-    def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        return t >= state[0], state
+    def stop(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        return progress.t >= state[0], state
 
     def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
         return softmax_confidence(t, logits_sum)
@@ -93,13 +93,13 @@ class Scattered:
 
 def with_exits(engine: Engine, repeats: int) -> Growth:
     """128 images that exit at different times through 32 slots, against the steps that were really run."""
-    images, slots = pictures(128), engine.open(32)
+    images = Batch.of(pictures(128), engine.input_shape)
+    sessions = {mean: Session(engine, Scattered(mean), LONGEST, 32) for mean in (1, 2, 4, 8, 16)}
 
     def run(mean: int) -> int:
-        requests = (Request(image=image) for image in images)
-        return sum(p.exit_timestep for p in run_slots(engine, slots, requests, Scattered(mean), LONGEST))
+        return int(sessions[mean].run([images]).exit_timestep.sum())
 
-    means = {run(mean): mean for mean in (1, 2, 4, 8, 16)}
+    means = {run(mean): mean for mean in sessions}
     work = {steps: (lambda mean=mean: run(mean)) for steps, mean in means.items()}
     return grow("steps run, with exits", work, repeats)
 
@@ -129,9 +129,7 @@ def _peak(timesteps: int) -> int:
 def _run(timesteps: int) -> None:
     engine = sized()
     if timesteps:
-        requests = (Request(image=image) for image in pictures(64))
-        for _ in run_slots(engine, engine.open(64), requests, FixedExit(), timesteps):
-            pass
+        Session(engine, FixedExit(), timesteps, 64).run([Batch.of(pictures(64), engine.input_shape)])
     status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's peak too
     click.echo(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 

@@ -11,17 +11,17 @@ import sys
 from pathlib import Path
 
 import click
-import torch
+
+import seenn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, conclude, drop_in_points
 
 from seenn.analysis.bench import layer_losses
 from seenn.analysis.report import Row
-from seenn.checkpoint import load
 from seenn.data.recorded import load_recorded_data
 from seenn.exits import FixedExit
-from seenn.runtime import make_engine, run_engine
+from seenn.runtime import Session
 
 
 @click.command()
@@ -33,21 +33,16 @@ from seenn.runtime import make_engine, run_engine
 @click.option("--out", default=str(RESULTS / "int8_layers"), show_default=True, help="Stem of the result files.")
 def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: str | None, out: str) -> None:
     """Measure what int8 costs."""
-    checkpoint = load(snn)
-    splits = load_recorded_data(checkpoint.manifest, checkpoint.preprocessing, data_dir=data_dir)
-    network, steps, pixels = checkpoint.network, checkpoint.timesteps, checkpoint.preprocessing
-    images, labels = splits.test.images(limit), splits.test.labels[:limit]
+    network = seenn.load(snn)
+    splits = load_recorded_data(network.manifest, network.preprocessing, data_dir=data_dir)
+    steps, labels = network.timesteps, splits.test.labels[:limit]
     command = f"python benchmarks/int8_layers.py {Path(snn).name} --limit {limit} --layer-limit {layer_limit}"
-    rounding = checkpoint.rounding
-    engines = {
-        name: make_engine(name, network, timesteps=steps, preprocessing=pixels, calibration=rounding)
-        for name in ("float32", "int8")
-    }
+    engines = {name: network.make_engine(name) for name in ("float32", "int8")}
     rows, notes = [], []
-    for when, policy in ((f"at T={steps}", FixedExit()), ("with exits", checkpoint.policy or FixedExit())):
+    for when, policy in ((f"at T={steps}", FixedExit()), ("with exits", network.policy or FixedExit())):
         right = {}
         for name, engine in engines.items():
-            found = run_engine(engine, torch.split(images, 64), policy, steps, slots=64)
+            found = Session(engine, policy, steps, 64).run(splits.test.batches(64, limit=limit))
             right[name] = found.labels == labels
             notes.append(
                 f"{name} {when}: {100 * float(right[name].double().mean()):.2f} %, mean timesteps "
@@ -58,19 +53,19 @@ def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: st
         rows.append(Row.at_most(f"accuracy points lost by int8 {when}, {len(labels)} images", lost, 0.2, command))
         notes.append(f"{when}: {lost:.2f} ± {error:.2f} points (standard error of the paired difference).")
     losses = layer_losses(
-        network,
-        images[:layer_limit],
+        network.network,
+        splits.test.images(layer_limit),
         labels[:layer_limit],
         steps,
-        pixels,
-        rounding=rounding,
+        network.preprocessing,
+        section=network.sections.get("int8"),
         say=lambda text: click.echo(text, err=True),
     )
     for loss in losses:
         name = f"error of the scores, int8 in {loss.layer}, %"
         rows.append(Row(name, 100 * loss.score_error, None, True, command))
     notes.append(
-        f"Errors of the scores are relative to the float32 engine, after {steps} steps of {len(images[:layer_limit])} "
+        f"Errors of the scores are relative to the float32 engine, after {steps} steps of {len(labels[:layer_limit])} "
         "images. `(none)` has thresholds and membranes on their grids and all weights finer than int8; a threshold "
         "that is crossed a step earlier or later is most of it."
     )

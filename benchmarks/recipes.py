@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import get_args
 
 import click
 
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
 
-from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
-from converter.config import Correction
+from converter import CORRECTIONS, RECIPES, ConvertConfig, convert_module
 from seenn.analysis.report import Row, write_results
 
-RECIPES = {"max": Max(), "percentile": Percentile(), "mmse": MMSE()}
 NEURONS = {
-    "binary": NeuronSpec(signed=False, max_spikes=1),
-    "burst 4": NeuronSpec(signed=False, max_spikes=4),
-    "signed": NeuronSpec(signed=True, max_spikes=1),
-    "signed 4": NeuronSpec(signed=True, max_spikes=4),
+    "binary": {"neuron": "if"},
+    "burst 4": {"neuron": "burst", "levels": 4},
+    "signed": {"neuron": "signed", "levels": 1},
+    "signed 4": {"neuron": "signed", "levels": 4},
 }
 TIMESTEPS = 8
 
@@ -54,10 +51,14 @@ def main(
     for neuron_name, neuron in NEURONS.items():
         if chosen and neuron_name not in chosen:
             continue
-        for recipe_name, recipe in RECIPES.items():
-            for correction in get_args(Correction):
-                config = ConvertConfig(recipe=recipe, neuron=neuron, correction=correction, timesteps=TIMESTEPS)
-                network = convert(subject.model, images, config).network
+        for recipe_name in (name for name in RECIPES.names() if not RECIPES.get(name).learned):
+            for correction in CORRECTIONS.names():
+                if CORRECTIONS.get(correction).neuron not in (None, neuron["neuron"]):
+                    continue
+                config = ConvertConfig(
+                    recipe=RECIPES.get(recipe_name)(), **neuron, correction=correction, timesteps=TIMESTEPS
+                )
+                network = convert_module(subject.model, images, config).network
                 answers = snn_answers(network, subject.splits.exit, TIMESTEPS, samples)
                 drop, error = drop_in_points(ann, answers[-1])
                 name = f"{neuron_name}, {recipe_name}, correction {correction}: points below the ANN (± {error:.2f})"

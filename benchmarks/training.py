@@ -24,7 +24,17 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import RESULTS, ann_answers, conclude, drop_in_points, load_subject, snn_answers, subject_options
+from common import (
+    RESULTS,
+    SpikeCount,
+    ann_answers,
+    conclude,
+    drop_in_points,
+    load_subject,
+    snn_answers,
+    subject_options,
+    with_exits,
+)
 
 import seenn
 from seenn.analysis.report import Row
@@ -124,14 +134,8 @@ def measure(
     _note(figures, f"seed {seed}, fine-tuned", answers)
     if tuned.policy is None:
         raise click.ClickException(f"{finetuned}: the network has no exit policy; run calibrate-exit on it")
-    fired: list[float] = []
-    found = seenn.predict(
-        tuned.network,
-        (b.inputs for b in test.batches(64, limit=limit)),
-        tuned.policy,
-        2,
-        observe=lambda t, rows, site, counts: fired.append(float(counts.abs().sum())),
-    )
+    fired = SpikeCount()
+    found = with_exits(tuned.network, test, tuned.policy, 2, limit, [fired])
     right = found.labels == test.labels[: len(found)]
     steps = found.exit_timestep.double()
     compare("fine-tuned, SEENN-I", right)
@@ -140,7 +144,7 @@ def measure(
     figures.notes.append(
         f"seed {seed}, SEENN-I: {100 * float(right.double().mean()):.2f} % after {float(steps.mean()):.3f} steps, "
         f"{drop:.2f} ± {error:.2f} points below the ANN (standard error of the paired difference, n = {len(right)}), "
-        f"{sum(fired) / len(right):,.0f} spikes an image."
+        f"{fired.total / len(right):,.0f} spikes an image."
     )
 
 

@@ -12,9 +12,8 @@ from cli.exit_rules import ONE_SIDED, RULES, STORED, RuleName, build_rule, store
 from cli.options import SNN_FILE, TIMESTEPS, FiniteRange, data_options, output_file, recorded_splits
 
 if TYPE_CHECKING:
-    from seenn.exits import ExitCalibration
-    from seenn.exits.guarantee import Guarantee
-    from seenn.exits.scored import Accumulation
+    from seenn.exits import ExitCalibration, Guarantee
+    from seenn.exits.scores import Accumulation
 
 
 @click.command(name="calibrate-exit", short_help="Choose when an image may stop.")
@@ -135,8 +134,7 @@ def calibrate_exit(
     from seenn.analysis.collect import collect_run, start_states
     from seenn.checkpoint import save
     from seenn.data.recorded import refuse_seen_exit_split
-    from seenn.exits import FixedExit, certify_exit, find_exit, policy_macs
-    from seenn.exits.record import exit_record
+    from seenn.exits import FixedExit, exit_record, find_exit, policy_macs
 
     own = {"temperature": temperature, "accumulation": accumulation, "alpha": alpha}
     built = None if policy == STORED else build_rule(policy, threshold, inner, **own)
@@ -154,27 +152,16 @@ def calibrate_exit(
             network, splits.exit.batches(batch_size), steps, progress=lambda done: update(done, len(splits.exit))
         )
     state = start_states(rule, splits.exit) if policy_macs(rule) else None
-    found: ExitCalibration[Any]
-    if confidence is not None and max_accuracy_drop is not None:
-        found = certify_exit(
-            run.logits_sum,
-            run.labels,
-            rule,
-            max_accuracy_drop=max_accuracy_drop,
-            confidence=confidence,
-            guarantee=guarantee or "marginal",
-            energy_pj=run.energy_with(rule),
-            state=state,
-        )
-        found = found.after(run.prepass)
-    else:
-        found = find_exit(run, rule, state=state, **targets)
+    found: ExitCalibration[Any] = find_exit(
+        run, rule, state=state, confidence=confidence, guarantee=guarantee, **targets
+    )
     chosen = threshold_of(found.policy)
     record = exit_record(
-        checkpoint.network,
         found.policy,
-        steps,
-        splits,
+        network=checkpoint.network.graph.fingerprint(),
+        timesteps=steps,
+        engine="reference",
+        data=splits.manifest(),
         threshold=chosen,
         **targets,
         confidence=confidence,
@@ -192,7 +179,7 @@ def calibrate_exit(
     session.answer(
         {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {found.samples} held-out images:\n"
-        f"  every step   {100 * found.full_accuracy:6.2f} % in {run.prepass + steps} timesteps\n"
+        f"  every step   {100 * found.full_accuracy:6.2f} % in {run.cost[-1]:g} timesteps\n"
         f"  early exit   {100 * found.accuracy:6.2f} % in {found.mean_timesteps:.2f} timesteps on average,\n"
         f"               at an estimated {found.mean_energy_pj:.4g} pJ per image\n"
         f"wrote {target}; next: seenn evaluate",

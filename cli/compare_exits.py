@@ -86,12 +86,13 @@ def compare_exits(session: Session, snn: str, chosen: tuple[str, ...], folder: s
     from seenn.analysis.compare import compare_exits as run
     from seenn.analysis.report.comparison import COLUMNS, comparison_rows, write_comparison
     from seenn.data.recorded import refuse_seen_exit_split
-    from seenn.exits.record import check_exit_record
+    from seenn.exits import check_record
 
     checkpoint = read_snn(snn)
     steps = options["timesteps"] or checkpoint.timesteps
     if checkpoint.policy is not None:
-        check_exit_record(checkpoint.manifest, checkpoint.network, steps)
+        fingerprint = checkpoint.network.graph.fingerprint()
+        check_record(checkpoint.manifest.get("exit"), network=fingerprint, timesteps=steps)
     splits = recorded_splits(checkpoint, options)
     refuse_seen_exit_split(checkpoint.manifest, splits)
     checkpoint.network.to(session.device)

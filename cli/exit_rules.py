@@ -111,8 +111,7 @@ def stored_rule(checkpoint: Checkpoint, threshold: float | None, timesteps: int,
         CalibrationError: there is none in the file, or it was made for another network or T.
     """
     from seenn.errors import CalibrationError
-    from seenn.exits import BudgetExit
-    from seenn.exits.record import check_exit_record
+    from seenn.exits import BudgetExit, check_record
 
     if wrong := [f"--{option}" for option, value in options.items() if value is not None]:
         raise click.UsageError(f"the {STORED} rule does not take {', '.join(wrong)}", _context())
@@ -120,7 +119,7 @@ def stored_rule(checkpoint: Checkpoint, threshold: float | None, timesteps: int,
     if not isinstance(policy, BudgetExit):
         found = "no exit policy" if policy is None else f"the {policy.kind} policy"
         raise CalibrationError(f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`")
-    check_exit_record(checkpoint.manifest, checkpoint.network, timesteps)
+    check_record(checkpoint.manifest.get("exit"), network=checkpoint.network.graph.fingerprint(), timesteps=timesteps)
     return policy if threshold is None else policy.at(threshold)
 
 

@@ -28,17 +28,18 @@ def predict(
 ) -> None:
     """Classify image files with the spiking network SNN."""
     import torch
+    from seenn.predict import predict as run
 
     from seenn.data.encoding import PoissonEncoding
     from seenn.errors import CheckpointError
-    from seenn.exits.record import check_exit_record
-    from seenn.predict import predict as run
+    from seenn.exits import check_record
 
     import_own_policy(own_policy)
     checkpoint = read_snn(snn)
     steps = timesteps or checkpoint.timesteps
     if checkpoint.policy is not None:
-        check_exit_record(checkpoint.manifest, checkpoint.network, steps)
+        fingerprint = checkpoint.network.graph.fingerprint()
+        check_record(checkpoint.manifest.get("exit"), network=fingerprint, timesteps=steps)
     if checkpoint.preprocessing is None:
         raise CheckpointError(f"{snn} does not record how images are prepared: use seenn.predict from Python")
     if "frames" in (checkpoint.manifest.get("data") or {}):

@@ -16,8 +16,10 @@ from timm.data.auto_augment import augment_and_mix_transform, auto_augment_trans
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from seenn.batch import Batch
 from seenn.data import Preprocessing
 from seenn.errors import TrainingError
+from seenn.training.augment import as_images, with_images
 
 Picture = Callable[[Image.Image], Image.Image]
 
@@ -28,7 +30,7 @@ class TimmAugment:
 
     First every image goes through the policy, then rectangles are erased, then pairs of images are mixed, which
     turns labels ``[B]`` into probabilities ``[B, K]``. All random numbers come from the generator of the call.
-    Sequences ``[T, B, C, H, W]`` are erased and mixed alike in all frames.
+    Frames over time are erased and mixed alike.
 
     Under ``torchrun`` each process mixes its own part of the batch.
 
@@ -54,32 +56,26 @@ class TimmAugment:
         if self.policy is not None:
             _ = self._picture  # refuses unknown names at once
 
-    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A new batch: images as they came in shape, labels ``[B]`` or, mixed, ``[B, K]``.
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """A new batch: inputs as they came in shape, labels ``[B]`` or, mixed, ``[B, K]``.
 
         Raises:
             TrainingError: a policy for sequences, which are no pictures; a policy that fails; or mixing of an odd
                 number of images.
         """
-        sequence = images.dim() == 5
-        if sequence and self.policy is not None:
+        if batch.over_time and self.policy is not None:
             raise TrainingError(f"the policy {self.policy} changes pictures, not sequences of frames; leave it out")
-        if self._mixes and len(labels) % 2:
-            raise TrainingError(f"images are mixed in pairs, got {len(labels)}; use an even batch in every process")
+        if self._mixes and len(batch) % 2:
+            raise TrainingError(f"images are mixed in pairs, got {len(batch)}; use an even batch in every process")
+        images, labels = as_images(batch), batch.labels
         with _seeded(int(torch.randint(2**31, (), generator=generator))):
-            if self.policy is not None:
-                images = self._through_policy(images)
-            frames = len(images) if sequence else 1
-            flat = images.transpose(0, 1).flatten(1, 2) if sequence else images
-            flat = flat.clone()  # timm writes in place
+            images = images.clone() if self.policy is None else self._through_policy(images)  # timm writes in place
             if self.erase:
-                RandomErasing(self.erase, mode="pixel", device=flat.device.type)(flat)
+                RandomErasing(self.erase, mode="pixel", device=images.device.type)(images)
             if self._mixes:
                 mix = Mixup(self.mixup, self.cutmix, label_smoothing=0.0, num_classes=self.num_classes)
-                flat, labels = mix(flat, labels)
-        if sequence:
-            flat = flat.reshape(len(flat), frames, -1, *flat.shape[2:]).transpose(0, 1)
-        return flat.contiguous(), labels
+                images, labels = mix(images, labels)
+        return with_images(batch, images.contiguous(), labels)
 
     @property
     def _mixes(self) -> bool:

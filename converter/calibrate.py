@@ -5,7 +5,7 @@ from the sites before, which are already calibrated. At a site
 
 1. the recipe turns the analog activations into a threshold per channel;
 2. the neuron runs on the currents that the *spiking* network really delivers there, and its mean error is
-   cancelled (``converter.correct``).
+   cancelled (``converter.corrections``).
 
 So each layer is run once on the ANN's values and once on T steps of spikes, and every later layer sees the
 corrected earlier ones. All sums are order-independent: exact maxima, integer counts, float64 means. Several
@@ -17,21 +17,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from converter.channels import channel_axes
 from converter.config import ConvertConfig
-from converter.correct import CORRECTIONS, SiteSample
-from converter.neurons import along, check_signs, make_neuron, site_axis
-from converter.recipes import Learned, SiteStatistics
-from converter.sampling import cache_blocks
-from seenn.core.graph import INPUT, Node, OpGraph, schedule
-from seenn.core.ops import QCFS, Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
+from converter.corrections import CORRECTIONS
+from converter.corrections._sample import SiteSample
+from converter.statistics import SMALLEST, SiteStatistics, cache_blocks
+from seenn.core.graph import INPUT, OpGraph, schedule
+from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
 from seenn.device import available_memory
 from seenn.distributed import world
-from seenn.errors import CalibrationError, ConversionError
+from seenn.errors import CalibrationError, ConversionError, UnsupportedError
+from seenn.neurons import NEURONS
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +89,10 @@ def calibrate(
             memory needed than there is.
         UnsupportedError: activations that the kind of neuron cannot stand for.
     """
-    check_signs(graph, config.neuron)
-    spiking = config.correction in CORRECTIONS
+    _check_signs(graph, config.neuron)
+    correction = CORRECTIONS.get(config.correction)
     shapes = graph.shapes(tuple(images.shape[1:]))
-    _check_memory(graph, shapes, images, config.timesteps if spiking else 0)
+    _check_memory(graph, shapes, images, config.timesteps if correction.measured else 0)
     mine = images[world().batches(len(images), _CHUNK)]
     values = {INPUT: _Value(list(torch.split(mine, _CHUNK)), None)}
     axes = channel_axes(graph, shapes)
@@ -99,20 +100,22 @@ def calibrate(
     reports: list[SiteReport] = []
     with torch.no_grad():
         for node, done in schedule(graph.nodes, ()):
-            inputs = [values[name] for name in node.inputs]
-            assert isinstance(node.op, StatelessOp)
-            analog = [node.op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
-            if isinstance(node.op, Activation):
-                axis = site_axis(node.op, axes[node.name])
-                neuron, silent = _choose_threshold(node, analog, axis, config)
-                train, error = None, None
-                if spiking:
-                    current = inputs[0].analog if inputs[0].train is None else inputs[0].train
+            op, inputs = node.op, [values[name] for name in node.inputs]
+            assert isinstance(op, StatelessOp)
+            analog = [op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
+            train, error = None, None
+            if isinstance(op, Activation):
+                axis = axes[node.name] if op.channel_axis is None else op.channel_axis
+                threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
+                neuron = NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
+                if correction.measured:
                     constant = inputs[0].train is None
+                    current = inputs[0].analog if constant else inputs[0].train
+                    assert current is not None
                     sample = SiteSample.of(current, analog, config.timesteps, constant=constant, axis=axis)
-                    neuron = CORRECTIONS[config.correction](neuron, sample, config.rounds)
-                neuron = along(neuron, axis)
-                if spiking:
+                    neuron = correction.correct(neuron, sample, config.rounds)
+                neuron = _with_axis(correction.with_initial_steps(neuron, config.steps_before), axis)
+                if correction.measured:
                     train, error = _run(neuron, inputs[0], analog, config.timesteps)
                 neurons[node.name] = neuron
                 reports.append(
@@ -126,8 +129,8 @@ def calibrate(
                     )
                 )
                 progress(node.name)
-            else:
-                train = _trains(node.op, inputs, config.timesteps) if spiking else None
+            elif correction.measured:
+                train = _trains(op, inputs, config.timesteps)
             values[node.name] = _Value(analog, train)
             for name in done:
                 del values[name]
@@ -136,87 +139,117 @@ def calibrate(
 
 def check_images(images: Tensor) -> None:
     """Raises CalibrationError unless there are at least 16 images ``[N, C, H, W]`` of finite floats."""
-    if images.dim() != 4:
-        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
-    if len(images) < MIN_IMAGES:
-        raise CalibrationError(
-            f"{len(images)} calibration images are too few: thresholds would describe only those; "
-            f"give at least {MIN_IMAGES}, better 256"
-        )
+    check_form(images)
+    refuse_few(len(images))
     if not images.is_floating_point():
         raise CalibrationError(f"calibration images are {images.dtype}: prepare them as for the ANN, as floats")
     if not bool(images.isfinite().all()):
         raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
 
 
+def check_form(images: Tensor) -> None:
+    """Raises CalibrationError unless it is a batch of images."""
+    if images.dim() != 4:
+        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+
+
+def refuse_few(count: int, available: str = "") -> None:
+    """Raises CalibrationError for fewer images than thresholds need; ``available`` ends its sentence."""
+    if count < MIN_IMAGES:
+        raise CalibrationError(
+            f"{count} calibration images are too few: thresholds would describe only those; "
+            f"give at least {MIN_IMAGES}, better 256{available}"
+        )
+
+
+def relative_error(wrong: float, power: float) -> float:
+    """‖error‖ / ‖signal‖ from their squares; 1 where there is an error and no signal at all."""
+    return (wrong / power) ** 0.5 if power > 0 else float(wrong > 0)
+
+
+def squared_norm(values: Tensor) -> Tensor:
+    """The sum of squares in float64, where those of small values do not vanish."""
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return norm.square()
+
+
+def _check_signs(graph: OpGraph, neuron: str) -> None:
+    """Raises UnsupportedError, naming all sites, where spikes of one sign are to carry values of both."""
+    sites = [node.name for node in graph if isinstance(node.op, Activation) and node.op.two_sided]
+    if sites and not NEURONS.get(neuron).signed:
+        raise UnsupportedError(
+            f"{len(sites)} activations have values below zero ({', '.join(sites[:8])}{', …' if sites[8:] else ''}), "
+            f"which the spikes of {neuron} neurons cannot carry: use signed neurons (--neuron signed)"
+        )
+
+
+def _with_axis(neuron: IntegratingNeuron, axis: int) -> IntegratingNeuron:
+    """The same neuron for values with their channels along ``axis``."""
+    arguments: dict[str, Any] = {**neuron.tensors(), **neuron.config(), "axis": axis}
+    return neuron if neuron.axis == axis else type(neuron)(**arguments)
+
+
 def _choose_threshold(
-    node: Node, analog: Sequence[Tensor], axis: int, config: ConvertConfig
-) -> tuple[IntegratingNeuron, int]:
-    assert isinstance(node.op, Activation)
-    recipe, neuron = config.recipe, config.neuron
-    if isinstance(node.op, QCFS):
-        if not isinstance(recipe, Learned):
+    site: str, op: Activation, analog: Sequence[Tensor], axis: int, config: ConvertConfig
+) -> tuple[Tensor, int]:
+    """The site's threshold, scalar or ``[C]``, and the number of channels that borrowed theirs."""
+    recipe, max_spikes = config.recipe, config.max_spikes
+    if op.learned_threshold is not None:
+        if not recipe.learned:
             raise ConversionError(
-                f"site {node.name!r} is a QCFS activation, whose threshold is learned: convert with the qcfs recipe, "
-                f"not with {recipe.name}"
+                f"site {site!r} is a {op.kind.upper()} activation, whose threshold is learned: convert with the qcfs "
+                f"recipe, not with {recipe.name}"
             )
-        return make_neuron(node.op, node.op.v_threshold.detach() / neuron.max_spikes, neuron), 0
+        return op.learned_threshold / max_spikes, 0
     # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
-    sizes = [chunk.abs() for chunk in analog] if node.op.two_sided else analog
+    sizes = [chunk.abs() for chunk in analog] if op.two_sided else analog
     statistics = SiteStatistics.of(sizes, axis=axis, per_channel=recipe.per_channel)
     if not bool(statistics.maximum.isfinite().all()):
-        raise CalibrationError(f"site {node.name!r}: the ANN's activations are not finite; check its weights")
-    alive = statistics.maximum > 0
+        raise CalibrationError(f"site {site!r}: the ANN's activations are not finite; check its weights")
+    alive = statistics.maximum > SMALLEST
     silent = int((~alive).sum())
     if not bool(alive.any()):
+        largest = float(statistics.maximum.max())
+        what = f"reaches at most {largest:.1e}, which float32 cannot compute with," if largest else "is never active"
         raise CalibrationError(
-            f"site {node.name!r} is never active on the calibration images: no threshold can be chosen. "
+            f"site {site!r} {what} on the calibration images: no threshold can be chosen. "
             "Check that the images are preprocessed as in training, and that the checkpoint is trained"
         )
     if silent and config.silent_channels == "refuse":
         where = (~alive).nonzero().flatten().tolist()
         raise CalibrationError(
-            f"site {node.name!r}: {silent} of {len(alive)} channels are never active on the calibration images "
+            f"site {site!r}: {silent} of {len(alive)} channels are never active on the calibration images "
             f"({', '.join(map(str, where[:8]))}{', …' if silent > 8 else ''}): use more images, or let them borrow "
             "the site's largest threshold (silent_channels='borrow')"
         )
-    ranges = recipe.range(statistics, config.timesteps * neuron.max_spikes).to(analog[0].dtype)
+    ranges = recipe.range(statistics, config.timesteps * max_spikes).to(analog[0].dtype)
     # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
     ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
     if silent:
         log.warning(
             "site %s: %d of %d channels were never active in calibration; they borrow the site's largest threshold",
-            node.name,
+            site,
             silent,
             len(alive),
         )
-    threshold = (ranges / neuron.max_spikes).to(analog[0].device)
-    if not recipe.per_channel:
-        threshold = threshold[0]
-    return make_neuron(node.op, threshold, neuron), silent
+    threshold = (ranges / max_spikes).to(analog[0].device)
+    return threshold if recipe.per_channel else threshold[0], silent
 
 
 def _run(
     neuron: IntegratingNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int
 ) -> tuple[list[Tensor], float]:
     """The site's spike trains, and its relative error."""
-    trains = []
+    trains, squares = [], []
     for chunk, target in enumerate(analog):
         train = target.new_empty(timesteps, *target.shape)
         steps = _over_time(current, chunk, timesteps)
         for rows in cache_blocks(target):
-            state = neuron.initial_state(target[rows])
-            for t in range(timesteps):
-                count, state = neuron.fire(steps[t, rows], state, in_place=True)
-                neuron.emit(count, out=train[t, rows])
+            train[:, rows], _ = neuron.unroll((steps[:, rows],), neuron.initial_state(target[rows]))
         trains.append(train)
-    pairs = list(zip(analog, trains, strict=True))
-    sums = [
-        torch.stack([values.square().sum(dtype=torch.float64) for values in (target - train.mean(0), target)])
-        for target, train in pairs
-    ]
-    wrong, power = world().cat(torch.stack(sums)).sum(0).tolist()
-    return trains, (wrong / power) ** 0.5
+        squares.append(torch.stack([squared_norm(target - train.mean(0)), squared_norm(target)]))
+    wrong, power = world().cat(torch.stack(squares)).sum(0).tolist()
+    return trains, relative_error(wrong, power)
 
 
 def _trains(op: StatelessOp, inputs: Sequence[_Value], timesteps: int) -> list[Tensor] | None:
@@ -225,17 +258,12 @@ def _trains(op: StatelessOp, inputs: Sequence[_Value], timesteps: int) -> list[T
         return None
     result = []
     for chunk in range(len(inputs[0].analog)):
-        steps = [_over_time(value, chunk, timesteps) for value in inputs]
+        steps = tuple(_over_time(value, chunk, timesteps) for value in inputs)
         if op.affine:
             result.append(op(*(x.flatten(0, 1) for x in steps)).unflatten(0, (timesteps, -1)))
-            continue
-        memory = CumulativeDifference(op)
-        state = memory.initial_state(*(x[0] for x in steps))
-        outputs = []
-        for t in range(timesteps):
-            output, state = memory.step(tuple(x[t] for x in steps), state)
-            outputs.append(output)
-        result.append(torch.stack(outputs))
+        else:
+            memory = CumulativeDifference(op)
+            result.append(memory.unroll(steps, memory.initial_state(*(x[0] for x in steps)))[0])
     return result
 
 

@@ -1,32 +1,123 @@
-"""What `seenn train-direct` does around the training: build the network, and make a checkpoint of what was trained."""
+"""Spiking networks trained as such: built from any model, trained, their normalisation folded."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from converter.conversion import refuse_neurons, sites_of
 from converter.load import ModelSpec, build_model
-from converter.passes import fold_batch_norm
-from converter.spiking import with_neurons
-from seenn.analysis.collect import collect_logits
+from converter.passes import fold_batch_norm, verify_equivalent
+from converter.trace import trace_model
+from seenn.analysis.collect import collect_run
 from seenn.capture import capture
-from seenn.checkpoint import Checkpoint
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.data import DataSplits
-from seenn.errors import ConversionError, DataError, ModelError, did_you_mean
+from seenn.errors import DataError, ModelError, did_you_mean
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
-from seenn.rounded import with_rounding
-from seenn.training import DirectConfig, TrainConfig, TrainingResult
+from seenn.neurons import NEURONS
+from seenn.snn import PREPARE_SAMPLES, SNN
+from seenn.training import DirectConfig, Run, TrainConfig
+from seenn.training import train_direct as fit_over_time
 from seenn.version import versions
 
-_TOLERANCE = 1e-9  # relative to the largest output, in float64
+Rules = Mapping[str, Any]  # keywords of a neuron kind's ``train``
+
+
+def train_direct(
+    model: str | ModelSpec,
+    data: DataSplits,
+    config: TrainConfig | None = None,
+    direct: DirectConfig | None = None,
+    *,
+    neuron: str = "lif",
+    levels: int | None = None,
+    rules: Rules | None = None,
+    width: float = 1.0,
+    check_images: int = 1000,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    open_run: Callable[[Mapping[str, Any]], Run | None] = lambda record: None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> SNN:
+    """Trains a spiking network from random weights by backpropagation through time.
+
+    ::
+
+        snn = train_direct("spiking_small", seenn.load_data("digits"), neuron="if")
+
+    Args:
+        model: a model of ``seenn.models`` (``spiking_resnet19``), or any that ``converter.load`` builds, whose
+            activations then become neurons.
+        data: trained on the train split, the best epoch chosen on the calibration split, checked on the exit split.
+        config: of the training.
+        direct: T, loss and encoding.
+        neuron: kind at every site, one of ``seenn.neurons.NEURONS``.
+        levels: Γ; None is the kind's default.
+        rules: of the neuron, see its kind.
+        width: factor of the channels, for models of ``seenn.models`` only.
+        check_images: how many images of the exit split are run.
+        seed: recorded; the training draws from ``config.seed``.
+        open_run: gets all that determines the outcome, and returns the run to save it in.
+
+    Raises:
+        ModelError: there is no such model, or the images are too small for it.
+        UnsupportedError: lists every call that cannot be expressed.
+        DataError: recordings of events of another T, or data to be encoded twice.
+        TrainingError: the loss is no number any more.
+        ValueError: an argument out of range, or ``width`` for a model that has none.
+    """
+    direct = direct or DirectConfig()
+    config = config or TrainConfig(label_smoothing=0.0)
+    data = prepare_splits(data, direct)
+    spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
+    spec = replace(spec, num_classes=spec.num_classes or data.num_classes)
+    p, kind, rules = data.preprocessing, NEURONS.get(neuron), rules or {}
+
+    def make_neuron() -> Neuron:
+        return kind.train(levels, **rules)
+
+    example = make_neuron()
+    network, source = spiking_network(spec, make_neuron, (p.channels, p.height, p.width), width=width)
+    surrogate = None if example.surrogate is None else type(example.surrogate).__name__.lower()
+    source = {**source, "neuron": example.kind, **example.config(), "surrogate": surrogate}
+    record = {"direct": direct.to_record(), "training": config.to_record(), "data": data.manifest()}
+    run = open_run({"source": source, **record})
+    result = fit_over_time(network, data, config, direct, device=device, run=run, on_step=on_step)
+    data = data.with_encoding(direct.encoding)
+    folded, difference = fold_normalisation(network, data.exit.batch(limit=8).inputs, direct.timesteps)
+    checked = collect_run(folded.to(device), data.exit, direct.timesteps, limit=check_images)
+    manifest = {
+        "source": source,
+        "data": record["data"],
+        "class_names": list(data.class_names),
+        "timesteps": direct.timesteps,
+        "encoding": None if direct.encoding is None else direct.encoding.to_json(),
+        "direct": {
+            **record["direct"],
+            "training": record["training"],
+            "epoch": result.best.epoch,
+            "epochs": len(result.epochs),
+            "validation_accuracy": result.best.accuracy,
+        },
+        "seed": seed,
+        "versions": versions(),
+        "check": {
+            "split": "exit",
+            "samples": len(checked.labels),
+            "accuracy_per_timestep": accuracy_per_timestep(checked.logits_sum, checked.labels).tolist(),
+            "float64_difference": difference,
+        },
+    }
+    snn = SNN(network=folded, preprocessing=data.preprocessing, manifest=manifest)
+    return snn.prepare(data.calibration.batch(limit=min(PREPARE_SAMPLES, len(data.calibration))).to(device))
 
 
 def spiking_network(
@@ -35,16 +126,13 @@ def spiking_network(
     """A spiking network with random weights and live normalisation, and the record of what it is.
 
     Args:
-        spec: a model of ``seenn.models`` (``spiking_resnet19``), or any that ``converter.load`` builds, whose
-            activations then become neurons. Classes and channels must be given.
+        spec: as the model of ``train_direct``; classes must be given.
         make_neuron: makes one neuron; called once a site.
         input_shape: ``(C, H, W)``.
-        width: factor of the channels, for models of ``seenn.models`` only.
+        width: as for ``train_direct``.
 
     Raises:
-        ModelError: there is no such model, or the images are too small for it.
-        UnsupportedError: lists every call that cannot be expressed.
-        ValueError: ``width`` for a model that has none.
+        ModelError, UnsupportedError, ValueError: as ``train_direct``.
     """
     example = torch.zeros(2, *input_shape)
     if spec.name.startswith("spiking_"):
@@ -58,7 +146,7 @@ def spiking_network(
             width=width,
         )
         record = {"name": spec.name, "width": width, "num_classes": spec.num_classes, "in_chans": channels}
-        return _frozen(capture(module.train(), example).train()), record
+        return _freeze_neurons(capture(module.train(), example).train()), record
     if width != 1.0:
         raise ValueError(f"width is for {', '.join(MODELS)}; give {spec.name} its own options with --model-kwargs")
     try:
@@ -66,10 +154,31 @@ def spiking_network(
     except ModelError as error:
         near = did_you_mean(spec.name, MODELS) if "unknown" in str(error) else ""
         raise ModelError(f"{error}{near}") from error
-    return _frozen(with_neurons(loaded.module, example, make_neuron)), loaded.record
+    return _freeze_neurons(with_neurons(loaded.module, example, make_neuron)), loaded.record
 
 
-def _frozen(network: SpikingNetwork) -> SpikingNetwork:
+def with_neurons(model: nn.Module, example: Tensor, make_neuron: Callable[[], Neuron]) -> SpikingNetwork:
+    """``model`` with a neuron of its own at every activation call, its weights and normalisation as they are.
+
+    The network shares the model's parameters. Normalisation stays in it, in training mode, so that it learns;
+    ``fold_normalisation`` folds it afterwards. Max pooling acts on the spikes of each step.
+
+    Args:
+        model: takes ``[B, C, H, W]`` and returns logits ``[B, K]``.
+        example: a batch of images, for shapes.
+        make_neuron: makes one neuron; called once a site.
+
+    Raises:
+        UnsupportedError: lists every call that cannot be expressed, or there is no activation.
+        ModelError: the model holds neurons already.
+    """
+    refuse_neurons(model)
+    graph = trace_model(model.train(), example)
+    neurons = {site: make_neuron() for site in sites_of(graph)}
+    return SpikingNetwork(graph.replace(neurons), tuple(example.shape[1:])).train()
+
+
+def _freeze_neurons(network: SpikingNetwork) -> SpikingNetwork:
     """Thresholds and initial membranes stay as they are: weights and normalisation learn what matters of them."""
     for site in network.sites:
         network.graph[site].op.requires_grad_(False)
@@ -93,8 +202,8 @@ def prepare_splits(splits: DataSplits, direct: DirectConfig) -> DataSplits:
     return splits.with_preprocessing(replace(p, mean=(0.0,) * p.channels, std=(1.0,) * p.channels))
 
 
-def finish(network: SpikingNetwork, example: Tensor, timesteps: int) -> tuple[SpikingNetwork, float]:
-    """The trained network with its normalisation folded, proven equal in float64; ``(network, relative difference)``.
+def fold_normalisation(network: SpikingNetwork, example: Tensor, timesteps: int) -> tuple[SpikingNetwork, float]:
+    """The trained network with its normalisation folded, verified in float64; ``(network, relative difference)``.
 
     Args:
         network: as it was trained.
@@ -106,91 +215,10 @@ def finish(network: SpikingNetwork, example: Tensor, timesteps: int) -> tuple[Sp
     """
     source = copy.deepcopy(network).cpu().double().eval()
     folded = SpikingNetwork(fold_batch_norm(source.graph, network.input_shape), network.input_shape).eval()
-    example = example.detach().cpu().double()
-    with torch.no_grad():
-        expected, actual = source.unroll(example, timesteps), folded.unroll(example, timesteps)
-    difference = float((expected - actual).abs().max() / expected.abs().max().clamp_min(1e-30))
-    if not difference <= _TOLERANCE:
-        raise ConversionError(
-            f"folding normalisation changes the outputs by {difference:.1e} of the largest in float64 "
-            f"(at most {_TOLERANCE:.0e} is allowed)"
-        )
-    return folded.float().requires_grad_(False), difference
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedCheckpoint:
-    """A checkpoint ready to be saved, with what is known about it."""
-
-    checkpoint: Checkpoint
-    accuracy_per_timestep: tuple[float, ...]  # on the exit split
-    samples: int  # of the exit split that were run
-    float64_difference: float  # between the trained and the folded network
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``seenn train-direct --json`` prints, but for the training."""
-        return {
-            "accuracy_per_timestep": list(self.accuracy_per_timestep),
-            "check_split": "exit",
-            "check_samples": self.samples,
-            "float64_difference": self.float64_difference,
-            "sites": len(self.checkpoint.network.sites),
-            "source": self.checkpoint.manifest["source"],
-            "data": self.checkpoint.manifest["data"],
-        }
-
-
-def direct_checkpoint(
-    network: SpikingNetwork,
-    splits: DataSplits,
-    result: TrainingResult,
-    *,
-    source: Mapping[str, Any],
-    config: TrainConfig,
-    direct: DirectConfig,
-    check_images: int = 1000,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-) -> TrainedCheckpoint:
-    """Folds what was trained, runs it on the exit split, and records where it comes from.
-
-    Args:
-        network: trained in place by ``seenn.training.train_direct``.
-        splits: what it was trained on.
-        result: of the training.
-        source: the model's record.
-        config, direct: how it was trained.
-        check_images: how many images of the exit split are run.
-    """
-    splits = splits.with_encoding(direct.encoding)
-    example = next(splits.exit.batches(8, limit=8)).inputs
-    folded, difference = finish(network, example, direct.timesteps)
-    folded = folded.to(device)
-    logits_sum, labels = collect_logits(folded, splits.exit.batches(64, limit=check_images), direct.timesteps)
-    accuracy = tuple(accuracy_per_timestep(logits_sum, labels).tolist())
-    manifest = {
-        "source": dict(source),
-        "data": splits.manifest(),
-        "class_names": list(splits.class_names),
-        "timesteps": direct.timesteps,
-        "encoding": None if direct.encoding is None else direct.encoding.to_json(),
-        "direct": {
-            **direct.to_record(),
-            "training": config.to_record(),
-            "epoch": result.best.epoch,
-            "validation_accuracy": result.best.accuracy,
-        },
-        "seed": seed,
-        "versions": versions(),
-        "check": {
-            "split": "exit",
-            "samples": len(labels),
-            "accuracy_per_timestep": list(accuracy),
-            "float64_difference": difference,
-        },
-    }
-    made = Checkpoint(network=folded, preprocessing=splits.preprocessing, manifest=manifest)
-    checkpoint = with_rounding(made, splits.calibration)
-    return TrainedCheckpoint(
-        checkpoint=checkpoint, accuracy_per_timestep=accuracy, samples=len(labels), float64_difference=difference
+    difference = verify_equivalent(
+        lambda x: source.unroll(x, timesteps),
+        lambda x: folded.unroll(x, timesteps),
+        example.detach().cpu().double(),
+        what="the network with its normalisation folded",
     )
+    return folded.float().requires_grad_(False), difference

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from converter.convert import refuse_neurons
+from converter.conversion import place_neurons, refuse_neurons, sites_of
 from converter.passes import normalise
-from converter.place import place_neurons, sites_of
 from converter.trace import translate_model
 from seenn.analysis.synops import dense_cost
 from seenn.capture import Offender, Translation, Unsupported

@@ -1,128 +1,236 @@
-"""Everything `seenn convert` does: calibrate, check, and write down where the network comes from."""
+"""An ANN in, a spiking network out, with the evidence for it: calibrated, checked, and where it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from converter.check import CheckReport, check
+from converter.calibrate import MIN_IMAGES, Calibration, check_form, refuse_few
+from converter.checks import CheckReport, check
 from converter.config import ConvertConfig
-from converter.convert import Conversion, convert
-from converter.load import LoadedModel
+from converter.conversion import convert_module
+from converter.load import LoadedModel, ModelSpec, load_model
+from converter.load.weights import read_weights
 from seenn.analysis.synops import analog_nodes, dense_cost
-from seenn.checkpoint import Checkpoint
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits
+from seenn.data import DataSplits, Preprocessing, Split
+from seenn.data.recorded import load_recorded_data
 from seenn.errors import CalibrationError
-from seenn.rounded import with_rounding
+from seenn.runtime import Session
+from seenn.snn import PREPARE_SAMPLES, SNN
 from seenn.version import versions
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CALIBRATION_IMAGES = 512
 DEFAULT_CHECK_IMAGES = 1000
+_BATCH = 64  # images checked at once
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvertedCheckpoint:
-    """A checkpoint ready to be saved, with the evidence for it."""
-
-    checkpoint: Checkpoint
-    conversion: Conversion
-    check: CheckReport
-
-    def to_json(self) -> dict[str, Any]:
-        """What ``seenn convert --json`` prints."""
-        return {
-            "sites": len(self.conversion.sites),
-            "neurons": len(self.conversion.network.sites),
-            "ann_accuracy": self.check.ann_accuracy,
-            "accuracy_per_timestep": list(self.check.accuracy_per_timestep),
-            "agreement": self.check.agreement,
-            "check_split": "exit",
-            "check_samples": self.check.samples,
-            "diverged": self.check.diverged,
-            "per_site": per_site(self.conversion, self.check),
-            "analog": self.checkpoint.manifest["analog"],
-            "float64_difference": self.conversion.float64_difference,
-            "conversion": self.checkpoint.manifest["conversion"],
-            "source": self.checkpoint.manifest["source"],
-            "data": self.checkpoint.manifest["data"],
-        }
-
-
-def convert_checkpoint(
-    loaded: LoadedModel,
-    splits: DataSplits,
-    config: ConvertConfig,
+def convert(
+    model: str | ModelSpec | LoadedModel | nn.Module,
+    data: Tensor | Batch | Split | DataSplits | None = None,
+    config: ConvertConfig | None = None,
     *,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
+    session: Callable[[SpikingNetwork], Session] | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    source: Mapping[str, Any] | None = None,
     progress: Callable[[str, int], None] = lambda site, total: None,
-) -> ConvertedCheckpoint:
-    """Converts on the calibration split and checks on the exit split; the test split is never looked at.
+    **options: Any,
+) -> SNN:
+    """Converts a trained classifier into a spiking network, and checks it against the original.
+
+    ::
+
+        snn = convert("resnet18", weights="ann.pth", data=seenn.load_data("fashion-mnist"))
+        snn = convert(module, images, timesteps=4, neuron="burst")
 
     Args:
-        loaded: the model, from ``converter.load``.
-        splits: prepared as the model wants them.
-        config: how to convert.
+        model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
+            ``package.module:factory``, or a ``.onnx`` file.
+        data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
+            not touched. Of images ``[N, C, H, W]``, a batch or a split, the first ones calibrate, and the last fifth,
+            as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+        config: how to convert; or its fields as ``options``.
+        weights: a file with the weights of a model by name.
+        preprocessing: how raw images become the input of a module of your own; of a data set it is known.
         calibration_images: how many; None takes 512, or all where there are fewer.
-        check_images: how many images of the exit split compare ANN and SNN.
+        check_images: how many compare ANN and SNN, at most.
+        session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
+        device: where to calibrate, and where the network is left.
         seed: recorded; conversion itself draws nothing at random.
-        source: what to record about the model beside its own record, for example the file's name.
+        progress: called with each calibrated site and their total number.
+        options: fields of ``ConvertConfig``; what is left out goes with the rest and with the model.
 
     Raises:
-        CalibrationError: fewer calibration images than asked for, or a mismatch of images and model.
+        ModelError, CheckpointError: the model or its weights cannot be loaded, or are not finite.
+        UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
+        CalibrationError: the images do not determine the thresholds, or are not those of the model.
+        ConversionError: the graph is not the model.
+        ValueError: options that are out of range or do not go together.
     """
-    available = len(splits.calibration)
-    wanted = min(DEFAULT_CALIBRATION_IMAGES, available) if calibration_images is None else calibration_images
-    if wanted > available:
-        raise CalibrationError(
-            f"{wanted} calibration images were asked for and the calibration split of {splits.spec} has {available}: "
-            f"ask for at most {available}"
-        )
-    channels = loaded.spec.in_chans
-    if channels is not None and channels != splits.preprocessing.channels:
-        raise CalibrationError(
-            f"the model takes images of {channels} channels, {splits.spec} is prepared with "
-            f"{splits.preprocessing.channels}: name the data it was trained on with --data"
-        )
-    if loaded.spec.num_classes is not None and loaded.spec.num_classes < splits.num_classes:
-        raise CalibrationError(
-            f"the model knows {loaded.spec.num_classes} classes, {splits.spec} has {splits.num_classes}: "
-            "name the data it was trained on with --data"
-        )
-    images = splits.calibration.images(limit=wanted)
-    conversion = convert(loaded.module, images, config, device=device, progress=progress)
-    report = check(conversion.network, splits.exit.batches(64, limit=check_images), config.timesteps)
+    if config is not None and options:
+        raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
+    source, recorded = _load(model, weights)
+    config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
+    if data is None:
+        data = load_recorded_data(recorded, source.preprocessing)
+    shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
+    shares.refuse_other_models(source.spec)
+    conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
+    network, report = conversion.network, None
+    if shares.check_samples:
+        runner = None if session is None else session(network)
+        report = check(network, shares.check, config.timesteps, session=runner)
     manifest = {
-        "source": {**loaded.record, **(source or {})},
-        "data": splits.manifest(),
-        "class_names": list(splits.class_names),
+        "source": source.record,
+        **({} if shares.splits is None else {"data": shares.splits.manifest()}),
+        "class_names": list(shares.class_names),
         "conversion": config.to_json(),
         "timesteps": config.timesteps,
-        "calibration_images": wanted,
+        "calibration_images": len(shares.calibration),
         "seed": seed,
         "versions": versions(),
         "check": {
-            "split": "exit",
-            "samples": report.samples,
-            "ann_accuracy": report.ann_accuracy,
-            "accuracy_per_timestep": list(report.accuracy_per_timestep),
-            "agreement": report.agreement,
+            "split": shares.check_split,
+            "samples": 0 if report is None else report.samples,
+            "ann_accuracy": None if report is None else report.ann_accuracy,
+            "accuracy_per_timestep": [] if report is None else list(report.accuracy_per_timestep),
+            "agreement": None if report is None else report.agreement,
             "float64_difference": conversion.float64_difference,
-            "diverged": report.diverged,
+            "diverged": None if report is None else report.diverged,
         },
-        "per_site": per_site(conversion, report),
-        "analog": analog_report(conversion.network),
+        "per_site": per_site(conversion.calibration, report),
+        "analog": analog_report(network),
     }
-    made = Checkpoint(network=conversion.network, preprocessing=splits.preprocessing, manifest=manifest)
-    checkpoint = with_rounding(made, splits.calibration)
-    return ConvertedCheckpoint(checkpoint=checkpoint, conversion=conversion, check=report)
+    snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
+    return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
+
+
+def _load(
+    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None
+) -> tuple[LoadedModel, Mapping[str, Any]]:
+    """The ANN, and what its weights record beside themselves."""
+    if isinstance(model, nn.Module):
+        if weights is not None:
+            raise ValueError("weights go with a model by name: load them into the module, or name the model")
+        name = f"module:{type(model).__qualname__}"
+        return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
+    if not isinstance(model, LoadedModel):
+        model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
+    if weights is None:
+        return model, {}
+    return replace(model, record={**model.record, "file": Path(weights).name}), read_weights(weights).record
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shares:
+    """What calibrates and what checks; nothing is in both."""
+
+    name: str  # of the data
+    calibration: Batch
+    check: Iterable[Batch]
+    check_samples: int
+    check_split: str = "held out"
+    preprocessing: Preprocessing | None
+    class_names: tuple[str, ...] = ()
+    splits: DataSplits | None = None
+
+    def refuse_other_models(self, spec: ModelSpec) -> None:
+        """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
+        channels, known, fix = self.calibration.inputs.shape[1], len(self.class_names), "name the data it was trained on"
+        if spec.in_chans not in (None, channels):
+            raise CalibrationError(
+                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: {fix}"
+            )
+        if spec.num_classes is not None and spec.num_classes < known:
+            raise CalibrationError(f"the model knows {spec.num_classes} classes, {self.name} has {known}: {fix}")
+
+
+def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, most_checked: int) -> _Shares:
+    """Divides the data as ``convert`` says.
+
+    Raises:
+        CalibrationError: fewer images than wanted, or than calibration needs; or frames over time.
+        TypeError: something that is no data.
+    """
+    if isinstance(data, DataSplits | Split) and preprocessing is not None:
+        data = data.with_preprocessing(preprocessing)
+    if isinstance(data, DataSplits):
+        name = f"the calibration split of {data.spec}"
+        count = _count(wanted, len(data.calibration), name)
+        return _Shares(
+            name=data.spec,
+            calibration=_constant(data.calibration.batch(limit=count), name),
+            check=data.exit.batches(_BATCH, limit=most_checked),
+            check_samples=min(most_checked, len(data.exit)),
+            check_split="exit",
+            preprocessing=data.preprocessing,
+            class_names=data.class_names,
+            splits=data,
+        )
+    if not isinstance(data, Batch | Split):
+        data = data if preprocessing is None else preprocessing.prepare(data)
+        if not isinstance(data, Tensor):
+            raise TypeError(
+                f"calibration takes a tensor [N, C, H, W], a Batch, a Split or DataSplits, got {type(data).__name__}; "
+                "for pictures and arrays give preprocessing= as well"
+            )
+        check_form(data)
+        data = Batch(data)
+    name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
+    held = 0 if wanted is not None else max(0, min(most_checked, total // 5, total - MIN_IMAGES))
+    count = _count(wanted, total - held, name)
+    held = held or min(most_checked, total - count)
+    if not held:
+        log.warning("all %d images calibrate, and none is left to check the conversion on: give more", total)
+    rest = torch.arange(total - held, total)
+    if isinstance(data, Split):
+        return _Shares(
+            name=name,
+            calibration=_constant(data.batch(limit=count), name),
+            check=data.batches(_BATCH, order=rest),
+            check_samples=held,
+            preprocessing=data.preprocessing,
+        )
+    return _Shares(
+        name=name,
+        calibration=_constant(data[:count], name),
+        check=data[rest].split(_BATCH),
+        check_samples=held,
+        preprocessing=preprocessing,
+    )
+
+
+def _count(wanted: int | None, available: int, name: str) -> int:
+    """How many images calibrate."""
+    count = min(DEFAULT_CALIBRATION_IMAGES, available) if wanted is None else wanted
+    if count > available:
+        raise CalibrationError(
+            f"{count} calibration images were asked for and {name} has {available}: ask for at most {available}"
+        )
+    refuse_few(count, f"; {name} has {available}")
+    return count
+
+
+def _constant(batch: Batch, name: str) -> Batch:
+    if batch.over_time:
+        raise CalibrationError(
+            f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
+            "on it with `seenn train-direct`"
+        )
+    return batch
 
 
 def analog_report(network: SpikingNetwork) -> dict[str, Any]:
@@ -138,13 +246,13 @@ def analog_report(network: SpikingNetwork) -> dict[str, Any]:
     }
 
 
-def per_site(conversion: Conversion, report: CheckReport) -> list[dict[str, Any]]:
-    """Each site's thresholds, and its error on images that calibration did not see."""
+def per_site(calibration: Calibration, report: CheckReport | None) -> list[dict[str, Any]]:
+    """Each site's thresholds, and its error on images that calibration did not see (None without a check)."""
     return [
         {
             **asdict(site),
             "calibration_error": site.relative_error,
-            "relative_error": report.relative_error[site.site],
+            "relative_error": None if report is None else report.relative_error[site.site],
         }
-        for site in conversion.calibration.reports
+        for site in calibration.reports
     ]

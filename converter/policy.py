@@ -1,4 +1,4 @@
-"""Everything `seenn train-policy` does: SEENN-II from a spiking network, its data and a kind of policy network."""
+"""SEENN-II: a policy network trained for a spiking network, and stored with it as a graph."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from converter.load import ModelSpec, build_model
-from converter.passes import normalise, prove_equal
+from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
-from seenn.analysis.collect import collect_logits
-from seenn.checkpoint import Checkpoint
+from seenn.analysis.collect import collect_run
 from seenn.data import DataSplits, Split
+from seenn.data.recorded import check_split
 from seenn.exits import BudgetExit, PolicyNetwork
 from seenn.exits.record import exit_record
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
-from seenn.training import PolicyConfig, PolicyResult, ResNet8, Run, train_policy
+from seenn.runtime import Engine
+from seenn.snn import SNN
+from seenn.training import PolicyConfig, ResNet8, Run
+from seenn.training import train_policy as fit_policy
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +73,76 @@ class SpikingAnswers:
     exit: Tensor
 
 
+def train_policy(
+    snn: SNN,
+    data: DataSplits,
+    config: PolicyConfig | None = None,
+    *,
+    spec: PolicySpec | None = None,
+    timesteps: int | None = None,
+    engine: Engine | None = None,
+    answers: SpikingAnswers | None = None,
+    device: torch.device | str = "cpu",
+    run: Run | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> SNN:
+    """The network with a policy that chooses each image's timesteps before the network runs.
+
+    It learns on the train split from what the network gets right there after each step; the epoch kept is the best on
+    the exit split, whose figures are in ``manifest["exit"]``.
+
+    Args:
+        snn: the network; it is not changed, and its own policy gives way.
+        data: as it was made with; nothing else may have used the exit split.
+        config: of the training.
+        spec: the policy network; None is a ResNet-8.
+        timesteps: T; None is the network's own.
+        engine: runs the network; None is the reference.
+        answers: from ``spiking_answers``, for several trainings; None runs the network now.
+
+    Raises:
+        DataError: the exit split holds samples that the network, or its figures, have another use for.
+        UnsupportedError: the policy network has a call outside the closed op set; before any training.
+        TrainingError: nothing to learn, or the loss is no number any more.
+    """
+    config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
+    check_split(snn.manifest, data.exit, use="exit")
+    shape = spec.input_shape(snn.network.input_shape)
+    module = spec.build(shape, steps, config.train.seed)
+    capture_policy(module, shape)
+    answers = answers or spiking_answers(snn, data, steps, engine=engine)
+    result = fit_policy(
+        module, data, answers.train, answers.exit, shape[1:], config, device=device, run=run, on_step=on_step
+    )
+    policy = BudgetExit(network=capture_policy(module.cpu(), shape))
+    training = config.to_record() | {
+        "model": spec.model,
+        "best_epoch": result.training.best.epoch,
+        "epochs_run": len(result.training.epochs),
+        "best_reward": result.reward,
+    }
+    record = exit_record(
+        policy,
+        network=snn.network.graph.fingerprint(),
+        timesteps=steps,
+        engine="reference" if engine is None else engine.name,
+        data=data.manifest(),
+        samples=answers.exit.shape[1],
+        training_samples=answers.train.shape[1],
+        training=training,
+        accuracy=result.accuracy,
+        full_accuracy=result.full_accuracy,
+        mean_timesteps=snn.network.initial_steps + result.mean_timesteps,
+    )
+    return replace(snn, policy=policy, manifest={**snn.manifest, "timesteps": steps, "exit": record})
+
+
 def spiking_answers(
-    checkpoint: Checkpoint,
-    splits: DataSplits,
+    snn: SNN,
+    data: DataSplits,
     timesteps: int,
     *,
+    engine: Engine | None = None,
     limit: int | None = None,
     batch_size: int = 64,
     keep: Path | None = None,
@@ -82,32 +150,34 @@ def spiking_answers(
 ) -> SpikingAnswers:
     """One pass of all T steps over the first ``limit`` training images, and over the exit split.
 
-    With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T
+    With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T, engine
     and data: taking up a training does not run the network again.
     """
-    samples = len(splits.train) if limit is None else min(limit, len(splits.train))
+    samples = len(data.train) if limit is None else min(limit, len(data.train))
     origin = {
-        "network": checkpoint.network.graph.fingerprint(),
+        "network": snn.network.graph.fingerprint(),
         "timesteps": str(timesteps),
+        "engine": "reference" if engine is None else engine.name,
         "samples": str(samples),
-        "data": json.dumps(splits.manifest()),
+        "data": json.dumps(data.manifest()),
     }
     if keep is not None and (found := _read_answers(keep, origin)) is not None:
         return found
-    total = samples + len(splits.exit)
+    total = samples + len(data.exit)
 
-    def right(split: Split, limit: int, offset: int) -> Tensor:
-        def counted() -> Any:
-            done = offset
-            for batch in split.batches(batch_size, limit=limit):
-                yield batch
-                done += len(batch)
-                progress(done, total)
+    def right(split: Split, limit: int, before: int) -> Tensor:
+        run = collect_run(
+            snn.network,
+            split,
+            timesteps,
+            engine=engine,
+            batch_size=batch_size,
+            limit=limit,
+            progress=lambda done, _: progress(before + done, total),
+        )
+        return correct_per_timestep(run.logits_sum, run.labels)
 
-        return correct_per_timestep(*collect_logits(checkpoint.network, counted(), timesteps))
-
-    train = right(splits.train, samples, 0)
-    answers = SpikingAnswers(train=train, exit=right(splits.exit, len(splits.exit), samples))
+    answers = SpikingAnswers(train=right(data.train, samples, 0), exit=right(data.exit, len(data.exit), samples))
     if keep is not None:
         keep.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(keep) as temporary:
@@ -126,67 +196,8 @@ def _read_answers(path: Path, origin: Mapping[str, str]) -> SpikingAnswers | Non
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedPolicy:
-    """The checkpoint with its policy, ready to be saved, and how training went."""
-
-    checkpoint: Checkpoint
-    policy: BudgetExit
-    result: PolicyResult
-
-
-def train_policy_checkpoint(
-    checkpoint: Checkpoint,
-    splits: DataSplits,
-    answers: SpikingAnswers,
-    spec: PolicySpec,
-    config: PolicyConfig,
-    *,
-    device: torch.device | str = "cpu",
-    run: Run | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> TrainedPolicy:
-    """Trains a policy network for ``checkpoint``'s network and stores it, as a graph, in its checkpoint.
-
-    Raises:
-        UnsupportedError: the policy network has a call outside the closed op set; before any training.
-        TrainingError: see ``train_policy``.
-    """
-    timesteps = len(answers.train)
-    shape = spec.input_shape(checkpoint.network.input_shape)
-    module = spec.build(shape, timesteps, config.train.seed)
-    capture_policy(module, shape)
-    result = train_policy(
-        module,
-        splits,
-        answers.train,
-        answers.exit,
-        shape[1:],
-        config,
-        device=device,
-        run=run,
-        on_step=on_step,
-    )
-    result = replace(result, mean_timesteps=checkpoint.network.prepass + result.mean_timesteps)
-    policy = BudgetExit(network=capture_policy(module.cpu(), shape))
-    record = exit_record(
-        checkpoint.network,
-        policy,
-        timesteps,
-        splits,
-        samples=answers.exit.shape[1],
-        training_samples=answers.train.shape[1],
-        training=config.to_record() | {"model": spec.model, "best_epoch": result.training.best.epoch},
-        accuracy=result.accuracy,
-        full_accuracy=result.full_accuracy,
-        mean_timesteps=result.mean_timesteps,
-    )
-    manifest = {**checkpoint.manifest, "timesteps": timesteps, "exit": record}
-    return TrainedPolicy(checkpoint=replace(checkpoint, policy=policy, manifest=manifest), policy=policy, result=result)
-
-
 def capture_policy(module: nn.Module, input_shape: tuple[int, int, int]) -> PolicyNetwork:
-    """``module`` as a graph with its normalisation folded, proven equal in float64; the module stays as it is.
+    """``module`` as a graph with its normalisation folded, verified in float64; the module stays as it is.
 
     Raises:
         UnsupportedError: lists every call outside the closed op set.
@@ -195,5 +206,5 @@ def capture_policy(module: nn.Module, input_shape: tuple[int, int, int]) -> Poli
     source = copy.deepcopy(module).cpu().double().eval()
     example = torch.randn(4, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     graph = normalise(trace_model(source, example), input_shape)
-    prove_equal(source, graph, example)
+    verify_equivalent(source, graph, example)
     return PolicyNetwork(graph.float(), input_shape)

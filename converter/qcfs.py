@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from converter.calibrate import calibrate, check_images
-from converter.config import ConvertConfig, NeuronSpec
-from converter.convert import canonical_graph
-from converter.place import sites_of
+from converter.config import ConvertConfig
+from converter.conversion import canonical_graph, sites_of
 from converter.trace import trace_fx
 from seenn.capture.translate import SITE, to_graph
 from seenn.core.ops import QCFS
@@ -71,7 +70,7 @@ def _fitted(model: nn.Module, images: Tensor, levels: int) -> Mapping[str, Tenso
     """Thresholds by site with the least squared error of L levels on the model's activations, ``[C]`` each."""
     check_images(images)
     graph, _ = canonical_graph(model, images[:2])
-    config = ConvertConfig(neuron=NeuronSpec.of("if"), correction="none", timesteps=levels)
+    config = ConvertConfig(neuron="if", correction="none", timesteps=levels)
     return {
         site: neuron.v_threshold.detach().clone() for site, neuron in calibrate(graph, images, config).neurons.items()
     }

@@ -13,8 +13,7 @@ import argparse
 
 import torch
 
-import seenn
-from converter import ConvertConfig, check, convert
+from converter import convert
 from converter.load import LoadedModel, ModelSpec, build_model, load_model
 from seenn.data import DataSplits, load_data
 from seenn.training import TrainConfig, train_ann
@@ -37,21 +36,18 @@ def main() -> None:
     splits = load_data("digits")
     ann = load_model(ModelSpec(name="resnet18"), arguments.ckpt) if arguments.ckpt else train(splits)
 
-    config = ConvertConfig(timesteps=8)  # thresholds come from the calibration split, labels are not needed
-    conversion = convert(ann.module, splits.calibration.images(), config)
-    print(f"{len(conversion.sites)} activations became {len(conversion.network.sites)} neurons")
+    snn = convert(ann, splits, timesteps=8)  # thresholds come from the calibration split, labels are not needed
+    sites = {site["site"]: site["relative_error"] for site in snn.manifest["per_site"]}
+    print(f"{len(sites)} activations became {len(snn.network.sites)} neurons")
 
-    report = check(conversion.network, splits.test.batches(64), config.timesteps)
-    print(f"ANN      {100 * report.ann_accuracy:.2f} % of {report.samples} test images")
-    for t, accuracy in enumerate(report.accuracy_per_timestep, 1):
+    found = snn.evaluate(splits.test)
+    print(f"ANN      {100 * found.ann_accuracy:.2f} % of {found.samples} test images")
+    for t, accuracy in enumerate(found.accuracy_per_timestep, 1):
         print(f"SNN t={t}  {100 * accuracy:.2f} %")
-    worst = max(report.relative_error, key=report.relative_error.__getitem__)
-    print(f"same label at t={config.timesteps}: {100 * report.agreement:.2f} %")
-    print(f"largest error: {report.relative_error[worst]:.3f} of the signal, at {worst}")
+    worst = max(sites, key=sites.__getitem__)
+    print(f"largest error: {sites[worst]:.3f} of the signal, at {worst}")
 
-    manifest = {"source": ann.record, "data": splits.manifest(), "conversion": config.to_json(), "timesteps": 8}
-    checkpoint = seenn.Checkpoint(network=conversion.network, preprocessing=splits.preprocessing, manifest=manifest)
-    seenn.save(arguments.output, checkpoint)
+    snn.save(arguments.output)
     print(f"wrote {arguments.output}; next: seenn calibrate-exit {arguments.output} --threshold 0.95")
 
 

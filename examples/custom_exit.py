@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import seenn
+from seenn.exits import Progress, State
 
 
 @seenn.register_policy("margin")
@@ -20,7 +21,7 @@ import seenn
 class MarginExit(seenn.ThresholdExit):
     """Stop once the best class leads the mean of all others by more than ``threshold``."""
 
-    def score(self, t: Tensor, logits_sum: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         best = logits_sum.amax(-1)
         return best - (logits_sum.sum(-1) - best) / (logits_sum.shape[-1] - 1), state
 
@@ -30,19 +31,15 @@ def main() -> None:
     from converter import convert
     from converter.load import ModelSpec, build_model
     from seenn.data import load_data
-    from seenn.exits import calibrate_exit
     from seenn.training import TrainConfig, train_ann
 
     splits = load_data("digits")
     spec = ModelSpec(name="resnet18", kwargs={"channels": (16, 16, 32, 32), "layers": (1, 1, 1, 1)}, num_classes=10)
-    ann = build_model(spec, (1, 8, 8)).module
-    train_ann(ann, splits, TrainConfig(epochs=4))
-    network = convert(ann, splits.calibration.images()).network
-    logits_sum, labels = seenn.collect_logits(network, splits.exit.batches(64), timesteps=8)
-    found = calibrate_exit(logits_sum, labels, MarginExit(), max_accuracy_drop=0.005)
-    answers = seenn.predict(network, splits.test.images(), found.policy, timesteps=8)
-    accuracy = 100 * float((answers.labels == splits.test.labels).double().mean())
-    print(f"threshold {found.policy.threshold:.3f}: {accuracy:.2f} % after {answers.exit_timestep.double().mean():.2f}")
+    ann = build_model(spec, (1, 8, 8))
+    train_ann(ann.module, splits, TrainConfig(epochs=4))
+    snn = convert(ann, splits).calibrate_exit(splits.exit, MarginExit(), max_accuracy_drop=0.005)
+    found = snn.evaluate(splits.test)
+    print(f"{snn.policy}: {100 * found.accuracy.mean:.2f} % after {found.exit.mean:.2f} steps")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ images, labels = splits.test.images(), splits.test.labels
 # 1. Convert: train the ReLU network, then let calibration choose a threshold for every channel.
 ann = SmallNet(nn.ReLU)
 train_ann(ann, splits, TrainConfig(epochs=6))
-converted = convert(ann, splits.calibration.images()).network
-answers = seenn.predict(converted, images, timesteps=8)
+answers = convert(ann, splits, timesteps=8).predict(images)
 print(f"converted: {100 * (answers.labels == labels).double().mean():.2f} % after 8 steps")
 
 # 2. Capture: the same weights in a module that holds neurons with thresholds of our own choice.

@@ -11,34 +11,37 @@ from __future__ import annotations
 import torch
 
 import seenn
-from converter import ConvertConfig, convert
+from converter import convert
 from converter.load import ModelSpec, build_model
+from seenn.analysis.collect import collect_run
 from seenn.data import load_data
+from seenn.exits import find_exit
 from seenn.training import TrainConfig, train_ann
-
-TIMESTEPS = 8
 
 torch.manual_seed(0)
 splits = load_data("digits")
-spec = ModelSpec(name="resnet18", kwargs={"channels": (32, 64, 128, 256)}, num_classes=splits.num_classes)
-ann = build_model(spec, (1, 8, 8)).module
-train_ann(ann, splits, TrainConfig(epochs=5))
+test = splits.test.batch()
+ann = build_model(ModelSpec(name="resnet18", kwargs={"channels": (32, 64, 128, 256)}, num_classes=10), (1, 8, 8))
+train_ann(ann.module, splits, TrainConfig(epochs=5))
+snn = convert(ann, splits, timesteps=8)
 
-network = convert(ann, splits.calibration.images(), ConvertConfig(timesteps=TIMESTEPS)).network
+
+def right(answers: seenn.Predictions) -> float:
+    """Percent of the test images."""
+    return 100 * float((answers.labels == test.labels).double().mean())
+
+
+full = snn.predict(test)
+print(f"without exits: {right(full):.2f} % of {len(full)} test images at {snn.timesteps} steps")
 
 # One pass without exits over the exit split: every threshold can then be judged without running again.
-logits_sum, labels = seenn.collect_logits(network, splits.exit.batches(64), TIMESTEPS)
-full = seenn.predict(network, splits.test.images(), timesteps=TIMESTEPS)
-full_accuracy = 100 * float((full.labels == splits.test.labels).double().mean())
-print(f"without exits: {full_accuracy:.2f} % of {len(full)} test images at {TIMESTEPS} steps")
-
+# `snn.calibrate_exit(splits.exit, max_accuracy_drop=0.005)` does both for one target.
+run = collect_run(snn.network, splits.exit, snn.timesteps)
 for drop in (0.0, 0.005, 0.02):
-    found = seenn.calibrate_confidence(logits_sum, labels, seenn.ConfidenceExit(), max_accuracy_drop=drop)
-    answers = seenn.predict(network, splits.test.images(), found.policy, TIMESTEPS)  # images really leave early
-    accuracy = 100 * float((answers.labels == splits.test.labels).double().mean())
-    steps = float(answers.exit_timestep.double().mean())
+    found = find_exit(run, seenn.ConfidenceExit(), max_accuracy_drop=drop)
+    answers = snn.predict(test, policy=found.policy)  # images really leave early
     print(
         f"at most {100 * drop:.1f} points lost: threshold {found.policy.threshold:.4f}; "
         f"exit split {100 * found.accuracy:.2f} % at {found.mean_timesteps:.2f} steps; "
-        f"test split {accuracy:.2f} % at {steps:.2f} steps"
+        f"test split {right(answers):.2f} % at {answers.exit_timestep.double().mean():.2f} steps"
     )

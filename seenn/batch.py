@@ -58,6 +58,17 @@ class Batch:
         """Where the inputs are."""
         return self.inputs.device
 
+    @property
+    def known_labels(self) -> Tensor:
+        """The labels.
+
+        Raises:
+            ValueError: they are not known.
+        """
+        if self.labels is None:
+            raise ValueError("these samples have no labels, which are needed here")
+        return self.labels
+
     def __len__(self) -> int:
         return self.inputs.shape[int(self.over_time)]
 

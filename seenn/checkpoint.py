@@ -1,7 +1,7 @@
-"""One ``.safetensors`` file: tensors, graph, preprocessing, manifest and exit policy. No code.
+"""One ``.safetensors`` file: tensors, graph, preprocessing, manifest, exit policy, and what engines keep. No code.
 
 The tensors are the ops' parameters under ``<node>.<tensor>``; those of a policy's own network (SEENN-II) begin
-with ``policy:``, and how weights are rounded to int8 with ``int8:``. The metadata holds JSON under these keys:
+with ``policy:``, and those of an engine's section with its name, ``int8:``. The metadata holds JSON under these keys:
 
 =================  =====================================================================================
 ``seenn``          format version, ``"1"``
@@ -9,11 +9,11 @@ with ``policy:``, and how weights are rounded to int8 with ``int8:``. The metada
 ``preprocessing``  how a raw image becomes the network's input, or null
 ``manifest``       where the network comes from: source, recipe, T, data fingerprints, seed, versions, report
 ``policy``         the calibrated exit policy, its network's graph included, or null
-``int8``           fingerprint of the network that the ``int8:`` tensors belong to; left out where there are none
+an engine's name   what that engine keeps about the network; left out where it keeps nothing
 =================  =====================================================================================
 
-Loading builds ops of the closed set and nothing else, checks every name, shape and value first, and never
-executes anything that the file says.
+Loading builds registered ops and nothing else, checks every name, shape and value first, and never executes
+anything that the file says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,87 +33,58 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import CheckpointError
-from seenn.exits.policy import ExitPolicy, policy_from_json, policy_to_json
+from seenn.exits.policy import policy_from_json, policy_to_json
 from seenn.exits.policy_network import PolicyNetwork
 from seenn.files import atomic_path
-from seenn.runtime.lowering import Rounding
+from seenn.runtime import ENGINES, Section
+from seenn.snn import SNN
 
 VERSION = "1"
 _POLICY = "policy:"  # starts the names of the tensors of a policy's own network
-_INT8, _ROUNDING = "int8:", ("clips", "corrections")  # and those of rounding, by kind and layer
+_KEYS = ("seenn", "graph", "preprocessing", "manifest", "policy")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A network with all that is needed to use it and to know where it comes from."""
-
-    network: SpikingNetwork
-    preprocessing: Preprocessing | None = None
-    manifest: Mapping[str, Any] = field(default_factory=dict)  # JSON
-    policy: ExitPolicy | None = None
-    rounding: Rounding | None = None  # of the weights to int8; None: by the largest weight
-
-    @property
-    def timesteps(self) -> int:
-        """T that the thresholds were chosen for; 8 when the manifest does not say."""
-        value = self.manifest.get("timesteps", 8)
-        return value if isinstance(value, int) and value >= 1 else 8
-
-    @property
-    def has_ann(self) -> bool:
-        """Whether there is an ANN behind the network: it was not trained as a spiking one, and nothing leaks."""
-        return "direct" not in self.manifest and self.network.has_analog
-
-
-def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Writes ``checkpoint``, atomically: an interrupt or a full disk leaves an older file as it was.
+def save(path: str | os.PathLike[str], snn: SNN) -> None:
+    """Writes ``snn``, atomically: an interrupt or a full disk leaves an older file as it was.
 
     Raises:
-        CheckpointError: the folder does not exist, is not writable, or the disk is full; or the network's
-            tensors are not finite or of several types, so that ``load`` would refuse the file.
-        ValueError: the manifest is not JSON, or the rounding was made for another network.
+        OutputError: the folder does not exist, is not writable, or the disk is full.
+        CheckpointError: the network's tensors are not finite or of several types, or an engine's section belongs to
+            another network, so that ``load`` would refuse the file.
+        ValueError: the manifest is not JSON.
     """
     tensors: dict[str, Tensor] = {}
 
     def policy_graph(name: str, network: PolicyNetwork) -> Any:
         return graph_to_json(network.graph, network.input_shape, tensors, f"{_POLICY}{name}:")
 
-    preprocessing = checkpoint.preprocessing
     parts: dict[str, Any] = {
-        "graph": graph_to_json(checkpoint.network.graph, checkpoint.network.input_shape, tensors),
-        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
-        "manifest": dict(checkpoint.manifest),
-        "policy": None if checkpoint.policy is None else policy_to_json(checkpoint.policy, policy_graph),
+        "graph": graph_to_json(snn.network.graph, snn.network.input_shape, tensors),
+        "preprocessing": None if snn.preprocessing is None else snn.preprocessing.to_json(),
+        "manifest": dict(snn.manifest),
+        "policy": None if snn.policy is None else policy_to_json(snn.policy, policy_graph),
     }
-    if (rounding := checkpoint.rounding) is not None:
-        if rounding.network != checkpoint.network.graph.fingerprint():
-            raise ValueError("the checkpoint's int8 rounding was made for another network: leave it out")
-        parts["int8"] = rounding.network
-        for kind in _ROUNDING:
-            tensors |= {f"{_INT8}{kind}:{layer}": v for layer, v in getattr(rounding, kind).items()}
+    for engine, section in snn.sections.items():
+        ENGINES.get(engine).check(section, snn.network)
+        parts[engine] = section.json
+        tensors |= {f"{engine}:{name}": tensor for name, tensor in section.tensors.items()}
     try:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the manifest of a checkpoint must be JSON: {error}") from error
-    try:
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot write {os.fspath(path)}: {error}. Check that the folder exists, is writable and has space; "
-            "nothing was left behind"
-        ) from error
+        raise ValueError(f"the manifest of a network must be JSON: {error}") from error
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
-def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoint:
+def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
     """Reads what ``save`` wrote; bit for bit the same network.
 
     Args:
         with_policy: False leaves the exit policy out, for whoever makes another: its class need not be known.
 
     Raises:
-        CheckpointError: the file is missing, truncated, not a seenn checkpoint, or holds anything that the
-            closed op set does not allow.
+        CheckpointError: the file is missing, truncated, not a network of seenn, or holds anything that the registered
+            ops do not allow.
     """
     where = Path(path)
     tensors, metadata = _read(where)
@@ -125,13 +95,20 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoin
     if metadata["seenn"] != VERSION:
         raise CheckpointError(f"{where} has format {metadata['seenn']!r}; this version of seenn reads {VERSION!r}")
     try:
-        of_policy = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_POLICY)}
+        of_policy = _taken(tensors, _POLICY)
 
         def policy_graph(name: str, description: Any) -> PolicyNetwork:
-            return PolicyNetwork(*graph_from_json(description, of_policy, f"{_POLICY}{name}:"))
+            return PolicyNetwork(*graph_from_json(description, of_policy, f"{name}:"))
 
-        of_int8 = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_INT8)}
+        sections = {
+            engine: Section(json=_json(metadata, engine), tensors=_taken(tensors, f"{engine}:"))
+            for engine in sorted({*metadata, *ENGINES.names()} - set(_KEYS))
+            if engine in metadata or any(name.startswith(f"{engine}:") for name in tensors)
+        }
         network = _network(_json(metadata, "graph"), tensors)
+        for engine, section in sections.items():
+            if engine in ENGINES:
+                ENGINES.get(engine).check(section, network)
         preprocessing, policy = _json(metadata, "preprocessing"), _json(metadata, "policy")
         manifest = _json(metadata, "manifest")
         if not isinstance(manifest, dict):
@@ -139,12 +116,12 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoin
         found = policy_from_json(policy, policy_graph) if with_policy and policy is not None else None
         if with_policy and of_policy:
             raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
-        return Checkpoint(
+        return SNN(
             network=network,
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             manifest=manifest,
             policy=found,
-            rounding=_rounding(_json(metadata, "int8"), of_int8, network) if "int8" in metadata or of_int8 else None,
+            sections=sections,
         )
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
@@ -205,17 +182,6 @@ def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
         raise CheckpointError(str(error)) from error
 
 
-def _rounding(fingerprint: Any, tensors: Mapping[str, Tensor], network: SpikingNetwork) -> Rounding:
-    found: dict[str, dict[str, Tensor]] = {kind: {} for kind in _ROUNDING}
-    layers = {node.name for node in network.graph}
-    for name, values in tensors.items():
-        kind, _, layer = name.removeprefix(_INT8).partition(":")
-        if kind not in found or layer not in layers:
-            raise CheckpointError(f"the tensor {name} belongs to no layer's rounding")
-        found[kind][layer] = values
-    if fingerprint != network.graph.fingerprint():
-        raise CheckpointError("the int8 rounding was made for another network: write the file again")
-    try:
-        return Rounding(network=fingerprint, **found)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, taken out and without it."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}

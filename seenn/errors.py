@@ -7,6 +7,7 @@
     ├── ConversionError       an ANN that cannot become a spiking network, or that diverged from it
     │   └── CalibrationError  calibration data or statistics that cannot give a threshold
     ├── CheckpointError       a file that is damaged, foreign, hostile or of another architecture
+    │   └── OutputError       a file that cannot be written: no space, no permission, no folder
     ├── DataError             images, labels or splits that are missing, malformed or overlap
     ├── ModelError            an unknown model name, or a factory that did not return a module
     ├── PluginError           an unknown name of a rule, engine or data set, or a plugin that cannot be imported
@@ -42,6 +43,10 @@ class CalibrationError(ConversionError):
 
 class CheckpointError(SeennError):
     """A weights file or checkpoint cannot be read, or does not fit."""
+
+
+class OutputError(CheckpointError, OSError):
+    """A file cannot be written; what was there before is intact."""
 
 
 class DataError(SeennError):

@@ -1,48 +1,233 @@
-"""Writing files so that nobody ever finds half of one."""
+"""Writing files so that nobody ever finds half of one, and no writer undoes the work of another.
+
+What a process that was killed leaves behind is told from what a living one is writing by a lock (``flock``), which the
+kernel releases with the process. Where the system or the file system has no such locks, nothing is cleaned or refused.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from seenn.errors import CheckpointError, OutputError, SeennError, first_line
+
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # there is none on Windows
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """What tells a file from what another process writes in its place."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+def version_of(path: PathLike) -> FileVersion:
+    """The version of the file that is there now; take it before reading, and give it to :func:`atomic_path`.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    found = os.stat(path)
+    return FileVersion(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside ``target``; on success it is renamed to ``target``.
+def atomic_path(target: PathLike, expected: FileVersion | None = None) -> Iterator[Path]:
+    """Yields a temporary path on the disk of ``target``; on success it becomes ``target``.
 
-    Any exception (a full disk, an interrupt) removes the temporary file and leaves an older ``target`` as
-    it was. The data reaches the disk before the rename. The file gets the permissions that any new file gets,
-    or keeps those of the older one.
+    Any exception (a full disk, an interrupt) removes the temporary file and leaves an older ``target`` as it was. The
+    data reaches the disk before the rename. A symbolic link stays one: the file it points to is written. The file
+    gets the permissions that any new file gets, or keeps those of the older one.
+
+    Args:
+        target: a file, there or not yet.
+        expected: the version that the new content was made from; None replaces any.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full.
+        OutputError: there is no such folder, it is not writable or full, or ``target`` is no regular file.
+        CheckpointError: ``target`` is not the ``expected`` version any more.
     """
-    path = Path(target)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.touch(exist_ok=False)
-        mode = (path if path.exists() else temporary).stat().st_mode
-        yield temporary
-        temporary.chmod(stat.S_IMODE(mode))  # a library that writes the file may choose its own
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path = Path(os.path.realpath(target))
+    with writing(target):
+        _refuse_obstacle(target)
+        with _private_folder(path) as folder:
+            temporary = folder / path.name
+            temporary.touch()
+            mode = (path if path.exists() else temporary).stat().st_mode
+            yield temporary
+            temporary.chmod(stat.S_IMODE(mode))  # a library that writes the file may choose its own
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            with locked(path.parent, wait=True):
+                _refuse_obstacle(target)
+                if expected is not None and (not path.exists() or version_of(path) != expected):
+                    raise CheckpointError(
+                        f"{os.fspath(target)} changed since it was read; nothing was written: run the command again"
+                    )
+                os.replace(temporary, path)
 
 
-def write_text(target: str | os.PathLike[str], text: str) -> None:
-    """Writes ``text`` as UTF-8, atomically."""
+def write_text(target: PathLike, text: str) -> None:
+    """Writes ``text`` as UTF-8, atomically; raises as :func:`atomic_path`."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
+def make_folder(path: PathLike) -> Path:
+    """The folder ``path``, made where it is not there, its parents too.
+
+    Raises:
+        OutputError: it cannot be made, or is a file.
+    """
+    with writing(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
+def check_output(path: PathLike, *, keep: PathLike | None = None) -> Path:
+    """``path``, to be called before any work: :func:`atomic_path` could write it, and it is not the input ``keep``.
+
+    Raises:
+        ValueError: its folder does not exist or is not writable, it is no regular file, or it is the input.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        raise ValueError(f"the folder {real.parent if os.path.islink(path) else Path(path).parent} does not exist")
+    if obstacle := _obstacle(path):
+        raise ValueError(f"{os.fspath(path)} {obstacle}")
+    if not os.access(real.parent, os.W_OK):
+        raise ValueError(f"the folder {Path(path).parent} is not writable")
+    if keep is not None and real == Path(os.path.realpath(keep)):
+        raise ValueError(f"{os.fspath(path)} is the input, which would be lost")
+    return Path(path)
+
+
+@contextmanager
+def writing(target: PathLike) -> Iterator[None]:
+    """Around anything that writes ``target``: whatever fails for want of space or permission is an OutputError."""
+    try:
+        yield
+    except SeennError:
+        raise
+    except Exception as error:
+        from safetensors import SafetensorError
+
+        torch_writer = isinstance(error, RuntimeError) and "inline_container" in str(error)
+        if not (torch_writer or isinstance(error, OSError | SafetensorError)):
+            raise
+        path = Path(os.path.realpath(target))
+        if not path.parent.is_dir():
+            reason, left = f"the folder {path.parent} does not exist", "Nothing was written"
+        else:
+            reason = "not all of it could be written; the disk may be full" if torch_writer else _reason(error)
+            left = "What was there before is intact" if path.exists() else "Nothing was left behind"
+        raise OutputError(
+            f"cannot write {os.fspath(target)}: {reason}. {left}. Check that the folder exists, is writable and has "
+            "space, and run the command again"
+        ) from error
+
+
+@contextmanager
+def locked(path: PathLike, *, wait: bool = False) -> Iterator[bool | None]:
+    """Locks the file or folder ``path`` for this process: True inside, False where another process has it.
+
+    None where there are no such locks. With ``wait`` it comes back when the other lets go.
+
+    Raises:
+        OSError: ``path`` cannot be opened.
+    """
+    if fcntl is None:
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    try:
+        held: bool | None = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            held = False
+        except OSError:
+            held = None
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def remove_stale(target: PathLike) -> None:
+    """Removes what writers of ``target`` that were killed left beside it; of a living one nothing.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    path = Path(os.path.realpath(target))
+    with locked(path.parent, wait=True):
+        _remove_stale(path)
+
+
+def fingerprint(path: PathLike) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _obstacle(target: PathLike) -> str | None:
+    """Why ``target`` must not be replaced by a file, as a clause; None where it may."""
+    try:
+        mode = os.stat(target).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"cannot be written: {_reason(error)}"
+    if stat.S_ISDIR(mode):
+        return "is a folder, not a file"
+    return None if stat.S_ISREG(mode) else "is a device or a pipe, not a regular file"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def _refuse_obstacle(target: PathLike) -> None:
+    if obstacle := _obstacle(target):
+        raise OutputError(f"{os.fspath(target)} {obstacle}; nothing was written: name another file")
+
+
+@contextmanager
+def _private_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path``, locked while it is used: libraries leave temporary files of their own in it."""
+    folder = path.with_name(f"{_temporary_start(path)}{secrets.token_hex(4)}.tmp")
+    with ExitStack() as stack:
+        with locked(path.parent, wait=True):  # so that nobody takes it for a stale one before it is locked
+            _remove_stale(path)
+            folder.mkdir()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(locked(folder))
+        yield folder
+
+
+def _remove_stale(path: Path) -> None:
+    start = _temporary_start(path)
+    for other in path.parent.iterdir():
+        if other.name.startswith(start) and other.suffix == ".tmp":
+            with suppress(OSError), locked(other) as held:  # OSError: it is somebody else's
+                if held:
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+
+
+def _temporary_start(path: Path) -> str:
+    return f".{path.name[:60]}."  # so that a temporary name is no longer than names may be

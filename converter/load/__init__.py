@@ -1,10 +1,9 @@
 """Classifiers by name, with their weights, ready to convert or to train."""
 
-from converter.load.kwargs import parse_model_kwargs
-from converter.load.model import build_model, load_model
+from converter.load.model import build_model, load_model, model_to_train
 from converter.load.python_path import import_policy
 from converter.load.sources import suggest_models
-from converter.load.spec import LoadedModel, ModelSpec
+from converter.load.spec import LoadedModel, ModelSpec, parse_model_kwargs
 
 __all__ = [
     "LoadedModel",
@@ -12,6 +11,7 @@ __all__ = [
     "build_model",
     "import_policy",
     "load_model",
+    "model_to_train",
     "parse_model_kwargs",
     "suggest_models",
 ]

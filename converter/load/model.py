@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from converter.load.layout import find_first_convolution, find_head
 from converter.load.match import load_tensors, named_as_in
 from converter.load.onnx_source import is_onnx, load_onnx
-from converter.load.preprocessing import pretrained_preprocessing, recorded_preprocessing
-from converter.load.sources import build_source
+from converter.load.sources import build_source, pretrained_preprocessing
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
 from converter.load.weights import read_weights
 from converter.qcfs import with_qcfs
-from seenn.data import Preprocessing
+from seenn.data import DataSplits, Preprocessing
 from seenn.errors import CheckpointError, ModelError
 
 logger = logging.getLogger(__name__)
 
 ImageSize = tuple[int, int, int]  # channels, height, width
+_FITTED_ON = 512  # calibration images, at most
 
 
 def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: ImageSize | None = None) -> LoadedModel:
@@ -57,7 +57,8 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     weights = read_weights(file)
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
     module, spec = _build(_resolve(spec, weights.tensors))
-    preprocessing = recorded_preprocessing(weights.record)
+    recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
+    preprocessing = None if recorded is None else Preprocessing.from_json(recorded)
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     load_tensors(module, weights.tensors, file=file, name=spec.name)
@@ -82,6 +83,40 @@ def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedM
     module, spec = _build(spec, image_size)
     preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
     return LoadedModel.of(module, spec, preprocessing)
+
+
+def model_to_train(
+    spec: ModelSpec, splits: DataSplits, ckpt: str | Path | None = None, *, levels: int | None = None
+) -> LoadedModel:
+    """The model that ``spec`` names, from random weights or those of ``ckpt``, with its activations swapped.
+
+    Args:
+        spec: the architecture.
+        splits: for the images' shape; and where weights are trained already, thresholds are fitted on the
+            first 512 images of the calibration split.
+        ckpt: weights to start from.
+        levels: of QCFS activations; None leaves the activations that the model or the checkpoint has.
+
+    Raises:
+        ModelError: the checkpoint's activations have another number of levels.
+        UnsupportedError, CheckpointError: see ``load_model`` and ``with_qcfs``.
+    """
+    p = splits.preprocessing
+    size = (p.channels, p.height, p.width)
+    loaded = load_model(spec, ckpt, image_size=size) if ckpt is not None else build_model(spec, size)
+    if levels is None or loaded.spec.levels == levels:
+        return loaded
+    if loaded.spec.levels is not None:
+        raise ModelError(
+            f"{ckpt} was trained with QCFS activations of {loaded.spec.levels} levels, got {levels}: start from the "
+            "weights before that, or keep the levels"
+        )
+    prepared = splits if loaded.preprocessing is None else splits.with_preprocessing(loaded.preprocessing)
+    images = None
+    if ckpt is not None or spec.pretrained:
+        images = prepared.calibration.batch(limit=_FITTED_ON).inputs
+    module = with_qcfs(loaded.module, torch.zeros(2, *size), levels=levels, images=images)
+    return LoadedModel.of(module, replace(loaded.spec, levels=levels), loaded.preprocessing)
 
 
 def _build(spec: ModelSpec, image_size: ImageSize | None = None) -> tuple[nn.Module, ModelSpec]:

@@ -8,8 +8,14 @@ from torch import nn
 
 from converter.load.python_path import build_python_path
 from converter.load.spec import ModelSpec
-from converter.load.timm_source import HUB_PREFIXES, build_timm, is_timm_name, timm_names
-from converter.load.torchvision_source import TORCHVISION, build_torchvision, torchvision_names
+from converter.load.timm_source import HUB_PREFIXES, build_timm, is_timm_name, timm_names, timm_preprocessing
+from converter.load.torchvision_source import (
+    TORCHVISION,
+    build_torchvision,
+    torchvision_names,
+    torchvision_preprocessing,
+)
+from seenn.data import Preprocessing
 from seenn.errors import ModelError
 
 
@@ -31,6 +37,16 @@ def build_source(spec: ModelSpec) -> nn.Module:
     if not is_timm_name(spec.name):
         raise ModelError(_unknown(spec.name))
     return build_timm(spec)
+
+
+def pretrained_preprocessing(module: nn.Module, spec: ModelSpec) -> Preprocessing | None:
+    """What ``spec``'s pretrained weights expect; None where that is not known or other channels go in."""
+    found: Preprocessing | None = None
+    if spec.name.startswith(TORCHVISION):
+        found = torchvision_preprocessing(spec.name.removeprefix(TORCHVISION))
+    elif hasattr(module, "pretrained_cfg"):
+        found = timm_preprocessing(module)
+    return found if found is not None and spec.in_chans in (None, found.channels) else None
 
 
 def suggest_models(name: str, *, limit: int = 3) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from converter.load.spec import ModelSpec
+from seenn.data import Preprocessing
 from seenn.errors import ModelError, did_you_mean
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -71,3 +72,22 @@ def _check_tag(name: str) -> None:
     tags = [known.split(".", 1)[1] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag not in tags:
         raise ModelError(f"unknown pretrained tag {tag!r} of {architecture!r}.{did_you_mean(tag, tags)}")
+
+
+def timm_preprocessing(module: nn.Module) -> Preprocessing | None:
+    """What the model's pretrained weights expect; None where that is no centre crop."""
+    from timm.data.config import resolve_model_data_config
+
+    config = resolve_model_data_config(module)
+    if config["crop_mode"] != "center":
+        return None
+    channels, height, width = config["input_size"]
+    return Preprocessing(
+        channels=channels,
+        height=height,
+        width=width,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+        crop=config["crop_pct"],
+    )

@@ -10,6 +10,7 @@ from torch import nn
 from converter.load.layout import find_first_convolution
 from converter.load.spec import ModelSpec
 from converter.load.timm_source import unreachable
+from seenn.data import Preprocessing
 from seenn.errors import ModelError
 
 TORCHVISION = "torchvision:"
@@ -83,3 +84,20 @@ def _set_input_channels(module: nn.Module, channels: int) -> None:
     )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     module.set_submodule(first.name, conv)
+
+
+def torchvision_preprocessing(name: str) -> Preprocessing:
+    """What the default weights of a model expect."""
+    from torchvision.models import get_model_weights
+
+    transforms = get_model_weights(name).DEFAULT.transforms()
+    (height,), (resized,) = transforms.crop_size, transforms.resize_size
+    return Preprocessing(
+        channels=len(transforms.mean),
+        height=height,
+        width=height,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        interpolation=transforms.interpolation.value,
+        crop=height / resized,
+    )

@@ -2,6 +2,6 @@
 
 from converter.passes.batch_norm import fold_batch_norm
 from converter.passes.max_pool import move_max_pool
-from converter.passes.normalise import normalise, prove_equal
+from converter.passes.normalise import normalise, verify_equivalent
 
-__all__ = ["fold_batch_norm", "move_max_pool", "normalise", "prove_equal"]
+__all__ = ["fold_batch_norm", "move_max_pool", "normalise", "verify_equivalent"]

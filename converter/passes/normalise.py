@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from converter.passes.batch_norm import fold_batch_norm
 from converter.passes.max_pool import move_max_pool
@@ -23,25 +23,33 @@ def normalise(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
     return move_max_pool(fold_batch_norm(graph, input_shape))
 
 
-def prove_equal(source: nn.Module, graph: OpGraph, images: Tensor) -> float:
-    """Runs both, in the float64 they are given in, and returns the largest difference, relative.
+def verify_equivalent(
+    source: Callable[[Tensor], Tensor],
+    other: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    *,
+    what: str = "the normalised graph",
+) -> float:
+    """Runs both, in the float64 they are given in, and returns the largest difference, relative to the largest output.
 
     Args:
         source: the model as it came, in float64.
-        graph: its normalised graph, in float64, so that folding has not rounded anything.
-        images: ``[B, C, H, W]``, float64.
+        other: what has become of it, in float64, so that folding has not rounded anything.
+        inputs: what both take, float64.
+        what: the other one in words.
 
     Raises:
-        ConversionError: the difference is above 1e-9: folding or tracing has changed the function.
+        ConversionError: the difference is above 1e-9: they are not the same function.
     """
     with torch.no_grad():
-        expected, actual = source(images), graph(images)
+        expected, actual = source(inputs), other(inputs)
     if expected.shape != actual.shape:
-        raise ConversionError(f"the source returns shape {list(expected.shape)}, its graph {list(actual.shape)}")
-    difference = float((expected - actual).abs().max() / expected.abs().max().clamp_min(1e-30))
+        raise ConversionError(f"the source returns shape {list(expected.shape)}, {what} {list(actual.shape)}")
+    largest = expected.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    difference = float((expected - actual).abs().max() / largest)
     if not difference <= _TOLERANCE:
         raise ConversionError(
-            f"the normalised graph differs from the source by {difference:.1e} of its largest output in float64 "
+            f"{what} differs from the source by {difference:.1e} of its largest output in float64 "
             f"(at most {_TOLERANCE:.0e} is allowed): the model behaves differently when traced, for example "
             "because it has randomness or state of its own"
         )

@@ -1,103 +1,104 @@
-"""Logits and energy of every timestep, collected in one pass."""
+"""One pass of all T steps over samples: what each would answer and cost at every exit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from seenn.analysis.synops import SampleMeter, dense_cost, fan_out
+from seenn.analysis.synops import SpikeMeter, dense_cost
 from seenn.batch import Batch
-from seenn.core.network import SpikingNetwork, evaluating
+from seenn.core.network import SpikingNetwork
 from seenn.core.ops import State
 from seenn.data import Split
-from seenn.distributed import world
+from seenn.distributed import World, world
 from seenn.errors import CalibrationError
-from seenn.exits.fixed import FixedExit
-from seenn.exits.policy import ExitPolicy
-from seenn.exits.replay import CachedRun
+from seenn.exits import CachedRun, ExitPolicy, cost_of_steps
 from seenn.metrics.energy import snn_energy_pj
-from seenn.runtime.reference import run_reference
+from seenn.runtime import Engine, Observer, Predictions, ScoreTrace, Session, make_engine
+
+Progress = Callable[[int, int], None]  # samples done, and all
 
 
 def collect_run(
     network: SpikingNetwork,
-    batches: Iterable[Batch],
+    source: Split | Sequence[Batch],
     timesteps: int,
     *,
-    progress: Callable[[int], None] = lambda done: None,
+    engine: Engine | None = None,
+    batch_size: int = 64,
+    limit: int | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> CachedRun:
     """One pass without early exit, with the energy that each sample has used by each step; all on the CPU.
 
-    ``E_n(t) = 4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps of image n in steps 1 … t``.
+    ``E_n(t) = 4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps of sample n in steps 1 … t``.
 
-    Under ``torchrun`` the processes take turns at the batches, and each gets the whole result.
+    Under ``torchrun`` the processes share the samples by whole batches, and each gets the whole result.
 
-    Raises:
-        CalibrationError: there are no images.
-        DataError: there are fewer batches than processes.
-    """
-    logits_sum, labels, synops = _collect(network, batches, timesteps, metered=True, progress=progress)
-    t = torch.arange(1, timesteps + 1, dtype=torch.float64)[:, None]
-    energy = snn_energy_pj(dense_cost(network), synops, t)
-    return CachedRun(logits_sum=logits_sum, labels=labels, energy_pj=energy, prepass=network.prepass)
-
-
-def collect_logits(network: SpikingNetwork, batches: Iterable[Batch], timesteps: int) -> tuple[Tensor, Tensor]:
-    """As :func:`collect_run`, without the energy: ``logits_sum`` ``[T, N, K]`` and labels ``[N]``.
+    Args:
+        engine: of this network; None is the reference.
+        batch_size: samples at once: the engine's slots.
+        limit: the first so many samples of a split.
 
     Raises:
-        CalibrationError: there are no images.
+        CalibrationError: there are no samples, or they have no labels.
         DataError: there are fewer batches than processes.
     """
-    return _collect(network, batches, timesteps, metered=False)[:2]
-
-
-def _collect(
-    network: SpikingNetwork,
-    batches: Iterable[Batch],
-    timesteps: int,
-    *,
-    metered: bool,
-    progress: Callable[[int], None] = lambda done: None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Summed logits ``[T, N, K]``, labels ``[N]`` and, if metered, summed synaptic operations ``[T, N]``."""
-    here, fans = world(), fan_out(network) if metered else {}
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # positions, logits, labels, synops
-    number = done = 0
-    with torch.no_grad(), evaluating(network):
-        for batch in batches:
-            images, labels = batch.inputs, batch.labels
-            assert labels is not None
-            if here.takes(number):
-                meter = SampleMeter(fans, timesteps, len(batch))
-                full = run_reference(
-                    network,
-                    images.to(network.device),
-                    FixedExit(),
-                    timesteps,
-                    keep_logits=True,
-                    observe=meter if metered else None,
-                ).logits_sum_per_step
-                assert full is not None
-                positions = torch.arange(done, done + len(batch))
-                parts.append((positions, full.cpu(), labels, meter.synops.cumsum(0)))
-            number, done = number + 1, done + len(batch)
-            progress(done)
-    if not done:
+    here = world()
+    mine, samples, over_time = _share(source, here, batch_size, limit)
+    if not samples:
         raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
-    here.enough(number, f"{done} images in batches")
-    numbers, logits, targets, synops = zip(*parts, strict=True)
-    order = torch.cat(numbers)
-    return (
-        here.in_order(torch.cat(logits, dim=1).transpose(0, 1), order).transpose(0, 1).contiguous(),
-        here.in_order(torch.cat(targets), order),
-        here.in_order(torch.cat(synops, dim=1).transpose(0, 1), order).transpose(0, 1).contiguous(),
+    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(timesteps, samples)
+    labels: list[Tensor] = []
+
+    def labelled() -> Iterable[Batch]:
+        for batch in mine:
+            if batch.labels is None:
+                raise CalibrationError("the samples have no labels: an exit is calibrated on labelled ones")
+            labels.append(batch.labels)
+            yield batch
+
+    runner = engine or make_engine("reference", network, timesteps=timesteps)
+    session = Session(runner, None, timesteps, min(batch_size, samples))
+    session.run(labelled(), observers=(meter, trace), progress=lambda done: progress(done, samples))
+    meter.gather(here)
+    t = cost_of_steps(timesteps)[:, None]
+    return CachedRun(
+        logits_sum=here.cat(trace.logits_sum.transpose(0, 1).contiguous()).transpose(0, 1).contiguous(),
+        labels=here.cat(torch.cat(labels)),
+        energy_pj=snn_energy_pj(dense_cost(network, sequence=over_time), meter.synops.cumsum(0), t),
+        cost=cost_of_steps(timesteps, network.initial_steps),
     )
 
 
+def run_split(
+    session: Session,
+    split: Split,
+    samples: Tensor,
+    *,
+    observers: Sequence[Observer] = (),
+    progress: Callable[[int], None] = lambda done: None,
+) -> Predictions:
+    """Answers for some of a split's samples, by index."""
+    return session.run(split.batches(session.slots, order=samples), observers=observers, progress=progress)
+
+
 def start_states(policy: ExitPolicy, split: Split, *, limit: int | None = None, batch_size: int = 256) -> State:
-    """What ``policy.start`` says about a split's images, in order; cheap for rules that look at logits only."""
-    parts = [policy.start(batch.inputs) for batch in split.batches(batch_size, limit=limit)]
+    """What ``policy.start`` says about a split's samples, in order; cheap for rules that look at logits only."""
+    parts = [policy.start(batch.frame(1)) for batch in split.batches(batch_size, limit=limit)]
     return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+
+
+def _share(
+    source: Split | Sequence[Batch], here: World, batch_size: int, limit: int | None
+) -> tuple[Iterable[Batch], int, bool]:
+    """This process's batches, how many samples they hold, and whether those are frames over time."""
+    if isinstance(source, Split):
+        total = len(source) if limit is None else min(limit, len(source))
+        mine = torch.arange(total)[here.batches(total, batch_size)]
+        return source.batches(batch_size, order=mine), len(mine), source.is_sequence
+    here.enough(len(source), f"{sum(map(len, source))} samples in batches")
+    part = source[here.part(len(source))]
+    return part, sum(map(len, part)), any(batch.over_time for batch in part)

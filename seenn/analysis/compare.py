@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,27 +13,31 @@ from torch import Tensor
 from seenn.analysis.collect import collect_run, start_states
 from seenn.analysis.report.comparison import Amount, Comparison, PolicyFigures
 from seenn.analysis.report.samples import easiest_and_hardest
-from seenn.checkpoint import Checkpoint
-from seenn.core.network import SpikingNetwork, evaluating
 from seenn.core.ops import State
 from seenn.data import DataSplits, Split
+from seenn.data.recorded import check_split
 from seenn.errors import CalibrationError
-from seenn.exits.budget import policy_macs
-from seenn.exits.find import find_exit
-from seenn.exits.fixed import FixedExit
+from seenn.exits import (
+    CachedRun,
+    FixedExit,
+    ScoredExit,
+    default_rules,
+    find_exit,
+    policy_macs,
+    softmax_confidence,
+)
 from seenn.exits.policy import ExitPolicy, policy_to_json
-from seenn.exits.replay import CachedRun, replay
-from seenn.exits.scored import ScoredExit, exit_scores, softmax_confidence
 from seenn.metrics import (
-    ExitCurve,
     bootstrap_mean_interval,
     correct_per_timestep,
-    exit_curve,
     expected_calibration_error,
     oracle_exit_time,
 )
 from seenn.metrics.energy import MAC_PJ
-from seenn.runtime.reference import run_reference
+from seenn.runtime import Session
+
+if TYPE_CHECKING:
+    from seenn.snn import SNN
 
 #: Of an image, by what full T shows: how hard it is for this network.
 EASY, MEDIUM, HARD = "right from the first step on", "right in between", "wrong at T"
@@ -40,7 +45,7 @@ EASY, MEDIUM, HARD = "right from the first step on", "right in between", "wrong 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Wall-clock time of the reference engine on this machine, in ms per image."""
+    """Wall-clock time on this machine, in ms per image."""
 
     images: int
     batch_size: int
@@ -49,68 +54,83 @@ class Latency:
 
 
 def compare_exits(
-    checkpoint: Checkpoint,
+    snn: SNN,
     splits: DataSplits,
-    rules: Mapping[str, ExitPolicy],
-    targets: Mapping[str, float],
+    session: Session,
+    rules: Mapping[str, ExitPolicy] | None = None,
     *,
-    timesteps: int,
-    name: str,
-    batch_size: int = 64,
+    max_accuracy_drop: float | None = None,
+    target_timesteps: float | None = None,
+    target_energy: float | None = None,
     limit: int | None = None,
     latency_images: int = 0,
     latency_batch: int = 1,
+    name: str = "spiking network",
     seed: int = 0,
     command: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Calibrates every rule on the exit split for one target, and compares them on the test split.
 
-    The checkpoint's own policy, and full T, take part as they are; SEENN-II calibrated like the others as well. A
-    rule that cannot meet the target, or cannot learn from so few images, is left out and the reason kept.
+    The network's own policy, and full T, take part as they are; SEENN-II calibrated like the others as well. A rule
+    that cannot meet the target, or cannot learn from so few images, is left out and the reason kept.
 
     Args:
-        rules: uncalibrated, by the name under which they are reported.
-        targets: one of ``calibrate_exit``'s.
+        session: of this network, with its engine and T.
+        rules: uncalibrated, by the name under which they are reported; None: all of seenn's.
+        max_accuracy_drop, target_timesteps, target_energy: one target; 0.005 of accuracy where none is given.
         limit: the first so many images of either split.
         latency_images: whose time is measured with each policy; 0: none.
+        latency_batch: images at once while time is measured.
         progress: images done, and all.
     """
-    network = checkpoint.network
+    check_split(snn.manifest, splits.exit, use="exit")
+    check_split(snn.manifest, splits.test, use="test")
+    network, engine, timesteps = snn.network, session.engine, session.timesteps
+    targets = {
+        key: value
+        for key, value in (
+            ("max_accuracy_drop", max_accuracy_drop),
+            ("target_timesteps", target_timesteps),
+            ("target_energy", target_energy),
+        )
+        if value is not None
+    }
     sizes = [len(split) if limit is None else min(limit, len(split)) for split in (splits.exit, splits.test)]
-    total = sum(sizes)
-    held = collect_run(
-        network,
-        splits.exit.batches(batch_size, limit=limit),
-        timesteps,
-        progress=lambda done: progress(done, total),
+    held, run = (
+        collect_run(
+            network,
+            split,
+            timesteps,
+            engine=engine,
+            batch_size=session.slots,
+            limit=limit,
+            progress=lambda done, _, before=before: progress(before + done, sum(sizes)),
+        )
+        for split, before in ((splits.exit, 0), (splits.test, sizes[0]))
     )
-    stored = checkpoint.policy
+    stored = snn.policy
     looking = {stored.kind: stored} if isinstance(stored, ScoredExit) and policy_macs(stored) else {}
     states = {kind: start_states(policy, splits.exit, limit=limit) for kind, policy in looking.items()}
-    policies, left_out = calibrated(held, {**rules, **looking}, targets, states)
+    candidates = {**(default_rules() if rules is None else rules), **looking}
+    policies, left_out = calibrated(held, candidates, targets or {"max_accuracy_drop": 0.005}, states)
     policies["every step"] = FixedExit()
     if stored is not None:
         policies[f"stored {stored.kind}"] = stored
-    run = collect_run(
-        network,
-        splits.test.batches(batch_size, limit=limit),
-        timesteps,
-        progress=lambda done: progress(sizes[0] + done, total),
-    )
     states = {
-        name: start_states(policy, splits.test, limit=limit)
-        for name, policy in policies.items()
+        policy_name: start_states(policy, splits.test, limit=limit)
+        for policy_name, policy in policies.items()
         if policy_macs(policy) or not isinstance(policy, ScoredExit | FixedExit)
     }
+    images = min(latency_images, sizes[1])
     latencies = {
-        name: measure_latency(
-            network, policy, splits.test, timesteps, images=min(latency_images, sizes[1]), batch_size=latency_batch
+        policy_name: measure_latency(
+            Session(engine, policy, timesteps, latency_batch), splits.test, images=images, batch_size=latency_batch
         )
-        for name, policy in policies.items()
-        if latency_images
+        for policy_name, policy in policies.items()
+        if images
     }
-    how = f"reference engine, batch {latency_batch}, {min(latency_images, sizes[1])} images, this machine"
+    how = f"{engine.name} engine, batch {latency_batch}, {images} images, this machine"
     return compare_policies(
         run,
         policies,
@@ -122,7 +142,7 @@ def compare_exits(
         network=name,
         data=splits.spec,
         split="test",
-        latency=how if latency_images else "not measured",
+        latency=how if images else "not measured",
         command=command,
     )
 
@@ -130,7 +150,7 @@ def compare_exits(
 def calibrated(
     run: CachedRun,
     rules: Mapping[str, ExitPolicy],
-    targets: Mapping[str, float],
+    targets: Mapping[str, Any],
     states: Mapping[str, State] | None = None,
 ) -> tuple[dict[str, ExitPolicy], dict[str, str]]:
     """Each rule calibrated on ``run``; and of those that cannot be, why. ``states`` as for ``compare_policies``."""
@@ -171,14 +191,14 @@ def compare_policies(
         origin: network, data, split, command: for the report.
     """
     correct = correct_per_timestep(run.logits_sum, run.labels)
-    timesteps = len(correct)
+    timesteps, initial_steps = len(correct), int(run.cost[0]) - 1
     oracle = oracle_exit_time(correct)
     figures = []
     for name, policy in policies.items():
         state, latency = (states or {}).get(name), (latencies or {}).get(name)
         figures.append(_figures(name, policy, state, run, correct, oracle, latency, class_names, seed))
     shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
-    exits = replay(policies[shown], run.logits_sum, (states or {}).get(shown))
+    exits = run.of(policies[shown], (states or {}).get(shown)).exits(policies[shown])
     at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
     sure = softmax_confidence(exits, at_exit)
     easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), exits, sure)
@@ -195,9 +215,9 @@ def compare_policies(
         timesteps=timesteps,
         full_accuracy=float(correct[-1].double().mean()),
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
-        energy_per_timestep_pj=tuple(run.energy_pj.mean(1).tolist()),
+        energy_per_timestep_pj=tuple(run.energy_with(FixedExit()).mean(1).tolist()),
         ece_per_timestep=tuple(ece),
-        oracle_aet=run.prepass + oracle,
+        oracle_aet=initial_steps + oracle,
         policies=_mark_pareto(figures),
         left_out=dict(left_out or {}),
         sample_policy=shown,
@@ -205,24 +225,21 @@ def compare_policies(
         hardest=hardest,
         class_names=tuple(class_names),
         seed=seed,
-        prepass=run.prepass,
+        initial_steps=initial_steps,
     )
 
 
-def measure_latency(
-    network: SpikingNetwork, policy: ExitPolicy, split: Split, timesteps: int, *, images: int, batch_size: int
-) -> Latency:
+def measure_latency(session: Session, split: Split, *, images: int, batch_size: int) -> Latency:
     """Runs the first ``images`` of ``split`` in batches, samples really leaving; the policy's own work is inside."""
-    with torch.no_grad(), evaluating(network):
-        batches = [b.inputs.to(network.device) for b in split.batches(batch_size, limit=images)]
-        run_reference(network, batches[0], policy, timesteps)  # warm-up
-        spent = []
-        for x in batches:
-            begin = time.perf_counter()
-            run_reference(network, x, policy, timesteps).labels.cpu()
-            spent.append(1000 * (time.perf_counter() - begin))
-    done = sum(len(x) for x in batches)
-    per_image = torch.tensor([ms / len(x) for ms, x in zip(spent, batches, strict=True)])
+    batches = list(split.batches(batch_size, limit=images))
+    session.run(batches[0])  # warm-up
+    spent = []
+    for batch in batches:
+        begin = time.perf_counter()
+        session.run(batch)
+        spent.append(1000 * (time.perf_counter() - begin))
+    done = sum(map(len, batches))
+    per_image = torch.tensor([ms / len(batch) for ms, batch in zip(spent, batches, strict=True)])
     return Latency(
         images=done,
         batch_size=batch_size,
@@ -242,9 +259,10 @@ def _figures(
     class_names: Sequence[str],
     seed: int,
 ) -> PolicyFigures:
-    timesteps, exits = len(correct), replay(policy, run.logits_sum, state)
+    energy_pj, run = run.energy_with(policy), run.of(policy, state)
+    timesteps, exits = len(correct), run.exits(policy)
     at_exit = (exits - 1, torch.arange(len(exits)))
-    right, taken = correct[at_exit], exits.double() + run.prepass
+    right, taken = correct[at_exit], run.cost[exits - 1]
     names = {k: class_names[k] if k < len(class_names) else str(k) for k in sorted(set(run.labels.tolist()))}
     settled = correct.all(0)
     groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
@@ -253,7 +271,7 @@ def _figures(
         policy=policy_to_json(policy),
         accuracy=_amount(right.double(), seed),
         timesteps=_amount(taken, seed),
-        energy_pj=_amount(run.energy_with(policy)[at_exit], seed),
+        energy_pj=_amount(energy_pj[at_exit], seed),
         policy_energy_pj=MAC_PJ * policy_macs(policy),
         latency_ms=None if latency is None else latency.mean_ms,
         latency_p95_ms=None if latency is None else latency.p95_ms,
@@ -264,15 +282,8 @@ def _figures(
         exits_by_difficulty={
             group: float(taken[chosen].mean()) for group, chosen in groups.items() if bool(chosen.any())
         },
-        curve=_curve(policy, run, correct, state),
+        curve=run.curve(policy) if isinstance(policy, ScoredExit) else None,
     )
-
-
-def _curve(policy: ExitPolicy, run: CachedRun, correct: Tensor, state: State | None) -> ExitCurve | None:
-    if not isinstance(policy, ScoredExit):
-        return None
-    curve = exit_curve(exit_scores(policy, run.logits_sum, state), correct, run.energy_with(policy))
-    return curve.after(run.prepass)
 
 
 def _amount(values: Tensor, seed: int) -> Amount:

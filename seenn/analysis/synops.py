@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +12,8 @@ from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import CumulativeDifference, Neuron, StatelessOp, Synapse
 from seenn.distributed import World
+from seenn.metrics.energy import DenseCost
+from seenn.runtime.observer import Observer
 
 Traffic = Literal["constant", "spikes", "analog"]
 
@@ -73,28 +74,6 @@ def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
-@dataclass(frozen=True, kw_only=True)
-class DenseCost:
-    """Multiply-accumulates for one image.
-
-    Attributes:
-        ann: of the analog twin.
-        once: of the spiking network's first layers, whose input is the image, and of a whole pre-pass: paid once.
-        per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
-            a fully spiking network. Functions of one value, normalisation and max pooling have no
-            multiply-accumulates by the usual count, in the ANN neither.
-    """
-
-    ann: int
-    once: int
-    per_step: int
-
-    @property
-    def analog_share(self) -> float:
-        """The part of the ANN's multiply-accumulates that spikes do not replace, 0 to 1."""
-        return (self.once + self.per_step) / max(1, self.ann)
-
-
 def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
     """Counts the multiply-accumulates that spikes do not replace.
 
@@ -113,7 +92,7 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
             or kinds[node.inputs[0]] != "spikes"
         ):
             per_step += cost
-    return DenseCost(ann=ann, once=once + network.prepass * per_step, per_step=per_step)
+    return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step)
 
 
 def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
@@ -121,67 +100,40 @@ def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
     return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.islands}
 
 
-def synops_per_sample(count: Tensor, fan_out: Tensor) -> Tensor:
-    """Synaptic operations that one step's spike counts ``[B, C, ...]`` of a site cause, float64 ``[B]``."""
-    return count.detach().abs().flatten(1).double() @ fan_out.flatten().double()
-
-
-class SampleMeter:
-    """A step observer that counts the synaptic operations of every sample of one batch by timestep.
+class SpikeMeter(Observer):
+    """Counts spikes and synaptic operations of the samples that really run; a burst of n spikes counts n.
 
     Attributes:
-        synops: of each step alone, float64 ``[T, B]``; 0 where a sample did not run. The first step's include those of
-            a pre-pass.
+        synops: of each sample in each step, float64 ``[T, N]``; 0 where it did not run. The first step's include those
+            of initial steps.
     """
 
-    def __init__(self, fan_out: Mapping[str, Tensor], timesteps: int, batch: int) -> None:
-        self._fan_out = fan_out
-        self.synops = torch.zeros(timesteps, batch, dtype=torch.float64)
-
-    def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
-        self.synops[max(t, 1) - 1, rows.cpu()] += synops_per_sample(count, self._fan_out[site]).cpu()
-
-
-class SpikeMeter:
-    """A step observer that counts spikes and synaptic operations of the samples that really ran."""
-
-    def __init__(self, network: SpikingNetwork) -> None:
+    def __init__(self, network: SpikingNetwork, timesteps: int, samples: int) -> None:
         self._fan_out = fan_out(network)
         self._spikes = dict.fromkeys(network.sites, 0.0)
         self._chances = dict.fromkeys(network.sites, 0.0)
-        self._synops_per_step: dict[int, float] = {}
+        self.synops = torch.zeros(timesteps, samples, dtype=torch.float64)
 
-    def __call__(self, t: int, rows: Tensor, site: str, count: Tensor) -> None:
-        spikes = count.detach().abs()
+    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
+        spikes = counts.detach().abs()
         self._spikes[site] += float(spikes.sum(dtype=torch.float64))
-        self._chances[site] += count.numel()
-        synops, t = synops_per_sample(count, self._fan_out[site]).sum(), max(t, 1)
-        self._synops_per_step[t] = self._synops_per_step.get(t, 0.0) + float(synops)
+        self._chances[site] += counts.numel()
+        caused = synops_per_sample(spikes, self._fan_out[site]).cpu()
+        self.synops.index_put_((t.clamp(min=1) - 1, samples), caused, accumulate=True)
 
     def gather(self, here: World) -> None:
-        """Adds up what the processes have counted; whole numbers, so exactly."""
-        steps = int(here.max_(torch.tensor(max(self._synops_per_step, default=0))))
-        counted: list[dict[Any, Any]] = [
-            self._spikes,
-            self._chances,
-            {t: self._synops_per_step.get(t, 0.0) for t in range(1, steps + 1)},
-        ]
-        sums = [here.sum_(torch.tensor([*part.values()], dtype=torch.float64)).tolist() for part in counted]
-        self._spikes, self._chances, self._synops_per_step = (
-            dict(zip(part, values, strict=True)) for part, values in zip(counted, sums, strict=True)
-        )
+        """Adds up what the processes have counted, and joins their samples in the order of the ranks."""
+        self.synops = here.cat(self.synops.T.contiguous()).T.contiguous()
+        for counted in (self._spikes, self._chances):
+            sums = here.sum_(torch.tensor([*counted.values()], dtype=torch.float64)).tolist()
+            counted.update(zip(counted, sums, strict=True))
 
     @property
     def rates(self) -> Mapping[str, float]:
-        """Spikes per neuron and timestep, by site; a burst of n counts n, a negative spike one."""
+        """Spikes per neuron and timestep, by site; a negative spike counts one."""
         return {site: self._spikes[site] / max(1, self._chances[site]) for site in self._spikes}
 
-    @property
-    def synops(self) -> float:
-        """All synaptic operations so far, summed over images and steps."""
-        return sum(self._synops_per_step.values())
 
-    @property
-    def synops_per_step(self) -> tuple[float, ...]:
-        """The same by timestep, t = 1 first, which includes a pre-pass."""
-        return tuple(self._synops_per_step[t] for t in sorted(self._synops_per_step))
+def synops_per_sample(spikes: Tensor, fan_out: Tensor) -> Tensor:
+    """Synaptic operations that one step's spike counts ``[B, C, ...]`` of a site cause, float64 ``[B]``."""
+    return spikes.flatten(1).double() @ fan_out.flatten().double()

@@ -88,9 +88,28 @@ class SpikingNetwork(nn.Module):
         return self._prepass
 
     @property
+    def initial_steps(self) -> int:
+        """Steps that each sample takes before the first that answers; mostly 0."""
+        return self._prepass
+
+    @property
+    def no_frames(self) -> str | None:
+        """Why the network cannot be run on one frame a timestep; None where it can."""
+        if self.initial_steps:
+            return "its initial steps are over one constant image"
+        if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
+            return f"{', '.join(pools)} before the first neuron can only be run on constant images"
+        return None
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: what the network computes in."""
+        return next(self.parameters()).dtype
 
     def encode(self, x: Tensor) -> State:
         """The currents that stay constant while the image does, ``[B, ...]`` each."""

@@ -82,6 +82,16 @@ class Preprocessing:
         mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return pixels.div_(255).sub_(mean).div_(std)
 
+    def prepare(self, images: Any) -> Tensor:
+        """Pictures, arrays or tensors as float32 ``[B, channels, height, width]``."""
+        if isinstance(images, Tensor):
+            if images.is_floating_point():
+                return images
+            return self(images if images.dim() == 4 else images.unsqueeze(0))
+        if isinstance(images, str | os.PathLike):
+            return self.read(images)
+        return torch.cat([self.prepare(image) for image in images])
+
     def read(self, path: str | os.PathLike[str]) -> Tensor:
         """One image file as float32 ``[1, channels, height, width]``.
 

@@ -58,6 +58,24 @@ def load_recorded_data(
     return splits if encoding is None else splits.with_encoding(PoissonEncoding.from_json(encoding))
 
 
+def check_split(manifest: Mapping[str, Any], split: Split, *, use: str) -> None:
+    """Refuses a split that the network, or its figures, have another use for."""
+    if use == "exit" and split.data is not None:
+        refuse_seen_exit_split(manifest, split.data)
+    if use == "test":
+        data = manifest.get("data")
+        recorded = data.get("fingerprints") if isinstance(data, Mapping) else None
+        fingerprints = recorded if isinstance(recorded, Mapping) else {}
+        for purpose in ("calibration", "exit"):
+            if fingerprints.get(purpose) == split.fingerprint and purpose != split.name:
+                raise DataError(
+                    f"the {split.name} split is the data that this network's {purpose} used "
+                    f"(fingerprint {split.fingerprint[:12]}…): evaluate on data that it has not seen"
+                )
+        if split.name in ("calibration", "exit"):
+            raise DataError(f"the {split.name} split was used to calibrate this network: evaluate on the test split")
+
+
 def _prove_same(recorded: Mapping[str, Any], splits: DataSplits) -> None:
     before = recorded.get("fingerprints")
     for name, fingerprint in before.items() if isinstance(before, Mapping) else ():

@@ -29,6 +29,9 @@ class Split:
         self.labels = source.labels[indices]  # int64 [N]
         self.preprocessing = preprocessing
         self.encoding: PoissonEncoding | None = None
+        self.spec = ""
+        self.class_names: tuple[str, ...] = ()
+        self.data: DataSplits | None = None
         self._images = source.images
         self._indices = indices
 
@@ -175,6 +178,11 @@ class DataSplits:
     calibration: Split  # for the thresholds of neurons
     exit: Split  # for the exit policy
     test: Split  # for the figures that are reported
+
+    def __post_init__(self) -> None:
+        for name in SPLITS:
+            split = getattr(self, name)
+            split.spec, split.class_names, split.data = self.spec, self.class_names, self
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> DataSplits:
         """The same splits, prepared in another way, for example as a pretrained network wants them."""

@@ -9,63 +9,48 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.errors import CheckpointError, did_you_mean
 from seenn.exits.policy_network import PolicyNetwork
+from seenn.exits.progress import Progress
+from seenn.exits.registry import EXIT_RULES
+from seenn.registry import load_plugins
 
 
 @runtime_checkable
 class ExitPolicy(Protocol):
     """Decides, per sample, when to stop. Engines force every sample out at the last timestep.
 
-    A policy that computes on the images also has ``macs``, its multiply-accumulates for one image: the figures
-    count them.
+    A policy that computes on the inputs also has ``macs``, its multiply-accumulates for one sample: the figures
+    count them. One that can be calibrated has ``calibrate(run, target)``, see ``seenn.exits.find_exit``.
     """
 
     kind: ClassVar[str]
 
-    def start(self, images: Tensor) -> State:
-        """The rule's state for new samples ``[B, C, H, W]``; every tensor has B rows. Often ``()``."""
+    def start(self, inputs: Tensor) -> State:
+        """The rule's state for new samples ``[B, ...]``; every tensor has B rows. Often ``()``."""
 
-    def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+    def stop(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         """Which samples stop now, bool ``[B]``, and the new state.
 
         Args:
-            t: timesteps each sample has run, int64 ``[B]``.
+            progress: where each sample stands: the timesteps that have answered, ``progress.t`` int64 ``[B]``, and
+                what they cost.
             logits_sum: outputs summed over those steps, ``[B, K]``.
             state: what ``start`` or the last call returned, for these rows.
         """
 
     def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        """How sure the answer is, ``[B]`` in [0, 1]; what a prediction reports."""
+        """How sure the answer after ``t`` steps is, ``[B]`` in [0, 1]; what a prediction reports."""
 
 
-PolicyClass = TypeVar("PolicyClass", bound=type[Any])
-_POLICIES: dict[str, type[Any]] = {}
-
-
-def register_policy(kind: str) -> Callable[[PolicyClass], PolicyClass]:
-    """Class decorator: names a policy dataclass for checkpoints and the command line.
-
-    Raises:
-        ValueError: the name is taken: a file that names it would mean two rules.
-    """
-
-    def add(cls: PolicyClass) -> PolicyClass:
-        if kind in _POLICIES:
-            raise ValueError(
-                f"exit policy {kind!r} is already registered, by {_POLICIES[kind].__name__}; "
-                f"give {cls.__name__} another name"
-            )
-        cls.kind = kind
-        _POLICIES[kind] = cls
-        return cls
-
-    return add
+def policy_macs(policy: object) -> int:
+    """Multiply-accumulates that ``policy`` itself does on a sample: its ``macs``, 0 where it has none."""
+    return int(getattr(policy, "macs", 0))
 
 
 def policy_to_json(
@@ -83,8 +68,8 @@ def policy_to_json(
         elif isinstance(value, PolicyNetwork):
             fields[name] = {"graph": graph(name, value)}
     kind = type(policy)
-    own = {} if _is_ours(kind) else {"class": f"{kind.__module__}:{kind.__qualname__}"}
-    return {"policy": policy.kind, **own, **fields}
+    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return {"policy": policy.kind, **({} if ours else {"class": f"{kind.__module__}:{kind.__qualname__}"}), **fields}
 
 
 def policy_from_json(
@@ -94,6 +79,7 @@ def policy_from_json(
 
     Raises:
         CheckpointError: unknown policy, unknown field, or a value that the policy refuses.
+        PluginError: a plugin that is installed cannot be imported.
     """
     fields = dict(description) if isinstance(description, Mapping) else {}
     for name, value in fields.items():
@@ -106,23 +92,23 @@ def policy_from_json(
 
 def _build(fields: Mapping[str, Any]) -> ExitPolicy:
     kind, own = fields.get("policy"), fields.get("class")
-    if not isinstance(kind, str) or kind not in _POLICIES:
+    if kind not in EXIT_RULES:
+        load_plugins()
+    if not isinstance(kind, str) or kind not in EXIT_RULES:
         if isinstance(own, str):
+            module = own.partition(":")[0]
             raise CheckpointError(
                 f"the exit policy {kind!r} is not one of seenn's: it was stored as {own}. "
-                f"Name it with --policy {own}, which imports and runs that code; in Python, import it before loading"
+                f"Name its module with --plugin {module}, which imports and runs that code; in Python, import it "
+                "before loading"
             )
-        known = ", ".join(sorted(_POLICIES))
+        known = EXIT_RULES.names()
         raise CheckpointError(
-            f"unknown exit policy {kind!r}: this version knows {known}.{did_you_mean(str(kind), _POLICIES)}"
+            f"unknown exit policy {kind!r}: this version knows {', '.join(known)}.{did_you_mean(str(kind), known)}"
         )
     arguments = {key: value for key, value in fields.items() if key not in ("policy", "class")}
     try:
-        policy: ExitPolicy = _POLICIES[kind](**arguments)
+        policy: ExitPolicy = EXIT_RULES.get(kind)(**arguments)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"exit policy {kind!r} cannot be built from its description: {error}") from error
     return policy
-
-
-def _is_ours(kind: type[Any]) -> bool:
-    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]

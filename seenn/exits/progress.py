@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,13 @@ class Progress:
     cost: Tensor
 
     @classmethod
+    def points(cls, cost: Tensor, samples: int) -> Iterator[Progress]:
+        """So many samples at each exit point, in order of ``cost`` ``[T]``: after t = 1, 2, … whole steps."""
+        for t, spent in enumerate(cost.tolist(), start=1):
+            steps = torch.full((samples,), t)
+            yield cls(steps, torch.ones_like(steps), torch.full((samples,), spent, dtype=torch.float64))
+
+    @classmethod
     def at(cls, t: int, samples: int, *, initial_steps: int = 0) -> Progress:
         """So many samples that all stand after ``t`` whole steps."""
         steps = torch.full((samples,), t)
@@ -38,3 +46,8 @@ class Progress:
     def to(self, device: torch.device | str) -> Progress:
         """The same on another device."""
         return Progress(self.t.to(device), self.segment.to(device), self.cost.to(device))
+
+
+def cost_of_steps(timesteps: int, initial_steps: int = 0) -> Tensor:
+    """What stopping after t = 1 … T costs in full timesteps, ``initial_steps + t``: float64 ``[T]``."""
+    return torch.arange(1, timesteps + 1, dtype=torch.float64) + initial_steps

@@ -1,49 +1,61 @@
-"""What a checkpoint remembers about its exit policy, and whether the policy still belongs to the network beside it."""
+"""What a file remembers about its exit policy, and whether the policy still belongs to the network beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits
 from seenn.errors import CalibrationError
 from seenn.exits.policy import ExitPolicy, policy_to_json
+from seenn.exits.registry import EXIT_RULES
+
+CALIBRATE = "seenn calibrate-exit"
 
 
-def exit_record(
-    network: SpikingNetwork, policy: ExitPolicy, timesteps: int, splits: DataSplits, **figures: Any
-) -> dict[str, Any]:
-    """``manifest["exit"]``: the policy, the network and T that it was made for, the data, and its figures there."""
-    return {
-        "policy": policy_to_json(policy),
-        "network": network.graph.fingerprint(),
-        "timesteps": timesteps,
-        "split": "exit",
-        **figures,
-        "data": splits.manifest(),
-    }
+def exit_record(policy: ExitPolicy, *, network: str, timesteps: int, engine: str, **figures: Any) -> dict[str, Any]:
+    """``manifest["exit"]``: the policy, what it was made for and with, and its figures there.
+
+    Args:
+        policy: the policy.
+        network: fingerprint of the network's graph.
+        timesteps: T.
+        engine: name of the engine whose outputs it was made with.
+        figures: whatever else is known, as JSON: its data, accuracy, mean timesteps.
+    """
+    description = policy_to_json(policy)
+    made_for = {"network": network, "timesteps": timesteps, "engine": engine, "split": "exit"}
+    return {"policy": description, **made_for, **figures}
 
 
-def check_exit_record(manifest: Mapping[str, Any], network: SpikingNetwork, timesteps: int) -> None:
-    """Refuses a policy that was made for another network or another T; one without a record passes.
+def check_record(record: object, *, network: str, timesteps: int, engine: str | None = None) -> str | None:
+    """Refuses a policy that was made for another network or another T; without a record there is nothing to check.
+
+    Returns:
+        A sentence where the policy was calibrated on another engine than ``engine``, the one that runs: its outputs
+        may differ. None where it was the same, or where either is unknown.
 
     Raises:
         CalibrationError: which of the two, and what to do.
     """
-    record = manifest.get("exit")
-    if not isinstance(record, Mapping):
-        return
-    kind = record.get("policy")
-    name = kind.get("policy") if isinstance(kind, Mapping) else kind
-    again = "seenn train-policy" if name == "seenn-ii" else "seenn calibrate-exit"
-    if isinstance(found := record.get("network"), str) and found != (own := network.graph.fingerprint()):
+    if not isinstance(record, dict):
+        return None
+    policy = record.get("policy")
+    name = policy.get("policy") if isinstance(policy, dict) else policy
+    again = CALIBRATE
+    if isinstance(name, str) and name in EXIT_RULES:
+        again = getattr(EXIT_RULES.get(name), "made_with", CALIBRATE)
+    if isinstance(found := record.get("network"), str) and found != network:
         raise CalibrationError(
             f"the {name} exit policy was made for another network (fingerprint {found[:12]}…, this one is "
-            f"{own[:12]}…): its weights have changed since. Run `{again}` on this one"
+            f"{network[:12]}…): its weights have changed since. Run `{again}` on this one"
         )
     if isinstance(made_for := record.get("timesteps"), int) and made_for != timesteps:
         raise CalibrationError(
             f"the {name} exit policy was made for {made_for} timesteps, and {timesteps} are asked for: "
             f"run {made_for}, or make one with `{again} --timesteps {timesteps}`"
         )
+    if engine is not None and isinstance(made_on := record.get("engine"), str) and made_on != engine:
+        return (
+            f"the {name} exit policy was calibrated on the {made_on} engine and runs on {engine}: exits may differ; "
+            f"calibrate again with --engine {engine}"
+        )
+    return None

@@ -9,16 +9,37 @@ and idle power are left out, as they are in the literature; real gains have been
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
-
-from seenn.analysis.synops import DenseCost
 
 Amount = TypeVar("Amount", float, Tensor)
 
 MAC_PJ = 4.6
 ACCUMULATE_PJ = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseCost:
+    """Multiply-accumulates for one image.
+
+    Attributes:
+        ann: of the analog twin.
+        once: of the spiking network's first layers, whose input is the image, and of all initial steps: paid once.
+        per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
+            a fully spiking network. Functions of one value, normalisation and max pooling have no
+            multiply-accumulates by the usual count, in the ANN neither.
+    """
+
+    ann: int
+    once: int
+    per_step: int
+
+    @property
+    def analog_share(self) -> float:
+        """The part of the ANN's multiply-accumulates that spikes do not replace, 0 to 1."""
+        return (self.once + self.per_step) / max(1, self.ann)
 
 
 def ann_energy_pj(cost: DenseCost) -> float:

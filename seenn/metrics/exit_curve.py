@@ -1,8 +1,8 @@
-"""Accuracy against mean timesteps for every exit threshold at once, exactly."""
+"""Accuracy against mean cost for every exit threshold at once, exactly."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,12 +15,12 @@ from seenn.metrics.checks import check_correct, check_finite
 class ExitCurve:
     """What each threshold costs and gives, ascending: point 0 always stops at t=1, the last never early.
 
-    All float64 ``[M]`` on the CPU. ``threshold`` and ``mean_timesteps`` rise strictly, ``accuracy`` need not.
-    ``mean_energy_pj`` never falls; it is None where no energies were given.
+    All float64 ``[M]`` on the CPU. ``threshold`` rises strictly, ``mean_timesteps`` too in the curve of a score,
+    ``accuracy`` need not. ``mean_energy_pj`` never falls; it is None where no energies were given.
     """
 
     threshold: Tensor  # c in 'stop at the first t with score > c', in the score's unit
-    mean_timesteps: Tensor  # steps, from 1 to T
+    mean_timesteps: Tensor  # mean cost in full timesteps, steps before the first that answers included
     accuracy: Tensor  # at the exits, in [0, 1]
     mean_energy_pj: Tensor | None = None  # pJ per image up to the exits
 
@@ -49,35 +49,23 @@ class ExitCurve:
             )
         return int(reached[0])
 
-    def best_within(self, max_mean_timesteps: float) -> int:
-        """Index of the highest accuracy with ``mean_timesteps <= max_mean_timesteps``; of equals the first.
+    def best_within(self, limit: float, means: Tensor | None = None) -> int:
+        """Index of the highest accuracy with ``means <= limit``; of equals the first.
+
+        ``means`` are ``mean_timesteps``, or those given: ``mean_energy_pj``.
 
         Raises:
-            ValueError: ``max_mean_timesteps`` is below 1: every sample takes at least one step.
+            ValueError: even point 0 needs more.
         """
-        if max_mean_timesteps < float(self.mean_timesteps[0]):
-            raise ValueError(f"ExitCurve.best_within: got {max_mean_timesteps} mean timesteps; expected at least 1")
-        return self._best_of(self.mean_timesteps <= max_mean_timesteps)
-
-    def best_within_energy(self, max_mean_energy_pj: float) -> int:
-        """Index of the highest accuracy with ``mean_energy_pj <= max_mean_energy_pj``; of equals the first.
-
-        Raises:
-            ValueError: the curve has no energies, or even point 0 needs more.
-        """
-        if self.mean_energy_pj is None or max_mean_energy_pj < float(self.mean_energy_pj[0]):
-            least = "no energies" if self.mean_energy_pj is None else f"{float(self.mean_energy_pj[0])} pJ at least"
-            raise ValueError(f"ExitCurve.best_within_energy: got {max_mean_energy_pj} pJ; the curve has {least}")
-        return self._best_of(self.mean_energy_pj <= max_mean_energy_pj)
+        means = self.mean_timesteps if means is None else means
+        if limit < float(means[0]):
+            raise ValueError(f"ExitCurve.best_within: got {limit}; expected at least {float(means[0]):g}")
+        return int(self.accuracy[: int((means <= limit).sum())].argmax())
 
     def pareto(self) -> ExitCurve:
         """The points that no cheaper point matches: accuracy then rises strictly as well."""
         best_before = self.accuracy.cummax(dim=0).values[:-1]
         return self.only(torch.cat([torch.tensor([True]), self.accuracy[1:] > best_before]))
-
-    def after(self, prepass: int) -> ExitCurve:
-        """The same after so many steps that every sample took beforehand: they count."""
-        return replace(self, mean_timesteps=self.mean_timesteps + prepass)
 
     def only(self, points: Tensor) -> ExitCurve:
         """Some of the points, by mask."""
@@ -88,16 +76,15 @@ class ExitCurve:
             mean_energy_pj=None if self.mean_energy_pj is None else self.mean_energy_pj[points],
         )
 
-    def _best_of(self, affordable: Tensor) -> int:
-        return int(self.accuracy[: int(affordable.sum())].argmax())
 
-
-def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None) -> ExitCurve:
+def exit_curve(
+    scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None, cost: Tensor | None = None
+) -> ExitCurve:
     """The exact curve of the rule 'stop at the first t with ``scores[t] > c``, forced at T' over every c.
 
     A sample stops at the first t where its *running maximum* exceeds c. So as c falls, its exit moves only
     when c passes a value at which that maximum rose, from the next rise (or T) to this one. All these events
-    sorted by value and summed cumulatively, as integers, are the curve; equal values switch together.
+    sorted by value and summed cumulatively are the curve, exact for whole steps; equal values switch together.
 
     The thresholds are scores that occurred (the lowest: the float just below the smallest first score), so
     each is representable in the scores' own type and ``score > c`` gives the same exits in float32 as here.
@@ -107,6 +94,7 @@ def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None)
         scores: the rule's score, float32 or float64, ``[T, N]``. The last step's scores decide nothing.
         correct: whether sample n is right with t steps, bool ``[T, N]``.
         energy_pj: what sample n has used after t steps, float64 ``[T, N]``, not falling with t.
+        cost: full timesteps spent after t, float64 ``[T]``, rising; None: 1 … T.
 
     Raises:
         ValueError: shapes or types that do not fit, no samples, scores or energies that are not finite.
@@ -125,6 +113,7 @@ def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None)
         check_finite(where, "energies", energy_pj)
     scores, correct = scores.detach().cpu(), correct.cpu()
     timesteps, samples = scores.shape
+    spent = torch.arange(1, timesteps + 1, dtype=torch.float64) if cost is None else cost.detach().cpu().double()
 
     maximum = scores[:-1].cummax(dim=0).values  # [T-1, N]
     rises = torch.ones_like(maximum, dtype=torch.bool)
@@ -132,7 +121,7 @@ def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None)
     t, n = rises.nonzero(as_tuple=True)  # events; t counts from 0
     following = _next_rise(rises)[t, n]
     value, order = maximum[t, n].sort(descending=True)
-    fewer_steps = (t - following)[order].cumsum(0)
+    saved_steps = (spent[following] - spent[t])[order].cumsum(0)
     more_correct = (correct[t, n].long() - correct[following, n].long())[order].cumsum(0)
 
     # With c at a value, the events in front of its first occurrence have switched; with c below, all have.
@@ -140,7 +129,7 @@ def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None)
     first[1:] = value[1:] != value[:-1]
     switched = torch.cat([first.nonzero().flatten(), torch.tensor([len(value)])])
     below = torch.nextafter(scores[0].min(), torch.tensor(-torch.inf, dtype=scores.dtype))
-    steps = torch.cat([torch.zeros(1, dtype=torch.long), fewer_steps])[switched] + timesteps * samples
+    steps = samples * spent[-1] - torch.cat([saved_steps.new_zeros(1), saved_steps])[switched]
     right = torch.cat([torch.zeros(1, dtype=torch.long), more_correct])[switched] + correct[-1].sum()
     energy = None
     if energy_pj is not None:
@@ -149,7 +138,7 @@ def exit_curve(scores: Tensor, correct: Tensor, energy_pj: Tensor | None = None)
         energy = (energy_pj[-1].sum() - torch.cat([saved.new_zeros(1), saved])[switched]) / samples
     return ExitCurve(
         threshold=torch.cat([value[first], below[None]]).double().flip(0),
-        mean_timesteps=(steps.double() / samples).flip(0),
+        mean_timesteps=(steps / samples).flip(0),
         accuracy=(right.double() / samples).flip(0),
         mean_energy_pj=None if energy is None else energy.flip(0),
     )

@@ -1,21 +1,25 @@
-"""Engines: they run a ``SpikingNetwork`` and stop each sample where its policy says."""
+"""Running networks: engines behind one seam, and the session that every run goes through."""
 
-from seenn.runtime.choose import ENGINES, make_engine
+from seenn.runtime.engine import ENGINES, EngineKind, Section, make_engine
+from seenn.runtime.observer import Observer, ScoreTrace, SpikeSums
 from seenn.runtime.predictions import Prediction, Predictions
-from seenn.runtime.reference import StepObserver, run_reference
-from seenn.runtime.session import Request, run_engine, run_slots
-from seenn.runtime.slots import Engine, Slots
+from seenn.runtime.session import Session
+from seenn.runtime.slots import Engine, SlotObserver, Slots
+from seenn.runtime.source import Request
 
 __all__ = [
     "ENGINES",
     "Engine",
+    "EngineKind",
+    "Observer",
     "Prediction",
     "Predictions",
     "Request",
+    "ScoreTrace",
+    "Section",
+    "Session",
+    "SlotObserver",
     "Slots",
-    "StepObserver",
+    "SpikeSums",
     "make_engine",
-    "run_engine",
-    "run_reference",
-    "run_slots",
 ]

@@ -1,303 +1,343 @@
-"""Continuous batching: a sample that exits leaves its slot at once, and the next image takes it.
+"""The one loop over time: samples take slots, run step by step, and leave where their policy says.
 
-The step does not depend on t, so each slot is at its own timestep and the batch keeps its shape: images/s is
-the rate of slot steps divided by the mean number of timesteps. Only when the images run out does it shrink.
+A step does not depend on t, so each slot is at its own timestep and the batch keeps its shape: samples/s is the rate of
+slot steps divided by the mean cost. A sample that exits leaves its slot at once, and the next one takes it (continuous
+batching); only when the source has no more does the batch shrink.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seenn.core.ops.arguments import integer, number
-from seenn.errors import SeennError
-from seenn.exits.policy import ExitPolicy
+from seenn.batch import Batch
+from seenn.core.ops import State
+from seenn.core.ops.arguments import integer
+from seenn.errors import SeennError, UnsupportedError
+from seenn.exits import ExitPolicy, FixedExit, Progress
+from seenn.runtime.observer import Observer, Observers
 from seenn.runtime.predictions import Prediction, Predictions
-from seenn.runtime.reference import StepObserver
-from seenn.runtime.slots import Engine, SlotObserver, Slots
+from seenn.runtime.slots import Engine, Slots
+from seenn.runtime.source import Arrival, BatchSource, Request, RequestSource, Source
+
+
+class Session:
+    """Runs an engine with a policy. Several runs may go on at once, each in slots of its own.
+
+    Args:
+        engine: whose slots samples run in.
+        policy: who stops when; None runs every sample for all ``timesteps``.
+        timesteps: T, the most steps that answer.
+        slots: samples that run at once.
+
+    Raises:
+        ValueError: ``timesteps`` or ``slots`` out of range.
+    """
+
+    def __init__(self, engine: Engine, policy: ExitPolicy | None = None, timesteps: int = 8, slots: int = 64) -> None:
+        self.engine = engine
+        self.policy = policy or FixedExit()
+        self.timesteps = integer("timesteps", timesteps, low=1)
+        self.slots = integer("slots", slots, low=1)
+        self._opened: list[Slots] = []  # by runs that are over, for those to come
+        if self.engine.max_timesteps is not None and self.timesteps > self.engine.max_timesteps:
+            raise ValueError(
+                f"this {self.engine.name} engine is exact up to {self.engine.max_timesteps} timesteps, got "
+                f"{self.timesteps}: make one with timesteps={self.timesteps}"
+            )
+
+    def run(
+        self,
+        batches: Batch | Iterable[Batch],
+        *,
+        observers: Sequence[Observer] = (),
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Predictions:
+        """All samples, answered in their order, on the CPU.
+
+        Args:
+            batches: prepared for the network; of any sizes.
+            observers: see every step.
+            progress: is told how many samples are answered.
+
+        Raises:
+            ValueError: no samples, an input that the engine cannot run, or frames of another number than T.
+            UnsupportedError: frames, and the network can only be run on constant inputs.
+            SeennError: not enough memory for the slots, or outputs that are not finite.
+        """
+        batches = [batches] if isinstance(batches, Batch) else batches
+        slots = min(self.slots, max(1, sum(map(len, batches)))) if isinstance(batches, Sequence) else self.slots
+        answered: list[_Answers] = []
+        done = 0
+        for answers in self._answers(BatchSource(batches), slots, Observers(observers)):
+            answered.append(answers)
+            progress(done := done + len(answers.samples))
+        if not done:
+            raise ValueError("there are no samples to run: got none")
+        order = torch.cat([answers.samples for answers in answered]).argsort()
+        found = Predictions.concatenate([answers.predictions for answers in answered])
+        return Predictions(**{name: values[order] for name, values in vars(found).items()})
+
+    def stream(
+        self, requests: Iterable[Request], *, ordered: bool = True, observers: Sequence[Observer] = ()
+    ) -> Iterator[Prediction]:
+        """One prediction for each request, in their order or as they are ready.
+
+        A request is taken when a slot is free, so that there may be endlessly many; whoever is slow to make the next
+        one holds up nobody that runs. With one slot, each is answered before the next is taken. If making one fails,
+        or it cannot be run, those before it are answered first.
+        """
+        found = (
+            prediction
+            for answers in self._answers(RequestSource(requests), self.slots, Observers(observers))
+            for prediction in answers
+        )
+        return _in_order(found) if ordered else found
+
+    def _answers(self, source: Source, capacity: int, observers: Observers) -> Iterator[_Answers]:
+        slots, rows = self._open(capacity), _Rows(capacity)
+        policy = self.policy
+        cost = torch.arange(self.timesteps + 1, dtype=torch.float64) + self.engine.initial_steps
+        try:
+            while True:
+                if free := rows.free:
+                    self._load(source, slots, rows, policy, source.take(len(free), wait=not rows.busy_count))
+                if not rows.busy_count:
+                    break
+                if rows.has_holes:
+                    stay = rows.keep()
+                    slots.keep(stay)
+                active = rows.busy_count
+                rows.feed(slots)
+                begin = time.perf_counter()
+                watch = rows.watch(observers) if observers.wants_spikes else None
+                logits_sum = slots.step(active, watch).cpu()
+                rows.t[:active] += 1
+                t, samples = rows.t[:active], rows.sample[:active]
+                observers.scores(t, samples, logits_sum)
+                progress = Progress(t, torch.ones_like(t), cost[t])
+                stop, state = policy.stop(progress, logits_sum, tuple(tensor[:active] for tensor in rows.state))
+                for tensor, new in zip(rows.state, state, strict=True):
+                    tensor[:active] = new
+                last, now = t >= self.timesteps, time.perf_counter()
+                late = rows.deadline[:active] < now + (now - begin)  # another step would end after it
+                done = (stop | last | late).nonzero().squeeze(1)
+                if len(done):
+                    answers = _Answers(
+                        samples=samples[done],
+                        predictions=Predictions(
+                            labels=logits_sum[done].argmax(-1),
+                            exit_timestep=t[done],
+                            cost=progress.cost[done],
+                            confidence=policy.confidence(t[done], logits_sum[done]),
+                            logits_sum=logits_sum[done],
+                        ),
+                        by_policy=stop[done],
+                        at_end=last[done],
+                    )
+                    rows.release(done)
+                    answers.check()
+                    yield answers
+        finally:
+            source.end()
+            self._opened.append(slots)
+        if source.error is not None:
+            raise source.error
+
+    def _open(self, capacity: int) -> Slots:
+        """Slots that no other run uses."""
+        while self._opened:
+            slots = self._opened.pop()
+            if slots.capacity == capacity:
+                return slots
+        return self.engine.open(capacity)
+
+    def _load(self, source: Source, slots: Slots, rows: _Rows, policy: ExitPolicy, arrivals: list[Arrival]) -> None:
+        """Starts the samples; the first that cannot be run ends the source."""
+        arrivals = self._before_error(source, rows, arrivals, self._check)
+        while arrivals:
+            first = torch.stack([self._frame(arrival.inputs, 1) for arrival in arrivals])
+            chosen = torch.tensor(rows.free[: len(arrivals)])
+            try:
+                if not bool(first.isfinite().all()):
+                    raise ValueError("NaN or infinite pixels")
+                slots.load(chosen, first)
+            except ValueError:  # what slots refuse, they have not started
+                sound = self._before_error(source, rows, arrivals, self._check_values)
+                if len(sound) == len(arrivals):
+                    raise
+                arrivals = sound
+            else:
+                over_time = [self._is_frames(arrival.inputs) for arrival in arrivals]
+                rows.start(chosen, policy.start(first), arrivals, over_time)
+                return
+
+    def _before_error(
+        self, source: Source, rows: _Rows, arrivals: list[Arrival], check: Callable[[Tensor, int], None]
+    ) -> list[Arrival]:
+        """The arrivals before the first that ``check`` refuses, whose error ends the source."""
+        for position, arrival in enumerate(arrivals):
+            try:
+                check(arrival.inputs, rows.taken + position)
+            except (ValueError, UnsupportedError) as error:
+                source.end(error)
+                return arrivals[:position]
+        return arrivals
+
+    def _is_frames(self, inputs: Tensor) -> bool:
+        return inputs.dim() > len(self.engine.input_shape)
+
+    def _frame(self, inputs: Tensor, t: int) -> Tensor:
+        return inputs[t - 1] if self._is_frames(inputs) else inputs
+
+    def _check(self, inputs: Tensor, number: int) -> None:
+        """Refuses what no engine runs; engines themselves look at the rest."""
+        expected = list(self.engine.input_shape)
+        shape = list(inputs.shape)
+        if self._is_frames(inputs) and shape[1:] == expected:
+            if self.engine.no_frames is not None:
+                raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames")
+            if len(inputs) != self.timesteps:
+                raise ValueError(
+                    f"sample {number} has {len(inputs)} frames and {self.timesteps} timesteps were asked for: give as "
+                    "many as it has, or divide the events into as many frames"
+                )
+        elif shape != expected:
+            raise ValueError(
+                f"image {number} has shape {shape}, expected {expected}: prepare every image as the network's "
+                "preprocessing says"
+            )
+        if not inputs.is_floating_point():
+            raise ValueError(
+                f"image {number} is {inputs.dtype}, expected floats: prepare it as the network's preprocessing says"
+            )
+        if self._is_frames(inputs):
+            self._check_values(inputs, number)
+
+    def _check_values(self, inputs: Tensor, number: int) -> None:
+        if not bool(inputs.isfinite().all()):
+            raise ValueError(f"image {number} holds NaN or infinite pixels: check the preprocessing")
+        for frame in inputs if self._is_frames(inputs) else (inputs,):
+            self.engine.check(frame)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """One image of a stream.
+class _Answers:
+    """Samples that left in one step."""
 
-    Raises:
-        ValueError: ``deadline_ms`` is not above 0: no step can be run in no time.
-    """
+    samples: Tensor
+    predictions: Predictions
+    by_policy: Tensor
+    at_end: Tensor
 
-    image: Tensor  # [C, H, W], preprocessed
-    deadline_ms: float | None = None  # from when the stream takes the image; then it gives the best answer so far
+    def check(self) -> None:
+        """Refuses outputs that are not numbers."""
+        finite = self.predictions.logits_sum.isfinite().all(-1)
+        if not bool(finite.all()):
+            bad = int((~finite).nonzero()[0, 0])
+            raise SeennError(
+                f"the outputs of image {int(self.samples[bad])} are not finite after "
+                f"{int(self.predictions.exit_timestep[bad])} timesteps: check the network's weights"
+            )
 
-    def __post_init__(self) -> None:
-        if self.deadline_ms is not None:
-            number("deadline_ms", self.deadline_ms, above=0.0)
-
-
-#: ``(indices of the samples that ran, their timesteps, logits_sum)`` after every step.
-Trace = Callable[[Tensor, Tensor, Tensor], None]
-
-
-def run_slots(
-    engine: Engine,
-    slots: Slots,
-    requests: Iterable[Request],
-    policy: ExitPolicy,
-    timesteps: int,
-    *,
-    trace: Trace | None = None,
-    observe: StepObserver | None = None,
-) -> Iterator[Prediction]:
-    """Answers in the order in which they are ready.
-
-    An image is taken when there is a free slot. If taking one fails, what is running is finished and
-    answered before the error is raised.
-
-    Args:
-        engine: whose slots these are.
-        slots: nothing else may use them meanwhile.
-        requests: the images.
-        policy: who stops when; its state has a row for each slot.
-        timesteps: T, the most steps any image gets.
-        trace: sees the sums after every step.
-        observe: sees the spike counts, as in ``run_reference``.
-
-    Raises:
-        ValueError: an image of another size or with values that are not finite; ``timesteps`` out of range.
-    """
-    integer("timesteps", timesteps, low=1)
-    if engine.max_timesteps is not None and timesteps > engine.max_timesteps:
-        raise ValueError(
-            f"this {engine.name} engine is exact up to {engine.max_timesteps} timesteps, got {timesteps}: make one "
-            f"with timesteps={timesteps}"
-        )
-    state = _Rows(slots.capacity)
-    source = _Source(engine, requests)
-    while True:
-        if free := source.load(slots, state.free_rows()):
-            rows, images, taken = free
-            state.start(rows, policy.start(images), taken, source.taken - len(taken))
-        if not state.full:
-            if len(stay := state.busy_rows()) == 0:
-                break
-            slots.keep(stay)
-            state.keep(stay)
-        active = state.active
-        begin = time.perf_counter()
-        logits_sum = slots.step(active, None if observe is None else state.watched(observe)).cpu()
-        state.t[:active] += 1
-        t = state.t[:active]
-        if trace is not None:
-            trace(state.index[:active], t, logits_sum)
-        stop, rule = policy.stop(t, logits_sum, tuple(tensor[:active] for tensor in state.rule))
-        for tensor, new in zip(state.rule, rule, strict=True):
-            tensor[:active] = new
-        last = t >= timesteps
-        now = time.perf_counter()
-        late = state.deadline[:active] < now + (now - begin)  # another step would end after it
-        done = (stop | last | late).nonzero().squeeze(1)
-        if len(done):
-            confidence = policy.confidence(t[done], logits_sum[done])
-            yield from _answers(done, state, logits_sum[done], confidence, stop, last)
-            state.release(done)
-    if source.error is not None:
-        raise source.error
-
-
-def _answers(
-    done: Tensor, state: _Rows, logits_sum: Tensor, confidence: Tensor, stop: Tensor, last: Tensor
-) -> Iterator[Prediction]:
-    if not bool(logits_sum.isfinite().all()):
-        bad = int(state.index[done[(~logits_sum.isfinite().all(-1)).nonzero()[0, 0]]])
-        raise SeennError(f"the outputs of image {bad} are not finite: check the network's weights")
-    columns = (state.index[done], logits_sum.argmax(-1), state.t[done], confidence, last[done], stop[done])
-    rows = zip(*(column.tolist() for column in columns), logits_sum.unbind(), strict=True)
-    # Made here, before the slots go on: the caller may take his time.
-    found = [
-        Prediction(
-            index=index,
-            label=label,
-            exit_timestep=steps,
-            confidence=sure,
-            logits_sum=scores,
-            stopped_by="timesteps" if at_end else "policy" if by_policy else "deadline",
-        )
-        for index, label, steps, sure, at_end, by_policy, scores in rows
-    ]
-    yield from found
-
-
-class _Source:
-    """Takes requests while there are any; an error ends it and is kept for later."""
-
-    def __init__(self, engine: Engine, requests: Iterable[Request]) -> None:
-        self._engine = engine
-        self._requests: Iterator[Request] | None = iter(requests)
-        self.taken = 0
-        self.error: Exception | None = None
-
-    def load(self, slots: Slots, rows: list[int]) -> tuple[Tensor, Tensor, list[Request]] | None:
-        """Starts as many requests as there are rows: the rows that were taken, the images and the requests."""
-        found: list[Request] = []
-        while self._requests is not None and len(found) < len(rows):
-            try:
-                request = next(self._requests)
-                _check_shape(self._engine, request.image, self.taken + len(found))
-            except StopIteration:
-                self._requests = None
-            except Exception as error:
-                self._requests, self.error = None, error
-            else:
-                found.append(request)
-        while found:
-            chosen, images = torch.tensor(rows[: len(found)]), torch.stack([request.image for request in found])
-            try:
-                _check_values(images)
-                slots.load(chosen, images)
-            except ValueError:  # what slots refuse, they have not begun with
-                if (bad := self._first_bad(found)) is None:
-                    raise
-                found = found[:bad]
-            else:
-                self.taken += len(found)
-                return chosen, images, found
-        return None
-
-    def _first_bad(self, requests: list[Request]) -> int | None:
-        """The one that cannot be run; it ends the stream and becomes its error."""
-        for position, request in enumerate(requests):
-            try:
-                check_image(self._engine, request.image, self.taken + position)
-            except ValueError as error:
-                self._requests, self.error = None, error
-                return position
-        return None
-
-
-def check_image(engine: Engine, image: Tensor, index: int) -> None:
-    """Raises ValueError where the engine cannot run the image."""
-    _check_shape(engine, image, index)
-    _check_values(image, index)
-    if engine.grid is not None:
-        engine.grid.quantize(image.unsqueeze(0))
-
-
-def _check_shape(engine: Engine, image: Tensor, index: int) -> None:
-    if tuple(image.shape) != engine.input_shape:
-        raise ValueError(
-            f"image {index} has shape {list(image.shape)}, expected {list(engine.input_shape)}: prepare every image "
-            "as the network's preprocessing says"
-        )
-
-
-def _check_values(images: Tensor, index: int = 0) -> None:
-    if not bool(images.isfinite().all()):
-        raise ValueError(f"image {index} holds NaN or infinite pixels: check the preprocessing")
+    def __iter__(self) -> Iterator[Prediction]:
+        p = self.predictions
+        columns = (self.samples, p.labels, p.exit_timestep, p.cost, p.confidence, self.at_end, self.by_policy)
+        rows = zip(*(column.tolist() for column in columns), p.logits_sum.unbind(), strict=True)
+        for sample, label, steps, cost, confidence, at_end, by_policy, scores in rows:
+            yield Prediction(
+                index=sample,
+                label=label,
+                exit_timestep=steps,
+                cost=cost,
+                confidence=confidence,
+                logits_sum=scores,
+                stopped_by="timesteps" if at_end else "policy" if by_policy else "deadline",
+            )
 
 
 class _Rows:
-    """What is known about each slot; the first ``active`` ones run."""
+    """What is known about each slot; the first ``busy_count`` ones run, once holes are closed."""
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.active = 0
-        self.busy = torch.zeros(capacity, dtype=torch.bool)
+        self.taken = 0  # samples so far
+        self.busy_count = 0
         self.t = torch.zeros(capacity, dtype=torch.int64)
-        self.index = torch.zeros(capacity, dtype=torch.int64)
+        self.sample = torch.zeros(capacity, dtype=torch.int64)
         self.deadline = torch.full((capacity,), torch.inf, dtype=torch.float64)
-        self.rule: tuple[Tensor, ...] = ()
+        self.state: State = ()  # of the policy
+        self._busy = torch.zeros(capacity, dtype=torch.bool)
+        self._frames: dict[int, Tensor] = {}  # of a sample, where it has one a timestep
 
     @property
-    def full(self) -> bool:
-        """Whether the first ``active`` slots are all taken."""
-        return self.active > 0 and bool(self.busy[: self.active].all())
-
-    def free_rows(self) -> list[int]:
-        rows: list[int] = (~self.busy).nonzero().squeeze(1).tolist()
+    def free(self) -> list[int]:
+        rows: list[int] = (~self._busy).nonzero().squeeze(1).tolist()
         return rows
 
-    def busy_rows(self) -> Tensor:
-        return self.busy.nonzero().squeeze(1)
+    @property
+    def has_holes(self) -> bool:
+        """Whether a free slot lies before one that runs."""
+        return not bool(self._busy[: self.busy_count].all())
 
-    def start(self, rows: Tensor, rule: tuple[Tensor, ...], requests: list[Request], first: int) -> None:
-        if not self.rule:
-            self.rule = tuple(tensor.new_zeros(self.capacity, *tensor.shape[1:]) for tensor in rule)
-        for tensor, new in zip(self.rule, rule, strict=True):
+    def start(self, rows: Tensor, state: State, arrivals: Sequence[Arrival], frames: Sequence[bool]) -> None:
+        if not self.state:
+            self.state = tuple(tensor.new_zeros(len(self.t), *tensor.shape[1:]) for tensor in state)
+        for tensor, new in zip(self.state, state, strict=True):
             tensor[rows] = new
-        now = time.perf_counter()
-        limits = [torch.inf if r.deadline_ms is None else now + r.deadline_ms / 1000 for r in requests]
-        self.deadline[rows] = torch.tensor(limits, dtype=torch.float64)
-        self.busy[rows], self.t[rows] = True, 0
-        self.index[rows] = torch.arange(first, first + len(rows))
-        self.active = max(self.active, int(rows.max()) + 1)
+        numbers = torch.arange(self.taken, self.taken + len(rows))
+        self.t[rows], self.sample[rows], self._busy[rows] = 0, numbers, True
+        self.deadline[rows] = torch.tensor([arrival.deadline for arrival in arrivals], dtype=torch.float64)
+        chosen = zip(numbers.tolist(), arrivals, frames, strict=True)
+        self._frames |= {sample: arrival.inputs for sample, arrival, over_time in chosen if over_time}
+        self.taken += len(rows)
+        self.busy_count += len(rows)
+
+    def feed(self, slots: Slots) -> None:
+        """Gives samples that have one the frame of their next step."""
+        if not self._frames:
+            return
+        samples = self.sample[: self.busy_count].tolist()
+        rows = [row for row, sample in enumerate(samples) if sample in self._frames and self.t[row] > 0]
+        if rows:
+            frames = [self._frames[samples[row]][int(self.t[row])] for row in rows]
+            slots.feed(torch.tensor(rows), torch.stack(frames))
 
     def release(self, rows: Tensor) -> None:
-        self.busy[rows] = False
+        self._busy[rows] = False
+        self.busy_count -= len(rows)
+        for sample in self.sample[rows].tolist() if self._frames else ():
+            self._frames.pop(sample, None)
 
-    def keep(self, rows: Tensor) -> None:
-        for tensor in (self.t, self.index, self.deadline, *self.rule):
+    def keep(self) -> Tensor:
+        """Closes the holes; returns the rows that move to the front."""
+        rows = self._busy.nonzero().squeeze(1)
+        for tensor in (self.t, self.sample, self.deadline, *self.state):
             tensor[: len(rows)] = tensor[rows]
-        self.active = len(rows)
-        self.busy[:] = False
-        self.busy[: self.active] = True
+        self._busy[:] = False
+        self._busy[: len(rows)] = True
+        return rows
 
-    def watched(self, observe: StepObserver) -> SlotObserver:
-        """Groups what a site fired by the samples' timesteps."""
+    def watch(self, observers: Observers) -> Callable[..., None]:
+        """What slots show their spikes to."""
 
-        def see(site: str, first: int, counts: Tensor) -> None:
-            t = self.t[first : first + len(counts)] + 1
-            for step in sorted(set(t.tolist())):
-                chosen = (t == step).nonzero().squeeze(1)
-                rows = self.index[first : first + len(counts)]
-                observe(step, rows[chosen], site, counts if len(chosen) == len(t) else counts[chosen])
+        def see(site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
+            rows = slice(first, first + len(counts))
+            t = torch.zeros_like(self.t[rows]) if initial else self.t[rows] + 1
+            observers.spikes(t, self.sample[rows], site, counts)
 
         return see
 
 
-def run_engine(
-    engine: Engine,
-    batches: Iterable[Tensor],
-    policy: ExitPolicy,
-    timesteps: int,
-    *,
-    slots: int,
-    keep_logits: bool = False,
-    observe: StepObserver | None = None,
-) -> Predictions:
-    """All images of ``batches`` through ``slots`` slots, answered in their order.
-
-    Raises:
-        ValueError: as ``run_slots``; no images.
-        SeennError: not enough memory for the slots, or outputs that are not finite.
-    """
-    steps: list[tuple[Tensor, Tensor, Tensor]] = []
-    requests = (Request(image=image) for batch in batches for image in batch)
-    found = sorted(
-        run_slots(
-            engine,
-            engine.open(slots),
-            requests,
-            policy,
-            timesteps,
-            trace=(lambda index, t, sums: steps.append((index.clone(), t.clone(), sums))) if keep_logits else None,
-            observe=observe,
-        ),
-        key=lambda prediction: prediction.index,
-    )
-    if not found:
-        raise ValueError("there are no images to run: got none")
-    per_step = None
-    if keep_logits:
-        per_step = torch.full((timesteps, len(found), len(found[0].logits_sum)), torch.nan)
-        for index, t, sums in steps:
-            per_step[t - 1, index] = sums.to(per_step.dtype)
-    return Predictions(
-        labels=torch.tensor([p.label for p in found]),
-        exit_timestep=torch.tensor([p.exit_timestep for p in found]),
-        confidence=torch.tensor([p.confidence for p in found]),
-        logits_sum=torch.stack([p.logits_sum for p in found]),
-        logits_sum_per_step=per_step,
-    )
+def _in_order(predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+    """Holds back what is ready too early; when it ends in an error, nothing that is ready is lost."""
+    waiting: dict[int, Prediction] = {}
+    expected = 0
+    for prediction in predictions:
+        waiting[prediction.index] = prediction
+        while expected in waiting:
+            yield waiting.pop(expected)
+            expected += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -10,23 +9,33 @@ from torch import Tensor
 
 from seenn.device import available_memory
 from seenn.errors import SeennError
-from seenn.runtime.lowering.program import InputGrid
 
-#: ``(site, first row, spike counts of the rows from there)``.
-SlotObserver = Callable[[str, int, Tensor], None]
+
+class SlotObserver(Protocol):
+    """Sees the spikes of slots."""
+
+    def __call__(self, site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
+        """``counts`` ``[k, C, ...]`` of the rows from ``first`` on; ``initial``: in a step before the first answer."""
 
 
 class Slots(Protocol):
-    """Places for running samples. Samples do not see each other, nor how many there are."""
+    """Places for running samples. Samples do not see each other, nor how many there are.
+
+    A sample stands at (timestep, segment): ``step`` takes the samples of one segment of the step to its end. A network
+    without exits in depth has one segment.
+    """
 
     capacity: int
 
-    def load(self, rows: Tensor, images: Tensor) -> None:
-        """Starts ``images`` ``[k, C, H, W]`` afresh in the slots ``rows``, int64 ``[k]``.
+    def load(self, rows: Tensor, inputs: Tensor) -> None:
+        """Starts samples afresh in the slots ``rows``, int64 ``[k]``, with ``inputs`` ``[k, C, H, W]``.
 
         Raises:
-            ValueError: an image that the engine cannot run; then nothing has changed.
+            ValueError: an input that the engine cannot run; then nothing has changed.
         """
+
+    def feed(self, rows: Tensor, inputs: Tensor) -> None:
+        """Gives running samples other inputs from the next step on; their states stay. Raises as ``load``."""
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         """One timestep of the first ``active`` slots: their outputs summed since they were loaded, ``[active, K]``."""
@@ -39,11 +48,14 @@ class Engine(Protocol):
     """Runs one network.
 
     Attributes:
-        name: ``reference``, ``float32``, ``bfloat16`` or ``int8``.
-        exact: the same image gives the same spikes, whatever the batch, slot, order or number of threads.
+        name: as in the registry of engines.
+        exact: the same input gives the same spikes, whatever the batch, slot, order or number of threads.
         note: how it runs, in a few words.
         max_timesteps: the most steps that it may run; None for any.
-        grid: on which inputs are put; None: they are taken as they are.
+        input_shape: ``(C, H, W)``.
+        initial_steps: steps that each sample takes before the first that answers.
+        no_frames: why the network cannot be run on one frame a timestep; None where it can.
+        device: where it computes.
     """
 
     name: str
@@ -51,7 +63,8 @@ class Engine(Protocol):
     note: str
     max_timesteps: int | None
     input_shape: tuple[int, ...]
-    grid: InputGrid | None
+    initial_steps: int
+    no_frames: str | None
     device: torch.device
 
     def open(self, slots: int) -> Slots:
@@ -60,6 +73,9 @@ class Engine(Protocol):
         Raises:
             SeennError: this machine has not enough memory for them.
         """
+
+    def check(self, sample: Tensor) -> None:
+        """Raises ValueError where one input ``[C, H, W]`` cannot be run."""
 
 
 def check_memory(slots: int, bytes_per_slot: int, device: torch.device) -> None:

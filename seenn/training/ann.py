@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from seenn.batch import Batch
 from seenn.data import DataSplits
 from seenn.training.config import TrainConfig
-from seenn.training.loop import EpochReport, TrainingResult, fit
+from seenn.training.loop import FitOptions, TrainingResult, fit
 from seenn.training.losses import imitating
 from seenn.training.positive import positive_thresholds
-from seenn.training.run import Run
 
 
 def train_ann(
@@ -23,10 +23,7 @@ def train_ann(
     *,
     teacher: nn.Module | None = None,
     distil: float = 0.0,
-    device: torch.device | str = "cpu",
-    run: Run | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    **options: Unpack[FitOptions],
 ) -> TrainingResult:
     """Trains ``module`` in place with cross-entropy; see :func:`seenn.training.fit` for the rest.
 
@@ -41,12 +38,15 @@ def train_ann(
     """
     if not 0.0 <= distil <= 1.0 or (distil and teacher is None):
         raise ValueError(f"distil must be in [0, 1], and 0 without a teacher, got {distil}")
-    judge = copy.deepcopy(teacher).to(device).eval().requires_grad_(False) if teacher is not None and distil else None
+    judge = None
+    if teacher is not None and distil:
+        judge = copy.deepcopy(teacher).to(options.get("device", "cpu")).eval().requires_grad_(False)
 
-    def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         with torch.no_grad():
-            answers = None if judge is None else judge(images)
-        return imitating(module(images), labels, answers, distil=distil, label_smoothing=config.label_smoothing)
+            answers = None if judge is None else judge(batch.inputs)
+        scores = module(batch.inputs)
+        return imitating(scores, batch.known_labels, answers, distil=distil, label_smoothing=config.label_smoothing)
 
     with positive_thresholds(module):
-        return fit(module, loss_fn, splits, config, device=device, run=run, on_epoch=on_epoch, on_step=on_step)
+        return fit(module, loss_fn, splits, config, **options)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seenn.batch import Batch
+
 #: Data sets in which a mirrored image is another class, or none.
 CHIRAL = ("digits", "mnist", "kmnist", "emnist", "qmnist", "svhn", "n-mnist", "dvs-gesture")
+
+
+def as_images(batch: Batch) -> Tensor:
+    """The inputs as ``[B, C, H, W]``; frames become channels, ``[B, T·C, H, W]``, so that all of them change alike."""
+    return batch.inputs.transpose(0, 1).flatten(1, 2) if batch.over_time else batch.inputs
+
+
+def with_images(batch: Batch, images: Tensor, labels: Tensor | None = None) -> Batch:
+    """``batch`` with other images, laid out as :func:`as_images` does, and with other labels if they are given."""
+    if batch.timesteps is not None:
+        images = images.reshape(len(images), batch.timesteps, -1, *images.shape[2:]).transpose(0, 1)
+    return replace(batch, inputs=images, labels=batch.labels if labels is None else labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,31 +45,25 @@ class Augment:
         return cls(flip=dataset not in CHIRAL, shift=height // 14)
 
     def __call__(
-        self, images: Tensor, generator: torch.Generator, rows: slice = slice(None), batch: int | None = None
-    ) -> Tensor:
-        """A new batch ``[B, C, H, W]``, or of sequences ``[T, B, C, H, W]``.
+        self, batch: Batch, generator: torch.Generator, rows: slice = slice(None), size: int | None = None
+    ) -> Batch:
+        """A new batch; all frames of a sample move together.
 
-        Random numbers come from ``generator`` (on the CPU) alone.
-
-        Where the images are the part ``rows`` of a ``batch`` that several processes share, each image is
-        changed as it would be in the whole batch.
+        Random numbers come from ``generator`` (on the CPU) alone. Where the batch is the part ``rows`` of one of
+        ``size`` samples that several processes share, each is changed as it would be in the whole.
         """
-        if images.dim() == 5:  # all frames of a sequence [T, B, C, H, W] move together
-            merged = self(images.transpose(0, 1).flatten(1, 2), generator, rows, batch)
-            frames, batch_size, channels = images.shape[:3]
-            return merged.reshape(batch_size, frames, channels, *merged.shape[2:]).transpose(0, 1)
+        images = as_images(batch)
         part, _, height, width = images.shape
-        batch = part if batch is None else batch
-        device = images.device
+        size, device = part if size is None else size, images.device
         if self.flip:
-            mirrored = torch.rand(batch, generator=generator)[rows].lt(0.5).to(device)
+            mirrored = torch.rand(size, generator=generator)[rows].lt(0.5).to(device)
             images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         if self.shift:
             padded = F.pad(images, (self.shift,) * 4, mode="replicate")
-            offsets = torch.randint(0, 2 * self.shift + 1, (2, batch, 1), generator=generator)[:, rows].to(device)
+            offsets = torch.randint(0, 2 * self.shift + 1, (2, size, 1), generator=generator)[:, rows].to(device)
             lines = offsets[0] + torch.arange(height, device=device)  # [B, H]
             columns = offsets[1] + torch.arange(width, device=device)  # [B, W]
             sample = torch.arange(part, device=device)[:, None, None]
             # Indices on the first, third and fourth axis: the channels land last.
             images = padded[sample, :, lines[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
-        return images
+        return with_images(batch, images)

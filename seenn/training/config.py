@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
+from seenn.batch import Batch
 from seenn.training.augment import Augment
 from seenn.training.optim import OptimConfig
 
@@ -16,8 +16,8 @@ from seenn.training.optim import OptimConfig
 class Transform(Protocol):
     """Augmentation beyond :class:`Augment`; a dataclass of JSON values, so that runs can record it."""
 
-    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A new batch: images ``[B, C, H, W]`` and labels, ``[B]`` or as probabilities ``[B, K]``."""
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """A new batch, whose labels are classes ``[B]`` or probabilities ``[B, K]``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops.arguments import integer
 from seenn.data import DataSplits
 from seenn.data.encoding import PoissonEncoding, poisson
 from seenn.training.config import TrainConfig
-from seenn.training.loop import EpochReport, TrainingResult, fit
+from seenn.training.loop import FitOptions, TrainingResult, accuracies, fit
 from seenn.training.losses import LossOverTime, TETLoss
-from seenn.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +49,15 @@ class OverTime(nn.Module):
         self.network = network
         self.config = config
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, C, H, W]`` or sequences ``[T, B, C, H, W]``.
-
-        Random numbers (mixed timesteps, Poisson spikes) come from torch's global generator, which the loop seeds.
-        """
-        config, timesteps = self.config, self.config.timesteps
-        if self.training and config.mixed_timesteps:
-            timesteps = int(torch.randint(1, timesteps + 1, ()))
-        if images.dim() == 2 + len(self.network.input_shape):
-            images = images[:timesteps]
+    def forward(self, batch: Batch, timesteps: int | None = None) -> Tensor:
+        """``timesteps`` are the first so many of T; None: all. Poisson spikes come from torch's global generator."""
+        config, inputs = self.config, batch.inputs
+        timesteps = config.timesteps if timesteps is None else timesteps
+        if batch.over_time:
+            inputs = inputs[:timesteps]
         elif config.encoding is not None:
-            images = poisson(images, timesteps) if self.training else config.encoding(images)
-        outputs = self.network.unroll(images, timesteps, save_memory=config.save_memory).float()
+            inputs = poisson(inputs, timesteps) if self.training else config.encoding(inputs)
+        outputs = self.network.unroll(inputs, timesteps, save_memory=config.save_memory).float()
         return outputs if self.training else outputs.mean(0)
 
 
@@ -71,11 +66,7 @@ def train_direct(
     splits: DataSplits,
     config: TrainConfig,
     direct: DirectConfig,
-    *,
-    device: torch.device | str = "cpu",
-    run: Run | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    **options: Unpack[FitOptions],
 ) -> TrainingResult:
     """Trains ``network`` in place by backpropagation through time; see :func:`seenn.training.fit` for the rest.
 
@@ -83,8 +74,14 @@ def train_direct(
     ``config.label_smoothing`` gives way to that of ``direct.loss``.
     """
 
-    def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return direct.loss(module(images), labels)
+    def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
+        timesteps = direct.timesteps
+        if direct.mixed_timesteps:
+            timesteps = int(torch.randint(1, timesteps + 1, (), generator=shared))
+        return direct.loss(module(batch, timesteps), batch.known_labels)
 
-    over_time = OverTime(network, direct)
-    return fit(over_time, loss_fn, splits, config, device=device, run=run, on_epoch=on_epoch, on_step=on_step)
+    def validate(module: nn.Module) -> float:
+        limit, device = config.validation_images, options.get("device", "cpu")
+        return accuracies(module, splits.calibration, nn.Module.__call__, limit=limit, device=device)[0]
+
+    return fit(OverTime(network, direct), loss_fn, splits, config, validate=validate, **options)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from seenn.checkpoint import Checkpoint
-from seenn.core.network import SpikingNetwork, evaluating
+from seenn.batch import Batch
+from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.core.ops.arguments import integer
-from seenn.data import DataSplits, Split
-from seenn.distributed import world
+from seenn.data import DataSplits
 from seenn.errors import TrainingError
-from seenn.rounded import with_rounding
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
-from seenn.training.loop import EpochReport, TrainingResult, accuracy, fit
+from seenn.training.loop import FitOptions, TrainingResult, accuracies, accuracy, fit, on_inputs, refuse_sequences
 from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
-from seenn.training.run import Run
 from seenn.training.unroll import Unrolled
 from seenn.version import versions
+
+if TYPE_CHECKING:
+    from seenn.snn import SNN
 
 SEVERAL_SPIKES_LR = 0.004  # peak rate where neurons may fire more than once in a step
 
@@ -103,11 +102,7 @@ def finetune(
     network: SpikingNetwork,
     splits: DataSplits,
     config: FinetuneConfig,
-    *,
-    device: torch.device | str = "cpu",
-    run: Run | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    **options: Unpack[FitOptions],
 ) -> Finetuned:
     """Trains a copy of ``network`` with surrogate gradients: weights, thresholds and initial membranes.
 
@@ -115,9 +110,12 @@ def finetune(
     the calibration split, averaged over the steps with the weights of the loss.
 
     Raises:
-        TrainingError: the network has no analog twin, and ``config.distil`` wants its answers.
+        TrainingError: the network has no analog twin, and ``config.distil`` wants its answers; or the data are
+            sequences of frames.
         DataError, TrainingError, CheckpointError: see :func:`seenn.training.fit`.
     """
+    refuse_sequences(splits, "fine-tuning")
+    device, limit = options.get("device", "cpu"), config.train.validation_images
     network = copy.deepcopy(network).to(device)
     teacher = _twin(network, config.distil)
     network.requires_grad_(True)
@@ -126,14 +124,16 @@ def finetune(
             node.op.v_init = nn.Parameter(node.op.v_init.detach().expand_as(node.op.v_threshold).clone())
     unrolled = Unrolled(network, config.timesteps, save_memory=config.save_memory)
     weights = config.weights().to(device)
-    measure = partial(accuracy_per_step, split=splits.calibration, limit=config.train.validation_images, device=device)
 
-    def loss_fn(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def measure(module: nn.Module) -> tuple[float, ...]:
+        return accuracies(module, splits.calibration, on_inputs, limit=limit, device=device)
+
+    def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         with torch.no_grad():
-            answers = teacher(images) if teacher is not None and config.distil else None
+            answers = teacher(batch.inputs) if teacher is not None and config.distil else None
         return exit_aware_loss(
-            module(images),
-            labels,
+            module(batch.inputs),
+            batch.known_labels,
             weights,
             teacher=answers,
             distil=config.distil,
@@ -141,28 +141,14 @@ def finetune(
         )
 
     def validate(module: nn.Module) -> float:
-        assert isinstance(module, Unrolled)
-        reached = measure(module)
-        return float(torch.tensor(reached) @ config.weights())
+        return float(torch.tensor(measure(module)) @ config.weights())
 
     before = measure(unrolled)
     with positive_thresholds(unrolled):
-        training = fit(
-            unrolled,
-            loss_fn,
-            splits,
-            config.train,
-            device=device,
-            validate=validate,
-            run=run,
-            on_epoch=on_epoch,
-            on_step=on_step,
-        )
+        training = fit(unrolled, loss_fn, splits, config.train, validate=validate, **options)
     network.requires_grad_(False).eval()
-    after = measure(unrolled)
-    limit = config.train.validation_images
     twin = None if teacher is None else accuracy(teacher, splits.calibration, limit=limit, device=device)
-    return Finetuned(network=network, training=training, before=before, after=after, twin=twin)
+    return Finetuned(network=network, training=training, before=before, after=measure(unrolled), twin=twin)
 
 
 def _twin(network: SpikingNetwork, distil: float) -> nn.Module | None:
@@ -177,43 +163,22 @@ def _twin(network: SpikingNetwork, distil: float) -> nn.Module | None:
     return None
 
 
-@torch.no_grad()
-def accuracy_per_step(
-    unrolled: Unrolled,
-    split: Split,
-    *,
-    limit: int | None = None,
-    device: torch.device | str = "cpu",
-    batch_size: int = 128,
-) -> tuple[float, ...]:
-    """As :func:`seenn.training.accuracy`, after each step."""
-    here, total = world(), len(split) if limit is None else min(limit, len(split))
-    correct = torch.zeros(unrolled.timesteps, dtype=torch.int64, device=device)
-    mine = torch.arange(total)[here.part(total)]
-    with evaluating(unrolled):
-        for batch in split.batches(batch_size, order=mine):
-            assert batch.labels is not None
-            images = batch.inputs.to(device, memory_format=torch.channels_last)
-            correct += (unrolled(images).argmax(-1) == batch.labels.to(device)).sum(1)
-    return tuple((here.sum_(correct).double() / total).tolist())
-
-
-def finetuned_checkpoint(
-    source: Checkpoint, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any]
-) -> Checkpoint:
-    """The trained network as a checkpoint: what it was made from, and no exit policy any more.
+def finetuned_snn(
+    source: SNN, splits: DataSplits, config: FinetuneConfig, result: Finetuned, *, file: Mapping[str, Any] | None = None
+) -> SNN:
+    """The trained network, with what it was made from; without exit policy and engines' sections, which fit no more.
 
     Args:
-        source: the checkpoint that was trained on.
+        source: what was trained on.
         file: which file that was, for the manifest.
     """
-    before = {key: value for key, value in source.manifest.items() if key in ("timesteps", "check", "per_site")}
-    manifest = {key: value for key, value in source.manifest.items() if key not in ("check", "per_site")} | {
+    moved = {key: source.manifest[key] for key in ("timesteps", "check", "per_site") if key in source.manifest}
+    manifest = {key: value for key, value in source.manifest.items() if key not in ("check", "per_site", "exit")} | {
         "timesteps": config.timesteps,
         "data": splits.manifest(),
         "finetune": {
             "config": config.to_record(),
-            "from": {**file, **before},
+            "from": {**(file or {}), **moved},
             "split": "calibration",
             "samples": min(config.train.validation_images or len(splits.calibration), len(splits.calibration)),
             "accuracy_per_timestep_before": list(result.before),
@@ -223,8 +188,7 @@ def finetuned_checkpoint(
         },
         "versions": versions(),
     }
-    made = replace(source, network=result.network, manifest=manifest, policy=None, rounding=None)
-    return with_rounding(made, splits.calibration)
+    return replace(source, network=result.network, manifest=manifest, policy=None, sections={})
 
 
 def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainConfig:

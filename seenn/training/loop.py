@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from seenn.batch import Batch
 from seenn.core.network import evaluating
 from seenn.data import DataSplits, Split
 from seenn.distributed import World, world
@@ -23,6 +25,7 @@ from seenn.errors import DataError, TrainingError
 from seenn.training.config import TrainConfig
 from seenn.training.diagnose import where_not_finite
 from seenn.training.ema import Averaged
+from seenn.training.layout import fastest_layout, placed
 from seenn.training.optim import build_optimizer
 from seenn.training.run import Run
 from seenn.training.scale import one_of_many
@@ -30,9 +33,9 @@ from seenn.training.seeds import derived_seed, generator
 from seenn.training.signals import StopRequest, stop_requests
 from seenn.training.state import RunState
 
-Batch = tuple[Tensor, Tensor]  # images, labels
-LossFn = Callable[[nn.Module, Tensor, Tensor], Tensor]  # module, images, labels -> scalar
+LossFn = Callable[[nn.Module, Batch, torch.Generator], Tensor]  # module, batch, shared random numbers -> scalar
 Validate = Callable[[nn.Module], float]
+Forward = Callable[[nn.Module, Batch], Tensor]  # scores [B, K], or [T, B, K] after each step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +57,23 @@ class TrainingResult:
     epochs: tuple[EpochReport, ...]
 
 
+class FitOptions(TypedDict, total=False):
+    """What every training takes besides its data and configuration; see :func:`fit`."""
+
+    device: torch.device | str
+    run: Run | None
+    on_epoch: Callable[[EpochReport], None] | None
+    on_step: Callable[[int, int], None] | None
+
+
 def fit(
     module: nn.Module,
     loss_fn: LossFn,
     splits: DataSplits,
     config: TrainConfig,
     *,
-    device: torch.device | str = "cpu",
     validate: Validate | None = None,
+    device: torch.device | str = "cpu",
     run: Run | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
@@ -78,42 +90,44 @@ def fit(
 
     Args:
         module: anything; only ``loss_fn`` and ``validate`` call it.
-        loss_fn: ``(module, images, labels) -> scalar``, the mean over the images. It must call the module that
-            it is given. Labels are classes ``[B]``, or probabilities ``[B, K]`` if ``config.transform`` mixes.
+        loss_fn: ``(module, batch, shared) -> scalar``, the mean over the samples. It must call the module that it
+            is given. The labels are classes ``[B]``, or probabilities ``[B, K]`` if ``config.transform`` mixes.
+            ``shared`` gives random numbers that are the same in all processes, for what concerns a whole batch;
+            torch's global generator gives each process its own.
         splits: the data.
         config: how to train.
-        device: where.
         validate: the accuracy by which the best epoch is chosen; by default :func:`accuracy` on calibration.
+        device: where.
         run: keeps metrics, curves and the state in a folder, and takes up what it finds there.
         on_epoch: called after every epoch.
         on_step: called after every step with the steps done and the steps in all.
 
     Raises:
         DataError: a split that is needed is empty, has one class, or is smaller than a batch.
-        TrainingError: the loss became NaN or infinite (names the step and the layer), or a signal stopped the
-            run, whose state is then saved.
-        CheckpointError: the run's folder holds another run, or a damaged one.
+        TrainingError: no parameter learns; the loss became NaN or infinite (names the step and the layer); or a
+            signal stopped the run, whose state is then saved.
+        CheckpointError: the run's folder holds another run or a damaged one, is in use, or cannot be written.
     """
     here, device = world(), torch.device(device)
     check_data(splits, config.batch_size, here)
     plan = _Plan(config=config, images=len(splits.train))
-    module.to(device).to(memory_format=torch.channels_last)
+    layout = fastest_layout(module)
+    module.to(device).to(memory_format=layout)
     if validate is None:
         validate = partial(accuracy, split=splits.calibration, limit=config.validation_images, device=device)
     average = None if config.ema is None else Averaged(module, config.ema)
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
-    if run is not None:
-        run.open(state, here)
-    reports = [EpochReport(**report) for report in state.epochs]
     kept = module if average is None else average.module
-    with torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
+    folder = nullcontext() if run is None else run.opened(state, here)
+    with folder, torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
+        reports = [EpochReport(**report) for report in state.epochs]
         step = _Step(module=shared, loss_fn=loss_fn, state=state, plan=plan, here=here)
         for epoch, batches in plan.epochs_from(state.step, splits.train, here):
             if config.patience is not None and reports and epoch - 1 - _best(reports).epoch >= config.patience:
                 break
             shared.train()
-            for images, labels in batches:
-                step(channels_last(images.to(device)), labels.to(device))
+            for batch in batches:
+                step(placed(batch, device, layout))
                 if on_step is not None:
                     on_step(state.step, plan.total_steps)
                 if run is not None and state.step < plan.last_step_of(epoch):
@@ -121,9 +135,8 @@ def fit(
                     _leave_if_asked(stop, run, state, plan, here)
             with evaluating(kept):
                 reached = validate(kept)
-            report = EpochReport(
-                epoch=epoch, epochs=plan.epochs, loss=state.loss_sum / state.loss_count, accuracy=reached
-            )
+            loss = state.loss_sum / state.loss_count
+            report = EpochReport(epoch=epoch, epochs=plan.epochs, loss=loss, accuracy=reached)
             if reached >= max((r.accuracy for r in reports), default=0.0):
                 state.keep(kept)
             reports.append(report)
@@ -143,7 +156,6 @@ def _best(reports: Sequence[EpochReport]) -> EpochReport:
     return max(reports, key=lambda report: (report.accuracy, report.epoch))
 
 
-@torch.inference_mode()
 def accuracy(
     module: nn.Module,
     split: Split,
@@ -156,19 +168,34 @@ def accuracy(
 
     The processes of a world share the images.
     """
+    return accuracies(module, split, on_inputs, limit=limit, device=device, batch_size=batch_size)[0]
+
+
+def on_inputs(module: nn.Module, batch: Batch) -> Tensor:
+    """What ``module`` makes of constant images."""
+    scores: Tensor = module(batch.inputs)
+    return scores
+
+
+@torch.no_grad()
+def accuracies(
+    module: nn.Module,
+    split: Split,
+    forward: Forward,
+    *,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 256,
+) -> tuple[float, ...]:
+    """:func:`accuracy` of what ``forward(module, batch)`` gives: one, or one after each step, T."""
     here, total = world(), len(split) if limit is None else min(limit, len(split))
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    layout, correct = fastest_layout(module), torch.zeros((), dtype=torch.int64, device=device)
     mine = torch.arange(total)[here.part(total)]
-    for batch in split.batches(batch_size, order=mine):
-        assert batch.labels is not None
-        images = channels_last(batch.inputs.to(device))
-        correct += (module(images).argmax(-1) == batch.labels.to(device)).sum()
-    return int(here.sum_(correct)) / total
-
-
-def channels_last(images: Tensor) -> Tensor:
-    """The memory layout in which convolutions train fastest; sequences ``[T, B, C, H, W]`` stay as they are."""
-    return images.to(memory_format=torch.channels_last) if images.dim() == 4 else images
+    with evaluating(module):
+        for batch in split.batches(batch_size, order=mine):
+            here_batch = placed(batch, device, layout)
+            correct = correct + (forward(module, here_batch).argmax(-1) == here_batch.known_labels).sum(-1)
+    return tuple((here.sum_(correct).double() / total).flatten().tolist())
 
 
 def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
@@ -187,6 +214,15 @@ def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
         raise DataError(
             f"a batch of {batch_size} does not divide among {here.size} processes; use a multiple of {here.size}, "
             "or fewer processes"
+        )
+
+
+def refuse_sequences(splits: DataSplits, what: str) -> None:
+    """Raises TrainingError where samples are frames over time, which ``what`` cannot learn from."""
+    if splits.train.is_sequence:
+        raise TrainingError(
+            f"{what} learns from constant images, and the samples of {splits.spec} are sequences of frames: train on "
+            "them with train-direct"
         )
 
 
@@ -227,13 +263,10 @@ class _Plan:
         stop = self.last_step_of(epoch) - (epoch - 1) * self.steps_per_epoch
         mine = torch.cat([order[k * size : (k + 1) * size][rows] for k in range(start, stop)])
         for offset, batch in enumerate(train.batches(size // here.size, order=mine)):
-            assert batch.labels is not None
-            random = generator(config.seed, "augment", step + offset)
-            images, labels = config.augment(batch.inputs, random, rows, size), batch.labels
+            batch = config.augment(batch, generator(config.seed, "augment", step + offset), rows, size)
             if config.transform is not None:
-                random = generator(config.seed, "transform", step + offset, here.rank)
-                images, labels = config.transform(images, labels, random)
-            yield images, labels
+                batch = config.transform(batch, generator(config.seed, "transform", step + offset, here.rank))
+            yield batch
 
 
 @dataclass(kw_only=True)
@@ -246,7 +279,7 @@ class _Step:
     plan: _Plan
     here: World
 
-    def __call__(self, images: Tensor, labels: Tensor) -> None:
+    def __call__(self, batch: Batch) -> None:
         """Updates the weights.
 
         Raises:
@@ -258,11 +291,11 @@ class _Step:
         rate = config.optim.lr_at(state.step, self.plan.total_steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(images, labels)
+        loss = self._loss(batch, self.module)
         value = float(self.here.sum_(loss.detach().clone())) / self.here.size
         if not math.isfinite(value):
             torch.manual_seed(seed)
-            culprit = where_not_finite(state.module, lambda module: self._loss(images, labels, module))
+            culprit = where_not_finite(state.module, partial(self._loss, batch))
             raise TrainingError(
                 f"step {state.step + 1} of {self.plan.total_steps}: the loss is {value} (learning rate {rate:.3g}); "
                 f"{culprit}. Try a lower --lr or a longer warm-up, and check that the images are normalised"
@@ -274,9 +307,10 @@ class _Step:
             state.average.update(state.module, state.step)
         state.took_step(value, self.plan.config.batch_size, rate)
 
-    def _loss(self, images: Tensor, labels: Tensor, module: nn.Module | None = None) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.plan.config.amp):
-            return self.loss_fn(self.module if module is None else module, images, labels)
+    def _loss(self, batch: Batch, module: nn.Module) -> Tensor:
+        shared = generator(self.plan.config.seed, "shared", self.state.step)
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.plan.config.amp):
+            return self.loss_fn(module, batch, shared)
 
 
 def _leave_if_asked(stop: StopRequest, run: Run, state: RunState, plan: _Plan, here: World) -> None:
@@ -287,8 +321,3 @@ def _leave_if_asked(stop: StopRequest, run: Run, state: RunState, plan: _Plan, h
         f"stopped by {stop.name} after step {state.step} of {plan.total_steps}; the state is saved in {run.folder}: "
         "the same command with --resume continues"
     )
-
-
-def record_of(config: TrainConfig, **more: Any) -> dict[str, Any]:
-    """A run's configuration for its folder, with whatever else determines the outcome."""
-    return {"training": config.to_record(), **more}

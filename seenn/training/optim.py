@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from seenn.errors import TrainingError
+
 OPTIMIZERS = ("sgd", "adamw")
 
 
@@ -44,13 +46,19 @@ class OptimConfig:
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that require a gradient, in two groups: decayed and not."""
+    """The optimiser over the parameters that require a gradient, in two groups: decayed and not.
+
+    Raises:
+        TrainingError: there are none.
+    """
     trainable = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise TrainingError("there is nothing to train: no parameter of the model requires a gradient")
     if config.opt == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)

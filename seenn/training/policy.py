@@ -5,20 +5,19 @@ The spiking network runs once over the images, for all T steps; everything after
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
 
+from seenn.batch import Batch
 from seenn.data import DataSplits
 from seenn.errors import TrainingError
 from seenn.exits.policy_network import shrink
 from seenn.training.config import TrainConfig
-from seenn.training.loop import EpochReport, TrainingResult, fit
+from seenn.training.loop import FitOptions, TrainingResult, fit, refuse_sequences
 from seenn.training.optim import OptimConfig
-from seenn.training.run import Run
 
 Reward = Literal["exact", "sampled"]
 
@@ -99,11 +98,7 @@ def train_policy(
     correct_exit: Tensor,
     size: tuple[int, ...],
     config: PolicyConfig,
-    *,
-    device: torch.device | str = "cpu",
-    run: Run | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    **options: Unpack[FitOptions],
 ) -> PolicyResult:
     """Trains ``module`` in place; the epoch that is kept has the best mean reward on the exit split.
 
@@ -115,13 +110,14 @@ def train_policy(
         correct_exit: the same on the exit split.
         size: ``(h, w)`` that images are shrunk to.
         config: how to train.
-        device, run, on_epoch, on_step: see :func:`seenn.training.fit`.
+        options: see :func:`seenn.training.fit`.
 
     Raises:
         TrainingError: one step is right on every training image, or on none: nothing to learn; or the loss
-            became NaN or infinite.
+            became NaN or infinite; or the data are sequences of frames.
         DataError, CheckpointError: see :func:`seenn.training.fit`.
     """
+    refuse_sequences(splits, "a policy network")
     right_at_once = float(correct_train[0].double().mean())
     if not 0.0 < right_at_once < 1.0:
         raise TrainingError(
@@ -129,34 +125,28 @@ def train_policy(
             f"{correct_train.shape[1]} training images, so there is nothing to tell apart: "
             "use a fixed exit (--policy fixed), or more images"
         )
-    device, correct = torch.device(device), correct_train.T.to(device)
+    device = options.get("device", "cpu")
+    correct = correct_train.T.to(device)
     weights = sample_weights(correct, right_at_once)
 
-    def loss_fn(module: nn.Module, images: Tensor, number: Tensor) -> Tensor:
-        return policy_loss(module(shrink(images, size)), correct[number], weights[number], config.beta, config.reward)
+    def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
+        scores, number = module(shrink(batch.inputs, size)), batch.known_labels
+        return policy_loss(scores, correct[number], weights[number], config.beta, config.reward)
 
+    @torch.inference_mode()
     def judge(module: nn.Module) -> tuple[float, float, float]:
         """Mean reward, accuracy and timesteps of the greedy budgets on the exit split."""
         batches = splits.exit.batches(256, limit=correct_exit.shape[1])
-        with torch.inference_mode():
-            budget = (
-                torch.cat([module(shrink(batch.inputs.to(device), size)).argmax(-1).cpu() for batch in batches]) + 1
-            )
-        index, right = (budget - 1)[:, None], correct_exit.T
+        chosen = torch.cat([module(shrink(batch.inputs.to(device), size)).argmax(-1).cpu() for batch in batches])
+        index, right = chosen[:, None], correct_exit.T
         gained, answered = (v.gather(1, index).double().mean().item() for v in (rewards(right, config.beta), right))
-        return gained, answered, budget.double().mean().item()
+        return gained, answered, chosen.double().mean().item() + 1
 
-    result = fit(
-        module,
-        loss_fn,
-        replace(splits, train=splits.train.numbered(len(correct))),
-        config.train,
-        device=device,
-        validate=lambda module: (judge(module)[0] + config.beta) / (1 + config.beta),  # in [0, 1]
-        run=run,
-        on_epoch=on_epoch,
-        on_step=on_step,
-    )
+    def validate(module: nn.Module) -> float:
+        return (judge(module)[0] + config.beta) / (1 + config.beta)  # in [0, 1]
+
+    numbered = replace(splits, train=splits.train.numbered(len(correct)))
+    result = fit(module, loss_fn, numbered, config.train, validate=validate, **options)
     reward, accuracy, mean_timesteps = judge(result.module)
     return PolicyResult(
         module=result.module,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seenn.distributed import World
 from seenn.errors import CheckpointError
-from seenn.files import write_text
+from seenn.files import locked, make_folder, remove_stale, write_text, writing
 from seenn.training.board import Board
 from seenn.training.curves import plot_curves
 from seenn.training.state import RunState
 
 STATE, CONFIG, METRICS, CURVES = "state.safetensors", "config.json", "metrics.jsonl", "curves.png"
+LOCK = ".lock"  # held by the process that writes here
 
 
 @dataclass(kw_only=True)
@@ -40,32 +42,43 @@ class Run:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def open(self, state: RunState, here: World) -> None:
-        """Makes the folder, or takes up the run that is in it.
+    @contextmanager
+    def opened(self, state: RunState, here: World) -> Iterator[None]:
+        """Makes the folder, or takes up the run that is in it; inside, the folder belongs to this run alone.
 
         Raises:
-            CheckpointError: there is a run already and ``resume`` is False, or it is damaged or another one.
+            CheckpointError: there is a run already and ``resume`` is False, or it is damaged or another one; or
+                another process runs in the folder.
+            OutputError: the folder cannot be written.
         """
-        saved = self.folder / STATE
-        if here.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for stale in self.folder.glob(f".{STATE}.*.tmp"):  # of a process that was killed while it saved
-                stale.unlink(missing_ok=True)
-        if saved.exists():
-            if not self.resume:
-                raise CheckpointError(
-                    f"{self.folder} holds a run already: continue it with --resume, or name another folder"
-                )
-            self._check_config()
-            state.load(saved)
-        here.wait()
-        if here.first:
-            if self.tensorboard:
-                self._board = Board(self.folder)
-            write_text(self.folder / CONFIG, json.dumps(self.config, indent=2, allow_nan=False) + "\n")
-            lines = [line for line in self._metrics() if line["step"] <= state.step]
-            write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
-        here.wait()
+        with ExitStack() as stack:
+            if here.first:
+                lock = make_folder(self.folder) / LOCK
+                with writing(lock):
+                    lock.touch()
+                if stack.enter_context(locked(lock)) is False:
+                    raise CheckpointError(
+                        f"another process is running in {self.folder}: wait until it ends, or name another folder"
+                    )
+                for name in (STATE, CONFIG, METRICS, CURVES):
+                    remove_stale(self.folder / name)
+            here.wait()
+            if (saved := self.folder / STATE).exists():
+                if not self.resume:
+                    raise CheckpointError(
+                        f"{self.folder} holds a run already: continue it with --resume, or name another folder"
+                    )
+                self._check_config()
+                state.load(saved)
+            here.wait()
+            if here.first:
+                if self.tensorboard:
+                    self._board = Board(self.folder)
+                write_text(self.folder / CONFIG, json.dumps(self.config, indent=2, allow_nan=False) + "\n")
+                lines = [line for line in self._metrics() if line["step"] <= state.step]
+                write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
+            here.wait()
+            yield
 
     def after_step(self, state: RunState, here: World) -> None:
         """Logs and saves where it is time to."""
@@ -89,7 +102,7 @@ class Run:
 
     def _log(self, line: dict[str, Any]) -> None:
         line["seconds"] = round(time.monotonic() - self._since, 3)  # since this process began
-        with open(self.folder / METRICS, "a", encoding="utf-8") as file:
+        with writing(self.folder / METRICS), open(self.folder / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._board is not None:
             self._board.add(line)

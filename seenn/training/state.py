@@ -52,22 +52,12 @@ class RunState:
         self.loss_sum, self.loss_count = 0.0, 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state, atomically: a kill or a full disk leaves the one before.
-
-        Raises:
-            CheckpointError: the file cannot be written.
-        """
+        """Writes the state, atomically; raises as :func:`seenn.files.atomic_path`."""
         progress = {name: getattr(self, name) for name in ("step", "loss_sum", "loss_count", "epochs")}
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self._tensors().items()}
         tensors |= {f"best.{name}": t.contiguous() for name, t in self.best.items()}
-        try:
-            with atomic_path(path) as temporary:
-                save_file(tensors, temporary, {"seenn_run": VERSION, "progress": json.dumps(progress)})
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(
-                f"the run's state cannot be written to {os.fspath(path)}: {error}. The one before is intact: make "
-                "space, and continue with --resume"
-            ) from error
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, {"seenn_run": VERSION, "progress": json.dumps(progress)})
 
     @torch.no_grad()
     def load(self, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""A spiking network over time as one module: what training calls."""
+"""A spiking network over time as one module: what fine-tuning calls."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ class Unrolled(nn.Module):
         return torch.stack(outputs).cumsum(0) / t.view(-1, 1, 1)
 
     def _steps(self, current: State, state: State | None, count: int) -> tuple[tuple[Tensor, ...], State]:
-        """``count`` steps: their outputs, and the state after them. Halves are remembered by their start."""
-        if count == 1:
-            output, state = self.network.advance(current, state)
-            return (output,), state
-        if not self.save_memory:
-            first, middle = self._steps(current, state, 1)
-            rest, end = self._steps(current, middle, count - 1)
-            return first + rest, end
-        early = count // 2
-        first, middle = checkpoint(self._steps, current, state, early, use_reentrant=False)
-        rest, end = checkpoint(self._steps, current, middle, count - early, use_reentrant=False)
-        return first + rest, end
+        """``count`` steps: their outputs, and the state after them. To save memory, each half keeps its start only."""
+        outputs: tuple[Tensor, ...] = ()
+        if self.save_memory and count > 1:
+            for half in (count // 2, count - count // 2):
+                found, state = checkpoint(self._steps, current, state, half, use_reentrant=False)
+                outputs += found
+        else:
+            steps = []
+            for _ in range(count):
+                output, state = self.network.advance(current, state)
+                steps.append(output)
+            outputs = tuple(steps)
+        assert state is not None
+        return outputs, state

@@ -21,15 +21,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from torch import nn
-from converter import ConvertConfig, NeuronSpec, convert
-from converter.check import check
-from seenn.checkpoint import Checkpoint
+from converter import ConvertConfig, convert_module
+from converter.checks import check
+from seenn.snn import SNN
 from seenn.data import load_data
 from seenn.distributed import joined
 from seenn.analysis.evaluate import evaluate
 from seenn.analysis.collect import collect_run
 from seenn.exits import ConfidenceExit
-from seenn.training import Augment, FinetuneConfig, OptimConfig, TrainConfig, finetune, train_ann
+from seenn.capture import capture
+from seenn.core.ops import LIFNeuron
+from seenn.models import build_spiking_model
+from seenn.training import Augment, DirectConfig, FinetuneConfig, OptimConfig, TrainConfig
+from seenn.training import finetune, train_ann, train_direct
 
 torch.set_num_threads(1)
 
@@ -42,16 +46,20 @@ with joined() as here:
     config = TrainConfig(epochs=1, augment=Augment(shift=1), optim=OptimConfig(lr=0.05))
     ann = train_ann(classifier(), splits, config).module
     images = splits.calibration.images(limit=96)
-    choice = ConvertConfig(neuron=NeuronSpec.of("if"), correction="joint", timesteps=2)
-    network = convert(classifier().eval(), images, choice).network
+    choice = ConvertConfig(neuron="if", correction="joint", timesteps=2)
+    network = convert_module(classifier().eval(), images, choice).network
     checked = check(network, splits.exit.batches(32, limit=80), 2, site_samples=48)
     exits = collect_run(network, splits.exit.batches(32, limit=80), 2)
     policy = ConfidenceExit(threshold=0.15)
     found = evaluate(Checkpoint(network=network), splits.test, name="x", data="digits", timesteps=2, policy=policy,
                      batch_size=32)
     tuned = finetune(network, splits, FinetuneConfig(train=replace(config, epochs=0.5))).network
+    torch.manual_seed(0)
+    spiking = build_spiking_model("spiking_small", LIFNeuron, in_chans=1, num_classes=10, image_size=(8, 8), width=0.25)
+    direct = capture(spiking.train(), torch.zeros(2, 1, 8, 8)).train()
+    train_direct(direct, splits, replace(config, epochs=0.5), DirectConfig(timesteps=5, mixed_timesteps=True))
     if here.first:
-        made = {"ann": ann, "network": network, "tuned": tuned}
+        made = {"ann": ann, "network": network, "tuned": tuned, "direct": direct}
         cached = {"logits_sum": exits.logits_sum, "labels": exits.labels, "energy_pj": exits.energy_pj}
         torch.save({"exits": cached, **{name: m.state_dict() for name, m in made.items()}}, sys.argv[1])
         Path(sys.argv[1]).with_suffix(".json").write_text(json.dumps([found.to_json(), asdict(checked)]))
@@ -79,7 +87,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     assert one_report == two_report
     for part in ("network", "exits"):
         assert all(torch.equal(one[part][name], two[part][name]) for name in one[part])
-    for part in ("ann", "tuned"):
+    for part in ("ann", "tuned", "direct"):
         for name, tensor in one[part].items():
             torch.testing.assert_close(two[part][name], tensor, rtol=1e-4, atol=1e-5)
 

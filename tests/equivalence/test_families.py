@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from converter import ConvertConfig, Max, NeuronSpec, convert
+from converter import ConvertConfig, Max, convert_module
 from converter.convergence import convergence
-from converter.liven import liven
 from converter.load import ModelSpec, build_model
+from converter.lsuv import lsuv_initialise
 
 #: Name and image size; together some twenty families of timm and torchvision, those with islands at the end.
 SPIKING = {
@@ -46,12 +46,10 @@ def test_a_converted_family_approaches_its_ann_as_one_over_t(name: str) -> None:
     size = (SPIKING | HYBRID)[name]
     torch.manual_seed(0)
     images = torch.randn(16, 3, size, size)
-    model = liven(build_model(ModelSpec(name=name, num_classes=10)).module, images[:4])
-    config = ConvertConfig(
-        recipe=Max(), correction="none", neuron=NeuronSpec(max_spikes=16), analog_islands=name in HYBRID
-    )
-    found = convert(model, images, config)
-    assert found.sites
+    model = lsuv_initialise(build_model(ModelSpec(name=name, num_classes=10)).module, images[:4])
+    config = ConvertConfig(recipe=Max(), correction="none", neuron="signed", levels=16, analog_islands=name in HYBRID)
+    found = convert_module(model, images, config)
+    assert found.network.sites
     few, _, many = convergence(found.network, images[:4], (8, 32, 128))
     assert many <= 0.1
     assert many <= few * 16**-0.6  # 16 times the steps: a sixteenth, were it exactly 1/T; few images scatter

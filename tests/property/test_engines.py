@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import run as session_run
 from torch import Tensor
 
 from seenn import native
@@ -27,7 +28,7 @@ from seenn.core.ops import (
     TwoSidedIFNeuron,
 )
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
-from seenn.runtime import make_engine, run_engine
+from seenn.runtime import make_engine
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, PLAIN, Kernel
 from seenn.runtime.lowering import Program, lower
@@ -96,7 +97,7 @@ def run(
     def observe(t: int, samples: Tensor, site: str, counts: Tensor) -> None:
         spikes[order[samples], network.sites.index(site)] += counts.abs().sum((1, 2, 3))
 
-    found = run_engine(engine, [images[order]], policy, T, slots=slots, observe=observe)
+    found = session_run(engine, images[order], policy, T, slots=slots, observe=observe)
     back = order.argsort()
     answers = (found.labels, found.exit_timestep, found.logits_sum, found.confidence)
     return (spikes, *(answer[back] for answer in answers))
@@ -155,13 +156,12 @@ def test_every_engine_follows_the_network(name: str, kind: Kind, policy: ExitPol
     network, _ = program(kind, seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     engine = make_engine(name, network, timesteps=T)
-    found = run_engine(engine, images.split(7), FixedExit(), T, slots=slots, keep_logits=True)
+    found = session_run(engine, images.split(7), FixedExit(), T, slots=slots)
     expected = network(images, T) * T
     tolerance = 0.15 if name == "int8" else 1e-3
     assert float((found.logits_sum - expected).norm() / expected.norm()) < tolerance
-    assert found.logits_sum_per_step is not None
     assert torch.equal(found.logits_sum_per_step[-1], found.logits_sum)
-    early = run_engine(engine, [images], policy, T, slots=slots)
+    early = session_run(engine, images, policy, T, slots=slots)
     at_exit = found.logits_sum_per_step[early.exit_timestep - 1, torch.arange(20)]
     torch.testing.assert_close(at_exit, early.logits_sum, rtol=1e-4, atol=1e-4)
 
@@ -169,7 +169,7 @@ def test_every_engine_follows_the_network(name: str, kind: Kind, policy: ExitPol
 def test_the_network_of_these_tests_has_early_and_late_exits() -> None:
     network, _ = program(("signed", 4), 0)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    exits = run_engine(make_engine("int8", network, timesteps=T), [images], POLICIES[0], T, slots=5).exit_timestep
+    exits = session_run(make_engine("int8", network, timesteps=T), images, POLICIES[0], T, slots=5).exit_timestep
     assert len(exits.unique()) > 2
 
 

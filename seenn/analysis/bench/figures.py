@@ -15,9 +15,9 @@ from torch import Tensor
 from seenn.analysis.bench.ann import Contender
 from seenn.analysis.bench.growth import Growth, grow_timesteps, step_of
 from seenn.analysis.bench.timing import Timing, alternate
-from seenn.exits.fixed import FixedExit
+from seenn.batch import Batch
 from seenn.exits.policy import ExitPolicy
-from seenn.runtime import Engine, Request, Slots, run_engine, run_slots
+from seenn.runtime import Engine, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,17 +110,13 @@ def run_bench(
             step.setdefault(name, {})[size] = timing
     say("images with exits")
     sample = images[: 8 * slots]
-    opened = snn.open(slots)
-
-    def stream(engine: Engine, places: Slots) -> list[int]:
-        requests = (Request(image=image) for image in sample)
-        return [p.exit_timestep for p in run_slots(engine, places, requests, policy, timesteps)]
-
-    exits = stream(snn, opened)
-    endless = _throughput(snn, opened, sample, policy, timesteps, slots)
+    sessions = {name: Session(engine, policy, timesteps, slots) for name, engine in engines.items()}
+    mean_timesteps = float(sessions[main].run(Batch(sample)).cost.mean())
+    endless = _throughput(sessions[main], sample) * mean_timesteps
+    full = step_of(snn, sample[torch.arange(slots) % len(sample)])
     work = {ann.name: _bound(ann.run, images[:32]) for ann in anns}
-    work |= {name: partial(stream, engine, engine.open(slots)) for name, engine in engines.items()}
-    work["slot step"] = lambda: opened.step(slots)
+    work |= {name: partial(session.run, Batch(sample)) for name, session in sessions.items()}
+    work["slot step"] = full
     timed = alternate(work, repeats)
     rates = {ann.name: {32: len(images[:32]) / timed[ann.name].median} for ann in anns}
     rates |= {name: {slots: len(sample) / timed[name].median} for name in engines}
@@ -132,18 +128,16 @@ def run_bench(
     accuracy = {
         ann.name: _right(torch.cat([ann.run(x) for x in torch.split(images, 64)]).argmax(-1), labels) for ann in anns
     }
-    mean_timesteps = statistics.fmean(exits)
-    for name, engine in engines.items():
-        found = run_engine(engine, torch.split(images, 64), policy, timesteps, slots=min(slots, len(images)))
+    for name, session in sessions.items():
+        found = session.run(Batch(images))
         accuracy[f"{name} with exits"] = _right(found.labels, labels)
         accuracy[f"{name} at T"] = _right(
-            run_engine(engine, torch.split(images, 64), FixedExit(), timesteps, slots=min(slots, len(images))).labels,
-            labels,
+            Session(session.engine, None, timesteps, slots).run(Batch(images)).labels, labels
         )
         if name == main:
-            mean_timesteps = float(found.exit_timestep.double().mean())
+            mean_timesteps = float(found.cost.mean())
     ratios = _ratios(main, anns, step, rates, latency, accuracy, batches, slots)
-    ratios["early-exit efficiency"] = endless * statistics.fmean(exits) / (slots / timed["slot step"].median)
+    ratios["early-exit efficiency"] = endless / (slots / timed["slot step"].median)
     ratios["log-log slope of time over timesteps"] = growth.slope
     return Bench(
         ratios=ratios,
@@ -186,28 +180,27 @@ def _ratios(
     return found
 
 
-def _throughput(engine: Engine, opened: Any, sample: Tensor, policy: ExitPolicy, timesteps: int, slots: int) -> float:
+def _throughput(session: Session, sample: Tensor) -> float:
     """Images/s while slots are refilled: from the first answer after all slots are full to the last image taken."""
     marks: list[float] = []
 
-    def requests() -> Iterator[Request]:
+    def batches() -> Iterator[Batch]:
         for _ in range(3):
-            for image in sample:
+            for image in sample.split(1):
                 marks.append(time.perf_counter())
-                yield Request(image=image)
+                yield Batch(image)
 
     start = len(sample)  # the slots have been refilled once by then
-    for _ in run_slots(engine, opened, requests(), policy, timesteps):
-        pass
+    session.run(batches())
     return (len(marks) - 1 - start) / (marks[-1] - marks[start])
 
 
 def _latencies(
     snn: Engine, anns: Sequence[Contender], policy: ExitPolicy, timesteps: int, images: Tensor
 ) -> dict[str, tuple[float, float]]:
-    opened = snn.open(1)
+    session = Session(snn, policy, timesteps, slots=1)
     runs: dict[str, Callable[[Tensor], object]] = {ann.name: ann.run for ann in anns}
-    runs[snn.name] = lambda x: list(run_slots(snn, opened, [Request(image=x[0])], policy, timesteps))
+    runs[snn.name] = lambda x: session.run([Batch(x)])
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for image in torch.split(images, 1):
         for name, timing in alternate({name: _bound(run, image) for name, run in runs.items()}, 1).items():

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Synapse
 from seenn.data.preprocessing import Preprocessing
-from seenn.exits.fixed import FixedExit
-from seenn.runtime import Engine, make_engine, run_engine
-from seenn.runtime.lowering import LayerReport, Rounding
+from seenn.runtime import Engine, Section, Session, make_engine
+from seenn.runtime.lowering import LayerReport
 
 NONE, ALL = "(none)", "(all)"
 BATCH = 64
@@ -50,21 +49,20 @@ def layer_losses(
     timesteps: int,
     preprocessing: Preprocessing | None = None,
     *,
-    rounding: Rounding | None = None,
+    section: Section | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[LayerLoss]:
     """Runs all T steps of ``images`` once for every layer, and once each with no and with every layer in int8.
 
-    ``rounding`` is the checkpoint's, or None. A layer whose weights the engine keeps finer than int8 anyway (the
-    first, the head) loses nothing by them.
+    ``section`` is what int8 keeps in the network's file, or None. A layer whose weights the engine keeps finer than
+    int8 anyway (the first, the head) loses nothing by them.
 
     Raises:
         UnsupportedError: the network has no integer form.
     """
 
     def scores(engine: Engine) -> Tensor:
-        batches = torch.split(images, BATCH)
-        return run_engine(engine, batches, FixedExit(), timesteps, slots=min(BATCH, len(images))).logits_sum.double()
+        return Session(engine, None, timesteps, BATCH).run(Batch(images)).logits_sum.double()
 
     exact = scores(make_engine("float32", network, timesteps=timesteps))
     right = (exact.argmax(-1) == labels).double().mean()
@@ -77,7 +75,7 @@ def layer_losses(
             timesteps=timesteps,
             preprocessing=preprocessing,
             float_sites=fine,
-            calibration=rounding,
+            section=section,
         )
         found = scores(engine)
         report = reports(engine).get(layer)

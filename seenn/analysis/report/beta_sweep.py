@@ -23,7 +23,11 @@ class BetaPoint:
 
 
 def write_beta_sweep(
-    points: Sequence[BetaPoint], accuracy_per_timestep: Sequence[float], subtitle: str, folder: Path, prepass: int = 0
+    points: Sequence[BetaPoint],
+    accuracy_per_timestep: Sequence[float],
+    subtitle: str,
+    folder: Path,
+    initial_steps: int = 0,
 ) -> list[dict[str, Any]]:
     """Writes ``beta-sweep.png`` and ``beta-sweep.json`` into ``folder``; returns what the JSON holds.
 
@@ -31,7 +35,7 @@ def write_beta_sweep(
         points: by rising beta.
         accuracy_per_timestep: if every image ran t = 1 … T steps.
         subtitle: which network and data.
-        prepass: steps of every image before t = 1, which the points include.
+        initial_steps: steps of every image before the first that answers; the points include them.
 
     Raises:
         OSError: the folder cannot be written.
@@ -57,7 +61,7 @@ def write_beta_sweep(
             color=INK,
         )
     axes.plot(
-        [prepass + t for t in range(1, len(accuracy_per_timestep) + 1)],
+        [initial_steps + t for t in range(1, len(accuracy_per_timestep) + 1)],
         [100 * accuracy for accuracy in accuracy_per_timestep],
         color=GREY,
         marker="s",

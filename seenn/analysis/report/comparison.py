@@ -79,7 +79,7 @@ class Comparison:
     hardest: Sequence[SampleExit]
     class_names: tuple[str, ...]
     seed: int
-    prepass: int = 0  # steps of every image before t = 1; all mean timesteps include them
+    initial_steps: int = 0  # steps of every image before the first that answers; all mean timesteps include them
 
     def to_json(self) -> dict[str, Any]:
         """Every figure; curves as their Pareto fronts."""
@@ -166,7 +166,7 @@ def _markdown(c: Comparison) -> str:
     cheapest = sorted(c.policies, key=lambda f: f.timesteps.mean)
     classes = list(cheapest[0].exits_per_class)
     groups = list(dict.fromkeys(group for f in cheapest for group in f.exits_by_difficulty))
-    before = f" after {c.prepass} of a pre-pass, which all mean timesteps include" if c.prepass else ""
+    before = f" after {c.initial_steps} initial ones, which all mean timesteps include" if c.initial_steps else ""
     per_t = zip(c.accuracy_per_timestep, c.energy_per_timestep_pj, c.ece_per_timestep, strict=True)
     sections = [
         f"# Exit policies of {markdown_cell(c.network)} on {markdown_cell(c.data)}",

@@ -27,14 +27,14 @@ class Evaluation:
     data: str
     split: str
     samples: int
-    timesteps: int  # T, the most an image gets after a pre-pass
+    timesteps: int  # T, the most that answer
     policy: Mapping[str, Any]  # the exit policy, as JSON
     ann_accuracy: float | None  # None: the network has no ANN behind it
     accuracy: float  # at each image's exit
     accuracy_interval: tuple[float, float]  # 95 %
     accuracy_per_timestep: tuple[float, ...]  # every image run for t = 1..T steps
     exit: ExitStatistics
-    aet: float  # steps; this, the curve and mean_timesteps include a pre-pass
+    aet: float  # steps; this, the curve and mean_timesteps include initial steps
     oracle_aet: float  # steps
     curve: ExitCurve | None  # every threshold of the policy's score; None where it has no threshold
     spike_rate_per_site: Mapping[str, float]  # spikes per neuron and timestep
@@ -47,7 +47,7 @@ class Evaluation:
     analog_macs: float  # MACs of the network that spikes do not replace, up to the exit
     analog_macs_per_step: float = 0.0  # the part of them that every step repeats: what analog values reach
     analog_nodes: Mapping[str, str] = field(default_factory=dict)  # name to op: islands of a hybrid, max pools
-    prepass: int = 0  # steps that every image takes before t = 1
+    initial_steps: int = 0  # steps that every image takes before the first that answers
     policy_macs: float = 0.0  # MACs of the exit policy's own network (SEENN-II); energy_pj includes them
     easiest: Sequence[SampleExit] = ()
     hardest: Sequence[SampleExit] = ()
@@ -89,13 +89,13 @@ class Evaluation:
 
     @property
     def mean_timesteps(self) -> float:
-        """Mean steps of an image, a pre-pass included."""
-        return self.prepass + self.exit.mean
+        """Mean steps of an image, initial steps included."""
+        return self.initial_steps + self.exit.mean
 
     @property
     def steps(self) -> range:
-        """After how many steps an answer may come, a pre-pass included: one number for each t = 1 … T."""
-        return range(self.prepass + 1, self.prepass + self.timesteps + 1)
+        """After how many steps an answer may come, initial steps included: one number for each t = 1 … T."""
+        return range(self.initial_steps + 1, self.initial_steps + self.timesteps + 1)
 
     @property
     def full_accuracy(self) -> float:

@@ -46,7 +46,7 @@ def plot_exits(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     axes.axvline(e.mean_timesteps, color=VERMILLION, linewidth=1.5, linestyle="--")
     late = e.exit.mean > (1 + e.timesteps) / 2  # the text stands on the roomier side of its line
     axes.annotate(
-        f"mean {e.mean_timesteps:.2f}\n95 % exit by t = {e.prepass + e.exit.p95}",
+        f"mean {e.mean_timesteps:.2f}\n95 % exit by t = {e.initial_steps + e.exit.p95}",
         (e.mean_timesteps, 1),
         xycoords=("data", "axes fraction"),
         xytext=(-6 if late else 6, -4),

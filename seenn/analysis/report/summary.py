@@ -49,10 +49,9 @@ def verdict(evaluation: Evaluation) -> list[str]:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
     else:
         sentences.append("There is no ANN behind this network, so it is compared with none.")
-    if e.prepass:
+    if e.initial_steps:
         sentences.append(
-            f"Every image takes {steps(e.prepass)} of a pre-pass before the first that answers; all figures include "
-            "them."
+            f"Every image takes {steps(e.initial_steps)} before the first that answers; all figures include them."
         )
     if e.policy_macs:
         sentences.append(

@@ -22,6 +22,20 @@ class Activation(StatelessOp):
         """Whether a larger input never has a smaller value, so that it commutes with a maximum."""
         return True
 
+    @property
+    def learned_threshold(self) -> Tensor | None:
+        """The threshold that it was trained with, scalar or ``[C]``; None where calibration has to choose one."""
+        return None
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis that its own values per channel are along; None where it has none."""
+        return None
+
+    def neuron_arguments(self) -> dict[str, Any]:
+        """Keywords by which its neuron knows which activation it stands for."""
+        return {}
+
 
 @register("relu")
 class ReLU(Activation):
@@ -32,6 +46,9 @@ class ReLU(Activation):
     def __init__(self, *, ceiling: float | None = None) -> None:
         super().__init__()
         self.ceiling = None if ceiling is None else number("ceiling", ceiling, above=0.0)
+
+    def neuron_arguments(self) -> dict[str, Any]:
+        return {"ceiling": self.ceiling}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].relu() if self.ceiling is None else inputs[0].clamp(0.0, self.ceiling)
@@ -60,6 +77,17 @@ class QCFS(Activation):
         self.v_threshold = positive("v_threshold", parameter("v_threshold", v_threshold, dims=(0, 1)))
         self.levels = integer("levels", levels, low=1, high=4096)
         self.axis = integer("axis", axis, low=1, high=8)
+
+    @property
+    def learned_threshold(self) -> Tensor:
+        return self.v_threshold.detach()
+
+    @property
+    def channel_axis(self) -> int:
+        return self.axis
+
+    def neuron_arguments(self) -> dict[str, Any]:
+        return {"levels": self.levels}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         x = inputs[0].to(self.v_threshold.dtype)
@@ -107,6 +135,13 @@ class LeakyReLU(Activation):
     @property
     def monotone(self) -> bool:
         return bool((self.slope >= 0).all())
+
+    @property
+    def channel_axis(self) -> int | None:
+        return 1 if self.slope.dim() else None
+
+    def neuron_arguments(self) -> dict[str, Any]:
+        return {"slope": self.slope}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return leaky_relu(inputs[0], per_channel(self.slope, inputs[0]))

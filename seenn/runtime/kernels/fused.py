@@ -35,6 +35,8 @@ class FusedEngine:
         native: neurons in one pass, from ``seenn.native``; None: by torch.
     """
 
+    initial_steps = 0
+
     def __init__(
         self,
         program: Program,
@@ -50,6 +52,7 @@ class FusedEngine:
         self.grid = program.grid
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
+        self.no_frames: str | None = None
         self.tile = tile_size(program)
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
@@ -61,6 +64,11 @@ class FusedEngine:
         scratch += 4 * self.binder.currents
         check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
         return FusedSlots(self, slots)
+
+    def check(self, sample: Tensor) -> None:
+        """Raises ValueError where an input does not lie on the network's scale."""
+        if self.grid is not None:
+            self.grid.quantize(sample.unsqueeze(0))
 
 
 def tile_size(program: Program) -> int:
@@ -113,7 +121,13 @@ class FusedSlots:
         self._tiles: dict[tuple[int, int], Tile] = {}
         self._encoders: dict[int, tuple[Thunk, ...]] = {}
 
-    def load(self, rows: Tensor, images: Tensor) -> None:
+    def load(self, rows: Tensor, inputs: Tensor) -> None:
+        self.feed(rows, inputs)
+        self._total[rows.to(self._total.device)] = 0
+        self._new[rows.cpu()] = True
+
+    def feed(self, rows: Tensor, inputs: Tensor) -> None:
+        images = inputs
         grid = self._program.grid
         images = (images if grid is None else grid.quantize(images)).to(self._engine.device, self._dtype)
         with torch.inference_mode():
@@ -124,8 +138,6 @@ class FusedSlots:
                 for thunk in self._encoder(len(part)):
                     thunk.run()
                 self._keep_constants(chosen)
-            self._total[rows] = 0
-        self._new[rows.cpu()] = True
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.inference_mode():

@@ -116,12 +116,12 @@ def test_rules_that_learn_are_fitted_and_stored(snn: Path, arguments: str, kind:
 
 
 def test_a_guarantee_is_recorded(snn: Path) -> None:
-    promise = ("--max-accuracy-drop", "0.1", "--confidence", "0.9")
-    result, policy = answer(snn, *promise)
+    certain = ("--max-accuracy-drop", "0.1", "--confidence", "0.9")
+    result, policy = answer(snn, *certain)
     assert isinstance(policy, ConfidenceExit)
     assert (result["confidence"], result["guarantee"]) == (0.9, "marginal")
     assert isinstance(result["threshold"], float)
-    result, policy = answer(snn, *promise, "--guarantee", "conditional")
+    result, policy = answer(snn, *certain, "--guarantee", "conditional")
     assert isinstance(policy, ConfidenceExit)
     assert result["threshold"] == list(policy.threshold)  # type: ignore[arg-type]
     assert len(result["threshold"]) == 5
@@ -169,9 +169,9 @@ def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: st
     ("arguments", "message"),
     [
         ("--target-energy 1e12", "no threshold of the confidence rule gives a mean of 1e+12 pJ per image: it can give"),
-        ("--target-timesteps 7", "a mean of 7.0 timesteps cannot be reached: the network runs for 6"),
+        ("--target-timesteps 7", "gives a mean of 7 timesteps: it can give 1 to 6 timesteps"),
         ("--policy fixed --threshold 9", "a fixed exit after 9 timesteps is never reached"),
-        ("--max-accuracy-drop 0.001 --confidence 0.99", "are too few to promise a drop of at most 0.001"),
+        ("--max-accuracy-drop 0.001 --confidence 0.99", "are too few to guarantee a drop of at most 0.001"),
     ],
 )
 def test_targets_out_of_reach_are_failures(snn: Path, arguments: str, message: str) -> None:
@@ -197,7 +197,7 @@ import seenn
 @seenn.register_policy("{kind}")
 @dataclass(frozen=True, kw_only=True)
 class Largest(seenn.ThresholdExit):
-    def score(self, t, logits_sum, state):
+    def score(self, progress, logits_sum, state):
         return logits_sum.amax(-1), state
 """
 
@@ -215,7 +215,7 @@ def test_a_rule_of_ones_own_is_named_by_its_path(snn: Path, tmp_path: Path, monk
         text=True,
         cwd=ROOT,
     )
-    assert "it was stored as own_rule:Largest. Name it with --policy own_rule:Largest, which imports" in done.stderr
+    assert "it was stored as own_rule:Largest. Name its module with --plugin own_rule, which imports" in done.stderr
 
 
 @pytest.mark.parametrize(

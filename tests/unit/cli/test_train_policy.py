@@ -96,8 +96,8 @@ def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
     budget = load(snn.parent / "moved.safetensors").policy
     assert isinstance(budget, BudgetExit)
     assert budget.threshold == moved["threshold"] != policy.threshold
-    promise = ("--max-accuracy-drop", "0.2", "--confidence", "0.9", "--guarantee", "conditional")
-    done = invoke(calibrate_exit, str(snn), *calibrate, *promise)
+    certain = ("--max-accuracy-drop", "0.2", "--confidence", "0.9", "--guarantee", "conditional")
+    done = invoke(calibrate_exit, str(snn), *calibrate, *certain)
     assert done.exit_code == 0, done.output
     assert len(json.loads(done.stdout)["threshold"]) == 3
     refused = invoke(calibrate_exit, str(snn), *calibrate, "--threshold", "0", "--alpha", "0.1")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from converter.augment import TimmAugment
+from seenn.batch import Batch
 from seenn.data import Preprocessing
 from seenn.errors import TrainingError
 
@@ -24,6 +25,13 @@ def augment(channels: int = 1, **how: Any) -> TimmAugment:
 def batch(channels: int = 1, count: int = 6) -> tuple[Tensor, Tensor]:
     pixels = torch.randint(0, 256, (count, channels, 28, 28), dtype=torch.uint8)
     return preprocessing(channels)(pixels), torch.arange(count)
+
+
+def changed(
+    transform: TimmAugment, images: Tensor, labels: Tensor, generator: torch.Generator, *, over_time: bool = False
+) -> tuple[Tensor, Tensor]:
+    made = transform(Batch(images, labels, over_time), generator)
+    return made.inputs, made.known_labels
 
 
 def seeded(seed: int = 3) -> torch.Generator:
@@ -46,9 +54,9 @@ EACH = [
 def test_the_same_generator_gives_the_same_batch_and_another_one_another(channels: int, how: dict[str, Any]) -> None:
     transform, (images, labels) = augment(channels, **how), batch(channels)
     before = images.clone()
-    one, its = transform(images, labels, seeded())
-    two, again = transform(images, labels, seeded())
-    other, _ = transform(images, labels, seeded(4))
+    one, its = changed(transform, images, labels, seeded())
+    two, again = changed(transform, images, labels, seeded())
+    other, _ = changed(transform, images, labels, seeded(4))
     assert torch.equal(one, two)
     assert torch.equal(its, again)
     assert not torch.equal(one, other)
@@ -68,13 +76,13 @@ def test_global_generators_go_on_as_if_nothing_had_been() -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
     torch.set_rng_state(states[2])
-    transform(images, labels, seeded())
+    changed(transform, images, labels, seeded())
     assert drawn() == expected
 
 
 def test_mixed_labels_are_the_shares_of_the_mixed_images() -> None:
     images, labels = batch()
-    mixed, shares = augment(mixup=1.0)(images, labels, seeded())
+    mixed, shares = changed(augment(mixup=1.0), images, labels, seeded())
     share = float(shares[0, 0])
     assert 0 < share < 1
     torch.testing.assert_close(shares.sum(1), torch.ones(6))
@@ -83,37 +91,37 @@ def test_mixed_labels_are_the_shares_of_the_mixed_images() -> None:
 
 def test_pasted_areas_are_the_shares_of_the_labels() -> None:
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 28, 28)
-    mixed, shares = augment(cutmix=1.0)(images, torch.arange(4), seeded())
+    mixed, shares = changed(augment(cutmix=1.0), images, torch.arange(4), seeded())
     own = (mixed == images).double().mean((1, 2, 3))
     torch.testing.assert_close(shares.double()[torch.arange(4), torch.arange(4)], own, atol=1e-6, rtol=0)
 
 
 def test_a_policy_that_does_nothing_returns_the_images() -> None:
     images, labels = batch(3)
-    same, _ = augment(3, policy="rand-m9-p0.0")(images, labels, seeded())
+    same, _ = changed(augment(3, policy="rand-m9-p0.0"), images, labels, seeded())
     torch.testing.assert_close(same, images)
 
 
 def test_sequences_are_mixed_alike_in_all_frames() -> None:
     frames = torch.randn(1, 4, 2, 8, 8).expand(3, 4, 2, 8, 8)
-    mixed, shares = augment(cutmix=1.0, erase=0.0)(frames, torch.arange(4), seeded())
+    mixed, shares = changed(augment(cutmix=1.0, erase=0.0), frames, torch.arange(4), seeded(), over_time=True)
     assert mixed.shape == (3, 4, 2, 8, 8)
     assert shares.shape == (4, 10)
     assert torch.equal(mixed[0], mixed[2])
     with pytest.raises(TrainingError, match="changes pictures, not sequences"):
-        augment(policy="v0")(frames, torch.arange(4), seeded())
+        changed(augment(policy="v0"), frames, torch.arange(4), seeded(), over_time=True)
 
 
 def test_a_policy_that_pillow_refuses_is_one_clear_error() -> None:
     images, labels = batch(3, 64)
     with pytest.raises(TrainingError, match="fails here: bits must"):
-        augment(3, policy="rand-m0-n8-p1.0")(images, labels, seeded())
+        changed(augment(3, policy="rand-m0-n8-p1.0"), images, labels, seeded())
 
 
 def test_odd_batches_are_not_mixed() -> None:
     images, labels = batch(count=5)
     with pytest.raises(TrainingError, match="mixed in pairs, got 5"):
-        augment(mixup=0.2)(images, labels, seeded())
+        changed(augment(mixup=0.2), images, labels, seeded())
 
 
 @pytest.mark.parametrize(

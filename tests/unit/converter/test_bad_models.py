@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter import convert
+from converter import convert_module
 from seenn.errors import ConversionError, ModelError, UnsupportedError
 
 
@@ -23,14 +23,14 @@ class Branching(nn.Module):
 
 def test_control_flow_that_depends_on_the_data_is_refused(images: Tensor) -> None:
     with pytest.raises(UnsupportedError, match=r"Branching cannot be traced .* must not branch on the values in it"):
-        convert(Branching(), images)
+        convert_module(Branching(), images)
 
 
 def test_a_converted_network_and_what_holds_one_are_refused(net: nn.Module, images: Tensor) -> None:
-    network = convert(net, images).network
+    network = convert_module(net, images).network
     for model in (network, nn.Sequential(network)):
         with pytest.raises(ModelError, match="the model already holds neurons: it needs no conversion"):
-            convert(model, images)
+            convert_module(model, images)
 
 
 def test_randomness_in_the_forward_pass_is_refused(images: Tensor) -> None:
@@ -39,12 +39,12 @@ def test_randomness_in_the_forward_pass_is_refused(images: Tensor) -> None:
             return self.body(x + torch.rand(3, 8, 8, dtype=x.dtype))
 
     with pytest.raises((UnsupportedError, ConversionError)):
-        convert(Noisy(), images)
+        convert_module(Noisy(), images)
 
 
 def test_what_is_no_classifier_is_refused(images: Tensor) -> None:
     with pytest.raises(ConversionError, match=r"must return one score per class, \[B, K\]; it returns \[B, 4, 6, 6\]"):
-        convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)), images)
+        convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)), images)
 
 
 def test_two_inputs_are_refused(images: Tensor) -> None:
@@ -53,4 +53,4 @@ def test_two_inputs_are_refused(images: Tensor) -> None:
             return self.body(x + y)
 
     with pytest.raises(UnsupportedError, match="Two cannot be traced on input of shape"):
-        convert(Two(), images)
+        convert_module(Two(), images)

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, convert
-from converter.config import Correction
+from converter import MMSE, ConvertConfig, Max, Percentile, check, convert_module
+from converter.qcfs import with_qcfs
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IFNeuron
 from seenn.errors import CalibrationError
-from seenn.exits import FixedExit
-from seenn.runtime.reference import run_reference
+from tests.runs import run
 
-BINARY = NeuronSpec(signed=False, max_spikes=1)
+BINARY = {"neuron": "if"}
 
 
 def neurons(network: SpikingNetwork) -> list[IFNeuron]:
@@ -32,7 +32,7 @@ def mean_errors(network: SpikingNetwork, images: Tensor, timesteps: int) -> list
         sums[site] = sums[site] + count if site in sums else count
 
     with torch.no_grad():
-        run_reference(network, images, FixedExit(), timesteps, observe=observe)
+        run(network, images, None, timesteps, observe=observe)
         analog = network.analog().evaluate(images, network.sites)
     return [
         (analog[site] - neuron.emit(sums[site]).detach() / timesteps).transpose(0, 1).flatten(1).mean(1)
@@ -45,10 +45,10 @@ def test_order_and_chunks_of_the_images_do_not_matter(
     recipe: Max | Percentile | MMSE, net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ConvertConfig(recipe=recipe, correction="bias")
-    first = neurons(convert(net, images, config).network)
+    first = neurons(convert_module(net, images, config).network)
     monkeypatch.setattr("converter.calibrate._CHUNK", 7)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(5))
-    second = neurons(convert(net, images[order], config).network)
+    second = neurons(convert_module(net, images[order], config).network)
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a.v_threshold, b.v_threshold, rtol=1e-5, atol=0)
         assert a.bias is not None
@@ -56,8 +56,8 @@ def test_order_and_chunks_of_the_images_do_not_matter(
 
 
 def test_one_threshold_a_channel_or_a_site(net: nn.Module, images: Tensor) -> None:
-    each = convert(net, images, ConvertConfig(recipe=Max(), correction="none"))
-    whole = convert(net, images, ConvertConfig(recipe=Max(per_channel=False), correction="none"))
+    each = convert_module(net, images, ConvertConfig(recipe=Max(), correction="none"))
+    whole = convert_module(net, images, ConvertConfig(recipe=Max(per_channel=False), correction="none"))
     for channels, a, b in zip((8, 12), neurons(each.network), neurons(whole.network), strict=True):
         assert a.v_threshold.shape == (channels,)
         assert b.v_threshold.shape == ()
@@ -65,23 +65,25 @@ def test_one_threshold_a_channel_or_a_site(net: nn.Module, images: Tensor) -> No
     assert [report.channels for report in whole.calibration.reports] == [8, 12]
 
 
-@pytest.mark.parametrize("spec", [BINARY, NeuronSpec(signed=True, max_spikes=4)])
+@pytest.mark.parametrize("neuron", [BINARY, {"neuron": "signed", "levels": 4}])
 @pytest.mark.parametrize("correction", ["bias", "potential"])
 def test_corrections_reduce_the_mean_error_of_every_site(
-    correction: Correction, spec: NeuronSpec, net: nn.Module, images: Tensor
+    correction: str, neuron: dict[str, Any], net: nn.Module, images: Tensor
 ) -> None:
-    def errors(correction: Correction) -> list[float]:
-        config = ConvertConfig(neuron=spec, correction=correction)
-        return [e.norm().item() for e in mean_errors(convert(net, images, config).network, images, config.timesteps)]
+    def errors(correction: str) -> list[float]:
+        config = ConvertConfig(**neuron, correction=correction)
+        return [
+            e.norm().item() for e in mean_errors(convert_module(net, images, config).network, images, config.timesteps)
+        ]
 
     plain, corrected = errors("none"), errors(correction)
     assert all(after < 0.6 * before for before, after in zip(plain, corrected, strict=True)), (plain, corrected)
 
 
 def test_joint_correction_has_no_more_squared_error_than_a_bias_alone(net: nn.Module, images: Tensor) -> None:
-    def first_error(correction: Correction) -> float:
-        config = ConvertConfig(neuron=BINARY, correction=correction)
-        error = convert(net, images, config).calibration.reports[0].relative_error
+    def first_error(correction: str) -> float:
+        config = ConvertConfig(**BINARY, correction=correction)
+        error = convert_module(net, images, config).calibration.reports[0].relative_error
         assert error is not None
         return error
 
@@ -90,7 +92,7 @@ def test_joint_correction_has_no_more_squared_error_than_a_bias_alone(net: nn.Mo
 
 def test_every_site_is_reported(net: nn.Module, images: Tensor) -> None:
     seen: list[tuple[str, int]] = []
-    found = convert(net, images, progress=lambda site, total: seen.append((site, total)))
+    found = convert_module(net, images, progress=lambda site, total: seen.append((site, total)))
     reports = found.calibration.reports
     assert [(report.site, 2) for report in reports] == seen == [("2", 2), ("6", 2)]
     for report, neuron in zip(reports, neurons(found.network), strict=True):
@@ -98,7 +100,7 @@ def test_every_site_is_reported(net: nn.Module, images: Tensor) -> None:
         assert report.threshold_max == neuron.v_threshold.max().item()
         assert report.relative_error is not None
         assert 0 < report.relative_error < 0.2
-    plain = convert(net, images, ConvertConfig(correction="none"))
+    plain = convert_module(net, images, ConvertConfig(correction="none"))
     assert [report.relative_error for report in plain.calibration.reports] == [None, None]
 
 
@@ -110,7 +112,7 @@ def silence(net: nn.Module, channels: slice) -> nn.Module:
 
 def test_silent_site_is_named(net: nn.Module, images: Tensor) -> None:
     with pytest.raises(CalibrationError, match="site '2' is never active on the calibration images"):
-        convert(silence(net, slice(None)), images)
+        convert_module(silence(net, slice(None)), images)
 
 
 def test_silent_channels_borrow_the_largest_threshold_or_are_refused(
@@ -118,13 +120,13 @@ def test_silent_channels_borrow_the_largest_threshold_or_are_refused(
 ) -> None:
     silence(net, slice(2, 4))
     with caplog.at_level(logging.WARNING):
-        found = convert(net, images, ConvertConfig(correction="none"))
+        found = convert_module(net, images, ConvertConfig(correction="none"))
     assert "site 2: 2 of 8 channels were never active in calibration; they borrow" in caplog.text
     assert found.calibration.reports[0].silent_channels == 2
     threshold = neurons(found.network)[0].v_threshold
     assert bool((threshold[2:4] == threshold.max()).all())
     with pytest.raises(CalibrationError, match=r"site '2': 2 of 8 channels are never active .* \(2, 3\)"):
-        convert(net, images, ConvertConfig(silent_channels="refuse"))
+        convert_module(net, images, ConvertConfig(silent_channels="refuse"))
 
 
 def with_nan(images: Tensor) -> Tensor:
@@ -145,13 +147,13 @@ def with_nan(images: Tensor) -> Tensor:
 )
 def test_images_that_determine_nothing_are_refused(change: Any, message: str, net: nn.Module, images: Tensor) -> None:
     with pytest.raises(CalibrationError, match=message):
-        convert(net, change(images), ConvertConfig())
+        convert_module(net, change(images), ConvertConfig())
 
 
 def test_activations_that_overflow_are_refused(net: nn.Module, images: Tensor) -> None:
     net[4].weight.data *= 1e38  # type: ignore[index, union-attr, operator]
     with pytest.raises(CalibrationError, match="site '6': the ANN's activations are not finite"):
-        convert(net, images)
+        convert_module(net, images)
 
 
 def test_calibration_that_does_not_fit_into_memory_is_refused_first(
@@ -159,7 +161,48 @@ def test_calibration_that_does_not_fit_into_memory_is_refused_first(
 ) -> None:
     monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000_000)
     with pytest.raises(CalibrationError, match=r"on 48 images needs about 0\.0 GB, for .* 8 steps .* at most \d\d of"):
-        convert(net, images)
+        convert_module(net, images)
     monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000)
     with pytest.raises(CalibrationError, match=r"use smaller images or a smaller network$"):
-        convert(net, images, ConvertConfig(correction="none"))
+        convert_module(net, images, ConvertConfig(correction="none"))
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e-30, 1e-37])
+def test_tiny_weights_get_a_threshold_or_are_refused(factor: float, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+    with torch.no_grad():
+        for parameter in model[:2].parameters():
+            parameter.mul_(factor)
+        model[2].bias.zero_()  # type: ignore[union-attr, operator]
+    try:
+        found = convert_module(model, images)
+    except CalibrationError as error:
+        assert factor < 1e-25
+        assert "reaches at most" in str(error)
+        return
+    assert factor == 1e-25
+    report = check(found.network, [Batch(images)], 8)
+    assert max(report.relative_error.values()) < 0.3
+
+
+@pytest.mark.parametrize("correction", ["none", "bias", "potential", "joint"])
+def test_a_qcfs_site_that_is_never_active_has_no_error(correction: str, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    swapped = with_qcfs(model, images[:2], levels=4)
+    with torch.no_grad():
+        swapped.get_parameter("0.bias").fill_(-100)
+    found = convert_module(swapped, images, ConvertConfig.suited(qcfs_levels=4, correction=correction))
+    assert found.calibration.reports[0].relative_error == (None if correction == "none" else 0.0)
+    assert check(found.network, [Batch(images)], 4).relative_error == {"1": 0.0}
+
+
+def test_a_constant_output_and_a_model_without_weights_are_converted(net: nn.Module, images: Tensor) -> None:
+    with torch.no_grad():
+        net[-1].weight.zero_()  # type: ignore[index, union-attr, operator]
+        net[-1].bias.zero_()  # type: ignore[index, union-attr, operator]
+    found = convert_module(net, images)
+    assert found.float64_difference == 0.0
+    bare = convert_module(nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), images)
+    assert check(bare.network, [Batch(images)], 8).agreement > 0.9

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter import ConvertConfig, Max, convert
+from converter import ConvertConfig, Max, convert_module
 from converter.channels import channel_axes
 from converter.convergence import convergence
 from seenn.capture import to_graph, trace
@@ -62,8 +62,8 @@ def test_the_axis_of_channels_is_followed(case: str) -> None:
 def test_a_linear_layer_has_its_channels_last(enliven: Callable[[nn.Module], nn.Module]) -> None:
     torch.manual_seed(0)
     model, images = enliven(Tokens()), torch.randn(16, 3, 8, 8)
-    found = convert(model, images, ConvertConfig(recipe=Max(), correction="none"))
-    conv, mlp = (found.network.graph[site].op for site in found.sites)
+    found = convert_module(model, images, ConvertConfig(recipe=Max(), correction="none"))
+    conv, mlp = (found.network.graph[site].op for site in found.network.sites)
     assert isinstance(conv, IntegratingNeuron)
     assert isinstance(mlp, IntegratingNeuron)
     assert (conv.axis, len(conv.v_threshold), mlp.axis, len(mlp.v_threshold)) == (1, 6, 2, 10)
@@ -84,7 +84,7 @@ def test_corrections_are_per_channel_of_the_site(
     errors = {}
     for correction in ("bias", "joint"):
         config = ConvertConfig(recipe=Max(), correction=correction, timesteps=4)
-        found = convert(model, images, config)
+        found = convert_module(model, images, config)
         (report,) = found.calibration.reports
         mlp = found.network.graph[report.site].op
         assert isinstance(mlp, IntegratingNeuron)

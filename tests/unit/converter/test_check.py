@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter import check, convert
+from converter import check, convert_module
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IFNeuron
@@ -15,7 +15,7 @@ from seenn.errors import ConversionError
 
 @pytest.fixture
 def network(net: nn.Module, images: Tensor) -> SpikingNetwork:
-    return convert(net, images).network
+    return convert_module(net, images).network
 
 
 def broken(network: SpikingNetwork, site: str, factor: float) -> SpikingNetwork:

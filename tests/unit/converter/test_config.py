@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from converter import ConvertConfig, NeuronSpec, Percentile
+from converter import ConvertConfig, Percentile
+from seenn.errors import PluginError
+from seenn.neurons import NEURONS
 
 
 @pytest.mark.parametrize(
@@ -15,14 +17,14 @@ from converter import ConvertConfig, NeuronSpec, Percentile
     [
         ({"timesteps": 0}, "timesteps must be an integer from 1 to 4096, got 0"),
         ({"timesteps": True}, "timesteps must be an integer from 1 to 4096, got True"),
-        ({"correction": "magic"}, "correction must be one of none, bias, potential, joint, cos, srp, got 'magic'"),
         ({"silent_channels": "ignore"}, "silent_channels must be borrow or refuse, got 'ignore'"),
         ({"analog_islands": 1}, "analog_islands must be true or false, got 1"),
-        ({"correction": "cos"}, "a pre-pass of 1 step or more goes with the corrections cos and srp"),
-        ({"prepass": 4}, "and with no other: got 4 with potential"),
-        ({"correction": "srp", "prepass": 4}, "srp is for binary neurons"),
-        ({"prepass": -1}, "prepass must be an integer from 0 to 4096, got -1"),
-        ({"rounds": 0}, "rounds must be 1 to 100, got 0"),
+        ({"correction": "cos", "neuron": "if", "initial_steps": 0}, "1 initial step or more goes with corrections"),
+        ({"initial_steps": 4}, "and with no other: got 4 with potential"),
+        ({"correction": "srp", "initial_steps": 4}, "srp is for if neurons, got signed"),
+        ({"initial_steps": -1}, "initial_steps must be an integer from 0 to 4096, got -1"),
+        ({"rounds": 0}, "rounds must be an integer from 1 to 100, got 0"),
+        ({"neuron": "lif"}, "lif neurons stand for no activation: they are for direct training"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -30,22 +32,38 @@ def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None
         ConvertConfig(**options)
 
 
-def test_neurons_by_the_words_of_the_command_line() -> None:
-    assert NeuronSpec.of("if") == NeuronSpec(signed=False, max_spikes=1)
-    assert NeuronSpec.of("burst") == NeuronSpec(signed=False, max_spikes=4)
-    assert NeuronSpec.of("signed", 2) == NeuronSpec(signed=True, max_spikes=2)
-    with pytest.raises(ValueError, match=r"unknown neuron 'brust'\. Did you mean 'burst'"):
-        NeuronSpec.of("brust")
-    with pytest.raises(ValueError, match="fires at most once a step; for 4 levels use burst or signed"):
-        NeuronSpec.of("if", 4)
-    with pytest.raises(ValueError, match="for 1 level use if"):
-        NeuronSpec.of("burst", 1)
-    with pytest.raises(ValueError, match="max_spikes must be an integer from 1 to 127, got 128"):
-        NeuronSpec(max_spikes=128)
+def test_levels_are_those_of_the_kind_of_neuron() -> None:
+    kinds = {name: NEURONS.get(name) for name in ("burst", "if", "lif", "signed")}
+    assert set(kinds) <= set(NEURONS.names())
+    assert {name: kind.levels() for name, kind in kinds.items()} == {"burst": 4, "if": 1, "lif": 1, "signed": 4}
+    assert ConvertConfig(neuron="signed", levels=2).max_spikes == 2
+    for name, levels, message in (
+        ("if", 4, "if neurons take levels of 1, got 4; for others use burst or signed"),
+        ("burst", 1, "burst neurons take levels of 2 to 127, got 1; for others use if"),
+        ("signed", 128, "signed neurons take levels of 1 to 127, got 128"),
+        ("signed", True, "got True"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ConvertConfig(neuron=name, levels=levels)
+
+
+def test_names_stand_for_defaults_and_unknown_ones_are_refused() -> None:
+    assert ConvertConfig(recipe="percentile").recipe == Percentile()  # type: ignore[arg-type]
+    for options in ({"recipe": "mmsee"}, {"neuron": "brust"}, {"correction": "magic"}):
+        with pytest.raises(PluginError, match=r"unknown \w+ '\w+'\. (Did you mean|Choose one of)"):
+            ConvertConfig(**options)  # type: ignore[arg-type]
+
+
+def test_what_is_left_out_goes_with_the_rest_and_with_the_model() -> None:
+    assert ConvertConfig.suited() == ConvertConfig()
+    assert ConvertConfig.suited(correction="cos", neuron=None) == ConvertConfig(correction="cos", neuron="if")
+    assert ConvertConfig(correction="cos", neuron="if").steps_before == 8
+    qcfs = ConvertConfig.suited(qcfs_levels=4, timesteps=2)
+    assert (qcfs.recipe.name, qcfs.neuron, qcfs.correction, qcfs.timesteps) == ("qcfs", "if", "none", 2)
 
 
 def test_manifest_form_is_json_and_complete() -> None:
-    record = ConvertConfig(recipe=Percentile(q=99.0), neuron=NeuronSpec.of("if"), correction="bias").to_json()
+    record = ConvertConfig(recipe=Percentile(q=99.0), neuron="if", correction="bias").to_json()
     assert json.loads(json.dumps(record)) == {
         "recipe": {"name": "percentile", "q": 99.0, "per_channel": True},
         "neuron": {"kind": "if", "signed": False, "max_spikes": 1},

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 import seenn
-from converter import ConvertConfig, NeuronSpec, convert
-from converter.convert import canonical_graph
-from converter.place import place_neurons
-from seenn.checkpoint import Checkpoint
+from converter import ConvertConfig, convert_module
+from converter.conversion import canonical_graph, place_neurons
 from seenn.core.ops import CumulativeDifference, IFNeuron
 from seenn.errors import CalibrationError, ConversionError, ModelError, UnsupportedError
+from seenn.snn import SNN
+from tests.runs import run
 
 
 class SharedReLU(nn.Module):
@@ -57,10 +57,10 @@ Enliven = Callable[[nn.Module], nn.Module]
 
 @pytest.mark.parametrize(("model", "sites"), [(SharedReLU(), 3), (Branches(), 3)])
 def test_every_call_site_gets_a_neuron(model: nn.Module, sites: int, enliven: Enliven, images: Tensor) -> None:
-    found = convert(enliven(model), images)
-    assert len(found.sites) == sites
-    assert found.network.sites == found.sites
-    assert len({id(found.network.graph[site].op) for site in found.sites}) == sites
+    found = convert_module(enliven(model), images)
+    assert len(found.network.sites) == sites
+    assert found.network.sites == found.network.sites
+    assert len({id(found.network.graph[site].op) for site in found.network.sites}) == sites
     assert found.float64_difference < 1e-12
     torch.testing.assert_close(found.network.analog()(images), model(images), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_every_call_site_gets_a_neuron(model: nn.Module, sites: int, enliven: En
 
 def test_sites_after_linear_layers_are_calibrated_too(enliven: Enliven, images: Tensor) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4))
-    found = convert(enliven(model), images, ConvertConfig(correction="joint"))
+    found = convert_module(enliven(model), images, ConvertConfig(correction="joint"))
     assert [report.channels for report in found.calibration.reports] == [32, 16]
     with torch.no_grad():
         difference = found.network(images, timesteps=32) - model(images)
@@ -79,7 +79,7 @@ def test_sites_after_linear_layers_are_calibrated_too(enliven: Enliven, images: 
 
 
 def test_ceiling_and_max_pool_keep_what_they_stand_for(enliven: Enliven, images: Tensor) -> None:
-    graph = convert(enliven(Branches()), images).network.graph
+    graph = convert_module(enliven(Branches()), images).network.graph
     first = next(node.op for node in graph if isinstance(node.op, IFNeuron))
     assert first.ceiling == 6.0
     assert [node.op.op.kind for node in graph if isinstance(node.op, CumulativeDifference)] == ["max_pool2d"]
@@ -89,7 +89,7 @@ def test_ceiling_and_max_pool_keep_what_they_stand_for(enliven: Enliven, images:
 def test_source_model_is_left_as_it_was(training: bool, net: nn.Module, images: Tensor) -> None:
     net.train(training)
     before = copy.deepcopy(net.state_dict())
-    found = convert(net, images)
+    found = convert_module(net, images)
     assert net.training is training
     assert all(module.training is training for module in net.modules())
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -102,47 +102,44 @@ def test_source_model_is_left_as_it_was(training: bool, net: nn.Module, images: 
 
 
 def test_saved_network_computes_the_same_bit_for_bit(net: nn.Module, images: Tensor, tmp_path: Path) -> None:
-    found = convert(net, images, ConvertConfig(neuron=NeuronSpec(signed=True, max_spikes=4), correction="joint"))
-    seenn.save(tmp_path / "snn.safetensors", Checkpoint(network=found.network))
+    found = convert_module(net, images, ConvertConfig(neuron="signed", levels=4, correction="joint"))
+    SNN(network=found.network).save(tmp_path / "snn.safetensors")
     again = seenn.load(tmp_path / "snn.safetensors").network
-    first = seenn.predict(found.network, images, timesteps=8, keep_logits=True).logits_sum_per_step
-    second = seenn.predict(again, images, timesteps=8, keep_logits=True).logits_sum_per_step
-    assert first is not None
-    assert second is not None
-    assert torch.equal(first, second)
+    assert torch.equal(run(found.network, images).logits_sum_per_step, run(again, images).logits_sum_per_step)
 
 
 def test_double_precision_images_are_taken(net: nn.Module, images: Tensor) -> None:
     assert torch.equal(
-        convert(net, images.double()).network(images, timesteps=4), convert(net, images).network(images, timesteps=4)
+        convert_module(net, images.double()).network(images, timesteps=4),
+        convert_module(net, images).network(images, timesteps=4),
     )
 
 
 def test_models_that_cannot_be_converted_are_refused(net: nn.Module, images: Tensor) -> None:
     with pytest.raises(ModelError, match=r"the model already holds neurons: .* seenn\.capture"):
-        convert(nn.Sequential(nn.Conv2d(3, 4, 3), seenn.IFNeuron()), images)
+        convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), seenn.IFNeuron()), images)
     with pytest.raises(UnsupportedError, match="the model has no ReLU activation"):
-        convert(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), images)
+        convert_module(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), images)
     with pytest.raises(UnsupportedError, match=r"2 calls are outside[^\n]*\n.*Sigmoid[^\n]*\n.*Tanh"):
-        convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Tanh(), nn.ReLU()), images)
+        convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Tanh(), nn.ReLU()), images)
     with pytest.raises(ConversionError, match=r"one score per class, \[B, K\]; it returns \[B, 4, 6, 6\]"):
-        convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images)
+        convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images)
     net[0].weight.data[0, 0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
     net[9].bias.data[:] = float("inf")  # type: ignore[index, union-attr]
     with pytest.raises(ModelError, match=r"2 weights hold NaN or infinite values: 0\.weight, 9\.bias; load a sound"):
-        convert(net, images)
+        convert_module(net, images)
 
 
 def test_images_of_another_size_than_the_model_takes_are_refused(images: Tensor) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(10, 4), nn.ReLU())
     with pytest.raises(UnsupportedError, match=r"cannot be traced on input of shape \[2, 3, 8, 8\]"):
-        convert(model, images)
+        convert_module(model, images)
     with pytest.raises(CalibrationError, match="too few"):
-        convert(model, images[:1])
+        convert_module(model, images[:1])
 
 
 def test_neurons_and_sites_must_match(net: nn.Module, images: Tensor) -> None:
-    found = convert(net, images)
+    found = convert_module(net, images)
     graph, neurons = found.network.analog(), dict(found.calibration.neurons)
     with pytest.raises(ConversionError, match="neurons for elsewhere, which are not sites"):
         place_neurons(graph, {**neurons, "elsewhere": seenn.IFNeuron()}, (3, 8, 8))

@@ -11,15 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from converter import ConvertConfig, Max, check, convert
+from converter import ConvertConfig, Max, check, convert_module
 from converter.pipeline import analog_report
-from seenn import Checkpoint, load, predict, save
+from seenn import load
 from seenn.analysis.synops import SpikeMeter, dense_cost
 from seenn.batch import Batch
 from seenn.core.ops import CumulativeDifference
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
+from seenn.snn import SNN
+from tests.runs import run
 
 
 class SqueezeExcite(nn.Module):
@@ -107,7 +109,7 @@ def hybrid(timesteps: int = 8) -> ConvertConfig:
 @torch.no_grad()
 def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> None:
     config = ConvertConfig(analog_islands=True, correction="none", recipe=Max())  # which clips none of these images
-    network, expected = convert(model, images, config).network, model(images[:8])
+    network, expected = convert_module(model, images, config).network, model(images[:8])
     errors = [float((network(images[:8], t) - expected).norm() / expected.norm()) for t in (8, 32, 128)]
     assert errors[0] < 0.2
     assert errors[1] < errors[0] / 2
@@ -115,36 +117,36 @@ def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> No
 
 
 def test_the_corrections_run_spikes_through_islands(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
-    found = convert(enliven(gated()), images, ConvertConfig(analog_islands=True))
+    found = convert_module(enliven(gated()), images, ConvertConfig(analog_islands=True))
     report = check(found.network, [Batch(images)], 8)
     assert report.diverged is None
-    assert set(report.relative_error) == set(found.sites)
+    assert set(report.relative_error) == set(found.network.sites)
     assert max(report.relative_error.values()) < 0.3
 
 
 def test_a_hybrid_survives_its_checkpoint_bit_for_bit(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
-    network = convert(model, images, hybrid()).network
-    save(tmp_path / "snn.safetensors", Checkpoint(network=network))
+    network = convert_module(model, images, hybrid()).network
+    SNN(network=network).save(tmp_path / "snn.safetensors")
     copy = load(tmp_path / "snn.safetensors").network
     assert torch.equal(network(images[:4], 3), copy(images[:4], 3))
     torch.testing.assert_close(copy.analog()(images[:4]), model(images[:4]), rtol=1e-4, atol=1e-5)
 
 
 def test_samples_that_leave_early_do_not_change_the_others(model: nn.Module, images: Tensor) -> None:
-    network = convert(model, images, hybrid()).network
+    network = convert_module(model, images, hybrid()).network
     never = ConfidenceExit(threshold=1.0, temperature=10)
-    median = float(predict(network, images, never, timesteps=3).confidence.median())
+    median = float(run(network, images, never, 3).confidence.median())
     policy = ConfidenceExit(threshold=median, temperature=10)
-    some = predict(network, images, policy, timesteps=8)
+    some = run(network, images, policy, 8)
     assert len(some.exit_timestep.unique()) > 1
     for i in (0, 7, 20):
-        alone = predict(network, images[i : i + 1], policy, timesteps=8)
+        alone = run(network, images[i : i + 1], policy, 8)
         torch.testing.assert_close(alone.logits_sum[0], some.logits_sum[i], rtol=1e-3, atol=1e-3)
 
 
 def test_what_stays_analog_is_named_and_paid_in_every_step(images: Tensor) -> None:
     torch.manual_seed(0)
-    network = convert(Transformer(), images, ConvertConfig(analog_islands=True, correction="none")).network
+    network = convert_module(Transformer(), images, ConvertConfig(analog_islands=True, correction="none")).network
     found = analog_report(network)
     assert sorted(set(found["nodes"].values())) == ["layer_norm", "matmul", "softmax"]
     attention, tokens, width = 2 * 5 * 5 * 8, 5, 8
@@ -160,7 +162,7 @@ def test_what_stays_analog_is_named_and_paid_in_every_step(images: Tensor) -> No
 
 def test_all_islands_are_refused_at_once_unless_allowed(model: nn.Module, images: Tensor) -> None:
     with pytest.raises(UnsupportedError, match="outside what a spiking network can express") as caught:
-        convert(model, images)
+        convert_module(model, images)
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) > 1
     assert all("keep it analog with --analog-islands (analog_islands=True)" in line for line in lines)
@@ -172,18 +174,20 @@ def test_a_model_that_cannot_spike_becomes_an_analog_network_with_a_warning(
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.GELU(), nn.Flatten(), nn.Linear(4, 3)).eval()
     with caplog.at_level(logging.WARNING):
-        found = convert(model, images, ConvertConfig(analog_islands=True))
+        found = convert_module(model, images, ConvertConfig(analog_islands=True))
     assert "the result has 0 neurons, all of it is analog, and it saves nothing over the ANN" in caplog.text
-    assert found.sites == found.network.sites == ()
+    assert found.network.sites == found.network.sites == ()
     assert analog_report(found.network)["wholly"]
     torch.testing.assert_close(found.network(images, 3), model(images))
     cost = dense_cost(found.network)
-    assert snn_energy_pj(cost, SpikeMeter(found.network).synops, 8) == ann_energy_pj(cost)
-    assert predict(found.network, images, ConfidenceExit(threshold=0.1), timesteps=4).exit_timestep.tolist() == [1] * 48
+    assert snn_energy_pj(cost, float(SpikeMeter(found.network, 8, 1).synops.sum()), 8) == ann_energy_pj(cost)
+    assert run(found.network, images, ConfidenceExit(threshold=0.1), 4).exit_timestep.tolist() == [1] * 48
 
 
 def test_an_island_holds_no_weights() -> None:
-    conversion = convert(Transformer(), torch.randn(16, 3, 8, 8), ConvertConfig(analog_islands=True, correction="none"))
+    conversion = convert_module(
+        Transformer(), torch.randn(16, 3, 8, 8), ConvertConfig(analog_islands=True, correction="none")
+    )
     islands = [node.op for node in conversion.network.graph if isinstance(node.op, CumulativeDifference)]
     assert islands
     assert not any(island.tensors() for island in islands)

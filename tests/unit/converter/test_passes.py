@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter.passes import fold_batch_norm, move_max_pool, normalise, prove_equal
+from converter.passes import fold_batch_norm, move_max_pool, normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.core.graph import OpGraph
 from seenn.errors import ConversionError
@@ -70,7 +70,7 @@ def test_batch_norm_folds_into_the_synapse_before(
     source, graph, x = traced(model, *shape)
     folded = fold_batch_norm(graph, shape)
     assert kinds(folded) == kinds(graph)[:-1]
-    assert prove_equal(source, folded, x) < 1e-12
+    assert verify_equivalent(source, folded, x) < 1e-12
 
 
 def test_batch_norm_after_a_sum_or_a_shared_convolution_becomes_a_channel_affine(enliven: Enliven) -> None:
@@ -78,14 +78,14 @@ def test_batch_norm_after_a_sum_or_a_shared_convolution_becomes_a_channel_affine
     folded = fold_batch_norm(graph, (3, 5, 5))
     assert kinds(folded).count("channel_affine") == 2
     assert "batch_norm" not in kinds(folded)
-    assert prove_equal(source, folded, x) < 1e-12
+    assert verify_equivalent(source, folded, x) < 1e-12
 
 
 def test_batch_norm_over_tokens_is_not_folded_into_the_channels(enliven: Enliven) -> None:
     source, graph, x = traced(enliven(Tokens()), 6, 2, 2)
     folded = fold_batch_norm(graph, (6, 2, 2))
     assert "channel_affine" in kinds(folded)
-    assert prove_equal(source, folded, x) < 1e-12
+    assert verify_equivalent(source, folded, x) < 1e-12
 
 
 def test_max_pools_move_before_their_activation(enliven: Enliven) -> None:
@@ -96,7 +96,7 @@ def test_max_pools_move_before_their_activation(enliven: Enliven) -> None:
     assert int((graph.evaluate(x, {"1"})["1"] == 6).sum()) > 0
     moved = move_max_pool(graph)
     assert kinds(moved) == ["conv2d", "max_pool2d", "adaptive_max_pool2d", "relu", "flatten"]
-    assert prove_equal(source, moved, x) == 0
+    assert verify_equivalent(source, moved, x) == 0
 
 
 class PoolAndMean(nn.Module):
@@ -122,7 +122,7 @@ def test_normalising_is_idempotent_and_exact(net: nn.Module) -> None:
     twice = normalise(once, (3, 8, 8))
     assert [(n.name, n.op.kind, n.inputs) for n in twice] == [(n.name, n.op.kind, n.inputs) for n in once]
     assert torch.equal(twice(x), once(x))
-    assert prove_equal(source, once, x) < 1e-12
+    assert verify_equivalent(source, once, x) < 1e-12
 
 
 class Noisy(nn.Module):
@@ -139,4 +139,4 @@ class Noisy(nn.Module):
 def test_model_with_randomness_is_not_proven_equal(enliven: Enliven) -> None:
     source, graph, x = traced(enliven(Noisy()), 3, 6, 6)
     with pytest.raises(ConversionError, match=r"differs from the source by .* because it has randomness or state"):
-        prove_equal(source, graph, x)
+        verify_equivalent(source, graph, x)

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter import ConvertConfig, NeuronSpec, convert
-from converter.config import Correction
-from converter.prepass import with_prepass
+from converter import ConvertConfig, convert_module
 from seenn.analysis.collect import collect_run
 from seenn.batch import Batch
-from seenn.checkpoint import Checkpoint, load, save
+from seenn.checkpoint import load
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IFNeuron, Linear, PrepassIFNeuron
-from seenn.errors import CalibrationError, ConversionError, UnsupportedError
+from seenn.errors import CalibrationError, UnsupportedError
 from seenn.exits import ConfidenceExit, FixedExit, find_exit
-from seenn.runtime import make_engine, run_engine, run_reference
+from seenn.runtime import make_engine
+from seenn.snn import SNN
 from seenn.training import Unrolled
+from tests.runs import run
 
 PREPASS, T = 3, 4
 
@@ -78,9 +78,9 @@ def images() -> Tensor:
     return torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def converted(model: nn.Module, images: Tensor, rule: Correction) -> SpikingNetwork:
-    config = ConvertConfig(neuron=NeuronSpec.of("if"), correction=rule, prepass=PREPASS, timesteps=T)
-    return convert(model, images, config).network.requires_grad_(False)
+def converted(model: nn.Module, images: Tensor, rule: str) -> SpikingNetwork:
+    config = ConvertConfig(neuron="if", correction=rule, initial_steps=PREPASS, timesteps=T)
+    return convert_module(model, images, config).network.requires_grad_(False)
 
 
 def by_hand(network: SpikingNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,26 +118,25 @@ def by_hand(network: SpikingNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("rule", ["cos", "srp"])
 def test_every_engine_and_the_file_run_the_pre_pass(
-    model: nn.Module, images: Tensor, rule: Correction, tmp_path: Path
+    model: nn.Module, images: Tensor, rule: str, tmp_path: Path
 ) -> None:
     network = converted(model, images, rule)
-    assert network.prepass == PREPASS
+    assert network.initial_steps == PREPASS
     torch.testing.assert_close(network.analog()(images), model(images))
     expected, _ = by_hand(network, images)
-    run = run_reference(network, images, FixedExit(), T, keep_logits=True)
-    assert run.logits_sum_per_step is not None
-    torch.testing.assert_close(run.logits_sum_per_step, expected.cumsum(0))
+    full = run(network, images, None, T)
+    torch.testing.assert_close(full.logits_sum_per_step, expected.cumsum(0))
     torch.testing.assert_close(network(images, T), expected.mean(0))
-    early = run_reference(network, images, ConfidenceExit(threshold=0.4), T)
+    early = run(network, images, ConfidenceExit(threshold=0.4), T)
     assert len(early.exit_timestep.unique()) > 1
     engine = make_engine("auto", network, timesteps=T)
     assert engine.name == "reference"
-    found = run_engine(engine, [images], ConfidenceExit(threshold=0.4), T, slots=5)
+    found = run(engine, images, ConfidenceExit(threshold=0.4), T, slots=5)
     assert torch.equal(found.exit_timestep, early.exit_timestep)
     torch.testing.assert_close(found.logits_sum, early.logits_sum)
-    save(tmp_path / "snn.safetensors", Checkpoint(network=network))
-    again = run_reference(load(tmp_path / "snn.safetensors").network, images, FixedExit(), T)
-    assert torch.equal(again.logits_sum, run.logits_sum)
+    SNN(network=network).save(tmp_path / "snn.safetensors")
+    again = run(load(tmp_path / "snn.safetensors").network, images, None, T)
+    assert torch.equal(again.logits_sum, full.logits_sum)
 
 
 @pytest.mark.parametrize("slots", [None, 5])
@@ -149,15 +148,15 @@ def test_what_a_pre_pass_fires_is_seen(model: nn.Module, images: Tensor, slots: 
         spent[t] += count.sum()
 
     if slots is None:
-        run_reference(network, images, FixedExit(), T, observe=see)
+        run(network, images, None, T, observe=see)
     else:
-        run_engine(make_engine("reference", network, timesteps=T), [images], FixedExit(), T, slots=slots, observe=see)
+        run(make_engine("reference", network, timesteps=T), images, None, T, slots=slots, observe=see)
     plain: dict[int, float] = {}
 
     def watch(t: int, rows: Tensor, site: str, count: Tensor) -> None:
         plain[t] = plain.get(t, 0.0) + float(count.sum())
 
-    run_reference(network, images, FixedExit(), T, observe=watch)
+    run(network, images, None, T, observe=watch)
     assert plain[0] == float(by_hand(network, images)[1].sum()) > 0
     first = plain[0] + plain[1]
     assert spent[:2].sum() == first
@@ -170,14 +169,15 @@ def test_calibration_counts_the_pre_pass(model: nn.Module, images: Tensor) -> No
     plain = SpikingNetwork(
         network.graph.replace({n.name: IFNeuron(1.0) for n in network.graph if n.name in network.sites}), (1, 8, 8)
     )
-    assert (run.prepass, collect_run(plain, [Batch(images, torch.arange(32) % 4)], T).prepass) == (PREPASS, 0)
+    first = collect_run(plain, [Batch(images, torch.arange(32) % 4)], T).cost[0]
+    assert (float(run.cost[0]), float(first)) == (PREPASS + 1, 1)
     full = find_exit(run, FixedExit())
     assert full.mean_timesteps == PREPASS + T
     found = find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 2.5)
     assert PREPASS + 1 <= found.mean_timesteps <= PREPASS + 2.5
     assert found.curve is not None
     assert float(found.curve.mean_timesteps[0]) == PREPASS + 1
-    with pytest.raises(CalibrationError, match=r"3\.5 timesteps cannot be reached: every image takes 3 .* ask for 4"):
+    with pytest.raises(CalibrationError, match=r"a mean of 3\.5 timesteps: it can give 4 to .* the nearest is 4"):
         find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 0.5)
 
 
@@ -190,10 +190,8 @@ def test_what_has_no_pre_pass_says_so(model: nn.Module, images: Tensor) -> None:
         Unrolled(network, T)
     with pytest.raises(UnsupportedError, match="a network with a pre-pass cannot be trained"):
         network.unroll(images, T)
-    with pytest.raises(UnsupportedError, match="a pre-pass is over one constant image, got a sequence"):
-        run_reference(network, images.expand(T, -1, -1, -1, -1), FixedExit(), T)
-    with pytest.raises(ConversionError, match="is for binary neurons"):
-        with_prepass(IFNeuron(1.0, signed=True), rule="cos", steps=2)
+    with pytest.raises(UnsupportedError, match="initial steps are over one constant image, got a sequence"):
+        run(network, images.expand(T, -1, -1, -1, -1), None, T)
     nodes = [
         Node("a", Linear(torch.eye(2), torch.zeros(2)), (INPUT,)),
         Node("b", PrepassIFNeuron(1.0, prepass=2), ("a",)),

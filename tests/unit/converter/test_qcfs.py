@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from converter import ConvertConfig, convert
+from converter import ConvertConfig, convert_module
 from converter.qcfs import SCRATCH, with_qcfs
 from seenn.core.ops import QCFS, IFNeuron
 from seenn.errors import ConversionError, UnsupportedError
@@ -74,7 +74,7 @@ def test_fitted_thresholds_keep_the_answers_of_the_model() -> None:
 
 def test_conversion_copies_the_thresholds_and_the_twin_is_the_network_that_was_trained() -> None:
     swapped = with_qcfs(block(), IMAGES[:2], levels=4, images=IMAGES)
-    network = convert(swapped, IMAGES, ConvertConfig.for_qcfs(4)).network
+    network = convert_module(swapped, IMAGES, ConvertConfig.suited(qcfs_levels=4)).network
     assert network.sites == ("act", "act_2", "relu")
     for site in network.sites:
         neuron = network.graph[site].op
@@ -88,8 +88,8 @@ def test_conversion_copies_the_thresholds_and_the_twin_is_the_network_that_was_t
 
 def test_corrections_apply_to_qcfs_networks_and_leave_the_thresholds() -> None:
     swapped = with_qcfs(block(), IMAGES[:2], levels=4, images=IMAGES)
-    config = replace(ConvertConfig.for_qcfs(4), correction="potential")
-    neuron = convert(swapped, IMAGES, config).network.graph["act_2"].op
+    config = replace(ConvertConfig.suited(qcfs_levels=4), correction="potential")
+    neuron = convert_module(swapped, IMAGES, config).network.graph["act_2"].op
     assert isinstance(neuron, IFNeuron)
     assert torch.equal(neuron.v_threshold, swapped.get_submodule("act_2").v_threshold)
     assert neuron.v_init.shape == (4,)
@@ -97,9 +97,9 @@ def test_corrections_apply_to_qcfs_networks_and_leave_the_thresholds() -> None:
 
 def test_recipe_and_activation_must_fit_each_other() -> None:
     with pytest.raises(ConversionError, match=r"is a QCFS activation, .*with the qcfs recipe, not with mmse"):
-        convert(with_qcfs(block(), IMAGES[:2], levels=4), IMAGES)
+        convert_module(with_qcfs(block(), IMAGES[:2], levels=4), IMAGES)
     with pytest.raises(ConversionError, match="the qcfs recipe copies learned thresholds, and a ReLU has none"):
-        convert(block(), IMAGES, ConvertConfig.for_qcfs(4))
+        convert_module(block(), IMAGES, ConvertConfig.suited(qcfs_levels=4))
 
 
 def test_models_without_a_relu_are_refused() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from converter.recipes import BINS, MMSE, Max, Percentile, SiteStatistics
+from converter import MMSE, Max, Percentile
+from converter.statistics import BINS, SiteStatistics
 
 
 def activations(n: int = 24, channels: int = 3, size: int = 6) -> Tensor:

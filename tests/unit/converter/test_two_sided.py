@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import seenn
-from converter import MMSE, ConvertConfig, Max, NeuronSpec, Percentile, check, convert
-from converter.config import Correction
+from converter import MMSE, ConvertConfig, Max, Percentile, check, convert_module
 from seenn.analysis.synops import SpikeMeter, traffic
 from seenn.batch import Batch
-from seenn.checkpoint import Checkpoint
 from seenn.core.ops import IFNeuron, LeakyReLU, MaxPool2d, TwoSidedIFNeuron
 from seenn.errors import UnsupportedError
+from seenn.runtime import Observer, Session, make_engine
+from seenn.snn import SNN
 
 
 class Leaky(nn.Module):
@@ -43,8 +43,8 @@ def leaky(enliven: Callable[[nn.Module], nn.Module]) -> nn.Module:
 
 
 def test_every_leaky_site_becomes_a_two_sided_neuron_and_back(leaky: nn.Module, images: Tensor) -> None:
-    found = convert(leaky, images)
-    kinds = [type(found.network.graph[site].op) for site in found.sites]
+    found = convert_module(leaky, images)
+    kinds = [type(found.network.graph[site].op) for site in found.network.sites]
     assert kinds == [TwoSidedIFNeuron, TwoSidedIFNeuron, IFNeuron]
     with torch.no_grad():
         torch.testing.assert_close(found.network.analog()(images), leaky(images), rtol=1e-4, atol=1e-5)
@@ -54,10 +54,10 @@ def test_every_leaky_site_becomes_a_two_sided_neuron_and_back(leaky: nn.Module, 
 @pytest.mark.parametrize("recipe", [Max(), Percentile(), MMSE(), MMSE(per_channel=False)])
 @pytest.mark.parametrize("correction", ["none", "bias", "potential", "joint"])
 def test_recipes_and_corrections_hold_for_them(
-    recipe: Max | Percentile | MMSE, correction: Correction, leaky: nn.Module, images: Tensor
+    recipe: Max | Percentile | MMSE, correction: str, leaky: nn.Module, images: Tensor
 ) -> None:
     config = ConvertConfig(recipe=recipe, correction=correction, timesteps=8)
-    found = convert(leaky, images[:32], config)
+    found = convert_module(leaky, images[:32], config)
     report = check(found.network, [Batch(images[32:])], 8)
     assert report.diverged is None
     assert max(report.relative_error.values()) < 0.35
@@ -66,7 +66,7 @@ def test_recipes_and_corrections_hold_for_them(
 
 def test_the_range_covers_both_sides(images: Tensor) -> None:
     negative = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(2.0), nn.Flatten(), nn.Linear(256, 3)).eval()
-    network = convert(negative, images, ConvertConfig(recipe=Max(), correction="none")).network
+    network = convert_module(negative, images, ConvertConfig(recipe=Max(), correction="none")).network
     with torch.no_grad():
         largest = negative[:2](images).abs().amax((0, 2, 3))
     neuron = network.graph[network.sites[0]].op
@@ -77,7 +77,7 @@ def test_the_range_covers_both_sides(images: Tensor) -> None:
 def test_a_maximum_moves_only_before_monotone_activations(images: Tensor) -> None:
     for slope, first in ((0.1, True), (-0.5, False)):
         model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LeakyReLU(slope), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3))
-        ops = [node.op for node in convert(model.eval(), images).network.analog()]
+        ops = [node.op for node in convert_module(model.eval(), images).network.analog()]
         pool = next(i for i, op in enumerate(ops) if isinstance(op, MaxPool2d))
         leaky = next(i for i, op in enumerate(ops) if isinstance(op, LeakyReLU))
         assert (pool < leaky) is first
@@ -86,26 +86,27 @@ def test_a_maximum_moves_only_before_monotone_activations(images: Tensor) -> Non
 def test_saved_networks_compute_the_same_and_spikes_of_both_signs_count(
     leaky: nn.Module, images: Tensor, tmp_path: Path
 ) -> None:
-    network = convert(leaky, images).network
-    seenn.save(tmp_path / "snn.safetensors", Checkpoint(network=network))
+    network = convert_module(leaky, images).network
+    SNN(network=network).save(tmp_path / "snn.safetensors")
     loaded = seenn.load(tmp_path / "snn.safetensors").network
     with torch.no_grad():
         assert torch.equal(loaded(images[:4], 8), network(images[:4], 8))
-    site, meter, seen = network.sites[1], SpikeMeter(network), []
+    site, meter, seen = network.sites[1], SpikeMeter(network, 8, 4), []
 
-    def observe(t: int, rows: Tensor, name: str, count: Tensor) -> None:
-        meter(t, rows, name, count)
-        if name == site:
-            seen.append(count.clone())
+    class Counts(Observer):
+        def spikes(self, t: Tensor, samples: Tensor, name: str, counts: Tensor) -> None:
+            if name == site:
+                seen.append(counts.clone())
 
-    seenn.run_reference(network, images[:4], seenn.FixedExit(), 8, observe=observe)
+    session = Session(make_engine("reference", network, timesteps=8), None, 8)
+    session.run(Batch(images[:4]), observers=(meter, Counts()))
     counts = torch.stack(seen)
     assert bool((counts.sum(0) < 0).any())
     assert meter.rates[site] == pytest.approx(float(counts.detach().abs().mean()))
     assert traffic(network)[site] == "spikes"
 
 
-@pytest.mark.parametrize("spec", [NeuronSpec.of("if"), NeuronSpec.of("burst")])
-def test_neurons_of_one_sign_are_refused(spec: NeuronSpec, leaky: nn.Module, images: Tensor) -> None:
+@pytest.mark.parametrize("neuron", ["if", "burst"])
+def test_neurons_of_one_sign_are_refused(neuron: str, leaky: nn.Module, images: Tensor) -> None:
     with pytest.raises(UnsupportedError, match=r"2 activations have values below zero \(.*prelu\).* use signed"):
-        convert(leaky, images, ConvertConfig(neuron=spec))
+        convert_module(leaky, images, ConvertConfig(neuron=neuron))

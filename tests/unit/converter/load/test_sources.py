@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from converter.load import ModelSpec, build_model, load_model, suggest_models
-from converter.load.preprocessing import pretrained_preprocessing
-from converter.load.sources import build_source
+from converter.load.sources import build_source, pretrained_preprocessing
 from seenn.errors import ModelError
 
 MODELS = """

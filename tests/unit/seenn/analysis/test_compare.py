@@ -20,6 +20,8 @@ from seenn.data.source import ArrayImages, Labelled
 from seenn.data.split import Split
 from seenn.exits import CachedRun, ConfidenceExit, FixedExit, PatienceExit, replay
 from seenn.metrics.energy import snn_energy_pj
+from seenn.runtime import Session
+from seenn.runtime.engines.reference import ReferenceEngine
 
 ORIGIN = {"network": "snn", "data": "noise", "split": "test", "latency": "not measured", "command": "seenn"}
 
@@ -33,12 +35,10 @@ def run(network: SpikingNetwork, images: Tensor) -> CachedRun:
 def test_energies_are_those_of_the_steps_that_would_be_run(
     network: SpikingNetwork, images: Tensor, run: CachedRun
 ) -> None:
-    from seenn.runtime.reference import run_reference
-
     for t in (1, 3, 4):
-        meter = SpikeMeter(network)
-        run_reference(network, images, FixedExit(), t, observe=meter)
-        expected = snn_energy_pj(dense_cost(network), meter.synops / 12, t)
+        meter = SpikeMeter(network, t, 12)
+        Session(ReferenceEngine(network), None, t).run(Batch(images), observers=[meter])
+        expected = snn_energy_pj(dense_cost(network), float(meter.synops.sum()) / 12, t)
         assert run.energy_pj[t - 1].mean().item() == pytest.approx(expected)
     one = run[torch.tensor([3])]
     assert (one.logits_sum.shape, one.energy_pj.shape, len(one.labels)) == ((4, 1, 5), (4, 1), 1)
@@ -87,7 +87,7 @@ def test_time_is_that_of_real_runs(network: SpikingNetwork) -> None:
     source = Labelled(ArrayImages(pixels), torch.arange(6) % 5)
     preparation = Preprocessing(channels=2, height=6, width=6, mean=(0.5, 0.5), std=(0.3, 0.3))
     split = Split("test", source, torch.arange(6), preparation)
-    found = measure_latency(network.float(), FixedExit(), split, 2, images=5, batch_size=2)
+    found = measure_latency(Session(ReferenceEngine(network.float()), None, 2, 2), split, images=5, batch_size=2)
     assert (found.images, found.batch_size) == (5, 2)
     assert found.mean_ms > 0
     assert found.p95_ms > 0

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import run as session_run
 
-from seenn.analysis.evaluate import evaluate
+from seenn import SNN
 from seenn.analysis.synops import SpikeMeter, dense_cost
-from seenn.checkpoint import Checkpoint
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, load_data
 from seenn.data.recorded import load_recorded_data
 from seenn.errors import DataError
 from seenn.exits import ConfidenceExit, FixedExit, PatienceExit
 from seenn.metrics.energy import snn_energy_pj
-from seenn.predict import predict
-from seenn.runtime import make_engine
 
 PREPROCESSING = Preprocessing(channels=2, height=6, width=6, mean=(0.5, 0.5), std=(0.3, 0.3))
 
@@ -42,7 +41,7 @@ def splits(spec: str) -> DataSplits:
 
 
 @pytest.fixture
-def checkpoint(network: SpikingNetwork, splits: DataSplits) -> Checkpoint:
+def snn(network: SpikingNetwork, splits: DataSplits) -> SNN:
     """Takes one channel: the two of the little network see the same."""
     from seenn.core.graph import Node, OpGraph
     from seenn.core.ops import Concat
@@ -51,25 +50,24 @@ def checkpoint(network: SpikingNetwork, splits: DataSplits) -> Checkpoint:
     graph = OpGraph([Node("both", Concat(axis=1), ("input", "input")), *wired], "head")
     manifest = {"timesteps": 5, "source": {"name": "tiny"}, "data": splits.manifest()}
     policy = ConfidenceExit(threshold=0.6, accumulation="sum")
-    return Checkpoint(network=SpikingNetwork(graph, (1, 6, 6)).float(), manifest=manifest, policy=policy)
+    return SNN(network=SpikingNetwork(graph, (1, 6, 6)).float(), manifest=manifest, policy=policy)
 
 
 Evaluate = Callable[..., Any]
 
 
-def run(checkpoint: Checkpoint, splits: DataSplits, **options: Any) -> Any:
-    return evaluate(checkpoint, options.pop("split", splits.test), name="snn", data=splits.spec, **options)
+def run(snn: SNN, splits: DataSplits, **options: Any) -> Any:
+    return snn.evaluate(options.pop("split", splits.test), name="snn", **{"engine": "reference", **options})
 
 
-def test_the_figures_are_those_of_prediction(checkpoint: Checkpoint, splits: DataSplits) -> None:
+def test_the_figures_are_those_of_prediction(snn: SNN, splits: DataSplits) -> None:
     progress: list[tuple[int, int]] = []
-    found = run(checkpoint, splits, progress=lambda done, total: progress.append((done, total)), batch_size=7)
+    found = run(snn, splits, progress=lambda done, total: progress.append((done, total)), batch_size=7)
     images, labels = splits.test.images(), splits.test.labels
-    network, meter = checkpoint.network, SpikeMeter(checkpoint.network)
-    early = predict(network, images, checkpoint.policy, 5, observe=meter)
-    full = predict(network, images, None, 5, keep_logits=True).logits_sum_per_step
-    assert full is not None
-    n = len(labels)
+    network, n = snn.network, len(labels)
+    meter = SpikeMeter(network, 5, n)
+    early = snn.session("reference").run(Batch(images), observers=[meter])
+    full = session_run(network, images, None, 5).logits_sum_per_step
     assert (found.samples, found.timesteps, found.split, found.source) == (n, 5, "test", "tiny")
     assert found.accuracy == (early.labels == labels).sum().item() / n
     assert found.exit.mean == pytest.approx(early.exit_timestep.double().mean().item())
@@ -78,60 +76,62 @@ def test_the_figures_are_those_of_prediction(checkpoint: Checkpoint, splits: Dat
     assert found.accuracy_per_timestep == pytest.approx(right.tolist())
     ann = (network.analog()(images).argmax(-1) == labels).double().mean().item()
     assert found.ann_accuracy == pytest.approx(ann)
-    assert found.synops == pytest.approx(meter.synops / n)
+    assert found.synops == pytest.approx(float(meter.synops.sum()) / n)
     assert found.synops < found.synops_full
-    assert found.energy_pj == pytest.approx(snn_energy_pj(dense_cost(network), meter.synops / n, found.exit.mean))
+    assert found.energy_pj == pytest.approx(
+        snn_energy_pj(dense_cost(network), float(meter.synops.sum()) / n, found.exit.mean)
+    )
     assert found.spike_rate_per_site == pytest.approx(dict(meter.rates))
     assert found.curve is not None
     assert progress[-1] == (3 * n, 3 * n)
     assert found.policy == {"policy": "confidence", "threshold": 0.6, "temperature": 1.0, "accumulation": "sum"}
 
 
-def test_arguments_come_before_the_checkpoint(checkpoint: Checkpoint, splits: DataSplits) -> None:
-    found = run(checkpoint, splits, policy=FixedExit(timesteps=2), timesteps=3, limit=9)
+def test_arguments_come_before_the_checkpoint(snn: SNN, splits: DataSplits) -> None:
+    found = run(snn, splits, policy=FixedExit(timesteps=2), timesteps=3, limit=9)
     assert (found.samples, found.timesteps, found.exit.mean, found.curve) == (9, 3, 2.0, None)
-    without = run(replace(checkpoint, policy=None), splits, limit=9)
+    without = run(replace(snn, policy=None), splits, limit=9)
     assert (without.exit.mean, without.policy) == (5.0, {"policy": "fixed", "timesteps": None})
-    assert run(checkpoint, splits, limit=10_000).samples == len(splits.test)
+    assert run(snn, splits, limit=10_000).samples == len(splits.test)
 
 
-def test_every_rule_with_a_score_has_a_curve(checkpoint: Checkpoint, splits: DataSplits) -> None:
-    found = run(checkpoint, splits, policy=PatienceExit(patience=2))
+def test_every_rule_with_a_score_has_a_curve(snn: SNN, splits: DataSplits) -> None:
+    found = run(snn, splits, policy=PatienceExit(patience=2))
     assert found.curve is not None
     at_two = found.curve.threshold == 1  # a run longer than 1 is one of at least 2
     assert found.curve.mean_timesteps[at_two].item() == pytest.approx(found.exit.mean)
     assert found.curve.accuracy[at_two].item() == pytest.approx(found.accuracy)
 
 
-def test_the_networks_mode_is_left_as_it_was(checkpoint: Checkpoint, splits: DataSplits) -> None:
-    checkpoint.network.train()
-    run(checkpoint, splits, limit=4)
-    assert checkpoint.network.training
+def test_the_networks_mode_is_left_as_it_was(snn: SNN, splits: DataSplits) -> None:
+    snn.network.train()
+    run(snn, splits, limit=4)
+    assert snn.network.training
 
 
 @pytest.mark.parametrize("name", ["calibration", "exit"])
-def test_data_that_calibrated_the_network_is_refused(checkpoint: Checkpoint, splits: DataSplits, name: str) -> None:
+def test_data_that_calibrated_the_network_is_refused(snn: SNN, splits: DataSplits, name: str) -> None:
     split = getattr(splits, name)
     with pytest.raises(DataError, match=f"the {name} split was used to calibrate this network: evaluate on the test"):
-        run(checkpoint, splits, split=split)
+        run(snn, splits, split=split)
     split.name = "test"  # the same images under another name
     message = f"the test split is the data that this network's {name} used .fingerprint {split.fingerprint[:12]}…."
     with pytest.raises(DataError, match=message):
-        run(checkpoint, splits, split=split)
+        run(snn, splits, split=split)
 
 
-def test_labels_beyond_the_classes_and_empty_limits_are_refused(checkpoint: Checkpoint, splits: DataSplits) -> None:
+def test_labels_beyond_the_classes_and_empty_limits_are_refused(snn: SNN, splits: DataSplits) -> None:
     splits.test.labels[0] = 5
     with pytest.raises(DataError, match="has a label 5, but the network knows 5 classes"):
-        run(checkpoint, splits)
+        run(snn, splits)
     for limit in (0, -3):
         with pytest.raises(ValueError, match=f"limit must be at least 1, got {limit}"):
-            run(checkpoint, splits, limit=limit)
+            run(snn, splits, limit=limit)
 
 
-def test_a_manifest_of_other_forms_does_no_harm(checkpoint: Checkpoint, splits: DataSplits) -> None:
+def test_a_manifest_of_other_forms_does_no_harm(snn: SNN, splits: DataSplits) -> None:
     strange = {"source": [], "data": {"fingerprints": "none"}, "timesteps": "many"}
-    found = run(replace(checkpoint, manifest=strange), splits, limit=3)
+    found = run(replace(snn, manifest=strange), splits, limit=3)
     assert (found.source, found.timesteps) == ("a spiking network", 8)
 
 
@@ -153,10 +153,9 @@ def test_without_a_record_the_digits_are_taken() -> None:
     assert torch.is_tensor(load_recorded_data({"data": None}, None).test.labels)
 
 
-def test_an_engine_finds_the_same_figures(checkpoint: Checkpoint, splits: DataSplits) -> None:
-    expected = run(checkpoint, splits)
-    engine = make_engine("float32", checkpoint.network, timesteps=5)
-    found = run(checkpoint, splits, engine=engine, batch_size=7)
+def test_an_engine_finds_the_same_figures(snn: SNN, splits: DataSplits) -> None:
+    expected = run(snn, splits)
+    found = run(snn, splits, engine="float32", batch_size=7)
     assert found.accuracy == expected.accuracy
     assert found.exit == expected.exit
     assert found.synops == pytest.approx(expected.synops)

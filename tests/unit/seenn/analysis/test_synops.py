@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from runs import run
 from torch import Tensor
 
-from seenn.analysis.synops import DenseCost, SpikeMeter, dense_cost, fan_out, traffic
+from seenn.analysis.synops import SpikeMeter, dense_cost, fan_out, traffic
+from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import (
@@ -22,9 +24,10 @@ from seenn.core.ops import (
     Mean,
     Scale,
 )
-from seenn.exits import ConfidenceExit, FixedExit
-from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
-from seenn.runtime import run_reference
+from seenn.exits import ConfidenceExit
+from seenn.metrics.energy import DenseCost, ann_energy_pj, snn_energy_pj
+from seenn.runtime import Session
+from seenn.runtime.engines.reference import ReferenceEngine
 
 
 def network(*, signed: bool = True, max_spikes: int = 3) -> SpikingNetwork:
@@ -119,33 +122,32 @@ def test_values_behind_a_maximum_are_analog_and_their_synapses_cost_macs_each_st
 def test_the_meter_counts_spikes_where_they_arrive(signed: bool, max_spikes: int) -> None:
     net = network(signed=signed, max_spikes=max_spikes)
     images = torch.randn(6, 2, 6, 6, generator=torch.Generator().manual_seed(2))
-    meter, fans = SpikeMeter(net), fan_out(net)
+    meter, fans = SpikeMeter(net, 5, 6), fan_out(net)
     synops: dict[int, float] = {}
     spikes = dict.fromkeys(net.sites, 0.0)
     extremes: list[float] = []
 
     def observe(t: int, rows: Tensor, site: str, count: Tensor) -> None:
-        meter(t, rows, site, count)
+        meter.spikes(torch.full_like(rows, t), rows, site, count)
         extremes.extend((float(count.min()), float(count.max())))
         for sample in count:  # n spikes of a burst count n, a negative one counts one
             synops[t] = synops.get(t, 0.0) + float((sample.abs().double() * fans[site]).sum())
         spikes[site] += float(count.abs().sum())
 
     with torch.no_grad():
-        exits = run_reference(net, images, ConfidenceExit(threshold=0.9), 5, observe=observe).exit_timestep
+        exits = run(net, images, ConfidenceExit(threshold=0.9), 5, observe=observe).exit_timestep
     assert (min(extremes) < 0) is signed
     assert (max(extremes) > 1) is (max_spikes > 1)
-    assert meter.synops_per_step == pytest.approx(tuple(synops.values()))
-    assert meter.synops == pytest.approx(sum(synops.values()))
+    assert meter.synops.sum(1).tolist() == pytest.approx([synops.get(t, 0.0) for t in range(1, 6)])
     chances = {site: int(exits.sum()) * fans[site].numel() for site in net.sites}
     assert meter.rates == pytest.approx({site: spikes[site] / chances[site] for site in net.sites})
 
 
 def test_the_meter_works_while_gradients_are_recorded() -> None:
     net = network().requires_grad_(True)
-    meter = SpikeMeter(net)
-    run_reference(net, torch.randn(2, 2, 6, 6), FixedExit(), 2, observe=meter)
-    assert meter.synops > 0
+    meter = SpikeMeter(net, 2, 2)
+    Session(ReferenceEngine(net), None, 2).run(Batch(torch.randn(2, 2, 6, 6)), observers=[meter])
+    assert float(meter.synops.sum()) > 0
 
 
 def test_energy_is_macs_and_accumulates_at_45_nm() -> None:

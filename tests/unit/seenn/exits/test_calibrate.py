@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from seenn.errors import CalibrationError
 from seenn.exits import (
     ConfidenceExit,
     ConformalExit,
+    CutoffExit,
     EntropyExit,
     FailurePredictionExit,
     FixedExit,
@@ -21,7 +24,7 @@ from seenn.exits import (
     TwoSidedExit,
     calibrate_confidence,
     calibrate_exit,
-    calibrate_fixed,
+    cost_of_steps,
     exit_scores,
     replay,
 )
@@ -56,7 +59,7 @@ def brute_force(policy: ConfidenceExit, logits: Tensor, labels: Tensor, drop: fl
 def test_the_threshold_is_the_cheapest_of_all_that_keep_the_accuracy(seed: int, drop: float, accumulation: str) -> None:
     logits, labels = cached(seed)
     base = ConfidenceExit(accumulation=accumulation, temperature=1.5)  # type: ignore[arg-type]
-    found = calibrate_confidence(logits, labels, base, max_accuracy_drop=drop)
+    found = calibrate_exit(logits, labels, base, max_accuracy_drop=drop)
     assert found.mean_timesteps == pytest.approx(brute_force(base, logits, labels, drop), abs=1e-12)
     assert found.accuracy >= found.full_accuracy - drop - 1e-12
     assert replay(found.policy, logits).double().mean().item() == found.mean_timesteps
@@ -69,14 +72,14 @@ def test_a_drop_of_exactly_the_allowance_is_allowed() -> None:
     labels[8:] = 1
     logits = torch.tensor([2.0, 0.0]).expand(2, 10, 2).clone()
     logits[0, 0] = torch.tensor([0.0, 2.0])
-    found = calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1)
+    found = calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1)
     assert (found.full_accuracy, found.accuracy, found.mean_timesteps) == (0.8, 0.7, 1.0)
 
 
 def test_without_a_target_the_policy_is_left_as_given() -> None:
     logits, labels = cached(0)
     base = ConfidenceExit(threshold=0.6)
-    found = calibrate_confidence(logits, labels, base)
+    found = calibrate_exit(logits, labels, base)
     assert found.policy == base
     assert found.mean_timesteps == replay(base, logits).double().mean().item()
 
@@ -84,10 +87,10 @@ def test_without_a_target_the_policy_is_left_as_given() -> None:
 def test_what_would_mean_nothing_is_refused() -> None:
     logits, labels = cached(0)
     with pytest.raises(CalibrationError, match=r"the exit split has 60 images of 1 classes; .* at least two"):
-        calibrate_confidence(logits, torch.zeros_like(labels), ConfidenceExit())
+        calibrate_exit(logits, torch.zeros_like(labels), ConfidenceExit())
     for drop in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"max_accuracy_drop is a fraction in \[0, 1\), got"):
-            calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=drop)
+            calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=drop)
 
 
 @pytest.mark.parametrize(
@@ -119,25 +122,27 @@ def test_every_rule_meets_its_target(rule: ScoredExit) -> None:
 def test_a_fixed_number_of_steps_has_targets_too() -> None:
     logits, labels = cached(0)
     accuracy = [float((step.argmax(-1) == labels).double().mean()) for step in logits]
-    found = calibrate_fixed(logits, labels, FixedExit(), max_accuracy_drop=0.1)
+    found = calibrate_exit(logits, labels, FixedExit(), max_accuracy_drop=0.1)
     assert found.policy.timesteps == next(t for t, a in enumerate(accuracy, 1) if a >= accuracy[-1] - 0.1 - 1e-12)
-    thrifty = calibrate_fixed(logits, labels, FixedExit(), target_timesteps=3.5)
+    thrifty = calibrate_exit(logits, labels, FixedExit(), target_timesteps=3.5)
     assert (thrifty.accuracy, thrifty.mean_timesteps <= 3) == (max(accuracy[:3]), True)
-    assert calibrate_fixed(logits, labels, FixedExit(timesteps=2)).policy == FixedExit(timesteps=2)
-    assert calibrate_fixed(logits, labels, FixedExit()).policy == FixedExit(timesteps=T)
+    assert calibrate_exit(logits, labels, FixedExit(timesteps=2)).policy == FixedExit(timesteps=2)
+    assert calibrate_exit(logits, labels, FixedExit()).policy == FixedExit(timesteps=T)
     with pytest.raises(
         CalibrationError, match="a fixed exit after 9 timesteps is never reached: the network runs for 5"
     ):
-        calibrate_fixed(logits, labels, FixedExit(timesteps=9))
+        calibrate_exit(logits, labels, FixedExit(timesteps=9))
 
 
 def test_targets_out_of_reach_name_the_nearest() -> None:
     logits, labels = cached(0)
-    with pytest.raises(CalibrationError, match=r"a mean of 7.0 timesteps cannot be reached: .* ask for at most 5"):
+    with pytest.raises(CalibrationError, match=r"a mean of 7 timesteps: it can give 1 to 5 .* nearest is 5; ask"):
         calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=7.0)
     # Two equal outputs have an entropy score of exactly 0, which no threshold above 0 lets stop.
     logits[:4] = 0.0
-    with pytest.raises(CalibrationError, match=r"no threshold of the entropy rule gives a mean of 2.0 .* is 5.00; ask"):
+    with pytest.raises(
+        CalibrationError, match=r"no threshold of the entropy rule gives a mean of 2 timesteps: .* is 5;"
+    ):
         calibrate_exit(logits, labels, EntropyExit(), target_timesteps=2.0)
 
 
@@ -171,3 +176,31 @@ def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwo
     torch.testing.assert_close(logits[-1] / 3, network(images, 3))
     with pytest.raises(CalibrationError, match="there are no images to calibrate the exit on"):
         collect_logits(network, [], 3)
+
+
+@pytest.mark.parametrize("rule", [ConfidenceExit(), FixedExit(), CutoffExit()], ids=lambda rule: rule.kind)
+def test_means_and_targets_are_costs_with_initial_steps(rule: Any) -> None:
+    logits, labels = cached(0)
+    plain = calibrate_exit(logits, labels, rule, target_timesteps=2.5)
+    later = calibrate_exit(logits, labels, rule, target_timesteps=5.5, cost=cost_of_steps(T, 3))
+    assert (later.policy, later.mean_timesteps) == (plain.policy, pytest.approx(plain.mean_timesteps + 3))
+    with pytest.raises(CalibrationError, match=r"a mean of 3\.5 timesteps: it can give 4 to [\d.]+ .* nearest is 4"):
+        calibrate_exit(logits, labels, rule, target_timesteps=3.5, cost=cost_of_steps(T, 3))
+
+
+def test_exit_points_may_lie_closer_than_a_step() -> None:
+    logits, labels = cached(0)
+    cost = torch.tensor([0.5, 1.0, 1.75, 2.0, 4.0], dtype=torch.float64)
+    found = calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=1.6, cost=cost)
+    exits = replay(found.policy, logits, cost=cost)
+    assert found.mean_timesteps == pytest.approx(float(cost[exits - 1].mean()))
+    assert found.mean_timesteps <= 1.6
+    assert found.curve is not None
+    assert (float(found.curve.mean_timesteps[0]), float(found.curve.mean_timesteps[-1])) == (0.5, 4.0)
+
+
+def test_what_was_called_calibrate_confidence_still_works_and_says_so() -> None:
+    logits, labels = cached(0)
+    with pytest.warns(DeprecationWarning, match="calibrate_confidence is calibrate_exit now"):
+        found = calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1)
+    assert found.policy == calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1).policy

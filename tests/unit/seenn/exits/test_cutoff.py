@@ -15,12 +15,13 @@ from seenn.exits import (
     ConfidenceExit,
     CutoffExit,
     FixedExit,
-    calibrate_cutoff,
+    Progress,
+    calibrate_exit,
     exit_scores,
     find_exit,
     replay,
 )
-from seenn.exits.cutoff import cutoff_thresholds
+from seenn.exits.rules.cutoff import cutoff_thresholds
 
 T, N, K = 5, 900, 4
 
@@ -76,10 +77,10 @@ def test_it_meets_its_target_with_a_threshold_for_every_timestep(target: dict[st
 
 def test_targets_out_of_its_reach_name_the_nearest() -> None:
     run = cached()
-    with pytest.raises(CalibrationError, match=r"tolerance of the cutoff rule gives a mean of 0.5 pJ .* nearest is"):
+    with pytest.raises(CalibrationError, match=r"threshold of the cutoff rule gives a mean of 0.5 pJ .* nearest is"):
         find_exit(run, CutoffExit(), target_energy=0.5)
-    with pytest.raises(ValueError, match="cutoff needs one of max_accuracy_drop, target_timesteps"):
-        calibrate_cutoff(run.logits_sum, run.labels, CutoffExit())
+    with pytest.raises(ValueError, match="cutoff finds one threshold per timestep for max_accuracy_drop"):
+        calibrate_exit(run.logits_sum, run.labels, CutoffExit())
 
 
 @pytest.mark.parametrize("rule", [ConfidenceExit(), FixedExit()])
@@ -105,11 +106,11 @@ def test_what_has_no_threshold_cannot_be_calibrated() -> None:
     class AtOnce:
         kind = "at-once"
 
-        def start(self, images: Tensor) -> State:
+        def start(self, inputs: Tensor) -> State:
             return ()
 
-        def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-            return t >= 1, state
+        def stop(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+            return progress.t >= 1, state
 
         def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
             return torch.ones(len(t))

@@ -1,4 +1,4 @@
-"""Promises, on a population whose true accuracies are known."""
+"""Guarantees, on a population whose true accuracies are known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from seenn.exits import (
     exit_scores,
     replay,
 )
-from seenn.exits.betting import BETS, best_bet, paired_loss_p_value, samples_needed
+from seenn.exits.guarantees.betting import BETS, best_bet, paired_loss_p_value, samples_needed
 
 T, K, POPULATION, N, SPLITS = 4, 4, 20_000, 1200, 100
 DROP, DELTA = 0.03, 0.1
@@ -61,15 +61,15 @@ def violations(population: tuple[Tensor, Tensor], choose: Any) -> tuple[float, f
     return marginal / SPLITS, conditional / SPLITS
 
 
-def test_the_average_promise_is_broken_no_more_often_than_said(population: tuple[Tensor, Tensor]) -> None:
+def test_the_marginal_guarantee_is_broken_no_more_often_than_said(population: tuple[Tensor, Tensor]) -> None:
     marginal, conditional = violations(population, partial(certify_exit, confidence=1 - DELTA))
     assert marginal <= HIGHEST
-    assert conditional > HIGHEST  # it never promised this
+    assert conditional > HIGHEST  # it never guaranteed this
 
 
-def test_the_conditional_promise_is_broken_no_more_often_than_said(population: tuple[Tensor, Tensor]) -> None:
-    promised = partial(certify_exit, confidence=1 - DELTA, guarantee="conditional")
-    marginal, conditional = violations(population, promised)
+def test_the_conditional_guarantee_is_broken_no_more_often_than_said(population: tuple[Tensor, Tensor]) -> None:
+    certified = partial(certify_exit, confidence=1 - DELTA, guarantee="conditional")
+    marginal, conditional = violations(population, certified)
     assert marginal <= conditional <= HIGHEST
 
 
@@ -80,7 +80,7 @@ def test_without_a_correction_it_is_broken_more_often(population: tuple[Tensor, 
 
 @pytest.mark.parametrize("rule", [ConfidenceExit(accumulation="sum"), GapExit(), FailurePredictionExit()])
 @pytest.mark.parametrize("guarantee", ["marginal", "conditional"])
-def test_a_promise_still_saves_time(population: tuple[Tensor, Tensor], rule: Any, guarantee: Any) -> None:
+def test_a_guarantee_still_saves_time(population: tuple[Tensor, Tensor], rule: Any, guarantee: Any) -> None:
     logits, labels = population[0][:, :6000], population[1][:6000]
     found = certify_exit(logits, labels, rule, max_accuracy_drop=DROP, confidence=0.9, guarantee=guarantee)
     assert found.mean_timesteps < 0.8 * T
@@ -105,7 +105,7 @@ def test_a_rule_is_applied_as_it_was_tested(population: tuple[Tensor, Tensor]) -
     assert torch.equal(stops.to(torch.uint8).argmax(0) + 1, replay(found.policy, logits))
 
 
-def test_counts_can_be_promised_on_average(population: tuple[Tensor, Tensor]) -> None:
+def test_counts_have_a_guarantee_on_average(population: tuple[Tensor, Tensor]) -> None:
     logits, labels = population[0][:, :6000], population[1][:6000]
     found = certify_exit(logits, labels, PatienceExit(), max_accuracy_drop=0.1, confidence=0.9)
     assert found.accuracy >= found.full_accuracy - 0.1
@@ -156,7 +156,7 @@ def test_the_best_bet_survives_a_loss() -> None:
     assert best_bet(torch.tensor(100), torch.tensor(900), zero, 0.01) == BETS[-1]  # nothing to win
 
 
-def test_too_few_samples_for_a_promise_are_counted(population: tuple[Tensor, Tensor]) -> None:
+def test_too_few_samples_for_a_guarantee_are_counted(population: tuple[Tensor, Tensor]) -> None:
     logits, labels = population[0][:, :300], population[1][:300]
     message = (
         r"300 images are too few .* 0.01 with confidence 0.95: 200 of them test .* least 299; hold out about 149 more"
@@ -173,7 +173,7 @@ def test_too_few_samples_for_a_promise_are_counted(population: tuple[Tensor, Ten
         ({"guarantee": "some"}, "guarantee must be 'marginal' or 'conditional', got 'some'"),
     ],
 )
-def test_promises_that_mean_nothing_are_refused(options: Any, message: str) -> None:
+def test_guarantees_that_mean_nothing_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         certify_exit(
             torch.zeros(2, 3, 2),

@@ -8,8 +8,16 @@ import pytest
 import torch
 
 from seenn.errors import CheckpointError
-from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, policy_from_json, policy_to_json, replay
-from seenn.exits.scored import softmax_confidence
+from seenn.exits import (
+    ConfidenceExit,
+    ExitPolicy,
+    FixedExit,
+    Progress,
+    policy_from_json,
+    policy_to_json,
+    replay,
+    softmax_confidence,
+)
 
 
 def logits(timesteps: int = 6, samples: int = 200) -> torch.Tensor:
@@ -18,7 +26,7 @@ def logits(timesteps: int = 6, samples: int = 200) -> torch.Tensor:
 
 
 def test_stopping_is_strict() -> None:
-    at_t = torch.ones(1, dtype=torch.int64)
+    at_t = Progress.at(1, 1)
     half = torch.zeros(1, 2)  # two equal logits: the top probability is exactly one half
     assert not ConfidenceExit(threshold=0.5).stop(at_t, half, ())[0].item()
     assert ConfidenceExit(threshold=0.4999).stop(at_t, half, ())[0].item()

@@ -20,6 +20,7 @@ from seenn.exits import (
     FixedExit,
     GapExit,
     PatienceExit,
+    Progress,
     ScaledConfidenceExit,
     TwoSidedExit,
     exit_scores,
@@ -28,8 +29,8 @@ from seenn.exits import (
     register_policy,
     replay,
 )
-from seenn.exits.logistic import fit_logistic
-from seenn.exits.scaled import fit_temperature
+from seenn.exits.calibration.logistic import fit_logistic
+from seenn.exits.calibration.temperature import fit_temperature
 
 STEP = torch.ones(1, dtype=torch.int64)
 
@@ -43,12 +44,12 @@ def noisy(samples: int, seed: int = 0, timesteps: int = 6, classes: int = 4) -> 
 
 def test_entropy_is_normalised() -> None:
     uniform, sure = torch.zeros(1, 8), torch.tensor([[50.0, 0.0]])
-    assert EntropyExit().score(STEP, uniform, ())[0].item() == pytest.approx(0.0, abs=1e-6)
-    assert EntropyExit().score(STEP, sure, ())[0].item() == pytest.approx(1.0)
+    assert EntropyExit().score(Progress.at(1, 1), uniform, ())[0].item() == pytest.approx(0.0, abs=1e-6)
+    assert EntropyExit().score(Progress.at(1, 1), sure, ())[0].item() == pytest.approx(1.0)
     half = torch.tensor([[0.75, 0.25]]).log()
     expected = 1 + (0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(2)
-    assert EntropyExit(accumulation="mean").score(4 * STEP, 4 * half, ())[0].item() == pytest.approx(expected)
-    assert EntropyExit(accumulation="sum").score(4 * STEP, half, ())[0].item() == pytest.approx(expected)
+    assert EntropyExit(accumulation="mean").score(Progress.at(4, 1), 4 * half, ())[0].item() == pytest.approx(expected)
+    assert EntropyExit(accumulation="sum").score(Progress.at(4, 1), half, ())[0].item() == pytest.approx(expected)
 
 
 def test_the_gap_has_a_threshold_for_every_timestep() -> None:
@@ -186,7 +187,7 @@ def test_a_rule_survives_json(policy: ExitPolicy) -> None:
 
 
 def test_a_name_is_registered_once() -> None:
-    with pytest.raises(ValueError, match="'fixed' is already registered, by FixedExit; give Mine another name"):
+    with pytest.raises(ValueError, match="'fixed' is already registered, by FixedExit; choose another name"):
 
         @register_policy("fixed")
         class Mine:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import torch
+from runs import run
 from torch import Tensor
 
-import seenn
+from seenn import SNN
 from seenn.core.network import SpikingNetwork
-from seenn.errors import SeennError, UnsupportedError
-from seenn.exits import ConfidenceExit, FixedExit
-from seenn.runtime import ENGINES, Request, make_engine, run_engine
+from seenn.errors import PluginError, SeennError, UnsupportedError
+from seenn.exits import ConfidenceExit
+from seenn.runtime import ENGINES, Prediction, Request, make_engine
 from seenn.runtime import slots as engine
 from seenn.runtime.kernels import synapses as kernels
 
@@ -23,17 +24,21 @@ def small(make_network: MakeNetwork) -> SpikingNetwork:
     return make_network().float()
 
 
+def stream(network: SpikingNetwork, source: Iterable[Tensor]) -> Iterator[Prediction]:
+    return SNN(network=network, policy=EARLY).stream(source, timesteps=6, slots=3)
+
+
 @pytest.fixture
 def inputs(images: Tensor) -> Tensor:
     return images.float()
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ["auto", *ENGINES.names()])
 def test_every_engine_answers_in_order(name: str, small: SpikingNetwork, inputs: Tensor) -> None:
     made = make_engine(name, small, timesteps=6)
     assert made.exact == (made.name == "int8")
-    expected = seenn.predict(small, inputs, EARLY, 6)
-    found = seenn.predict(small, inputs, EARLY, 6, engine=made, batch_size=5)
+    expected = run(small, inputs, EARLY, 6)
+    found = run(made, inputs, EARLY, 6, slots=5)
     assert len(found) == len(inputs)
     tolerance = {"reference": 1e-4, "float32": 1e-4}.get(made.name, 0.3)
     relative = (found.logits_sum - expected.logits_sum).norm() / expected.logits_sum.norm()
@@ -42,30 +47,8 @@ def test_every_engine_answers_in_order(name: str, small: SpikingNetwork, inputs:
     assert torch.equal(found.labels, found.logits_sum.argmax(-1))
 
 
-def test_the_loop_over_slots_is_the_plain_loop(small: SpikingNetwork, inputs: Tensor) -> None:
-    seen: dict[str, list[tuple[int, int, float]]] = {}
-
-    def observer(key: str) -> Callable[[int, Tensor, str, Tensor], None]:
-        def observe(t: int, rows: Tensor, site: str, counts: Tensor) -> None:
-            spikes = counts.abs().flatten(1).sum(1).tolist()
-            seen.setdefault(f"{key}{site}", []).extend((int(r), t, float(s)) for r, s in zip(rows, spikes, strict=True))
-
-        return observe
-
-    plain = seenn.predict(small, inputs, EARLY, 6, keep_logits=True, observe=observer("plain"))
-    made = make_engine("reference", small, timesteps=6)
-    slots = seenn.predict(
-        small, inputs, EARLY, 6, engine=made, batch_size=5, keep_logits=True, observe=observer("slots")
-    )
-    torch.testing.assert_close(slots.logits_sum_per_step, plain.logits_sum_per_step, equal_nan=True)
-    assert torch.equal(slots.exit_timestep, plain.exit_timestep)
-    assert len(plain.exit_timestep.unique()) > 1
-    for site in small.sites:
-        assert sorted(seen[f"slots{site}"]) == sorted(seen[f"plain{site}"])
-
-
 def test_an_unknown_engine_is_refused_with_the_nearest_name(small: SpikingNetwork) -> None:
-    with pytest.raises(ValueError, match=r"unknown engine 'int4'\. Did you mean 'int8'"):
+    with pytest.raises(PluginError, match=r"unknown engine 'int4'\. Did you mean 'int8'"):
         make_engine("int4", small, timesteps=4)
 
 
@@ -81,7 +64,7 @@ def test_more_timesteps_than_were_proven_are_refused(small: SpikingNetwork, inpu
     made = make_engine("int8", small, timesteps=4)
     assert made.max_timesteps is not None
     with pytest.raises(ValueError, match=f"exact up to {made.max_timesteps} timesteps, got 99999: make one with"):
-        run_engine(made, [inputs], FixedExit(), 99_999, slots=2)
+        run(made, inputs, None, 99_999, slots=2)
 
 
 @pytest.mark.parametrize("name", ["reference", "float32", "int8"])
@@ -99,8 +82,9 @@ def test_memory_is_not_asked_for_where_the_system_does_not_say(monkeypatch: pyte
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("name", ["reference", "int8"])
 def test_a_stream_answers_every_image(name: str, ordered: bool, small: SpikingNetwork, inputs: Tensor) -> None:
-    expected = seenn.predict(small, inputs, EARLY, 6, engine=make_engine(name, small, timesteps=6))
-    found = list(seenn.stream(small, iter(inputs), EARLY, 6, engine=name, slots=3, ordered=ordered))
+    expected = run(make_engine(name, small, timesteps=6), inputs, EARLY, 6)
+    snn = SNN(network=small, policy=EARLY)
+    found = list(snn.stream(iter(inputs), timesteps=6, engine=name, slots=3, ordered=ordered))
     indices = [prediction.index for prediction in found]
     assert sorted(indices) == list(range(len(inputs)))
     assert (indices == sorted(indices)) == ordered
@@ -119,7 +103,7 @@ def test_a_stream_takes_an_image_only_when_a_slot_is_free(small: SpikingNetwork,
             taken += 1
             yield inputs[taken % len(inputs)]
 
-    found = seenn.stream(small, endless(), slots=1, timesteps=3)
+    found = SNN(network=small).stream(endless(), slots=1, timesteps=3)
     for expected in range(1, 5):
         next(found)
         assert taken == expected
@@ -132,14 +116,14 @@ def test_a_source_that_fails_loses_no_answer(small: SpikingNetwork, inputs: Tens
 
     found: list[int] = []
     with pytest.raises(OSError, match="the camera is gone"):
-        found.extend(prediction.index for prediction in seenn.stream(small, broken(), EARLY, 6, slots=3))
+        found.extend(prediction.index for prediction in stream(small, broken()))
     assert found == list(range(7))
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (torch.zeros(2, 5, 6), r"image 4 has shape \[2, 5, 6\], expected \[2, 6, 6\]"),
+        (torch.zeros(2, 5, 6), r"image 4: inputs have shape \[1, 2, 5, 6\], expected \[B, 2, 6, 6\]"),
         (torch.full((2, 6, 6), torch.nan), "image 4 holds NaN or infinite pixels"),
         (torch.full((2, 6, 6), 99.0), "outside the input grid"),
     ],
@@ -149,31 +133,25 @@ def test_a_bad_image_in_a_stream_ends_it_after_the_answers(
 ) -> None:
     found: list[int] = []
     with pytest.raises(ValueError, match=message):
-        found.extend(p.index for p in seenn.stream(small, [*inputs[:4], bad, *inputs[4:]], EARLY, 6, slots=3))
+        found.extend(p.index for p in stream(small, [*inputs[:4], bad, *inputs[4:]]))
     assert found == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("deadline", [0, -1.0, float("nan")])
 def test_a_deadline_of_no_time_is_refused(deadline: float, small: SpikingNetwork, inputs: Tensor) -> None:
     with pytest.raises(ValueError, match="deadline_ms must be"):
-        seenn.stream(small, inputs, deadline_ms=deadline)
+        SNN(network=small).stream(inputs, deadline_ms=deadline)
     with pytest.raises(ValueError, match="deadline_ms must be"):
         Request(image=inputs[0], deadline_ms=deadline)
 
 
 def test_at_its_deadline_a_request_gets_the_best_answer_so_far(small: SpikingNetwork, inputs: Tensor) -> None:
     requests = [Request(image=inputs[0], deadline_ms=1e-6), Request(image=inputs[1])]
-    hurried, calm = seenn.stream(small, requests, timesteps=6, slots=2)
+    hurried, calm = SNN(network=small).stream(requests, timesteps=6, slots=2)
     assert (hurried.exit_timestep, hurried.stopped_by) == (1, "deadline")
     assert (calm.exit_timestep, calm.stopped_by) == (6, "timesteps")
-    full = seenn.predict(small, inputs[:1], None, 1, engine=make_engine("int8", small, timesteps=6))
+    full = run(make_engine("int8", small, timesteps=6), inputs[:1], None, 1)
     assert torch.equal(hurried.logits_sum, full.logits_sum[0])
-
-
-def test_no_images_are_an_error_for_predictions_and_none_for_streams(small: SpikingNetwork) -> None:
-    with pytest.raises(ValueError, match="there are no images to run"):
-        run_engine(make_engine("int8", small, timesteps=4), [], FixedExit(), 4, slots=2)
-    assert list(seenn.stream(small, [])) == []
 
 
 @pytest.mark.parametrize(("int8", "float32"), [(900.0, 230.0), (20.0, 17.0), (17.0, 20.0)])

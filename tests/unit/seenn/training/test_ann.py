@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from seenn.batch import Batch
 from seenn.core.ops import QCFS
 from seenn.data import DataSplits, Split
 from seenn.training import Augment, OptimConfig, TrainConfig, TrainingResult, accuracy, train_ann
@@ -56,10 +57,10 @@ def test_averaged_weights_are_what_is_kept(train: Train, digits: DataSplits) -> 
 
 
 def test_a_transform_may_mix_the_labels(train: Train) -> None:
-    def mix(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        share = torch.rand((), generator=generator)
-        target = torch.nn.functional.one_hot(labels, 10).float()
-        return share * images + (1 - share) * images.flip(0), share * target + (1 - share) * target.flip(0)
+    def mix(batch: Batch, generator: torch.Generator) -> Batch:
+        share, images = torch.rand((), generator=generator), batch.inputs
+        target = torch.nn.functional.one_hot(batch.known_labels, 10).float()
+        return Batch(share * images + (1 - share) * images.flip(0), share * target + (1 - share) * target.flip(0))
 
     assert train(epochs=4, transform=mix).best.accuracy > 0.6
 

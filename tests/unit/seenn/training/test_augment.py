@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seenn.batch import Batch
 from seenn.training import Augment
 
 
@@ -16,7 +17,7 @@ def images() -> Tensor:
 
 def test_every_image_is_mirrored_or_not() -> None:
     x = images()
-    got = Augment(flip=True)(x, torch.Generator().manual_seed(0))
+    got = Augment(flip=True)(Batch(x), torch.Generator().manual_seed(0)).inputs
     same = (got == x).flatten(1).all(1)
     mirrored = (got == x.flip(-1)).flatten(1).all(1)
     assert (same ^ mirrored).all()
@@ -25,7 +26,7 @@ def test_every_image_is_mirrored_or_not() -> None:
 
 def test_every_image_is_one_of_its_shifts() -> None:
     x = images()
-    got = Augment(shift=1)(x, torch.Generator().manual_seed(0))
+    got = Augment(shift=1)(Batch(x), torch.Generator().manual_seed(0)).inputs
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     shifts = [padded[:, :, i : i + 4, j : j + 5] for i in range(3) for j in range(3)]
     matches = torch.stack([(got == shift).flatten(1).all(1) for shift in shifts])
@@ -33,15 +34,23 @@ def test_every_image_is_one_of_its_shifts() -> None:
     assert (matches.sum(1) > 0).sum() >= 6
 
 
+def test_all_frames_of_a_sample_change_as_its_only_frame_would() -> None:
+    x, augment = images(), Augment(flip=True, shift=2)
+    alone = augment(Batch(x), torch.Generator().manual_seed(0))
+    frames = augment(Batch(torch.stack([x, -x, x]), over_time=True), torch.Generator().manual_seed(0))
+    assert frames.over_time
+    assert torch.equal(frames.inputs, torch.stack([alone.inputs, -alone.inputs, alone.inputs]))
+
+
 def test_same_generator_seed_gives_the_same_batch() -> None:
     augment = Augment(flip=True, shift=2)
-    first, second, other = (augment(images(), torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    first, second, other = (augment(Batch(images()), torch.Generator().manual_seed(s)).inputs for s in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    assert torch.equal(Augment()(images(), torch.Generator()), images())
+    assert torch.equal(Augment()(Batch(images()), torch.Generator()).inputs, images())
 
 
 def test_suggestion_follows_size_and_classes() -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from seenn.checkpoint import Checkpoint, load, save
+import seenn
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits
+from seenn.data.encoding import PoissonEncoding
 from seenn.errors import TrainingError
 from seenn.exits import ConfidenceExit
+from seenn.snn import SNN
 from seenn.training import DirectConfig, FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
-from seenn.training.finetune import accuracy_per_step, default_train_config, finetuned_checkpoint
+from seenn.training.finetune import default_train_config, finetuned_snn
+from seenn.training.loop import accuracies, on_inputs
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_the_first_step_becomes_right_and_thresholds_and_membranes_move(
     assert bool((neuron.v_threshold != 1).all())
     assert neuron.v_init.shape == (8,)
     assert bool((neuron.v_init != 0.5).any())
-    assert result.after == accuracy_per_step(Unrolled(result.network, 2), digits.calibration)
+    assert result.after == accuracies(Unrolled(result.network, 2), digits.calibration, on_inputs)
 
 
 def test_the_teacher_is_the_twin_as_it_was(network: SpikingNetwork, digits: DataSplits) -> None:
@@ -76,6 +80,13 @@ def test_a_network_that_leaks_has_no_teacher(network: SpikingNetwork, digits: Da
     assert result.twin is None
     with pytest.raises(TrainingError, match=r"no analog twin to imitate, and distil is 0\.5: .* --distil 0"):
         finetune(leaky, digits, config(distil=0.5))
+
+
+def test_sequences_are_refused_before_any_work(network: SpikingNetwork, digits: DataSplits) -> None:
+    preprocessing = replace(digits.preprocessing, mean=(0.0,), std=(1.0,))
+    spikes = digits.with_preprocessing(preprocessing).with_encoding(PoissonEncoding(timesteps=2))
+    with pytest.raises(TrainingError, match=r"learns from constant images, and the samples of digits are sequences"):
+        finetune(network, spikes, config())
 
 
 def test_loss_is_the_weighted_cross_entropy_after_every_step() -> None:
@@ -104,6 +115,21 @@ def test_saving_memory_changes_neither_outputs_nor_gradients(network: SpikingNet
     assert all(map(torch.equal, *found))
 
 
+@pytest.mark.parametrize("save_memory", [False, True])
+def test_as_many_steps_as_are_allowed_anywhere_need_no_deep_stack(save_memory: bool) -> None:
+    nodes = [
+        Node("act", IFNeuron(torch.ones(2)), (INPUT,)),
+        Node("flatten", Flatten(), ("act",)),
+        Node("head", Linear(torch.ones(2, 2), torch.zeros(2)), ("flatten",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (2, 1, 1))
+    logits = Unrolled(network, 1500, save_memory=save_memory)(torch.full((1, 2, 1, 1), 0.25))
+    logits.sum().backward()
+    assert logits.shape == (1500, 1, 2)
+    torch.testing.assert_close(logits[-1], torch.full((1, 2), 0.5), rtol=0, atol=1e-2)
+    assert network.graph["head"].op.get_parameter("weight").grad is not None
+
+
 def test_a_run_that_began_without_saving_memory_may_go_on_with_it() -> None:
     for kind in (FinetuneConfig, DirectConfig):
         assert kind(save_memory=True).to_record() == kind().to_record()
@@ -120,15 +146,15 @@ def test_unrolling_gives_the_mean_after_every_step(network: SpikingNetwork) -> N
 def test_checkpoint_says_what_was_trained_and_forgets_the_exit(
     network: SpikingNetwork, digits: DataSplits, tmp_path: Any
 ) -> None:
-    source = Checkpoint(
+    source = SNN(
         network=network,
         preprocessing=digits.preprocessing,
         manifest={"timesteps": 4, "source": {"name": "tiny"}, "check": {"ann_accuracy": 0.9}, "per_site": []},
         policy=ConfidenceExit(threshold=0.5),
     )
     result = finetune(network, digits, config())
-    save(tmp_path / "a.safetensors", finetuned_checkpoint(source, digits, config(), result, file={"file": "snn"}))
-    read = load(tmp_path / "a.safetensors")
+    finetuned_snn(source, digits, config(), result, file={"file": "snn"}).save(tmp_path / "a.safetensors")
+    read = seenn.load(tmp_path / "a.safetensors")
     assert read.timesteps == 2
     assert read.policy is None
     assert read.manifest["finetune"]["from"] == {

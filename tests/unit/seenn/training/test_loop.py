@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seenn.batch import Batch
 from seenn.data import DataSplits, Split
 from seenn.distributed import World
 from seenn.errors import DataError, TrainingError
@@ -18,8 +21,8 @@ from seenn.training import LossFn, TrainConfig, TrainingResult, fit
 from seenn.training.loop import check_data
 
 
-def cross_entropy(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(module(images), labels)
+def cross_entropy(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
+    return F.cross_entropy(module(batch.inputs), batch.known_labels)
 
 
 Train = Callable[..., TrainingResult]
@@ -60,9 +63,9 @@ def test_the_last_epoch_may_be_a_part_of_one(run: Train, digits: DataSplits) -> 
 def test_every_epoch_sees_each_image_once_in_another_order(run: Train, digits: DataSplits) -> None:
     seen: list[list[float]] = []
 
-    def watch(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        seen.append(images.double().sum((1, 2, 3)).tolist())
-        return cross_entropy(module, images, labels)
+    def watch(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
+        seen.append(batch.inputs.double().sum((1, 2, 3)).tolist())
+        return cross_entropy(module, batch, shared)
 
     run(loss=watch, epochs=2, batch_size=len(digits.train))
     assert sorted(seen[0]) == sorted(seen[1])
@@ -92,15 +95,44 @@ def test_the_global_random_state_is_put_back(run: Train, classifier: Callable[[]
 def test_autocast_computes_in_bfloat16_and_keeps_weights_in_float32(run: Train) -> None:
     seen: set[torch.dtype] = set()
 
-    def loss(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        logits = module(images)
+    def loss(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
+        logits = module(batch.inputs)
         seen.add(logits.dtype)
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, batch.known_labels)
 
     result = run(loss=loss, amp=True, epochs=2)
     assert seen == {torch.bfloat16}
     assert {value.dtype for value in result.module.parameters()} == {torch.float32}
     assert result.best.accuracy > 0.5
+
+
+STRIDED = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+from seenn.batch import Batch
+from seenn.core.ops import Conv2d
+from seenn.training.layout import fastest_layout, placed
+
+torch.manual_seed(0)
+for layer in (nn.Conv2d(8, 8, 1, stride=2), Conv2d(torch.randn(8, 3, 1, 1), stride=(1, 2)), nn.Conv2d(16, 8, 1, 2)):
+    for side in (56, 64, 112):
+        module = nn.Sequential(nn.Conv2d(3, layer.weight.shape[1], 3, padding=1), layer)
+        layout = fastest_layout(module)
+        batch = placed(Batch(torch.randn(8, 3, side, side), torch.zeros(8)), "cpu", layout)
+        module.to(memory_format=layout)(batch.inputs).square().mean().backward()
+print(fastest_layout(module))
+"""
+
+
+def test_layers_whose_gradient_crashes_with_channels_last_are_trained_without() -> None:
+    done = subprocess.run([sys.executable, "-c", STRIDED], check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "torch.channels_last\n"), done.stderr
+
+
+def test_a_model_without_parameters_is_refused(run: Train) -> None:
+    with pytest.raises(TrainingError, match="nothing to train: no parameter of the model requires a gradient"):
+        run(nn.Flatten())
 
 
 def test_interrupt_passes_through(run: Train) -> None:
@@ -118,11 +150,11 @@ def test_a_layer_whose_output_is_not_finite_is_named_with_the_step(
     before = {name: t.clone() for name, t in module.state_dict().items()}
     calls = iter(range(100))
 
-    def poison(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def poison(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         if next(calls) == 2:
             with torch.no_grad():
                 module.get_parameter("1.weight")[0] = float("nan")
-        return cross_entropy(module, images, labels)
+        return cross_entropy(module, batch, shared)
 
     place = (
         r"step 3 of 8: the loss is nan \(learning rate .*\); the first output .* layer 1, whose weight is not finite"
@@ -133,8 +165,8 @@ def test_a_layer_whose_output_is_not_finite_is_named_with_the_step(
 
 
 def test_a_loss_that_breaks_by_itself_is_said_to_do_so(run: Train) -> None:
-    def broken(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(module, images, labels) / 0.0
+    def broken(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
+        return cross_entropy(module, batch, shared) / 0.0
 
     with pytest.raises(TrainingError, match=r"the loss is inf .*every layer's output is finite, so it is the loss"):
         run(loss=broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 
 from seenn.data import DataSplits
 from seenn.errors import CheckpointError, TrainingError, UnsupportedError
+from seenn.files import atomic_path
 from seenn.training import Augment, OptimConfig, Run, TrainConfig, TrainingResult, train_ann
 
 CONFIG = TrainConfig(epochs=2.5, ema=0.9, augment=Augment(shift=1), optim=OptimConfig(lr=0.05))
@@ -76,6 +78,7 @@ def test_the_folder_holds_configuration_metrics_and_curves(train: Train, tmp_pat
     result = train()
     folder = tmp_path / "run"
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
         "config.json",
         "curves.png",
         "metrics.jsonl",
@@ -138,7 +141,9 @@ def test_a_full_disk_leaves_the_state_before_it(train: Train, tmp_path: Path) ->
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"cannot be written to .*The one before is intact: make space"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot write .*state\.safetensors: .*What was there before is intact"
+        ):
             train(resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -189,11 +194,36 @@ def test_a_killed_process_continues_bit_for_bit(tmp_path: Path) -> None:
 
     assert start("whole", -1) == 0
     assert start("cut", 10) == -signal.SIGKILL
-    (tmp_path / "cut" / ".state.safetensors.0123abcd.tmp").write_bytes(b"half a state")
+    for name in ("state.safetensors", "curves.png", "metrics.jsonl", "config.json"):
+        (tmp_path / "cut" / f".{name}.0123abcd.tmp").write_bytes(b"half")
     assert start("cut", -1) == 0
     whole, cut = (torch.load(tmp_path / name / "result.pth", weights_only=True) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert list((tmp_path / "cut").glob(".*.tmp")) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_which_another_run_is_going_on_is_refused(train: Train, tmp_path: Path, resume: bool) -> None:
+    def start_another(done: int, total: int) -> None:
+        if done == 7:
+            state = tmp_path / "run" / "state.safetensors"
+            with atomic_path(state):  # as if the first were just saving
+                expected = r"another process is running in .*run: wait until it ends, or name another folder"
+                with pytest.raises(CheckpointError, match=expected):
+                    train(resume=resume)
+
+    whole = train(folder=tmp_path / "whole")
+    assert all(map(torch.equal, weights(whole), weights(train(CONFIG, start_another))))
+
+
+def test_a_folder_that_vanished_is_said_to_be_gone(train: Train, tmp_path: Path) -> None:
+    def remove(done: int, total: int) -> None:
+        if done == 7:
+            shutil.rmtree(tmp_path / "run")
+
+    expected = r"cannot write .*run/\w+\.\w+: the folder .*run does not exist\. Nothing was written"
+    with pytest.raises(CheckpointError, match=expected):
+        train(CONFIG, remove)
 
 
 def test_tensorboard_is_asked_for_by_name_where_it_is_missing(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import run
 from torch import Tensor
 
 from seenn.analysis.bench import (
@@ -22,8 +23,8 @@ from seenn.analysis.bench import (
     this_machine,
 )
 from seenn.core.network import SpikingNetwork
-from seenn.exits import ConfidenceExit, FixedExit
-from seenn.runtime import make_engine, run_engine
+from seenn.exits import ConfidenceExit
+from seenn.runtime import make_engine
 from seenn.runtime.kernels.fused import FusedEngine
 
 MakeNetwork = Callable[..., SpikingNetwork]
@@ -113,7 +114,7 @@ def test_each_layer_is_charged_for_its_own_rounding(make_network: MakeNetwork, i
     assert conv2.weight_error > 1e-3
     assert conv2.score_error > 1.5 * none.score_error
     assert by_layer["head"].score_error == pytest.approx(none.score_error, rel=1e-6)  # stays finer than int8
-    answers = run_engine(make_engine("int8", network, timesteps=4), [inputs], FixedExit(), 4, slots=4).labels
+    answers = run(make_engine("int8", network, timesteps=4), inputs, None, 4, slots=4).labels
     wrong = 100 * float((answers != labels).double().mean())  # the labels are the float network's own answers
     assert losses[-1].points_lost == pytest.approx(wrong)
     assert set(conv2.to_json()) == {"layer", "bits", "weight_error", "score_error", "points_lost"}

@@ -1,0 +1,121 @@
+"""Does the spiking network say what its ANN says? Site by site, and at the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from converter.calibrate import relative_error, squared_norm
+from seenn.batch import Batch
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Neuron
+from seenn.distributed import world
+from seenn.errors import ConversionError
+from seenn.runtime import ScoreTrace, Session, SpikeSums, make_engine
+
+#: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
+DIVERGED = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """ANN and SNN side by side, on images that calibration did not see.
+
+    Attributes:
+        samples: images compared.
+        ann_accuracy: of the analog twin; None without labels.
+        accuracy_per_timestep: of the SNN after t = 1 … T steps; empty without labels.
+        agreement: share of images on which ANN and SNN (at T) give the same label.
+        relative_error: per site, ‖ANN activation − mean spike output at T‖ / ‖ANN activation‖, both networks
+            running on their own.
+        diverged: first site, in order of execution, whose relative error reaches 1; None if there is none.
+    """
+
+    samples: int
+    ann_accuracy: float | None
+    accuracy_per_timestep: tuple[float, ...]
+    agreement: float
+    relative_error: Mapping[str, float]
+    diverged: str | None
+
+
+def check(
+    network: SpikingNetwork,
+    batches: Iterable[Batch],
+    timesteps: int,
+    *,
+    session: Session | None = None,
+    site_samples: int = 256,
+) -> CheckReport:
+    """Runs the network and its analog twin on the same images.
+
+    Args:
+        network: converted; its twin is the ANN.
+        batches: with or without labels.
+        timesteps: T.
+        session: runs this network for T steps, every sample for all of them; None: on the reference engine.
+        site_samples: at least so many of the first images (whole batches) enter the per-site errors; all enter
+            the accuracies.
+
+    Under ``torchrun`` the processes take turns at the batches, and each gets the whole report.
+
+    Raises:
+        ConversionError: no images.
+        DataError: there are fewer batches than processes.
+    """
+    session = session or Session(make_engine("reference", network, timesteps=timesteps), None, timesteps)
+    here = world()
+    # One row a batch: same answers, ANN right, SNN right after each step; and per site, squared error and signal.
+    counts: list[list[int]] = []
+    squares: list[list[float]] = []
+    numbers: list[int] = []
+    number = samples = labelled = 0
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            inspect_sites = samples < site_samples
+            samples += len(batch)
+            labelled += 0 if batch.labels is None else len(batch)
+            if here.takes(number):
+                count, square = _compare(network, batch, session, inspect_sites)
+                counts.append(count)
+                squares.append(square)
+                numbers.append(number)
+    if not samples:
+        raise ConversionError("there are no images to check the conversion on")
+    here.enough(number + 1, f"{samples} images in batches")
+    order = torch.tensor(numbers)
+    agree, ann_right, *right = here.in_order(torch.tensor(counts), order).sum(0).tolist()
+    parts = here.in_order(torch.tensor(squares, dtype=torch.float64), order).sum(0).view(2, -1)
+    errors = dict(zip(network.sites, map(relative_error, *parts.tolist()), strict=True))
+    return CheckReport(
+        samples=samples,
+        ann_accuracy=ann_right / labelled if labelled else None,
+        accuracy_per_timestep=tuple(count / labelled for count in right) if labelled else (),
+        agreement=agree / samples,
+        relative_error=errors,
+        diverged=next((site for site in network.sites if errors[site] >= DIVERGED), None),
+    )
+
+
+def _compare(
+    network: SpikingNetwork, batch: Batch, session: Session, inspect_sites: bool
+) -> tuple[list[int], list[float]]:
+    """Of one batch: same answers, ANN right, SNN right after each step; squared errors by site, then signals."""
+    twin, timesteps = network.analog(), session.timesteps
+    analog = twin.evaluate(batch.inputs.to(network.device), {twin.output, *(network.sites if inspect_sites else ())})
+    scores, spikes = ScoreTrace(timesteps, len(batch)), SpikeSums(len(batch))
+    answers = session.run(batch, observers=(scores, spikes) if inspect_sites else (scores,))
+    wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
+    for site, total in spikes.sums.items():
+        neuron = network.graph[site].op
+        assert isinstance(neuron, Neuron)
+        wrong[site] = float(squared_norm(analog[site] - neuron.emit(total) / timesteps))
+        power[site] = float(squared_norm(analog[site]))
+    ann = analog[twin.output].argmax(-1).cpu()
+    ann_right, right = 0, [0] * timesteps
+    if batch.labels is not None:
+        ann_right = int((ann == batch.labels).sum())
+        right = (scores.logits_sum.argmax(-1) == batch.labels).sum(1).tolist()
+    return [int((ann == answers.labels).sum()), ann_right, *right], [*wrong.values(), *power.values()]

@@ -1,0 +1,145 @@
+"""From a classifier's module to a spiking network: the graph, its sites, and a neuron at each."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from converter.calibrate import Calibration, calibrate, check_images
+from converter.config import ConvertConfig
+from converter.float64 import in_float64
+from converter.passes import normalise, verify_equivalent
+from converter.trace import trace_model
+from seenn.core.graph import OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, Neuron, Op, StatelessOp
+from seenn.errors import ConversionError, ModelError, UnsupportedError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A spiking network and how it came about.
+
+    Attributes:
+        network: with as many neurons as the source has activation call sites.
+        calibration: thresholds and errors per site, on the calibration images.
+        float64_difference: largest difference between source and normalised graph in float64, relative.
+    """
+
+    network: SpikingNetwork
+    calibration: Calibration
+    float64_difference: float
+
+
+def convert_module(
+    model: nn.Module,
+    images: Tensor,
+    config: ConvertConfig | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[str, int], None] = lambda site, total: None,
+) -> Conversion:
+    """Converts a classifier. The model itself is not changed.
+
+    Args:
+        model: takes ``[B, C, H, W]`` and returns logits ``[B, K]``.
+        images: preprocessed calibration images ``[N, C, H, W]``, at least 16; their labels are not needed.
+        config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
+        device: where to calibrate, and where the network is left.
+        progress: called with each calibrated site and their total number.
+
+    Raises:
+        UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
+        CalibrationError: the images do not determine the thresholds.
+        ConversionError: the model returns no scores, or the graph is not the model.
+        ModelError: non-finite weights, or neurons in the model.
+    """
+    config = config or ConvertConfig()
+    check_images(images)
+    graph, difference = canonical_graph(model, images[:2], analog_islands=config.analog_islands)
+    input_shape = tuple(images.shape[1:])
+    output_shape = graph.shapes(input_shape)[graph.output]
+    if len(output_shape) != 1:
+        returned = ", ".join(map(str, ("B", *output_shape)))
+        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
+    sites = sites_of(graph)
+    if not sites:
+        log.warning(
+            "the model has no activation that can spike: the result has 0 neurons, all of it is analog, and it saves "
+            "nothing over the ANN"
+        )
+    graph = graph.to(device)
+    calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
+    network = place_neurons(graph, calibration.neurons, input_shape).eval()
+    return Conversion(network=network, calibration=calibration, float64_difference=difference)
+
+
+def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> tuple[OpGraph, float]:
+    """The model as a normalised float32 ANN graph, verified in float64; ``(graph, relative difference)``.
+
+    Raises:
+        ModelError: weights are not finite, or the model holds neurons already.
+        UnsupportedError: lists every call that cannot be expressed, or not without ``analog_islands``.
+        ConversionError: the graph computes something else than the model.
+    """
+    refuse_neurons(model)
+    bad = [name for name, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    if bad:
+        raise ModelError(
+            f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
+        )
+    source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
+    example = example.detach().cpu().double()
+    with in_float64():
+        graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
+        difference = verify_equivalent(source, graph, example)
+    return graph.float().requires_grad_(False), difference
+
+
+def refuse_neurons(model: nn.Module) -> None:
+    """Raises ModelError for a model that is spiking already."""
+    if any(isinstance(module, Neuron) for module in model.modules()):
+        raise ModelError("the model already holds neurons: it needs no conversion, run it with seenn.capture")
+
+
+def sites_of(graph: OpGraph) -> tuple[str, ...]:
+    """The activation call sites of an ANN graph, in order; none in a graph of analog islands alone.
+
+    Raises:
+        UnsupportedError: there is neither an activation nor an island.
+    """
+    sites = tuple(node.name for node in graph if isinstance(node.op, Activation))
+    if not sites and not any(node.op.island for node in graph):
+        raise UnsupportedError(
+            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU, "
+            "nn.ReLU6, nn.LeakyReLU or nn.PReLU"
+        )
+    return sites
+
+
+def place_neurons(
+    graph: OpGraph, neurons: Mapping[str, IntegratingNeuron], input_shape: Sequence[int]
+) -> SpikingNetwork:
+    """Puts a neuron at every site and a ``CumulativeDifference`` around every other non-affine op.
+
+    Raises:
+        ConversionError: a site without a neuron, or a neuron without a site.
+        UnsupportedError: the graph has neither an activation nor an analog island.
+    """
+    sites = sites_of(graph)
+    if missing := [site for site in sites if site not in neurons]:
+        raise ConversionError(f"no neuron for the sites {', '.join(missing)}: calibrate this same graph first")
+    if extra := sorted(set(neurons) - set(sites)):
+        raise ConversionError(f"neurons for {', '.join(extra)}, which are not sites of this graph")
+    changes: dict[str, Op] = dict(neurons)
+    for node in graph:
+        if node.name not in changes and isinstance(node.op, StatelessOp) and not node.op.affine:
+            changes[node.name] = CumulativeDifference(node.op)
+    return SpikingNetwork(graph.replace(changes), input_shape)

@@ -1,0 +1,7 @@
+"""No correction."""
+
+from __future__ import annotations
+
+from converter.corrections import CORRECTIONS, Correction
+
+CORRECTIONS.register("none")(Correction())

@@ -1,0 +1,1 @@
+"""Thresholds that hold for new samples with a stated probability."""

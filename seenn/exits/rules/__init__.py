@@ -1,0 +1,1 @@
+"""One exit rule a file, registered under the name of its file."""

@@ -1,0 +1,50 @@
+"""Dynamic Confidence: softmax confidence with a temperature fitted for each timestep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from seenn.core.ops import State
+from seenn.exits.calibration.temperature import fit_temperature
+from seenn.exits.progress import Progress
+from seenn.exits.registry import register_policy
+from seenn.exits.scored import ProbabilityExit
+from seenn.exits.scores import accumulated, at_timestep, numbers_per_timestep
+
+
+@register_policy("scaled")
+@dataclass(frozen=True, kw_only=True)
+class ScaledConfidenceExit(ProbabilityExit):
+    """Dynamic Confidence (Li et al., ICCV 2023): stop once ``max softmax(S_t / (t·α_t))`` exceeds ``threshold``.
+
+    The paper has one temperature; here each timestep has its own, so that a probability means the same at
+    every t.
+    """
+
+    summary: ClassVar[str] = "a calibrated probability is high, one temperature a timestep (Dynamic Confidence)"
+    learned: ClassVar[tuple[str, ...]] = ("temperatures",)
+    temperatures: tuple[float, ...] = (1.0,)  # α_t for t = 1, 2, …; one holds for every t
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        values = numbers_per_timestep("temperatures", self.temperatures)
+        if min(values) <= 0.0:
+            raise ValueError(f"temperatures must be positive, got {min(values)}")
+        object.__setattr__(self, "temperatures", values)
+
+    def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.confidence(progress.t, logits_sum), state
+
+    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
+        mean = accumulated(t, logits_sum, "mean")
+        if len(self.temperatures) == 1:
+            return (mean / self.temperatures[0]).softmax(-1).amax(-1)
+        return (mean / at_timestep(self.temperatures, t).to(mean.dtype).unsqueeze(-1)).softmax(-1).amax(-1)
+
+    def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
+        """With the temperatures that minimise the cross-entropy at each of the T steps."""
+        means = [logits_sum[t] / (t + 1) for t in range(len(logits_sum))]
+        return replace(self, temperatures=tuple(fit_temperature(mean, labels) for mean in means))

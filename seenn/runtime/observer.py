@@ -1,0 +1,79 @@
+"""What may watch a run: spikes of every site, and scores after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Observer:
+    """Watches a session; both methods do nothing until they are overridden.
+
+    Rows belong to samples: ``samples`` int64 ``[b]`` are their numbers in the run, from 0, and ``t`` int64 ``[b]``
+    their timesteps, from 1; 0 in the initial steps.
+    """
+
+    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
+        """The spike counts of a site in one step, ``[b, C, ...]``."""
+
+    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
+        """The outputs summed up to this step, ``[b, K]``, on the CPU."""
+
+
+class Observers(Observer):
+    """Several as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._of_spikes = [o for o in observers if type(o).spikes is not Observer.spikes]
+        self._of_scores = [o for o in observers if type(o).scores is not Observer.scores]
+
+    @property
+    def wants_spikes(self) -> bool:
+        """Whether any of them looks at spikes: an engine that need not show them is faster."""
+        return bool(self._of_spikes)
+
+    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
+        for observer in self._of_spikes:
+            observer.spikes(t, samples, site, counts)
+
+    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
+        for observer in self._of_scores:
+            observer.scores(t, samples, logits_sum)
+
+
+class ScoreTrace(Observer):
+    """Keeps the summed outputs after every step of so many samples.
+
+    Attributes:
+        logits_sum: ``[T, N, K]``, NaN where a sample did not run.
+    """
+
+    def __init__(self, timesteps: int, samples: int) -> None:
+        self._shape = (timesteps, samples)
+        self.logits_sum = torch.empty(0)
+
+    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
+        if not self.logits_sum.numel():
+            self.logits_sum = logits_sum.new_full((*self._shape, logits_sum.shape[-1]), torch.nan)
+        self.logits_sum[t - 1, samples] = logits_sum
+
+
+class SpikeSums(Observer):
+    """Adds up each site's spike counts over the timesteps of so many samples.
+
+    Attributes:
+        sums: ``[N, C, ...]`` by site, initial steps left out.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self.sums: dict[str, Tensor] = {}
+
+    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
+        ran = t > 0
+        if site not in self.sums:
+            self.sums[site] = counts.new_zeros(self._samples, *counts.shape[1:])
+        where = ran.nonzero().squeeze(1)
+        self.sums[site].index_add_(0, samples[where].to(counts.device), counts[where.to(counts.device)])

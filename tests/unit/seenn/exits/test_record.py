@@ -1,0 +1,49 @@
+"""A policy belongs to a network, a T and an engine."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from seenn.errors import CalibrationError
+from seenn.exits import ConfidenceExit, check_record, exit_record
+
+RECORD = exit_record(ConfidenceExit(threshold=0.8), network="a" * 64, timesteps=3, engine="int8", accuracy=0.9)
+
+
+def test_the_record_is_json_of_the_policy_and_what_it_was_made_for() -> None:
+    assert json.loads(json.dumps(RECORD)) == {
+        "policy": {"policy": "confidence", "threshold": 0.8, "temperature": 1.0, "accumulation": "sum"},
+        "network": "a" * 64,
+        "timesteps": 3,
+        "engine": "int8",
+        "split": "exit",
+        "accuracy": 0.9,
+    }
+
+
+def test_a_policy_for_another_network_or_t_is_refused() -> None:
+    assert check_record(RECORD, network="a" * 64, timesteps=3) is None
+    message = r"confidence exit policy was made for another network .*weights have changed since. Run `seenn calibrate"
+    with pytest.raises(CalibrationError, match=message):
+        check_record(RECORD, network="b" * 64, timesteps=3)
+    message = r"made for 3 timesteps, and 4 are asked for: run 3, or make one with `seenn calibrate-exit --timesteps 4`"
+    with pytest.raises(CalibrationError, match=message):
+        check_record(RECORD, network="a" * 64, timesteps=4)
+    trained = RECORD | {"policy": {"policy": "seenn-ii"}}
+    with pytest.raises(CalibrationError, match="make one with `seenn train-policy --timesteps 4`"):
+        check_record(trained, network="a" * 64, timesteps=4)
+
+
+def test_another_engine_than_the_calibrations_is_said() -> None:
+    assert check_record(RECORD, network="a" * 64, timesteps=3, engine="int8") is None
+    assert check_record(RECORD, network="a" * 64, timesteps=3, engine="float32") == (
+        "the confidence exit policy was calibrated on the int8 engine and runs on float32: exits may differ; "
+        "calibrate again with --engine float32"
+    )
+
+
+@pytest.mark.parametrize("record", [None, "x", [], {}, {"policy": "confidence"}, {"policy": ["x"], "engine": 3}])
+def test_without_a_record_there_is_nothing_to_check(record: object) -> None:
+    assert check_record(record, network="a" * 64, timesteps=3, engine="int8") is None
