@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seenn.core.ops import Op, StatefulOp, StatelessOp
+from seenn.native.cache import find, keep, key
 
 INPUT = "input"  # the name by which nodes refer to the network's input
 #: Images in the two runs on shapes of everything that looks for the batch: the axis whose size follows them.
@@ -60,6 +63,7 @@ class OpGraph(nn.Module):
             known.add(node.name)
         if output not in known - {INPUT}:
             raise ValueError(f"the output {output!r} is not a node")
+        self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # found, by the input's
         self._by_name = {node.name: node for node in self.nodes}
         self.ops = nn.ModuleList(node.op for node in self.nodes)  # registers the parameters, once each
 
@@ -126,12 +130,38 @@ class OpGraph(nn.Module):
                 del values[name]
         return {name: values[name] for name in kept}
 
-    def shapes(self, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    def shapes(self, input_shape: Sequence[int], *, kept: bool = False) -> dict[str, tuple[int, ...]]:
         """Every value's shape without the batch, for an input of ``input_shape`` ``[C, H, W]``; computes nothing.
+
+        Args:
+            kept: read what an earlier process found for the same ops, wiring and sizes (``seenn.native.cache``), or
+                keep it for a later one: what finds shapes takes torch a second to import.
 
         Raises:
             ValueError: a node mixes the images of a batch. (What does not fit together raises as torch does.)
         """
+        shape = tuple(input_shape)
+        if shape not in self._shapes:
+            self._shapes[shape] = self._kept_shapes(shape) if kept else self._run_shapes(shape)
+        return dict(self._shapes[shape])
+
+    def _kept_shapes(self, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        described = [(n.name, n.op.kind, json.dumps(n.op.config(), sort_keys=True), n.inputs) for n in self.nodes]
+        sizes = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.state_dict().items()]
+        modules = {getattr(sys.modules[type(node.op).__module__], "__file__", None) for node in self.nodes}
+        if None in modules:  # an op that was typed in
+            return self._run_shapes(input_shape)
+        files = {*map(str, modules), *map(str, Path(__file__).parent.rglob("*.py"))}
+        code = [Path(file).read_bytes() for file in sorted(files)]
+        identity = key(described, sizes, self.output, input_shape, code)
+        found = find("shapes", identity)
+        if found is not None:
+            return {name: tuple(shape) for name, shape in json.loads(found[1]).items()}
+        shapes = self._run_shapes(input_shape)
+        keep("shapes", identity, json.dumps(shapes).encode())
+        return shapes
+
+    def _run_shapes(self, input_shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
         found: dict[str, tuple[int, ...]] = {}
         for batch in PROBE_BATCHES:
             found = self._shapes_of(batch, input_shape)

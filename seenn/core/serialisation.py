@@ -103,7 +103,7 @@ def _node(item: Any, unused: dict[str, Tensor]) -> Node:
 def _check_shapes(graph: OpGraph, input_shape: Sequence[int]) -> None:
     """Runs shapes only (no memory, no arithmetic): a graph that does not fit together is refused here."""
     try:
-        shapes = graph.shapes(input_shape)
+        shapes = graph.shapes(input_shape, kept=True)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = str(error).strip().splitlines()
         raise CheckpointError(f"the graph's shapes do not fit together: {reason[0] if reason else error!r}") from error

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import torch
 
-from seenn.files import atomic_path, fingerprint
+from seenn.files import atomic_path
 from seenn.version import __version__
 
 logger = logging.getLogger(__name__)
 
 #: Of Linux' list, what tells processors apart: on x86, then on ARM.
 _PROCESSOR = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
-_PROCESSOR += ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features")
+_ARM_PROCESSOR = ("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features")
 
 
 def folder() -> Path | None:
@@ -53,7 +53,7 @@ def key(*parts: object) -> str:
 def machine() -> str:
     """The processor, torch, and the version of seenn: what decides which numbers compiled code and torch compute."""
     info = cpu_info()
-    processor = [info.get(name) for name in _PROCESSOR] + [platform.machine(), platform.processor()]
+    processor = [info.get(name) for name in (*_PROCESSOR, *_ARM_PROCESSOR)] + [platform.machine(), platform.processor()]
     return repr((processor, torch.__config__.show(), torch.__version__, __version__))
 
 
@@ -65,13 +65,14 @@ def cpu_info() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def find(name: str, key: str) -> Path | None:
-    """The file that was kept under this name and key; None where there is none that is whole."""
+def find(name: str, key: str) -> tuple[Path, bytes] | None:
+    """The file that was kept under this name and key, and what it holds; None where there is none that is whole."""
     where = folder()
     for path in () if where is None else where.glob(f"{name}-{key}-*"):
         try:
-            if fingerprint(path) == path.name.rpartition("-")[2]:
-                return path
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == path.name.rpartition("-")[2]:
+                return path, content
             logger.debug("%s is damaged", path)
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -54,7 +54,7 @@ class Firing:
 
     def __init__(
         self,
-        library: Library,
+        library: ctypes.CDLL,
         membrane: Tensor,
         threshold: Tensor,
         inverse: Tensor | None,

@@ -54,9 +54,9 @@ def load(part: Literal["engine", "training"]) -> Library | None:
     cached = find(part, identity)
     if cached is not None:
         try:
-            return Library(str(cached))
+            return Library(str(cached[0]))
         except OSError as error:  # of another C library, or in a folder that nothing may run from
-            logger.debug("%s: %s", cached, error)
+            logger.debug("%s", error)
     sources = [str(FOLDER / f"{module.__name__.rpartition('.')[2]}.c") for module in modules]
     with tempfile.TemporaryDirectory(prefix="seenn-") as folder:
         for number, extras in enumerate(EXTRAS):

@@ -25,7 +25,7 @@ class RowWriter:
             and dense in the same order.
     """
 
-    def __init__(self, library: Library, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._function = library.seenn_write_rows
         self._kept = list(pairs)
         self._rows = (_Rows * len(pairs))()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from ctypes import CDLL
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +17,20 @@ import torch
 from torch import Tensor
 
 from seenn import native
+from seenn.checkpoint import Checkpoint, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import BatchNorm
+from seenn.core.ops import BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
-from seenn.native import Firing, Joined, RowWriter, norm
-from seenn.native.library import FOLDER
-from seenn.runtime import make_engine
+from seenn.native import Firing, Joined, RowWriter, cache, norm
+from seenn.native.library import FOLDER, Library
+from seenn.runtime import Engine, make_engine
+from seenn.runtime.kernels.synapses import exact_kernels
+from seenn.runtime.lowering.program import Buffer, SynapseTerm
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
 
 
-def compiled_for(part: Literal["engine", "training"]) -> CDLL:
+def compiled_for(part: Literal["engine", "training"]) -> Library:
     found = native.load(part)
     if found is None:
         pytest.skip("there is no C compiler here")
@@ -33,12 +38,12 @@ def compiled_for(part: Literal["engine", "training"]) -> CDLL:
 
 
 @pytest.fixture(scope="module")
-def library() -> CDLL:
+def library() -> Library:
     return compiled_for("engine")
 
 
 @pytest.fixture(scope="module")
-def training() -> CDLL:
+def training() -> Library:
     return compiled_for("training")
 
 
@@ -52,7 +57,7 @@ def whole(low: int, high: int, *shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("fewest", [0, -3])
 @pytest.mark.parametrize("divides", [False, True])
 def test_neurons_fire_as_torch_computes_it(
-    library: CDLL, shape: tuple[int, ...], pattern: str, fewest: int, divides: bool
+    library: Library, shape: tuple[int, ...], pattern: str, fewest: int, divides: bool
 ) -> None:
     sample = shape[1:]
     wide = {"one": (1,), "per channel": (sample[0], *[1] * (len(sample) - 1)), "each": sample}[pattern]
@@ -84,7 +89,7 @@ def test_neurons_fire_as_torch_computes_it(
 @pytest.mark.parametrize("pattern", ["one", "per channel", "each"])
 @pytest.mark.parametrize("fewest", [0, -3])
 def test_fresh_samples_begin_and_currents_are_taken(
-    library: CDLL, shape: tuple[int, ...], pattern: str, fewest: int
+    library: Library, shape: tuple[int, ...], pattern: str, fewest: int
 ) -> None:
     sample = shape[1:]
     wide = {"one": (1,), "per channel": (sample[0], *[1] * (len(sample) - 1)), "each": sample}[pattern]
@@ -115,7 +120,7 @@ def test_fresh_samples_begin_and_currents_are_taken(
 
 
 @pytest.mark.parametrize("pattern", [(5, 1, 1), (5, 4, 6)], ids=["per channel", "each"])
-def test_bytes_have_margins_which_stay_as_they_are(library: CDLL, pattern: tuple[int, ...]) -> None:
+def test_bytes_have_margins_which_stay_as_they_are(library: Library, pattern: tuple[int, ...]) -> None:
     v, theta, gain = whole(-99, 99, 2, 5, 4, 6), whole(1, 9, *pattern, seed=1), whole(1, 3, *pattern, seed=2)
     shape = (2, 5, 6, 10)
     source, target = (
@@ -132,7 +137,7 @@ def test_bytes_have_margins_which_stay_as_they_are(library: CDLL, pattern: tuple
     assert torch.equal(v, total - count * theta)
 
 
-def test_memory_that_lies_otherwise_is_refused(library: CDLL) -> None:
+def test_memory_that_lies_otherwise_is_refused(library: Library) -> None:
     theta = torch.ones(5, 1, 1)
     for membrane in (torch.zeros(2, 5, 4, 6), whole(0, 1, 2, 5, 4, 6).double(), whole(0, 1, 2, 5, 4, 12)[..., ::2]):
         with pytest.raises(ValueError, match="memory of another layout"):
@@ -146,7 +151,7 @@ def test_memory_that_lies_otherwise_is_refused(library: CDLL) -> None:
         RowWriter(library, [(dense, whole(0, 1, 1, 5, 6, 4))])
 
 
-def test_rows_are_written_where_they_belong(library: CDLL) -> None:
+def test_rows_are_written_where_they_belong(library: Library) -> None:
     images, flat = whole(0, 9, 6, 5, 4, 3), whole(0, 9, 6, 7)
     news, one = whole(10, 19, 4, 5, 4, 3), whole(10, 19, 1, 7)
     expected = images.clone(), flat.clone()
@@ -162,7 +167,7 @@ def test_rows_are_written_where_they_belong(library: CDLL) -> None:
 
 
 def test_without_a_compiler_torch_does_the_same(
-    library: CDLL, make_network: Callable[..., SpikingNetwork], images: Tensor, monkeypatch: pytest.MonkeyPatch
+    library: Library, make_network: Callable[..., SpikingNetwork], images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small, inputs = make_network().float(), images.float()
     compiled = make_engine("int8", small, timesteps=4)
@@ -178,13 +183,218 @@ def test_without_a_compiler_torch_does_the_same(
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
-def test_a_compiler_that_is_missing_or_fails_is_done_without(compiler: str, tmp_path: Path) -> None:
-    program = "from seenn.native import load; print(load('engine') or load('training'))"
-    environment = os.environ | {"CC": compiler, "TMPDIR": str(tmp_path)}
-    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "None"
-    assert list(tmp_path.iterdir()) == []
+LOAD = """
+import logging, sys
+logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr)
+from seenn.native import load
+print(load("engine") is not None)
+"""
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a process that loads the engine's code, with a cache folder and a compiler that counts its calls."""
+    for name in ("cache", "tmp"):
+        (tmp_path / name).mkdir(mode=0o700)
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/calls\nexec cc $*\n")
+    compiler.chmod(0o755)
+    defaults = {"CC": str(compiler), "SEENN_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp")}
+
+    def start(program: str = LOAD, **changes: str | None) -> subprocess.Popen[str]:
+        environment = {name: value for name, value in (os.environ | defaults | changes).items() if value is not None}
+        command = [sys.executable, "-c", program]
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+
+    return start
+
+
+def result(process: subprocess.Popen[str]) -> tuple[bool, str]:
+    """Whether there was compiled code, and what was logged."""
+    output, talk = process.communicate(timeout=300)
+    assert process.returncode == 0, talk
+    return output.strip() == "True", talk
+
+
+def calls(folder: Path) -> list[str]:
+    """The compiler's command lines."""
+    log = folder / "calls"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "nowhere-cc -O2", "false", "cc 'unbalanced"])
+def test_a_compiler_that_is_missing_or_fails_is_done_without_and_named_once(
+    compiler: str, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    both = LOAD + "load('training')"
+    loaded, talk = result(process(both, CC=compiler))
+    assert not loaded
+    assert talk.startswith("WARNING ")
+    assert talk.count("\n") == 1
+    assert compiler.split()[0] in talk
+    assert "torch is used" in talk
+    assert [*(tmp_path / "cache").iterdir(), *(tmp_path / "tmp").iterdir()] == []
+
+
+def test_a_compiler_may_have_arguments_and_is_no_shell(
+    library: Library, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    compiler = f"{tmp_path}/compiler -g0 '-DTWO WORDS' $(touch {tmp_path}/expanded) > {tmp_path}/out"
+    assert result(process(CC=f"{tmp_path}/compiler -g0 -DWORD")) == (True, "")
+    assert calls(tmp_path)[0].startswith("-g0 -DWORD -O2 ")
+    assert not result(process(CC=compiler))[0]
+    assert not (tmp_path / "expanded").exists()
+
+
+def test_a_second_process_loads_what_the_first_built_without_compiling_or_testing_it(
+    library: Library, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    assert result(process()) == (True, "")
+    built = calls(tmp_path)
+    assert built
+    untested = "from seenn.native import firing\nfiring.matches_torch = None\n" + LOAD
+    assert result(process(untested)) == (True, "")
+    assert calls(tmp_path) == built
+    (tmp_path / "compiler").write_text((tmp_path / "compiler").read_text() + "# another version\n")
+    assert result(process()) == (True, "")
+    assert len(calls(tmp_path)) > len(built)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other bytes", "empty"])
+def test_a_damaged_cached_file_is_built_anew(
+    damage: str, library: Library, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    assert result(process()) == (True, "")
+    (kept,) = (tmp_path / "cache").glob("engine-*")
+    content = kept.read_bytes()
+    kept.write_bytes({"truncated": content[:-9], "other bytes": content[:-9] + b"123456789", "empty": b""}[damage])
+    before = len(calls(tmp_path))
+    assert result(process()) == (True, "")
+    assert len(calls(tmp_path)) > before
+    (mended,) = (tmp_path / "cache").glob("engine-*")
+    assert hashlib.sha256(mended.read_bytes()).hexdigest() == mended.name.rpartition("-")[2]
+
+
+def test_two_processes_may_build_at_once(
+    library: Library, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    both = [process(), process()]
+    assert [result(one) for one in both] == [(True, "")] * 2
+    before = len(calls(tmp_path))
+    assert result(process()) == (True, "")
+    assert len(calls(tmp_path)) == before
+    assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_the_cache_is_created_for_the_user_only_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("SEENN_CACHE", str(tmp_path / "own"))
+    assert cache.folder() == tmp_path / "own"
+    monkeypatch.delenv("SEENN_CACHE")
+    assert cache.folder() == tmp_path / "xdg" / "seenn"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.folder() == tmp_path / "home" / ".cache" / "seenn"
+    for made in (tmp_path / "own", tmp_path / "xdg" / "seenn", tmp_path / "home" / ".cache" / "seenn"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    monkeypatch.setenv("SEENN_CACHE", "")
+    assert cache.folder() is None
+    cache.keep("name", "key", b"content")
+    assert cache.find("name", "key") is None
+
+
+def test_a_cache_that_others_could_write_to_is_refused(
+    library: Library, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    for mode in (0o777, 0o770, 0o702):
+        (tmp_path / "cache").chmod(mode)
+        loaded, talk = result(process())
+        assert loaded
+        assert talk.startswith(f"WARNING {tmp_path}/cache is not used as a cache")
+        assert talk.count("\n") == 1
+        assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_cache_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEENN_CACHE", str(tmp_path / "cache"))
+    cache.keep("name", "key", b"content")
+    assert cache.find("name", "key") is not None
+    os.chown(tmp_path / "cache", 12345, -1)
+    assert cache.find("name", "key") is None
+
+
+def test_where_nothing_can_be_written_nothing_is_cached(
+    library: Library, process: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert result(process(SEENN_CACHE=str(tmp_path / "file" / "below"))) == (True, "")
+    assert result(process(SEENN_CACHE="/proc/nothing")) == (True, "")
+    assert result(process(SEENN_CACHE="")) == (True, "")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_second_process_makes_an_engine_without_trying_kernels_or_importing_the_compiler_of_torch(
+    library: Library,
+    process: Callable[..., subprocess.Popen[str]],
+    make_network: Callable[..., SpikingNetwork],
+    tmp_path: Path,
+) -> None:
+    save(tmp_path / "small.safetensors", Checkpoint(network=make_network().float()))
+    program = f"""
+import sys, torch
+from seenn.checkpoint import load
+from seenn.runtime import make_engine
+from seenn.runtime.kernels import synapses
+if {{second}}:
+    synapses._matches_float64 = synapses.gmacs = None
+engine = make_engine("int8", load("{tmp_path}/small.safetensors").network, timesteps=4)
+print(engine.note)
+assert not {{second}} or "torch._dynamo" not in sys.modules
+"""
+    notes = [process(program.format(second=second)).communicate() for second in (False, True)]
+    assert notes[0] == notes[1]
+    assert "neurons in one pass" in notes[0][0]
+
+
+@pytest.mark.parametrize("name", ["int8", "float32", "bfloat16", "reference"])
+def test_engines_can_be_copied(name: str, make_network: Callable[..., SpikingNetwork], images: Tensor) -> None:
+    engine, inputs = make_engine(name, make_network().float(), timesteps=4), images.float()
+
+    def scores(engine: Engine) -> Tensor:
+        slots = engine.open(len(inputs))
+        slots.load(torch.arange(len(inputs)), inputs)
+        return torch.stack([slots.step(len(inputs)) for _ in range(4)])
+
+    expected = scores(engine)
+    copies = [copy.copy(engine), copy.deepcopy(engine), copy.deepcopy(copy.deepcopy(engine))]
+    del engine
+    assert all(torch.equal(scores(made), expected) for made in copies)
+
+
+def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
+    make_network: Callable[..., SpikingNetwork], images: Tensor
+) -> None:
+    before, found = torch.get_float32_matmul_precision(), []
+    try:
+        for precision in ("highest", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            for kernel in exact_kernels(torch.device("cpu")):
+                weight = torch.arange(1, 512 * 256 + 1, dtype=torch.float64).remainder(381).view(256, 512)
+                source = Buffer(name="x", shape=(512,), life="scratch", low=0, high=4)
+                term = SynapseTerm(source="x", op=Linear(torch.zeros(256, 512)), weight=weight, unit=None)
+                if not kernel.accepts(term, source):
+                    continue
+                target = torch.zeros(64, 256)
+                kernel.prepare(term, source, None, 64, torch.device("cpu"))(target, torch.full((64, 512), 3.0))
+                found.append(torch.equal(target.double(), (3 * weight.sum(1)).expand(64, 256)))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert all(found)
 
 
 @pytest.mark.parametrize(
@@ -196,15 +406,17 @@ def test_a_compiler_that_is_missing_or_fails_is_done_without(compiler: str, tmp_
     ],
 )
 def test_a_library_that_computes_something_else_is_not_used(
-    file: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: CDLL
+    file: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Library
 ) -> None:
-    for path in FOLDER.glob("*.c"):
+    for path in FOLDER.glob("*.[ch]"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     text = (tmp_path / file).read_text(encoding="utf-8")
     assert right in text
     (tmp_path / file).write_text(text.replace(right, wrong), encoding="utf-8")
+    monkeypatch.setenv("SEENN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("seenn.native.library.FOLDER", tmp_path)
     assert native.load.__wrapped__("training" if file == "unroll.c" else "engine") is None
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 RULES = [
@@ -222,7 +434,7 @@ RULES = [
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
 @pytest.mark.parametrize("theta", [torch.tensor(1.0), torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)], ids=["one", "each"])
 def test_membranes_unroll_as_torch_computes_it(
-    training: CDLL,
+    training: Library,
     rules: Membrane,
     surrogate: Surrogate,
     layout: torch.memory_format,
@@ -248,7 +460,7 @@ def test_membranes_unroll_as_torch_computes_it(
     assert 0 < int((found[0][0] > 0).sum()) < found[0][0].numel()
 
 
-def test_a_surrogate_of_ones_own_is_left_to_torch(training: CDLL) -> None:
+def test_a_surrogate_of_ones_own_is_left_to_torch(training: Library) -> None:
     class Steep:
         def derivative_(self, x: Tensor) -> Tensor:
             return x.square_().neg_().exp_()
@@ -267,7 +479,7 @@ def test_a_surrogate_of_ones_own_is_left_to_torch(training: CDLL) -> None:
 
 
 @pytest.mark.parametrize("v_reset", [None, 0.0])
-def test_currents_of_bfloat16_charge_membranes_of_float32(training: CDLL, v_reset: float | None) -> None:
+def test_currents_of_bfloat16_charge_membranes_of_float32(training: Library, v_reset: float | None) -> None:
     generator = torch.Generator().manual_seed(0)
     currents = torch.randn(4, 7, 300, generator=generator).bfloat16()
     at_outputs = torch.randn(4, 7, 300, generator=generator).bfloat16()
@@ -287,7 +499,7 @@ def test_currents_of_bfloat16_charge_membranes_of_float32(training: CDLL, v_rese
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_currents_of_other_types_are_left_to_torch_both_ways(training: CDLL, dtype: torch.dtype) -> None:
+def test_currents_of_other_types_are_left_to_torch_both_ways(training: Library, dtype: torch.dtype) -> None:
     x = torch.rand(3, 5, 4, dtype=dtype, requires_grad=True)
     assert Membrane().compiled(torch.zeros(5, 4), x, torch.tensor(1.0)) is None
     outputs, _ = Membrane().unroll(torch.zeros(5, 4), x, torch.tensor(1.0), Triangle())
@@ -301,7 +513,7 @@ def test_currents_of_other_types_are_left_to_torch_both_ways(training: CDLL, dty
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("affine", [True, False])
 def test_batch_normalisation_learns_as_torch_does(
-    training: CDLL, shape: tuple[int, ...], dtype: torch.dtype, affine: bool
+    training: Library, shape: tuple[int, ...], dtype: torch.dtype, affine: bool
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     x, dy = (torch.randn(shape, generator=generator).mul(2).add(0.5).to(dtype) for _ in range(2))
@@ -326,7 +538,7 @@ def test_batch_normalisation_learns_as_torch_does(
         torch.testing.assert_close(found.float(), expected, **near)
 
 
-def test_normalisation_gives_the_same_on_any_number_of_threads(training: CDLL) -> None:
+def test_normalisation_gives_the_same_on_any_number_of_threads(training: Library) -> None:
     x = whole(-9, 9, 16, 12, 20, 20).div(7)
     threads, found = torch.get_num_threads(), []
     made = norm.plan(training, x)
@@ -350,11 +562,11 @@ def test_normalisation_gives_the_same_on_any_number_of_threads(training: CDLL) -
     ],
     ids=["channels first", "one number", "three axes", "float64", "empty"],
 )
-def test_what_compiled_normalisation_leaves_to_torch(training: CDLL, x: Tensor) -> None:
+def test_what_compiled_normalisation_leaves_to_torch(training: Library, x: Tensor) -> None:
     assert norm.plan(training, x) is None
     assert norm.plan(training, torch.zeros(4, 3), torch.zeros(3, dtype=torch.float64)) is None
 
 
-def test_shapes_are_found_in_training_mode_as_well(training: CDLL) -> None:
+def test_shapes_are_found_in_training_mode_as_well(training: Library) -> None:
     own = BatchNorm(torch.zeros(3), torch.ones(3)).train()
     assert OpGraph([Node("norm", own, (INPUT,))], "norm").shapes((3, 4, 4))["norm"] == (3, 4, 4)
