@@ -26,7 +26,6 @@ from converter.checks import check
 from seenn.snn import SNN
 from seenn.data import load_data
 from seenn.distributed import joined
-from seenn.analysis.evaluate import evaluate
 from seenn.analysis.collect import collect_run
 from seenn.exits import ConfidenceExit
 from seenn.capture import capture
@@ -49,10 +48,9 @@ with joined() as here:
     choice = ConvertConfig(neuron="if", correction="joint", timesteps=2)
     network = convert_module(classifier().eval(), images, choice).network
     checked = check(network, splits.exit.batches(32, limit=80), 2, site_samples=48)
-    exits = collect_run(network, splits.exit.batches(32, limit=80), 2)
+    exits = collect_run(network, splits.exit, 2, batch_size=32, limit=80)
     policy = ConfidenceExit(threshold=0.15)
-    found = evaluate(Checkpoint(network=network), splits.test, name="x", data="digits", timesteps=2, policy=policy,
-                     batch_size=32)
+    found = SNN(network=network).evaluate(splits.test, engine="reference", timesteps=2, policy=policy, batch_size=32)
     tuned = finetune(network, splits, FinetuneConfig(train=replace(config, epochs=0.5))).network
     torch.manual_seed(0)
     spiking = build_spiking_model("spiking_small", LIFNeuron, in_chans=1, num_classes=10, image_size=(8, 8), width=0.25)
