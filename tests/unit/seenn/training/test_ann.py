@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -86,9 +86,23 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(train: Train) 
     assert not torch.equal(first["5.weight"], other["5.weight"])
 
 
+class Sealed(Split):
+    """A split that nobody may read."""
+
+    def __init__(self, split: Split) -> None:
+        self.__dict__.update(vars(split))
+
+    def batches(self, *_: object, **__: object) -> NoReturn:
+        raise AssertionError(f"the {self.name} split was read")
+
+    batch = images = raw = digests = batches
+
+
 def test_exit_and_test_splits_are_never_looked_at(train: Train, digits: DataSplits) -> None:
-    absent = cast(Split, None)
-    result = train(splits=replace(digits, exit=absent, test=absent))
+    sealed = replace(digits, exit=Sealed(digits.exit), test=Sealed(digits.test))
+    with pytest.raises(AssertionError, match="the exit split was read"):
+        sealed.exit.images()
+    result = train(splits=sealed)
     assert len(result.epochs) == 2
 
 

@@ -172,7 +172,7 @@ def test_a_loss_that_breaks_by_itself_is_said_to_do_so(run: Train) -> None:
         run(loss=broken)
 
 
-class Few:
+class Few(Split):
     """A split of a few labels."""
 
     def __init__(self, labels: list[int]) -> None:
