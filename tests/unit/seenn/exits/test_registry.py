@@ -130,7 +130,7 @@ def test_names_are_known_without_a_heavy_import() -> None:
 
 @pytest.mark.usefixtures("own_names")
 def test_a_rule_from_outside_is_made_stored_and_asked_like_any_other() -> None:
-    @register_policy("largest")
+    @register_policy("biggest")
     @dataclass(frozen=True, kw_only=True)
     class Largest(ThresholdExit):
         scale: float = 1.0
@@ -138,17 +138,17 @@ def test_a_rule_from_outside_is_made_stored_and_asked_like_any_other() -> None:
         def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
             return self.scale * logits_sum.amax(-1), state
 
-    rule = make_rule("largest", threshold=2, scale=3.0)
+    rule = make_rule("biggest", threshold=2, scale=3.0)
     assert rule == Largest(threshold=2.0, scale=3.0)
     assert policy_from_json(policy_to_json(rule)) == rule
-    assert "largest" in default_rules()
+    assert "biggest" in default_rules()
 
 
 @pytest.mark.usefixtures("own_names")
 def test_a_policy_written_for_timesteps_still_works_and_says_so() -> None:
     with pytest.warns(DeprecationWarning, match=r"Late.stop: .* first parameter is now the Progress .* progress\.t"):
 
-        @register_policy("late")
+        @register_policy("written-for-t")
         class Late:
             def start(self, images: Tensor) -> State:
                 return ()
@@ -166,7 +166,7 @@ def test_a_policy_written_for_timesteps_still_works_and_says_so() -> None:
 def test_a_rule_written_for_timesteps_still_works_and_says_so_once() -> None:
     with pytest.warns(DeprecationWarning, match="Falling.score and limit: an exit rule's first parameter") as caught:
 
-        @register_policy("falling")
+        @register_policy("falling-for-t")
         @dataclass(frozen=True, kw_only=True)
         class Falling(ThresholdExit):
             learns = True
