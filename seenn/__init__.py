@@ -12,9 +12,9 @@ from seenn.analysis.evaluate import evaluate
 from seenn.capture import capture
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.core.network import SpikingNetwork
+from seenn.core.ops import TwoSidedIFNeuron, two_sided_if_step
 from seenn.core.ops.lif import LIFNeuron
 from seenn.core.ops.neuron import IFNeuron, if_step, reset, signed_if_step
-from seenn.core.ops import TwoSidedIFNeuron, two_sided_if_step
 from seenn.errors import (
     CalibrationError,
     CheckpointError,

@@ -41,7 +41,7 @@ from seenn.runtime.lowering import Rounding
 
 VERSION = "1"
 _POLICY = "policy:"  # starts the names of the tensors of a policy's own network
-_INT8, _ROUNDING = "int8:", ("clips", "corrections")  # and those of rounding, by kind and layer
+_INT8 = "int8:"  # and those of rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,8 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     if (rounding := checkpoint.rounding) is not None:
         if rounding.network != checkpoint.network.graph.fingerprint():
             raise ValueError("the checkpoint's int8 rounding was made for another network: leave it out")
-        parts["int8"] = rounding.network
-        for kind in _ROUNDING:
-            tensors |= {f"{_INT8}{kind}:{layer}": v for layer, v in getattr(rounding, kind).items()}
+        parts["int8"], own = rounding.to_section()
+        tensors |= {f"{_INT8}{name}": values for name, values in own.items()}
     try:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
@@ -130,7 +129,8 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoin
         def policy_graph(name: str, description: Any) -> PolicyNetwork:
             return PolicyNetwork(*graph_from_json(description, of_policy, f"{_POLICY}{name}:"))
 
-        of_int8 = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_INT8)}
+        own = [name for name in tensors if name.startswith(_INT8)]
+        of_int8 = {name.removeprefix(_INT8): tensors.pop(name) for name in own}
         network = _network(_json(metadata, "graph"), tensors)
         preprocessing, policy = _json(metadata, "preprocessing"), _json(metadata, "policy")
         manifest = _json(metadata, "manifest")
@@ -144,7 +144,9 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> Checkpoin
             preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
             manifest=manifest,
             policy=found,
-            rounding=_rounding(_json(metadata, "int8"), of_int8, network) if "int8" in metadata or of_int8 else None,
+            rounding=None
+            if "int8" not in metadata and not of_int8
+            else Rounding.from_section(_json(metadata, "int8"), of_int8, network),
         )
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
@@ -201,21 +203,5 @@ def _int(text: str) -> int:
 def _network(description: Any, tensors: dict[str, Tensor]) -> SpikingNetwork:
     try:
         return SpikingNetwork(*graph_from_json(description, tensors)).eval()
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def _rounding(fingerprint: Any, tensors: Mapping[str, Tensor], network: SpikingNetwork) -> Rounding:
-    found: dict[str, dict[str, Tensor]] = {kind: {} for kind in _ROUNDING}
-    layers = {node.name for node in network.graph}
-    for name, values in tensors.items():
-        kind, _, layer = name.removeprefix(_INT8).partition(":")
-        if kind not in found or layer not in layers:
-            raise CheckpointError(f"the tensor {name} belongs to no layer's rounding")
-        found[kind][layer] = values
-    if fingerprint != network.graph.fingerprint():
-        raise CheckpointError("the int8 rounding was made for another network: write the file again")
-    try:
-        return Rounding(network=fingerprint, **found)
     except ValueError as error:
         raise CheckpointError(str(error)) from error

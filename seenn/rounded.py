@@ -1,10 +1,11 @@
-"""How a checkpoint's weights are rounded to int8: chosen once, so that every command runs the same whole numbers."""
+"""How a checkpoint's weights are rounded to int8: chosen once, so that every command runs the same integers."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
+from seenn.batch import Batch
 from seenn.checkpoint import Checkpoint
 from seenn.data import Split
 from seenn.runtime.lowering import choose_rounding
@@ -23,5 +24,7 @@ def with_rounding(checkpoint: Checkpoint, calibration: Split) -> Checkpoint:
     if not calibration.is_sequence and len(calibration):
         each = 4 * sum(math.prod(shape) for shape in network.shapes.values())
         images = calibration.images(limit=max(1, min(IMAGES, BYTES // each))).to(network.device)
-        found = choose_rounding(network, images, timesteps=checkpoint.timesteps, preprocessing=checkpoint.preprocessing)
+        found = choose_rounding(
+            network, Batch(images), timesteps=checkpoint.timesteps, preprocessing=checkpoint.preprocessing
+        )
     return replace(checkpoint, rounding=found)

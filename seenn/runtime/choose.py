@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from seenn import native
+from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError, did_you_mean
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import BFLOAT16, FLOAT32, INT8, PLAIN, Kernel, exact_kernels, is_exact
-from seenn.runtime.lowering import Rounding, fold, lower
+from seenn.runtime.lowering import Rounding, choose_rounding, fold, lower
 from seenn.runtime.reference_slots import ReferenceEngine
 from seenn.runtime.slots import Engine
 
@@ -31,10 +32,10 @@ def make_engine(
 ) -> Engine:
     """An engine for ``network``, on the network's device.
 
-    ``auto`` is int8 where the network lowers to whole numbers, because its answers are then the same for any
-    batch, slot and number of threads; else float32, and the note says why; the reference engine where there is a
-    pre-pass. Kernels that give the same whole
-    numbers are chosen by a short measurement.
+    ``auto`` is int8 where the network lowers to integers, because its answers are then the same for any
+    batch, slot and number of threads; else float32, and the note says why; the reference engine where there are
+    initial steps. Kernels that give the same
+    integers are chosen by a short measurement.
 
     Args:
         name: one of ``ENGINES``.
@@ -43,28 +44,33 @@ def make_engine(
 
     Raises:
         ValueError: unknown name.
-        UnsupportedError: ``int8`` for a network that does not lower; any but the reference engine for a pre-pass.
+        UnsupportedError: ``int8`` for a network that does not lower; any but the reference engine for initial steps.
     """
     device = network.device
-    if name == "reference" or (name == "auto" and network.prepass):
+    if name == "reference" or (name == "auto" and network.initial_steps):
         return ReferenceEngine(network)
     if name in ("float32", "bfloat16"):
         return _float_engine(name, network, device)
     if name not in ENGINES:
         raise ValueError(f"unknown engine {name!r}.{did_you_mean(name, ENGINES)}")
+    if isinstance(calibration, Tensor):
+        batch = Batch.of(calibration, network.input_shape)
+        rounding = choose_rounding(network, batch, timesteps=timesteps, preprocessing=preprocessing)
+    else:
+        rounding = calibration
     try:
         program = lower(
             network,
             timesteps=timesteps,
             preprocessing=preprocessing,
             float_sites=float_sites,
-            calibration=calibration,
+            rounding=rounding,
         )
     except UnsupportedError as error:
         if name == "int8":
             raise
         engine = _float_engine("float32", network, device)
-        engine.note += f"; not in whole numbers: {error}"
+        engine.note += f"; not in integers: {error}"
         return engine
     engine = FusedEngine(
         program, exact_kernels(device), "int8", device, native.load("engine") if device.type == "cpu" else None
@@ -73,9 +79,9 @@ def make_engine(
         engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
     if program.coarser:
         places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
-        engine.note += f"; a coarser grid, so that {timesteps} steps fit: {places}"
+        engine.note += f"; a coarser fixed-point scale, so that {timesteps} steps fit: {places}"
     if device.type != "cpu" or not is_exact(INT8, device):
-        engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same whole numbers"
+        engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same integers"
     return engine
 
 

@@ -13,8 +13,8 @@ from seenn.errors import SeennError
 from seenn.exits.policy import ExitPolicy
 from seenn.runtime.predictions import Predictions
 
-#: ``(t, rows, site, spike_count)``: which samples ran, and their counts at a site, ``[len(rows), C, ...]``; in a
-#: pre-pass t is 0.
+#: ``(t, rows, site, spike_count)``: which samples ran, and their counts at a site, ``[len(rows), C, ...]``; in
+#: initial steps t is 0.
 StepObserver = Callable[[int, Tensor, str, Tensor], None]
 
 
@@ -36,7 +36,7 @@ def run_reference(
         network: runs on its own device and in its own precision.
         images: preprocessed, ``[B, C, H, W]``, at least one; or a sequence ``[T, B, C, H, W]``, one frame a step.
         policy: who stops when; every sample stops at ``timesteps`` at the latest.
-        timesteps: T ≥ 1, without a pre-pass.
+        timesteps: T ≥ 1, without initial steps.
         keep_logits: also return the summed logits after each step.
         observe: sees the spike counts of every site in every step.
 
@@ -56,7 +56,7 @@ def run_reference(
     t = torch.zeros(batch, dtype=torch.int64, device=images.device)
     rule = policy.start(frame)
     state: tuple[Tensor, ...] | None = None
-    if network.prepass:
+    if network.initial_steps:
         watch = None if observe is None else (lambda site, count: observe(0, rows, site, count))
         state = network.start(current, watch)
     running: Tensor | None = None

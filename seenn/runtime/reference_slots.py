@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import State
-from seenn.runtime.lowering.program import InputGrid
+from seenn.runtime.lowering.program import InputScale
 from seenn.runtime.slots import SlotObserver, check_memory
 
 
@@ -20,7 +20,7 @@ class ReferenceEngine:
     exact = False
     note = "the network's own float arithmetic"
     max_timesteps: int | None = None
-    grid: InputGrid | None = None
+    input_scale: InputScale | None = None
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
@@ -43,14 +43,14 @@ class ReferenceSlots:
         self._current: State = ()
         self._state: State = ()
         self._total = torch.zeros(0)
-        self._new = torch.zeros(capacity, dtype=torch.bool)  # whose pre-pass is still to come
+        self._new = torch.zeros(capacity, dtype=torch.bool)  # whose initial steps are still to come
 
-    def load(self, rows: Tensor, images: Tensor) -> None:
+    def load(self, rows: Tensor, inputs: Tensor) -> None:
         with torch.no_grad():
-            current = self._network.encode(images.to(self._network.device))
-            state = self._network.initial_state(len(images), images.dtype)
-            total = images.new_zeros(
-                len(images), *self._network.shapes[self._network.graph.output], device=self._network.device
+            current = self._network.encode(inputs.to(self._network.device))
+            state = self._network.initial_state(len(inputs), inputs.dtype)
+            total = inputs.new_zeros(
+                len(inputs), *self._network.shapes[self._network.graph.output], device=self._network.device
             )
             if not self._current:
                 self._current, self._state, (self._total,) = (
@@ -60,7 +60,12 @@ class ReferenceSlots:
             old = (*self._current, *self._state, self._total)
             for tensor, new in zip(old, (*current, *state, total), strict=True):
                 tensor[rows] = new
-            self._new[rows] = bool(self._network.prepass)
+            self._new[rows] = bool(self._network.initial_steps)
+
+    def feed(self, rows: Tensor, inputs: Tensor) -> None:
+        with torch.no_grad():
+            for tensor, new in zip(self._current, self._network.encode(inputs.to(self._network.device)), strict=True):
+                tensor[rows] = new
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.no_grad():
@@ -77,7 +82,7 @@ class ReferenceSlots:
             tensor[: len(rows)] = tensor[rows]
 
     def _start(self, rows: Tensor, observe: SlotObserver | None) -> None:
-        """The pre-pass of these rows, in their first step."""
+        """The initial steps of these rows, in their first step."""
         if len(rows) == 0:
             return
 

@@ -181,8 +181,8 @@ def check_image(engine: Engine, image: Tensor, index: int) -> None:
     """Raises ValueError where the engine cannot run the image."""
     _check_shape(engine, image, index)
     _check_values(image, index)
-    if engine.grid is not None:
-        engine.grid.quantize(image.unsqueeze(0))
+    if engine.input_scale is not None:
+        engine.input_scale.quantize(image.unsqueeze(0))
 
 
 def _check_shape(engine: Engine, image: Tensor, index: int) -> None:

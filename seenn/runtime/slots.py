@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seenn.device import available_memory
 from seenn.errors import SeennError
-from seenn.runtime.lowering.program import InputGrid
+from seenn.runtime.lowering.program import InputScale
 
 #: ``(site, first row, spike counts of the rows from there)``.
 SlotObserver = Callable[[str, int, Tensor], None]
@@ -21,11 +21,18 @@ class Slots(Protocol):
 
     capacity: int
 
-    def load(self, rows: Tensor, images: Tensor) -> None:
-        """Starts ``images`` ``[k, C, H, W]`` afresh in the slots ``rows``, int64 ``[k]``.
+    def load(self, rows: Tensor, inputs: Tensor) -> None:
+        """Starts ``inputs`` ``[k, C, H, W]`` afresh in the slots ``rows``, int64 ``[k]``.
 
         Raises:
             ValueError: an image that the engine cannot run; then nothing has changed.
+        """
+
+    def feed(self, rows: Tensor, inputs: Tensor) -> None:
+        """New inputs ``[k, C, H, W]`` for the samples that run in the slots ``rows``: the next frame of each.
+
+        Raises:
+            ValueError: as for ``load``.
         """
 
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
@@ -43,7 +50,7 @@ class Engine(Protocol):
         exact: the same image gives the same spikes, whatever the batch, slot, order or number of threads.
         note: how it runs, in a few words.
         max_timesteps: the most steps that it may run; None for any.
-        grid: on which inputs are put; None: they are taken as they are.
+        input_scale: the fixed-point scale to which inputs are rounded; None: they are taken as they are.
     """
 
     name: str
@@ -51,7 +58,7 @@ class Engine(Protocol):
     note: str
     max_timesteps: int | None
     input_shape: tuple[int, ...]
-    grid: InputGrid | None
+    input_scale: InputScale | None
     device: torch.device
 
     def open(self, slots: int) -> Slots:
