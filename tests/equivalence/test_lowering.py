@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seenn import native
+from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import (
@@ -63,7 +64,7 @@ NEURONS: dict[str, Callable[[Tensor], Neuron]] = {
 }
 
 
-def everything(kind: str) -> SpikingNetwork:
+def everything(kind: str, *, pooled_stem: bool = True) -> SpikingNetwork:
     """All ops that lower: residual joins of both kinds, both poolings, concat, slice, pad, scale."""
     random = torch.Generator().manual_seed(7)
 
@@ -101,6 +102,8 @@ def everything(kind: str) -> SpikingNetwork:
             "head", Linear(in_units(5, 12, random=random), torch.tensor([1.0, 2.0, 0.0, -1.0, 0.5]).double()), ("flat",)
         ),
     ]
+    if not pooled_stem:  # what lies before the first neuron has no memory, so that inputs may change
+        nodes[1:3] = [Node("n1", nodes[2].op, ("stem",))]
     return SpikingNetwork(OpGraph(nodes, "head"), (2, 8, 8)).requires_grad_(False).eval()
 
 
@@ -111,37 +114,46 @@ def images() -> Tensor:
     return pixels.double() / 64
 
 
-def trace(engine: FusedEngine, images: Tensor) -> tuple[dict[tuple[int, str], Tensor], Tensor]:
+def trace(engine: FusedEngine, batch: Batch) -> tuple[dict[tuple[int, str], Tensor], Tensor]:
     """Counts by step and site, and the last sums."""
-    slots = engine.open(len(images))
-    slots.load(torch.arange(len(images)), images)
+    slots, rows = engine.open(len(batch)), torch.arange(len(batch))
+    slots.load(rows, batch.frame(1))
     seen: dict[tuple[int, str], Tensor] = {}
     for t in range(T):
+        if batch.over_time and t:
+            slots.feed(rows, batch.frame(t + 1))
         found: dict[str, list[Tensor]] = {}
 
         def see(site: str, first: int, counts: Tensor, found: dict[str, list[Tensor]] = found) -> None:
             found.setdefault(site, []).append(counts.clone())
 
-        sums = slots.step(len(images), see)
+        sums = slots.step(len(batch), see)
         seen |= {(t, site): torch.cat(parts) for site, parts in found.items()}
     return seen, sums
 
 
+@pytest.mark.parametrize("over_time", [False, True])
 @pytest.mark.parametrize("kind", NEURONS)
-def test_weights_that_int8_holds_exactly_lower_to_the_same_spikes(kind: str, images: Tensor) -> None:
-    network = everything(kind)
-    current, state, expected = network.encode(images), None, {}
+def test_weights_that_int8_holds_exactly_lower_to_the_same_spikes(kind: str, over_time: bool, images: Tensor) -> None:
+    network = everything(kind, pooled_stem=not over_time)
+    frames = torch.stack([images.roll((t, t), (0, 2)) for t in range(T)])
+    batch = Batch(frames if over_time else images, over_time=over_time)
+    state, expected = None, {}
     total = torch.zeros(len(images), 5, dtype=torch.float64)
     for t in range(T):
         output, state = network.advance(
-            current, state, lambda site, count, t=t: expected.__setitem__((t, site), count.clone())
+            network.encode(batch.frame(t + 1)),
+            state,
+            lambda site, count, t=t: expected.__setitem__((t, site), count.clone()),
         )
         total += output
     assert {tuple(count.unique().tolist()) for count in expected.values()} != {(0.0,)}
     kernels: list[list[Kernel]] = [[INT8, FLOAT32], [FLOAT32], [DOUBLE]]
     for chosen, library in product(kernels, (None, native.load("engine"))):
         program = lower(network, timesteps=T, preprocessing=PIXELS)
-        counts, sums = trace(FusedEngine(program, chosen, "int8", CPU, library), images.float())
+        engine = FusedEngine(program, chosen, "int8", CPU, library)
+        engine.tile = 4
+        counts, sums = trace(engine, batch.to(CPU, torch.float32))
         assert counts.keys() == expected.keys()
         for key, count in counts.items():
             assert torch.equal(count.double(), expected[key]), (key, chosen[0].name)
@@ -153,5 +165,5 @@ def test_folding_in_float_keeps_the_sums(kind: str, images: Tensor) -> None:
     network = everything(kind)
     expected = network(images, T) * T
     for kernel in (FLOAT32, DOUBLE):
-        _, sums = trace(FusedEngine(fold(network), [kernel], "float32", CPU), images.float())
+        _, sums = trace(FusedEngine(fold(network), [kernel], "float32", CPU), Batch(images.float()))
         torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-4)
