@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import CDLL
+from functools import partial
 
 import pytest
 import torch
@@ -47,31 +49,33 @@ def membrane(network: SpikingNetwork, timesteps: int, kernels: list[Kernel], lib
     return float(slots._kept["driven.v"])
 
 
-#: Neuron, sign of its current, the most timesteps, and the membrane (a Python integer) after them. What is proven, the
-#: start and the current of all steps and one more threshold, is 2^24 − 1 in every case.
-AT_THE_BOUND: list[tuple[IntegratingNeuron, int, int, int]] = [
+Make = Callable[[float], IntegratingNeuron]
+
+#: A neuron of some threshold θ, its θ in units, the sign of its current, the most timesteps, and the membrane (a Python
+#: integer) after them. What is proven, the start and the current of all steps and one more threshold, is 2^24 − 1.
+AT_THE_BOUND: list[tuple[Make, int, int, int, int]] = [
     # Starts at −3θ and never fires: 15 · 1,048,385 + (3 + 1) · 262,860.
-    (IFNeuron(262_860 * UNIT, -3.0), -1, 15, -15 * CURRENT - 3 * 262_860),
+    (partial(IFNeuron, v_init=-3.0), 262_860, -1, 15, -15 * CURRENT - 3 * 262_860),
     # Starts at 2θ, and every step takes one θ away again: 15 · 1,048,385 + (2 + 1) · 350,480.
-    (IFNeuron(350_480 * UNIT, 2.0), 1, 15, 15 * CURRENT + (2 - 15) * 350_480),
+    (partial(IFNeuron, v_init=2.0), 350_480, 1, 15, 15 * CURRENT + (2 - 15) * 350_480),
     # Starts at 2θ, which counts twice; negative charge counts double: 7 · 2 · 1,048,385 + (4 + 1) · 419,965.
-    (LeakyReLUNeuron(419_965 * UNIT, 2.0, slope=2.0), -1, 7, -7 * 2 * CURRENT + (2 + 7) * 419_965),
+    (partial(LeakyReLUNeuron, v_init=2.0, slope=2.0), 419_965, -1, 7, -7 * 2 * CURRENT + (2 + 7) * 419_965),
 ]
 
 
-@pytest.mark.parametrize(("neuron", "sign", "most", "expected"), AT_THE_BOUND)
-def test_int8_is_exact_at_the_most_timesteps_that_are_proven(
-    neuron: IntegratingNeuron, sign: int, most: int, expected: int
+@pytest.mark.parametrize(("make", "theta", "sign", "most", "expected"), AT_THE_BOUND)
+def test_int8_is_exact_at_the_bound_that_is_proven_and_refused_beyond_it(
+    make: Make, theta: int, sign: int, most: int, expected: int
 ) -> None:
-    network = saturated(neuron, sign)
+    network = saturated(make(theta * UNIT), sign)
     assert lower(network, timesteps=most).max_timesteps == most
     kernels: list[list[Kernel]] = [[kernel, FLOAT32] for kernel in (INT8, FLOAT32, PLAIN, DOUBLE)]
     for chosen in kernels:
         for library in (None, native.load("engine")):
             assert membrane(network, most, chosen, library) == expected
-    with pytest.raises(UnsupportedError, match=f"driven: may reach 1[78],.*exact up to T = {most}") as caught:
-        lower(network, timesteps=most + 1)
-    assert "1 sums could leave" in str(caught.value)
+    for timesteps, threshold, exact in ((most + 1, theta, most), (most, theta + 1, most - 1)):
+        with pytest.raises(UnsupportedError, match=f"1 sums .*driven: may reach 1[678],.*exact up to T = {exact}"):
+            lower(saturated(make(threshold * UNIT), sign), timesteps=timesteps)
 
 
 def respond(kernel: Kernel, low: int, high: int, padding: int, bias: int | None = None) -> None:
