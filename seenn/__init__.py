@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from seenn.capture import capture
     from seenn.checkpoint import load
     from seenn.core.network import SpikingNetwork
+    from seenn.core.ops import TwoSidedIFNeuron, two_sided_if_step
     from seenn.core.ops.lif import LIFNeuron
     from seenn.core.ops.neuron import IFNeuron, if_step, reset, signed_if_step
-    from seenn.core.ops import TwoSidedIFNeuron, two_sided_if_step
     from seenn.data import load_data
     from seenn.deprecated import Checkpoint, calibrate_confidence, collect_logits, predict, save, stream
     from seenn.errors import (

@@ -381,7 +381,8 @@ class SNN:
 
         config = config or FinetuneConfig()
         result = finetune(self.network, data, config, device=device, run=run, on_step=on_step)
-        return finetuned_snn(self, data, config, result, file=source or {}).prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
+        tuned = finetuned_snn(self, data, config, result, file=source or {})
+        return tuned.prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
 
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""

@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from seenn.core.graph import INPUT, Node, OpGraph, schedule
+from seenn.core.graph import INPUT, OpGraph, schedule
 from seenn.core.ops import State, StatefulOp
 from seenn.core.ops.arguments import integer
 from seenn.core.unroll import Piece, apart, in_pieces

@@ -1,4 +1,4 @@
-"""The integer engine's promise: bit for bit the same answers, however they are computed."""
+"""What the integer engine guarantees: bit for bit the same answers, however they are computed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from seenn.core.ops import (
     CumulativeDifference,
     Flatten,
     IFNeuron,
+    LeakyReLUNeuron,
     Linear,
     MaxPool2d,
     Neuron,
-    TwoSidedIFNeuron,
 )
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
 from seenn.runtime import make_engine
@@ -57,7 +57,7 @@ def program(kind: Kind, seed: int) -> tuple[SpikingNetwork, Program]:
         theta, v_init = 0.2 + torch.rand(6, generator=random), torch.rand(6, generator=random)
         name, max_spikes = kind
         if name == "two-sided":
-            return TwoSidedIFNeuron(theta, v_init, slope=0.5 * torch.rand(6, generator=random), max_spikes=max_spikes)
+            return LeakyReLUNeuron(theta, v_init, slope=0.5 * torch.rand(6, generator=random), max_spikes=max_spikes)
         return IFNeuron(theta, v_init, signed=name == "signed", max_spikes=max_spikes)
 
     nodes = [

@@ -1,4 +1,4 @@
-"""Laws of the neuron that stands for leaky activations, over all inputs; the rule is in seenn.core.ops.leaky_relu_neuron."""
+"""Laws of the neuron that stands for leaky activations, over all inputs; see seenn.core.ops.leaky_relu_neuron."""
 
 from __future__ import annotations
 

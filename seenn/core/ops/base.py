@@ -138,7 +138,7 @@ class StatelessOp(Op):
 
 
 class Rearrangement(StatelessOp):
-    """Puts values in other places, once, several times or not at all, and zeros in places of its own."""
+    """Puts values in other places, any number of times, and zeros in places of its own."""
 
     affine = True
 

@@ -39,7 +39,7 @@ class Lowering(Protocol[Value]):
         """``factor · x + shift``, both ``[C]`` along ``axis``, or a scalar factor alone."""
 
     def move(self, op: StatelessOp, x: Value) -> Value:
-        """``op`` only puts values in other places, once, several times or not at all, and zeros in places of its own."""
+        """``op`` puts values in other places, any number of times, and zeros in places of its own."""
 
     def concat(self, op: StatelessOp, inputs: Sequence[Value]) -> Value:
         """``op`` puts its inputs next to each other."""

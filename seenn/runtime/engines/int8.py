@@ -9,14 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import torch
-from torch import Tensor
-
 from seenn import native
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data.preprocessing import Preprocessing
-from seenn.errors import CheckpointError
 from seenn.runtime.engine import ENGINES, EngineKind, Section
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import INT8, exact_kernels, is_exact
@@ -33,17 +29,17 @@ def int8_engine(
     timesteps: int,
     preprocessing: Preprocessing | None = None,
     float_sites: Iterable[str] = (),
-    calibration: Tensor | Rounding | None = None,
+    rounding: Rounding | None = None,
 ) -> FusedEngine:
-    """As ``make_engine("int8", …)``; ``calibration`` is a rounding, or the images ``[N, C, H, W]`` to choose it on."""
+    """As ``make_engine("int8", …)``; ``rounding`` is what ``choose_rounding`` found."""
     device = network.device
     program = lower(
-        network, timesteps=timesteps, preprocessing=preprocessing, float_sites=float_sites, calibration=calibration
+        network, timesteps=timesteps, preprocessing=preprocessing, float_sites=float_sites, rounding=rounding
     )
     library = native.load("engine") if device.type == "cpu" else None
     engine = FusedEngine(program, exact_kernels(device), "int8", device, library)
     engine.no_frames = network.no_frames
-    if calibration is None:
+    if rounding is None:
         engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
     if program.coarser:
         places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
@@ -70,44 +66,25 @@ class _Int8(EngineKind):
             timesteps=timesteps,
             preprocessing=preprocessing,
             float_sites=float_sites,
-            calibration=None if section is None else _rounding(section),
+            rounding=None if section is None else Rounding.from_section(section.json, section.tensors, network),
         )
 
     def prepare(
         self, network: SpikingNetwork, batch: Batch, *, timesteps: int, preprocessing: Preprocessing | None
     ) -> Section | None:
-        """The rounding of least error on some of the samples; None where nothing is lowered, and for frames."""
-        if batch.over_time or not len(batch):
+        """The rounding of least error on some of the samples; None where nothing is lowered."""
+        if not len(batch):
             return None
         each = 4 * sum(math.prod(shape) for shape in network.shapes.values())
-        images = batch.inputs[: max(1, min(SAMPLES, BYTES // each))].to(network.device)
-        found = choose_rounding(network, images, timesteps=timesteps, preprocessing=preprocessing)
+        samples = batch[: max(1, min(SAMPLES, BYTES // each))].to(network.device)
+        found = choose_rounding(network, samples, timesteps=timesteps, preprocessing=preprocessing)
         if found is None:
             return None
-        parts = {"clips": found.clips, "corrections": found.corrections}
-        tensors = {f"{kind}:{layer}": values for kind, chosen in parts.items() for layer, values in chosen.items()}
-        return Section(json=found.network, tensors=tensors)
+        json, tensors = found.to_section()
+        return Section(json=json, tensors=tensors)
 
     def check(self, section: Section, network: SpikingNetwork) -> None:
-        rounding, layers = _rounding(section), {node.name for node in network.graph}
-        for layer in (*rounding.clips, *rounding.corrections):
-            if layer not in layers:
-                raise CheckpointError(f"the int8 rounding is of a layer {layer}, which the network does not have")
-        if rounding.network != network.graph.fingerprint():
-            raise CheckpointError("the int8 rounding was made for another network: write the file again")
+        Rounding.from_section(section.json, section.tensors, network)
 
 
 ENGINES.register("int8")(_Int8())
-
-
-def _rounding(section: Section) -> Rounding:
-    found: dict[str, dict[str, torch.Tensor]] = {"clips": {}, "corrections": {}}
-    for name, values in section.tensors.items():
-        kind, _, layer = name.partition(":")
-        if kind not in found:
-            raise CheckpointError(f"the tensor int8:{name} belongs to no layer's rounding")
-        found[kind][layer] = values
-    try:
-        return Rounding(network=str(section.json), **found)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error

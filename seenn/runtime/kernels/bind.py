@@ -13,7 +13,6 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
-from seenn.core.ops import AvgPool2d, Concat, Conv2d, Mean, Neuron
 from seenn.runtime.kernels.neurons import Neurons
 from seenn.runtime.kernels.synapses import Accumulate, Kernel
 from seenn.runtime.kernels.views import Action, Copies, Copy, Views
@@ -28,7 +27,6 @@ from seenn.runtime.lowering.program import (
     Program,
     Sum,
     SynapseTerm,
-    window_sum,
 )
 
 
@@ -67,7 +65,7 @@ class Binder:
 
     Attributes:
         native: as given.
-        begun: states that are started by the neurons which they belong to.
+        initialised: states that the neurons initialise themselves, in their kernel.
         currents: the most numbers of a sample that are added to a membrane at once, where its neurons do that.
         copies: what kernels want in bytes.
         unused: buffers that nothing reads but through their copies.
@@ -94,9 +92,10 @@ class Binder:
             self.note += ", neurons in one pass"
             fired = {instruction.target for instruction in program.step if isinstance(instruction, Fire)}
             self.unused = frozenset({copy.name for copy in self.copies} & fired - self._read_as_floats())
-        begun = {fire.membrane: fire for fire in self._beginning()}
-        self.begun = frozenset(begun) | {fire.taken_back for fire in begun.values() if fire.taken_back is not None}
-        self.currents = max((math.prod(program.buffers[name].shape) for name in begun), default=0)
+        fires = list(self._initialising())
+        states = (name for fire in fires for name in (fire.membrane, fire.taken_back) if name is not None)
+        self.initialised = frozenset(states)
+        self.currents = max((math.prod(program.buffers[fire.membrane].shape) for fire in fires), default=0)
 
     def _plan(self, instruction: Sum, kernels: Sequence[Kernel]) -> None:
         """Chooses each synapse's kernel; the first takes the constant, where it is one number for each output."""
@@ -132,11 +131,11 @@ class Binder:
         terms = [term for term in instruction.terms if isinstance(term, GainTerm)]
         return [term for term in terms if shapes[term.source] == shapes[following.membrane]]
 
-    def _beginning(self) -> Iterator[Fire]:
+    def _initialising(self) -> Iterator[Fire]:
         """Neurons that meet their currents apart from the membrane, in memory that all sites share.
 
-        That memory stays in the cache, and a new sample's membrane is written once in its first step, not read. Whole
-        numbers add up to the same in this order; in others the sum would be rounded otherwise than by torch.
+        That memory stays in the cache, and a new sample's membrane is written once in its first step, not read.
+        Integers add up to the same in this order; other sums would be rounded otherwise than by torch.
         """
         if self.native is None or not self._program.exact:
             return
@@ -173,7 +172,7 @@ class Binder:
             views: its buffers.
             copies: what kernels want in bytes.
             currents: zeros, at least ``self.currents`` a row; needed where neurons fire.
-            fresh: bool, which rows' ``begun`` states are to be started; read whenever a thunk runs.
+            fresh: bool, which rows' states are to be ``initialised``; read whenever a thunk runs.
         """
         thunks = []
         joined: list[GainTerm] = []
@@ -187,7 +186,7 @@ class Binder:
                     actions = list(neurons.by_torch(views))
                 else:
                     kept = instruction.target not in self.unused
-                    begins = instruction.membrane in self.begun
+                    begins = instruction.membrane in self.initialised
                     actions = neurons.in_one_pass(
                         self.native,
                         joined,
@@ -200,7 +199,7 @@ class Binder:
                 counts = self._counts(instruction.target, views, copies)
             else:
                 joined, current, where = self._joined(instruction, following), None, views
-                if instruction.target in self.begun:
+                if instruction.target in self.initialised:
                     assert currents is not None
                     current = _shaped(currents, views[instruction.target])
                     where = {**views, instruction.target: current}
@@ -278,17 +277,10 @@ class Binder:
 
     def _apply(self, apply: Apply, views: Views) -> Iterator[Action]:
         target, sources, op = views[apply.target], [views[name] for name in apply.sources], apply.op
-        if isinstance(op, Concat):
-            yield partial(torch.cat, sources, op.axis, out=target)
-        elif isinstance(op, Mean) and apply.total:
-            yield partial(torch.sum, sources[0], op.axes, op.keepdim, out=target)
-        elif isinstance(op, AvgPool2d) and apply.total:
-            window = (op.kernel, op.stride, op.padding, op.ceil_mode, op.count_include_pad, 1)
-            yield partial(torch.ops.aten.avg_pool2d.out, sources[0], *window, out=target)
-        elif apply.total:
-            yield lambda: target.copy_(window_sum(op, sources[0]))
+        if apply.total:
+            yield lambda: target.copy_(op.route(*sources))
         else:
-            yield lambda: target.copy_(op(*sources))
+            yield partial(op.write, target, *sources)
         if apply.gain is not None:
             yield partial(target.mul_, self._number(apply.gain))
 
@@ -305,10 +297,10 @@ class Binder:
         """Counts as bytes, from 0: two's complement, then shifted by the lowest count."""
         for copy, framed in copies.items():
             if copy.name == name:
-                whole, low = copy.interior(framed), int(self._program.buffers[name].low)
-                yield partial(whole.view(torch.int8).copy_, views[name])
+                integers, low = copy.interior(framed), int(self._program.buffers[name].low)
+                yield partial(integers.view(torch.int8).copy_, views[name])
                 if low:
-                    yield partial(whole.add_, -low)
+                    yield partial(integers.add_, -low)
 
     def _number(self, value: Tensor) -> Tensor:
         """A constant of the program, ready to meet a buffer."""
@@ -339,17 +331,15 @@ def _shaped(memory: Tensor, like: Tensor) -> Tensor:
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:
     """Whether the constant is one number for each output channel, as a bias is."""
-    return constant.shape == ((len(term.weight), 1, 1) if isinstance(term.op, Conv2d) else (len(term.weight),))
+    rest = term.weight.dim() - 2 if term.geometry.channels == 0 else 0
+    return constant.shape == (len(term.weight), *[1] * rest)
 
 
 def _call(call: Call, views: Views) -> None:
     inputs, state = tuple(views[n] for n in call.sources), tuple(views[n] for n in call.state)
-    if isinstance(call.op, Neuron) and call.counts is not None:
-        count, state = call.op.fire(inputs[0], state)
+    output, count, state = call.op.counted_step(inputs, state)
+    views[call.target].copy_(output)
+    if call.counts is not None and count is not None:
         views[call.counts].copy_(count)
-        views[call.target].copy_(call.op.emit(count))
-    else:
-        output, state = call.op.step(inputs, state)
-        views[call.target].copy_(output)
     for name, tensor in zip(call.state, state, strict=True):
         views[name].copy_(tensor)

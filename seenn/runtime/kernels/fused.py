@@ -49,7 +49,7 @@ class FusedEngine:
         self.name = name
         self.device = device
         self.exact = program.exact
-        self.grid = program.grid
+        self.input_scale = program.input_scale
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
         self.no_frames: str | None = None
@@ -67,8 +67,8 @@ class FusedEngine:
 
     def check(self, sample: Tensor) -> None:
         """Raises ValueError where an input does not lie on the network's scale."""
-        if self.grid is not None:
-            self.grid.quantize(sample.unsqueeze(0))
+        if self.input_scale is not None:
+            self.input_scale.quantize(sample.unsqueeze(0))
 
 
 def tile_size(program: Program) -> int:
@@ -112,8 +112,8 @@ class FusedSlots:
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._write = partial(_row_writer, engine.binder.native)
         self._keep_constants = self._write(constants)
-        begun = engine.binder.begun
-        started = {name: buffer for name, buffer in kept.items() if buffer.start is not None and name not in begun}
+        elsewhere = engine.binder.initialised
+        started = {n: buffer for n, buffer in kept.items() if buffer.start is not None and n not in elsewhere}
         self._starts = {name: (self._kept[name], self._first(buffer)) for name, buffer in started.items()}
         self._currents = torch.zeros(self._tile * engine.binder.currents, device=engine.device)
         self._new = torch.zeros(capacity, dtype=torch.bool)
@@ -127,13 +127,12 @@ class FusedSlots:
         self._new[rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
-        images = inputs
-        grid = self._program.grid
-        images = (images if grid is None else grid.quantize(images)).to(self._engine.device, self._dtype)
+        scale = self._program.input_scale
+        inputs = (inputs if scale is None else scale.quantize(inputs)).to(self._engine.device, self._dtype)
         with torch.inference_mode():
-            rows = rows.to(images.device)
+            rows = rows.to(inputs.device)
             for start, stop in _cut(len(rows), self._tile):
-                part, chosen = images[start:stop], rows[start:stop]
+                part, chosen = inputs[start:stop], rows[start:stop]
                 self._staging[INPUT][: len(part)].copy_(part)
                 for thunk in self._encoder(len(part)):
                     thunk.run()
@@ -176,11 +175,11 @@ class FusedSlots:
             copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
             thunks = self._engine.binder.bind(self._program.step, views, copies, self._currents, self._new[start:stop])
             self._tiles[start, stop] = Tile(
-                tuple(thunks), tuple(self._begins()), views[self._program.output], self._total[start:stop]
+                tuple(thunks), tuple(self._initialisers()), views[self._program.output], self._total[start:stop]
             )
         return self._tiles[start, stop]
 
-    def _begins(self) -> Iterator[WriteRows | None]:
+    def _initialisers(self) -> Iterator[WriteRows | None]:
         """For each instruction of a step."""
         left = dict(self._starts)
         for instruction in self._program.step:

@@ -97,7 +97,7 @@ class Neurons:
     def _inverse(self) -> Tensor | None:
         """1/θ, where multiplying by it is exact.
 
-        On whole numbers below 2^24, ⌊v/θ⌋ is ``⌊v·r + r/2⌋`` with r = 1/θ rounded, where three roundings cannot
+        On integers below 2^24, ⌊v/θ⌋ is ``⌊v·r + r/2⌋`` with r = 1/θ rounded, where three roundings cannot
         reach the next integer, which is half a step of 1/θ away.
         """
         largest = float(self.fire.threshold.max()) * (self.fire.most + 1)

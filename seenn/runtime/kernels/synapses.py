@@ -1,6 +1,6 @@
 """How a synapse adds its response to a sum: oneDNN kernels with packed weights, or torch where they are missing.
 
-Every kernel of an integer program gives the same whole numbers. ``is_exact`` does not believe that but tries.
+Every kernel of an integer program gives the same integers. ``is_exact`` does not believe that but tries.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class PlainKernel:
     ) -> Accumulate:
         weight = term.weight.to(device, self.dtype)
         added = None if bias is None else bias.to(device, torch.float32)
-        if added is not None and isinstance(term.op, Conv2d):
-            added = added.view(-1, 1, 1)
+        if added is not None and term.geometry.channels == 0:
+            added = added.view(-1, *[1] * (weight.dim() - 2))
 
         def accumulate(target: Tensor, x: Tensor) -> None:
             target.add_(term.op.response(x.to(self.dtype), weight, None))
@@ -85,7 +85,7 @@ class Float32Kernel:
     dtype = torch.float32
 
     def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
-        return isinstance(term.op, Conv2d | Linear)
+        return term.geometry.window is not None or (term.geometry.channels == -1 and term.weight.dim() == 2)
 
     def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
         return NO_MARGIN
@@ -93,9 +93,9 @@ class Float32Kernel:
     def prepare(
         self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
     ) -> Accumulate:
-        op, weight = term.op, term.weight.to(torch.float32)
+        weight, window = term.weight.to(torch.float32), term.geometry.window
         added = None if bias is None else bias.to(torch.float32)
-        if isinstance(op, Linear):
+        if window is None:
             transposed = weight.t()
 
             def multiply(target: Tensor, x: Tensor) -> None:
@@ -104,13 +104,11 @@ class Float32Kernel:
                     target.add_(added)
 
             return multiply
-        assert isinstance(op, Conv2d)
-        geometry = (op.padding, op.stride, op.dilation, op.groups)
-        packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, [batch, *source.shape])
+        packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *window, [batch, *source.shape])
         convolve = torch.ops.mkldnn._convolution_pointwise_.binary
 
         def accumulate(target: Tensor, x: Tensor) -> None:
-            convolve(target, x, packed, added, *geometry, "add", 1.0, None, [], None)
+            convolve(target, x, packed, added, *window, "add", 1.0, None, [], None)
 
         return accumulate
 
@@ -128,24 +126,23 @@ class Int8Kernel:
 
     def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
         fits = 2 * (source.high - source.low) * 127 <= LARGEST_PAIR
-        return isinstance(term.op, Conv2d) and term.unit is not None and fits
+        return term.geometry.window is not None and term.unit is not None and fits
 
     def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
-        assert isinstance(term.op, Conv2d)
-        moved = source.low != 0 and _is_whole_when_moved(term, source, bias)
-        rows, columns = term.op.padding
-        return (rows, columns) if moved else NO_MARGIN
+        rows, columns = term.geometry.padding
+        return (rows, columns) if source.low != 0 and _is_exact_when_moved(term, source, bias) else NO_MARGIN
 
     def prepare(
         self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
     ) -> Accumulate:
-        op, unit, low = term.op, term.unit, int(source.low)
-        assert isinstance(op, Conv2d)
+        unit, low, window = term.unit, int(source.low), term.geometry.window
         assert unit is not None
-        padding, zero, shape = op.padding, -low, source.shape
-        if low and _is_whole_when_moved(term, source, bias):
+        assert window is not None
+        padding, stride, dilation, groups = window
+        zero, shape = -low, source.shape
+        if low and _is_exact_when_moved(term, source, bias):
+            shape = (shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], padding, strict=True)))
             padding, zero = NO_MARGIN, 0
-            shape = (shape[0], *(size + 2 * edge for size, edge in zip(shape[1:], op.padding, strict=True)))
             shift = low * term.weight.flatten(1).sum(1)
             bias = shift if bias is None else bias + shift
         added = None if bias is None else bias.to(torch.float32)
@@ -153,19 +150,18 @@ class Int8Kernel:
         offset = torch.zeros(len(scale), dtype=torch.int32)
         weight = (term.weight / unit.view(-1, 1, 1, 1)).to(torch.int8)
         packed = torch.ops.onednn.qconv_prepack(
-            weight, scale, 1.0, zero, op.stride, padding, op.dilation, op.groups, [batch, *shape]
+            weight, scale, 1.0, zero, stride, padding, dilation, groups, [batch, *shape]
         )
-        geometry = (op.stride, padding, op.dilation, op.groups)
         convolve = torch.ops.onednn.qconv2d_pointwise.binary
         tail: tuple[Any, ...] = (1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, None, [], None)
 
         def accumulate(target: Tensor, x: Tensor) -> None:
-            convolve(x, 1.0, zero, packed, scale, offset, target, added, *geometry, *tail)
+            convolve(x, 1.0, zero, packed, scale, offset, target, added, stride, padding, dilation, groups, *tail)
 
         return accumulate
 
 
-def _is_whole_when_moved(term: SynapseTerm, source: Buffer, bias: Tensor | None) -> bool:
+def _is_exact_when_moved(term: SynapseTerm, source: Buffer, bias: Tensor | None) -> bool:
     """Whether float32 holds the response to ``count − low``, and what the bias makes up for."""
     weights = float(term.weight.abs().flatten(1).sum(1).max())
     constant = 0.0 if bias is None else float(bias.abs().max())

@@ -1,4 +1,4 @@
-"""Values to buffers: where a sum has to be computed, it gets a place, a grid, and an instruction that fills it."""
+"""Values to buffers: where a sum has to be computed, it gets a place, a scale, and an instruction that fills it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from seenn.runtime.lowering.program import Apply, Buffer, GainTerm, Instruction, Life, Sum
-from seenn.runtime.lowering.settle import FloatGrid, IntegerGrid, Settled, Use
-from seenn.runtime.lowering.values import Scaled, Value, along, spread
+from seenn.runtime.lowering.scales import FloatScale, IntegerScale, ScaledSum, Use
+from seenn.runtime.lowering.values import Value, along, spread
 
 
 class Builder:
     """Buffers and instructions as they come to be; nodes that nothing moves go to ``encode``, the rest to ``step``."""
 
-    def __init__(self, grid: FloatGrid | IntegerGrid) -> None:
-        self.grid = grid
+    def __init__(self, scales: FloatScale | IntegerScale) -> None:
+        self.scales = scales
         self.buffers: dict[str, Buffer] = {}
         self.encode: list[Instruction] = []
         self.step: list[Instruction] = []
@@ -30,58 +30,62 @@ class Builder:
         value: Value,
         *,
         varies: int | Literal["anywhere"] | None = "anywhere",
-        whole: bool = False,
+        closed: bool = False,
         real: bool = False,
     ) -> Value:
         """The value as a multiple of one buffer, its constant beside it.
 
         Args:
             varies: the axis along which what a unit is worth may vary; None for no axis.
-            whole: the constant goes into the buffer, and no unit is negative.
+            closed: the constant goes into the buffer, and no unit is negative.
             real: a unit is worth 1.
         """
         done = value.buffer
         if done is not None and _varies_along(done.gain, varies):
             inside = value.constant is None and bool((done.gain > 0).all())
-            if (inside or not whole) and not (real and bool((done.gain != 1).any())):
+            if (inside or not closed) and not (real and bool((done.gain != 1).any())):
                 return value
-        summed = value if whole else replace(value, constant=None)
+        summed = value if closed else replace(value, constant=None)
         axis = varies if isinstance(varies, int) else None
         life = self.life(t.source for t in value.terms)
-        settled = self.grid.settle(  # what is constant will be added up over all steps, in some membrane
+        found = self.scales.scaled_sum(  # what is constant will be added up over all steps, in some membrane
             name, summed, self.buffers, Use(axis=axis, uniform=varies is None, steps=life == "constant")
         )
         free = name if name not in self.buffers else f"{name}.sum"
-        target = self.buffer(free, value.shape, life, -settled.down, settled.up)
+        target = self.buffer(free, value.shape, life, -found.down, found.up)
         (self.encode if life == "constant" else self.step).append(
-            Sum(target=target, terms=settled.terms, constant=settled.constant, accumulate=False)
+            Sum(target=target, terms=found.terms, constant=found.constant, accumulate=False)
         )
-        unit = Scaled(source=target, gain=settled.scale.expand(value.shape))
-        return Value(shape=value.shape, terms=(unit,), constant=None if whole else value.constant)
+        unit = GainTerm(source=target, gain=found.scale.expand(value.shape))
+        return Value(shape=value.shape, terms=(unit,), constant=None if closed else value.constant)
 
-    def current(self, name: str, settled: Settled, shape: tuple[int, ...]) -> Settled:
+    def current(self, name: str, found: ScaledSum, shape: tuple[int, ...]) -> ScaledSum:
         """What stays constant in a current is summed up once an image; the rest in every step."""
-        still = tuple(t for t in settled.terms if self.buffers[t.source].life == "constant")
+        still = tuple(t for t in found.terms if self.buffers[t.source].life == "constant")
         if not still:
-            return settled
+            return found
         current = self.buffer(f"{name}.constant", shape, "constant", -math.inf, math.inf)
-        self.encode.append(Sum(target=current, terms=still, constant=settled.constant, accumulate=False))
-        moving = tuple(t for t in settled.terms if t not in still)
-        whole = GainTerm(source=current, gain=torch.ones((1,) * len(shape), dtype=torch.float64))
-        return replace(settled, terms=(whole, *moving), constant=None)
+        self.encode.append(Sum(target=current, terms=still, constant=found.constant, accumulate=False))
+        moving = tuple(t for t in found.terms if t not in still)
+        all_of_it = GainTerm(source=current, gain=torch.ones((1,) * len(shape), dtype=torch.float64))
+        return replace(found, terms=(all_of_it, *moving), constant=None)
 
     def output(self, value: Value) -> tuple[str, float]:
         """The buffer of a step's scores, and what a unit of it is worth."""
-        settled = self.grid.settle("output", value, self.buffers, Use(uniform=True, wide=True, steps=True))
-        buffer = self.buffer("output", value.shape, "scratch", -settled.down, settled.up)
-        self.step.append(Sum(target=buffer, terms=settled.terms, constant=settled.constant, accumulate=False))
-        return buffer, float(settled.scale.max())
+        found = self.scales.scaled_sum("output", value, self.buffers, Use(uniform=True, wide=True, steps=True))
+        buffer = self.buffer("output", value.shape, "scratch", -found.down, found.up)
+        self.step.append(Sum(target=buffer, terms=found.terms, constant=found.constant, accumulate=False))
+        return buffer, float(found.scale.max())
 
     def like(self, name: str, shape: tuple[int, ...], sources: list[str], factor: float = 1.0) -> str:
         """A buffer for what moves or adds values of ``sources``."""
         low = min(self.buffers[name].low for name in sources) * factor
         high = max(self.buffers[name].high for name in sources) * factor
         return self.buffer(name, shape, self.life(sources), low, high)
+
+    def reach(self, source: str) -> float:
+        """The largest magnitude in a buffer."""
+        return max(abs(self.buffers[source].low), abs(self.buffers[source].high))
 
     def life(self, sources: Iterable[str]) -> Life:
         """Constant where all sources are."""
@@ -104,7 +108,7 @@ class Builder:
 def of(name: str, shape: tuple[int, ...], gain: Tensor | None = None) -> Value:
     """A buffer, a unit of each channel worth ``gain``."""
     each = torch.ones((), dtype=torch.float64) if gain is None else along(gain, 0, len(shape))
-    return Value(shape=shape, terms=(Scaled(source=name, gain=each.expand(shape)),), constant=None)
+    return Value(shape=shape, terms=(GainTerm(source=name, gain=each.expand(shape)),), constant=None)
 
 
 def _varies_along(gain: Tensor, axis: int | Literal["anywhere"] | None) -> bool:

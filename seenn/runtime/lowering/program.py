@@ -1,6 +1,6 @@
 """A lowered network: buffers with bounds, and the instructions that fill them, once an image or once a step.
 
-Everything is linear arithmetic on whole numbers (or, for float engines, on real ones) except ``Fire``,
+Everything is linear arithmetic on integers (or, for float engines, on real numbers) except ``Fire``,
 ``Leak``, maxima and ``Difference``. Thresholds are folded: a neuron emits spike *counts*, and what a count is
 worth is in the weights that it meets.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seenn.core.ops import AdaptiveAvgPool2d, StatefulOp, StatelessOp, Synapse
+from seenn.core.ops import Geometry, StatefulOp, StatelessOp, Synapse
 from seenn.data.preprocessing import Preprocessing
 
 EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
@@ -24,10 +24,10 @@ Life = Literal["constant", "state", "scratch"]
 
 
 @dataclass(frozen=True)
-class InputGrid:
-    """How pixels become integers: ``x = step · X + offset`` per channel, X whole and in [low, high].
+class InputScale:
+    """The input's fixed-point scale: ``x = step · X + offset`` per channel, X an integer in [low, high].
 
-    Inputs are rounded to the grid; those outside its range are refused.
+    Inputs are rounded to it; those outside its range are refused.
     """
 
     step: tuple[float, ...]
@@ -36,7 +36,7 @@ class InputGrid:
     high: int
 
     @classmethod
-    def pixels(cls, preprocessing: Preprocessing) -> InputGrid:
+    def pixels(cls, preprocessing: Preprocessing) -> InputScale:
         """8-bit pixels, which normalisation has moved and scaled: no rounding at all."""
         return cls(
             step=tuple(1 / (255 * std) for std in preprocessing.std),
@@ -46,29 +46,29 @@ class InputGrid:
         )
 
     @classmethod
-    def fixed_point(cls, channels: int, *, fraction_bits: int = 7, bound: int = 16) -> InputGrid:
+    def fixed_point(cls, channels: int, *, fraction_bits: int = 7, bound: int = 16) -> InputScale:
         """Any float input: multiples of ``2^-fraction_bits`` up to ``±bound``."""
         scale = 1 << fraction_bits
         return cls(step=(1 / scale,) * channels, offset=(0.0,) * channels, low=-bound * scale, high=bound * scale)
 
     def quantize(self, images: Tensor) -> Tensor:
-        """``X`` for images ``[B, C, ...]``, as whole numbers in the images' type.
+        """``X`` for images ``[B, C, ...]``, as integers in the images' type.
 
         Raises:
-            ValueError: a value lies outside the grid, or is not a number.
+            ValueError: a value lies outside the range, or is not a number.
         """
         shape = (-1, *[1] * (images.dim() - 2))
         step, offset = (
             images.new_tensor(values, dtype=torch.float64).view(shape) for values in (self.step, self.offset)
         )
-        whole = ((images.double() - offset) / step).round()
-        if not bool(((whole >= self.low) & (whole <= self.high)).all()):
+        found = ((images.double() - offset) / step).round()
+        if not bool(((found >= self.low) & (found <= self.high)).all()):
             raise ValueError(
-                f"images hold values from {images.min().item():g} to {images.max().item():g}, outside the input grid "
+                f"images hold values from {images.min().item():g} to {images.max().item():g}, outside the input scale "
                 f"of {self.low} to {self.high} steps of {min(self.step):.3g} from {min(self.offset):.3g}: prepare them "
                 "as the network's preprocessing says, or check them for NaN"
             )
-        return whole.to(images.dtype)
+        return found.to(images.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,24 @@ class Buffer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SynapseTerm:
-    """``source`` through weights: ``op.response(source, weight)``."""
+    """``source`` through weights: ``op.response(source, weight)``; they carry what a unit of the source is worth."""
 
+    layer: str = ""
     source: str
     op: Synapse  # the connectivity
-    weight: Tensor  # float64; whole numbers in an integer program
-    unit: Tensor | None  # [O]: weight / unit fits in int8; None where it does not
+    weight: Tensor  # float64; integers in an integer program
+    unit: Tensor | None = None  # [O]: weight / unit fits in int8; None where it does not
+
+    @property
+    def geometry(self) -> Geometry:
+        """How the weights meet the source."""
+        found = self.op.geometry
+        assert found is not None
+        return found
+
+    def axis(self, dims: int) -> int:
+        """Where an output of ``dims`` axes, without the batch, has its channels."""
+        return self.geometry.channels % dims
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,7 +135,7 @@ class Sum:
 class Leak:
     """``target += f(charge) − before; before ← f(charge)`` with f(c) = c where c > 0, else ``slope``·c.
 
-    On whole numbers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
+    On integers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
     """
 
     target: str
@@ -202,7 +214,7 @@ class Program:
 
     Attributes:
         input_shape: ``(C, H, W)``.
-        grid: how images become integers; None in a float program.
+        input_scale: how images become integers; None in a float program.
         buffers: by name.
         encode: instructions run once an image.
         step: instructions run once a timestep.
@@ -210,11 +222,11 @@ class Program:
         output_scale: what one unit of the output is worth.
         max_timesteps: up to here every value is proven to be exact; None in a float program.
         report: what rounding the weights of each synapse cost.
-        coarser: sums whose grid is so many times coarser than is wanted, because T steps have to fit.
+        coarser: sums whose scale is so many times coarser than is wanted, because T steps have to fit.
     """
 
     input_shape: tuple[int, ...]
-    grid: InputGrid | None
+    input_scale: InputScale | None
     buffers: Mapping[str, Buffer]
     encode: tuple[Instruction, ...]
     step: tuple[Instruction, ...]
@@ -227,7 +239,7 @@ class Program:
     @property
     def exact(self) -> bool:
         """Whether this is an integer program."""
-        return self.grid is not None
+        return self.input_scale is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,26 +250,12 @@ class LayerReport:
         layer: the node.
         bits: of its weights.
         weight_error: ``‖Ŵ − W‖ / ‖W‖``.
-        output_error: the same of its mean current on calibration images; None without any.
     """
 
     layer: str
     bits: int
     weight_error: float
-    output_error: float | None
 
     def to_json(self) -> dict[str, Any]:
         """The fields."""
         return dict(vars(self))
-
-
-def window_sum(op: StatelessOp, x: Tensor) -> Tensor:
-    """The sum over each window of an average, in the order of nothing: whole numbers stay whole."""
-    if not isinstance(op, AdaptiveAvgPool2d):
-        return op.route(x)
-    rows, columns = (
-        [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-        for size, out in zip(x.shape[2:], op.size, strict=True)
-    )
-    cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
-    return torch.stack(cells, -1).view(*x.shape[:2], op.size[0], op.size[1])

@@ -1,25 +1,32 @@
-"""What calibration images tell about rounding weights: where to cut them off, and the mean error that is left."""
+"""What calibration samples tell about rounding weights: where to cut them off, and the mean error that is left."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from seenn.core.graph import INPUT, Node
+from seenn.batch import Batch
+from seenn.core.graph import Node
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import CumulativeDifference, StatefulOp, StatelessOp, Synapse
-from seenn.runtime.lowering.values import Weighted, along
+from seenn.core.ops import Synapse
+from seenn.errors import CheckpointError
+from seenn.runtime.lowering.program import SynapseTerm
+from seenn.runtime.lowering.values import along
 
 INT8_LEVELS = 127  # on either side of zero
 CUTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of the largest weight
+_BYTES = 1 << 28  # of a few values over time, while mean outputs are found
+_PARTS = ("clips", "corrections")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rounding:
-    """What calibration images chose for a network, to be lowered again without them: all in the network's own units.
+    """What ``choose_rounding`` chose for a network, all in the network's own units; nothing where it is empty.
 
     Attributes:
         network: fingerprint of the network that it was made for.
@@ -30,9 +37,9 @@ class Rounding:
         ValueError: vectors of another form, not finite, or clips outside (0, 1].
     """
 
-    network: str
-    clips: Mapping[str, Tensor]
-    corrections: Mapping[str, Tensor]
+    network: str = ""
+    clips: Mapping[str, Tensor] = field(default_factory=dict)
+    corrections: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for layer, values in (*self.clips.items(), *self.corrections.items()):
@@ -44,6 +51,37 @@ class Rounding:
             if not bool(((values > 0) & (values <= 1)).all()):
                 raise ValueError(f"rounding of layer {layer}: weights are cut off at a part in (0, 1] of the largest")
 
+    def check(self, network: SpikingNetwork) -> None:
+        """Raises ValueError if this was made for another network."""
+        if self.network != network.graph.fingerprint():
+            raise ValueError("the int8 rounding was made for another network, or its weights have changed since")
+
+    def to_section(self) -> tuple[Any, dict[str, Tensor]]:
+        """``(JSON, tensors by name)``: what a file holds."""
+        tensors = {f"{part}:{layer}": values for part in _PARTS for layer, values in getattr(self, part).items()}
+        return self.network, tensors
+
+    @classmethod
+    def from_section(cls, description: Any, tensors: Mapping[str, Tensor], network: SpikingNetwork) -> Rounding:
+        """What ``to_section`` gave.
+
+        Raises:
+            CheckpointError: it is damaged, or was made for another network.
+        """
+        found: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+        layers = {node.name for node in network.graph}
+        for name, values in tensors.items():
+            part, _, layer = name.partition(":")
+            if part not in found or layer not in layers:
+                raise CheckpointError(f"the tensor int8:{name} belongs to no layer's rounding")
+            found[part][layer] = values
+        try:
+            rounding = cls(network=str(description), **found)
+            rounding.check(network)
+        except ValueError as error:
+            raise CheckpointError(f"{error}: write the file again") from error
+        return rounding
+
     def without(self, layers: Iterable[str]) -> Rounding:
         """The same, saying nothing of some layers."""
         left_out = set(layers)
@@ -53,20 +91,20 @@ class Rounding:
         )
         return replace(self, clips=clips, corrections=corrections)
 
-    def clip(self, term: Weighted, levels: int) -> Tensor:
+    def clip(self, term: SynapseTerm, levels: int) -> Tensor:
         """See ``Calibration``."""
         found = self.clips.get(term.layer) if levels <= INT8_LEVELS else None
         return torch.ones(len(term.weight), dtype=torch.float64) if found is None else self._of(term, found)
 
-    def correction(self, term: Weighted, error: Tensor) -> tuple[Tensor | None, float | None]:
-        """See ``Calibration``; how large the error is at the output is not known any more."""
+    def correction(self, term: SynapseTerm, error: Tensor) -> Tensor | None:
+        """See ``Calibration``."""
         found = self.corrections.get(term.layer)
-        return None if found is None else self._of(term, found), None
+        return None if found is None else self._of(term, found)
 
     def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
         """Nothing to keep."""
 
-    def _of(self, term: Weighted, values: Tensor) -> Tensor:
+    def _of(self, term: SynapseTerm, values: Tensor) -> Tensor:
         if len(values) != len(term.weight):
             raise ValueError(
                 f"rounding of layer {term.layer} is for {len(values)} output channels, and it has {len(term.weight)}"
@@ -74,48 +112,35 @@ class Rounding:
         return values.to(term.weight.device)
 
 
-class NoCalibration:
-    """Without images: the largest weight decides, and nothing is corrected."""
-
-    def clip(self, term: Weighted, levels: int) -> Tensor:
-        """1 for every channel."""
-        return torch.ones(len(term.weight), dtype=torch.float64)
-
-    def correction(self, term: Weighted, error: Tensor) -> tuple[Tensor | None, float | None]:
-        """Nothing to correct, and nothing known about the output."""
-        return None, None
-
-    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
-        """Nothing to keep."""
-
-
 class Calibration:
-    """Mean inputs of every synapse over a run of the float network; the weights are judged on them.
+    """Chooses a ``Rounding`` while a network is lowered: the weights are judged on their mean inputs over a run.
 
     Args:
         network: the float network.
-        images: ``[N, C, H, W]``; a few dozen are enough.
+        batch: constant images or frames; a few dozen samples are enough.
         timesteps: T of the run.
     """
 
-    def __init__(self, network: SpikingNetwork, images: Tensor, timesteps: int) -> None:
-        self._inputs = mean_inputs(network, images, timesteps)
+    def __init__(self, network: SpikingNetwork, batch: Batch, timesteps: int) -> None:
+        images = batch.inputs.mean(0) if batch.over_time else batch.inputs
+        self._network = network
+        self._inputs = mean_inputs(network, images, mean_outputs(network, batch, timesteps))
         self._clips: dict[str, Tensor] = {}
         self._corrections: dict[str, Tensor] = {}
 
-    def found(self, network: SpikingNetwork) -> Rounding:
-        """All that was chosen while ``network`` was lowered."""
+    def rounding(self) -> Rounding:
+        """All that was chosen."""
         clips, corrections = (
             {layer: values.cpu() for layer, values in chosen.items()} for chosen in (self._clips, self._corrections)
         )
-        return Rounding(network=network.graph.fingerprint(), clips=clips, corrections=corrections)
+        return Rounding(network=self._network.graph.fingerprint(), clips=clips, corrections=corrections)
 
     def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
         """Says what the layer's input is made of, so that it can be given in its source's units."""
         values = self._inputs[layer].double()
         self._inputs[layer] = (values if constant is None else values - constant) / gain
 
-    def clip(self, term: Weighted, levels: int) -> Tensor:
+    def clip(self, term: SynapseTerm, levels: int) -> Tensor:
         """The cut with the least squared output error, per output channel."""
         if levels > INT8_LEVELS:
             return torch.ones(len(term.weight), dtype=torch.float64)
@@ -132,39 +157,39 @@ class Calibration:
             self._clips[term.layer] = chosen
         return self._clips[term.layer]
 
-    def correction(self, term: Weighted, error: Tensor) -> tuple[Tensor | None, float | None]:
-        """The mean current that ``error`` in the weights takes away, ``[O]``; the relative error once it is back."""
-        lost = self._response(term, error)
-        mean = lost.mean(1)
-        self._corrections[term.layer] = mean
-        signal = self._response(term, term.weight).norm().clamp(min=1e-300)
-        return mean, float((lost - mean.unsqueeze(1)).norm() / signal)
+    def correction(self, term: SynapseTerm, error: Tensor) -> Tensor:
+        """The mean current that ``error`` in the weights takes away, ``[O]``."""
+        self._corrections[term.layer] = mean = self._response(term, error).mean(1)
+        return mean
 
-    def _response(self, term: Weighted, weight: Tensor) -> Tensor:
+    def _response(self, term: SynapseTerm, weight: Tensor) -> Tensor:
         """``[O, samples · positions]``, in float32: an estimate, not a result."""
         y = term.op.response(self._inputs[term.layer].float(), weight.float(), None)
-        return y.movedim(1 + term.axis, 0).flatten(1).double()
+        return y.movedim(1 + term.axis(y.dim() - 1), 0).flatten(1).double()
 
 
-def mean_inputs(network: SpikingNetwork, images: Tensor, timesteps: int) -> dict[str, Tensor]:
-    """The mean over ``timesteps`` steps of every synapse's input, ``[N, ...]`` by node."""
-    sums: dict[str, Tensor] = {}
-    states: dict[str, tuple[Tensor, ...]] = {}
+def mean_outputs(network: SpikingNetwork, batch: Batch, timesteps: int) -> dict[str, Tensor]:
+    """The mean output of every site's neurons over ``timesteps`` steps, ``[N, ...]``."""
+    found: dict[str, list[Tensor]] = {site: [] for site in network.sites}
+    largest = max(math.prod(shape) for shape in network.shapes.values())
+    with torch.no_grad():
+        for part in batch.split(max(1, _BYTES // (16 * timesteps * largest))):
+            network.unroll(part.inputs, timesteps, observe=lambda site, y: found[site].append(y.mean(0)))
+    return {site: torch.cat(parts) for site, parts in found.items()}
+
+
+def mean_inputs(network: SpikingNetwork, images: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over time of every synapse's input, ``[N, ...]`` by node, from mean images and mean ``outputs``.
+
+    Between neurons everything is affine, or acts on means.
+    """
+    found: dict[str, Tensor] = {}
 
     def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
-        op = node.op
-        if isinstance(op, Synapse):
-            sums[node.name] = inputs[0] if node.name not in sums else sums[node.name] + inputs[0]
-        if node.name in network.prefix and isinstance(op, CumulativeDifference):
-            return op.constant(*inputs)
-        if isinstance(op, StatefulOp):
-            output, states[node.name] = op.step(inputs, states.get(node.name) or op.initial_state(*inputs))
-            return output
-        assert isinstance(op, StatelessOp)
-        value: Tensor = op(*inputs)
-        return value
+        if isinstance(node.op, Synapse):
+            (found[node.name],) = inputs
+        return outputs[node.name] if node.op.fires else node.op.constant(*inputs)
 
     with torch.no_grad():
-        for _ in range(timesteps):
-            network.graph.evaluate(images, (), visit)
-    return {name: total / timesteps for name, total in sums.items() if name != INPUT}
+        network.graph.evaluate(images, (), visit)
+    return found

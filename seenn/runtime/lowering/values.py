@@ -7,69 +7,52 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from seenn.core.ops import Synapse
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weighted:
-    """A synapse's response to a buffer: its weights carry what the buffer's units are worth."""
-
-    layer: str
-    source: str
-    op: Synapse
-    weight: Tensor  # float64
-    axis: int  # where the output's channels are, without the batch axis
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scaled:
-    """A buffer, each element worth ``gain``."""
-
-    source: str
-    gain: Tensor  # float64, of the buffer's full shape (usually an expanded view)
+from seenn.runtime.lowering.program import GainTerm, SynapseTerm, Term
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
     """``Σ terms + constant`` in the network's own unit; nothing has been computed or rounded for it yet.
 
-    Constants (biases, what a pixel of 0 means) ride along through every affine op in float64, zero padding
-    included, and are rounded once, where they are used.
+    A gain has the shape of its source. Constants (biases, what a pixel of 0 means) go through every affine op in
+    float64, zero padding included, and are rounded once, where they are used.
     """
 
     shape: tuple[int, ...]  # without the batch
-    terms: tuple[Weighted | Scaled, ...]
+    terms: tuple[Term, ...]
     constant: Tensor | None  # float64, of ``shape``
 
     @property
-    def buffer(self) -> Scaled | None:
+    def buffer(self) -> GainTerm | None:
         """The one buffer that this value is a multiple of, if it is."""
-        if len(self.terms) == 1 and isinstance(self.terms[0], Scaled) and self.terms[0].gain.shape == self.shape:
+        if len(self.terms) == 1 and isinstance(self.terms[0], GainTerm) and self.terms[0].gain.shape == self.shape:
             return self.terms[0]
         return None
 
     @property
-    def unit(self) -> tuple[Scaled, Tensor | None]:
+    def unit(self) -> tuple[GainTerm, Tensor | None]:
         """The buffer of a computed value, and the constant beside it."""
         assert self.buffer is not None
         return self.buffer, self.constant
 
     def times(self, factor: Tensor, axis: int | None) -> Value | None:
         """The value times a factor per channel of ``axis`` (None: one for all); None where terms forbid it."""
-        terms: list[Weighted | Scaled] = []
+        terms: list[Term] = []
         for term in self.terms:
-            if isinstance(term, Scaled):
+            if isinstance(term, GainTerm):
                 terms.append(replace(term, gain=term.gain * along(factor, axis, term.gain.dim())))
-            elif axis is None or term.axis == axis:
-                terms.append(
-                    replace(
-                        term, weight=term.weight * along(factor, 0 if axis is not None else None, term.weight.dim())
-                    )
-                )
+            elif axis is None or term.axis(len(self.shape)) == axis:
+                outputs = None if axis is None else 0
+                terms.append(replace(term, weight=term.weight * along(factor, outputs, term.weight.dim())))
             else:
                 return None
         constant = None if self.constant is None else self.constant * along(factor, axis, self.constant.dim())
         return Value(shape=self.shape, terms=tuple(terms), constant=constant)
+
+    @property
+    def synapses(self) -> list[SynapseTerm]:
+        """The terms that go through weights."""
+        return [term for term in self.terms if isinstance(term, SynapseTerm)]
 
     def plus(self, constant: Tensor | None) -> Value:
         """The value plus a constant that broadcasts to it."""

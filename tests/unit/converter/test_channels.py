@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from converter.channels import channel_axes
 from torch import Tensor, nn
 
 from converter import ConvertConfig, Max, convert_module
-from converter.channels import channel_axes
 from converter.convergence import convergence
 from seenn.capture import to_graph, trace
 from seenn.core.ops import IntegratingNeuron

@@ -184,11 +184,11 @@ def test_calibration_counts_the_pre_pass(model: nn.Module, images: Tensor) -> No
 def test_what_has_no_pre_pass_says_so(model: nn.Module, images: Tensor) -> None:
     network = converted(model, images, "cos")
     for engine in ("int8", "float32", "bfloat16"):
-        with pytest.raises(UnsupportedError, match="this engine has no pre-pass"):
+        with pytest.raises(UnsupportedError, match="does not run the initial steps"):
             make_engine(engine, network, timesteps=T)
-    with pytest.raises(UnsupportedError, match="a network with a pre-pass cannot be trained"):
+    with pytest.raises(UnsupportedError, match="a network with initial steps cannot be trained"):
         Unrolled(network, T)
-    with pytest.raises(UnsupportedError, match="a network with a pre-pass cannot be trained"):
+    with pytest.raises(UnsupportedError, match="a network with initial steps cannot be trained"):
         network.unroll(images, T)
     with pytest.raises(UnsupportedError, match="initial steps are over one constant image, got a sequence"):
         run(network, images.expand(T, -1, -1, -1, -1), None, T)
@@ -197,5 +197,5 @@ def test_what_has_no_pre_pass_says_so(model: nn.Module, images: Tensor) -> None:
         Node("b", PrepassIFNeuron(1.0, prepass=2), ("a",)),
         Node("c", PrepassIFNeuron(1.0, prepass=3), ("b",)),
     ]
-    with pytest.raises(ValueError, match="take part in one pre-pass; these want 2, 3 steps"):
+    with pytest.raises(ValueError, match="take part in the same initial steps; these want 2, 3 of them"):
         SpikingNetwork(OpGraph(nodes, "c"), (2,))

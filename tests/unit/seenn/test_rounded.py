@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from seenn.rounded import with_rounding
+from seenn.stream import stream
 
 from seenn.analysis.bench import layer_losses
+from seenn.batch import Batch
 from seenn.checkpoint import Checkpoint, load, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
@@ -18,10 +21,8 @@ from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits, load_data
 from seenn.errors import CheckpointError
 from seenn.exits import FixedExit
-from seenn.rounded import with_rounding
 from seenn.runtime import make_engine, run_engine
 from seenn.runtime.lowering import Rounding, choose_rounding, lower
-from seenn.stream import stream
 
 T = 3
 
@@ -52,7 +53,7 @@ def checkpoint(digits: DataSplits, **options: bool) -> Checkpoint:
     return Checkpoint(network=network(**options), preprocessing=digits.preprocessing, manifest={"timesteps": T})
 
 
-def test_the_file_runs_the_same_whole_numbers_as_the_images(digits: DataSplits, tmp_path: Path) -> None:
+def test_the_file_runs_the_same_integers_as_the_images(digits: DataSplits, tmp_path: Path) -> None:
     plain = checkpoint(digits)
     made = with_rounding(plain, digits.calibration)
     save(tmp_path / "snn.safetensors", made)
@@ -83,7 +84,7 @@ def test_the_file_runs_the_same_whole_numbers_as_the_images(digits: DataSplits, 
         error = (scores(calibration).double() - wanted).norm() / wanted.norm()
         assert loss.score_error == pytest.approx(float(error))
     assert found.rounding.without(["mix"]).clips.keys() == found.rounding.clips.keys() - {"mix"}
-    lower(plain.network, timesteps=T, calibration=found.rounding, float_sites=("mix",))
+    lower(plain.network, timesteps=T, rounding=found.rounding, float_sites=("mix",))
 
 
 def test_what_is_not_lowered_has_no_rounding(digits: DataSplits, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_rounding_of_another_network_is_refused(digits: DataSplits, tmp_path: Pa
     with pytest.raises(ValueError, match="int8 rounding was made for another network"):
         save(tmp_path / "snn.safetensors", other)
     with pytest.raises(ValueError, match="rounding was made for another network"):
-        lower(other.network, timesteps=T, calibration=made.rounding)
+        lower(other.network, timesteps=T, rounding=made.rounding)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,8 +138,8 @@ def test_a_damaged_rounding_is_refused(digits: DataSplits, tmp_path: Path, chang
 
 def test_rounding_of_other_channels_is_refused_when_it_is_used(digits: DataSplits) -> None:
     own = network()
-    found = choose_rounding(own, digits.calibration.images(limit=8), timesteps=T)
+    found = choose_rounding(own, Batch(digits.calibration.images(limit=8)), timesteps=T)
     assert found is not None
     short = replace(found, clips={**found.clips, "mix": found.clips["mix"][:3]})
     with pytest.raises(ValueError, match="rounding of layer mix is for 3 output channels, and it has 8"):
-        lower(own, timesteps=T, calibration=short)
+        lower(own, timesteps=T, rounding=short)

@@ -1,4 +1,4 @@
-"""From a value to a ``Sum``: the step at which real numbers become whole ones, and the proof that they fit."""
+"""From a value to a ``Sum``: its fixed-point scale, the integers that it makes, and the proof that they fit."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, GainTerm, LayerReport, SynapseTerm, Term
-from seenn.runtime.lowering.rounding import INT8_LEVELS, Calibration, NoCalibration, Rounding
-from seenn.runtime.lowering.values import Scaled, Value, Weighted, along, compressed, spread
+from seenn.runtime.lowering.rounding import INT8_LEVELS, Calibration, Rounding
+from seenn.runtime.lowering.values import Value, along, compressed, spread
 
 WIDE_LEVELS = INT8_LEVELS << 7  # weights outside int8: as many as the exact range allows, halving from here
-FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer grid
-LARGEST_THRESHOLD = 1 << 18  # steps of the grid that a threshold has, if nothing else wants more
+FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer scale
+LARGEST_THRESHOLD = 1 << 18  # units that a threshold has, if nothing else wants more
 MOST_TIMESTEPS = 1 << 20
-RESOLUTION = 128  # steps of the grid that a threshold, or what a lone constant is added to, has at least
-COARSEST = 16  # a grid may be so many times coarser than is wanted, where T steps would leave the exact range
+RESOLUTION = 128  # units that a threshold, or what a lone constant is added to, has at least
+COARSEST = 16  # a scale may be so many times coarser than is wanted, where T steps would leave the exact range
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
-    """A sum on its grid.
+class ScaledSum:
+    """A sum on its scale.
 
     Attributes:
         scale: what one unit of the target is worth, float64, broadcastable to the target.
@@ -39,15 +39,15 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """What a sum is for: it decides what its grid has to be.
+    """What a sum is for: it decides what its scale has to be.
 
     Attributes:
-        axis: of the channels that have a grid each; by default where synapses have their channels.
+        axis: of the channels that have a scale each; by default where synapses have their channels.
         threshold: θ ``[C]`` of a neuron that adds the sum to its membrane.
         start: the most that the membrane starts with, in thresholds.
         gain: the most that the neuron's activation multiplies its charge by.
         steps: the sum is added up over all timesteps.
-        uniform: one grid for all channels.
+        uniform: one scale for all channels.
         wide: all synapses may have more than 127 levels.
     """
 
@@ -64,53 +64,58 @@ ANY = Use()
 
 
 @dataclass(kw_only=True)
-class FloatGrid:
-    """No grid: real weights, one unit is worth 1."""
+class FloatScale:
+    """No scale: real weights, one unit is worth 1."""
 
     report: list[LayerReport] = field(default_factory=list)
     coarser: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
-    def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
-        """As ``IntegerGrid.settle``."""
-        terms = tuple(
-            SynapseTerm(source=t.source, op=t.op, weight=t.weight, unit=None)
-            if isinstance(t, Weighted)
-            else GainTerm(source=t.source, gain=compressed(t.gain))
-            for t in value.terms
-        )
+    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> ScaledSum:
+        """As ``IntegerScale.scaled_sum``."""
+        terms = tuple(replace(t, gain=compressed(t.gain)) if isinstance(t, GainTerm) else t for t in value.terms)
         one = torch.ones((), dtype=torch.float64)
         constant = None if value.constant is None else compressed(value.constant)
-        return Settled(terms=terms, constant=constant, scale=one, up=math.inf, down=math.inf)
+        return ScaledSum(terms=terms, constant=constant, scale=one, up=math.inf, down=math.inf)
+
+    def rounded(self, values: Tensor, *, least: float | None = None) -> Tensor:
+        """As they are."""
+        return values
+
+    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
+        """Nothing to keep."""
+
+    def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
+        """Nothing to prove."""
 
 
 @dataclass(kw_only=True)
-class IntegerGrid:
-    """A grid per output channel, chosen so that weights fit in int8 and everything else is whole.
+class IntegerScale:
+    """A fixed-point scale per output channel, chosen so that weights fit in int8 and everything else is an integer.
 
-    With s the grid of a channel, a synapse's weights become ``k·s·{−127 … 127}`` with a whole k, another
-    neuron's counts are worth a whole number of s, and so are constants and the threshold. A residual that
+    With s the unit of a channel, a synapse's weights become ``k·s·{−127 … 127}`` with an integer k, another
+    neuron's counts are worth integer multiples of s, and so are constants and the threshold. A residual that
     comes in as it is (an identity) fixes s to a fraction of its own unit, so that it is met exactly.
 
     Args:
         timesteps: T for which exactness is to be proven.
         float_sites: layers whose weights get as many levels as the exact range allows, instead of 127.
-        calibration: inputs of the synapses; chooses where weights are cut off and corrects mean errors.
+        rounding: where weights are cut off, and which mean errors are corrected; chosen before, or on the way.
     """
 
     timesteps: int
     float_sites: frozenset[str] = frozenset()
-    calibration: Calibration | Rounding | NoCalibration = field(default_factory=NoCalibration)
+    rounding: Calibration | Rounding = field(default_factory=Rounding)
     report: list[LayerReport] = field(default_factory=list)
     coarser: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
-    def settle(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> Settled:
-        """The sum on a grid on which no partial result can leave ±2^24.
+    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> ScaledSum:
+        """The sum on a scale on which no partial result can leave ±2^24.
 
-        Where as many steps do not fit on the grid that is wanted, on one that is up to ``COARSEST`` times coarser.
+        Where as many steps do not fit on the scale that is wanted, on one that is up to ``COARSEST`` times coarser.
 
         Args:
             name: what errors call it.
@@ -119,15 +124,15 @@ class IntegerGrid:
             use: what the sum is for.
         """
         if use.axis is None:
-            use = replace(use, axis=next((t.axis for t in value.terms if isinstance(t, Weighted)), 0))
+            use = replace(use, axis=next((t.axis(len(value.shape)) for t in value.synapses), 0))
         needed = self.timesteps if use.steps else 1
         levels, coarser = WIDE_LEVELS, 1
         while True:
-            settled, reports = self._attempt(value, buffers, use, levels, coarser)
-            per_step = use.gain * max(settled.up, settled.down)
+            found, reports = self._attempt(value, buffers, use, levels, coarser)
+            per_step = use.gain * max(found.up, found.down)
             rest = 0.0
             if use.threshold is not None:  # the membrane before the first step, and one more spike than it holds
-                rest = (1 + max(1.0, use.start)) * float((use.threshold / settled.scale.flatten()).max())
+                rest = (1 + max(1.0, use.start)) * float((use.threshold / found.scale.flatten()).max())
             if rest + per_step * needed < EXACT_LIMIT or coarser == COARSEST:
                 break
             if levels > INT8_LEVELS:
@@ -138,7 +143,15 @@ class IntegerGrid:
         self.report.extend(reports)
         if coarser > 1:
             self.coarser[name] = coarser
-        return settled
+        return found
+
+    def rounded(self, values: Tensor, *, least: float | None = None) -> Tensor:
+        """The nearest integers, none below ``least``."""
+        return values.round() if least is None else values.round().clamp(min=least)
+
+    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
+        """Says what a layer's input is made of: ``constant`` and a buffer of which a unit is worth ``gain``."""
+        self.rounding.enter(layer, constant, gain)
 
     def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
         """Notes up to which T ``rest + T · per_step`` is exact, or that it is not exact at the T that is wanted."""
@@ -153,21 +166,21 @@ class IntegerGrid:
 
     def _attempt(
         self, value: Value, buffers: Mapping[str, Buffer], use: Use, levels: int, coarser: int
-    ) -> tuple[Settled, list[LayerReport]]:
+    ) -> tuple[ScaledSum, list[LayerReport]]:
         axis, threshold = use.axis or 0, use.threshold
-        weighted = [t for t in value.terms if isinstance(t, Weighted)]
+        weighted = value.synapses
         channels = value.shape[axis] if value.shape else 1
 
-        def count(term: Weighted) -> int:
+        def count(term: SynapseTerm) -> int:
             constant = buffers[term.source].life == "constant"
             return levels if use.wide or constant or term.layer in self.float_sites else INT8_LEVELS
 
-        finest = [_largest(t, use.uniform) * self.calibration.clip(t, count(t)) / count(t) for t in weighted]
-        gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, Scaled)]
+        finest = [_largest(t, use.uniform) * self.rounding.clip(t, count(t)) / count(t) for t in weighted]
+        gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, GainTerm)]
         lone = value.constant is not None and not weighted
         reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
         nothing = None if threshold is None else threshold / (FINEST * max(reach, 1.0))  # per unit of input
-        scale = _grid(finest, gains, axis, channels, threshold, nothing, use.uniform, lone, coarser)
+        scale = _unit(finest, gains, axis, channels, threshold, nothing, use.uniform, lone, coarser)
         terms: list[Term] = []
         reports: list[LayerReport] = []
         up = torch.zeros(channels, dtype=torch.float64)
@@ -175,7 +188,7 @@ class IntegerGrid:
         constant = value.constant
         for term in value.terms:
             low, high = buffers[term.source].low, buffers[term.source].high
-            if isinstance(term, Scaled):
+            if isinstance(term, GainTerm):
                 gain = compressed((term.gain / along(scale, axis, term.gain.dim())).round())
                 terms.append(GainTerm(source=term.source, gain=gain))
                 positive, negative = gain.clamp(min=0), gain.clamp(max=0)
@@ -187,16 +200,14 @@ class IntegerGrid:
                 continue
             most = count(term)
             unit = (finest[weighted.index(term)] / scale - 1e-9).ceil().clamp(min=1)
-            whole = (term.weight / along(unit * scale, 0, term.weight.dim())).round().clamp(-most, most)
-            whole = whole * along(unit, 0, whole.dim())
-            terms.append(
-                SynapseTerm(source=term.source, op=term.op, weight=whole, unit=unit if most <= INT8_LEVELS else None)
-            )
-            positive, negative = whole.clamp(min=0).flatten(1).sum(1), whole.clamp(max=0).flatten(1).sum(1)
+            weight = (term.weight / along(unit * scale, 0, term.weight.dim())).round().clamp(-most, most)
+            weight = weight * along(unit, 0, weight.dim())
+            terms.append(replace(term, weight=weight, unit=unit if most <= INT8_LEVELS else None))
+            positive, negative = weight.clamp(min=0).flatten(1).sum(1), weight.clamp(max=0).flatten(1).sum(1)
             up += positive * max(high, 0.0) + negative * min(low, 0.0)
             down -= positive * min(low, 0.0) + negative * max(high, 0.0)
-            error = term.weight - whole * along(scale, 0, whole.dim())
-            correction, output_error = self.calibration.correction(term, error)
+            error = term.weight - weight * along(scale, 0, weight.dim())
+            correction = self.rounding.correction(term, error)
             if correction is not None:
                 shift = along(correction, axis, len(value.shape)).expand(value.shape)
                 constant = shift if constant is None else constant + shift
@@ -205,7 +216,6 @@ class IntegerGrid:
                     layer=term.layer,
                     bits=math.ceil(math.log2(2 * most + 1)),
                     weight_error=float(error.norm() / term.weight.norm().clamp(min=1e-300)),
-                    output_error=output_error,
                 )
             )
         if constant is not None:
@@ -216,13 +226,13 @@ class IntegerGrid:
             if bool((constant == 0).all()):
                 constant = None
         shaped = along(scale, axis, len(value.shape))
-        settled = Settled(
+        found = ScaledSum(
             terms=tuple(terms), constant=constant, scale=shaped, up=float(up.max()), down=float(down.max())
         )
-        return settled, reports
+        return found, reports
 
 
-def _grid(
+def _unit(
     finest: list[Tensor],
     gains: list[Tensor],
     axis: int,
@@ -247,7 +257,7 @@ def _grid(
         ratio = gain.abs() / along(fixed, axis, gain.dim())
         if lone or bool(((ratio - ratio.round()).abs() > 1e-9).any()):
             wanted = torch.minimum(wanted, fixed / RESOLUTION)
-    # From the coarsest thing that must be met, a whole number of times finer.
+    # From the coarsest thing that must be met, an integer number of times finer.
     coarse = fixed
     for q in finest:
         coarse = torch.where(fixed.isfinite(), fixed, torch.where(coarse.isfinite(), torch.maximum(coarse, q), q))
@@ -261,6 +271,6 @@ def _grid(
     return coarse / parts
 
 
-def _largest(term: Weighted, uniform: bool) -> Tensor:
+def _largest(term: SynapseTerm, uniform: bool) -> Tensor:
     largest = term.weight.abs().flatten(1).amax(1)
     return largest.max().expand(len(largest)) if uniform else largest

@@ -1,0 +1,272 @@
+"""Ops to values: what each node of a network means as sums over buffers, and what it takes beyond sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seenn.core.graph import INPUT
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
+from seenn.runtime.lowering.builder import Builder, of
+from seenn.runtime.lowering.program import (
+    Apply,
+    Call,
+    Difference,
+    Fire,
+    GainTerm,
+    InputScale,
+    Leak,
+    Program,
+    Sum,
+    SynapseTerm,
+    Term,
+)
+from seenn.runtime.lowering.scales import FloatScale, IntegerScale, Use
+from seenn.runtime.lowering.values import Value, along, batched, compressed, spread
+
+ZERO = torch.zeros((), dtype=torch.float64)
+
+
+class ProgramLowering(Builder):
+    """One walk over the graph: each op lowers itself in the words of ``seenn.core.ops.Lowering``."""
+
+    def __init__(
+        self, network: SpikingNetwork, scales: FloatScale | IntegerScale, input_scale: InputScale | None
+    ) -> None:
+        super().__init__(scales)
+        self.network = network
+        self.input_scale = input_scale
+        self.shapes = network.shapes
+        self.constant = False
+        self.name, self.shape = INPUT, network.input_shape  # of the node that is being lowered
+
+    def run(self) -> Program:
+        """The whole network."""
+        values = {INPUT: self._input()}
+        users = self.network.graph.users()
+        for node in self.network.graph:
+            self.name, self.shape, self.constant = node.name, self.shapes[node.name], node.name in self.network.prefix
+            value = node.op.lower(self, [values[name] for name in node.inputs])
+            if len(users[node.name]) > 1 and value.synapses:  # a sum that several nodes read is computed once
+                value = self.computed(node.name, value)
+            values[node.name] = value
+        output, scale = self.output(values[self.network.graph.output])
+        return Program(
+            input_shape=self.network.input_shape,
+            input_scale=self.input_scale,
+            buffers=self.buffers,
+            encode=tuple(self.encode),
+            step=tuple(self.step),
+            output=output,
+            output_scale=scale,
+            max_timesteps=self.scales.max_timesteps,
+            report=tuple(self.scales.report),
+            coarser=dict(self.scales.coarser),
+        )
+
+    def _input(self) -> Value:
+        shape = self.shape
+        if self.input_scale is None:
+            self.buffer(INPUT, shape, "constant", -math.inf, math.inf)
+            return of(INPUT, shape)
+        self.buffer(INPUT, shape, "constant", self.input_scale.low, self.input_scale.high)
+        step, offset = (
+            along(torch.tensor(values, dtype=torch.float64), 0, len(shape)).expand(shape)
+            for values in (self.input_scale.step, self.input_scale.offset)
+        )
+        term = GainTerm(source=INPUT, gain=step)
+        return Value(shape=shape, terms=(term,), constant=offset if bool((offset != 0).any()) else None)
+
+    def synapse(self, op: Synapse, x: Value) -> Value:
+        term = SynapseTerm(layer=self.name, source="", op=op, weight=op.weight.detach().double())
+        axis, dims = term.axis(len(x.shape)), len(self.shape)
+        source, constant_in = self.computed(f"{self.name}.in", x, varies=axis).unit
+        gain, groups = spread(source.gain, axis)[1], term.geometry.groups
+        weight = term.weight
+        per_group = gain.view(groups, 1, -1).expand(groups, len(weight) // groups, -1)
+        weight = weight * per_group.reshape(len(weight), -1, *[1] * (weight.dim() - 2))
+        self.scales.enter(self.name, constant_in, along(gain, axis, len(x.shape)))
+        bias = None if op.bias is None else op.bias.detach().double()
+        constant: Tensor | None = None
+        if constant_in is not None:
+            constant = op.response(constant_in.unsqueeze(0), term.weight, bias).squeeze(0)
+        elif bias is not None:
+            constant = along(bias, term.axis(dims), dims).expand(self.shape)
+        term = SynapseTerm(layer=self.name, source=source.source, op=op, weight=weight)
+        return Value(shape=self.shape, terms=(term,), constant=constant)
+
+    def fire(self, neuron: IntegratingNeuron, x: Value, *, slope: Tensor | None = None) -> Value:
+        axis, shape, dims, name = neuron.axis - 1, x.shape, len(x.shape), self.name
+        if any(term.axis(dims) != axis for term in x.synapses):
+            x = self.computed(f"{name}.current", x)
+        theta, v_init = (each.detach().double().expand(shape[axis]) for each in (neuron.v_threshold, neuron.v_init))
+        x = x.plus(None if neuron.bias is None else along(neuron.bias.detach().double(), axis, dims))
+        start, gain = float(v_init.abs().max()), 1.0
+        if slope is not None:  # without what was emitted the membrane holds v_init twice at most
+            start, gain = 2 * start, max(1.0, float(slope.abs().max()))
+        use = Use(axis=axis, threshold=theta, start=start, gain=gain, steps=True)
+        found = self.scales.scaled_sum(name, x, self.buffers, use)
+        threshold, charge = (along(each, axis, dims) / found.scale for each in (theta, v_init * theta))
+        threshold, charge = self.scales.rounded(threshold, least=1.0), self.scales.rounded(charge)
+        membrane = self.buffer(f"{name}.v", shape, "state", -math.inf, math.inf, compressed(charge))
+        current = self.current(name, found, shape)
+        fewest = -neuron.max_spikes if neuron.signed else 0
+        taken_back = None
+        if slope is not None:
+            charged = self.buffer(f"{name}.charge", shape, "state", -math.inf, math.inf, ZERO)
+            before = self.buffer(f"{name}.before", shape, "state", -math.inf, math.inf, ZERO)
+            self.step.append(Sum(target=charged, terms=current.terms, constant=current.constant, accumulate=True))
+            slope = along(slope.detach().double(), axis, dims)
+            self.step.append(Leak(target=membrane, charge=charged, before=before, slope=slope))
+        else:
+            self.step.append(Sum(target=membrane, terms=current.terms, constant=current.constant, accumulate=True))
+            if neuron.signed:
+                taken_back = self.buffer(f"{name}.net", shape, "state", -math.inf, 0, ZERO)
+        spikes = self.buffer(name, shape, "scratch", fewest, neuron.max_spikes)
+        self.step.append(
+            Fire(
+                site=name,
+                target=spikes,
+                membrane=membrane,
+                taken_back=taken_back,
+                threshold=compressed(threshold),
+                fewest=fewest,
+                most=neuron.max_spikes,
+            )
+        )
+        worth = (threshold * found.scale).expand(shape)
+        return Value(shape=shape, terms=(GainTerm(source=spikes, gain=worth),), constant=None)
+
+    def add(self, inputs: Sequence[Value]) -> Value:
+        terms: list[Term] = []
+        constant: Tensor | None = None
+        for number, value in enumerate(inputs):
+            if value.shape != self.shape and value.synapses:
+                value = self.computed(f"{self.name}.{number}", value)
+            terms.extend(value.terms)
+            if value.constant is not None:
+                constant = value.constant if constant is None else constant + value.constant
+        return Value(shape=self.shape, terms=tuple(terms), constant=None).plus(constant)
+
+    def times(self, x: Value, factor: Tensor, shift: Tensor | None = None, axis: int | None = None) -> Value:
+        axis, factor = None if axis is None else axis - 1, factor.detach().double()
+        scaled = x.times(factor, axis) or self.computed(f"{self.name}.sum", x).times(factor, axis)
+        assert scaled is not None
+        return scaled.plus(None if shift is None else along(shift.detach().double(), axis, len(x.shape)))
+
+    def move(self, op: StatelessOp, x: Value) -> Value:
+        source, constant = self.computed(f"{self.name}.in", x).unit
+        target = self.like(self.name, self.shape, [source.source])
+        self.emit(Apply(target=target, op=op, sources=(source.source,)))
+        gain = batched(op, source.gain)
+        own = batched(op, torch.ones_like(source.gain)) == 0
+        if bool(own.any()):  # its zeros are worth what the rest of their channel is, or anything
+            worth = spread(torch.where(own, 0.0, gain), 0)[1]
+            gain = torch.where(own, along(torch.where(worth == 0, worth.max(), worth), 0, gain.dim()), gain)
+        return self._of(target, gain, None if constant is None else batched(op, constant))
+
+    def concat(self, op: StatelessOp, inputs: Sequence[Value]) -> Value:
+        parts = [self.computed(f"{self.name}.{number}", value).unit for number, value in enumerate(inputs)]
+        names = [source.source for source, _ in parts]
+        target = self.like(self.name, self.shape, names)
+        self.emit(Apply(target=target, op=op, sources=tuple(names)))
+        constant = None
+        if any(part is not None for _, part in parts):
+            constant = batched(op, *(torch.zeros_like(s.gain) if part is None else part for s, part in parts))
+        return self._of(target, batched(op, *(source.gain for source, _ in parts)), constant)
+
+    def average(self, op: StatelessOp, x: Value, *, across_channels: bool = False) -> Value:
+        """The sum over each window, in integers; the divisor goes into what a unit is worth."""
+        term, constant = self.computed(f"{self.name}.in", x, varies=None if across_channels else 0).unit
+        ones = torch.ones(x.shape, dtype=torch.float64)
+        share = batched(op, ones)  # valid elements / divisor
+        inside = op.route(ones.unsqueeze(0)).squeeze(0)
+        divisor = (inside / share).round()
+        common = float(math.lcm(*{int(d) for d in divisor.flatten().tolist()}))
+        factor = compressed(common / divisor)
+        most = float((inside * (common / divisor)).max())
+        target = self.like(self.name, self.shape, [term.source], most)
+        gain = None if bool((factor == 1).all()) else factor
+        self.emit(Apply(target=target, op=op, sources=(term.source,), total=True, gain=gain))
+        self.scales.proven(self.name, self.reach(term.source) * most)
+        unit = batched(op, term.gain) / share / common
+        return self._of(target, unit, None if constant is None else batched(op, constant))
+
+    def select(self, op: StatelessOp, x: Value) -> Value:
+        unit, _ = self.computed(f"{self.name}.0", x, varies=0, closed=True).unit
+        target = self.like(self.name, self.shape, [unit.source])
+        self.emit(Apply(target=target, op=op, sources=(unit.source,)))
+        return of(target, self.shape, spread(unit.gain, 0)[1])
+
+    def difference(self, op: StatelessOp, x: Value) -> Value:
+        term, _ = self.computed(f"{self.name}.in", x, varies=0, closed=True).unit
+        source = self.buffers[term.source]
+        total = self.buffer(f"{self.name}.total", x.shape, "state", -math.inf, math.inf, ZERO)
+        before = self.buffer(f"{self.name}.before", self.shape, "state", -math.inf, math.inf, ZERO)
+        target = self.buffer(self.name, self.shape, "scratch", source.low, source.high)
+        self.step.append(Difference(target=target, op=op, source=term.source, total=total, before=before))
+        self.scales.proven(self.name, self.reach(term.source), steps=True)
+        return of(target, self.shape, spread(term.gain, 0)[1])
+
+    def function(self, op: StatelessOp, inputs: Sequence[Value], why: str) -> Value:
+        units = [
+            self.computed(f"{self.name}.{n}", value, varies=0, closed=True, real=True).unit[0].source
+            for n, value in enumerate(inputs)
+        ]
+        target = self.like(self.name, self.shape, units)
+        self.emit(Apply(target=target, op=op, sources=tuple(units)))
+        return of(target, self.shape)
+
+    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
+        values = [self.computed(f"{self.name}.{n}", value, closed=True, real=True) for n, value in enumerate(inputs)]
+        names = tuple(value.unit[0].source for value in values)
+        example = op.initial_state(*(torch.zeros(1, *value.shape) for value in values))
+        state = []
+        for name, tensor in zip(op.state_names(len(names)), example, strict=True):
+            start = compressed(tensor[0].detach().double())
+            shape = tuple(tensor.shape[1:])
+            state.append(self.buffer(f"{self.name}.{name}", shape, "state", -math.inf, math.inf, start))
+        target = self.buffer(self.name, self.shape, "scratch", -math.inf, math.inf)
+        counts = None
+        if op.fires:
+            counts = self.buffer(f"{self.name}.count", self.shape, "scratch", -math.inf, math.inf)
+        self.step.append(Call(target=target, op=op, sources=names, state=tuple(state), counts=counts))
+        return of(target, self.shape)
+
+    def _of(self, target: str, gain: Tensor, constant: Tensor | None) -> Value:
+        return Value(shape=self.shape, terms=(GainTerm(source=target, gain=gain),), constant=constant)
+
+
+class _Obstacles:
+    """A lowering that computes nothing: it notes what has no integer form."""
+
+    def __init__(self) -> None:
+        self.constant = False
+        self.found: list[str] = []
+
+    def _possible(self, *args: Any, **options: Any) -> None:
+        """Has one."""
+
+    synapse = fire = add = times = move = concat = average = select = difference = _possible
+
+    def function(self, op: StatelessOp, inputs: Sequence[None], why: str) -> None:
+        self.found.append(why)
+
+    def call(self, op: StatefulOp, inputs: Sequence[None], why: str) -> None:
+        self.found.append(why)
+
+
+def obstacles(network: SpikingNetwork) -> list[str]:
+    """Every node without an exact integer form, and why."""
+    found: list[str] = []
+    for node in network.graph:
+        noted = _Obstacles()
+        noted.constant = node.name in network.prefix
+        node.op.lower(noted, [None] * len(node.inputs))
+        found.extend(f"{node.name} ({node.op.kind}): {why}" for why in noted.found)
+    return found

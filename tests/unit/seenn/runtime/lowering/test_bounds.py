@@ -1,0 +1,155 @@
+"""Worst-case inputs at the bounds up to which int8 is proven to be exact, and one step beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ctypes import CDLL
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from seenn import native
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Conv2d, Flatten, IFNeuron, IntegratingNeuron, LeakyReLUNeuron, Linear
+from seenn.errors import UnsupportedError
+from seenn.runtime.kernels.fused import FusedEngine
+from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, LARGEST_PAIR, PLAIN, Kernel, is_exact
+from seenn.runtime.lowering import lower
+from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, SynapseTerm
+
+CPU = torch.device("cpu")
+UNIT = 2.0**-10  # of the membrane
+SOURCES, SPIKES, WEIGHT = 65, 127, 127  # each source fires its most, through the largest weight, in every step
+CURRENT = SOURCES * SPIKES * WEIGHT  # units a step
+
+
+def saturated(neuron: IntegratingNeuron, sign: int) -> SpikingNetwork:
+    """65 neurons that fire 127 times in every step, and one neuron that all of them drive as hard as int8 allows."""
+    nodes = [
+        Node("stem", Conv2d(torch.ones(SOURCES, 1, 1, 1)), (INPUT,)),
+        Node("sources", IFNeuron(0.125, max_spikes=SPIKES), ("stem",)),
+        Node("all", Conv2d(torch.full((1, SOURCES, 1, 1), sign * WEIGHT * UNIT / 0.125)), ("sources",)),
+        Node("driven", neuron, ("all",)),
+        Node("flat", Flatten(), ("driven",)),
+        Node("head", Linear(torch.ones(2, 1)), ("flat",)),
+    ]
+    return SpikingNetwork(OpGraph(nodes, "head"), (1, 1, 1)).requires_grad_(False)
+
+
+def membrane(network: SpikingNetwork, timesteps: int, kernels: list[Kernel], library: CDLL | None) -> float:
+    """Of the driven neuron, in units, after a run on the largest input."""
+    program = lower(network, timesteps=timesteps)
+    slots = FusedEngine(program, kernels, "int8", CPU, library).open(1)
+    slots.load(torch.tensor([0]), torch.full((1, 1, 1, 1), 16.0))
+    for _ in range(timesteps):
+        slots.step(1)
+    return float(slots._kept["driven.v"])
+
+
+Make = Callable[[float], IntegratingNeuron]
+
+#: A neuron of some threshold θ, its θ in units, the sign of its current, the most timesteps, and the membrane (a Python
+#: integer) after them. What is proven, the start and the current of all steps and one more threshold, is 2^24 − 1.
+AT_THE_BOUND: list[tuple[Make, int, int, int, int]] = [
+    # Starts at −3θ and never fires: 15 · 1,048,385 + (3 + 1) · 262,860.
+    (partial(IFNeuron, v_init=-3.0), 262_860, -1, 15, -15 * CURRENT - 3 * 262_860),
+    # Starts at 2θ, and every step takes one θ away again: 15 · 1,048,385 + (2 + 1) · 350,480.
+    (partial(IFNeuron, v_init=2.0), 350_480, 1, 15, 15 * CURRENT + (2 - 15) * 350_480),
+    # Starts at 2θ, which counts twice; negative charge counts double: 7 · 2 · 1,048,385 + (4 + 1) · 419,965.
+    (partial(LeakyReLUNeuron, v_init=2.0, slope=2.0), 419_965, -1, 7, -7 * 2 * CURRENT + (2 + 7) * 419_965),
+]
+
+
+@pytest.mark.parametrize(("make", "theta", "sign", "most", "expected"), AT_THE_BOUND)
+def test_int8_is_exact_at_the_bound_that_is_proven_and_refused_beyond_it(
+    make: Make, theta: int, sign: int, most: int, expected: int
+) -> None:
+    network = saturated(make(theta * UNIT), sign)
+    assert lower(network, timesteps=most).max_timesteps == most
+    kernels: list[list[Kernel]] = [[kernel, FLOAT32] for kernel in (INT8, FLOAT32, PLAIN, DOUBLE)]
+    for chosen in kernels:
+        for library in (None, native.load("engine")):
+            assert membrane(network, most, chosen, library) == expected
+    for timesteps, threshold, exact in ((most + 1, theta, most), (most, theta + 1, most - 1)):
+        with pytest.raises(UnsupportedError, match=f"1 sums .*driven: may reach 1[678],.*exact up to T = {exact}"):
+            lower(saturated(make(threshold * UNIT), sign), timesteps=timesteps)
+
+
+def respond(kernel: Kernel, low: int, high: int, padding: int, bias: int | None = None) -> None:
+    """Runs a convolution on all extremes of its source at once, against float64."""
+    op = Conv2d(torch.zeros(4, 64, 3, 3), padding=padding)
+    weight = torch.full(op.weight.shape, 127.0, dtype=torch.float64)
+    weight[1] = -127
+    weight[2, ::2] = -127
+    term = SynapseTerm(source="x", op=op, weight=weight, unit=torch.ones(4, dtype=torch.float64))
+    source = Buffer(name="x", shape=(64, 5, 5), life="scratch", low=low, high=high)
+    added = None if bias is None else torch.full((4,), float(bias), dtype=torch.float64)
+    x = torch.stack([torch.full(source.shape, high), torch.full(source.shape, low), torch.zeros(source.shape).int()])
+    x[2, ::2], x[2, 1::2] = high, low
+    expected = op.response(x.double(), weight, added)
+    target = torch.zeros_like(expected, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    rows, columns = kernel.margin(term, source, added)
+    framed = torch.nn.functional.pad(x, (columns, columns, rows, rows))
+    given = (framed - low if kernel.dtype is torch.uint8 else framed).to(kernel.dtype)
+    assert kernel.accepts(term, source)
+    kernel.prepare(term, source, added, 3, CPU)(target, given.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(target.double(), expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 127), (-64, 64), (0, 129), (-1, 128)])
+def test_no_pair_of_products_saturates_in_the_int8_kernel(low: int, high: int) -> None:
+    if not is_exact(INT8, CPU):
+        pytest.skip("oneDNN int8 is missing or not exact on this machine; the engine does not use it")
+    respond(INT8, low, high, 1)
+    respond(INT8, low, high, 1, bias=12345)
+
+
+@pytest.mark.parametrize(("counts", "fits"), [(129, True), (130, False)])
+def test_the_int8_kernel_takes_no_more_than_avx2_adds_up(counts: int, fits: bool) -> None:
+    assert (2 * counts * 127 <= (1 << 15) - 1) is fits  # vpmaddubsw adds two products of bytes to a signed short
+    assert LARGEST_PAIR == (1 << 15) - 1
+    op = Conv2d(torch.zeros(1, 2, 1, 1))
+    term = SynapseTerm(source="x", op=op, weight=torch.full((1, 2, 1, 1), 127.0).double(), unit=torch.ones(1).double())
+    for low in (0, -64):
+        source = Buffer(name="x", shape=(2, 3, 3), life="scratch", low=low, high=low + counts)
+        assert INT8.accepts(term, source) is fits
+
+
+@pytest.mark.parametrize(("constant", "moved"), [(EXACT_LIMIT - 1, True), (EXACT_LIMIT, False)])
+def test_counts_are_moved_to_zero_only_while_their_response_stays_exact(constant: int, moved: bool) -> None:
+    op = Conv2d(torch.zeros(1, 64, 3, 3), padding=1)
+    weight = torch.full(op.weight.shape, 127.0, dtype=torch.float64)
+    term = SynapseTerm(source="x", op=op, weight=weight, unit=torch.ones(1, dtype=torch.float64))
+    source = Buffer(name="x", shape=(64, 5, 5), life="scratch", low=-64, high=64)
+    bias = torch.tensor([constant - 64 * 9 * 127 * 128], dtype=torch.float64)
+    assert INT8.margin(term, source, bias) == ((1, 1) if moved else (0, 0))
+
+
+@pytest.mark.parametrize("theta", [1, 2, 3, 7, 1000, 46_603, 932_066])
+def test_multiplying_by_an_inverse_threshold_rounds_no_count(theta: int) -> None:
+    """At most 2 spikes of either sign: 6 · 3 · 932,067 would reach 2^24, and be divided instead."""
+    from seenn.runtime.kernels.neurons import Neurons
+    from seenn.runtime.lowering.program import Fire, InputScale, Program
+
+    fire = Fire(
+        site="n", target="n", membrane="v", taken_back=None,
+        threshold=torch.tensor(float(theta)).double(), fewest=-2, most=2,
+    )  # fmt: skip
+    program = Program(
+        input_shape=(1,), input_scale=InputScale.fixed_point(1), buffers={}, encode=(), step=(fire,), output="n",
+        output_scale=1.0, max_timesteps=1,
+    )  # fmt: skip
+    whole = [k * theta + d for k in range(-4, 5) for d in (-1, 0, 1)] + [EXACT_LIMIT - 1, 1 - EXACT_LIMIT]
+    v = torch.tensor([whole], dtype=torch.float32)
+    views = {"v": v, "n": torch.empty_like(v)}
+    neurons = Neurons(program, fire, CPU)
+    assert neurons._inverse() is not None
+    for action in neurons.by_torch(views):
+        action()
+    counts: Tensor = views["n"]
+    expected = [max(-2, min(2, value // theta)) for value in whole]
+    assert counts[0].tolist() == expected
+    assert v[0].tolist() == [value - n * theta for value, n in zip(whole, expected, strict=True)]
