@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from seenn import native
-from seenn.checkpoint import Checkpoint, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import BatchNorm, Linear
@@ -27,6 +26,7 @@ from seenn.native.library import FOLDER, Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
 from seenn.runtime.lowering.program import Buffer, SynapseTerm
+from seenn.snn import SNN
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
 
 
@@ -344,7 +344,7 @@ def test_a_second_process_makes_an_engine_without_trying_kernels_or_importing_th
     make_network: Callable[..., SpikingNetwork],
     tmp_path: Path,
 ) -> None:
-    save(tmp_path / "small.safetensors", Checkpoint(network=make_network().float()))
+    SNN(network=make_network().float()).save(tmp_path / "small.safetensors")
     program = f"""
 import sys, torch
 from seenn.checkpoint import load
