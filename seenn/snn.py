@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ from seenn.exits import ExitPolicy, check_record, exit_record, find_exit, make_r
 from seenn.runtime import ENGINES, Engine, Prediction, Predictions, Request, Section, Session, make_engine
 
 if TYPE_CHECKING:
-    from seenn.analysis.evaluate import Evaluation
     from seenn.analysis.report.comparison import Comparison
+    from seenn.analysis.report.evaluation import Evaluation
     from seenn.files import FileVersion
     from seenn.training import FinetuneConfig, Run
 
@@ -242,7 +242,7 @@ class SNN:
         target_timesteps: float | None = None,
         target_energy: float | None = None,
         confidence: float | None = None,
-        guarantee: str | None = None,
+        guarantee: Literal["marginal", "conditional"] | None = None,
         engine: str | Engine = "auto",
         timesteps: int | None = None,
         batch_size: int = 64,
@@ -269,14 +269,13 @@ class SNN:
 
         check_split(self.manifest, split, use="exit")
         steps = timesteps or self.timesteps
-        if isinstance(rule, str):
-            rule = make_rule(rule, threshold=threshold)
+        chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
         runner = self.make_engine(engine, timesteps=steps) if isinstance(engine, str) else engine
         run = collect_run(self.network, split, steps, engine=runner, batch_size=batch_size, progress=progress)
         found = find_exit(
             run,
-            rule,
-            state=start_states(rule, split) if getattr(rule, "macs", 0) else None,
+            chosen,
+            state=start_states(chosen, split) if getattr(chosen, "macs", 0) else None,
             max_accuracy_drop=max_accuracy_drop,
             target_timesteps=target_timesteps,
             target_energy=target_energy,

@@ -146,7 +146,9 @@ def test_every_figure_counts_the_initial_steps(seenn: Seenn, checkpoint: Checkpo
     assert (figures["initial_steps"], figures["timesteps"]) == (8, 2)
     assert 9 <= figures["mean_timesteps"] <= 10
     assert figures["oracle_aet"] >= 9
-    assert "Every image takes 8 steps before the first that answers" in (tmp_path / "seenn-report/report.md").read_text()
+    assert (
+        "Every image takes 8 steps before the first that answers" in (tmp_path / "seenn-report/report.md").read_text()
+    )
     compared = found("compare-exits", "--policy", "confidence", "--limit", "64", "--latency-images", "0")["policies"]
     steps = {policy["name"]: policy["timesteps"]["mean"] for policy in compared}
     assert steps["every step"] == 10

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import run
 
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
@@ -25,7 +26,6 @@ from seenn.exits import (
     replay,
 )
 from seenn.metrics import correct_per_timestep, exit_curve
-from seenn.runtime.reference import run_reference
 
 T = 6
 RULES = [
@@ -60,11 +60,10 @@ def network(seed: int) -> SpikingNetwork:
 def test_engine_and_replay_stop_alike(policy: ScoredExit, seed: int) -> None:
     snn = network(seed)
     images = torch.randn(16, 1, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    full = run_reference(snn, images, FixedExit(), T, keep_logits=True)
-    assert full.logits_sum_per_step is not None
-    early = run_reference(snn, images, policy, T)
+    full = run(snn, images, FixedExit(), T)
+    early = run(snn, images, policy, T)
     assert torch.equal(early.exit_timestep, replay(policy, full.logits_sum_per_step))
-    alone = run_reference(snn, images[3:4], policy, T)
+    alone = run(snn, images[3:4], policy, T)
     assert alone.exit_timestep[0] == early.exit_timestep[3]
 
 

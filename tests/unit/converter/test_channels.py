@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from converter.channels import channel_axes
 from torch import Tensor, nn
 
 from converter import ConvertConfig, Max, convert_module
@@ -56,7 +55,7 @@ def test_the_axis_of_channels_is_followed(case: str) -> None:
             return function(x * 2)
 
     graph = to_graph(trace(Model(), torch.zeros(1, 6, 4, 4)))
-    assert channel_axes(graph, graph.shapes((6, 4, 4)))[graph.output] == axis
+    assert graph.channel_axes(graph.shapes((6, 4, 4)))[graph.output] == axis
 
 
 def test_a_linear_layer_has_its_channels_last(enliven: Callable[[nn.Module], nn.Module]) -> None:

@@ -21,13 +21,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import seenn.checkpoint
-from seenn.checkpoint import Checkpoint, is_checkpoint, load, save
+from seenn.checkpoint import is_checkpoint, load, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, CumulativeDifference, IFNeuron, Linear, MaxPool2d, Mean
 from seenn.data import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits import ConfidenceExit, FixedExit
+from seenn.snn import SNN
 
 PREPROCESSING = Preprocessing(channels=2, height=6, width=6, mean=(0.1, 1 / 3), std=(0.5, 0.25))
 Edit = Callable[[dict[str, Any], dict[str, Tensor]], None]
@@ -37,7 +38,7 @@ Edit = Callable[[dict[str, Any], dict[str, Tensor]], None]
 def path(tmp_path: Path, network: SpikingNetwork) -> Path:
     manifest = {"timesteps": 4, "source": {"name": "tiny é"}, "error": 0.1 + 0.2}
     file = tmp_path / "snn.safetensors"
-    save(file, Checkpoint(network=network, preprocessing=PREPROCESSING, manifest=manifest))
+    save(file, SNN(network=network, preprocessing=PREPROCESSING, manifest=manifest))
     return file
 
 
@@ -82,7 +83,7 @@ def test_tensors_keep_their_type_and_bits(tmp_path: Path, dtype: torch.dtype) ->
     ]
     network = SpikingNetwork(OpGraph(nodes[:2], "n"), (3,)).to(dtype)
     for policy in (FixedExit(timesteps=3), ConfidenceExit(threshold=0.1 + 0.2, temperature=3.0, accumulation="sum")):
-        save(tmp_path / "f.safetensors", Checkpoint(network=network, policy=policy))
+        save(tmp_path / "f.safetensors", SNN(network=network, policy=policy))
         found = load(tmp_path / "f.safetensors")
         assert found.policy == policy
         assert (found.preprocessing, found.timesteps) == (None, 8)
@@ -99,7 +100,7 @@ def test_values_beyond_a_budget_of_bytes_are_refused_before_they_exist(tmp_path:
             Node("pool", Mean(axes=(2, 3)), ("fire",)),
         ]
         network = SpikingNetwork(OpGraph(nodes, "pool"), (2, 6, 6))
-        save(tmp_path / "f.safetensors", Checkpoint(network=network))
+        save(tmp_path / "f.safetensors", SNN(network=network))
         return tmp_path / "f.safetensors"
 
     assert load(written(500)).network.shapes["conv"] == (8, 1004, 1004)
@@ -319,7 +320,7 @@ def test_an_interrupt_while_saving_leaves_the_older_file_and_nothing_else(
 
     monkeypatch.setattr(seenn.checkpoint, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
-        save(path, Checkpoint(network=network))
+        save(path, SNN(network=network))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -328,10 +329,10 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(path: Path) -> None:
     before = path.read_bytes()
     program = f"""
         import resource, seenn
-        checkpoint = seenn.load({str(path)!r})
+        snn = seenn.load({str(path)!r})
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         try:
-            seenn.save({str(path)!r}, checkpoint)
+            snn.save({str(path)!r})
         except seenn.CheckpointError as error:
             print(error)
     """
@@ -344,22 +345,22 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(path: Path) -> None:
 
 def test_a_missing_or_protected_folder_is_named(path: Path, network: SpikingNetwork) -> None:
     with pytest.raises(CheckpointError, match=r"cannot write .*nowhere.*Check that the folder exists, is writable"):
-        save(path.parent / "nowhere" / "snn.safetensors", Checkpoint(network=network))
+        save(path.parent / "nowhere" / "snn.safetensors", SNN(network=network))
     with pytest.raises(CheckpointError, match=r"cannot write /proc/snn.safetensors"):
-        save("/proc/snn.safetensors", Checkpoint(network=network))  # nobody may write there, not even root
+        save("/proc/snn.safetensors", SNN(network=network))  # nobody may write there, not even root
 
 
 def test_a_network_that_could_not_be_loaded_is_not_saved(path: Path, network: SpikingNetwork) -> None:
     network.graph["head"].op.tensors()["weight"].data[0, 0] = torch.nan
     with pytest.raises(CheckpointError, match=r"1 tensors hold NaN or infinite values: head.weight"):
-        save(path, Checkpoint(network=network))
+        save(path, SNN(network=network))
     assert load(path).timesteps == 4
 
 
 def test_a_manifest_must_be_json(path: Path, network: SpikingNetwork) -> None:
     for value in (float("nan"), torch.ones(1)):
-        with pytest.raises(ValueError, match="the manifest of a checkpoint must be JSON"):
-            save(path, Checkpoint(network=network, manifest={"x": value}))
+        with pytest.raises(ValueError, match="the manifest of a network must be JSON"):
+            save(path, SNN(network=network, manifest={"x": value}))
     assert load(path).timesteps == 4
 
 

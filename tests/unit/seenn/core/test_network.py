@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import run as run_network
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -13,7 +14,6 @@ from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork, compact, evaluating
 from seenn.core.ops import BatchNorm, Conv2d, CumulativeDifference, IFNeuron, Linear, MaxPool2d, ReLU
 from seenn.exits import FixedExit
-from seenn.runtime import run_reference
 
 
 def run(network: SpikingNetwork, images: Tensor, timesteps: int) -> list[Tensor]:
@@ -38,7 +38,7 @@ def test_the_prefix_is_computed_once_an_image(network: SpikingNetwork, images: T
     for name in calls:
         op = network.graph[name].op
         op.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
-    run_reference(network, images, FixedExit(), 6)
+    run_network(network, images, FixedExit(), 6)
     assert calls == {"conv1": 1, "conv2": 6}
     assert network.prefix == {"conv1"}
 
@@ -110,7 +110,7 @@ def test_the_analog_twin_has_the_activations_that_the_neurons_stand_for() -> Non
 def test_memory_does_not_grow_with_the_timesteps(network: SpikingNetwork, images: Tensor) -> None:
     def peak(timesteps: int) -> int:
         with PeakBytes() as memory:
-            run_reference(network, images, FixedExit(), timesteps)
+            run_network(network, images, FixedExit(), timesteps)
         return memory.peak
 
     assert peak(64) <= 1.05 * peak(8)

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from runs import run as run_network
 from safetensors import safe_open
 from safetensors.torch import save_file
-from seenn.runtime.reference import run_reference
 from torch import Tensor
 
 from seenn.analysis.collect import collect_run
 from seenn.batch import Batch
 from seenn.capture import to_graph, trace
-from seenn.checkpoint import Checkpoint, load, save
+from seenn.checkpoint import load, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Flatten, Linear
@@ -36,6 +36,7 @@ from seenn.metrics.energy import MAC_PJ
 from seenn.training import ResNet8
 
 T = 3
+from seenn.snn import SNN
 
 
 @pytest.fixture
@@ -51,9 +52,9 @@ def test_the_budget_is_fixed_before_the_network_runs(
 ) -> None:
     budget = policy.network(images).argmax(-1) + 1
     assert set(budget.tolist()) == {1, 2, 3}
-    run = run_reference(network, images, policy, T)
+    run = run_network(network, images, policy, T)
     assert torch.equal(run.exit_timestep, budget)
-    full = run_reference(network, images, FixedExit(), T, keep_logits=True)
+    full = run_network(network, images, FixedExit(), T)
     assert full.logits_sum_per_step is not None
     assert torch.equal(replay(policy, full.logits_sum_per_step, policy.start(images)), budget)
     assert (policy.timesteps, policy_macs(policy), policy_macs(FixedExit())) == (T, 3 * 32, 0)
@@ -74,7 +75,7 @@ def test_its_threshold_moves_every_budget_and_is_calibrated_like_any(
     for target in (1.0, 1.5, 2.25):
         found = find_exit(run, policy, state=state, target_timesteps=target)
         assert 1.0 <= found.mean_timesteps <= target
-        stopped = run_reference(network, images, found.policy, T).exit_timestep
+        stopped = run_network(network, images, found.policy, T).exit_timestep
         assert float(stopped.double().mean()) == found.mean_timesteps
     assert find_exit(run, policy, state=state, max_accuracy_drop=0.0).accuracy >= found.full_accuracy
     own = MAC_PJ * policy.macs
@@ -98,7 +99,7 @@ def test_it_travels_in_the_checkpoint_without_code(
     network: SpikingNetwork, images: Tensor, policy: BudgetExit, tmp_path: Path
 ) -> None:
     path = tmp_path / "snn.safetensors"
-    save(path, Checkpoint(network=network, policy=policy))
+    save(path, SNN(network=network, policy=policy))
     found = load(path)
     assert isinstance(found.policy, BudgetExit)
     assert torch.equal(found.policy.start(images)[0], policy.start(images)[0])
@@ -122,7 +123,7 @@ def test_a_damaged_policy_is_refused(
     network: SpikingNetwork, policy: BudgetExit, tmp_path: Path, damage: str, message: str
 ) -> None:
     path = tmp_path / "snn.safetensors"
-    save(path, Checkpoint(network=network, policy=policy))
+    save(path, SNN(network=network, policy=policy))
     with safe_open(path, framework="pt") as file:
         metadata: dict[str, Any] = dict(file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

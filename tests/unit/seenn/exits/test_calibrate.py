@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seenn.analysis.collect import collect_logits
+from seenn.analysis.collect import collect_run
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.errors import CalibrationError
@@ -171,11 +171,11 @@ def test_bad_targets_and_logits_are_refused() -> None:
 def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwork, images: Tensor) -> None:
     labels = torch.arange(12) % 5
     batches = list(Batch(images, labels).split(5))
-    logits, found = collect_logits(network, batches, 3)
-    assert torch.equal(found, labels)
-    torch.testing.assert_close(logits[-1] / 3, network(images, 3))
+    run = collect_run(network, batches, 3)
+    assert torch.equal(run.labels, labels)
+    torch.testing.assert_close(run.logits_sum[-1] / 3, network(images, 3))
     with pytest.raises(CalibrationError, match="there are no images to calibrate the exit on"):
-        collect_logits(network, [], 3)
+        collect_run(network, [], 3)
 
 
 @pytest.mark.parametrize("rule", [ConfidenceExit(), FixedExit(), CutoffExit()], ids=lambda rule: rule.kind)

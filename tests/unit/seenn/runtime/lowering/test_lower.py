@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from runs import run
 from torch import Tensor
 
 from seenn.batch import Batch
@@ -25,8 +26,7 @@ from seenn.core.ops import (
 )
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError
-from seenn.exits import FixedExit
-from seenn.runtime import make_engine, run_engine
+from seenn.runtime import make_engine
 from seenn.runtime.lowering import InputScale, lower
 from seenn.runtime.lowering.program import EXACT_LIMIT, Sum, SynapseTerm
 from seenn.runtime.lowering.rounding import mean_inputs, mean_outputs
@@ -70,7 +70,7 @@ def test_calibration_lowers_the_error_of_the_output(make_network: MakeNetwork, i
         size += float(expected.abs().mean())
         for number, calibration in enumerate((None, inputs)):
             engine = make_engine("int8", network, timesteps=4, calibration=calibration)
-            sums = run_engine(engine, [inputs], FixedExit(), 4, slots=12).logits_sum
+            sums = run(engine, inputs, None, 4, slots=12).logits_sum
             errors[number] += float((sums - expected).abs().mean())
     assert errors[1] < 0.97 * errors[0]
     assert errors[1] < 0.1 * size
@@ -127,7 +127,7 @@ def test_all_nodes_without_an_integer_form_are_named_at_once() -> None:
     assert (engine.name, engine.exact) == ("float32", False)
     assert "2 nodes have no exact integer form" in engine.note
     images = torch.randn(3, 1, 6, 6)
-    sums = run_engine(engine, [images], FixedExit(), 4, slots=2).logits_sum
+    sums = run(engine, images, None, 4, slots=2).logits_sum
     torch.testing.assert_close(sums, network(images, 4) * 4)
 
 
@@ -216,7 +216,7 @@ def test_max_pooling_before_the_first_neuron_is_lowered(network: SpikingNetwork)
     ]
     net = SpikingNetwork(OpGraph(nodes, "head"), (1, 6, 6)).requires_grad_(False)
     images = torch.randn(4, 1, 6, 6, generator=random)
-    sums = run_engine(make_engine("int8", net, timesteps=8), [images], FixedExit(), 8, slots=4).logits_sum
+    sums = run(make_engine("int8", net, timesteps=8), images, None, 8, slots=4).logits_sum
     torch.testing.assert_close(sums, net(images, 8) * 8, rtol=0.02, atol=0.2)
 
 
@@ -239,7 +239,7 @@ def test_a_leak_is_refused_by_int8_and_run_by_float32() -> None:
         spikes["slots"] += float(counts.sum())
 
     engine = make_engine("float32", network, timesteps=4)
-    sums = run_engine(engine, [images], FixedExit(), 4, slots=2, observe=meter).logits_sum
+    sums = run(engine, images, None, 4, slots=2, observe=meter).logits_sum
     torch.testing.assert_close(sums, network(images, 4) * 4)
     current, state = network.encode(images), None
     for _ in range(4):
@@ -266,7 +266,7 @@ def test_smooth_interpolation_is_refused_by_int8_and_run_by_float32() -> None:
     with pytest.raises(UnsupportedError, match=message):
         lower(network, timesteps=4)
     images = torch.randn(3, 1, 6, 6, generator=random)
-    sums = run_engine(make_engine("auto", network, timesteps=4), [images], FixedExit(), 4, slots=2).logits_sum
+    sums = run(make_engine("auto", network, timesteps=4), images, None, 4, slots=2).logits_sum
     torch.testing.assert_close(sums, network(images, 4) * 4)
 
 

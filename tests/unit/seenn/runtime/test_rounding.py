@@ -1,4 +1,4 @@
-"""Rounding to int8 that is chosen once and travels in the checkpoint."""
+"""Rounding to int8 that is chosen once and travels in the network's file."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import run
 from safetensors import safe_open
 from safetensors.torch import save_file
-from seenn.rounded import with_rounding
-from seenn.stream import stream
 
 from seenn.analysis.bench import layer_losses
 from seenn.batch import Batch
-from seenn.checkpoint import Checkpoint, load, save
+from seenn.checkpoint import load
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits, load_data
 from seenn.errors import CheckpointError
-from seenn.exits import FixedExit
-from seenn.runtime import make_engine, run_engine
+from seenn.runtime import Section, make_engine
+from seenn.runtime.engines.int8 import int8_engine
 from seenn.runtime.lowering import Rounding, choose_rounding, lower
+from seenn.snn import SNN
 
 T = 3
 
@@ -49,58 +49,57 @@ def network(seed: int = 0, *, leaks: bool = False) -> SpikingNetwork:
     return SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).requires_grad_(False)
 
 
-def checkpoint(digits: DataSplits, **options: bool) -> Checkpoint:
-    return Checkpoint(network=network(**options), preprocessing=digits.preprocessing, manifest={"timesteps": T})
+def unrounded(digits: DataSplits, **options: bool) -> SNN:
+    return SNN(network=network(**options), preprocessing=digits.preprocessing, manifest={"timesteps": T})
 
 
 def test_the_file_runs_the_same_integers_as_the_images(digits: DataSplits, tmp_path: Path) -> None:
-    plain = checkpoint(digits)
-    made = with_rounding(plain, digits.calibration)
-    save(tmp_path / "snn.safetensors", made)
-    found = load(tmp_path / "snn.safetensors")
-    images, test = digits.calibration.images(limit=64), digits.test.images(limit=40)
+    plain, batch = unrounded(digits), digits.calibration.batch(limit=64)
+    plain.prepare(batch).save(tmp_path / "snn.safetensors")
+    found, pixels = load(tmp_path / "snn.safetensors"), digits.preprocessing
+    test = digits.test.images(limit=40)
+    chosen = choose_rounding(plain.network, batch, timesteps=T, preprocessing=pixels)
+    assert chosen is not None
+    section = found.sections["int8"]
+    rounding = Rounding.from_section(section.json, section.tensors, found.network)
+    assert {"mix"} <= set(rounding.clips) <= {"conv", "mix", "head"}
 
-    def scores(calibration: torch.Tensor | Rounding | None) -> torch.Tensor:
-        pixels = digits.preprocessing
-        engine = make_engine("int8", plain.network, timesteps=T, preprocessing=pixels, calibration=calibration)
-        assert ("rounded by the largest of each channel" in engine.note) is (calibration is None)
-        return run_engine(engine, [test], FixedExit(), T, slots=8).logits_sum
+    def scores(given: Rounding | None) -> torch.Tensor:
+        engine = int8_engine(plain.network, timesteps=T, preprocessing=pixels, rounding=given)
+        assert ("rounded by the largest of each channel" in engine.note) is (given is None)
+        return run(engine, test, None, T, slots=8).logits_sum
 
-    assert found.rounding is not None
-    assert {"mix"} <= set(found.rounding.clips) <= {"conv", "mix", "head"}
-    assert torch.equal(scores(found.rounding), scores(images))
-    assert not torch.equal(scores(found.rounding), scores(None))
-    streamed = stream(
-        found.network, test, timesteps=T, engine="int8", preprocessing=found.preprocessing, rounding=found.rounding
-    )
-    assert torch.equal(torch.stack([p.logits_sum for p in streamed]), scores(found.rounding))
-    losses = [
-        layer_losses(found.network, test, digits.test.labels[:40], T, found.preprocessing, rounding=rounding)[-1]
-        for rounding in (found.rounding, None)
-    ]
+    assert torch.equal(scores(rounding), scores(chosen))
+    assert not torch.equal(scores(rounding), scores(None))
+    streamed = found.stream(test, timesteps=T, engine="int8")
+    assert torch.equal(torch.stack([p.logits_sum for p in streamed]), scores(rounding))
     exact = make_engine("float32", plain.network, timesteps=T)
-    wanted = run_engine(exact, [test], FixedExit(), T, slots=40).logits_sum.double()
-    for loss, calibration in zip(losses, (found.rounding, None), strict=True):
-        error = (scores(calibration).double() - wanted).norm() / wanted.norm()
+    wanted = run(exact, test, None, T, slots=40).logits_sum.double()
+    cases: tuple[tuple[Section | None, Rounding | None], ...] = ((section, rounding), (None, None))
+    for given, same in cases:
+        loss = layer_losses(found.network, test, digits.test.labels[:40], T, pixels, section=given)[-1]
+        error = (scores(same).double() - wanted).norm() / wanted.norm()
         assert loss.score_error == pytest.approx(float(error))
-    assert found.rounding.without(["mix"]).clips.keys() == found.rounding.clips.keys() - {"mix"}
-    lower(plain.network, timesteps=T, rounding=found.rounding, float_sites=("mix",))
+    assert rounding.without(["mix"]).clips.keys() == rounding.clips.keys() - {"mix"}
+    lower(plain.network, timesteps=T, rounding=rounding, float_sites=("mix",))
 
 
 def test_what_is_not_lowered_has_no_rounding(digits: DataSplits, tmp_path: Path) -> None:
-    made = with_rounding(checkpoint(digits, leaks=True), digits.calibration)
-    assert made.rounding is None
-    save(tmp_path / "snn.safetensors", made)
-    assert load(tmp_path / "snn.safetensors").rounding is None
+    made = unrounded(digits, leaks=True).prepare(digits.calibration.batch(limit=64))
+    assert "int8" not in made.sections
+    made.save(tmp_path / "snn.safetensors")
+    assert "int8" not in load(tmp_path / "snn.safetensors").sections
 
 
 def test_rounding_of_another_network_is_refused(digits: DataSplits, tmp_path: Path) -> None:
-    made = with_rounding(checkpoint(digits), digits.calibration)
+    made = unrounded(digits).prepare(digits.calibration.batch(limit=64))
     other = replace(made, network=network(seed=1))
-    with pytest.raises(ValueError, match="int8 rounding was made for another network"):
-        save(tmp_path / "snn.safetensors", other)
+    with pytest.raises(CheckpointError, match="int8 rounding was made for another network"):
+        other.save(tmp_path / "snn.safetensors")
+    section = made.sections["int8"]
+    rounding = Rounding.from_section(section.json, section.tensors, made.network)
     with pytest.raises(ValueError, match="rounding was made for another network"):
-        lower(other.network, timesteps=T, rounding=made.rounding)
+        lower(other.network, timesteps=T, rounding=rounding)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +116,7 @@ def test_rounding_of_another_network_is_refused(digits: DataSplits, tmp_path: Pa
 )
 def test_a_damaged_rounding_is_refused(digits: DataSplits, tmp_path: Path, change: str, message: str) -> None:
     path = tmp_path / "snn.safetensors"
-    save(path, with_rounding(checkpoint(digits), digits.calibration))
+    unrounded(digits).prepare(digits.calibration.batch(limit=64)).save(path)
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
