@@ -21,6 +21,11 @@ from seenn.runtime import Engine, Observer, Predictions, ScoreTrace, Session, ma
 Progress = Callable[[int, int], None]  # samples done, and all
 
 
+def part_of(progress: Progress, before: int, total: int) -> Callable[..., None]:
+    """The progress of one run among several: ``before`` samples were done before it, ``total`` are due in all."""
+    return lambda done, *_: progress(before + done, total)
+
+
 def collect_run(
     network: SpikingNetwork,
     source: Split | Sequence[Batch],

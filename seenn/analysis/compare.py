@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from seenn.analysis.collect import collect_run, start_states
+from seenn.analysis.collect import Progress, collect_run, part_of, start_states
 from seenn.analysis.report.comparison import Amount, Comparison, PolicyFigures
 from seenn.analysis.report.samples import easiest_and_hardest
 from seenn.core.ops import State
@@ -68,7 +68,7 @@ def compare_exits(
     name: str = "spiking network",
     seed: int = 0,
     command: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Comparison:
     """Calibrates every rule on the exit split for one target, and compares them on the test split.
 
@@ -105,7 +105,7 @@ def compare_exits(
             engine=engine,
             batch_size=session.slots,
             limit=limit,
-            progress=lambda done, _, before=before: progress(before + done, sum(sizes)),
+            progress=part_of(progress, before, sum(sizes)),
         )
         for split, before in ((splits.exit, 0), (splits.test, sizes[0]))
     )

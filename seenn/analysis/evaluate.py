@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
-from seenn.analysis.collect import run_split, start_states
+from seenn.analysis.collect import Progress, part_of, run_split, start_states
 from seenn.analysis.report import Evaluation, easiest_and_hardest
 from seenn.analysis.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.core.network import evaluating
@@ -43,7 +43,7 @@ def evaluate(
     name: str = "spiking network",
     seed: int = 0,
     command: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Runs the split three times: the ANN (where there is one), the SNN for all T steps, and the SNN with its exits.
 
@@ -96,7 +96,7 @@ def evaluate(
             split,
             mine,
             observers=observers,
-            progress=lambda done, offset=offset: progress(offset * len(mine) + done, total),
+            progress=part_of(progress, offset * len(mine), total),
         ).gathered(here)
         for offset, (chosen, observers) in enumerate(runs, 1)
     ]

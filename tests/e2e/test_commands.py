@@ -153,9 +153,7 @@ def test_every_figure_counts_the_initial_steps(seenn: Seenn, checkpoint: Checkpo
     steps = {policy["name"]: policy["timesteps"]["mean"] for policy in compared}
     assert steps["every step"] == 10
     assert min(steps.values()) >= 9
-    refused(
-        seenn(*CONVERT, "--correction", "cos", "--neuron", "signed"), 2, "cos is for binary neurons (if), got signed"
-    )
+    refused(seenn(*CONVERT, "--correction", "cos", "--neuron", "signed"), 2, "cos is for if neurons, got signed")
     refused(seenn(*CONVERT, "--prepass", "4"), 2, "goes with the corrections cos and srp")
     refused(seenn("finetune", "snn.safetensors"), 1, "initial steps")
     refused(seenn("evaluate", "--engine", "int8"), 1, "initial steps")

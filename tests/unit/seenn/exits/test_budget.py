@@ -33,10 +33,10 @@ from seenn.exits import (
     replay,
 )
 from seenn.metrics.energy import MAC_PJ
+from seenn.snn import SNN
 from seenn.training import ResNet8
 
 T = 3
-from seenn.snn import SNN
 
 
 @pytest.fixture
