@@ -52,9 +52,9 @@ def collect_run(
         DataError: there are fewer batches than processes.
     """
     here = world()
-    mine, samples, over_time = _share(source, here, batch_size, limit)
-    if not samples:
+    if not len(source):
         raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
+    mine, samples, over_time = _share(source, here, batch_size, limit)
     meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(timesteps, samples)
     labels: list[Tensor] = []
 

@@ -122,6 +122,11 @@ class SpikingNetwork(nn.Module):
                 del values[name]
         return tuple(values[name] for name in self._boundary)
 
+    def no_current(self, batch: int) -> State:
+        """Zeros of the shapes that ``encode`` gives."""
+        like = self._reference
+        return tuple(like.new_zeros(batch, *self.shapes[name]) for name in self._boundary)
+
     def initial_state(self, batch: int, dtype: torch.dtype) -> State:
         """The state of ``batch`` samples that nothing has happened to."""
         found: list[Tensor] = []

@@ -119,11 +119,9 @@ class Session:
                 rows.t[:active] += 1
                 t, samples = rows.t[:active], rows.sample[:active]
                 observers.scores(t, samples, logits_sum)
-                progress = Progress(t, torch.ones_like(t), cost[t])
-                stop, state = policy.stop(progress, logits_sum, tuple(tensor[:active] for tensor in rows.state))
-                for tensor, new in zip(rows.state, state, strict=True):
-                    tensor[:active] = new
-                last, now = t >= self.timesteps, time.perf_counter()
+                progress, last = Progress(t, torch.ones_like(t), cost[t]), t >= self.timesteps
+                stop = rows.ask(policy, progress, logits_sum, (~last).nonzero().squeeze(1))
+                now = time.perf_counter()
                 late = rows.deadline[:active] < now + (now - begin)  # another step would end after it
                 done = (stop | last | late).nonzero().squeeze(1)
                 if len(done):
@@ -305,6 +303,16 @@ class _Rows:
         if rows:
             frames = [self._frames[samples[row]][int(self.t[row])] for row in rows]
             slots.feed(torch.tensor(rows), torch.stack(frames))
+
+    def ask(self, policy: ExitPolicy, progress: Progress, logits_sum: Tensor, rows: Tensor) -> Tensor:
+        """Which samples the policy stops; it is asked about ``rows``, those for which there is another step."""
+        stop = torch.zeros(len(progress), dtype=torch.bool)
+        if len(rows):
+            own = tuple(tensor[rows] for tensor in self.state)
+            stop[rows], own = policy.stop(progress[rows], logits_sum[rows], own)
+            for tensor, new in zip(self.state, own, strict=True):
+                tensor[rows] = new.to(tensor.dtype)
+        return stop
 
     def release(self, rows: Tensor) -> None:
         self._busy[rows] = False

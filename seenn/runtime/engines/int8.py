@@ -43,7 +43,7 @@ def int8_engine(
         engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
     if program.coarser:
         places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
-        engine.note += f"; a coarser scale, so that {timesteps} steps fit: {places}"
+        engine.note += f"; a coarser fixed-point scale, so that {timesteps} steps fit: {places}"
     if device.type != "cpu" or not is_exact(INT8, device):
         engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same integers"
     return engine

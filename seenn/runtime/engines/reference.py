@@ -47,14 +47,11 @@ class ReferenceSlots:
     def __init__(self, network: SpikingNetwork, capacity: int) -> None:
         self.capacity = capacity
         self._network = network
-        with torch.no_grad(), evaluating(network):
-            example = torch.zeros(1, *network.input_shape, dtype=network.dtype, device=network.device)
-            current = network.encode(example)
-            self._current, self._state = (
-                tuple(tensor.new_zeros(capacity, *tensor.shape[1:]) for tensor in group)
-                for group in (current, network.initial_state(1, network.dtype))
-            )
-        self._total = example.new_zeros(capacity, *network.shapes[network.graph.output])
+        with torch.no_grad():
+            self._current = network.no_current(capacity)
+            self._state = network.initial_state(capacity, network.dtype)
+        shape = (capacity, *network.shapes[network.graph.output])
+        self._total = torch.zeros(shape, dtype=network.dtype, device=network.device)
         self._new = torch.zeros(capacity, dtype=torch.bool)  # whose initial steps are still to come
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:

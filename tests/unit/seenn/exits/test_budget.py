@@ -114,7 +114,7 @@ def test_it_travels_in_the_checkpoint_without_code(
     [
         ("missing", r"node 'head'"),
         ("extra", "1 tensors belong to no node: more"),
-        ("stray", "1 tensors belong to no policy: policy:other:x"),
+        ("stray", "1 tensors belong to no policy: other:x"),
         ("shape", "the graph's shapes do not fit together"),
         ("kind", "exit policy 'seenn-ii' cannot be built from its description"),
     ],
