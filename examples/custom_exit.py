@@ -40,7 +40,7 @@ def main() -> None:
     train_ann(ann.module, splits, TrainConfig(epochs=4))
     snn = convert(ann, splits).calibrate_exit(splits.exit, MarginExit(), max_accuracy_drop=0.005)
     found = snn.evaluate(splits.test)
-    print(f"{snn.policy}: {100 * found.accuracy.mean:.2f} % after {found.exit.mean:.2f} steps")
+    print(f"{snn.policy}: {100 * found.accuracy:.2f} % after {found.exit.mean:.2f} steps")
 
 
 if __name__ == "__main__":

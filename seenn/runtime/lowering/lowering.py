@@ -108,7 +108,7 @@ class ProgramLowering(Builder):
         x = x.plus(None if neuron.bias is None else along(neuron.bias.detach().double(), axis, dims))
         start, gain = float(v_init.abs().max()), 1.0
         if slope is not None:  # without what was emitted the membrane holds v_init twice at most
-            start, gain = 2 * start, max(1.0, float(slope.abs().max()))
+            start, gain = 2 * start, max(1.0, float(slope.detach().abs().max()))
         use = Use(axis=axis, threshold=theta, start=start, gain=gain, steps=True)
         found = self.scales.scaled_sum(name, x, self.buffers, use)
         threshold, charge = (along(each, axis, dims) / found.scale for each in (theta, v_init * theta))

@@ -83,7 +83,7 @@ def test_predict_gives_the_same_answer_alone_and_in_company(snn: str, tmp_path: 
 def test_auto_says_why_a_network_is_not_run_in_integers(leaky: str, tmp_path: Path) -> None:
     answer, talk = run("evaluate", leaky, "--engine", "auto", "--limit", "8", "--report", str(tmp_path / "report"))
     assert answer["engine"]["name"] == "float32"
-    assert "relu2 (lif_neuron): its state does not stay on a grid" in talk
+    assert "relu2 (lif_neuron): its state does not stay on a fixed-point scale" in talk
     with pytest.raises(Failure, match="1 nodes have no exact integer form: relu2"):
         run("evaluate", leaky, "--engine", "int8", "--limit", "8", "--report", str(tmp_path / "report"))
 

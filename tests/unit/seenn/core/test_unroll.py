@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import run
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,7 +53,7 @@ def test_all_steps_at_once_are_the_steps_one_by_one(
     with torch.no_grad():
         outputs = network.unroll(x, T)
         torch.testing.assert_close(outputs, _step_by_step(network, x, T))
-        found = seenn.run_reference(network, x, seenn.FixedExit(), T, keep_logits=True)
+        found = run(network, x, None, T)
     torch.testing.assert_close(found.logits_sum_per_step, outputs.cumsum(0))
     assert not torch.equal(outputs[0], outputs[1])
 
@@ -104,11 +105,10 @@ def test_samples_leave_a_sequence_as_they_leave_a_batch_of_images() -> None:
     network = _network().eval()
     x = _images(network, T, 6)
     with torch.no_grad():
-        full = seenn.run_reference(network, x, seenn.FixedExit(), T, keep_logits=True)
-        assert full.logits_sum_per_step is not None
+        full = run(network, x, None, T)
         confidence = full.logits_sum_per_step.softmax(-1).amax(-1)
         policy = seenn.ConfidenceExit(threshold=float(confidence[0].median()))
-        found = seenn.run_reference(network, x, policy, T)
+        found = run(network, x, policy, T)
     assert len(found.exit_timestep.unique()) > 1
     at = full.logits_sum_per_step[found.exit_timestep - 1, torch.arange(6)]
     torch.testing.assert_close(found.logits_sum, at)
@@ -116,13 +116,13 @@ def test_samples_leave_a_sequence_as_they_leave_a_batch_of_images() -> None:
 
 def test_a_sequence_of_another_length_is_refused() -> None:
     network = _network()
-    message = r"the sequence has 3 timesteps and 4 were asked for: give as many as it has, or divide the events"
-    with pytest.raises(ValueError, match=message):
+    message = "and 4 timesteps were asked for: give as many as it has, or divide the events"
+    with pytest.raises(ValueError, match=f"the sequence has 3 timesteps {message}"):
         network.unroll(_images(network, T, B), 4)
-    with pytest.raises(ValueError, match=message):
-        seenn.run_reference(network, _images(network, T, B), seenn.FixedExit(), 4)
+    with pytest.raises(ValueError, match=f"sample 0 has 3 frames {message}"):
+        run(network, _images(network, T, B), None, 4)
     with pytest.raises(ValueError, match="no images"):
-        seenn.run_reference(network, _images(network, T, 0), seenn.FixedExit(), T)
+        run(network, _images(network, T, 0), None, T)
 
 
 def test_memory_before_the_first_neuron_needs_constant_images() -> None:
