@@ -259,7 +259,7 @@ class SpikingNetwork(nn.Module):
             return False
         if len(x) != timesteps:
             raise ValueError(
-                f"the sequence has {len(x)} timesteps and {timesteps} were asked for: give as many as it has, "
+                f"the sequence has {len(x)} frames and {timesteps} timesteps were asked for: give as many as it has, "
                 "or divide the events into as many frames"
             )
         if self.initial_steps:

@@ -154,7 +154,7 @@ def test_every_figure_counts_the_initial_steps(seenn: Seenn, checkpoint: Checkpo
     assert steps["every step"] == 10
     assert min(steps.values()) >= 9
     refused(seenn(*CONVERT, "--correction", "cos", "--neuron", "signed"), 2, "cos is for if neurons, got signed")
-    refused(seenn(*CONVERT, "--prepass", "4"), 2, "goes with the corrections cos and srp")
+    refused(seenn(*CONVERT, "--prepass", "4"), 2, "goes with corrections that start from it, such as cos and srp")
     refused(seenn("finetune", "snn.safetensors"), 1, "initial steps")
     refused(seenn("evaluate", "--engine", "int8"), 1, "initial steps")
 

@@ -59,7 +59,7 @@ def test_custom_model_converts_and_captures_the_same_network(tmp_path: Path) -> 
     assert captured[-1] > 90
 
 
-def test_exit_with_target_keeps_its_promise_on_the_exit_split_and_exits_earlier_for_more(tmp_path: Path) -> None:
+def test_exit_with_target_keeps_its_target_on_the_exit_split_and_exits_earlier_for_more(tmp_path: Path) -> None:
     text = run("exit_with_target.py", tmp_path)
 
     drops = percentages(r"at most ([\d.]+) points lost", text)
@@ -77,7 +77,7 @@ def test_exit_with_target_keeps_its_promise_on_the_exit_split_and_exits_earlier_
 def test_custom_exit_stops_early(tmp_path: Path) -> None:
     text = run("custom_exit.py", tmp_path)
 
-    (accuracy,) = percentages(r"threshold [-\d.]+: ([\d.]+) % after", text)
+    (accuracy,) = percentages(r"threshold=[-\d.]+\): ([\d.]+) % after", text)
     (steps,) = percentages(r"% after ([\d.]+)", text)
     assert accuracy > 80
     assert 1 <= steps < 8

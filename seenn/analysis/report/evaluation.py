@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from seenn.analysis.report.samples import SampleExit
+from seenn.analysis.report.text import percent
 from seenn.metrics import ExitCurve, ExitStatistics
 
 
@@ -101,6 +102,14 @@ class Evaluation:
     def full_accuracy(self) -> float:
         """Accuracy at T, without early exit."""
         return self.accuracy_per_timestep[-1]
+
+    def __str__(self) -> str:
+        """The main figures in a line."""
+        ann = "" if self.ann_accuracy is None else f"; the ANN {percent(self.ann_accuracy)}"
+        return (
+            f"{percent(self.accuracy)} of {self.samples:,} {self.split} images after {self.mean_timesteps:.2f} steps, "
+            f"{percent(self.full_accuracy)} after {self.steps[-1]}{ann}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The JSON report: the fields by name, exit figures as ``exit_*``, the curve as its Pareto front."""

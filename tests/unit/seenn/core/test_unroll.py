@@ -117,11 +117,11 @@ def test_samples_leave_a_sequence_as_they_leave_a_batch_of_images() -> None:
 def test_a_sequence_of_another_length_is_refused() -> None:
     network = _network()
     message = "and 4 timesteps were asked for: give as many as it has, or divide the events"
-    with pytest.raises(ValueError, match=f"the sequence has 3 timesteps {message}"):
+    with pytest.raises(ValueError, match=f"the sequence has 3 frames {message}"):
         network.unroll(_images(network, T, B), 4)
     with pytest.raises(ValueError, match=f"sample 0 has 3 frames {message}"):
         run(network, _images(network, T, B), None, 4)
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(ValueError, match="there are no samples to run"):
         run(network, _images(network, T, 0), None, T)
 
 
