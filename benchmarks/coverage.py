@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py
 
-Weights are random, re-scaled by ``converter.lsuv``; so are the images. A model is converted (thresholds from the
+Weights are random, re-scaled by ``random_weights.py``; so are the images. A model is converted (thresholds from the
 maximum, no correction), and the spiking network's logits are compared with the ANN's after 8, 32 and 128 steps: a
 network that computes the same function comes as 1/T nearer. Where a model has analog parts it is converted with them
 kept analog, as ``--analog-islands`` does.
@@ -35,12 +35,11 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from common import RESULTS
 from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member, other_classifiers
+from random_weights import convergence, lsuv_initialise
 
 from converter import ConvertConfig, Max, convert_module
-from converter.convergence import convergence
 from converter.inspect import inspect_model
 from converter.load import ModelSpec, build_model
-from converter.lsuv import lsuv_initialise
 from seenn.analysis.report import Row, write_results
 from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.capture import trace_exported

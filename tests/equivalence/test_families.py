@@ -8,10 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.random_weights import convergence, lsuv_initialise
 from converter import ConvertConfig, Max, convert_module
-from converter.convergence import convergence
 from converter.load import ModelSpec, build_model
-from converter.lsuv import lsuv_initialise
 
 #: Name and image size; together some twenty families of timm and torchvision, those with islands at the end.
 SPIKING = {

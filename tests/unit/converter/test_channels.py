@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.random_weights import convergence
 from converter import ConvertConfig, Max, convert_module
-from converter.convergence import convergence
 from seenn.capture import to_graph, trace
 from seenn.core.ops import IntegratingNeuron
 
