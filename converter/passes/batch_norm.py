@@ -1,4 +1,4 @@
-"""Folding normalisation into the synapse before it, or into the one after it."""
+"""Folding normalisation, and what else scales and shifts each channel, into the synapse before it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph
-from seenn.core.ops import BatchNorm, ChannelAffine, Conv2d, Linear, Op, Synapse
+from seenn.core.ops import BatchNorm, ChannelAffine, Conv2d, ElementwiseAffine, Linear, Op, Synapse
 
 
 def fold_batch_norm(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
     """Removes every ``BatchNorm``, in its inference form; ``input_shape`` is ``(C, H, W)`` of one image.
+
+    Constants of the model that scale or shift each channel (layer scale, normalisation written out) count as one.
 
     1. After a synapse that nobody else reads, and whose channels are those that it normalises, it becomes
        part of that synapse's weight and bias.
@@ -22,19 +24,36 @@ def fold_batch_norm(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
     changes: dict[str, Op] = {}
     renamed: dict[str, str] = {}
     for node in graph:
-        if not isinstance(node.op, BatchNorm):
+        source = node.inputs[0]
+        if (affine := _per_channel(node.op, shapes.get(source, input_shape), shapes[node.name])) is None:
             continue
-        scale, shift = (t.detach().clone() for t in node.op.as_affine())
-        (source,) = node.inputs
-        before = None if source == INPUT else changes.get(source, graph[source].op)
         alone = source != INPUT and len(users[source]) == 1 and source != graph.output
+        synapse = renamed.get(source, source)
+        before = changes.get(synapse, graph[synapse].op) if alone else None
         # A linear layer's channels are its last axis: on tokens [B, N, C], the normalised axis is another.
-        if alone and (isinstance(before, Conv2d) or (isinstance(before, Linear) and len(shapes[source]) == 1)):
-            changes[source] = _scaled(before, scale, shift)
-            renamed[node.name] = source
+        if isinstance(before, Conv2d) or (isinstance(before, Linear) and len(shapes[source]) == 1):
+            changes[synapse] = _scaled(before, *affine)
+            renamed[node.name] = synapse
         else:
-            changes[node.name] = ChannelAffine(scale, shift)
+            changes[node.name] = ChannelAffine(*affine)
     return rewire(graph, changes, renamed)
+
+
+def _per_channel(op: Op, before: Sequence[int], after: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """``(scale, shift)`` ``[C]`` of an op that is no more than that between values of these shapes; None for others."""
+    if isinstance(op, BatchNorm):
+        scale, shift = op.as_affine()
+        return scale.detach().clone(), shift.detach().clone()
+    if not isinstance(op, ElementwiseAffine) or tuple(before) != tuple(after):
+        return None
+    like = next(t.detach() for t in (op.weight, op.bias) if t is not None)
+    scale = like.new_ones(()) if op.weight is None else op.weight.detach()
+    shift = like.new_zeros(()) if op.bias is None else op.bias.detach()
+    aligned = [t.reshape((1,) * (len(after) - t.dim()) + t.shape) for t in (scale, shift)]
+    if any(t.numel() != len(t) for t in aligned):
+        return None
+    scale, shift = (t.flatten().expand(after[0]).clone() for t in aligned)
+    return scale, shift
 
 
 def rewire(graph: OpGraph, changes: dict[str, Op], renamed: dict[str, str]) -> OpGraph:

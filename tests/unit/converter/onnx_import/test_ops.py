@@ -13,6 +13,7 @@ import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import nn
 
+from converter import canonical_graph
 from converter.onnx_import import ImportedModel, import_onnx
 
 RANDOM = np.random.default_rng(1)
@@ -265,11 +266,17 @@ def test_weights_made_by_nodes_are_folded(save: Callable[..., Path]) -> None:
     assert conv.bias.tolist() == [0.5] * 6
 
 
-def test_constant_per_channel_becomes_a_batch_norm(save: Callable[..., Path]) -> None:
-    path = save(node("Mul", "c"), {"c": CHANNEL})
-    norm = next(import_onnx(path).module.children())
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert norm.weight.tolist() == CHANNEL.ravel().tolist()
+def test_normalisation_written_out_folds_away(save: Callable[..., Path]) -> None:
+    nodes = chain(
+        ("Conv", "x w", "a", {}), ("Sub", "a m", "b", {}), ("Mul", "b s", "c", {}), ("Add", "c m", "d", {}),
+        ("Relu", "d", "y", {}),
+    )  # fmt: skip
+    constants = {"w": KERNEL, "m": KERNEL[:, :1, :1, 0], "s": KERNEL[:, :1, :1, 1]}
+    path = save(nodes, constants)
+    imported = import_onnx(path)
+    assert_equal(imported, path)
+    graph, _ = canonical_graph(imported.module, torch.randn(2, 4, 6, 6))
+    assert [node.op.kind for node in graph] == ["conv2d", "relu", "flatten"]
 
 
 def assert_equal(imported: ImportedModel, path: Path) -> None:
