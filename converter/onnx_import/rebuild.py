@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx.numpy_helper import to_array
 from torch import fx, nn
 
 from converter.onnx_import import ops  # noqa: F401 - registers the handlers
@@ -17,7 +18,6 @@ from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
 from converter.onnx_import.signature import Signature
 from converter.onnx_import.softmax import drop_softmax, find_final_softmax
-from converter.onnx_import.tensors import to_array
 from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError
