@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -40,15 +39,6 @@ class FxBuilder:
         """``function(*args, **kwargs)``, where arguments may hold ``Traced`` values at any depth."""
         first, second = (self._run(function, args, kwargs, i) for i in (0, 1))
         return self._checked(self._call(name, function, args, kwargs), first, second)
-
-    def split(self, name: str, x: Traced, sizes: list[int], axis: int) -> tuple[Traced, ...]:
-        """The parts of ``x`` along ``axis``."""
-        node = self._call(name, torch.split, (x, sizes, axis), {})
-        first, second = (torch.split(meta, sizes, axis) for meta in x.meta)
-        return tuple(
-            self._checked(self._graph.call_function(operator.getitem, (node, i)), a, b)
-            for i, (a, b) in enumerate(zip(first, second, strict=True))
-        )
 
     def buffer(self, name: str, tensor: Tensor) -> Traced:
         """A constant as an argument of ``function``; it must broadcast along the batch."""

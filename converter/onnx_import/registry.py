@@ -6,7 +6,7 @@ A handler receives an ``OnnxCall`` and returns the value of each output (one val
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -73,9 +73,29 @@ class OnnxCall:
             raise Refused(f"input {position} depends on the batch size", "compute it from one image")
         return value.at[0]
 
+    def at_batches(self, position: int) -> list[tuple[int, list[Any]]]:
+        """The numbers at ``position``, which may depend on the batch size: each with the size it is for."""
+        value = self.value(position)
+        if not isinstance(value, Known):
+            raise Refused(f"input {position} is computed from the image", "store it as a constant of the model")
+        return list(zip(self.builder.batch.declared, map(few, value.at), strict=True))
+
+    def per_image(self, x: Traced, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """What ``x`` becomes, without the batch; refuses shapes (one a batch size) that do not begin with it."""
+        for batch, shape in zip(self.builder.batch.declared, shapes, strict=True):
+            if tuple(shape[:1]) != (batch,) or shape[1:] != shapes[0][1:]:
+                raise Refused(
+                    f"turns {[batch, *x.shape]} into {list(shape)}, where the batch of {batch} is not the first axis",
+                    "export it so that images stay apart, for example with flatten(1)",
+                )
+        return tuple(shapes[0][1:])
+
     def tensor(self, position: int) -> Tensor:
-        """The weight at ``position``, as float32."""
-        return as_tensor(self.array(position))
+        """The weight at ``position``, a float32 copy."""
+        array = self.array(position)
+        if array.dtype != np.float32:
+            raise Refused(f"has a constant of type {array.dtype}", "export the model in float32")
+        return torch.from_numpy(np.array(array, order="C"))
 
     def axis(self, axis: int, x: Traced) -> int:
         """``axis`` counted from the front; refuses the batch axis."""
@@ -148,13 +168,6 @@ def few(array: Array) -> Any:
     if array.size > MAX_SETTINGS:
         raise Refused(f"has a setting of {array.size:,} numbers", f"expected at most {MAX_SETTINGS}: export it again")
     return array.tolist()
-
-
-def as_tensor(array: Array) -> Tensor:
-    """A copy as a float32 tensor; refuses other kinds."""
-    if array.dtype != np.float32:
-        raise Refused(f"has a constant of type {array.dtype}", "export the model in float32")
-    return torch.from_numpy(np.array(array, order="C"))
 
 
 def parameter(tensor: Tensor) -> nn.Parameter:

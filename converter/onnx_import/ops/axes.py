@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def concat(call: OnnxCall) -> Result:
 
 @imports("Split")
 def split(call: OnnxCall) -> Result:
-    """``torch.split``; equal parts where no sizes are given, the last one smaller."""
+    """Slices; equal parts where no sizes are given, the last one smaller."""
     x = call.traced()
     axis = call.axis(call.attribute("axis", 0), x)
     total, count = x.shape[axis - 1], call.attribute("num_outputs", len(call.node.output))
@@ -35,7 +36,8 @@ def split(call: OnnxCall) -> Result:
     sizes = call.setting("split", 1, [max(0, min(each, total - i * each)) for i in range(count)])
     if sum(sizes) != total or min(sizes) < 0 or len(sizes) != len(call.node.output):
         raise Refused(f"splits {total} into {sizes}", f"expected {len(call.node.output)} sizes that add up")
-    return call.builder.split(call.name, x, sizes, axis)
+    ends = list(accumulate(sizes))
+    return tuple(_sliced(call, x, axis, slice(end - size, end)) for size, end in zip(sizes, ends, strict=True))
 
 
 @imports("Slice")

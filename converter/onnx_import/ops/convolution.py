@@ -6,23 +6,13 @@ from torch import nn
 
 from converter.onnx_import.ops.windows import pad_window, window_of
 from converter.onnx_import.registry import OnnxCall, Result, imports, parameter
-from seenn.capture import Refused
 
 
 @imports("Conv")
 def convolution(call: OnnxCall) -> Result:
     """``nn.Conv2d``, behind a zero padding where one side needs more than the other."""
-    x, weight = call.image(), call.tensor(1)
-    if weight.dim() != 4:
-        raise Refused(f"has a weight of shape {list(weight.shape)}", "expected a 2-D convolution")
+    x, weight, groups = call.image(), call.tensor(1), call.attribute("group", 1)
     window = window_of(call, x, tuple(weight.shape[2:]))
-    groups = call.attribute("group", 1)
-    if window.kernel != tuple(weight.shape[2:]) or groups < 1 or weight.shape[1] * groups != x.shape[0]:
-        raise Refused(
-            f"kernel_shape={list(window.kernel)} and group={groups} on {x.shape[0]} channels do not fit the weight "
-            f"{list(weight.shape)}",
-            "export the model again",
-        )
     module = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],

@@ -18,7 +18,7 @@ def gemm(call: OnnxCall) -> Result:
     weight, bias = call.tensor(1) * call.attribute("alpha", 1.0), None
     if call.value(2) is not None:
         bias = call.tensor(2) * call.attribute("beta", 1.0)
-    return _linear(call, weight, bias, transposed=bool(call.attribute("transB", 0)))
+    return _linear(call, weight if call.attribute("transB", 0) else weight.mT, bias)
 
 
 @imports("MatMul")
@@ -27,25 +27,13 @@ def matmul(call: OnnxCall) -> Result:
     if not isinstance(call.value(0), Traced):
         raise Refused("multiplies from the left by a constant", "transpose the product in the source model")
     if isinstance(call.value(1), Known):
-        return _linear(call, call.tensor(1), None, transposed=False)
+        return _linear(call, call.tensor(1).mT, None)
     return call.function(torch.matmul, call.traced(0), call.traced(1))
 
 
-def _linear(call: OnnxCall, weight: Tensor, bias: Tensor | None, *, transposed: bool) -> Result:
-    x = call.traced()
-    if weight.dim() == 2 and not transposed:
-        weight = weight.mT
-    if weight.dim() != 2 or not x.shape or x.shape[-1] != weight.shape[1]:
-        raise Refused(
-            f"multiplies values of shape {list(x.shape)} per image by a weight {list(weight.shape)}",
-            "expected one matrix that fits the last axis",
-        )
-    module = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+def _linear(call: OnnxCall, weight: Tensor, bias: Tensor | None) -> Result:
+    module = nn.Linear(weight.shape[-1], len(weight), bias=False, device="meta")
     module.weight = parameter(weight.contiguous())
     if bias is not None:
-        if bias.numel() not in (1, weight.shape[0]) or bias.shape[-1:].numel() != bias.numel():
-            raise Refused(
-                f"adds a bias of shape {list(bias.shape)}", f"expected {weight.shape[0]} values, one an output"
-            )
-        module.bias = parameter(bias.reshape(-1).expand(weight.shape[0]).contiguous())
-    return call.module(module, x)
+        module.bias = parameter(bias.reshape(-1).expand(len(weight)).contiguous())
+    return call.module(module, call.traced())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 from converter.onnx_import.registry import OnnxCall, Result, imports, parameter
-from converter.onnx_import.values import Traced
 from seenn.capture import Refused
 
 
@@ -16,23 +15,10 @@ def batch_norm(call: OnnxCall) -> Result:
     """``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` with the stored statistics."""
     if call.attribute("training_mode", 0):
         raise Refused("normalises with the statistics of the batch", "export the model in inference mode")
-    scale, bias, mean, variance = (call.tensor(i) for i in range(1, 5))
-    return stored_norm(call, call.traced(), scale, bias, mean, variance, call.attribute("epsilon", 1e-5))
-
-
-def stored_norm(
-    call: OnnxCall, x: Traced, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
-) -> Traced:
-    """``(x - mean) / sqrt(variance + eps) · scale + bias`` per channel, axis 1."""
-    if not 1 <= len(x.shape) <= 3:
-        raise Refused(f"normalises {len(x.shape) + 1} axes", "expected 2 to 4")
-    channels = x.shape[0]
-    if any(tensor.shape != (channels,) for tensor in (scale, bias, mean, variance)):
-        shapes = [list(tensor.shape) for tensor in (scale, bias, mean, variance)]
-        raise Refused(f"has statistics of shapes {shapes}", f"expected [{channels}], one a channel")
-    module = (nn.BatchNorm2d if len(x.shape) == 3 else nn.BatchNorm1d)(channels, eps=eps)
-    module.weight, module.bias = parameter(scale), parameter(bias)
-    module.running_mean, module.running_var = mean, variance
+    x, eps = call.traced(), call.attribute("epsilon", 1e-5)
+    module = (nn.BatchNorm2d if len(x.shape) == 3 else nn.BatchNorm1d)(x.shape[0], eps=eps)
+    module.weight, module.bias = parameter(call.tensor(1)), parameter(call.tensor(2))
+    module.running_mean, module.running_var = call.tensor(3), call.tensor(4)
     return call.module(module, x)
 
 
@@ -75,6 +61,14 @@ def local_response_norm(call: OnnxCall) -> Result:
     if size % 2 == 0:
         raise Refused(f"normalises over {size} channels", "expected an odd number")
     alpha, beta, k = (call.attribute(*item) for item in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
-    if not all(map(math.isfinite, (alpha, beta, k))):
-        raise Refused("has constants that are not finite", "export the model again")
     return call.module(nn.LocalResponseNorm(size, alpha=alpha, beta=beta, k=k), call.image())
+
+
+@imports("Softmax", "LogSoftmax")
+def softmax(call: OnnxCall) -> Result:
+    """Inside the network, as in attention, along one axis; the last one of a classifier does not come here."""
+    x = call.traced()
+    axis = call.axis(call.attribute("axis", -1 if call.opset >= 13 else 1), x)
+    if call.opset < 13 and math.prod(x.shape[axis:]) != 1:
+        raise Refused(f"goes over the axes from {axis} on at once", "export the model with opset 13 or newer")
+    return call.module((nn.Softmax if call.node.op_type == "Softmax" else nn.LogSoftmax)(axis), x)

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import torch
 
-from converter.onnx_import.registry import OnnxCall, Result, few, imports
-from converter.onnx_import.values import Known
+from converter.onnx_import.registry import OnnxCall, Result, imports
 from seenn.capture import Refused
 
 
@@ -24,21 +23,9 @@ def flatten(call: OnnxCall) -> Result:
 @imports("Reshape")
 def reshape(call: OnnxCall) -> Result:
     """Any reshape that leaves the batch in front, at both batch sizes; a baked one becomes free."""
-    x, target = call.traced(), call.value(1)
-    if not isinstance(target, Known):
-        raise Refused("its shape is computed from the image", "store the shape as a constant")
-    zeros = not call.attribute("allowzero", 0)
-    found = [
-        _resolve(few(at), (batch, *x.shape), zeros)
-        for at, batch in zip(target.at, call.builder.batch.declared, strict=True)
-    ]
-    for shape, batch in zip(found, call.builder.batch.declared, strict=True):
-        if shape[:1] != [batch] or shape[1:] != found[0][1:]:
-            raise Refused(
-                f"reshapes {[batch, *x.shape]} to {shape}, where the batch of {batch} is no longer the first axis",
-                "export it so that each image is reshaped on its own, for example with flatten(1)",
-            )
-    return call.reshape(x, tuple(found[0][1:]))
+    x, zeros = call.traced(), not call.attribute("allowzero", 0)
+    found = [_resolve(target, (batch, *x.shape), zeros) for batch, target in call.at_batches(1)]
+    return call.reshape(x, call.per_image(x, found))
 
 
 def _resolve(target: list[int], shape: tuple[int, ...], zeros: bool) -> list[int]:
@@ -61,8 +48,6 @@ def squeeze(call: OnnxCall) -> Result:
             raise Refused("drops all axes of size 1, and the batch may be one of them", "name the axes")
         axes = [i for i, size in enumerate(x.shape, 1) if size == 1]
     dropped = {call.axis(axis, x) for axis in axes}
-    if any(x.shape[axis - 1] != 1 for axis in dropped):
-        raise Refused(f"drops the axes {sorted(dropped)} of {list(x.shape)} per image", "expected axes of size 1")
     return call.reshape(x, tuple(size for i, size in enumerate(x.shape, 1) if i not in dropped))
 
 
@@ -81,17 +66,10 @@ def unsqueeze(call: OnnxCall) -> Result:
 @imports("Expand")
 def expand(call: OnnxCall) -> Result:
     """Repeats axes of size 1; the batch stays."""
-    x, target = call.traced(), call.value(1)
-    if not isinstance(target, Known):
-        raise Refused("its shape is computed from the image", "store the shape as a constant")
-    sizes = [
-        np.broadcast_shapes((batch, *x.shape), tuple(few(at)))
-        for at, batch in zip(target.at, call.builder.batch.declared, strict=True)
-    ]
-    if [s[0] for s in sizes] != list(call.builder.batch.declared) or any(s[1:] != sizes[0][1:] for s in sizes):
-        raise Refused("repeats along the batch", "keep images independent")
-    rest = sizes[0][1:]
-    return x if rest == x.shape else call.function(torch.Tensor.expand, x, -1, *rest)
+    x = call.traced()
+    shapes = [np.broadcast_shapes((batch, *x.shape), tuple(target)) for batch, target in call.at_batches(1)]
+    shape = call.per_image(x, shapes)
+    return x if shape == x.shape else call.function(torch.Tensor.expand, x, -1, *shape)
 
 
 @imports("DepthToSpace")
@@ -100,11 +78,11 @@ def depth_to_space(call: OnnxCall) -> Result:
     x, block = call.image(), call.attribute("blocksize")
     channels, height, width = x.shape
     inner = channels // block**2
+    apart, order = (inner, block, block, height, width), (0, 1, 4, 2, 5, 3)
     if call.attribute("mode", "DCR") == "DCR":
-        parts = call.function(torch.permute, call.reshape(x, (block, block, inner, height, width)), (0, 3, 4, 1, 5, 2))
-    else:
-        parts = call.function(torch.permute, call.reshape(x, (inner, block, block, height, width)), (0, 1, 4, 2, 5, 3))
-    return call.reshape(parts, (inner, height * block, width * block))
+        apart, order = (block, block, inner, height, width), (0, 3, 4, 1, 5, 2)
+    moved = call.function(torch.permute, call.reshape(x, apart), order)
+    return call.reshape(moved, (inner, height * block, width * block))
 
 
 @imports("SpaceToDepth")
@@ -112,8 +90,8 @@ def space_to_depth(call: OnnxCall) -> Result:
     """Blocks of pixels into blocks of channels."""
     x, block = call.image(), call.attribute("blocksize")
     channels, height, width = x.shape[0], x.shape[1] // block, x.shape[2] // block
-    parts = call.function(torch.permute, call.reshape(x, (channels, height, block, width, block)), (0, 3, 5, 1, 2, 4))
-    return call.reshape(parts, (channels * block**2, height, width))
+    apart = call.reshape(x, (channels, height, block, width, block))
+    return call.reshape(call.function(torch.permute, apart, (0, 3, 5, 1, 2, 4)), (channels * block**2, height, width))
 
 
 @imports("Transpose")
