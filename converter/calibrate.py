@@ -138,27 +138,17 @@ def calibrate(
 
 def check_images(images: Tensor) -> None:
     """Raises CalibrationError unless there are at least 16 images ``[N, C, H, W]`` of finite floats."""
-    check_form(images)
-    refuse_few(len(images))
+    if images.dim() != 4:
+        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+    if len(images) < MIN_IMAGES:
+        raise CalibrationError(
+            f"{len(images)} calibration images are too few: thresholds would describe only those; give at least "
+            f"{MIN_IMAGES}, better 256"
+        )
     if not images.is_floating_point():
         raise CalibrationError(f"calibration images are {images.dtype}: prepare them as for the ANN, as floats")
     if not bool(images.isfinite().all()):
         raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
-
-
-def check_form(images: Tensor) -> None:
-    """Raises CalibrationError unless it is a batch of images."""
-    if images.dim() != 4:
-        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
-
-
-def refuse_few(count: int, available: str = "") -> None:
-    """Raises CalibrationError for fewer images than thresholds need; ``available`` ends its sentence."""
-    if count < MIN_IMAGES:
-        raise CalibrationError(
-            f"{count} calibration images are too few: thresholds would describe only those; "
-            f"give at least {MIN_IMAGES}, better 256{available}"
-        )
 
 
 def relative_error(wrong: float, power: float) -> float:

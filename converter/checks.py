@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -21,24 +22,30 @@ DIVERGED = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """ANN and SNN side by side, on images that calibration did not see.
+    """ANN and SNN side by side, on images that calibration did not see; by default on none.
 
     Attributes:
         samples: images compared.
         ann_accuracy: of the analog twin; None without labels.
         accuracy_per_timestep: of the SNN after t = 1 … T steps; empty without labels.
-        agreement: share of images on which ANN and SNN (at T) give the same label.
+        agreement: share of images on which ANN and SNN (at T) give the same label; None without images.
         relative_error: per site, ‖ANN activation − mean spike output at T‖ / ‖ANN activation‖, both networks
             running on their own.
         diverged: first site, in order of execution, whose relative error reaches 1; None if there is none.
     """
 
-    samples: int
-    ann_accuracy: float | None
-    accuracy_per_timestep: tuple[float, ...]
-    agreement: float
-    relative_error: Mapping[str, float]
-    diverged: str | None
+    samples: int = 0
+    ann_accuracy: float | None = None
+    accuracy_per_timestep: tuple[float, ...] = ()
+    agreement: float | None = None
+    relative_error: Mapping[str, float] = field(default_factory=dict)
+    diverged: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For manifests, without the sites."""
+        figures = ("samples", "ann_accuracy", "agreement", "diverged")
+        found = {name: getattr(self, name) for name in figures}
+        return {**found, "accuracy_per_timestep": list(self.accuracy_per_timestep)}
 
 
 def check(

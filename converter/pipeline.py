@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from converter.calibrate import MIN_IMAGES, Calibration, check_form, refuse_few
+from converter import calibrate
+from converter.calibrate import MIN_IMAGES, Calibration
 from converter.checks import CheckReport, check
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
@@ -87,9 +88,10 @@ def convert(
     if data is None:
         data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
+    calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source.spec)
     conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
-    network, report = conversion.network, None
+    network, report = conversion.network, CheckReport()
     if shares.check_samples:
         runner = None if session is None else session(network)
         report = check(network, shares.check, config.timesteps, session=runner)
@@ -104,12 +106,8 @@ def convert(
         "versions": versions(),
         "check": {
             "split": shares.check_split,
-            "samples": 0 if report is None else report.samples,
-            "ann_accuracy": None if report is None else report.ann_accuracy,
-            "accuracy_per_timestep": [] if report is None else list(report.accuracy_per_timestep),
-            "agreement": None if report is None else report.agreement,
+            **report.to_json(),
             "float64_difference": conversion.float64_difference,
-            "diverged": None if report is None else report.diverged,
         },
         "per_site": per_site(conversion.calibration, report),
         "analog": analog_report(network),
@@ -163,17 +161,16 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
     """Divides the data as ``convert`` says.
 
     Raises:
-        CalibrationError: fewer images than wanted, or than calibration needs; or frames over time.
+        CalibrationError: fewer images than wanted, or frames over time.
         TypeError: something that is no data.
     """
     if isinstance(data, DataSplits | Split) and preprocessing is not None:
         data = data.with_preprocessing(preprocessing)
     if isinstance(data, DataSplits):
         name = f"the calibration split of {data.spec}"
-        count = _count(wanted, len(data.calibration), name)
         return _Shares(
             name=data.spec,
-            calibration=_constant(data.calibration.batch(limit=count), name),
+            calibration=_first(data.calibration, wanted, len(data.calibration), name),
             check=data.exit.batches(_BATCH, limit=most_checked),
             check_samples=min(most_checked, len(data.exit)),
             check_split="exit",
@@ -188,44 +185,31 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
                 f"calibration takes a tensor [N, C, H, W], a Batch, a Split or DataSplits, got {type(data).__name__}; "
                 "for pictures and arrays give preprocessing= as well"
             )
-        check_form(data)
         data = Batch(data)
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
     held = 0 if wanted is not None else max(0, min(most_checked, total // 5, total - MIN_IMAGES))
-    count = _count(wanted, total - held, name)
-    held = held or min(most_checked, total - count)
+    calibration = _first(data, wanted, total - held, name)
+    held = held or min(most_checked, total - len(calibration))
     if not held:
         log.warning("all %d images calibrate, and none is left to check the conversion on: give more", total)
     rest = torch.arange(total - held, total)
-    if isinstance(data, Split):
-        return _Shares(
-            name=name,
-            calibration=_constant(data.batch(limit=count), name),
-            check=data.batches(_BATCH, order=rest),
-            check_samples=held,
-            preprocessing=data.preprocessing,
-        )
     return _Shares(
         name=name,
-        calibration=_constant(data[:count], name),
-        check=data[rest].split(_BATCH),
+        calibration=calibration,
+        check=data.batches(_BATCH, order=rest) if isinstance(data, Split) else data[rest].split(_BATCH),
         check_samples=held,
-        preprocessing=preprocessing,
+        preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
     )
 
 
-def _count(wanted: int | None, available: int, name: str) -> int:
-    """How many images calibrate."""
+def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> Batch:
+    """The images that calibrate."""
     count = min(DEFAULT_CALIBRATION_IMAGES, available) if wanted is None else wanted
     if count > available:
         raise CalibrationError(
             f"{count} calibration images were asked for and {name} has {available}: ask for at most {available}"
         )
-    refuse_few(count, f"; {name} has {available}")
-    return count
-
-
-def _constant(batch: Batch, name: str) -> Batch:
+    batch = data.batch(limit=count) if isinstance(data, Split) else data[:count]
     if batch.over_time:
         raise CalibrationError(
             f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
@@ -247,13 +231,13 @@ def analog_report(network: SpikingNetwork) -> dict[str, Any]:
     }
 
 
-def per_site(calibration: Calibration, report: CheckReport | None) -> list[dict[str, Any]]:
+def per_site(calibration: Calibration, report: CheckReport) -> list[dict[str, Any]]:
     """Each site's thresholds, and its error on images that calibration did not see (None without a check)."""
     return [
         {
             **asdict(site),
             "calibration_error": site.relative_error,
-            "relative_error": None if report is None else report.relative_error[site.site],
+            "relative_error": report.relative_error.get(site.site),
         }
         for site in calibration.reports
     ]

@@ -16,29 +16,14 @@ class Layer:
     """A convolution or linear layer by its name in the module."""
 
     name: str
-    module: _ConvNd | nn.Linear
+    inputs: int  # channels or features
+    outputs: int
+    groups: int = 1
 
-    @property
-    def inputs(self) -> int:
-        """Input channels or features."""
-        return self.module.in_channels if isinstance(self.module, _ConvNd) else self.module.in_features
-
-    @property
-    def outputs(self) -> int:
-        """Output channels or features."""
-        return self.module.out_channels if isinstance(self.module, _ConvNd) else self.module.out_features
-
-    def inputs_in(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Its input channels in a state dict, or None where that has no such weight."""
+    def sizes_in(self, tensors: Mapping[str, Tensor]) -> tuple[int, int] | None:
+        """Its inputs and outputs in a state dict, or None where that has no such weight."""
         weight = tensors.get(f"{self.name}.weight")
-        if weight is None or weight.ndim < 2:
-            return None
-        return weight.shape[1] * (self.module.groups if isinstance(self.module, _ConvNd) else 1)
-
-    def outputs_in(self, tensors: Mapping[str, Tensor]) -> int | None:
-        """Its outputs in a state dict, or None where that has no such weight."""
-        weight = tensors.get(f"{self.name}.weight")
-        return None if weight is None or weight.ndim < 2 else weight.shape[0]
+        return None if weight is None or weight.ndim < 2 else (weight.shape[1] * self.groups, weight.shape[0])
 
 
 def find_first_convolution(module: nn.Module) -> Layer | None:
@@ -46,7 +31,7 @@ def find_first_convolution(module: nn.Module) -> Layer | None:
 
     None where there is no convolution: a module that begins with a linear layer has features, not channels.
     """
-    convolutions = [layer for layer in _layers(module) if isinstance(layer.module, _ConvNd)]
+    convolutions = list(_layers(module, linear=False))
     return _named(module, "first_conv", convolutions) or next(iter(convolutions), None)
 
 
@@ -62,10 +47,12 @@ def find_head(module: nn.Module) -> Layer:
     return _named(module, "classifier", layers) or layers[-1]
 
 
-def _layers(module: nn.Module) -> Iterator[Layer]:
+def _layers(module: nn.Module, *, linear: bool = True) -> Iterator[Layer]:
     for name, child in module.named_modules():
-        if isinstance(child, (_ConvNd, nn.Linear)):
-            yield Layer(name, child)
+        if isinstance(child, _ConvNd):
+            yield Layer(name, child.in_channels, child.out_channels, child.groups)
+        elif linear and isinstance(child, nn.Linear):
+            yield Layer(name, child.in_features, child.out_features)
 
 
 def _named(module: nn.Module, key: str, layers: list[Layer]) -> Layer | None:

@@ -141,12 +141,10 @@ def _resolve(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> ModelSpec:
         use_cifar_stem(draft, spec.name)
     # A size is only passed on where it differs from the draft's: not every factory takes one.
     head, first = find_head(draft), find_first_convolution(draft)
-    classes = head.outputs_in(tensors)
-    if spec.num_classes is None and classes != head.outputs:
-        spec = replace(spec, num_classes=classes)
-    channels = None if first is None else first.inputs_in(tensors)
-    if spec.in_chans is None and first is not None and channels != first.inputs:
-        spec = replace(spec, in_chans=channels)
+    if spec.num_classes is None and (sizes := head.sizes_in(tensors)) and sizes[1] != head.outputs:
+        spec = replace(spec, num_classes=sizes[1])
+    if spec.in_chans is None and first and (sizes := first.sizes_in(tensors)) and sizes[0] != first.inputs:
+        spec = replace(spec, in_chans=sizes[0])
     return spec
 
 

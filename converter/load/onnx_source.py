@@ -43,11 +43,6 @@ def load_onnx(
     # As timm's models say which images they take.
     imported.module.pretrained_cfg = {"input_size": imported.input_shape}  # type: ignore[assignment]
     spec = replace(spec, stem="imagenet", num_classes=imported.classes, in_chans=imported.input_shape[0])
-    origin = {
-        "opset": imported.opset,
-        "ir_version": imported.ir_version,
-        "notes": list(imported.notes),
-        "difference": imported.difference,
-        "tolerance": imported.tolerance,
-    }
+    origin = {key: getattr(imported, key) for key in ("opset", "ir_version", "difference", "tolerance")}
+    origin["notes"] = list(imported.notes)
     return LoadedModel(imported.module, spec, None, {**spec.to_record(), "onnx": origin})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from seenn.data import Preprocessing
 from seenn.errors import CheckpointError
 
 STEMS = ("auto", "imagenet", "cifar")
-_OPENING, _CLOSING = "([{", ")]}"
 
 #: Keywords of model factories that a spec has a field for, or that would read files or the network.
 RESERVED_KWARGS = frozenset(
@@ -128,20 +127,26 @@ def _is_literal(value: object) -> bool:
 def parse_model_kwargs(text_items: Iterable[str]) -> dict[str, object]:
     """Keyword arguments from ``channels=(32,64),stem_width=32``; several items add up.
 
-    Commas outside brackets and quotes separate. A value is a Python literal where it reads as one and a
+    They read as those of a call in Python, with its brackets and quotes. A value is a literal where it is one and a
     string otherwise, as in timm; nothing is evaluated.
 
     Raises:
-        ValueError: an entry is not ``key=value``, a key is not a name or comes twice, a bracket stays open.
+        ValueError: an entry is not ``key=value``, a key comes twice, a bracket or a quote stays open.
     """
     parsed: dict[str, object] = {}
-    for entry in (entry for item in text_items for entry in _split(item)):
-        key, separator, value = (part.strip() for part in entry.partition("="))
-        if not separator or not key.isidentifier():
-            raise ValueError(f"model kwargs: expected key=value, got {entry!r}")
-        if key in parsed:
-            raise ValueError(f"model kwargs: {key!r} is given twice")
-        parsed[key] = _literal(value)
+    for text in text_items:
+        written = f"dict({text.strip(' ,')})"
+        try:
+            call = ast.parse(written, mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise ValueError(f"model kwargs: {text!r} does not read as key=value,…: {error}") from error
+        named = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args
+        if not isinstance(call, ast.Call) or not named or any(entry.arg is None for entry in call.keywords):
+            raise ValueError(f"model kwargs: expected key=value, got {text!r}")
+        for entry in call.keywords:
+            if entry.arg in parsed:
+                raise ValueError(f"model kwargs: {entry.arg!r} is given twice")
+            parsed[str(entry.arg)] = _literal(ast.get_source_segment(written, entry.value) or "")
     return parsed
 
 
@@ -150,23 +155,3 @@ def _literal(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):  # what literal_eval documents
         return text
-
-
-def _split(text: str) -> Iterator[str]:
-    """The parts of ``text`` between commas at bracket depth 0 and outside quotes; empty ones are dropped."""
-    depth, quote, start = 0, "", 0
-    for position, character in enumerate(text):
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character in _OPENING:
-            depth += 1
-        elif character in _CLOSING:
-            depth -= 1
-        elif character == "," and depth == 0:
-            yield from filter(None, [text[start:position].strip()])
-            start = position + 1
-    if depth != 0 or quote:
-        raise ValueError(f"model kwargs: unbalanced brackets or quotes in {text!r}")
-    yield from filter(None, [text[start:].strip()])

@@ -73,15 +73,10 @@ def _set_input_channels(module: nn.Module, channels: int) -> None:
     first = find_first_convolution(module)
     if first is None or first.inputs == channels:
         return
-    old = first.module
-    conv = nn.Conv2d(
-        channels,
-        first.outputs,
-        cast(tuple[int, int], old.kernel_size),
-        stride=cast(tuple[int, int], old.stride),
-        padding=cast(tuple[int, int], old.padding),
-        bias=old.bias is not None,
-    )
+    old = module.get_submodule(first.name)
+    assert isinstance(old, nn.Conv2d)
+    kept = {"stride": old.stride, "padding": old.padding, "bias": old.bias is not None}
+    conv = nn.Conv2d(channels, first.outputs, old.kernel_size, **kept)  # type: ignore[arg-type]
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     module.set_submodule(first.name, conv)
 

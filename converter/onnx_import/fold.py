@@ -24,7 +24,7 @@ _ONCE = """
     Softmax Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
 """
 _SLOWLY = frozenset(("Erf", "Gelu", "Hardmax", "Resize", "TopK", "Unique", "Upsample"))  # once, but in Python
-_PRODUCTS = frozenset(("Einsum", "Gemm", "MatMul"))
+_PRODUCTS = frozenset(("Gemm", "MatMul"))
 _SLOW = 128  # times as long as in numpy's own loops
 _SMALL = 1 << 12  # values that may decide a shape
 
@@ -103,13 +103,6 @@ def _work(node: onnx.NodeProto, inputs: list[Array], result: int) -> int:
     if node.op_type not in _PRODUCTS:  # every result may read every input, in a loop in Python
         return _SLOW**2 * max(1, *sizes) * max(result, 1)
     factor = 1 if all(array.dtype in (np.float32, np.float64) for array in inputs) else _SLOW // 4
-    if node.op_type == "Einsum":
-        equation = next(a.s.decode("ascii", "replace") for a in node.attribute if a.name == "equation")
-        letters = equation.replace(" ", "").partition("->")[0].replace(",", "")
-        axes = [n for array in inputs for n in array.shape]
-        if len(letters) != len(axes) or "." in letters:
-            return factor * math.prod(sizes)
-        return factor * math.prod(dict(zip(letters, axes, strict=True)).values())
     # Of each result, as many products as the last axis of the left factor is long, or the first where it is turned.
     return factor * result * max(inputs[0].shape[-1:] + inputs[0].shape[:1] * (node.op_type == "Gemm"), default=1)
 

@@ -7,6 +7,7 @@ A recipe picks the range r per channel; the threshold is then θ = r / Γ.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from seenn.registry import Registry
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from converter.statistics import SiteStatistics
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
     """Chooses a site's range from its statistics; a frozen dataclass whose fields are its settings."""
 

@@ -22,7 +22,6 @@ class MMSE(Recipe):
     """
 
     name: ClassVar[str] = "mmse"
-    per_channel: bool = True
     grid: int = 95  # candidates, 1 to 100
 
     def __post_init__(self) -> None:

@@ -18,7 +18,6 @@ class Percentile(Recipe):
 
     name: ClassVar[str] = "percentile"
     q: float = 99.9  # in (0, 100]
-    per_channel: bool = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.q <= 100.0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -13,7 +12,6 @@ from seenn.errors import ConversionError
 
 
 @RECIPES.register("qcfs")
-@dataclass(frozen=True, kw_only=True)
 class Learned(Recipe):
     """The thresholds that a QCFS network was trained with (Bu et al. 2022), copied as they are.
 
@@ -23,7 +21,6 @@ class Learned(Recipe):
 
     name: ClassVar[str] = "qcfs"
     learned: ClassVar[bool] = True
-    per_channel: bool = True
 
     def range(self, statistics: SiteStatistics, steps: int) -> Tensor:
         raise ConversionError(

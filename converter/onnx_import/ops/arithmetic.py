@@ -31,7 +31,8 @@ def arithmetic(call: OnnxCall) -> Result:
         positions.sort(key=lambda i: isinstance(call.value(i), Known))  # constants meet the activations' sum
     rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
     operands = [_operand(call, i, rank) for i in positions]
-    return reduce(lambda left, right: call.function(function, left, right), operands)
+    result: Traced = reduce(lambda left, right: call.function(function, left, right), operands)
+    return result
 
 
 @imports("Max", "Min")
