@@ -21,19 +21,19 @@ from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
 from seenn.data import DataSplits, Split
 from seenn.data.recorded import check_split
-from seenn.errors import ModelError
 from seenn.exits import BudgetExit, PolicyNetwork
 from seenn.exits.record import exit_record
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
 from seenn.runtime import Engine
 from seenn.snn import SNN
-from seenn.training import PolicyConfig, ResNet8, Run
+from seenn.training import PolicyConfig, Run
 from seenn.training import train_policy as fit_policy
 
 logger = logging.getLogger(__name__)
 
 RESNET8 = "resnet8"
+_RESNET8 = "seenn.training:ResNet8"
 DEFAULT_SIZE = 32  # pixels a side, at most
 
 
@@ -62,14 +62,14 @@ class PolicySpec:
         Raises:
             ModelError: there is no such model, or it refuses its arguments.
         """
+        spec = ModelSpec(
+            name=_RESNET8 if self.model == RESNET8 else self.model,
+            kwargs=self.kwargs or {},
+            num_classes=timesteps,
+            in_chans=input_shape[0],
+        )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            if self.model == RESNET8:
-                try:
-                    return ResNet8(input_shape[0], timesteps, **(self.kwargs or {}))
-                except (TypeError, ValueError, RuntimeError) as error:
-                    raise ModelError(f"{RESNET8} cannot be built with {self.kwargs}: {error}") from error
-            spec = ModelSpec(name=self.model, kwargs=dict(self.kwargs or {}), num_classes=timesteps)
             return build_model(spec, input_shape).module
 
 

@@ -2,7 +2,6 @@
 
 from converter.load.model import build_model, load_model, model_to_train
 from converter.load.python_path import import_policy
-from converter.load.sources import suggest_models
 from converter.load.spec import LoadedModel, ModelSpec, parse_model_kwargs
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "load_model",
     "model_to_train",
     "parse_model_kwargs",
-    "suggest_models",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from torch import nn
 
 from converter.load.python_path import build_python_path
@@ -16,7 +14,7 @@ from converter.load.torchvision_source import (
     torchvision_preprocessing,
 )
 from seenn.data import Preprocessing
-from seenn.errors import ModelError
+from seenn.errors import ModelError, did_you_mean
 
 
 def build_source(spec: ModelSpec) -> nn.Module:
@@ -30,12 +28,12 @@ def build_source(spec: ModelSpec) -> nn.Module:
         return build_timm(spec)
     if spec.name.startswith(TORCHVISION):
         if spec.name.removeprefix(TORCHVISION) not in torchvision_names():
-            raise ModelError(_unknown(spec.name))
+            raise _unknown(spec.name)
         return build_torchvision(spec)
     if ":" in spec.name:
         return build_python_path(spec)
     if not is_timm_name(spec.name):
-        raise ModelError(_unknown(spec.name))
+        raise _unknown(spec.name)
     return build_timm(spec)
 
 
@@ -49,19 +47,9 @@ def pretrained_preprocessing(module: nn.Module, spec: ModelSpec) -> Preprocessin
     return found if found is not None and spec.in_chans in (None, found.channels) else None
 
 
-def suggest_models(name: str, *, limit: int = 3) -> list[str]:
-    """The known model names nearest to ``name``, best first; torchvision's carry their ``torchvision:``."""
-    bare = name.removeprefix(TORCHVISION).split(".")[0]
-    theirs = {model: f"{TORCHVISION}{model}" for model in torchvision_names()}
-    ours = {model: model for model in timm_names()}
-    known = {**ours, **theirs} if name.startswith(TORCHVISION) else {**theirs, **ours}
-    return [known[near] for near in difflib.get_close_matches(bare, known, n=limit, cutoff=0.6)]
-
-
-def _unknown(name: str) -> str:
-    near = suggest_models(name)
-    hint = f" Did you mean {' or '.join(repr(model) for model in near)}?" if near else ""
-    return (
-        f"unknown model {name!r}.{hint} A name is one of timm's (timm.list_models()), "
+def _unknown(name: str) -> ModelError:
+    known = [*timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
+    return ModelError(
+        f"unknown model {name!r}.{did_you_mean(name, known)} A name is one of timm's (timm.list_models()), "
         f"torchvision:NAME, hf-hub:USER/MODEL, local-dir:PATH or package.module:factory"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -9,7 +11,7 @@ from torch import nn
 
 from converter.load.spec import ModelSpec
 from seenn.data import Preprocessing
-from seenn.errors import ModelError, did_you_mean
+from seenn.errors import ModelError, did_you_mean, first_line
 
 HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 
@@ -39,28 +41,23 @@ def build_timm(spec: ModelSpec) -> nn.Module:
     import timm
 
     _check_tag(spec.name)
-    kwargs: dict[str, Any] = dict(spec.kwargs)
+    options: dict[str, Any] = {"num_classes": spec.num_classes, "in_chans": spec.in_chans, **spec.kwargs}
+    with building(spec):
+        return timm.create_model(spec.name, pretrained=spec.pretrained, **options)
+
+
+@contextmanager
+def building(spec: ModelSpec) -> Iterator[None]:
+    """Whatever a library raises inside, as it builds the model of ``spec`` or fetches its files, is a ModelError."""
     try:
-        return timm.create_model(
-            spec.name,
-            pretrained=spec.pretrained,
-            num_classes=spec.num_classes,
-            in_chans=spec.in_chans,
-            **kwargs,
-        )
+        yield
     except OSError as error:
-        raise ModelError(unreachable(spec.name, error)) from error
-    except Exception as error:  # whatever a model's constructor raises
-        raise ModelError(f"timm cannot build {spec.name!r} with {kwargs}: {type(error).__name__}: {error}") from error
-
-
-def unreachable(name: str, error: Exception) -> str:
-    """The message for weights or configurations that could not be fetched."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return (
-        f"the files of {name!r} cannot be fetched ({reason}). Without a network, download its weights "
-        f"elsewhere and pass them with --ckpt FILE, without --pretrained"
-    )
+        raise ModelError(
+            f"the files of {spec.name!r} cannot be fetched ({first_line(error)}). Without a network, download its "
+            "weights elsewhere and pass them with --ckpt FILE, without --pretrained"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"cannot build {spec.name!r} with {dict(spec.kwargs)}: {first_line(error)}") from error
 
 
 def _check_tag(name: str) -> None:

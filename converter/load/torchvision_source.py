@@ -9,7 +9,7 @@ from torch import nn
 
 from converter.load.layout import find_first_convolution
 from converter.load.spec import ModelSpec
-from converter.load.timm_source import unreachable
+from converter.load.timm_source import building
 from seenn.data import Preprocessing
 from seenn.errors import ModelError
 
@@ -46,14 +46,8 @@ def build_torchvision(spec: ModelSpec) -> nn.Module:
         options["num_classes"] = spec.num_classes
     if name in _INIT_ANNOUNCED and not spec.pretrained:
         options.setdefault("init_weights", True)
-    try:
+    with building(spec):
         module = cast(nn.Module, get_model(name, weights="DEFAULT" if spec.pretrained else None, **options))
-    except OSError as error:
-        raise ModelError(unreachable(spec.name, error)) from error
-    except Exception as error:  # whatever a model's constructor raises
-        raise ModelError(
-            f"torchvision cannot build {name!r} with {options}: {type(error).__name__}: {error}"
-        ) from error
     _drop_auxiliary_heads(module)
     if spec.in_chans is not None:
         _set_input_channels(module, spec.in_chans)

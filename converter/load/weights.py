@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from seenn.errors import CheckpointError
+from seenn.errors import CheckpointError, first_line
 from seenn.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -162,9 +162,8 @@ def _refuse(file: Path, error: Exception) -> NoReturn:
             f"{file}: the file pickles {found.group(1)}, which is code, not weights; seenn never unpickles "
             f"code. If you trust the file, {_RESAVE}"
         ) from error
-    first_line = (text.splitlines() or [type(error).__name__])[0]
     raise CheckpointError(
-        f"{file}: not a torch checkpoint, or damaged or truncated ({first_line}); copy it again, or {_RESAVE}"
+        f"{file}: not a torch checkpoint, or damaged or truncated ({first_line(error)}); copy it again, or {_RESAVE}"
     ) from error
 
 

@@ -20,21 +20,26 @@ from converter.onnx_import.signature import Signature
 from converter.onnx_import.softmax import drop_softmax, find_final_softmax
 from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
-from seenn.errors import UnsupportedError
+from seenn.errors import UnsupportedError, first_line
 
 _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RebuiltGraph:
-    """The torch graph, its number of classes, and what was changed on purpose."""
+class ImportedModel:
+    """A classifier as a torch graph, and where it comes from."""
 
-    module: fx.GraphModule
-    classes: int
-    notes: tuple[str, ...]
+    module: fx.GraphModule  # [B, C, H, W] -> logits [B, K], in eval mode, for any B
+    input_shape: tuple[int, int, int]  # C, H, W
+    classes: int  # K
+    opset: int
+    ir_version: int
+    notes: tuple[str, ...]  # what was changed on purpose
+    difference: float = math.nan  # largest, from onnxruntime, relative to the largest output; of ``verify``
+    tolerance: float = math.nan  # that it was held to: 1e-5, or a few times the graph's own rounding in float32
 
 
-def rebuild(model: onnx.ModelProto, opset: int, signature: Signature, path: Path) -> RebuiltGraph:
+def rebuild(model: onnx.ModelProto, opset: int, signature: Signature, path: Path) -> ImportedModel:
     """Imports every node that the output needs.
 
     ``model`` is left as what was imported: nodes that nothing needs are gone, a final softmax is an ``Identity``.
@@ -43,13 +48,14 @@ def rebuild(model: onnx.ModelProto, opset: int, signature: Signature, path: Path
         UnsupportedError: lists every node that cannot be imported; or the output is not logits ``[B, K]``.
     """
     _prune(model.graph)
-    run = _Run(model.graph, opset, signature)
+    run = _Run(model, opset, signature)
     offenders = []
     for node in model.graph.node:
         try:
             run.step(node)
         except Exception as error:  # torch and numpy raise many kinds on attributes that make no sense
-            refusal = error if isinstance(error, Refused) else _nonsense(error)
+            wrong = f"does not fit its inputs: {first_line(error)[:200]}"
+            refusal = error if isinstance(error, Refused) else Refused(wrong, "export the model again")
             offenders.append(Offender(node_name(node), node.op_type, refusal.reason, refusal.fix))
             run.lose(node)
     if offenders:
@@ -68,8 +74,9 @@ def _listing(offenders: list[Offender]) -> str:
 class _Run:
     """One pass over the nodes."""
 
-    def __init__(self, graph: onnx.GraphProto, opset: int, signature: Signature) -> None:
-        self._opset = opset
+    def __init__(self, model: onnx.ModelProto, opset: int, signature: Signature) -> None:
+        graph = model.graph
+        self._ir_version, self._opset = model.ir_version, opset
         self._signature = signature
         self._folder = Folder(opset)
         self._builder = FxBuilder(signature.batch, signature.shape)
@@ -98,7 +105,7 @@ class _Run:
         """Notes that the outputs are not known, so that only the first of a chain is reported."""
         self._values.update({name: Lost(shape=sizes) for name in node.output})
 
-    def finish(self, path: Path) -> RebuiltGraph:
+    def finish(self, path: Path) -> ImportedModel:
         """The graph that returns logits ``[B, K]``."""
         output = self._values[self._signature.logits]
         if not isinstance(output, Traced) or output is self._builder.images:
@@ -116,7 +123,14 @@ class _Run:
             )
         if self._signature.batch.baked is not None:
             self._notes.append(f"the batch size {self._signature.batch.baked} was baked in; any will do now")
-        return RebuiltGraph(module=self._builder.finish(output), classes=shape[0], notes=tuple(self._notes))
+        return ImportedModel(
+            module=self._builder.finish(output),
+            input_shape=self._signature.shape,
+            classes=shape[0],
+            opset=self._opset,
+            ir_version=self._ir_version,
+            notes=tuple(self._notes),
+        )
 
     def _constant(self, node: onnx.NodeProto, known: dict[str, Known]) -> dict[str, Value]:
         if node.op_type == "Identity":
@@ -165,11 +179,6 @@ def _check_kind(node: onnx.NodeProto, opset: int) -> None:
     for i, name in enumerate(node.input):
         if not name and formal[min(i, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional:
             raise Refused(f"its input {i} is left out", "the file is damaged: export it again")
-
-
-def _nonsense(error: Exception) -> Refused:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return Refused(f"does not fit its inputs: {type(error).__name__}: {first[:200]}", "export the model again")
 
 
 def _unknown(node: onnx.NodeProto) -> Refused:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, fx
 
+from converter.onnx_import.rebuild import ImportedModel
 from converter.onnx_import.signature import Signature
-from seenn.errors import ConversionError
+from seenn.errors import ConversionError, first_line
+
+logger = logging.getLogger(__name__)
 
 #: Largest difference over largest output that is always accepted, in float32.
 TOLERANCE = 1e-5
@@ -19,19 +23,12 @@ TOLERANCE = 1e-5
 ROUNDINGS = 4
 #: No rounding excuses more.
 CEILING = 1e-4
+#: Times the difference: where images matter less, agreement says little about them.
+_TELLING = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Figures relative to the largest output: agreement means little where all images give the same."""
-
-    difference: float  # largest, between the imported graph and onnxruntime
-    tolerance: float  # that the difference was held to
-    spread: float  # largest, between images
-
-
-def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature, path: Path) -> Comparison:
-    """Compares the imported graph with onnxruntime.
+def verify(model: onnx.ModelProto, found: ImportedModel, signature: Signature, path: Path) -> ImportedModel:
+    """Compares the imported graph with onnxruntime; returns it with the figures, and notes on what they say.
 
     A graph that takes any batch is run on batches of 1 and of 3, one for batches of N on N images at a time.
     The module is run on all images at once and on one at a time, so that it is independent of the batch.
@@ -42,7 +39,7 @@ def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature,
     Raises:
         ConversionError: onnxruntime cannot run the model, outputs are not finite, or they differ.
     """
-    baked = signature.batch.baked
+    module, notes, baked = found.module, list(found.notes), signature.batch.baked
     count = 3 if baked is None else 2 * baked
     images = torch.randn(count, *signature.shape, generator=torch.Generator().manual_seed(0))
     try:
@@ -50,7 +47,7 @@ def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature,
             together, alone = module(images), torch.cat([module(image) for image in torch.split(images, 1)])
     except RuntimeError as error:  # torch's, out of memory among them
         raise ConversionError(
-            f"{path}: the imported graph cannot be run on random images: {_first_line(error)}"
+            f"{path}: the imported graph cannot be run on random images: {first_line(error)}"
         ) from error
     worst = spread = 0.0
     for expected in _reference(model, images, (1, 3) if baked is None else (baked,), signature, path):
@@ -62,7 +59,7 @@ def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature,
             raise ConversionError(f"{path}: outputs on random images are not finite; load a sound checkpoint")
         scale = float(expected.abs().max()) or 1.0
         spread = float((expected - expected[:1]).abs().max()) / scale
-        worst = max(worst, *(float((found - expected).abs().max()) / scale for found in (together, alone)))
+        worst = max(worst, *(float((own - expected).abs().max()) / scale for own in (together, alone)))
     tolerance = TOLERANCE
     if worst > tolerance:
         rounding = _rounding(module, images, together)
@@ -74,7 +71,18 @@ def verify(model: onnx.ModelProto, module: fx.GraphModule, signature: Signature,
                 f"{rounding:.1e}. Where that is far less, please report this model; where it is alike, the network is "
                 "too ill-conditioned for float32 to say anything"
             )
-    return Comparison(difference=worst, tolerance=tolerance, spread=spread)
+        notes.append(
+            f"it differs from onnxruntime by {worst:.1e} of the largest output, more than {TOLERANCE:.0e}; by its own "
+            f"rounding in float32 it may differ by {tolerance:.1e}"
+        )
+    if spread <= _TELLING * worst:
+        notes.append(
+            f"random images give logits that differ by {spread:.0e} of the largest: agreement with onnxruntime says "
+            "little"
+        )
+    for note in notes[len(found.notes) :]:
+        logger.warning("%s: %s", path, note)
+    return replace(found, notes=tuple(notes), difference=worst, tolerance=tolerance)
 
 
 def _reference(
@@ -105,7 +113,3 @@ def _rounding(module: fx.GraphModule, images: Tensor, found: Tensor) -> float:
     with torch.no_grad():
         exact = copy.deepcopy(module).double()(images.double())
     return float((found - exact).abs().max() / exact.abs().max())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,20 +6,20 @@ from torch import Tensor, nn
 
 
 class ResNet8(nn.Module):
-    """He et al., CVPR 2016, for small images: a stem, three residual blocks, a linear head; ``[B, C, H, W] -> [B, A]``.
+    """He et al., CVPR 2016, for small images: a stem, three residual blocks, a linear head; ``[B, C, H, W] -> [B, K]``.
 
     About 78,000 parameters; 12.5 million multiply-accumulates on an image of 32 × 32.
     """
 
-    def __init__(self, channels: int, outputs: int, width: int = 16) -> None:
+    def __init__(self, in_chans: int, num_classes: int, width: int = 16) -> None:
         super().__init__()
-        self.stem = _convolution(channels, width)
+        self.stem = _convolution(in_chans, width)
         self.blocks = nn.Sequential(
             _Block(width, width, 1), _Block(width, 2 * width, 2), _Block(2 * width, 4 * width, 2)
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.head = nn.Linear(4 * width, outputs)
+        self.head = nn.Linear(4 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.stem(x).relu())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from converter.load import ModelSpec, build_model, load_model, suggest_models
+from converter.load import ModelSpec, build_model, load_model
 from converter.load.sources import build_source, pretrained_preprocessing
 from seenn.errors import ModelError
 
@@ -56,12 +56,6 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_unknown_name_is_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build_source(ModelSpec(name=name))
-
-
-def test_suggestions_come_best_first_from_both_libraries() -> None:
-    assert suggest_models("resnet81")[0] == "resnet18"
-    assert suggest_models("torchvision:resnet81")[0] == "torchvision:resnet18"
-    assert suggest_models("qqqqqqqq") == []
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "torchvision:squeezenet1_0"])
