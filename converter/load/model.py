@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,14 +155,9 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
     recorded = ModelSpec.from_record(record["model"])
     if spec.architecture != recorded.architecture:
         raise ModelError(f"{file} was trained as {recorded.name!r}, got {spec.name!r}; pass --model {recorded.name}")
-    return replace(
-        spec,
-        kwargs=spec.kwargs or recorded.kwargs,
-        num_classes=spec.num_classes or recorded.num_classes,
-        in_chans=spec.in_chans or recorded.in_chans,
-        stem=recorded.stem if spec.stem == "auto" else spec.stem,
-        levels=spec.levels or recorded.levels,
-    )
+    default = ModelSpec(name=spec.name)
+    left_out = [field.name for field in fields(spec) if getattr(spec, field.name) == getattr(default, field.name)]
+    return replace(spec, **{name: getattr(recorded, name) for name in left_out if name != "name"})
 
 
 def _example(preprocessing: Preprocessing | None, image_size: ImageSize | None, file: Path) -> Tensor:

@@ -30,9 +30,8 @@ class Stem:
 
     conv: str
     pool: str
-    in_channels: int
-    out_channels: int
-    is_plain_3x3: bool  # one 3×3 convolution already: its shape does not tell it from the CIFAR stem
+    first: nn.Conv2d
+    last: nn.Conv2d  # of a deep stem; else the first
 
 
 def find_stem(module: nn.Module) -> Stem | None:
@@ -45,10 +44,8 @@ def find_stem(module: nn.Module) -> Stem | None:
         first, last = parts[0], parts[-1]
         if not isinstance(first, nn.Conv2d) or not isinstance(last, nn.Conv2d):
             continue
-        if first.stride != (2, 2) or not isinstance(pool, nn.MaxPool2d):
-            continue
-        plain = len(parts) == 1 and first.kernel_size == (3, 3)
-        return Stem(conv_name, pool_name, first.in_channels, last.out_channels, plain)
+        if first.stride == (2, 2) and isinstance(pool, nn.MaxPool2d):
+            return Stem(conv_name, pool_name, first, last)
     return None
 
 
@@ -65,7 +62,7 @@ def use_cifar_stem(module: nn.Module, name: str) -> None:
             f"{name}: no ImageNet stem to replace by the CIFAR stem; looked for a stride-2 convolution (or a "
             f"sequence of them) followed by a max-pool, at {looked_for}; use --stem imagenet"
         )
-    conv = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
+    conv = nn.Conv2d(stem.first.in_channels, stem.last.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     module.set_submodule(stem.conv, conv)
     module.set_submodule(stem.pool, nn.Identity())
@@ -78,7 +75,7 @@ def stem_for_checkpoint(module: nn.Module, tensors: Mapping[str, Tensor]) -> str
     """
     stem = find_stem(module)
     weight = None if stem is None else tensors.get(f"{stem.conv}.weight")
-    if stem is None or weight is None or stem.is_plain_3x3:
+    if stem is None or weight is None or (stem.first is stem.last and stem.first.kernel_size == (3, 3)):
         return "imagenet"
     return "cifar" if weight.shape[2:] == (3, 3) else "imagenet"
 

@@ -31,7 +31,7 @@ def test_empty_items_give_nothing() -> None:
     [
         ("channels", "expected key=value, got 'channels'"),
         ("a b=1", "'a b=1' does not read as key=value"),
-        ("a=1,a=2", "keyword argument repeated: a"),
+        ("a=1,a=2", "'a' is given twice"),
         ("a=(1,2", "does not read as key=value,…: '\\(' was never closed|does not match"),
         ("a='x", "does not read as key=value,…: unterminated string"),
     ],

@@ -229,7 +229,7 @@ class TestUnsupported:
         ("node", "weights", "message"),
         [
             (make("RandomNormal", "", "r", shape=[1]), {}, "is random"),
-            (make("Conv", "x c", "y"), {"c": np.ones((2, 3, 1, 1), np.float32)}, "Given groups=1, weight of size"),
+            (make("Conv", "x c", "y"), {"c": np.ones((2, 3, 1, 1), np.float32)}, "in 1 groups for 4 channels"),
             (make("Conv", "x c", "y"), {"c": np.ones((2, 4, 1, 1), np.float64)}, "constant of type float64"),
             (make("Conv", "x c", "y", strides=[0, 1]), {"c": np.ones((2, 4, 1, 1), np.float32)}, r"strides=\[0, 1\]"),
             (make("MaxPool", "x", "y i", kernel_shape=[2, 2]), {}, "its output 'i' is used"),
@@ -243,7 +243,7 @@ class TestUnsupported:
             (make("Slice", "x s s s n", "y"), {"s": np.array([1]), "n": np.array([-1])}, "slices backwards"),
             (make("Gather", "x i", "y", axis=1), {"i": np.array(9)}, "picks the entries 9 of 4"),
             (make("Max", "x _ x", "y"), {}, "its input 1 is left out"),
-            (make("Gemm", "x c", "y"), {"c": np.ones((5, 5), np.float32)}, "shapes cannot be multiplied|size mismatch"),
+            (make("Gemm", "x c", "y"), {"c": np.ones((5, 5), np.float32)}, "must have same reduction dim"),
         ],
     )  # fmt: skip
     def test_options_that_cannot_be_kept_are_refused(
