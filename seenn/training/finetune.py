@@ -22,13 +22,34 @@ from seenn.training.loop import FitOptions, TrainingResult, accuracies, accuracy
 from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
-from seenn.training.unroll import Unrolled
 from seenn.version import versions
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
 
 SEVERAL_SPIKES_LR = 0.004  # peak rate where neurons may fire more than once in a step
+
+
+class Unrolled(nn.Module):
+    """Images ``[B, C, H, W]`` in, ``logits_mean`` after t = 1 … T steps out, ``[T, B, K]``.
+
+    Args:
+        network: trained through its surrogate gradients.
+        timesteps: T.
+        save_memory: as for ``SpikingNetwork.unroll``.
+    """
+
+    def __init__(self, network: SpikingNetwork, timesteps: int, *, save_memory: bool = False) -> None:
+        super().__init__()
+        network.refuse_training()
+        self.network = network
+        self.timesteps = timesteps
+        self.save_memory = save_memory
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs = self.network.unroll(images, self.timesteps, save_memory=self.save_memory)
+        t = torch.arange(1, self.timesteps + 1, dtype=outputs.dtype, device=outputs.device)
+        return outputs.cumsum(0) / t.view(-1, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
