@@ -90,7 +90,7 @@ def main(batch_size: int, out: str) -> None:
         )
         click.echo(notes[-1], err=True)
     plain, saved = (measure(how, 8, batch_size, {}) for how in ("remember", "recompute"))
-    name = f"train-direct, T=8: the same with glibc's own settings, which keep freed memory (%)"
+    name = "train-direct, T=8: the same with glibc's own settings, which keep freed memory (%)"
     rows.append(Row(name, 100 * saved["peak"] / plain["peak"], None, True, line))
     notes.append("train-direct: ResNet-19 of width 0.125, leaky neurons.")
     title = f"Memory of backpropagation through time, 28×28 images, batch {batch_size}"
