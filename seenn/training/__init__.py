@@ -4,8 +4,8 @@ from seenn.training.ann import train_ann
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig, Transform
 from seenn.training.direct import DirectConfig, OverTime, train_direct
-from seenn.training.finetune import FinetuneConfig, Finetuned, Unrolled, exit_aware_loss, finetune, finetuned_snn
-from seenn.training.loop import EpochReport, FitOptions, LossFn, TrainingResult, accuracy, fit
+from seenn.training.finetune import FinetuneConfig, Finetuned, exit_aware_loss, finetune, finetuned_snn
+from seenn.training.loop import EpochReport, FitOptions, LossFn, TrainingResult, accuracies, fit
 from seenn.training.losses import LOSSES, CumulativeLoss, LossOverTime, MeanLoss, TETLoss
 from seenn.training.optim import OptimConfig, build_optimizer
 from seenn.training.policy import PolicyConfig, PolicyResult, policy_loss, train_policy
@@ -35,8 +35,7 @@ __all__ = [
     "TrainConfig",
     "TrainingResult",
     "Transform",
-    "Unrolled",
-    "accuracy",
+    "accuracies",
     "build_optimizer",
     "exit_aware_loss",
     "finetune",

@@ -18,7 +18,8 @@ from seenn.data import DataSplits
 from seenn.errors import TrainingError
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
-from seenn.training.loop import FitOptions, TrainingResult, accuracies, accuracy, fit, on_inputs, refuse_sequences
+from seenn.training.direct import DirectConfig, OverTime, summed
+from seenn.training.loop import FitOptions, TrainingResult, accuracies, fit, refuse_sequences
 from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
@@ -28,28 +29,6 @@ if TYPE_CHECKING:
     from seenn.snn import SNN
 
 SEVERAL_SPIKES_LR = 0.004  # peak rate where neurons may fire more than once in a step
-
-
-class Unrolled(nn.Module):
-    """Images ``[B, C, H, W]`` in, ``logits_mean`` after t = 1 … T steps out, ``[T, B, K]``.
-
-    Args:
-        network: trained through its surrogate gradients.
-        timesteps: T.
-        save_memory: as for ``SpikingNetwork.unroll``.
-    """
-
-    def __init__(self, network: SpikingNetwork, timesteps: int, *, save_memory: bool = False) -> None:
-        super().__init__()
-        network.refuse_training()
-        self.network = network
-        self.timesteps = timesteps
-        self.save_memory = save_memory
-
-    def forward(self, images: Tensor) -> Tensor:
-        outputs = self.network.unroll(images, self.timesteps, save_memory=self.save_memory)
-        t = torch.arange(1, self.timesteps + 1, dtype=outputs.dtype, device=outputs.device)
-        return outputs.cumsum(0) / t.view(-1, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,17 +122,18 @@ def finetune(
     for node in network.graph:
         if isinstance(node.op, Neuron):
             node.op.v_init = nn.Parameter(node.op.v_init.detach().expand_as(node.op.v_threshold).clone())
-    unrolled = Unrolled(network, config.timesteps, save_memory=config.save_memory)
+    unrolled = OverTime(network, DirectConfig(timesteps=config.timesteps, save_memory=config.save_memory))
     weights = config.weights().to(device)
+    t = torch.arange(1, config.timesteps + 1, device=device).view(-1, 1, 1)
 
     def measure(module: nn.Module) -> tuple[float, ...]:
-        return accuracies(module, splits.calibration, on_inputs, limit=limit, device=device)
+        return accuracies(module, splits.calibration, summed, limit=limit, device=device)
 
     def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         with torch.no_grad():
             answers = teacher(batch.inputs) if teacher is not None and config.distil else None
         return exit_aware_loss(
-            module(batch.inputs),
+            summed(module, batch) / t,
             batch.known_labels,
             weights,
             teacher=answers,
@@ -168,7 +148,7 @@ def finetune(
     with positive_thresholds(unrolled):
         training = fit(unrolled, loss_fn, splits, config.train, validate=validate, **options)
     network.requires_grad_(False).eval()
-    twin = None if teacher is None else accuracy(teacher, splits.calibration, limit=limit, device=device)
+    twin = None if teacher is None else accuracies(teacher, splits.calibration, limit=limit, device=device)[0]
     return Finetuned(network=network, training=training, before=before, after=measure(unrolled), twin=twin)
 
 

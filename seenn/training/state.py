@@ -12,12 +12,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from seenn.errors import CheckpointError
 from seenn.files import atomic_path
-from seenn.training.ema import Averaged
 
 VERSION = "1"
+PROGRESS = {"step": int, "loss_sum": float, "loss_count": int, "epochs": list}  # types of what is saved as JSON
 
 
 @dataclass(kw_only=True)
@@ -26,7 +27,7 @@ class RunState:
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    average: Averaged | None = None
+    average: AveragedModel | None = None
     step: int = 0  # steps taken
     loss_sum: float = 0.0  # over the images of this epoch
     loss_count: int = 0
@@ -53,7 +54,7 @@ class RunState:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the state, atomically; raises as :func:`seenn.files.atomic_path`."""
-        progress = {name: getattr(self, name) for name in ("step", "loss_sum", "loss_count", "epochs")}
+        progress = {name: getattr(self, name) for name in PROGRESS}
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self._tensors().items()}
         tensors |= {f"best.{name}": t.contiguous() for name, t in self.best.items()}
         with atomic_path(path) as temporary:
@@ -74,7 +75,7 @@ class RunState:
             if metadata.get("seenn_run") != VERSION:
                 raise ValueError(f"its format is {metadata.get('seenn_run')!r}, expected {VERSION!r}")
             progress = json.loads(metadata["progress"])
-            for name, kind in (("step", int), ("loss_sum", float), ("loss_count", int), ("epochs", list)):
+            for name, kind in PROGRESS.items():
                 if not isinstance(progress[name], kind):
                     raise ValueError(f"{name} is {progress[name]!r}")
             self._start_optimizer(found)
@@ -101,7 +102,7 @@ class RunState:
         """Every tensor that changes from step to step, by name; the tensors themselves."""
         found = {f"module.{name}": t for name, t in self.module.state_dict().items()}
         if self.average is not None:
-            found |= {f"average.{name}": t for name, t in self.average.module.state_dict().items()}
+            found |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
