@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -68,7 +69,7 @@ def test_a_transform_may_mix_the_labels(train: Train) -> None:
 def test_a_teacher_is_imitated_and_left_as_it_is(train: Train, digits: DataSplits) -> None:
     teacher = train(epochs=4).module
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    wrong = digits.train.with_preprocessing(digits.preprocessing)
+    wrong = copy(digits.train)
     wrong.labels = (wrong.labels + 1) % 10
     taught = replace(digits, train=wrong)
     alone, led = train(splits=taught, epochs=4), train(splits=taught, epochs=4, teacher=teacher, distil=1.0)
