@@ -42,19 +42,15 @@ if TYPE_CHECKING:
     from seenn.data.split import DataSplits as DataSplits
     from seenn.data.split import Split as Split
 
-_HOMES = {
-    "load_data": "load",
-    "Preprocessing": "preprocessing",
-    "check_split": "recorded",
-    "check_splits": "recorded",
-    "DATA_SETS": "registry",
-    "Request": "registry",
-    "needs": "registry",
-    "Source": "source",
-    "labelled_arrays": "source",
-    "DataSplits": "split",
-    "Split": "split",
+_NAMES = {
+    "load": "load_data",
+    "preprocessing": "Preprocessing",
+    "recorded": "check_split check_splits",
+    "registry": "DATA_SETS Request needs",
+    "source": "Source labelled_arrays",
+    "split": "DataSplits Split",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -199,7 +199,7 @@ def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainCo
     that the one learns with, trainings of the other have diverged.
     """
     base = FinetuneConfig().train
-    augment = Augment.suggest(splits.spec, height=splits.preprocessing.height)
+    augment = Augment.suggest(splits)
     if any(getattr(network.graph[site].op, "max_spikes", 1) > 1 for site in network.sites):
         base = replace(base, optim=replace(base.optim, lr=SEVERAL_SPIKES_LR))
     return replace(base, augment=augment)
