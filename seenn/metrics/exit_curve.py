@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,8 @@ class ExitCurve:
 
     def only(self, points: Tensor) -> ExitCurve:
         """Some of the points, by mask."""
-        return ExitCurve(**{name: None if values is None else values[points] for name, values in vars(self).items()})
+        some: dict[str, Any] = {name: None if v is None else v[points] for name, v in vars(self).items()}
+        return ExitCurve(**some)
 
 
 def exit_curve(

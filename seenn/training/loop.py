@@ -8,7 +8,7 @@ the number of the step, and a run that was killed anywhere continues bit for bit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypedDict
@@ -29,21 +29,11 @@ from seenn.training.plan import Plan, derived_seed, generator
 from seenn.training.run import Run
 from seenn.training.scale import one_of_many
 from seenn.training.signals import StopRequest, stop_requests
-from seenn.training.state import RunState
+from seenn.training.state import EpochReport, RunState
 
 LossFn = Callable[[nn.Module, Batch, torch.Generator], Tensor]  # module, batch, shared random numbers -> scalar
 Validate = Callable[[nn.Module], float]
 Forward = Callable[[nn.Module, Batch], Tensor]  # scores [B, K], or [T, B, K] after each step
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochReport:
-    """What one epoch did."""
-
-    epoch: int  # 1-based
-    epochs: int
-    loss: float  # mean over the epoch's images
-    accuracy: float  # on the held-out split, in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +50,6 @@ class FitOptions(TypedDict, total=False):
 
     device: torch.device | str
     run: Run | None
-    on_epoch: Callable[[EpochReport], None] | None
     on_step: Callable[[int, int], None] | None
 
 
@@ -73,7 +62,6 @@ def fit(
     validate: Validate | None = None,
     device: torch.device | str = "cpu",
     run: Run | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> TrainingResult:
     """Trains ``module`` in place on the train split.
@@ -97,7 +85,6 @@ def fit(
         validate: the accuracy by which the best epoch is chosen; by default on calibration.
         device: where.
         run: keeps metrics, curves and the state in a folder, and takes up what it finds there.
-        on_epoch: called after every epoch.
         on_step: called after every step with the steps done and the steps in all.
 
     Raises:
@@ -113,14 +100,12 @@ def fit(
     module.to(device).to(memory_format=layout)
     average = None if config.ema is None else averaged(module, config.ema)
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
-    kept = module if average is None else average.module
     folder = nullcontext() if run is None else run.opened(state, here)
     with folder, torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
-        reports = [EpochReport(**report) for report in state.epochs]
         for epoch in range(state.step // plan.steps_per_epoch + 1, plan.epochs + 1):
             if state.step >= plan.last_step_of(epoch):  # the last, a part of one, is done
                 break
-            if config.patience is not None and reports and epoch - 1 - _best(reports).epoch >= config.patience:
+            if config.patience and state.epochs and epoch - 1 - state.best_epoch.epoch >= config.patience:
                 break
             shared.train()
             for batch in plan.batches(epoch, state.step, here):
@@ -131,29 +116,17 @@ def fit(
                     run.after_step(state, here)
                     _leave_if_asked(stop, run, state, plan, here)
             if validate is None:
-                (reached,) = accuracies(kept, splits.calibration, limit=config.validation_images, device=device)
+                (reached,) = accuracies(state.kept, splits.calibration, limit=config.validation_images, device=device)
             else:
-                with evaluating(kept):
-                    reached = validate(kept)
-            loss = state.loss_sum / state.loss_count
-            report = EpochReport(epoch=epoch, epochs=plan.epochs, loss=loss, accuracy=reached)
-            if reached >= max((r.accuracy for r in reports), default=0.0):
-                state.keep(kept)
-            reports.append(report)
-            state.end_epoch(vars(report))
+                with evaluating(state.kept):
+                    reached = validate(state.kept)
+            state.end_epoch(reached, epoch=epoch, epochs=plan.epochs)
             if run is not None:
                 run.after_epoch(state, here)
                 _leave_if_asked(stop, run, state, plan, here)
-            if on_epoch is not None:
-                on_epoch(report)
     module.to(memory_format=torch.contiguous_format)
     module.load_state_dict(state.best)
-    return TrainingResult(module=module.eval(), best=_best(reports), epochs=tuple(reports))
-
-
-def _best(reports: Sequence[EpochReport]) -> EpochReport:
-    """The epoch whose weights are kept: the best, and of equals the last."""
-    return max(reports, key=lambda report: (report.accuracy, report.epoch))
+    return TrainingResult(module=module.eval(), best=state.best_epoch, epochs=tuple(state.epochs))
 
 
 def on_inputs(module: nn.Module, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class Run:
     def after_epoch(self, state: RunState, here: World) -> None:
         """Logs the epoch's report, saves and draws the curves."""
         if here.first:
-            self._log({"step": state.step, "lr": state.lr, **state.epochs[-1]})
+            self._log({"step": state.step, "lr": state.lr, **asdict(state.epochs[-1])})
             plot_curves(list(self._metrics()), self.folder / CURVES)
         self.save(state, here)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,16 @@ VERSION = "1"
 PROGRESS = {"step": int, "loss_sum": float, "loss_count": int, "epochs": list}  # types of what is saved as JSON
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What one epoch did."""
+
+    epoch: int  # 1-based
+    epochs: int
+    loss: float  # mean over the epoch's images
+    accuracy: float  # on the held-out split, in [0, 1]
+
+
 @dataclass(kw_only=True)
 class RunState:
     """Weights, the optimiser's memory, averages, the best weights so far, and how far the run is."""
@@ -31,10 +40,20 @@ class RunState:
     step: int = 0  # steps taken
     loss_sum: float = 0.0  # over the images of this epoch
     loss_count: int = 0
-    epochs: list[dict[str, Any]] = field(default_factory=list)  # a report each
+    epochs: list[EpochReport] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     loss: float = float("nan")  # of the last step
     lr: float = float("nan")
+
+    @property
+    def kept(self) -> nn.Module:
+        """The module whose weights are validated and kept: the average where there is one."""
+        return self.module if self.average is None else self.average.module
+
+    @property
+    def best_epoch(self) -> EpochReport:
+        """The epoch whose weights are kept: the best, and of equals the last."""
+        return max(self.epochs, key=lambda report: (report.accuracy, report.epoch))
 
     def took_step(self, loss: float, images: int, lr: float) -> None:
         """Counts a step."""
@@ -43,18 +62,18 @@ class RunState:
         self.loss_sum += loss * images
         self.loss_count += images
 
-    def keep(self, module: nn.Module) -> None:
-        """Makes ``module``'s weights the best so far."""
-        self.best = {name: t.detach().cpu().clone() for name, t in module.state_dict().items()}
-
-    def end_epoch(self, report: dict[str, Any]) -> None:
-        """Files the report of an epoch and starts the next one's sums."""
-        self.epochs.append(dict(report))
+    def end_epoch(self, accuracy: float, *, epoch: int, epochs: int) -> None:
+        """Files the report of an epoch, keeps its weights if they are the best, and starts the next one's sums."""
+        loss = self.loss_sum / self.loss_count
+        report = EpochReport(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy)
+        self.epochs.append(report)
+        if self.best_epoch is report:
+            self.best = {name: t.detach().cpu().clone() for name, t in self.kept.state_dict().items()}
         self.loss_sum, self.loss_count = 0.0, 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the state, atomically; raises as :func:`seenn.files.atomic_path`."""
-        progress = {name: getattr(self, name) for name in PROGRESS}
+        progress = {name: getattr(self, name) for name in PROGRESS} | {"epochs": list(map(asdict, self.epochs))}
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self._tensors().items()}
         tensors |= {f"best.{name}": t.contiguous() for name, t in self.best.items()}
         with atomic_path(path) as temporary:
@@ -78,6 +97,7 @@ class RunState:
             for name, kind in PROGRESS.items():
                 if not isinstance(progress[name], kind):
                     raise ValueError(f"{name} is {progress[name]!r}")
+            progress["epochs"] = [EpochReport(**report) for report in progress["epochs"]]
             self._start_optimizer(found)
             own = self._tensors()
             best = {name.removeprefix("best."): t for name, t in found.items() if name.startswith("best.")}
