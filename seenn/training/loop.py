@@ -28,7 +28,7 @@ from seenn.training.optim import averaged, build_optimizer
 from seenn.training.plan import Plan, derived_seed, generator
 from seenn.training.run import Run
 from seenn.training.scale import one_of_many
-from seenn.training.signals import StopRequest, stop_requests
+from seenn.training.signals import stop_requests
 from seenn.training.state import EpochReport, RunState
 
 LossFn = Callable[[nn.Module, Batch, torch.Generator], Tensor]  # module, batch, shared random numbers -> scalar
@@ -98,6 +98,8 @@ def fit(
     plan = Plan(config=config, train=splits.train)
     layout = fastest_layout(module)
     module.to(device).to(memory_format=layout)
+    limit = config.validation_images
+    validate = validate or (lambda kept: accuracies(kept, splits.calibration, limit=limit, device=device)[0])
     average = None if config.ema is None else averaged(module, config.ema)
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
     folder = nullcontext() if run is None else run.opened(state, here)
@@ -112,18 +114,17 @@ def fit(
                 _step(shared, loss_fn, placed(batch, device, layout), state, plan, here)
                 if on_step is not None:
                     on_step(state.step, plan.total_steps)
-                if run is not None and state.step < plan.last_step_of(epoch):
-                    run.after_step(state, here)
-                    _leave_if_asked(stop, run, state, plan, here)
-            if validate is None:
-                (reached,) = accuracies(state.kept, splits.calibration, limit=config.validation_images, device=device)
-            else:
-                with evaluating(state.kept):
-                    reached = validate(state.kept)
-            state.end_epoch(reached, epoch=epoch, epochs=plan.epochs)
-            if run is not None:
-                run.after_epoch(state, here)
-                _leave_if_asked(stop, run, state, plan, here)
+                if ended := state.step == plan.last_step_of(epoch):
+                    with evaluating(state.kept):
+                        state.end_epoch(validate(state.kept), epoch=epoch, epochs=plan.epochs)
+                if run is not None:
+                    run.after_step(state, here, epoch_ended=ended)
+                    if stop.asked(here):
+                        run.save(state, here)
+                        raise TrainingError(
+                            f"stopped by {stop.name} after step {state.step} of {plan.total_steps}; the state is saved "
+                            f"in {run.folder}: the same command with --resume continues"
+                        )
     module.to(memory_format=torch.contiguous_format)
     module.load_state_dict(state.best)
     return TrainingResult(module=module.eval(), best=state.best_epoch, epochs=tuple(state.epochs))
@@ -216,12 +217,3 @@ def _step(module: nn.Module, loss_fn: LossFn, batch: Batch, state: RunState, pla
     if state.average is not None:
         state.average.update_parameters(state.module)
     state.took_step(value, config.batch_size, rate)
-
-
-def _leave_if_asked(stop: StopRequest, run: Run, state: RunState, plan: Plan, here: World) -> None:
-    if stop.asked(here):
-        run.save(state, here)
-        raise TrainingError(
-            f"stopped by {stop.name} after step {state.step} of {plan.total_steps}; the state is saved in "
-            f"{run.folder}: the same command with --resume continues"
-        )

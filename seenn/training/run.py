@@ -79,19 +79,16 @@ class Run:
             here.wait()
             yield
 
-    def after_step(self, state: RunState, here: World) -> None:
-        """Logs and saves where it is time to."""
-        if here.first and state.step % self.log_every == 0:
-            self._log({"step": state.step, "loss": state.loss, "lr": state.lr})
-        if state.step % self.save_every == 0:
-            self.save(state, here)
-
-    def after_epoch(self, state: RunState, here: World) -> None:
-        """Logs the epoch's report, saves and draws the curves."""
-        if here.first:
-            self._log({"step": state.step, "lr": state.lr, **asdict(state.epochs[-1])})
+    def after_step(self, state: RunState, here: World, *, epoch_ended: bool) -> None:
+        """Logs and saves where it is time to; after an epoch also its report and the curves."""
+        line = {"step": state.step, "loss": state.loss, "lr": state.lr}
+        if here.first and epoch_ended:
+            self._log(line | asdict(state.epochs[-1]))
             plot_curves(list(self._metrics()), self.folder / CURVES)
-        self.save(state, here)
+        elif here.first and state.step % self.log_every == 0:
+            self._log(line)
+        if epoch_ended or state.step % self.save_every == 0:
+            self.save(state, here)
 
     def save(self, state: RunState, here: World) -> None:
         """Writes the state; the processes wait for it."""
