@@ -115,13 +115,9 @@ def measure(where: object, images: Images, indices: Tensor) -> Preprocessing:
     share = histograms.double() / histograms.sum(1, keepdim=True)  # [C, 256]
     mean = share @ levels
     std = (share * (levels - mean.unsqueeze(1)).square()).sum(1).sqrt()
-    constant = [channel for channel, counts in enumerate(histograms) if (counts > 0).sum() == 1]
-    if constant:
+    if constant := [channel for channel, counts in enumerate(histograms) if (counts > 0).sum() == 1]:
         raise DataError(f"{where}: channels {constant} have the same value in every pixel of the train split")
+    _, channels, height, width = pixels.shape
     return Preprocessing(
-        channels=pixels.shape[1],
-        height=pixels.shape[2],
-        width=pixels.shape[3],
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
+        channels=channels, height=height, width=width, mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )

@@ -112,13 +112,11 @@ class Split:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
         chosen = self._chosen(order, limit)
-        batches = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
-        return (Batch(self._prepared(rows), self.labels[rows], self.is_sequence) for rows in batches)
+        return (self._prepared(chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size))
 
     def batch(self, limit: int | None = None) -> Batch:
         """The first ``limit`` samples (or all) at once, as :meth:`batches` gives them; raises likewise."""
-        chosen = self._chosen(None, limit)
-        return Batch(self._prepared(chosen), self.labels[chosen], self.is_sequence)
+        return self._prepared(self._chosen(None, limit))
 
     def images(self, limit: int | None = None) -> Tensor:
         """The inputs of :meth:`batch`."""
@@ -140,9 +138,9 @@ class Split:
         return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
 
     def digests(self, *, decoded: bool = False) -> Tensor:
-        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: equal where pictures are.
+        """A 64-bit hash (BLAKE2b) of each image, int64 ``[N]``: of its shape and pixels, or of its file's bytes.
 
-        Of images in memory the shape and pixels are hashed; of files their bytes, or with ``decoded`` the pixels too.
+        The bytes are hashed of images in files, unless ``decoded``.
 
         Raises:
             DataError: a file cannot be read.
@@ -179,9 +177,9 @@ class Split:
             raise ValueError(f"order holds indices outside the {self.name} split of {len(self)} images")
         return order[:limit]
 
-    def _prepared(self, chosen: Tensor) -> Tensor:
+    def _prepared(self, chosen: Tensor) -> Batch:
         parts = [self._prepared_block(block) for block in self._images.blocks(self._indices[chosen])]
-        return torch.cat(parts, dim=parts[0].dim() - 4)
+        return Batch(torch.cat(parts, dim=parts[0].dim() - 4), self.labels[chosen], self.is_sequence)
 
     def _prepared_block(self, block: Tensor) -> Tensor:
         """``[b, C, H, W]`` to images or, with an encoding, sequences; ``[b, T, C, H, W]`` to sequences."""
