@@ -110,7 +110,7 @@ def low_rows(
 def _train(snn: SNN, splits: DataSplits, answers: SpikingAnswers, beta: float, epochs: float) -> SNN:
     click.echo(f"training SEENN-II, beta {beta:g}", err=True)
     base = PolicyConfig()
-    train = replace(base.train, epochs=epochs, augment=Augment.suggest(splits.spec, height=splits.preprocessing.height))
+    train = replace(base.train, epochs=epochs, augment=Augment.suggest(splits))
     return train_policy(snn, splits, replace(base, beta=beta, train=train), answers=answers)
 
 

@@ -2,12 +2,11 @@
 
     python benchmarks/training_memory.py
 
-Of both trainings: ``finetune`` goes step by step and keeps the membranes of some steps, ``train-direct`` goes layer by
-layer through all steps and keeps the spikes behind some layers; the rest is computed anew in the backward pass. Each
-measurement is a process of its own: the largest resident memory during three training steps, minus what
-the process held before the first. glibc hands every tensor that is freed back to the system here
-(``MALLOC_MMAP_THRESHOLD_``), so that this is what the training holds; with glibc's own settings, which are measured
-beside it, freed memory in pieces is kept and counts as well.
+``train-direct`` and ``finetune`` go layer by layer through all steps, and keep the spikes behind some layers only; the
+rest is computed anew in the backward pass. Each measurement is a process of its own: the largest resident memory during
+three training steps, minus what the process held before the first. glibc hands every tensor that is freed back to the
+system here (``MALLOC_MMAP_THRESHOLD_``), so that this is what the training holds; with glibc's own settings, which are
+measured beside it, freed memory in pieces is kept and counts as well.
 """
 
 from __future__ import annotations
@@ -30,40 +29,25 @@ PROGRAM = """
 import json, resource, sys, time
 import torch
 from torch.nn import functional as F
-from seenn.core.graph import INPUT, Node, OpGraph
-from seenn.capture import capture
-from seenn.models import build_spiking_model
-from seenn.core.network import SpikingNetwork
-from seenn.core.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.batch import Batch
-from seenn.training import DirectConfig, OverTime, Unrolled
+from seenn.capture import capture
+from seenn.core.ops import LIFNeuron
+from seenn.models import build_spiking_model
+from seenn.training import DirectConfig, OverTime
 
-kind, save_memory, timesteps, batch = sys.argv[1], sys.argv[2] == "recompute", int(sys.argv[3]), int(sys.argv[4])
+save_memory, timesteps, batch = sys.argv[1] == "recompute", int(sys.argv[2]), int(sys.argv[3])
 torch.manual_seed(0)
-nodes, source, channels = [], INPUT, 1
-for index, width in enumerate((32, 32, 32, 32, 64, 64, 64, 64)):
-    stride = 2 if width != channels and channels > 1 else 1
-    weight = torch.randn(width, channels, 3, 3) / (3 * channels**0.5)
-    nodes.append(Node(f"conv{index}", Conv2d(weight, torch.zeros(width), stride=stride, padding=1), (source,)))
-    nodes.append(Node(f"neuron{index}", IFNeuron(torch.ones(width)), (f"conv{index}",)))
-    source, channels = f"neuron{index}", width
-nodes.append(Node("pool", AvgPool2d(kernel=14, stride=14), (source,)))
-nodes.append(Node("flatten", Flatten(), ("pool",)))
-nodes.append(Node("head", Linear(torch.randn(10, channels) / 8, torch.zeros(10)), ("flatten",)))
-if kind == "finetune":
-    module = Unrolled(SpikingNetwork(OpGraph(nodes, "head"), (1, 28, 28)), timesteps, save_memory=save_memory)
-else:
-    size = {"in_chans": 1, "num_classes": 10, "image_size": (28, 28)}
-    model = build_spiking_model("spiking_resnet19", LIFNeuron, width=0.125, **size)
-    network = capture(model.train(), torch.zeros(2, 1, 28, 28))
-    module = OverTime(network, DirectConfig(timesteps=timesteps, save_memory=save_memory))
+size = {"in_chans": 1, "num_classes": 10, "image_size": (28, 28)}
+model = build_spiking_model("spiking_resnet19", LIFNeuron, width=0.125, **size)
+network = capture(model.train(), torch.zeros(2, 1, 28, 28))
+module = OverTime(network, DirectConfig(timesteps=timesteps, save_memory=save_memory))
 images, labels = torch.rand(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 def step(images, labels):
-    loss = sum(F.cross_entropy(logits, labels) for logits in module(images if kind == "finetune" else Batch(images)))
+    loss = sum(F.cross_entropy(logits, labels) for logits in module(Batch(images)))
     loss.backward()
     module.zero_grad(set_to_none=True)
 
@@ -76,14 +60,13 @@ print(json.dumps({"peak": peak() - idle, "seconds": (time.perf_counter() - start
 """
 
 
-KINDS = {"finetune": "8 convolutions with neurons behind", "train-direct": "ResNet-19 of width 0.125, leaky neurons"}
 #: Blocks of this many bytes and more are the system's again as soon as they are freed.
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
-def measure(kind: str, how: str, timesteps: int, batch: int, environment: Mapping[str, str]) -> dict[str, float]:
+def measure(how: str, timesteps: int, batch: int, environment: Mapping[str, str]) -> dict[str, float]:
     """Bytes at the peak beyond an idle process, and seconds a step."""
-    command = [sys.executable, "-c", PROGRAM, kind, how, str(timesteps), str(batch)]
+    command = [sys.executable, "-c", PROGRAM, how, str(timesteps), str(batch)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **environment})
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -96,21 +79,20 @@ def main(batch_size: int, out: str) -> None:
     """Measure at T = 8, and T = 2, 4 for the growth."""
     line = f"python benchmarks/training_memory.py --batch-size {batch_size}"
     rows, notes = [], []
-    for kind in KINDS:
-        for timesteps in (2, 4, 8):
-            plain, saved = (measure(kind, how, timesteps, batch_size, EXACT) for how in ("remember", "recompute"))
-            share = 100 * saved["peak"] / plain["peak"]
-            name = f"{kind}, T={timesteps}: peak memory with --save-memory, share of that without (%)"
-            rows.append(Row.at_most(name, share, 45.0, line) if timesteps == 8 else Row(name, share, None, True, line))
-            notes.append(
-                f"{kind}, T={timesteps}: {plain['peak'] / 1e6:.0f} MB in {plain['seconds']:.2f} s a step, with "
-                f"--save-memory {saved['peak'] / 1e6:.0f} MB in {saved['seconds']:.2f} s (times: for orientation)."
-            )
-            click.echo(notes[-1], err=True)
-        plain, saved = (measure(kind, how, 8, batch_size, {}) for how in ("remember", "recompute"))
-        name = f"{kind}, T=8: the same with glibc's own settings, which keep freed memory (%)"
-        rows.append(Row(name, 100 * saved["peak"] / plain["peak"], None, True, line))
-    notes.append(" ".join(f"{kind}: {what}." for kind, what in KINDS.items()))
+    for timesteps in (2, 4, 8):
+        plain, saved = (measure(how, timesteps, batch_size, EXACT) for how in ("remember", "recompute"))
+        share = 100 * saved["peak"] / plain["peak"]
+        name = f"train-direct, T={timesteps}: peak memory with --save-memory, share of that without (%)"
+        rows.append(Row.at_most(name, share, 45.0, line) if timesteps == 8 else Row(name, share, None, True, line))
+        notes.append(
+            f"train-direct, T={timesteps}: {plain['peak'] / 1e6:.0f} MB in {plain['seconds']:.2f} s a step, with "
+            f"--save-memory {saved['peak'] / 1e6:.0f} MB in {saved['seconds']:.2f} s (times: for orientation)."
+        )
+        click.echo(notes[-1], err=True)
+    plain, saved = (measure(how, 8, batch_size, {}) for how in ("remember", "recompute"))
+    name = "train-direct, T=8: the same with glibc's own settings, which keep freed memory (%)"
+    rows.append(Row(name, 100 * saved["peak"] / plain["peak"], None, True, line))
+    notes.append("train-direct: ResNet-19 of width 0.125, leaky neurons.")
     title = f"Memory of backpropagation through time, 28×28 images, batch {batch_size}"
     conclude(out, title, rows, notes)
 

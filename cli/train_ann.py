@@ -78,9 +78,8 @@ def train_ann(
     splits = data.splits(before, None)
     check_splits(before, splits, use="calibration")
     spec = model.spec(options.model, num_classes=splits.num_classes)
-    height = splits.preprocessing.height
     optim = OptimConfig(lr=0.02) if ckpt else OptimConfig()
-    base = TrainConfig(optim=optim, augment=Augment.suggest(splits.spec, height=height))
+    base = TrainConfig(optim=optim, augment=Augment.suggest(splits))
     config = training.config(base, seed=console.seed)
     levels = (options.levels or 4) if options.activation == "qcfs" else None
     loaded = model_to_train(spec, splits, ckpt, levels=levels)

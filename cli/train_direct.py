@@ -121,8 +121,7 @@ def train_direct(
 
     rules, direct = neurons.rules(), options.config(console.seed)
     splits = prepare_splits(data.splits({"data": {"frames": direct.timesteps}}, None), direct)
-    augmented = Augment.suggest(splits.spec, height=splits.preprocessing.height)
-    config = training.config(TrainConfig(augment=augmented, label_smoothing=0.0), seed=console.seed)
+    config = training.config(TrainConfig(augment=Augment.suggest(splits), label_smoothing=0.0), seed=console.seed)
     with console.progress("training") as update:
         snn = train(
             model.spec(options.model, num_classes=splits.num_classes),

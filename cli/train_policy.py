@@ -114,7 +114,7 @@ def train_policy(
         side = spec.input_shape(snn.network.input_shape)[1]
     splits = data.splits(snn.manifest, snn.preprocessing)
     steps, initial_steps = options.timesteps or snn.timesteps, snn.network.initial_steps
-    augment = Augment.suggest(splits.spec, height=side)
+    augment = Augment.suggest(splits, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
     optimiser = training.config(base, seed=console.seed)
     with usage():

@@ -76,7 +76,7 @@ class World:
             return tensor
         count = torch.zeros(self.size, dtype=torch.int64, device=tensor.device)
         count[self.rank] = len(tensor)
-        lengths = [int(n) for n in self.sum_(count)]
+        lengths = self.sum_(count).tolist()
         padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in lengths]

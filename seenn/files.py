@@ -13,7 +13,6 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,14 +25,7 @@ fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # there is 
 PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
-class FileVersion:
-    """What tells a file from what another process writes in its place."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
+FileVersion = tuple[int, ...]  # what tells a file from what another process writes in its place
 
 
 def version_of(path: PathLike) -> FileVersion:
@@ -43,7 +35,7 @@ def version_of(path: PathLike) -> FileVersion:
         OSError: there is no such file.
     """
     found = os.stat(path)
-    return FileVersion(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager

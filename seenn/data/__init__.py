@@ -11,11 +11,9 @@
 are reported on ``test``; a network trained on ``train`` has seen none of them.
 
 **The rule when the source has its own test part** (Fashion-MNIST, MNIST, CIFAR, most folders). That part is
-``test``, whole and in file order. The last sixth of the training part in file order is held out; ``train``
-is the rest in file order, so it is the same for every seed. The held-out images are shuffled with the seed
-and dealt class by class, one in five to ``calibration`` and four in five to ``exit``. Where a training part
-is sorted by class, as folders are, its last sixth would be its last classes: there the last sixth *of each
-class* is held out.
+``test``, whole and in file order. The last sixth of the training part (of each class, where it is sorted by
+class, as folders are) is held out; ``train`` is the rest in file order, the same for every seed. The held-out
+images are shuffled with the seed and dealt class by class, one in five to ``calibration``, the others to ``exit``.
 
 **The rule when there is one part only** (digits, a folder of classes, a plain npz file). All images are
 shuffled with the seed and dealt class by class: 50 % train, 10 % calibration, 20 % exit, 20 % test.
@@ -42,19 +40,15 @@ if TYPE_CHECKING:
     from seenn.data.split import DataSplits as DataSplits
     from seenn.data.split import Split as Split
 
-_HOMES = {
-    "load_data": "load",
-    "Preprocessing": "preprocessing",
-    "check_split": "recorded",
-    "check_splits": "recorded",
-    "DATA_SETS": "registry",
-    "Request": "registry",
-    "needs": "registry",
-    "Source": "source",
-    "labelled_arrays": "source",
-    "DataSplits": "split",
-    "Split": "split",
+_NAMES = {
+    "load": "load_data",
+    "preprocessing": "Preprocessing",
+    "recorded": "check_split check_splits",
+    "registry": "DATA_SETS Request needs",
+    "source": "Source labelled_arrays",
+    "split": "DataSplits Split",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

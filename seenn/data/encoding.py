@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -24,9 +24,7 @@ def poisson(images: Tensor, timesteps: int, *, generator: torch.Generator | None
         ValueError: pixels outside [0, 1].
     """
     integer("timesteps", timesteps, low=1)
-    _check(images)
-    noise = torch.rand((timesteps, *images.shape), generator=generator, dtype=images.dtype).to(images.device)
-    return (noise < images).to(images.dtype)
+    return _fire(images, torch.rand((timesteps, *images.shape), generator=generator, dtype=images.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ class PoissonEncoding:
 
     def to_json(self) -> dict[str, Any]:
         """For manifests."""
-        return {"kind": "poisson", "timesteps": self.timesteps, "seed": self.seed}
+        return {"kind": "poisson", **asdict(self)}
 
     @classmethod
     def from_json(cls, value: Any) -> PoissonEncoding:
@@ -64,16 +62,15 @@ class PoissonEncoding:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Spikes ``[T, B, C, H, W]`` of images ``[B, C, H, W]`` with values in [0, 1]."""
-        _check(images)
         generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.rand((self.timesteps, 1, *images.shape[1:]), generator=generator)
-        return (noise.to(images) < images).to(images.dtype)
+        return _fire(images, torch.rand((self.timesteps, 1, *images.shape[1:]), generator=generator))
 
 
-def _check(images: Tensor) -> None:
+def _fire(images: Tensor, noise: Tensor) -> Tensor:
     if not bool(((images >= 0) & (images <= 1)).all()):
         low, high = images.min().item(), images.max().item()
         raise ValueError(
             f"Poisson spikes need brightness from 0 to 1, got values from {low:.3g} to {high:.3g}: prepare the images "
             "with mean 0 and std 1"
         )
+    return (noise.to(images) < images).to(images.dtype)

@@ -51,16 +51,16 @@ class IdxSet:
             DataError: the files are missing (says where they were looked for), damaged, or cannot be fetched.
         """
         folder = request.data_dir
-        if request.download and folder is not None and _find([folder]) is None:
-            self._download(folder)  # leaves whole archives alone and fetches broken ones again
-        if folder is not None:
-            folders = [folder, folder / self.torchvision_name / "raw"]
-        else:
+        if folder is None:
             folders = [self.system_dir] if self.system_dir is not None else []
-        files = _find(folders)
-        if files is None:
+        else:
+            folders = [folder, folder / self.torchvision_name / "raw"]
+            if request.download and _missing(folder):
+                self._download(folder)  # leaves whole archives alone and fetches broken ones again
+        complete = next((where for where in folders if not _missing(where)), None)
+        if complete is None:
             raise DataError(self._not_found(folders))
-        train_images, train_labels, test_images, test_labels = files
+        train_images, train_labels, test_images, test_labels = (_find(complete, name) for name in FILES)
         return Source(
             train=self._read_part(train_images, train_labels),
             test=self._read_part(test_images, test_labels),
@@ -92,10 +92,7 @@ class IdxSet:
             ) from error
 
     def _not_found(self, folders: list[Path]) -> str:
-        looked = [
-            f"{folder} (missing: {', '.join(name for name in FILES if not _find_file(folder, name))})"
-            for folder in folders
-        ]
+        looked = [f"{folder} (missing: {', '.join(_missing(folder))})" for folder in folders]
         package = f"install the Debian package {self.system_package}, " if self.system_package else ""
         return (
             f"{self.name}: files not found; looked in {' and '.join(looked) or 'no folder'}; {package}"
@@ -110,20 +107,15 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is no such idx file, is damaged, or is longer or shorter than it declares.
     """
-    deflated = path.suffix == ".gz"
-    header_size = 4 + 4 * axes
+    deflated, expected = path.suffix == ".gz", bytes((0, 0, 8, axes))
     with reading(path), gzip.open(path) if deflated else path.open("rb") as stream:
-        header = stream.read(header_size)
-        magic = bytes((0, 0, 8, axes))
-        if header[:4] != magic:
+        if (magic := stream.read(4)) != expected:
             raise DataError(
-                f"{path}: starts with {header[:4].hex()}, expected {magic.hex()}: an idx file of bytes with {axes} axes"
+                f"{path}: starts with {magic.hex()}, expected {expected.hex()}: an idx file of bytes with {axes} axes"
             )
-        if len(header) < header_size:
-            raise DataError(f"{path}: ends inside its header; the file is truncated: fetch it again")
-        shape = struct.unpack(f">{axes}I", header[4:])
+        shape = struct.unpack(f">{axes}I", stream.read(4 * axes))
         size = math.prod(shape)
-        check_declared_size(path, header_size + size, path.stat().st_size, deflated=deflated)
+        check_declared_size(path, size, path.stat().st_size, deflated=deflated)
         data = stream.read(size + 1)
     if len(data) != size:
         more_or_less = "more" if len(data) > size else f"only {len(data):,}"
@@ -131,14 +123,11 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)
 
 
-def _find(folders: list[Path]) -> list[Path] | None:
-    """Paths of FILES in the first folder that has them all."""
-    for folder in folders:
-        paths = [path for name in FILES if (path := _find_file(folder, name)) is not None]
-        if len(paths) == len(FILES):
-            return paths
-    return None
+def _find(folder: Path, name: str) -> Path:
+    """The file ``name`` in ``folder``, plain or else gzipped, whether it is there or not."""
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
 
 
-def _find_file(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+def _missing(folder: Path) -> list[str]:
+    return [name for name in FILES if not _find(folder, name).is_file()]

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seenn.data.measure import measure
 from seenn.data.overlap import refuse_overlap
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.registry import DATA_SETS, Request
 from seenn.data.rule import divide
-from seenn.data.source import Source
+from seenn.data.source import Source, measure
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError, PluginError
 

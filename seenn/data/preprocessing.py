@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -108,14 +106,6 @@ class Preprocessing:
             return self(tensor.flatten(0, -4)).view(*tensor.shape[:-3], *size)
         check_prepared(tensor, size, self.mean, self.std)
         return tensor
-
-    def read(self, path: str | os.PathLike[str]) -> Tensor:
-        """One image file as float32 ``[1, channels, height, width]``.
-
-        Raises:
-            DataError: the file is missing, damaged, not an 8-bit image, or too large.
-        """
-        return self.prepare(Path(path))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.load import load_data
@@ -17,6 +17,7 @@ from seenn.errors import DataError
 logger = logging.getLogger(__name__)
 
 Use = Literal["calibration", "exit", "test"]
+Kind = TypeVar("Kind")
 
 
 def load_recorded_data(
@@ -39,10 +40,10 @@ def load_recorded_data(
     Raises:
         DataError: the recorded data can no longer be read, or is not the same any more.
     """
-    record = _object(manifest.get("data"))
-    chosen = spec or _text(record.get("spec")) or "digits"
+    record = _object(manifest, "data")
+    chosen = spec or _field(record, "spec", str) or "digits"
     if chosen == record.get("spec"):
-        data_dir = _text(record.get("data_dir")) if data_dir is None else data_dir
+        data_dir = _field(record, "data_dir", str) if data_dir is None else data_dir
         split_seed = _seed(record) if split_seed is None else split_seed
     splits = load_data(
         chosen,
@@ -50,7 +51,7 @@ def load_recorded_data(
         download=download,
         split_seed=split_seed or 0,
         preprocessing=preprocessing,
-        frames=_integer(record.get("frames"), low=1),
+        frames=max(0, _field(record, "frames", int) or 0) or None,
     )
     if _is_recorded(record, splits):
         refuse_changed(record, splits)
@@ -85,8 +86,8 @@ def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
     others = [name for name in SPLITS if name != use]
     if data is not None:
         refuse_overlap(split, [getattr(data, name) for name in others])
-    own = _object(manifest.get("data"))
-    exits = _object(_object(manifest.get("exit")).get("data")) if use == "test" else own
+    own = _object(manifest, "data")
+    exits = _object(_object(manifest, "exit"), "data") if use == "test" else own
     for record in (own,) if exits == own else (own, exits):
         if data is not None and _is_recorded(record, data):
             refuse_changed(record, data)
@@ -101,9 +102,9 @@ def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
         DataError: which splits hold other images, or the same images with other labels.
     """
     decoded = record.get("content", "pixels") == "pixels"
-    images = _object(record.get("image_fingerprints"))
+    images = _object(record, "image_fingerprints")
     changes: dict[str, list[str]] = {}
-    for name, fingerprint in _object(record.get("fingerprints")).items():
+    for name, fingerprint in _object(record, "fingerprints").items():
         split: Split | None = getattr(splits, name) if name in SPLITS else None
         if split is None or split.content_hash(decoded=decoded) == fingerprint:
             continue
@@ -122,7 +123,7 @@ def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: 
     """Compares ``split`` with recorded data that is not its own; by fingerprints alone where that is gone."""
     decoded = record.get("content", "pixels") == "pixels"
     for name in others if not decoded or len(split.files or ()) <= DECODED_FILES else ():
-        known = _object(record.get("fingerprints")).get(name)
+        known = _object(record, "fingerprints").get(name)
         if known == split.content_hash(decoded=decoded):
             raise DataError(
                 f"the {split.name} split is the very data of this network's {name} split (fingerprint "
@@ -146,17 +147,13 @@ def _is_recorded(record: Mapping[str, Any], splits: DataSplits) -> bool:
 
 
 def _seed(record: Mapping[str, Any]) -> int:
-    return _integer(record.get("split_seed"), low=0) or 0
+    return max(0, _field(record, "split_seed", int) or 0)
 
 
-def _text(value: object) -> str | None:
-    """``value``, or None where it is something else: manifests are read from files."""
-    return value if isinstance(value, str) else None
+def _object(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return _field(record, key, Mapping) or {}  # type: ignore[type-abstract]
 
 
-def _integer(value: object, *, low: int) -> int | None:
-    return value if isinstance(value, int) and value >= low else None
-
-
-def _object(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _field(record: Mapping[str, Any], key: str, kind: type[Kind]) -> Kind | None:
+    """None where it is something else: manifests are read from files."""
+    return value if isinstance(value := record.get(key), kind) else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,40 +16,33 @@ from seenn.data.preprocessing import Preprocessing
 from seenn.errors import DataError
 
 
-class Images(Protocol):
-    """Raw images by index, in memory or decoded on demand."""
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images in memory, all of one size."""
 
-    @property
-    def files(self) -> Sequence[Path] | None:
-        """The file of each image, decoded whenever it is asked for; None where all are in memory."""
-
-    @property
-    def frames(self) -> int | None:
-        """T where these are recordings of events, divided into frames; None for images."""
+    pixels: Tensor  # uint8 [N, C, H, W]
+    files: ClassVar[None] = None
+    frames: ClassVar[None] = None
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each.
-
-        Recordings of events are ``[b, T, C, H, W]``.
-        """
+        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each."""
+        yield self.pixels[indices]
 
 
 @dataclass(frozen=True)
-class ArrayImages:
-    """Images or recordings in memory, all of one size."""
+class FileImages:
+    """Images or recordings in a file each, decoded one by one whenever they are asked for."""
 
-    pixels: Tensor  # uint8 [N, C, H, W]; recordings [N, T, C, H, W]
-
-    @property
-    def files(self) -> None:
-        return None
-
-    @property
-    def frames(self) -> int | None:
-        return self.pixels.shape[1] if self.pixels.dim() == 5 else None
+    files: Sequence[Path]
+    read: Callable[[Path], Tensor]  # an image, uint8 [C, H, W], or a recording, [T, C, H, W]
+    frames: int | None = None  # T of recordings; None: images
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        yield self.pixels[indices]
+        """As of :class:`ArrayImages`; recordings are ``[b, T, C, H, W]``."""
+        return (self.read(self.files[index]).unsqueeze(0) for index in indices.tolist())
+
+
+Images = ArrayImages | FileImages
 
 
 @dataclass(frozen=True)
@@ -105,4 +98,26 @@ def labelled_arrays(
     return Labelled(
         ArrayImages(torch.from_numpy(np.ascontiguousarray(images))),
         torch.from_numpy(labels.astype(np.int64)),
+    )
+
+
+def measure(where: object, images: Images, indices: Tensor) -> Preprocessing:
+    """Preprocessing with the images' own size, and the mean and std of each channel over all their pixels.
+
+    Counted on histograms, so the order of the images changes nothing.
+
+    Raises:
+        DataError: a channel has the same value everywhere.
+    """
+    pixels = torch.cat(list(images.blocks(indices)))  # [N, C, H, W]
+    histograms = torch.stack([channel.flatten().bincount(minlength=256) for channel in pixels.unbind(1)])
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    share = histograms.double() / histograms.sum(1, keepdim=True)  # [C, 256]
+    mean = share @ levels
+    std = (share * (levels - mean.unsqueeze(1)).square()).sum(1).sqrt()
+    if constant := [channel for channel, counts in enumerate(histograms) if (counts > 0).sum() == 1]:
+        raise DataError(f"{where}: channels {constant} have the same value in every pixel of the train split")
+    _, channels, height, width = pixels.shape
+    return Preprocessing(
+        channels=channels, height=height, width=width, mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )

@@ -85,10 +85,6 @@ class Split:
         """The same images, prepared in another way."""
         return self._with(preprocessing=preprocessing)
 
-    def with_encoding(self, encoding: PoissonEncoding | None) -> Split:
-        """The same images, as sequences of spikes; None gives the images again."""
-        return self._with(encoding=encoding)
-
     def numbered(self, limit: int | None = None) -> Split:
         """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
         indices = self._indices[:limit]
@@ -116,22 +112,15 @@ class Split:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
         chosen = self._chosen(order, limit)
-        batches = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
-        return (Batch(self._prepared(rows), self.labels[rows], self.is_sequence) for rows in batches)
+        return (self._prepared(chosen[start : start + batch_size]) for start in range(0, len(chosen), batch_size))
 
     def batch(self, limit: int | None = None) -> Batch:
-        """The first ``limit`` samples (or all) at once; raises as :meth:`images`."""
-        chosen = self._chosen(None, limit)
-        return Batch(self._prepared(chosen), self.labels[chosen], self.is_sequence)
+        """The first ``limit`` samples (or all) at once, as :meth:`batches` gives them; raises likewise."""
+        return self._prepared(self._chosen(None, limit))
 
     def images(self, limit: int | None = None) -> Tensor:
-        """The first ``limit`` images (or all), preprocessed: float32 ``[N, C, H, W]``; sequences ``[T, N, C, H, W]``.
-
-        Raises:
-            ValueError: ``limit`` is below 1.
-            DataError: an image cannot be decoded.
-        """
-        return self._prepared(self._chosen(None, limit))
+        """The inputs of :meth:`batch`."""
+        return self.batch(limit).inputs
 
     def raw(self, index: int) -> Tensor:
         """One image as it is stored: uint8 ``[C, H, W]``; of a recording, one gray picture of all its events.
@@ -149,9 +138,9 @@ class Split:
         return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
 
     def digests(self, *, decoded: bool = False) -> Tensor:
-        """A 64-bit hash (BLAKE2b) of each image's content, int64 ``[N]``: equal where pictures are.
+        """A 64-bit hash (BLAKE2b) of each image, int64 ``[N]``: of its shape and pixels, or of its file's bytes.
 
-        Of images in memory the shape and pixels are hashed; of files their bytes, or with ``decoded`` the pixels too.
+        The bytes are hashed of images in files, unless ``decoded``.
 
         Raises:
             DataError: a file cannot be read.
@@ -188,9 +177,9 @@ class Split:
             raise ValueError(f"order holds indices outside the {self.name} split of {len(self)} images")
         return order[:limit]
 
-    def _prepared(self, chosen: Tensor) -> Tensor:
+    def _prepared(self, chosen: Tensor) -> Batch:
         parts = [self._prepared_block(block) for block in self._images.blocks(self._indices[chosen])]
-        return torch.cat(parts, dim=parts[0].dim() - 4)
+        return Batch(torch.cat(parts, dim=parts[0].dim() - 4), self.labels[chosen], self.is_sequence)
 
     def _prepared_block(self, block: Tensor) -> Tensor:
         """``[b, C, H, W]`` to images or, with an encoding, sequences; ``[b, T, C, H, W]`` to sequences."""
@@ -228,18 +217,18 @@ class DataSplits:
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> DataSplits:
         """The same splits, prepared in another way, for example as a pretrained network wants them."""
-        splits = {name: getattr(self, name).with_preprocessing(preprocessing) for name in SPLITS}
+        splits = {name: getattr(self, name)._with(preprocessing=preprocessing) for name in SPLITS}
         return replace(self, preprocessing=preprocessing, **splits)
 
     def with_encoding(self, encoding: PoissonEncoding | None) -> DataSplits:
-        """The same splits, as sequences of spikes; see :meth:`Split.with_encoding`.
+        """The same splits, as sequences of spikes; None gives the images again.
 
         Raises:
             ValueError: the data are recordings of events, which are spikes already.
         """
         if encoding is not None and self.frames is not None:
             raise ValueError(f"{self.spec} are events: they come as frames and need no encoding")
-        return replace(self, **{name: getattr(self, name).with_encoding(encoding) for name in SPLITS})
+        return replace(self, **{name: getattr(self, name)._with(encoding=encoding) for name in SPLITS})
 
     def manifest(self) -> dict[str, Any]:
         """Which data these are, as JSON: enough to load them again and to tell whether they are the same.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,12 +70,8 @@ class ExitCurve:
 
     def only(self, points: Tensor) -> ExitCurve:
         """Some of the points, by mask."""
-        return ExitCurve(
-            threshold=self.threshold[points],
-            accuracy=self.accuracy[points],
-            mean_timesteps=self.mean_timesteps[points],
-            mean_energy_pj=None if self.mean_energy_pj is None else self.mean_energy_pj[points],
-        )
+        some: dict[str, Any] = {name: None if v is None else v[points] for name, v in vars(self).items()}
+        return ExitCurve(**some)
 
 
 def exit_curve(
@@ -113,7 +110,7 @@ def exit_curve(
         check_finite(where, "energies", energy_pj)
     scores, correct = scores.detach().cpu(), correct.cpu()
     timesteps, samples = scores.shape
-    spent = torch.arange(1, timesteps + 1, dtype=torch.float64) if cost is None else cost.detach().cpu().double()
+    spent = (torch.arange(1, timesteps + 1) if cost is None else cost.detach().cpu()).double()
 
     maximum = scores[:-1].cummax(dim=0).values  # [T-1, N]
     rises = torch.ones_like(maximum, dtype=torch.bool)
@@ -121,26 +118,24 @@ def exit_curve(
     t, n = rises.nonzero(as_tuple=True)  # events; t counts from 0
     following = _next_rise(rises)[t, n]
     value, order = maximum[t, n].sort(descending=True)
-    saved_steps = (spent[following] - spent[t])[order].cumsum(0)
-    more_correct = (correct[t, n].long() - correct[following, n].long())[order].cumsum(0)
 
     # With c at a value, the events in front of its first occurrence have switched; with c below, all have.
     first = torch.ones_like(value, dtype=torch.bool)
     first[1:] = value[1:] != value[:-1]
     switched = torch.cat([first.nonzero().flatten(), torch.tensor([len(value)])])
     below = torch.nextafter(scores[0].min(), torch.tensor(-torch.inf, dtype=scores.dtype))
-    steps = samples * spent[-1] - torch.cat([saved_steps.new_zeros(1), saved_steps])[switched]
-    right = torch.cat([torch.zeros(1, dtype=torch.long), more_correct])[switched] + correct[-1].sum()
-    energy = None
-    if energy_pj is not None:
-        energy_pj = energy_pj.detach().cpu().double()
-        saved = (energy_pj[following, n] - energy_pj[t, n])[order].cumsum(0)
-        energy = (energy_pj[-1].sum() - torch.cat([saved.new_zeros(1), saved])[switched]) / samples
+
+    def mean_at_exit(values: Tensor) -> Tensor:
+        """Of ``values`` ``[T, N]`` over the samples, at each threshold."""
+        change = (values[t, n] - values[following, n])[order].cumsum(0)
+        change = torch.cat([change.new_zeros(1), change])[switched]
+        return ((values[-1].sum() + change).double() / samples).flip(0)
+
     return ExitCurve(
         threshold=torch.cat([value[first], below[None]]).double().flip(0),
-        mean_timesteps=(steps / samples).flip(0),
-        accuracy=(right.double() / samples).flip(0),
-        mean_energy_pj=None if energy is None else energy.flip(0),
+        mean_timesteps=mean_at_exit(spent[:, None].expand(-1, samples)),
+        accuracy=mean_at_exit(correct.long()),
+        mean_energy_pj=None if energy_pj is None else mean_at_exit(energy_pj.detach().cpu().double()),
     )
 
 

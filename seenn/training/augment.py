@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seenn.batch import Batch
-
-#: Data sets in which a mirrored image is another class, or none.
-CHIRAL = ("digits", "mnist", "kmnist", "emnist", "qmnist", "svhn", "n-mnist", "dvs-gesture")
+from seenn.data import DataSplits
 
 
 def as_images(batch: Batch) -> Tensor:
@@ -38,11 +36,13 @@ class Augment:
             raise ValueError(f"shift must be at least 0 pixels, got {self.shift}")
 
     @classmethod
-    def suggest(cls, dataset: str, *, height: int) -> Augment:
-        """Mirroring where the classes allow it, and ±1 pixel per 14 of height, from 24 pixels on."""
-        if height < 24:
-            return cls()
-        return cls(flip=dataset not in CHIRAL, shift=height // 14)
+    def suggest(cls, splits: DataSplits, *, height: int | None = None) -> Augment:
+        """Mirroring where the classes allow it, and ±1 pixel per 14 of height, from 24 pixels on.
+
+        ``height`` is the data's own where it is not given.
+        """
+        height = splits.preprocessing.height if height is None else height
+        return cls() if height < 24 else cls(flip=not splits.chiral, shift=height // 14)
 
     def __call__(
         self, batch: Batch, generator: torch.Generator, rows: slice = slice(None), size: int | None = None

@@ -15,16 +15,15 @@ from seenn.core.graph import OpGraph
 def where_not_finite(module: nn.Module, loss: Callable[[nn.Module], Tensor]) -> str:
     """Runs ``loss(module)`` again and names the first layer whose output is NaN or infinite, as a clause."""
     first: list[tuple[str, nn.Module]] = []
-    names = dict(_names(module))
-    hooks = []
-    for part, name in names.items():
+    names = {part: name or type(part).__name__ for name, part in module.named_modules()}
+    for graph in (part for part in module.modules() if isinstance(part, OpGraph)):
+        names |= {node.op: node.name for node in graph}
 
-        def look(part: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
-            if not first and isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                first.append((name, part))
+    def look(part: nn.Module, inputs: Any, output: Any) -> None:
+        if not first and isinstance(output, Tensor) and not bool(output.isfinite().all()):
+            first.append((names[part], part))
 
-        if not any(part.children()):
-            hooks.append(part.register_forward_hook(look))
+    hooks = [part.register_forward_hook(look) for part in names if not any(part.children())]
     try:
         loss(module)
     finally:
@@ -36,12 +35,3 @@ def where_not_finite(module: nn.Module, loss: Callable[[nn.Module], Tensor]) -> 
     sick = [key for key, value in part.named_parameters() if not bool(value.isfinite().all())]
     because = f", whose {' and '.join(sick)} is not finite either" if sick else ""
     return f"the first output that is not finite is that of layer {name}{because}"
-
-
-def _names(module: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Every submodule with its name: its path, or the name of its node where it is part of a graph."""
-    named = {part: name or type(part).__name__ for name, part in module.named_modules()}
-    for part in module.modules():
-        if isinstance(part, OpGraph):
-            named |= {node.op: node.name for node in part}
-    return list(named.items())

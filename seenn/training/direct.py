@@ -42,23 +42,29 @@ class DirectConfig:
 
 
 class OverTime(nn.Module):
-    """A network with its time inside: outputs of every step ``[T, B, K]`` in training, their mean in evaluation."""
+    """A network with its time inside: the outputs of every step, ``[T, B, K]``."""
 
     def __init__(self, network: SpikingNetwork, config: DirectConfig) -> None:
         super().__init__()
+        network.refuse_training()
         self.network = network
         self.config = config
 
     def forward(self, batch: Batch, timesteps: int | None = None) -> Tensor:
-        """``timesteps`` are the first so many of T; None: all. Poisson spikes come from torch's global generator."""
+        """The first ``timesteps`` of T; None: all. In training, Poisson spikes come from torch's global generator."""
         config, inputs = self.config, batch.inputs
         timesteps = config.timesteps if timesteps is None else timesteps
         if batch.over_time:
             inputs = inputs[:timesteps]
         elif config.encoding is not None:
             inputs = poisson(inputs, timesteps) if self.training else config.encoding(inputs)
-        outputs = self.network.unroll(inputs, timesteps, save_memory=config.save_memory).float()
-        return outputs if self.training else outputs.mean(0)
+        return self.network.unroll(inputs, timesteps, save_memory=config.save_memory).float()
+
+
+def summed(module: nn.Module, batch: Batch) -> Tensor:
+    """``logits_sum`` of an :class:`OverTime` after t = 1 … T steps, ``[T, B, K]``."""
+    outputs: Tensor = module(batch)
+    return outputs.cumsum(0)
 
 
 def train_direct(
@@ -82,6 +88,6 @@ def train_direct(
 
     def validate(module: nn.Module) -> float:
         limit, device = config.validation_images, options.get("device", "cpu")
-        return accuracies(module, splits.calibration, nn.Module.__call__, limit=limit, device=device)[0]
+        return accuracies(module, splits.calibration, summed, limit=limit, device=device)[-1]
 
     return fit(OverTime(network, direct), loss_fn, splits, config, validate=validate, **options)

@@ -18,11 +18,11 @@ from seenn.data import DataSplits
 from seenn.errors import TrainingError
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
-from seenn.training.loop import FitOptions, TrainingResult, accuracies, accuracy, fit, on_inputs, refuse_sequences
+from seenn.training.direct import DirectConfig, OverTime, summed
+from seenn.training.loop import FitOptions, TrainingResult, accuracies, fit, refuse_sequences
 from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
-from seenn.training.unroll import Unrolled
 from seenn.version import versions
 
 if TYPE_CHECKING:
@@ -122,17 +122,18 @@ def finetune(
     for node in network.graph:
         if isinstance(node.op, Neuron):
             node.op.v_init = nn.Parameter(node.op.v_init.detach().expand_as(node.op.v_threshold).clone())
-    unrolled = Unrolled(network, config.timesteps, save_memory=config.save_memory)
+    unrolled = OverTime(network, DirectConfig(timesteps=config.timesteps, save_memory=config.save_memory))
     weights = config.weights().to(device)
+    t = torch.arange(1, config.timesteps + 1, device=device).view(-1, 1, 1)
 
     def measure(module: nn.Module) -> tuple[float, ...]:
-        return accuracies(module, splits.calibration, on_inputs, limit=limit, device=device)
+        return accuracies(module, splits.calibration, summed, limit=limit, device=device)
 
     def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         with torch.no_grad():
             answers = teacher(batch.inputs) if teacher is not None and config.distil else None
         return exit_aware_loss(
-            module(batch.inputs),
+            summed(module, batch) / t,
             batch.known_labels,
             weights,
             teacher=answers,
@@ -147,7 +148,7 @@ def finetune(
     with positive_thresholds(unrolled):
         training = fit(unrolled, loss_fn, splits, config.train, validate=validate, **options)
     network.requires_grad_(False).eval()
-    twin = None if teacher is None else accuracy(teacher, splits.calibration, limit=limit, device=device)
+    twin = None if teacher is None else accuracies(teacher, splits.calibration, limit=limit, device=device)[0]
     return Finetuned(network=network, training=training, before=before, after=measure(unrolled), twin=twin)
 
 
@@ -198,7 +199,7 @@ def default_train_config(splits: DataSplits, network: SpikingNetwork) -> TrainCo
     that the one learns with, trainings of the other have diverged.
     """
     base = FinetuneConfig().train
-    augment = Augment.suggest(splits.spec, height=splits.preprocessing.height)
+    augment = Augment.suggest(splits)
     if any(getattr(network.graph[site].op, "max_spikes", 1) > 1 for site in network.sites):
         base = replace(base, optim=replace(base.optim, lr=SEVERAL_SPIKES_LR))
     return replace(base, augment=augment)

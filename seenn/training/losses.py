@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,11 +27,8 @@ def imitating(
     return (1 - distil) * loss + distil * F.cross_entropy(scores, teacher.softmax(-1))
 
 
-class LossOverTime(Protocol):
-    """What outputs over time are held to."""
-
-    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """A scalar, from ``[T, B, K]`` and classes ``[B]`` or probabilities ``[B, K]``."""
+#: A scalar, from outputs ``[T, B, K]`` and classes ``[B]`` or probabilities ``[B, K]``.
+LossOverTime = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

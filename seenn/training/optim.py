@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate: SGD or AdamW, linear warm-up, then a cosine to zero."""
+"""How weights move: SGD or AdamW, linear warm-up, then a cosine to zero; and their moving average."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from seenn.errors import TrainingError
 
@@ -62,3 +63,17 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
     if config.opt == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def averaged(module: nn.Module, decay: float) -> AveragedModel:
+    """A copy of ``module`` whose weights follow it: w̄ ← d·w̄ + (1 − d)·w, d = min(decay, (1 + n)/(10 + n)).
+
+    n counts the steps, so that the random start is forgotten soon. Running statistics are averaged alike.
+    """
+
+    def follow(average: Tensor, new: Tensor, steps: Tensor | int) -> Tensor:
+        return average + (1 - min(decay, (1 + int(steps)) / (10 + int(steps)))) * (new - average)
+
+    copied = AveragedModel(module, avg_fn=follow, use_buffers=True)
+    copied.requires_grad_(False).eval()
+    return copied

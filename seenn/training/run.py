@@ -6,14 +6,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seenn.distributed import World
-from seenn.errors import CheckpointError
+from seenn.errors import CheckpointError, UnsupportedError
 from seenn.files import locked, make_folder, remove_stale, write_text, writing
-from seenn.training.board import Board
 from seenn.training.curves import plot_curves
 from seenn.training.state import RunState
 
@@ -35,7 +34,7 @@ class Run:
     log_every: int = 10  # steps between two lines of metrics
     tensorboard: bool = False
     _since: float = field(default_factory=time.monotonic, init=False)
-    _board: Board | None = field(default=None, init=False)
+    _board: Any = field(default=None, init=False)  # TensorBoard's writer
 
     def __post_init__(self) -> None:
         for name in ("save_every", "log_every"):
@@ -73,26 +72,23 @@ class Run:
             here.wait()
             if here.first:
                 if self.tensorboard:
-                    self._board = Board(self.folder)
+                    self._board = _tensorboard(self.folder)
                 write_text(self.folder / CONFIG, json.dumps(self.config, indent=2, allow_nan=False) + "\n")
                 lines = [line for line in self._metrics() if line["step"] <= state.step]
                 write_text(self.folder / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
             here.wait()
             yield
 
-    def after_step(self, state: RunState, here: World) -> None:
-        """Logs and saves where it is time to."""
-        if here.first and state.step % self.log_every == 0:
-            self._log({"step": state.step, "loss": state.loss, "lr": state.lr})
-        if state.step % self.save_every == 0:
-            self.save(state, here)
-
-    def after_epoch(self, state: RunState, here: World) -> None:
-        """Logs the epoch's report, saves and draws the curves."""
-        if here.first:
-            self._log({"step": state.step, "lr": state.lr, **state.epochs[-1]})
+    def after_step(self, state: RunState, here: World, *, epoch_ended: bool) -> None:
+        """Logs and saves where it is time to; after an epoch also its report and the curves."""
+        line = {"step": state.step, "loss": state.loss, "lr": state.lr}
+        if here.first and epoch_ended:
+            self._log(line | asdict(state.epochs[-1]))
             plot_curves(list(self._metrics()), self.folder / CURVES)
-        self.save(state, here)
+        elif here.first and state.step % self.log_every == 0:
+            self._log(line)
+        if epoch_ended or state.step % self.save_every == 0:
+            self.save(state, here)
 
     def save(self, state: RunState, here: World) -> None:
         """Writes the state; the processes wait for it."""
@@ -105,7 +101,11 @@ class Run:
         with writing(self.folder / METRICS), open(self.folder / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._board is not None:
-            self._board.add(line)
+            kind = "epoch" if "epoch" in line else "step"
+            for key in ("loss", "lr", "accuracy"):
+                if key in line:
+                    self._board.add_scalar(f"{kind}/{key}", line[key], line["step"])
+            self._board.flush()
 
     def _metrics(self) -> Iterator[dict[str, Any]]:
         """The lines so far; one that a kill cut off is left out."""
@@ -135,6 +135,17 @@ class Run:
                 f"the run in {self.folder} was started with another configuration: {listed}. Give the same options, "
                 "or start another run in another folder"
             )
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UnsupportedError(
+            "TensorBoard is not installed: pip install tensorboard, or leave out --tensorboard (metrics.jsonl and "
+            "curves.png hold the same figures)"
+        ) from error
+    return SummaryWriter(str(folder))
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from seenn.errors import CheckpointError
 from seenn.files import atomic_path
-from seenn.training.ema import Averaged
 
 VERSION = "1"
+PROGRESS = {"step": int, "loss_sum": float, "loss_count": int, "epochs": list}  # types of what is saved as JSON
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What one epoch did."""
+
+    epoch: int  # 1-based
+    epochs: int
+    loss: float  # mean over the epoch's images
+    accuracy: float  # on the held-out split, in [0, 1]
 
 
 @dataclass(kw_only=True)
@@ -26,14 +36,24 @@ class RunState:
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    average: Averaged | None = None
+    average: AveragedModel | None = None
     step: int = 0  # steps taken
     loss_sum: float = 0.0  # over the images of this epoch
     loss_count: int = 0
-    epochs: list[dict[str, Any]] = field(default_factory=list)  # a report each
+    epochs: list[EpochReport] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     loss: float = float("nan")  # of the last step
     lr: float = float("nan")
+
+    @property
+    def kept(self) -> nn.Module:
+        """The module whose weights are validated and kept: the average where there is one."""
+        return self.module if self.average is None else self.average.module
+
+    @property
+    def best_epoch(self) -> EpochReport:
+        """The epoch whose weights are kept: the best, and of equals the last."""
+        return max(self.epochs, key=lambda report: (report.accuracy, report.epoch))
 
     def took_step(self, loss: float, images: int, lr: float) -> None:
         """Counts a step."""
@@ -42,18 +62,18 @@ class RunState:
         self.loss_sum += loss * images
         self.loss_count += images
 
-    def keep(self, module: nn.Module) -> None:
-        """Makes ``module``'s weights the best so far."""
-        self.best = {name: t.detach().cpu().clone() for name, t in module.state_dict().items()}
-
-    def end_epoch(self, report: dict[str, Any]) -> None:
-        """Files the report of an epoch and starts the next one's sums."""
-        self.epochs.append(dict(report))
+    def end_epoch(self, accuracy: float, *, epoch: int, epochs: int) -> None:
+        """Files the report of an epoch, keeps its weights if they are the best, and starts the next one's sums."""
+        loss = self.loss_sum / self.loss_count
+        report = EpochReport(epoch=epoch, epochs=epochs, loss=loss, accuracy=accuracy)
+        self.epochs.append(report)
+        if self.best_epoch is report:
+            self.best = {name: t.detach().cpu().clone() for name, t in self.kept.state_dict().items()}
         self.loss_sum, self.loss_count = 0.0, 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the state, atomically; raises as :func:`seenn.files.atomic_path`."""
-        progress = {name: getattr(self, name) for name in ("step", "loss_sum", "loss_count", "epochs")}
+        progress = {name: getattr(self, name) for name in PROGRESS} | {"epochs": list(map(asdict, self.epochs))}
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self._tensors().items()}
         tensors |= {f"best.{name}": t.contiguous() for name, t in self.best.items()}
         with atomic_path(path) as temporary:
@@ -74,9 +94,10 @@ class RunState:
             if metadata.get("seenn_run") != VERSION:
                 raise ValueError(f"its format is {metadata.get('seenn_run')!r}, expected {VERSION!r}")
             progress = json.loads(metadata["progress"])
-            for name, kind in (("step", int), ("loss_sum", float), ("loss_count", int), ("epochs", list)):
+            for name, kind in PROGRESS.items():
                 if not isinstance(progress[name], kind):
                     raise ValueError(f"{name} is {progress[name]!r}")
+            progress["epochs"] = [EpochReport(**report) for report in progress["epochs"]]
             self._start_optimizer(found)
             own = self._tensors()
             best = {name.removeprefix("best."): t for name, t in found.items() if name.startswith("best.")}
@@ -101,7 +122,7 @@ class RunState:
         """Every tensor that changes from step to step, by name; the tensors themselves."""
         found = {f"module.{name}": t for name, t in self.module.state_dict().items()}
         if self.average is not None:
-            found |= {f"average.{name}": t for name, t in self.average.module.state_dict().items()}
+            found |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):

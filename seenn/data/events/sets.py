@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,30 +14,10 @@ from seenn.data.events.frames import Events, to_frames
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.reading import list_files
 from seenn.data.registry import Request
-from seenn.data.source import Labelled, Source
+from seenn.data.source import FileImages, Labelled, Source
 from seenn.errors import DataError
 
 POLARITIES = 2
-
-
-@dataclass(frozen=True)
-class RecordingImages:
-    """Recordings, read and divided into frames one by one: uint8 ``[b, T, 2, H, W]``."""
-
-    files: Sequence[Path]
-    read: Callable[[Path], Events]
-    divided_into: int  # frames
-    side: int  # of the square sensor, in pixels
-
-    @property
-    def frames(self) -> int | None:
-        return self.divided_into
-
-    def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        for index in indices.tolist():
-            path = self.files[index]
-            counts = to_frames(path, self.read(path), self.divided_into, height=self.side, width=self.side)
-            yield counts.unsqueeze(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,4 +70,7 @@ class EventSet:
                 f"{folder}: {', '.join(unknown[:8])} say no class of {self.name}; expected {', '.join(self.labels)}"
             )
         labels = torch.tensor([self.labels.index(name) for name in names])
-        return Labelled(RecordingImages(paths, self.read, frames, self.side), labels)
+        return Labelled(FileImages(paths, partial(self._read_frames, frames=frames), frames), labels)
+
+    def _read_frames(self, path: Path, frames: int) -> Tensor:
+        return to_frames(path, self.read(path), frames, height=self.side, width=self.side)

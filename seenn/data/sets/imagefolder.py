@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from seenn.data.picture import SUFFIXES, read_picture
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.reading import list_files
 from seenn.data.registry import DATA_SETS, Request, needs
-from seenn.data.source import Labelled, Source
+from seenn.data.source import FileImages, Labelled, Source
 from seenn.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -22,21 +20,6 @@ logger = logging.getLogger(__name__)
 IMAGENET = Preprocessing(
     channels=3, height=224, width=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.875
 )
-
-
-@dataclass(frozen=True)
-class FileImages:
-    """Image files, decoded one by one."""
-
-    files: Sequence[Path]
-
-    @property
-    def frames(self) -> int | None:
-        return None
-
-    def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        for index in indices.tolist():
-            yield read_picture(self.files[index]).unsqueeze(0)
 
 
 @DATA_SETS.register("imagefolder")
@@ -82,4 +65,4 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 def _part(classes: Mapping[str, list[Path]], names: Iterable[str]) -> Labelled:
     files = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
-    return Labelled(FileImages([path for path, _ in files]), torch.tensor([label for _, label in files]))
+    return Labelled(FileImages([path for path, _ in files], read_picture), torch.tensor([label for _, label in files]))

@@ -19,7 +19,7 @@ from seenn.errors import CalibrationError, UnsupportedError
 from seenn.exits import ConfidenceExit, FixedExit, find_exit
 from seenn.runtime import make_engine
 from seenn.snn import SNN
-from seenn.training import Unrolled
+from seenn.training import DirectConfig, OverTime
 from tests.runs import run
 
 PREPASS, T = 3, 4
@@ -187,7 +187,7 @@ def test_what_has_no_pre_pass_says_so(model: nn.Module, images: Tensor) -> None:
         with pytest.raises(UnsupportedError, match="does not run the initial steps"):
             make_engine(engine, network, timesteps=T)
     with pytest.raises(UnsupportedError, match="a network with initial steps cannot be trained"):
-        Unrolled(network, T)
+        OverTime(network, DirectConfig(timesteps=T))
     with pytest.raises(UnsupportedError, match="a network with initial steps cannot be trained"):
         network.unroll(images, T)
     with pytest.raises(UnsupportedError, match="initial steps are over one constant image, got a sequence"):

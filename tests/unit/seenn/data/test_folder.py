@@ -27,7 +27,7 @@ def test_train_and_test_folders_are_read_in_file_order(write_folder: WriteFolder
     assert sorted(torch.cat([splits.calibration.labels, splits.exit.labels]).tolist()) == [0, 0, 1, 2]
     assert splits.test.labels.tolist() == [0, 0, 2]
     assert torch.equal(splits.test.raw(2), read_picture(path / test_name / "emu" / "000.png"))
-    assert torch.equal(splits.test.images()[1:2], SMALL.read(path / test_name / "cat" / "001.png"))
+    assert torch.equal(splits.test.images()[1:2], SMALL.prepare(path / test_name / "cat" / "001.png"))
 
 
 def test_single_folder_of_classes_is_dealt_to_four_splits(write_folder: WriteFolder) -> None:

@@ -39,7 +39,7 @@ def test_gray_keeps_one_channel_and_the_rest_becomes_rgb(tmp_path: Path, mode: s
 def test_read_gives_a_batch_of_one_prepared(tmp_path: Path) -> None:
     preprocessing = Preprocessing(channels=1, height=6, width=9, mean=(0.5,), std=(0.25,))
     file = saved(tmp_path / "a.png", Image.fromarray(PIXELS))
-    assert torch.equal(preprocessing.read(file), preprocessing(read_picture(file)[None]))
+    assert torch.equal(preprocessing.prepare(file), preprocessing(read_picture(file)[None]))
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

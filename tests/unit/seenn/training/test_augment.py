@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from seenn.batch import Batch
+from seenn.data import DataSplits
 from seenn.training import Augment
 
 
@@ -53,10 +56,10 @@ def test_nothing_asked_for_changes_nothing() -> None:
     assert torch.equal(Augment()(Batch(images()), torch.Generator()).inputs, images())
 
 
-def test_suggestion_follows_size_and_classes() -> None:
-    assert Augment.suggest("fashion-mnist", height=28) == Augment(flip=True, shift=2)
-    assert Augment.suggest("mnist", height=28) == Augment(flip=False, shift=2)
-    assert Augment.suggest("digits", height=8) == Augment()
+def test_suggestion_follows_size_and_classes(digits: DataSplits) -> None:
+    assert Augment.suggest(replace(digits, chiral=False), height=28) == Augment(flip=True, shift=2)
+    assert Augment.suggest(digits, height=28) == Augment(flip=False, shift=2)
+    assert Augment.suggest(digits) == Augment()
 
 
 def test_negative_shift_is_refused() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 import seenn
+from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
@@ -18,9 +19,10 @@ from seenn.data.encoding import PoissonEncoding
 from seenn.errors import TrainingError
 from seenn.exits import ConfidenceExit
 from seenn.snn import SNN
-from seenn.training import DirectConfig, FinetuneConfig, OptimConfig, TrainConfig, Unrolled, exit_aware_loss, finetune
+from seenn.training import DirectConfig, FinetuneConfig, OptimConfig, OverTime, TrainConfig, exit_aware_loss, finetune
+from seenn.training.direct import summed
 from seenn.training.finetune import default_train_config, finetuned_snn
-from seenn.training.loop import accuracies, on_inputs
+from seenn.training.loop import accuracies
 
 
 @pytest.fixture
@@ -39,6 +41,10 @@ def network() -> SpikingNetwork:
         Node("head", Linear(weight(10, 32), torch.zeros(10)), ("flatten",)),
     ]
     return SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).requires_grad_(False)
+
+
+def over_time(network: SpikingNetwork, timesteps: int, **options: Any) -> OverTime:
+    return OverTime(network, DirectConfig(timesteps=timesteps, **options))
 
 
 def config(epochs: float = 2, **changes: Any) -> FinetuneConfig:
@@ -65,7 +71,7 @@ def test_the_first_step_becomes_right_and_thresholds_and_membranes_move(
     assert bool((neuron.v_threshold != 1).all())
     assert neuron.v_init.shape == (8,)
     assert bool((neuron.v_init != 0.5).any())
-    assert result.after == accuracies(Unrolled(result.network, 2), digits.calibration, on_inputs)
+    assert result.after == accuracies(over_time(result.network, 2), digits.calibration, summed)
 
 
 def test_the_teacher_is_the_twin_as_it_was(network: SpikingNetwork, digits: DataSplits) -> None:
@@ -109,7 +115,7 @@ def test_saving_memory_changes_neither_outputs_nor_gradients(network: SpikingNet
     network.requires_grad_(True)
     found = []
     for save_memory in (False, True):
-        logits = Unrolled(network, timesteps, save_memory=save_memory)(images)
+        logits = over_time(network, timesteps, save_memory=save_memory)(Batch(images))
         gradients = torch.autograd.grad(logits.square().sum(), list(network.parameters()))
         found.append([logits, *gradients])
     assert all(map(torch.equal, *found))
@@ -123,10 +129,11 @@ def test_as_many_steps_as_are_allowed_anywhere_need_no_deep_stack(save_memory: b
         Node("head", Linear(torch.ones(2, 2), torch.zeros(2)), ("flatten",)),
     ]
     network = SpikingNetwork(OpGraph(nodes, "head"), (2, 1, 1))
-    logits = Unrolled(network, 1500, save_memory=save_memory)(torch.full((1, 2, 1, 1), 0.25))
+    images = torch.full((1, 2, 1, 1), 0.25)
+    logits = summed(over_time(network, 1500, save_memory=save_memory), Batch(images))
     logits.sum().backward()
     assert logits.shape == (1500, 1, 2)
-    torch.testing.assert_close(logits[-1], torch.full((1, 2), 0.5), rtol=0, atol=1e-2)
+    torch.testing.assert_close(logits[-1] / 1500, torch.full((1, 2), 0.5), rtol=0, atol=1e-2)
     assert network.graph["head"].op.get_parameter("weight").grad is not None
 
 
@@ -136,11 +143,11 @@ def test_a_run_that_began_without_saving_memory_may_go_on_with_it() -> None:
         assert "save_memory" not in kind().to_record()
 
 
-def test_unrolling_gives_the_mean_after_every_step(network: SpikingNetwork) -> None:
+def test_unrolling_gives_the_sum_after_every_step(network: SpikingNetwork) -> None:
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    logits = Unrolled(network, 3)(images)
+    logits = summed(over_time(network, 3), Batch(images))
     assert torch.equal(logits[0], network.step(images)[0])
-    torch.testing.assert_close(logits[2], network(images, 3))
+    torch.testing.assert_close(logits[2] / 3, network(images, 3))
 
 
 def test_checkpoint_says_what_was_trained_and_forgets_the_exit(
