@@ -17,7 +17,7 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
-from seenn.errors import SeennError, UnsupportedError
+from seenn.errors import InputError, SeennError, UnsupportedError
 from seenn.exits import ExitPolicy, FixedExit, Progress
 from seenn.runtime.observer import Observer, Observers
 from seenn.runtime.predictions import Prediction, Predictions
@@ -65,7 +65,8 @@ class Session:
             progress: is told how many samples are answered.
 
         Raises:
-            ValueError: no samples, an input that the engine cannot run, or frames of another number than T.
+            ValueError: no samples.
+            InputError: an input that the engine cannot run, or frames of another number than T.
             UnsupportedError: frames, and the network can only be run on constant inputs.
             SeennError: not enough memory for the slots, or outputs that are not finite.
         """
@@ -200,17 +201,17 @@ class Session:
             if self.engine.no_frames is not None:
                 raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames")
             if len(inputs) != self.timesteps:
-                raise ValueError(
+                raise InputError(
                     f"sample {number} has {len(inputs)} frames and {self.timesteps} timesteps were asked for: give as "
                     "many as it has, or divide the events into as many frames"
                 )
         elif shape != expected:
-            raise ValueError(
+            raise InputError(
                 f"image {number} has shape {shape}, expected {expected}: prepare every image as the network's "
                 "preprocessing says"
             )
         if not inputs.is_floating_point():
-            raise ValueError(
+            raise InputError(
                 f"image {number} is {inputs.dtype}, expected floats: prepare it as the network's preprocessing says"
             )
         if self._is_frames(inputs):
@@ -218,7 +219,7 @@ class Session:
 
     def _check_values(self, inputs: Tensor, number: int) -> None:
         if not bool(inputs.isfinite().all()):
-            raise ValueError(f"image {number} holds NaN or infinite pixels: check the preprocessing")
+            raise InputError(f"image {number} holds NaN or infinite pixels: check the preprocessing")
         for frame in inputs if self._is_frames(inputs) else (inputs,):
             self.engine.check(frame)
 
