@@ -17,6 +17,7 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
+from seenn.device import full_precision
 from seenn.errors import InputError, SeennError, UnsupportedError
 from seenn.exits import ExitPolicy, FixedExit, Progress
 from seenn.runtime.observer import Observer, Observers
@@ -113,10 +114,12 @@ class Session:
                     stay = rows.keep()
                     slots.keep(stay)
                 active = rows.busy_count
-                rows.feed(slots)
+                with full_precision(self.engine.device):
+                    rows.feed(slots)
                 begin = time.perf_counter()
                 watch = rows.watch(observers) if observers.wants_spikes else None
-                logits_sum = slots.step(active, watch).cpu()
+                with full_precision(self.engine.device):
+                    logits_sum = slots.step(active, watch).cpu()
                 rows.t[:active] += 1
                 t, samples = rows.t[:active], rows.sample[:active]
                 observers.scores(t, samples, logits_sum)
@@ -164,7 +167,8 @@ class Session:
             try:
                 if not bool(first.isfinite().all()):
                     raise ValueError("NaN or infinite pixels")
-                slots.load(chosen, first)
+                with full_precision(self.engine.device):
+                    slots.load(chosen, first)
             except ValueError:  # what slots refuse, they have not started
                 sound = self._before_error(source, rows, arrivals, self._check_values)
                 if len(sound) == len(arrivals):
@@ -172,7 +176,7 @@ class Session:
                 arrivals = sound
             else:
                 over_time = [self._is_frames(arrival.inputs) for arrival in arrivals]
-                rows.start(chosen, policy.start(first), arrivals, over_time)
+                rows.start(chosen, policy.start(first.cpu()), arrivals, over_time)
                 return
 
     def _before_error(
