@@ -27,7 +27,7 @@ import seenn
 from cli.main import seenn as entry
 from seenn.analysis.bench import timing
 from seenn.data.recorded import load_recorded_data
-from seenn.exits import ConfidenceExit
+from seenn.exits import GapExit
 from seenn.runtime import ENGINES, Predictions, SpikeSums
 
 T = 3
@@ -44,13 +44,14 @@ def small(num_classes, in_chans):
     )
 """
 DIRECT = ("train-direct", "--width", "0.25", "-T", f"{T}", "--neuron", "if", "--lr", "0.05")
+EVENTS = ("--data", "n-mnist", "--data-dir", "events")
 MADE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "images": (
         ("train-ann", "--model", "tiny:small", "--epochs", "2", "-o", "ann.pth"),
         ("convert", "--model", "tiny:small", "--ckpt", "ann.pth", "-T", f"{T}", "--calibration-images", "64"),
     ),
     "poisson": ((*DIRECT, "--encoding", "poisson", "--epochs", "3"),),
-    "events": ((*DIRECT, "--data", "n-mnist", "--data-dir", "events", "--epochs", "3", "--batch-size", "12"),),
+    "events": ((*DIRECT, *EVENTS, "--no-flip", "--shift", "0", "--epochs", "6", "--batch-size", "10"),),
 }
 #: What commands say of data that come as frames over time; all else works.
 REFUSED = {
@@ -98,7 +99,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         for part, each in (("Train", 12), ("Test", 4)):
             for label in range(10):
                 for index in range(each):
-                    places = random.integers(0, (34, 3, 9000, 2), (40, 4)).tolist()
+                    places = random.integers(0, (34, 3, 9000, 2), (200, 4)).tolist()
                     events = [(x, 3 * label + y, t, p) for x, y, t, p in places]
                     recordings.write_bin(folder / "events" / part / f"{label}" / f"{index}.bin", events)
         Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / "picture.png")
@@ -131,7 +132,7 @@ def sane(figures: Mapping[str, Any], timesteps: int = T) -> None:
 def test_networks_are_made(kind: str, device: str, made: Made) -> None:
     found = json.loads((made(device) / f"{kind}.json").read_text())
     assert len(found["accuracy_per_timestep"]) == T
-    assert found["accuracy_per_timestep"][-1] > 0.2  # of ten classes, after a moment of training
+    assert found["accuracy_per_timestep"][-1] > 0.15  # of ten classes, after a moment of training
     shown = answer(made(device), "inspect", f"{kind}.safetensors", "--device", device)
     assert (shown["timesteps"], shown["policy"]) == (T, None)
 
@@ -231,7 +232,7 @@ def session(folder: Path, kind: str, engine: str, device: str, slots: int) -> tu
     snn = seenn.load(folder / f"{kind}.safetensors").to(device)
     splits = load_recorded_data(snn.manifest, snn.preprocessing, data_dir=data_dir(snn, folder))
     spikes = SpikeSums(40)
-    runs = snn.session(engine, policy=ConfidenceExit(threshold=0.5), slots=slots)
+    runs = snn.session(engine, policy=GapExit(threshold=0.2), slots=slots)
     answers = runs.run(splits.test.batch(limit=40).split(16), observers=[spikes])
     return answers, {site: counts.cpu() for site, counts in spikes.sums.items()}
 
@@ -263,10 +264,10 @@ def other_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str,
     """Data that do not fit, as options."""
     folder, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for name, classes in (("more", 12), ("fewer", 3)):
-        pixels = random.integers(0, 256, (30 * classes, 8, 8), dtype=np.uint8)
+        pixels = random.integers(0, 256, (60 * classes, 8, 8), dtype=np.uint8)
         np.savez(folder / f"{name}.npz", images=pixels, labels=np.arange(len(pixels)) % classes)
     files = {name: ("--data", f"npz:{folder / name}.npz") for name in ("more", "fewer")}
-    return {**files, "events": ("--data", "n-mnist", "--data-dir", "events"), "steps": ("-T", "2")}
+    return {**files, "events": EVENTS, "steps": ("-T", "2")}
 
 
 @pytest.mark.parametrize("kind", ["images", "poisson"])
@@ -308,7 +309,7 @@ def test_making_networks_of_data_that_do_not_fit_ends_in_one_line(command: str, 
         "convert": ("--model", "tiny:small", "--ckpt", "ann.pth", "-o", str(tmp_path / "snn.safetensors")),
         "train-direct": ("--epochs", "1", "--num-classes", "5", "-o", str(tmp_path / "snn.safetensors")),
     }
-    data = () if command == "train-direct" else ("--data", "n-mnist", "--data-dir", "events")
+    data = () if command == "train-direct" else EVENTS
     code, found = run(made("cpu"), command, *options[command], *data)
     assert code == 1
     said = {"train-ann": "an ANN learns from constant images", "convert": "", "train-direct": "has 10 classes"}
