@@ -88,6 +88,7 @@ def bench(
     splits = data.splits(snn.manifest, snn.preprocessing)
     if splits.test.is_sequence:
         raise UnsupportedError(f"bench measures networks on images, and {file.snn} runs on one frame a timestep")
+    snn.check_split(splits.test, use="test")
     engines, notes = _engines(console, snn, how, steps, int8=bool(options.per_layer))
     main = next(iter(engines.values()))
     anns = []

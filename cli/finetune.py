@@ -54,14 +54,12 @@ def finetune(
     the best on the calibration split; exits have to be calibrated anew.
     """
     target = output_file(options.output, keep=file.snn)
-    from seenn.data import check_splits
     from seenn.files import fingerprint
     from seenn.training import FinetuneConfig
     from seenn.training.finetune import default_train_config
 
     snn = file.load()
     splits = data.splits(snn.manifest, snn.preprocessing)
-    check_splits(snn.manifest, splits, use="calibration")
     train_options = training.config(default_train_config(splits, snn.network), seed=console.seed)
     with usage():
         config = FinetuneConfig(

@@ -106,7 +106,7 @@ def calibrate(
             if isinstance(op, Activation):
                 axis = axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
                 threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
-                neuron = NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
+                neuron = NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes).to(images.device)
                 if correction.measured:
                     constant = inputs[0].train is None
                     current = inputs[0].analog if constant else inputs[0].train

@@ -70,7 +70,7 @@ def train_direct(
     Raises:
         ModelError: there is no such model, or the images are too small for it.
         UnsupportedError: lists every call that cannot be expressed.
-        DataError: recordings of events of another T, or data to be encoded twice.
+        DataError: recordings of events of another T, data to be encoded twice, or more classes than the model has.
         TrainingError: the loss is no number any more.
         ValueError: an argument out of range, or ``width`` for a model that has none.
     """
@@ -79,6 +79,7 @@ def train_direct(
     data = prepare_splits(data, direct)
     spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
     spec = replace(spec, num_classes=spec.num_classes or data.num_classes)
+    data.train.check_classes(spec.num_classes or data.num_classes, spec.name)
     p, kind, rules = data.preprocessing, NEURONS.get(neuron), rules or {}
 
     def make_neuron() -> Neuron:

@@ -20,7 +20,6 @@ from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
 from seenn.data import DataSplits, Split
-from seenn.data.recorded import check_split
 from seenn.exits import BudgetExit, PolicyNetwork
 from seenn.exits.record import exit_record
 from seenn.files import atomic_path
@@ -29,6 +28,7 @@ from seenn.runtime import Engine
 from seenn.snn import SNN
 from seenn.training import PolicyConfig, Run
 from seenn.training import train_policy as fit_policy
+from seenn.training.policy import refuse_frames
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +111,10 @@ def train_policy(
     Raises:
         DataError: the exit split holds samples that the network, or its figures, have another use for.
         UnsupportedError: the policy network has a call outside the closed op set; before any training.
-        TrainingError: nothing to learn, or the loss is no number any more.
+        TrainingError: nothing to learn, sequences of frames, or the loss is no number any more.
     """
     config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
-    check_split(snn.manifest, data.exit, use="exit")
+    _check_data(snn, data)
     shape = spec.input_shape(snn.network.input_shape)
     module = spec.build(shape, steps, config.train.seed)
     capture_policy(module, shape)
@@ -160,7 +160,11 @@ def spiking_answers(
 
     With ``keep``, a file, the answers are written there, or read where it holds those of this very network, T, engine
     and data: taking up a training does not run the network again.
+
+    Raises:
+        DataError, TrainingError: what the policy could not learn from, see ``train_policy``.
     """
+    _check_data(snn, data)
     samples = len(data.train) if limit is None else min(limit, len(data.train))
     origin = {
         "network": snn.network.graph.fingerprint(),
@@ -191,6 +195,12 @@ def spiking_answers(
         with atomic_path(keep) as temporary:
             save_file({name: t.contiguous() for name, t in vars(answers).items()}, temporary, origin)
     return answers
+
+
+def _check_data(snn: SNN, data: DataSplits) -> None:
+    """Refuses what a policy of this network cannot learn from, before the network is run."""
+    refuse_frames(data)
+    snn.check_split(data.exit, use="exit")
 
 
 def _read_answers(path: Path, origin: Mapping[str, str]) -> SpikingAnswers | None:

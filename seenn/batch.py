@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seenn.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -37,12 +39,12 @@ class Batch:
         """``inputs`` for a network of this input shape: one axis more than a batch has means frames over time.
 
         Raises:
-            ValueError: they are neither ``[B, *input_shape]`` nor ``[T, B, *input_shape]``.
+            InputError: they are neither ``[B, *input_shape]`` nor ``[T, B, *input_shape]``.
         """
         extra = inputs.dim() - len(input_shape)
         if extra not in (1, 2) or tuple(inputs.shape[extra:]) != tuple(input_shape):
             expected = ", ".join(map(str, input_shape))
-            raise ValueError(
+            raise InputError(
                 f"inputs have shape {list(inputs.shape)}, expected [B, {expected}], or [T, B, {expected}] with one "
                 "frame a timestep: prepare them as the network's preprocessing says"
             )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,6 +30,28 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} does not exist: this machine has {torch.cuda.device_count()}")
     return device
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Products of float32 in float32: CUDA rounds those of convolutions to TF32, 10 bits, unless it is told not to.
+
+    Spikes then differ from those of a CPU as little as float32 makes them. Nothing is done for other devices.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    parts: list[Any] = [getattr(cudnn, "conv", cudnn), getattr(cudnn, "rnn", cudnn), matmul]
+    flag, exact = ("fp32_precision", "ieee") if hasattr(cudnn, "conv") else ("allow_tf32", False)  # torch before 2.9
+    before = [getattr(part, flag) for part in parts]
+    for part in parts:
+        setattr(part, flag, exact)
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, flag, value)
 
 
 def available_memory(device: torch.device) -> int | None:

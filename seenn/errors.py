@@ -9,6 +9,7 @@
     ├── CheckpointError       a file that is damaged, foreign, hostile or of another architecture
     │   └── OutputError       a file that cannot be written: no space, no permission, no folder
     ├── DataError             images, labels or splits that are missing, malformed or overlap
+    │   └── InputError        a sample that a network cannot take
     ├── ModelError            an unknown model name, or a factory that did not return a module
     ├── PluginError           an unknown name of a rule, engine or data set, or a plugin that cannot be imported
     └── TrainingError         a loss that became NaN or infinite
@@ -51,6 +52,10 @@ class OutputError(CheckpointError, OSError):
 
 class DataError(SeennError):
     """Images, labels or splits are missing, malformed or overlapping."""
+
+
+class InputError(DataError, ValueError):
+    """A sample that a network cannot take: its shape, type, values or number of frames."""
 
 
 class ModelError(SeennError):

@@ -14,7 +14,7 @@ from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
-from seenn.data.recorded import check_split
+from seenn.data.recorded import Use, check_split
 from seenn.errors import DataError
 from seenn.exits import ExitPolicy, check_record, exit_record, find_exit, make_rule
 from seenn.runtime import ENGINES, Engine, Prediction, Predictions, Request, Section, Session, make_engine
@@ -130,6 +130,15 @@ class SNN:
             return None
         return check_record(record, network=self.network.graph.fingerprint(), timesteps=timesteps, engine=engine)
 
+    def check_split(self, split: Split, *, use: Use) -> None:
+        """Refuses samples that this network cannot be judged on: see ``seenn.data.recorded.check_split``.
+
+        Raises:
+            DataError: the network, or its figures, have another use for them, or they have more classes than it knows.
+        """
+        check_split(self.manifest, split, use=use)
+        split.check_classes(self.network.shapes[self.network.graph.output][0])
+
     def batch(self, images: Any) -> Batch:
         """Pictures, paths, arrays or tensors as this network's input; see ``Preprocessing.prepare``.
 
@@ -138,7 +147,7 @@ class SNN:
 
         Raises:
             TypeError: something that is no image.
-            ValueError: another shape, or values that cannot be this network's input.
+            InputError: another shape, or values that cannot be this network's input.
             DataError: an image cannot be read or prepared; or nothing says how to prepare it.
         """
         if isinstance(images, Batch):
@@ -178,7 +187,7 @@ class SNN:
             batch_size: images at once.
 
         Raises:
-            TypeError, ValueError, DataError: as ``batch``.
+            TypeError, DataError: as ``batch``; ValueError: there are no images.
             CalibrationError: the policy was made for another network or T.
         """
         batch = self.batch(images)
@@ -261,13 +270,13 @@ class SNN:
             timesteps: T; None is the network's own.
 
         Raises:
-            DataError: the split holds samples that the network, or its figures, have another use for.
+            DataError: see ``check_split``.
             CalibrationError: unusable data, or a target that no threshold meets.
             ValueError: an argument out of range.
         """
         from seenn.analysis.collect import collect_run, start_states
 
-        check_split(self.manifest, split, use="exit")
+        self.check_split(split, use="exit")
         steps = timesteps or self.timesteps
         chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
         runner = self.make_engine(engine, timesteps=steps) if isinstance(engine, str) else engine
@@ -375,9 +384,13 @@ class SNN:
 
         Args:
             source: which file this is, for the manifest.
+
+        Raises:
+            DataError: see ``check_split``, for the calibration split.
         """
         from seenn.training import FinetuneConfig, finetune, finetuned_snn
 
+        self.check_split(data.calibration, use="calibration")
         config = config or FinetuneConfig()
         result = finetune(self.network, data, config, device=device, run=run, on_step=on_step)
         tuned = finetuned_snn(self, data, config, result, file=source or {})

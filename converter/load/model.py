@@ -99,11 +99,14 @@ def model_to_train(
 
     Raises:
         ModelError: the checkpoint's activations have another number of levels.
+        DataError: more classes than the model was told to have.
         UnsupportedError, CheckpointError: see ``load_model`` and ``with_qcfs``.
     """
     p = splits.preprocessing
     size = (p.channels, p.height, p.width)
     loaded = load_model(spec, ckpt, image_size=size) if ckpt is not None else build_model(spec, size)
+    if loaded.spec.num_classes is not None:
+        splits.train.check_classes(loaded.spec.num_classes, spec.name)
     if levels is None or loaded.spec.levels == levels:
         return loaded
     if loaded.spec.levels is not None:

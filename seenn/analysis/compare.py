@@ -15,7 +15,6 @@ from seenn.analysis.report.comparison import Amount, Comparison, PolicyFigures
 from seenn.analysis.report.samples import easiest_and_hardest
 from seenn.core.ops import State
 from seenn.data import DataSplits, Split
-from seenn.data.recorded import check_split
 from seenn.errors import CalibrationError
 from seenn.exits import (
     CachedRun,
@@ -84,8 +83,8 @@ def compare_exits(
         latency_batch: images at once while time is measured.
         progress: images done, and all.
     """
-    check_split(snn.manifest, splits.exit, use="exit")
-    check_split(snn.manifest, splits.test, use="test")
+    snn.check_split(splits.exit, use="exit")
+    snn.check_split(splits.test, use="test")
     network, engine, timesteps = snn.network, session.engine, session.timesteps
     targets = {
         key: value

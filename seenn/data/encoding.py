@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops.arguments import integer
-from seenn.errors import CheckpointError
+from seenn.errors import CheckpointError, InputError
 
 
 def poisson(images: Tensor, timesteps: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -21,7 +21,7 @@ def poisson(images: Tensor, timesteps: int, *, generator: torch.Generator | None
         generator: of the random numbers; None is torch's global one.
 
     Raises:
-        ValueError: pixels outside [0, 1].
+        InputError: pixels outside [0, 1].
     """
     integer("timesteps", timesteps, low=1)
     return _fire(images, torch.rand((timesteps, *images.shape), generator=generator, dtype=images.dtype))
@@ -69,7 +69,7 @@ class PoissonEncoding:
 def _fire(images: Tensor, noise: Tensor) -> Tensor:
     if not bool(((images >= 0) & (images <= 1)).all()):
         low, high = images.min().item(), images.max().item()
-        raise ValueError(
+        raise InputError(
             f"Poisson spikes need brightness from 0 to 1, got values from {low:.3g} to {high:.3g}: prepare the images "
             "with mean 0 and std 1"
         )

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from seenn.data.picture import picture_pixels, read_picture
+from seenn.errors import InputError
 
 RANGE_TOLERANCE = 0.01  # of a channel's range that prepared values may lie outside it, as half precision does
 
@@ -23,7 +24,7 @@ def as_tensor(images: Any, size: Size) -> Tensor:
 
     Raises:
         TypeError: another type, with what to do.
-        ValueError: the shape of raw pixels does not say which axis is which.
+        InputError: the shape of raw pixels does not say which axis is which.
         DataError: a picture cannot be read.
     """
     if isinstance(images, Path):
@@ -59,7 +60,7 @@ def _channels_first(images: Tensor, size: Size) -> Tensor:
         if first != last:
             batch = images[None] if len(shape) == 3 else images
             return batch if first else batch.movedim(-1, -3)
-    raise ValueError(
+    raise InputError(
         f"raw images have shape {list(shape)}, which does not say what they are: expected [B, C, H, W] or "
         f"[B, H, W, C] with C one of {', '.join(map(str, sorted(counts)))}, or frames [T, B, C, H, W]"
     )
@@ -69,12 +70,12 @@ def check_prepared(images: Tensor, size: Size, mean: tuple[float, ...], std: tup
     """Refuses what cannot be ``(x / 255 - mean) / std`` of an image.
 
     Raises:
-        ValueError: the shape is neither ``[B, C, H, W]`` nor ``[T, B, C, H, W]``; values are not finite, or outside
+        InputError: the shape is neither ``[B, C, H, W]`` nor ``[T, B, C, H, W]``; values are not finite, or outside
             ``[(0 - mean) / std, (1 - mean) / std]`` in some channel.
     """
     if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != size:
         expected = ", ".join(map(str, size))
-        raise ValueError(
+        raise InputError(
             f"images have shape {list(images.shape)}, expected [B, {expected}], or [T, B, {expected}] with one frame a "
             "timestep: give raw images as uint8, and they are resized"
         )
@@ -89,12 +90,12 @@ def check_prepared(images: Tensor, size: Size, mean: tuple[float, ...], std: tup
         return
     smallest, largest = low.min().item(), high.max().item()
     if not (math.isfinite(smallest) and math.isfinite(largest)):
-        raise ValueError("images hold NaN or infinity: there is nothing to see in them")
+        raise InputError("images hold NaN or infinity: there is nothing to see in them")
     if smallest >= 0 and largest > 16:
         reason = "are they pixels from 0 to 255? Give them as uint8, or divide by 255 and normalise"
     else:
         reason = "they were prepared in another way: use the network's own preprocessing"
-    raise ValueError(
+    raise InputError(
         f"images have values from {smallest:.4g} to {largest:.4g}, but prepared for this network they lie between "
         f"{least.min().item():.4g} and {most.max().item():.4g}; {reason}"
     )

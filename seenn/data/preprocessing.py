@@ -91,7 +91,7 @@ class Preprocessing:
 
         Raises:
             TypeError: they are of another type.
-            ValueError: their shape does not say what they are; or prepared values are not finite, or outside
+            InputError: their shape does not say what they are; or prepared values are not finite, or outside
                 ``[(0 - mean) / std, (1 - mean) / std]``, where no image comes to lie.
             DataError: a picture cannot be read or resized, or its channels cannot be converted.
         """

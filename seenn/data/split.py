@@ -19,6 +19,7 @@ from seenn.data.preprocessing import Preprocessing
 from seenn.data.reading import file_digest, to_int64
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
+from seenn.errors import DataError
 
 
 class Split:
@@ -94,6 +95,15 @@ class Split:
         other = copy.copy(self)
         vars(other).update(fields)
         return other
+
+    def check_classes(self, known: int, whose: str = "the network") -> None:
+        """Raises DataError where the data set has more classes than are ``known``: its labels would mean nothing."""
+        found = max(self.num_classes, int(self.labels.max()) + 1) if len(self) else 0
+        if found > known:
+            raise DataError(
+                f"{self.spec or f'the {self.name} split'} has {found} classes, and {whose} knows {known}: "
+                "name the data that it was trained on"
+            )
 
     def batches(self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None) -> Iterator[Batch]:
         """Preprocessed images, float32 ``[B, C, H, W]``, with their labels, int64 ``[B]``; the last may be smaller.
@@ -224,10 +234,10 @@ class DataSplits:
         """The same splits, as sequences of spikes; None gives the images again.
 
         Raises:
-            ValueError: the data are recordings of events, which are spikes already.
+            DataError: the data are recordings of events, which are spikes already.
         """
         if encoding is not None and self.frames is not None:
-            raise ValueError(f"{self.spec} are events: they come as frames and need no encoding")
+            raise DataError(f"{self.spec} are events: they come as frames and need no encoding")
         return replace(self, **{name: getattr(self, name)._with(encoding=encoding) for name in SPLITS})
 
     def manifest(self) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
-from seenn.errors import SeennError, UnsupportedError
+from seenn.device import full_precision
+from seenn.errors import InputError, SeennError, UnsupportedError
 from seenn.exits import ExitPolicy, FixedExit, Progress
 from seenn.runtime.observer import Observer, Observers
 from seenn.runtime.predictions import Prediction, Predictions
@@ -65,7 +66,8 @@ class Session:
             progress: is told how many samples are answered.
 
         Raises:
-            ValueError: no samples, an input that the engine cannot run, or frames of another number than T.
+            ValueError: no samples.
+            InputError: an input that the engine cannot run, or frames of another number than T.
             UnsupportedError: frames, and the network can only be run on constant inputs.
             SeennError: not enough memory for the slots, or outputs that are not finite.
         """
@@ -112,10 +114,12 @@ class Session:
                     stay = rows.keep()
                     slots.keep(stay)
                 active = rows.busy_count
-                rows.feed(slots)
+                with full_precision(self.engine.device):
+                    rows.feed(slots)
                 begin = time.perf_counter()
                 watch = rows.watch(observers) if observers.wants_spikes else None
-                logits_sum = slots.step(active, watch).cpu()
+                with full_precision(self.engine.device):
+                    logits_sum = slots.step(active, watch).cpu()
                 rows.t[:active] += 1
                 t, samples = rows.t[:active], rows.sample[:active]
                 observers.scores(t, samples, logits_sum)
@@ -163,7 +167,8 @@ class Session:
             try:
                 if not bool(first.isfinite().all()):
                     raise ValueError("NaN or infinite pixels")
-                slots.load(chosen, first)
+                with full_precision(self.engine.device):
+                    slots.load(chosen, first)
             except ValueError:  # what slots refuse, they have not started
                 sound = self._before_error(source, rows, arrivals, self._check_values)
                 if len(sound) == len(arrivals):
@@ -171,7 +176,7 @@ class Session:
                 arrivals = sound
             else:
                 over_time = [self._is_frames(arrival.inputs) for arrival in arrivals]
-                rows.start(chosen, policy.start(first), arrivals, over_time)
+                rows.start(chosen, policy.start(first.cpu()), arrivals, over_time)
                 return
 
     def _before_error(
@@ -200,17 +205,17 @@ class Session:
             if self.engine.no_frames is not None:
                 raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames")
             if len(inputs) != self.timesteps:
-                raise ValueError(
+                raise InputError(
                     f"sample {number} has {len(inputs)} frames and {self.timesteps} timesteps were asked for: give as "
                     "many as it has, or divide the events into as many frames"
                 )
         elif shape != expected:
-            raise ValueError(
+            raise InputError(
                 f"image {number} has shape {shape}, expected {expected}: prepare every image as the network's "
                 "preprocessing says"
             )
         if not inputs.is_floating_point():
-            raise ValueError(
+            raise InputError(
                 f"image {number} is {inputs.dtype}, expected floats: prepare it as the network's preprocessing says"
             )
         if self._is_frames(inputs):
@@ -218,7 +223,7 @@ class Session:
 
     def _check_values(self, inputs: Tensor, number: int) -> None:
         if not bool(inputs.isfinite().all()):
-            raise ValueError(f"image {number} holds NaN or infinite pixels: check the preprocessing")
+            raise InputError(f"image {number} holds NaN or infinite pixels: check the preprocessing")
         for frame in inputs if self._is_frames(inputs) else (inputs,):
             self.engine.check(frame)
 

@@ -31,7 +31,7 @@ class Slots(Protocol):
         """Starts samples afresh in the slots ``rows``, int64 ``[k]``, with ``inputs`` ``[k, C, H, W]``.
 
         Raises:
-            ValueError: an input that the engine cannot run; then nothing has changed.
+            InputError: an input that the engine cannot run; then nothing has changed.
         """
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
@@ -75,7 +75,7 @@ class Engine(Protocol):
         """
 
     def check(self, sample: Tensor) -> None:
-        """Raises ValueError where one input ``[C, H, W]`` cannot be run."""
+        """Raises InputError where one input ``[C, H, W]`` cannot be run."""
 
 
 def check_memory(slots: int, bytes_per_slot: int, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seenn.batch import Batch
 from seenn.data import DataSplits
 from seenn.training.config import TrainConfig
-from seenn.training.loop import FitOptions, TrainingResult, fit
+from seenn.training.loop import FitOptions, TrainingResult, fit, refuse_sequences
 from seenn.training.losses import imitating
 from seenn.training.positive import positive_thresholds
 
@@ -35,7 +35,9 @@ def train_ann(
 
     Raises:
         ValueError: ``distil`` out of range, or above 0 without a teacher.
+        TrainingError: the data are sequences of frames.
     """
+    refuse_sequences(splits, "an ANN", "train a spiking network on them with train-direct")
     if not 0.0 <= distil <= 1.0 or (distil and teacher is None):
         raise ValueError(f"distil must be in [0, 1], and 0 without a teacher, got {distil}")
     judge = None

@@ -114,7 +114,7 @@ def finetune(
             sequences of frames.
         DataError, TrainingError, CheckpointError: see :func:`seenn.training.fit`.
     """
-    refuse_sequences(splits, "fine-tuning")
+    refuse_sequences(splits, "fine-tuning", "train on them with train-direct")
     device, limit = options.get("device", "cpu"), config.train.validation_images
     network = copy.deepcopy(network).to(device)
     teacher = _twin(network, config.distil)

@@ -178,12 +178,11 @@ def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
         )
 
 
-def refuse_sequences(splits: DataSplits, what: str) -> None:
+def refuse_sequences(splits: DataSplits, what: str, instead: str) -> None:
     """Raises TrainingError where samples are frames over time, which ``what`` cannot learn from."""
     if splits.train.is_sequence:
         raise TrainingError(
-            f"{what} learns from constant images, and the samples of {splits.spec} are sequences of frames: train on "
-            "them with train-direct"
+            f"{what} learns from constant images, and the samples of {splits.spec} are sequences of frames: {instead}"
         )
 
 

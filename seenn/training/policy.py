@@ -91,6 +91,11 @@ def policy_loss(scores: Tensor, correct: Tensor, weights: Tensor, beta: float, r
     return -(weights * advantage * log_p.gather(1, drawn).squeeze(1)).mean()
 
 
+def refuse_frames(splits: DataSplits) -> None:
+    """Raises TrainingError where samples are frames over time: a policy network looks at one image."""
+    refuse_sequences(splits, "a policy network", "choose when they may stop with calibrate-exit")
+
+
 def train_policy(
     module: nn.Module,
     splits: DataSplits,
@@ -117,7 +122,7 @@ def train_policy(
             became NaN or infinite; or the data are sequences of frames.
         DataError, CheckpointError: see :func:`seenn.training.fit`.
     """
-    refuse_sequences(splits, "a policy network")
+    refuse_frames(splits)
     right_at_once = float(correct_train[0].double().mean())
     if not 0.0 < right_at_once < 1.0:
         raise TrainingError(

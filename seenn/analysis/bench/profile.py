@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seenn.analysis.bench.timing import finish
 from seenn.core.network import SpikingNetwork
 from seenn.errors import UnsupportedError
 from seenn.runtime import Engine
@@ -55,8 +56,10 @@ def profile_sites(
             for step in range(timesteps):
                 found: dict[str, float] = {}
                 for thunk in slots.thunks(rows):
+                    finish()
                     start = time.perf_counter()
                     thunk.run()
+                    finish()
                     found[thunk.label] = found.get(thunk.label, 0.0) + time.perf_counter() - start
                     if thunk.site is not None and thunk.counts is not None:
                         rates[thunk.label] = float(thunk.counts().abs().mean())

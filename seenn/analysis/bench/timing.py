@@ -42,15 +42,15 @@ def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
         for name, run in work.items():
             time.sleep(SETTLE_SECONDS)
             run()
-            _finish()
+            finish()
             start = time.perf_counter()
             run()
-            _finish()
+            finish()
             seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def _finish() -> None:
+def finish() -> None:
     """Waits for the work that was handed to an accelerator."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -156,8 +156,9 @@ def plot_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> Non
     panels[0].axvline(c.oracle_aet, color="#009E73", linestyle=":", label=f"oracle, {steps(c.oracle_aet)}")
     low = min(100 * f.accuracy.low for f in c.policies)
     high = max(100 * f.accuracy.high for f in c.policies)
+    margin = 0.2 * (high - low) or 1.0  # of a point, where all are alike
     for axes in panels:
-        axes.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
+        axes.set_ylim(low - margin, high + margin)
     add_legend(figure, columns=4)
     save_png(figure, path)
 

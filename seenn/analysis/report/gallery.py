@@ -68,7 +68,7 @@ def _draw(tile: Axes, sample: SampleExit, image: Tensor, class_names: Sequence[s
 
 
 def _name(k: int, class_names: Sequence[str]) -> str:
-    name = class_names[k] if class_names else f"class {k}"
+    name = class_names[k] if k < len(class_names) else f"class {k}"
     return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 

@@ -13,6 +13,7 @@ from seenn import native
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data.preprocessing import Preprocessing
+from seenn.errors import UnsupportedError
 from seenn.runtime.engine import ENGINES, EngineKind, Section
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import INT8, exact_kernels, is_exact
@@ -33,6 +34,8 @@ def int8_engine(
 ) -> FusedEngine:
     """As ``make_engine("int8", …)``; ``rounding`` is what ``choose_rounding`` found."""
     device = network.device
+    if device.type not in ("cpu", "cuda"):
+        raise UnsupportedError(f"int8 holds its integers in float64 outside the CPU, which {device.type} has not")
     program = lower(
         network, timesteps=timesteps, preprocessing=preprocessing, float_sites=float_sites, rounding=rounding
     )
@@ -45,7 +48,7 @@ def int8_engine(
         places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
         engine.note += f"; a coarser fixed-point scale, so that {timesteps} steps fit: {places}"
     if device.type != "cpu" or not is_exact(INT8, device):
-        engine.note += "; oneDNN int8 is missing or not exact here, so float holds the same integers"
+        engine.note += "; oneDNN int8 is missing or not exact here, so floats hold the same integers"
     return engine
 
 
@@ -76,7 +79,7 @@ class _Int8(EngineKind):
         if not len(batch):
             return None
         each = 4 * sum(math.prod(shape) for shape in network.shapes.values())
-        samples = batch[: max(1, min(SAMPLES, BYTES // each))].to(network.device)
+        samples = batch[: max(1, min(SAMPLES, BYTES // each))]
         found = choose_rounding(network, samples, timesteps=timesteps, preprocessing=preprocessing)
         if found is None:
             return None

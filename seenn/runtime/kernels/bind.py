@@ -83,6 +83,8 @@ class Binder:
         for instruction in (*program.encode, *program.step):
             if isinstance(instruction, Sum):
                 self._plan(instruction, kernels)
+            elif isinstance(instruction, Apply | Difference | Call):
+                instruction.op.to(device)
         found = list(self._synapses.values())
         self.copies = list(dict.fromkeys(synapse.copy for synapse in found if synapse.copy is not None))
         layers = Counter(synapse.kernel.name for synapse in found)

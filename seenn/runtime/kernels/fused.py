@@ -66,7 +66,7 @@ class FusedEngine:
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
-        """Raises ValueError where an input does not lie on the network's scale."""
+        """Raises InputError where an input does not lie on the network's scale."""
         if self.input_scale is not None:
             self.input_scale.quantize(sample.unsqueeze(0))
 

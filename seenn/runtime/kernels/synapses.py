@@ -239,8 +239,14 @@ def _settings(threads: int) -> str:
 
 
 def exact_kernels(device: torch.device) -> list[Kernel]:
-    """The kernels that are exact on this machine, the fastest first; torch in float64 always is."""
-    packed: list[Kernel] = [FLOAT32, INT8] if device.type == "cpu" else []
+    """The kernels that are exact on this machine, the fastest first; torch in float64 always is.
+
+    On another device it is the only one: which of its float32 algorithms a library takes there depends on the shapes,
+    and some transform the values first, so that integers do not stay integers.
+    """
+    if device.type != "cpu":
+        return [DOUBLE]
+    packed: list[Kernel] = [FLOAT32, INT8]
     found = [kernel for kernel in packed if is_exact(kernel, device)]
     if len(found) == 2 and _int8_is_clearly_faster():
         found.reverse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 from seenn.batch import Batch
@@ -70,7 +71,8 @@ def choose_rounding(
     """
     if network.initial_steps or obstacles(network):
         return None
-    found = Calibration(network, batch, timesteps)
+    network = _on_cpu(network)
+    found = Calibration(network, batch.to("cpu"), timesteps)
     try:
         _lowered(network, timesteps, preprocessing, frozenset(), found)
     except UnsupportedError:
@@ -88,7 +90,7 @@ def _lowered(
     scales = IntegerScale(timesteps=timesteps, float_sites=named, rounding=rounding)
     channels = network.input_shape[0]
     pixels = InputScale.fixed_point(channels) if preprocessing is None else InputScale.pixels(preprocessing)
-    program = ProgramLowering(network, scales, pixels).run()
+    program = ProgramLowering(_on_cpu(network), scales, pixels).run()
     if scales.problems:
         raise UnsupportedError(
             f"{len(scales.problems)} sums could leave the range in which float32 is exact (16,777,216): "
@@ -100,7 +102,12 @@ def _lowered(
 def fold(network: SpikingNetwork) -> Program:
     """The same fusion in float: counts and membranes are those of the reference engine up to rounding."""
     refuse_initial_steps(network)
-    return ProgramLowering(network, FloatScale(), None).run()
+    return ProgramLowering(_on_cpu(network), FloatScale(), None).run()
+
+
+def _on_cpu(network: SpikingNetwork) -> SpikingNetwork:
+    """The network, or a copy of it: lowering computes with its weights in float64 and looks at every number."""
+    return network if network.device.type == "cpu" else copy.deepcopy(network).cpu()
 
 
 def refuse_initial_steps(network: SpikingNetwork) -> None:

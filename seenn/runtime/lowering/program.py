@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seenn.core.ops import Geometry, StatefulOp, StatelessOp, Synapse
 from seenn.data.preprocessing import Preprocessing
+from seenn.errors import InputError
 
 EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
 
@@ -55,7 +56,7 @@ class InputScale:
         """``X`` for images ``[B, C, ...]``, as integers in the images' type.
 
         Raises:
-            ValueError: a value lies outside the range, or is not a number.
+            InputError: a value lies outside the range, or is not a number.
         """
         shape = (-1, *[1] * (images.dim() - 2))
         step, offset = (
@@ -63,7 +64,7 @@ class InputScale:
         )
         found = ((images.double() - offset) / step).round()
         if not bool(((found >= self.low) & (found <= self.high)).all()):
-            raise ValueError(
+            raise InputError(
                 f"images hold values from {images.min().item():g} to {images.max().item():g}, outside the input scale "
                 f"of {self.low} to {self.high} steps of {min(self.step):.3g} from {min(self.offset):.3g}: prepare them "
                 "as the network's preprocessing says, or check them for NaN"

@@ -154,6 +154,10 @@ def test_at_its_deadline_a_request_gets_the_best_answer_so_far(small: SpikingNet
     assert torch.equal(hurried.logits_sum, full.logits_sum[0])
 
 
+def test_another_device_holds_integers_in_float64() -> None:
+    assert kernels.exact_kernels(torch.device("cuda")) == [kernels.DOUBLE]
+
+
 @pytest.mark.parametrize(("int8", "float32"), [(900.0, 230.0), (20.0, 17.0), (17.0, 20.0)])
 def test_int8_kernels_are_used_where_they_multiply_clearly_faster_than_float32(
     int8: float, float32: float, small: SpikingNetwork, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.errors import UnsupportedError
-from seenn.exits import ConfidenceExit
+from seenn.exits import ConfidenceExit, GapExit
 from seenn.runtime import Engine, Observer, Request, ScoreTrace, Session, SpikeSums, make_engine
 from seenn.runtime.engines.reference import ReferenceEngine
 
@@ -54,6 +54,15 @@ def test_samples_that_leave_make_room_and_answers_keep_their_order(engine: Engin
     assert len(set(found.exit_timestep.tolist())) > 1
     assert found.exit_timestep.tolist() == [int(one.exit_timestep) for one in expected]
     torch.testing.assert_close(found.logits_sum, torch.cat([one.logits_sum for one in expected]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_rule_is_not_asked_about_samples_that_t_ends(engine: Engine, images: Tensor) -> None:
+    never = GapExit(threshold=(GapExit.never,) * (T - 1))  # as calibration stores them: one for each t below T
+    assert Session(engine, never, T, slots=5).run(Batch(images)).exit_timestep.tolist() == [T] * 12
+    mixed = GapExit(threshold=(0.5,) * (T - 1))
+    found = Session(engine, mixed, T, slots=5).run(Batch(images))
+    assert torch.equal(found.exit_timestep, Session(engine, GapExit(threshold=0.5), T).run(Batch(images)).exit_timestep)
+    assert len(found.exit_timestep.unique()) > 1
 
 
 def test_observers_see_every_step_of_every_sample_once(engine: Engine, network: SpikingNetwork, images: Tensor) -> None:

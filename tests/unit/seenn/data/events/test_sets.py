@@ -1,29 +1,23 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import recordings
 import torch
 
 from seenn.data import load_data
 from seenn.data.events.read import read_aedat4, read_bin, read_npy
 from seenn.errors import DataError
 
-_SPEC = importlib.util.spec_from_file_location("event_files", Path(__file__).with_name("files.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-files = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(files)
-
 EVENTS = [(3, 4, 70_000, 1), (0, 0, 80_000, 0), (33, 33, 100_000, 1), (5, 33, 120_000, 0)]
 
 
 @pytest.mark.parametrize(
     ("write", "read"),
-    [(files.write_bin, read_bin), (files.write_npy, read_npy), (files.write_aedat4, read_aedat4)],
+    [(recordings.write_bin, read_bin), (recordings.write_npy, read_npy), (recordings.write_aedat4, read_aedat4)],
     ids=["bin", "npy", "aedat4"],
 )
 def test_a_recording_is_read_as_it_was_written(write: object, read: object, tmp_path: Path) -> None:
@@ -35,7 +29,7 @@ def test_a_recording_is_read_as_it_was_written(write: object, read: object, tmp_
 
 
 def test_the_clock_of_nmnist_may_go_round(tmp_path: Path) -> None:
-    files.write_bin(tmp_path / "a.bin", EVENTS, overflow_at=2)
+    recordings.write_bin(tmp_path / "a.bin", EVENTS, overflow_at=2)
     found = read_bin(tmp_path / "a.bin")
     assert found.t.tolist() == [70_000, 80_000, 100_000 + 8192, 120_000 + 8192]
 
@@ -49,7 +43,7 @@ def _nmnist(folder: Path, per_class: int = 4) -> None:
                     (int(x), 3 * label + int(y), int(t), int(p))
                     for x, y, t, p in generator.integers(0, (34, 4, 9000, 2), (30, 4))
                 ]
-                files.write_bin(folder / part / str(label) / f"{index:05}.bin", events)
+                recordings.write_bin(folder / part / str(label) / f"{index:05}.bin", events)
 
 
 @pytest.mark.parametrize("below", ["", "NMNIST"])
@@ -66,7 +60,7 @@ def test_a_folder_of_recordings_becomes_four_splits_of_sequences(below: str, tmp
     assert splits.test.raw(0).shape == (1, 34, 34)
     assert splits.manifest()["frames"] == 5
     assert "train" not in splits.manifest()["fingerprints"]  # 40 or 60,000 files that would all be read
-    with pytest.raises(ValueError, match="n-mnist are events: they come as frames and need no encoding"):
+    with pytest.raises(DataError, match="n-mnist are events: they come as frames and need no encoding"):
         splits.with_encoding(object())  # type: ignore[arg-type]
 
 
@@ -74,12 +68,12 @@ def test_gestures_and_dvs_images_are_found_in_their_layouts(tmp_path: Path) -> N
     for part in ("ibmGestureTrain", "ibmGestureTest"):
         for user in range(4):
             for label in range(11):
-                files.write_npy(tmp_path / "g" / part / f"user{user:02}_led" / f"{label}.npy", EVENTS)
+                recordings.write_npy(tmp_path / "g" / part / f"user{user:02}_led" / f"{label}.npy", EVENTS)
     splits = load_data("dvs-gesture", data_dir=str(tmp_path / "g"), frames=2)
     assert next(splits.test.batches(2)).inputs.shape == (2, 2, 2, 128, 128)
     for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"):
         for index in range(10):
-            files.write_aedat4(tmp_path / "c" / name / f"cifar10_{name}_{index}.aedat4", EVENTS)
+            recordings.write_aedat4(tmp_path / "c" / name / f"cifar10_{name}_{index}.aedat4", EVENTS)
     splits = load_data("cifar10-dvs", data_dir=str(tmp_path / "c"))
     assert (splits.frames, splits.class_names[0]) == (4, "airplane")
     assert next(splits.exit.batches(1)).inputs.sum() == pytest.approx(4)
@@ -92,10 +86,10 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_data("n-mnist", data_dir=str(tmp_path))
     with pytest.raises(DataError, match="data 'n-mnist' cannot be fetched: put its files into data_dir"):
         load_data("n-mnist", data_dir=str(tmp_path), download=True)
-    files.write_bin(tmp_path / "Train" / "7" / "a.bin", EVENTS)
+    recordings.write_bin(tmp_path / "Train" / "7" / "a.bin", EVENTS)
     with pytest.raises(DataError, match=r"Test: no files \*.bin; fetch n-mnist again"):
         load_data("n-mnist", data_dir=str(tmp_path))
-    files.write_bin(tmp_path / "Test" / "seven" / "a.bin", EVENTS)
+    recordings.write_bin(tmp_path / "Test" / "seven" / "a.bin", EVENTS)
     with pytest.raises(DataError, match="seven say no class of n-mnist; expected 0, 1"):
         load_data("n-mnist", data_dir=str(tmp_path))
     with pytest.raises(ValueError, match="frames is 0, expected 1 or more"):
@@ -115,7 +109,7 @@ def test_damaged_recordings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.aedat4").write_bytes(b"#!AER-DAT4.0\r\n")
     with pytest.raises(DataError, match="cannot be read"):
         read_aedat4(tmp_path / "a.aedat4")
-    files.write_aedat4(tmp_path / "b.aedat4", [])
+    recordings.write_aedat4(tmp_path / "b.aedat4", [])
     with pytest.raises(DataError, match="there are no events in it"):
         read_aedat4(tmp_path / "b.aedat4")
 
