@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seenn.native import Firing, Joined
-from seenn.runtime.kernels.views import Action, Copies, Views
+from seenn.runtime.kernels.synapses import Action, Copies, Views, interiors
 from seenn.runtime.lowering.program import EXACT_LIMIT, Fire, GainTerm, Program
 
 CACHE_BYTES = 4 << 20  # of a site's state that torch updates together; smaller pieces wait more than they gain
@@ -50,7 +50,7 @@ class Neurons:
         copied from it. With ``fresh``, the states of those rows are started in it too.
         """
         fire = self.fire
-        wanted = [copy.interior(framed) for copy, framed in copies.items() if copy.name == fire.target]
+        wanted = interiors(copies, fire.target)
         firing = Firing(
             library,
             views[fire.membrane],
@@ -73,9 +73,8 @@ class Neurons:
     def _join(self, term: GainTerm, views: Views, copies: Copies) -> Joined:
         """A term, read from bytes where there are any."""
         gain = self._number(term.gain)
-        for copy, framed in copies.items():
-            if copy.name == term.source:
-                return Joined(gain=gain, source=copy.interior(framed), low=self._low(term.source))
+        if integers := interiors(copies, term.source):
+            return Joined(gain=gain, source=integers[0], low=self._low(term.source))
         return Joined(gain=gain, source=views[term.source])
 
     def _rows(self, states: tuple[Tensor, ...]) -> Iterator[Action]:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seenn.runtime.lowering.program import Apply, Buffer, GainTerm, Instruction, Life, Sum
+from seenn.runtime.lowering.program import Buffer, Compute, GainTerm, Instruction, Life, Sum
 from seenn.runtime.lowering.scales import FloatScale, IntegerScale, ScaledSum, Use
 from seenn.runtime.lowering.values import Value, along, spread
 
@@ -91,7 +91,7 @@ class Builder:
         """Constant where all sources are."""
         return "constant" if all(self.buffers[name].life == "constant" for name in sources) else "scratch"
 
-    def emit(self, instruction: Apply) -> None:
+    def emit(self, instruction: Compute) -> None:
         """Once an image where it can be, else in every step."""
         constant = self.buffers[instruction.target].life == "constant"
         (self.encode if constant else self.step).append(instruction)

@@ -29,7 +29,7 @@ from seenn.errors import UnsupportedError
 from seenn.runtime import make_engine
 from seenn.runtime.engines.int8 import int8_engine
 from seenn.runtime.lowering import InputScale, choose_rounding, lower
-from seenn.runtime.lowering.program import EXACT_LIMIT, Sum, SynapseTerm
+from seenn.runtime.lowering.program import EXACT_LIMIT, SynapseTerm
 from seenn.runtime.lowering.rounding import mean_inputs, mean_outputs
 
 MakeNetwork = Callable[..., SpikingNetwork]
@@ -38,8 +38,7 @@ MakeNetwork = Callable[..., SpikingNetwork]
 def synapses(network: SpikingNetwork, **options: object) -> dict[str, SynapseTerm]:
     program = lower(network, timesteps=4, **options)  # type: ignore[arg-type]
     names = iter(report.layer for report in program.report)
-    sums = (i for i in (*program.encode, *program.step) if isinstance(i, Sum))
-    return {next(names): term for s in sums for term in s.terms if isinstance(term, SynapseTerm)}
+    return {next(names): term for s in program.sums() for term in s.terms if isinstance(term, SynapseTerm)}
 
 
 def test_weights_are_integers_and_fit_in_int8_times_a_unit(network: SpikingNetwork) -> None:
@@ -161,7 +160,7 @@ def test_a_scale_is_coarser_where_more_steps_have_to_fit() -> None:
         assert program.max_timesteps is not None
         assert program.max_timesteps >= timesteps
         assert set(program.coarser) == ({"burst"} if timesteps > 8 else set())
-        (second,) = (i for i in program.step if isinstance(i, Sum) and i.target.startswith("burst"))
+        (second,) = (total for total in program.sums() if total.target.startswith("burst"))
         (term,) = second.terms
         assert isinstance(term, SynapseTerm)
         assert torch.equal(term.weight, term.weight.round())
