@@ -59,12 +59,12 @@ class Engine(Protocol):
     """
 
     name: str
-    exact: bool
-    note: str
-    max_timesteps: int | None
+    exact: bool = False
+    note: str = ""
+    max_timesteps: int | None = None
     input_shape: tuple[int, ...]
-    initial_steps: int
-    no_frames: str | None
+    initial_steps: int = 0
+    no_frames: str | None = None
     device: torch.device
 
     def open(self, slots: int) -> Slots:

@@ -14,14 +14,14 @@ from seenn.native import RowWriter
 from seenn.runtime.kernels.bind import Binder, Thunk
 from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Program
-from seenn.runtime.slots import SlotObserver, check_memory
+from seenn.runtime.slots import Engine, SlotObserver, Slots, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
 TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64
 
 
-class FusedEngine:
+class FusedEngine(Engine):
     """Runs a ``Program``; see ``seenn.runtime.Engine``.
 
     Args:
@@ -31,8 +31,6 @@ class FusedEngine:
         device: where to compute.
         native: neurons in one pass, from ``seenn.native``; None: by torch.
     """
-
-    initial_steps = 0
 
     def __init__(
         self,
@@ -49,13 +47,11 @@ class FusedEngine:
         self.input_scale = program.input_scale
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
-        self.no_frames: str | None = None
         self.tile = tile_size(program)
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
     def open(self, slots: int) -> FusedSlots:
-        """Slots with all memory that they need."""
         kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
         scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
         scratch += 4 * self.binder.currents
@@ -63,7 +59,6 @@ class FusedEngine:
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
-        """Raises ValueError where an input does not lie on the network's scale."""
         if self.input_scale is not None:
             self.input_scale.quantize(sample.unsqueeze(0))
 
@@ -75,7 +70,7 @@ def tile_size(program: Program) -> int:
     return tile if tile < 4 else tile // 2 * 2
 
 
-class FusedSlots:
+class FusedSlots(Slots):
     """See ``seenn.runtime.Slots``."""
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from seenn.runtime.lowering.program import Buffer, Compute, GainTerm, Instruction, Life, Sum
-from seenn.runtime.lowering.scales import FloatScale, IntegerScale, ScaledSum, Use
+from seenn.runtime.lowering.scales import Scale, ScaledSum, Use
 from seenn.runtime.lowering.values import Value, along, spread
 
 
 class Builder:
     """Buffers and instructions as they come to be; nodes that nothing moves go to ``encode``, the rest to ``step``."""
 
-    def __init__(self, scales: FloatScale | IntegerScale) -> None:
+    def __init__(self, scales: Scale) -> None:
         self.scales = scales
         self.buffers: dict[str, Buffer] = {}
         self.encode: list[Instruction] = []

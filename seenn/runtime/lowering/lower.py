@@ -13,7 +13,7 @@ from seenn.errors import UnsupportedError
 from seenn.runtime.lowering.lowering import ProgramLowering, obstacles
 from seenn.runtime.lowering.program import InputScale, Program
 from seenn.runtime.lowering.rounding import Calibration, Rounding
-from seenn.runtime.lowering.scales import FloatScale, IntegerScale
+from seenn.runtime.lowering.scales import IntegerScale, Scale
 
 
 def lower(
@@ -100,7 +100,7 @@ def _lowered(
 def fold(network: SpikingNetwork) -> Program:
     """The same fusion in float: counts and membranes are those of the reference engine up to rounding."""
     refuse_initial_steps(network)
-    return ProgramLowering(network, FloatScale(), None).run()
+    return ProgramLowering(network, Scale(), None).run()
 
 
 def refuse_initial_steps(network: SpikingNetwork) -> None:

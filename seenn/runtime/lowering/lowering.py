@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
 from seenn.runtime.lowering.builder import Builder, of
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
-from seenn.runtime.lowering.scales import FloatScale, IntegerScale, Use
+from seenn.runtime.lowering.scales import Scale, Use
 from seenn.runtime.lowering.values import Value, along, batched, compressed, spread
 
 ZERO = torch.zeros((), dtype=torch.float64)
@@ -24,9 +25,7 @@ ZERO = torch.zeros((), dtype=torch.float64)
 class ProgramLowering(Builder):
     """One walk over the graph: each op lowers itself in the words of ``seenn.core.ops.Lowering``."""
 
-    def __init__(
-        self, network: SpikingNetwork, scales: FloatScale | IntegerScale, input_scale: InputScale | None
-    ) -> None:
+    def __init__(self, network: SpikingNetwork, scales: Scale, input_scale: InputScale | None) -> None:
         super().__init__(scales)
         self.network = network
         self.input_scale = input_scale
@@ -79,14 +78,14 @@ class ProgramLowering(Builder):
         weight = term.weight
         per_group = gain.view(groups, 1, -1).expand(groups, len(weight) // groups, -1)
         weight = weight * per_group.reshape(len(weight), -1, *[1] * (weight.dim() - 2))
-        self.scales.enter(self.name, constant_in, along(gain, axis, len(x.shape)))
         bias = None if op.bias is None else op.bias.detach().double()
         constant: Tensor | None = None
         if constant_in is not None:
             constant = op.response(constant_in.unsqueeze(0), term.weight, bias).squeeze(0)
         elif bias is not None:
             constant = along(bias, term.axis(dims), dims).expand(self.shape)
-        term = SynapseTerm(layer=self.name, source=source.source, op=op, weight=weight)
+        worth = along(gain, axis, len(x.shape))
+        term = replace(term, source=source.source, weight=weight, gain=worth, beside=constant_in)
         return Value(shape=self.shape, terms=(term,), constant=constant)
 
     def fire(self, neuron: IntegratingNeuron, x: Value, *, slope: Tensor | None = None) -> Value:

@@ -91,6 +91,8 @@ class SynapseTerm:
     op: Synapse  # the connectivity
     weight: Tensor  # float64; integers in an integer program
     unit: Tensor | None = None  # [O]: weight / unit fits in int8; None where it does not
+    gain: Tensor | None = None  # what a unit of the source is worth, broadcastable to it
+    beside: Tensor | None = None  # the constant beside it in the layer's input
 
     @property
     def geometry(self) -> Geometry:

@@ -27,7 +27,6 @@ from seenn.core.ops import (
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError
 from seenn.runtime import make_engine
-from seenn.runtime.engines.int8 import int8_engine
 from seenn.runtime.lowering import InputScale, choose_rounding, lower
 from seenn.runtime.lowering.program import EXACT_LIMIT, SynapseTerm
 from seenn.runtime.lowering.rounding import mean_inputs, mean_outputs
@@ -70,7 +69,8 @@ def test_calibration_lowers_the_error_of_the_output(make_network: MakeNetwork, i
         size += float(expected.abs().mean())
         chosen = choose_rounding(network, Batch.of(inputs, network.input_shape), timesteps=4)
         for number, rounding in enumerate((None, chosen)):
-            engine = int8_engine(network, timesteps=4, rounding=rounding)
+            sections = {} if rounding is None else {"int8": rounding.to_section()}
+            engine = make_engine("int8", network, timesteps=4, sections=sections)
             sums = run(engine, inputs, None, 4, slots=12).logits_sum
             errors[number] += float((sums - expected).abs().mean())
     assert errors[1] < 0.97 * errors[0]
