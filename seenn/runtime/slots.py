@@ -75,7 +75,8 @@ class Engine(Protocol):
         """
 
     def check(self, sample: Tensor) -> None:
-        """Raises ValueError where one input ``[C, H, W]`` cannot be run."""
+        """Raises ValueError where one input ``[C, H, W]`` of the right shape cannot be run; most engines run all."""
+        return
 
 
 def check_memory(slots: int, bytes_per_slot: int, device: torch.device) -> None:
