@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,3 +105,8 @@ def run(
     }
     work = function(narrow=dtype == torch.bfloat16, threads=torch.get_num_threads(), **fields)
     getattr(library, function.__name__)(ctypes.byref(work))
+
+
+def close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether two lists of results are the same to rounding."""
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import Layout, run, struct
+from seenn.native.memory import Layout, close, run, struct
+from seenn.surrogate import fire
 
 _PARTS = 64  # sums of a threshold's gradient, whatever the number of threads: the result does not depend on it
 
@@ -108,20 +109,13 @@ def matches_torch(library: Library) -> bool:
         output, u, after = (torch.empty_like(v) for _ in range(3))
         left = None if net is None else torch.empty_like(v)
         made.forward(v, current, net, output, u, after, left)
-        grad_v, grad_current, grad_theta = made.backward(grad_output, grad_after, u, net, torch.float32)
-        charged = v + current
-        scaled = charged / theta
-        count = scaled.floor().clamp(0 if net is None else -most, most)
-        count = count if net is None else torch.maximum(count, -net)
-        above = scaled if net is None else scaled + net.clamp(max=most)
-        slope = torch.minimum(above, most + 1 - scaled).clamp(0, 1)
-        difference = grad_output - grad_after
-        same = torch.equal(output, count * theta) and torch.allclose(after, charged - count * theta)
+        gradients = made.backward(grad_output, grad_after, u, net, torch.float32)
+        inputs = tuple(values.clone().requires_grad_() for values in (v, current, theta))
+        charged = inputs[0] + inputs[1]
+        count = fire(charged, inputs[2], net, most)
+        emitted = count * inputs[2]
+        expected = torch.autograd.grad((emitted, charged - emitted), inputs, (grad_output, grad_after))
         kept = net is None or (left is not None and torch.equal(left, net + count))
-        gradients = (
-            torch.allclose(grad_v, difference * slope + grad_after, rtol=1e-4, atol=1e-6) and grad_current is grad_v
-        )
-        expected = (difference * (count - slope * scaled)).sum(0)
-        if not (same and kept and gradients and torch.allclose(grad_theta, expected, rtol=1e-4, atol=1e-5)):
+        if not (kept and close((output, after, *gradients), (emitted, charged - emitted, *expected))):
             return False
     return True
