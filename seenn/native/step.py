@@ -51,8 +51,8 @@ class Step:
         net_after: Tensor | None,
     ) -> None:
         """Fills ``output``, of the current's type, ``u``, ``after`` and ``net_after``."""
-        arguments = {"v": v, "net": net_count, "output": output, "u": u, "after": after, "net_after": net_after}
-        self._run(_Forward, current.dtype, v, current=current, **arguments)
+        pattern = self.layout.pattern.data_ptr()
+        self._run(_Forward, current.dtype, v, v, net_count, pattern, current, output, u, after, net_after)
 
     def backward(
         self,
@@ -65,29 +65,26 @@ class Step:
         """The gradients at v, at the current (of type ``dtype``) and at the pattern of thresholds."""
         grad_v = torch.empty_like(u)
         separate = torch.empty_like(u, dtype=dtype) if dtype == torch.bfloat16 else None
-        sums = torch.zeros(_PARTS, len(self.layout.pattern))
-        self._run(
-            _Backward,
-            dtype,
-            u,
-            grad_output=grad_output,
-            grad_after=grad_after,
-            u=u,
-            net=net_count,
-            grad_v=grad_v,
-            grad_current=separate,
-            grad_threshold=sums.data_ptr(),
-            parts=_PARTS,
+        pattern = self.layout.pattern
+        sums = torch.zeros(_PARTS, len(pattern))
+        arrived, found = (
+            (grad_output, grad_after, u, net_count, pattern.data_ptr()),
+            (grad_v, separate, sums.data_ptr()),
         )
+        self._run(_Backward, dtype, u, *arrived, *found, parts=_PARTS)
         return grad_v, grad_v if separate is None else separate, sums.sum(0)
 
     def _run(
-        self, function: type[ctypes.Structure], dtype: torch.dtype, batch: Tensor, **arguments: Tensor | float | None
+        self,
+        function: type[ctypes.Structure],
+        dtype: torch.dtype,
+        batch: Tensor,
+        *pointers: Tensor | int | None,
+        **numbers: float,
     ) -> None:
-        pattern = self.layout.pattern
-        groups, period = batch.numel() // len(pattern), len(pattern)
-        shared = {"threshold": pattern.data_ptr(), "groups": groups, "period": period, "most": self.max_spikes}
-        run(self.library, function, dtype, self.layout.address, **shared, **arguments)
+        period = len(self.layout.pattern)
+        sizes = {"groups": batch.numel() // period, "period": period, "most": self.max_spikes}
+        run(self.library, function, dtype, self.layout.address, *pointers, **sizes, **numbers)
 
 
 def plan(library: Library | None, v: Tensor, v_threshold: Tensor, max_spikes: int) -> Step | None:

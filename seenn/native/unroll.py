@@ -54,7 +54,8 @@ class Unroll:
 
     def forward(self, currents: Tensor, first: Tensor, outputs: Tensor, charged: Tensor | None, last: Tensor) -> None:
         """Fills ``outputs``, of the currents' type, and ``charged`` ``[T, B, …]``, and ``last``."""
-        self._run(_Forward, currents, currents=currents, first=first, outputs=outputs, charged=charged, last=last)
+        pattern = self.layout.pattern.data_ptr()
+        self._run(_Forward, currents, currents, first, pattern, outputs, charged, last)
 
     def backward(
         self,
@@ -67,32 +68,24 @@ class Unroll:
     ) -> None:
         """Fills ``grad_currents`` ``[T, B, …]``, of the type of ``grad_outputs``, and ``grad_first``."""
         kind, a, b, region = _DERIVATIVES[type(surrogate)](surrogate)
-        self._run(
-            _Backward,
-            grad_outputs,
-            charged=charged,
-            grad_outputs=grad_outputs,
-            grad_last=grad_last,
-            grad_currents=grad_currents,
-            grad_first=grad_first,
-            a=a,
-            b=b,
-            region=region,
-            detach=self.detach_reset,
-            surrogate=kind,
-        )
+        pattern = self.layout.pattern.data_ptr()
+        pointers = (grad_outputs, charged, grad_last, pattern, grad_currents, grad_first)
+        rules = {"a": a, "b": b, "region": region, "detach": self.detach_reset, "surrogate": kind}
+        self._run(_Backward, grad_outputs, *pointers, **rules)
 
     def lies_alike(self, values: Tensor) -> bool:
         """Whether ``[T, B, …]`` can be read, step by step."""
         return self.layout.fits(values[0])
 
-    def _run(self, function: type[ctypes.Structure], over_time: Tensor, **arguments: Tensor | float | None) -> None:
+    def _run(
+        self, function: type[ctypes.Structure], over_time: Tensor, *pointers: Tensor | int | None, **numbers: float
+    ) -> None:
         run(
             self.library,
             function,
             over_time.dtype,
             self._address,
-            threshold=self.layout.pattern.data_ptr(),
+            *pointers,
             timesteps=len(over_time),
             groups=over_time[0].numel() // len(self.layout.pattern),
             period=len(self.layout.pattern),
@@ -100,7 +93,7 @@ class Unroll:
             decay=self.decay,
             v_reset=self.v_reset or 0.0,
             hard=self.v_reset is not None,
-            **arguments,
+            **numbers,
         )
 
     def _address(self, values: Tensor, dtype: torch.dtype) -> int | None:
