@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -77,7 +77,7 @@ class Builder:
         self.step.append(Sum(target=buffer, terms=found.terms, constant=found.constant, accumulate=False))
         return buffer, float(found.scale.max())
 
-    def like(self, name: str, shape: tuple[int, ...], sources: list[str], factor: float = 1.0) -> str:
+    def like(self, name: str, shape: tuple[int, ...], sources: Sequence[str], factor: float = 1.0) -> str:
         """A buffer for what moves or adds values of ``sources``."""
         low = min(self.buffers[name].low for name in sources) * factor
         high = max(self.buffers[name].high for name in sources) * factor

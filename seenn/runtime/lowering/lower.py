@@ -55,8 +55,7 @@ def lower(
         )
     if rounding is not None:
         rounding.check(network)
-    chosen = Rounding() if rounding is None else rounding.without(named)
-    return _lowered(network, timesteps, preprocessing, named, chosen)
+    return _lowered(network, timesteps, preprocessing, named, rounding or Rounding())
 
 
 def choose_rounding(

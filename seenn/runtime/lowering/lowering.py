@@ -151,8 +151,7 @@ class ProgramLowering(Builder):
 
     def move(self, op: StatelessOp, x: Value) -> Value:
         source, constant = self.computed(f"{self.name}.in", x).unit
-        target = self.like(self.name, self.shape, [source.source])
-        self.emit(Compute(target=target, function=op.write, sources=(source.source,)))
+        target = self._written(op, [source.source])
         gain = batched(op, source.gain)
         own = batched(op, torch.ones_like(source.gain)) == 0
         if bool(own.any()):  # its zeros are worth what the rest of their channel is, or anything
@@ -163,8 +162,7 @@ class ProgramLowering(Builder):
     def concat(self, op: StatelessOp, inputs: Sequence[Value]) -> Value:
         parts = [self.computed(f"{self.name}.{number}", value).unit for number, value in enumerate(inputs)]
         names = [source.source for source, _ in parts]
-        target = self.like(self.name, self.shape, names)
-        self.emit(Compute(target=target, function=op.write, sources=tuple(names)))
+        target = self._written(op, names)
         constant = None
         if any(part is not None for _, part in parts):
             constant = batched(op, *(torch.zeros_like(s.gain) if part is None else part for s, part in parts))
@@ -189,8 +187,7 @@ class ProgramLowering(Builder):
 
     def select(self, op: StatelessOp, x: Value) -> Value:
         unit, _ = self.computed(f"{self.name}.0", x, varies=0, closed=True).unit
-        target = self.like(self.name, self.shape, [unit.source])
-        self.emit(Compute(target=target, function=op.write, sources=(unit.source,)))
+        target = self._written(op, [unit.source])
         return of(target, self.shape, spread(unit.gain, 0)[1])
 
     def difference(self, op: StatelessOp, x: Value) -> Value:
@@ -209,8 +206,7 @@ class ProgramLowering(Builder):
             self.computed(f"{self.name}.{n}", value, varies=0, closed=True, real=True).unit[0].source
             for n, value in enumerate(inputs)
         ]
-        target = self.like(self.name, self.shape, units)
-        self.emit(Compute(target=target, function=op.write, sources=tuple(units)))
+        target = self._written(op, units)
         return of(target, self.shape)
 
     def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
@@ -230,6 +226,12 @@ class ProgramLowering(Builder):
         function = partial(_take_step, op, len(names))
         self.step.append(Compute(target=target, function=function, sources=names, state=tuple(state), counts=counts))
         return of(target, self.shape)
+
+    def _written(self, op: StatelessOp, sources: Sequence[str]) -> str:
+        """The buffer into which ``op`` writes what it makes of ``sources``."""
+        target = self.like(self.name, self.shape, sources)
+        self.emit(Compute(target=target, function=op.write, sources=tuple(sources)))
+        return target
 
     def _of(self, target: str, gain: Tensor, constant: Tensor | None) -> Value:
         return Value(shape=self.shape, terms=(GainTerm(source=target, gain=gain),), constant=constant)

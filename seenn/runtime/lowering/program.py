@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -219,7 +219,3 @@ class LayerReport:
     layer: str
     bits: int
     weight_error: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return dict(vars(self))

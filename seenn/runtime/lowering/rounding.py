@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -81,15 +81,6 @@ class Rounding:
         except ValueError as error:
             raise CheckpointError(f"{error}: write the file again") from error
         return rounding
-
-    def without(self, layers: Iterable[str]) -> Rounding:
-        """The same, saying nothing of some layers."""
-        left_out = set(layers)
-        clips, corrections = (
-            {layer: values for layer, values in chosen.items() if layer not in left_out}
-            for chosen in (self.clips, self.corrections)
-        )
-        return replace(self, clips=clips, corrections=corrections)
 
     def clip(self, term: SynapseTerm, levels: int) -> Tensor:
         """See ``Calibration``."""

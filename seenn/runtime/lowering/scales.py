@@ -60,9 +60,6 @@ class Use:
     wide: bool = False
 
 
-ANY = Use()
-
-
 @dataclass(kw_only=True)
 class Scale:
     """How sums are scaled. Not at all here: weights are real, and one unit is worth 1.
@@ -77,7 +74,7 @@ class Scale:
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
-    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> ScaledSum:
+    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use) -> ScaledSum:
         """The sum on its scale.
 
         Args:
@@ -117,7 +114,7 @@ class IntegerScale(Scale):
     float_sites: frozenset[str] = frozenset()
     rounding: Calibration | Rounding = field(default_factory=Rounding)
 
-    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> ScaledSum:
+    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use) -> ScaledSum:
         """The sum on a scale on which no partial result can leave ±2^24.
 
         Where as many steps do not fit on the scale that is wanted, on one that is up to ``COARSEST`` times coarser.
@@ -168,7 +165,10 @@ class IntegerScale(Scale):
             constant = buffers[term.source].life == "constant"
             return levels if use.wide or constant or term.layer in self.float_sites else INT8_LEVELS
 
-        finest = [_largest(t, use.uniform) * self.rounding.clip(t, count(t)) / count(t) for t in weighted]
+        def rounding(term: SynapseTerm) -> Calibration | Rounding:
+            return Rounding() if term.layer in self.float_sites else self.rounding
+
+        finest = [_largest(t, use.uniform) * rounding(t).clip(t, count(t)) / count(t) for t in weighted]
         gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, GainTerm)]
         lone = value.constant is not None and not weighted
         reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
@@ -200,7 +200,7 @@ class IntegerScale(Scale):
             up += positive * max(high, 0.0) + negative * min(low, 0.0)
             down -= positive * min(low, 0.0) + negative * max(high, 0.0)
             error = term.weight - weight * along(scale, 0, weight.dim())
-            correction = self.rounding.correction(term, error)
+            correction = rounding(term).correction(term, error)
             if correction is not None:
                 shift = along(correction, axis, len(value.shape)).expand(value.shape)
                 constant = shift if constant is None else constant + shift

@@ -101,15 +101,6 @@ def test_mean_inputs_are_those_of_a_run(network: SpikingNetwork, images: Tensor,
         torch.testing.assert_close(values, expected[name])
 
 
-def test_every_report_is_json(network: SpikingNetwork) -> None:
-    (first, *_) = lower(network, timesteps=4).report
-    assert first.to_json() == {
-        "layer": "conv1",
-        "bits": first.bits,
-        "weight_error": first.weight_error,
-    }
-
-
 def test_all_nodes_without_an_integer_form_are_named_at_once() -> None:
     nodes = [
         Node("conv", Conv2d(torch.ones(2, 1, 3, 3)), (INPUT,)),
