@@ -17,7 +17,17 @@ from seenn.data.encoding import PoissonEncoding
 from seenn.data.recorded import Use, check_split
 from seenn.errors import DataError
 from seenn.exits import ExitPolicy, check_record, exit_record, find_exit, make_rule
-from seenn.runtime import ENGINES, Engine, Prediction, Predictions, Request, Section, Session, make_engine
+from seenn.runtime import (
+    ENGINES,
+    Engine,
+    EngineOptions,
+    Prediction,
+    Predictions,
+    Request,
+    Section,
+    Session,
+    make_engine,
+)
 
 if TYPE_CHECKING:
     from seenn.analysis.report.comparison import Comparison
@@ -399,10 +409,9 @@ class SNN:
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""
         found: dict[str, Section] = {}
+        options = EngineOptions(timesteps=self.timesteps, preprocessing=self.preprocessing)
         for name in ENGINES.names():
-            section = ENGINES.get(name).prepare(
-                self.network, batch, timesteps=self.timesteps, preprocessing=self.preprocessing
-            )
+            section = ENGINES.get(name).prepare(self.network, batch, options)
             found |= {} if section is None else {name: section}
         return replace(self, sections=found)
 

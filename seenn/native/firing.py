@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seenn.native.library import Library
 from seenn.native.memory import address, is_dense, struct
+from seenn.surrogate import fire
 
 _Term = struct("_Term", pointers="gain values bytes", sizes="sample row", floats="low")
 _Site = struct(
@@ -170,8 +171,7 @@ def matches_torch(library: Library) -> bool:
         before = torch.where(fresh.view(2, 1, 1, 1), start, v)
         initial = torch.where(fresh.view(2, 1, 1, 1), back_start, net)
         total = before + current + gain * source
-        count = (total / theta).floor().clamp(fewest, most)
-        count = torch.maximum(count, initial) if fewest < 0 else count
+        count = fire(total, theta, -initial if fewest < 0 else None, most)
         found, back, counts = v.clone(), net.clone(), torch.empty_like(v)
         padded = torch.full((2, 5, 5, 6), -fewest, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
         Firing(

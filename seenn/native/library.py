@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from seenn.native.cache import find, keep, key, warn
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ def load(part: Literal["engine", "training"]) -> Library | None:
             except (OSError, subprocess.SubprocessError) as error:
                 logger.debug("%s: %s", " ".join(command), error)
                 continue
-            if all(module.matches_torch(library) for module in modules):
+            with torch.inference_mode(False), torch.enable_grad():
+                same = all(module.matches_torch(library) for module in modules)
+            if same:
                 keep(part, identity, target.read_bytes())
                 return library
             logger.debug("%s: not what torch computes", " ".join(command))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,24 +85,36 @@ def struct(
     """A C structure of these fields, in this order; the pointers named in ``narrow`` may be to bfloat16."""
     kinds = ((pointers, ctypes.c_void_p), (sizes, ctypes.c_int64), (floats, ctypes.c_float), (integers, ctypes.c_int32))
     fields = [(field, kind) for names, kind in kinds for field in names.split()]
-    return type(name, (ctypes.Structure,), {"_fields_": fields, "narrow_fields": narrow.split()})
+    members = {"_fields_": fields, "pointers": pointers.split(), "narrow_pointers": narrow.split()}
+    return type(name, (ctypes.Structure,), members)
 
 
 def run(
     library: Library,
-    function: type[ctypes.Structure],
+    function: Any,
     dtype: torch.dtype,
     address: Callable[[Tensor, torch.dtype], int | None],
-    **arguments: Tensor | float | None,
+    *pointers: Tensor | int | None,
+    **numbers: float,
 ) -> None:
     """Calls the function that a structure is named after and the argument of, on torch's number of threads.
 
-    Tensors are given by their ``address``: of ``dtype``, where the structure allows that to be bfloat16, else float32.
+    Args:
+        library: that has the function.
+        function: from ``struct``.
+        dtype: of those tensors that may be of bfloat16; all others are of float32.
+        address: where a tensor of this type lies.
+        pointers: in the structure's order: tensors, or addresses that are known.
+        numbers: the other fields.
     """
-    allowed = getattr(function, "narrow_fields", ())
-    fields = {
-        name: address(value, dtype if name in allowed else torch.float32) if isinstance(value, Tensor) else value
-        for name, value in arguments.items()
-    }
-    work = function(narrow=dtype == torch.bfloat16, threads=torch.get_num_threads(), **fields)
+    fields: dict[str, int | None] = {}
+    for name, value in zip(function.pointers, pointers, strict=True):
+        own = dtype if name in function.narrow_pointers else torch.float32
+        fields[name] = address(value, own) if isinstance(value, Tensor) else value
+    work = function(narrow=dtype == torch.bfloat16, threads=torch.get_num_threads(), **fields, **numbers)
     getattr(library, function.__name__)(ctypes.byref(work))
+
+
+def close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether two lists of results are the same to rounding."""
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import address, is_dense, run, struct
+from seenn.native.memory import address, close, is_dense, run, struct
 
 _PARTS = 32  # sums that are formed apart, whatever the number of threads: the result does not depend on it
 _WIDE = 256  # a period holds at most so many numbers, or one place of the image
@@ -45,18 +45,7 @@ class Norm:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``y``, the batch's mean and variance, and ``1/√(variance + eps)``; ``centre`` is about where the mean is."""
         y, (mean, variance, root) = torch.empty_like(x), torch.empty(3, self.channels)
-        self._run(
-            _Forward,
-            x=x,
-            centre=centre,
-            weight=weight,
-            bias=bias,
-            y=y,
-            mean=mean,
-            variance=variance,
-            root=root,
-            eps=eps,
-        )
+        self._run(_Forward, x, centre, weight, bias, y, mean, variance, root, eps=eps)
         return y, mean, variance, root
 
     def backward(
@@ -64,37 +53,28 @@ class Norm:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients at x, weight and bias."""
         dx, (grad_weight, grad_bias) = torch.empty_like(x), torch.empty(2, self.channels)
-        self._run(
-            _Backward,
-            x=x,
-            dy=dy,
-            mean=mean,
-            root=root,
-            weight=weight,
-            dx=dx,
-            grad_weight=grad_weight,
-            grad_bias=grad_bias,
-        )
+        self._run(_Backward, x, dy, mean, root, weight, dx, grad_weight, grad_bias)
         return dx, grad_weight, grad_bias
 
     def fits(self, other: Tensor) -> bool:
         """Whether it lies so."""
         return other.dtype == self.dtype and is_dense(other)
 
-    def _run(self, function: type[ctypes.Structure], *, x: Tensor, **arguments: Tensor | float | None) -> None:
+    def _run(self, function: type[ctypes.Structure], x: Tensor, *others: Tensor | None, **numbers: float) -> None:
         run(
             self.library,
             function,
             self.dtype,
             _address,
-            x=x,
-            sums=torch.empty(_PARTS * 2 * self.period),
-            pattern=torch.empty(3 * self.period),
+            x,
+            *others,
+            torch.empty(_PARTS * 2 * self.period),
+            torch.empty(3 * self.period),
             groups=x.numel() // self.period,
             period=self.period,
             channels=self.channels,
             parts=_PARTS,
-            **arguments,
+            **numbers,
         )
 
 
@@ -127,12 +107,10 @@ def matches_torch(library: Library) -> bool:
     for gamma, beta in ((weight, bias), (None, None)):
         y, mean, variance, root = made.forward(x, centre, gamma, beta, 1e-5)
         found = (y, mean, variance, *made.backward(x, dy, mean, root, gamma))
-        middle, spread = x.mean(0), x.var(0, correction=0)
-        r = (spread + 1e-5).rsqrt()
-        d, scale = x - middle, r if gamma is None else r * gamma
-        grad_weight = r * (dy * d).sum(0)
-        dx = scale * (dy - dy.mean(0) - r * d * grad_weight / len(x))
-        expected = (scale * d if beta is None else scale * d + beta, middle, spread, dx, grad_weight, dy.sum(0))
-        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True)):
+        given = x, torch.ones(3) if gamma is None else gamma, torch.zeros(3) if beta is None else beta
+        own, factor, shift = inputs = [values.clone().requires_grad_() for values in given]
+        expected = torch.nn.functional.batch_norm(own, None, None, factor, shift, training=True, eps=1e-5)
+        gradients = torch.autograd.grad(expected, inputs, dy)
+        if not close(found, (expected, x.mean(0), x.var(0, correction=0), *gradients)):
             return False
     return True

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import Layout, run, struct
+from seenn.native.memory import Layout, close, run, struct
+from seenn.surrogate import fire
 
 _PARTS = 64  # sums of a threshold's gradient, whatever the number of threads: the result does not depend on it
 
@@ -50,8 +51,8 @@ class Step:
         net_after: Tensor | None,
     ) -> None:
         """Fills ``output``, of the current's type, ``u``, ``after`` and ``net_after``."""
-        arguments = {"v": v, "net": net_count, "output": output, "u": u, "after": after, "net_after": net_after}
-        self._run(_Forward, current.dtype, v, current=current, **arguments)
+        pattern = self.layout.pattern.data_ptr()
+        self._run(_Forward, current.dtype, v, v, net_count, pattern, current, output, u, after, net_after)
 
     def backward(
         self,
@@ -64,29 +65,26 @@ class Step:
         """The gradients at v, at the current (of type ``dtype``) and at the pattern of thresholds."""
         grad_v = torch.empty_like(u)
         separate = torch.empty_like(u, dtype=dtype) if dtype == torch.bfloat16 else None
-        sums = torch.zeros(_PARTS, len(self.layout.pattern))
-        self._run(
-            _Backward,
-            dtype,
-            u,
-            grad_output=grad_output,
-            grad_after=grad_after,
-            u=u,
-            net=net_count,
-            grad_v=grad_v,
-            grad_current=separate,
-            grad_threshold=sums.data_ptr(),
-            parts=_PARTS,
+        pattern = self.layout.pattern
+        sums = torch.zeros(_PARTS, len(pattern))
+        arrived, found = (
+            (grad_output, grad_after, u, net_count, pattern.data_ptr()),
+            (grad_v, separate, sums.data_ptr()),
         )
+        self._run(_Backward, dtype, u, *arrived, *found, parts=_PARTS)
         return grad_v, grad_v if separate is None else separate, sums.sum(0)
 
     def _run(
-        self, function: type[ctypes.Structure], dtype: torch.dtype, batch: Tensor, **arguments: Tensor | float | None
+        self,
+        function: type[ctypes.Structure],
+        dtype: torch.dtype,
+        batch: Tensor,
+        *pointers: Tensor | int | None,
+        **numbers: float,
     ) -> None:
-        pattern = self.layout.pattern
-        groups, period = batch.numel() // len(pattern), len(pattern)
-        shared = {"threshold": pattern.data_ptr(), "groups": groups, "period": period, "most": self.max_spikes}
-        run(self.library, function, dtype, self.layout.address, **shared, **arguments)
+        period = len(self.layout.pattern)
+        sizes = {"groups": batch.numel() // period, "period": period, "most": self.max_spikes}
+        run(self.library, function, dtype, self.layout.address, *pointers, **sizes, **numbers)
 
 
 def plan(library: Library | None, v: Tensor, v_threshold: Tensor, max_spikes: int) -> Step | None:
@@ -108,20 +106,13 @@ def matches_torch(library: Library) -> bool:
         output, u, after = (torch.empty_like(v) for _ in range(3))
         left = None if net is None else torch.empty_like(v)
         made.forward(v, current, net, output, u, after, left)
-        grad_v, grad_current, grad_theta = made.backward(grad_output, grad_after, u, net, torch.float32)
-        charged = v + current
-        scaled = charged / theta
-        count = scaled.floor().clamp(0 if net is None else -most, most)
-        count = count if net is None else torch.maximum(count, -net)
-        above = scaled if net is None else scaled + net.clamp(max=most)
-        slope = torch.minimum(above, most + 1 - scaled).clamp(0, 1)
-        difference = grad_output - grad_after
-        same = torch.equal(output, count * theta) and torch.allclose(after, charged - count * theta)
+        gradients = made.backward(grad_output, grad_after, u, net, torch.float32)
+        inputs = tuple(values.clone().requires_grad_() for values in (v, current, theta))
+        charged = inputs[0] + inputs[1]
+        count = fire(charged, inputs[2], net, most)
+        emitted = count * inputs[2]
+        expected = torch.autograd.grad((emitted, charged - emitted), inputs, (grad_output, grad_after))
         kept = net is None or (left is not None and torch.equal(left, net + count))
-        gradients = (
-            torch.allclose(grad_v, difference * slope + grad_after, rtol=1e-4, atol=1e-6) and grad_current is grad_v
-        )
-        expected = (difference * (count - slope * scaled)).sum(0)
-        if not (same and kept and gradients and torch.allclose(grad_theta, expected, rtol=1e-4, atol=1e-5)):
+        if not (kept and close((output, after, *gradients), (emitted, charged - emitted, *expected))):
             return False
     return True

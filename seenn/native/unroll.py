@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import Layout, run, struct
-from seenn.surrogate import Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle
+from seenn.native.memory import Layout, close, run, struct
+from seenn.surrogate import Arctan, Dspike, Rectangle, Sigmoid, Surrogate, Triangle, fire
 
-_TRIANGLE, _RECTANGLE, _ARCTAN, _LOGISTIC = range(4)
-
+#: What the compiled derivative of each surrogate is given: its number in the C code, a, b and the region.
+_DERIVATIVES: dict[type, Callable[[Any], tuple[int, float, float, float]]] = {
+    Triangle: lambda s: (0, s.gamma**-2, 1 / s.gamma, math.inf),
+    Rectangle: lambda s: (1, 1 / s.width, s.width / 2, math.inf),
+    Arctan: lambda s: (2, s.alpha / 2, math.pi / 2 * s.alpha, math.inf),
+    Sigmoid: lambda s: (3, s.alpha, s.alpha, math.inf),
+    Dspike: lambda s: (3, 2 * s.k / math.tanh(s.k * s.region), 2 * s.k, s.region),
+}
 
 _Forward = struct(
     "seenn_unroll",
@@ -46,7 +54,8 @@ class Unroll:
 
     def forward(self, currents: Tensor, first: Tensor, outputs: Tensor, charged: Tensor | None, last: Tensor) -> None:
         """Fills ``outputs``, of the currents' type, and ``charged`` ``[T, B, …]``, and ``last``."""
-        self._run(_Forward, currents, currents=currents, first=first, outputs=outputs, charged=charged, last=last)
+        pattern = self.layout.pattern.data_ptr()
+        self._run(_Forward, currents, currents, first, pattern, outputs, charged, last)
 
     def backward(
         self,
@@ -58,33 +67,25 @@ class Unroll:
         grad_first: Tensor,
     ) -> None:
         """Fills ``grad_currents`` ``[T, B, …]``, of the type of ``grad_outputs``, and ``grad_first``."""
-        kind, a, b, region = _parameters(surrogate)
-        self._run(
-            _Backward,
-            grad_outputs,
-            charged=charged,
-            grad_outputs=grad_outputs,
-            grad_last=grad_last,
-            grad_currents=grad_currents,
-            grad_first=grad_first,
-            a=a,
-            b=b,
-            region=region,
-            detach=self.detach_reset,
-            surrogate=kind,
-        )
+        kind, a, b, region = _DERIVATIVES[type(surrogate)](surrogate)
+        pattern = self.layout.pattern.data_ptr()
+        pointers = (grad_outputs, charged, grad_last, pattern, grad_currents, grad_first)
+        rules = {"a": a, "b": b, "region": region, "detach": self.detach_reset, "surrogate": kind}
+        self._run(_Backward, grad_outputs, *pointers, **rules)
 
     def lies_alike(self, values: Tensor) -> bool:
         """Whether ``[T, B, …]`` can be read, step by step."""
         return self.layout.fits(values[0])
 
-    def _run(self, function: type[ctypes.Structure], over_time: Tensor, **arguments: Tensor | float | None) -> None:
+    def _run(
+        self, function: type[ctypes.Structure], over_time: Tensor, *pointers: Tensor | int | None, **numbers: float
+    ) -> None:
         run(
             self.library,
             function,
             over_time.dtype,
             self._address,
-            threshold=self.layout.pattern.data_ptr(),
+            *pointers,
             timesteps=len(over_time),
             groups=over_time[0].numel() // len(self.layout.pattern),
             period=len(self.layout.pattern),
@@ -92,7 +93,7 @@ class Unroll:
             decay=self.decay,
             v_reset=self.v_reset or 0.0,
             hard=self.v_reset is not None,
-            **arguments,
+            **numbers,
         )
 
     def _address(self, values: Tensor, dtype: torch.dtype) -> int | None:
@@ -116,54 +117,31 @@ def plan(
 
 def knows(surrogate: Surrogate) -> bool:
     """Whether this code has its derivative; of others torch has to compute it."""
-    return type(surrogate) in (Triangle, Rectangle, Arctan, Sigmoid, Dspike)
-
-
-def _parameters(surrogate: Surrogate) -> tuple[int, float, float, float]:
-    if isinstance(surrogate, Triangle):
-        return _TRIANGLE, surrogate.gamma**-2, 1 / surrogate.gamma, math.inf
-    if isinstance(surrogate, Rectangle):
-        return _RECTANGLE, 1 / surrogate.width, surrogate.width / 2, math.inf
-    if isinstance(surrogate, Arctan):
-        return _ARCTAN, surrogate.alpha / 2, math.pi / 2 * surrogate.alpha, math.inf
-    if isinstance(surrogate, Dspike):
-        rise = 2 * surrogate.k
-        return _LOGISTIC, rise / math.tanh(surrogate.k * surrogate.region), rise, surrogate.region
-    assert isinstance(surrogate, Sigmoid)
-    return _LOGISTIC, surrogate.alpha, surrogate.alpha, math.inf
+    return type(surrogate) in _DERIVATIVES
 
 
 def matches_torch(library: Library) -> bool:
     """Tries two steps of every surrogate and reset on some membranes."""
     generator = torch.Generator().manual_seed(0)
     theta, decay = torch.tensor([0.5, 1.0, 2.0]), 0.5
-    currents = torch.randn(2, 5, 3, generator=generator)
-    first, grad_outputs, grad_last = (torch.randn(*shape, generator=generator) for shape in ((5, 3), (2, 5, 3), (5, 3)))
+    currents, at_outputs = (torch.randn(2, 5, 3, generator=generator) for _ in range(2))
+    first, at_last = (torch.randn(5, 3, generator=generator) for _ in range(2))
     for surrogate in (Triangle(gamma=2.0), Rectangle(), Arctan(), Sigmoid(), Dspike()):
         for v_reset in (None, -0.25):
             made = plan(library, first, theta, decay=decay, v_reset=v_reset, detach_reset=False)
             assert made is not None
-            outputs, charged, last = torch.empty_like(currents), torch.empty_like(currents), torch.empty_like(first)
+            outputs, charged, grad_currents = (torch.empty_like(currents) for _ in range(3))
+            last, grad_first = torch.empty_like(first), torch.empty_like(first)
             made.forward(currents, first, outputs, charged, last)
-            found, grad_first = torch.empty_like(currents), torch.empty_like(first)
-            made.backward(charged, grad_outputs, grad_last, surrogate, found, grad_first)
-            v, carried, slopes, spikes = first, grad_last, [], []
-            for t in range(2):
-                u = torch.add(currents[t], v, alpha=decay)
-                spikes.append((u >= theta).float())
-                slopes.append(surrogate.derivative_(u / theta - 1))
-                v = u - spikes[t] * (theta if v_reset is None else u - v_reset)
-                if not (torch.allclose(charged[t], u) and torch.equal(outputs[t], spikes[t] * theta)):
-                    return False
-            if not torch.allclose(last, v):
-                return False
-            for t in (1, 0):
-                through = carried if v_reset is None else carried * (charged[t] - v_reset) / theta
-                passed = carried if v_reset is None else carried * (1 - spikes[t])
-                expected = slopes[t] * (grad_outputs[t] - through) + passed
-                carried = decay * expected
-                if not torch.allclose(found[t], expected, rtol=1e-4, atol=1e-6):
-                    return False
-            if not torch.allclose(grad_first, carried, rtol=1e-4, atol=1e-6):
+            made.backward(charged, at_outputs, at_last, surrogate, grad_currents, grad_first)
+            inputs = currents.clone().requires_grad_(), first.clone().requires_grad_()
+            v, spikes = inputs[1], []
+            for current in inputs[0]:
+                u = torch.add(current, v, alpha=decay)
+                spikes.append(fire(u, theta, surrogate=surrogate))
+                v = u - spikes[-1] * (theta if v_reset is None else u - v_reset)
+            y = torch.stack(spikes) * theta
+            gradients = torch.autograd.grad((y, v), inputs, (at_outputs, at_last))
+            if not close((outputs, last, grad_currents, grad_first), (y, v, *gradients)):
                 return False
     return True

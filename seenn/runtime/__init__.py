@@ -1,6 +1,6 @@
 """Running networks: engines behind one seam, and the session that every run goes through."""
 
-from seenn.runtime.engine import ENGINES, EngineKind, Section, make_engine
+from seenn.runtime.engine import ENGINES, EngineKind, EngineOptions, Section, make_engine
 from seenn.runtime.observer import Observer, ScoreTrace, SpikeSums
 from seenn.runtime.predictions import Prediction, Predictions
 from seenn.runtime.session import Session
@@ -11,6 +11,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "EngineKind",
+    "EngineOptions",
     "Observer",
     "Prediction",
     "Predictions",

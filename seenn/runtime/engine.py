@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -25,6 +25,23 @@ class Section:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What an engine is made for.
+
+    Attributes:
+        timesteps: the most that will be run; int8 proves that it is exact up to here.
+        preprocessing: how inputs were prepared, if they were: makes 8-bit pixels exact integers.
+        float_sites: names of layers that int8 keeps finer than 8 bits.
+        section: what the engine keeps in the network's file, from its ``prepare``.
+    """
+
+    timesteps: int
+    preprocessing: Preprocessing | None = None
+    float_sites: tuple[str, ...] = ()
+    section: Section | None = None
+
+
 class EngineKind(ABC):
     """How an engine is made; one file in ``seenn/runtime/engines`` registers one."""
 
@@ -32,24 +49,14 @@ class EngineKind(ABC):
     preference: ClassVar[int | None] = None
 
     @abstractmethod
-    def make(
-        self,
-        network: SpikingNetwork,
-        *,
-        timesteps: int,
-        preprocessing: Preprocessing | None,
-        float_sites: Iterable[str],
-        section: Section | None,
-    ) -> Engine:
-        """An engine for ``network``; arguments as for ``make_engine``.
+    def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
+        """An engine for ``network``.
 
         Raises:
             UnsupportedError: it cannot run this network, or not for so many timesteps.
         """
 
-    def prepare(
-        self, network: SpikingNetwork, batch: Batch, *, timesteps: int, preprocessing: Preprocessing | None
-    ) -> Section | None:
+    def prepare(self, network: SpikingNetwork, batch: Batch, options: EngineOptions) -> Section | None:
         """What the engine wants to keep about the network, chosen on calibration samples; mostly nothing."""
         return None
 
@@ -67,7 +74,6 @@ def make_engine(
     timesteps: int,
     preprocessing: Preprocessing | None = None,
     float_sites: Iterable[str] = (),
-    section: Section | None = None,
     sections: Mapping[str, Section] | None = None,
 ) -> Engine:
     """An engine for ``network``, on the network's device.
@@ -77,26 +83,17 @@ def make_engine(
 
     Args:
         name: one of ``ENGINES.names()``, or ``auto``.
-        timesteps: the most that will be run; int8 proves that it is exact up to here.
-        preprocessing: how inputs were prepared, if they were: makes 8-bit pixels exact integers.
-        float_sites: names of layers that int8 keeps finer than 8 bits.
-        section: what the engine keeps in the network's file, from its ``prepare``.
-        sections: the same by engine, where the name does not say which one it will be.
+        timesteps, preprocessing, float_sites: as for ``EngineOptions``.
+        sections: what engines keep in the network's file, by engine.
 
     Raises:
         PluginError: unknown name.
         UnsupportedError: the engine cannot run this network.
     """
-    kept = {**(sections or {}), **({} if section is None else {name: section})}
+    options = EngineOptions(timesteps=timesteps, preprocessing=preprocessing, float_sites=tuple(float_sites))
 
     def made(chosen: str) -> Engine:
-        return ENGINES.get(chosen).make(
-            network,
-            timesteps=timesteps,
-            preprocessing=preprocessing,
-            float_sites=tuple(float_sites),
-            section=kept.get(chosen),
-        )
+        return ENGINES.get(chosen).make(network, replace(options, section=(sections or {}).get(chosen)))
 
     if name != "auto":
         return made(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -20,27 +18,6 @@ class Observer:
 
     def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
         """The outputs summed up to this step, ``[b, K]``, on the CPU."""
-
-
-class Observers(Observer):
-    """Several as one."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._of_spikes = [o for o in observers if type(o).spikes is not Observer.spikes]
-        self._of_scores = [o for o in observers if type(o).scores is not Observer.scores]
-
-    @property
-    def wants_spikes(self) -> bool:
-        """Whether any of them looks at spikes: an engine that need not show them is faster."""
-        return bool(self._of_spikes)
-
-    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
-        for observer in self._of_spikes:
-            observer.spikes(t, samples, site, counts)
-
-    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
-        for observer in self._of_scores:
-            observer.scores(t, samples, logits_sum)
 
 
 class ScoreTrace(Observer):

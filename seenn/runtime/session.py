@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from seenn.core.ops.arguments import integer
 from seenn.device import full_precision
 from seenn.errors import InputError, SeennError, UnsupportedError
 from seenn.exits import ExitPolicy, FixedExit, Progress
-from seenn.runtime.observer import Observer, Observers
+from seenn.exits.deprecated import accept_timesteps
+from seenn.runtime.observer import Observer
 from seenn.runtime.predictions import Prediction, Predictions
 from seenn.runtime.slots import Engine, Slots
 from seenn.runtime.source import Arrival, BatchSource, Request, RequestSource, Source
@@ -42,6 +44,7 @@ class Session:
     def __init__(self, engine: Engine, policy: ExitPolicy | None = None, timesteps: int = 8, slots: int = 64) -> None:
         self.engine = engine
         self.policy = policy or FixedExit()
+        accept_timesteps(type(self.policy))
         self.timesteps = integer("timesteps", timesteps, low=1)
         self.slots = integer("slots", slots, low=1)
         self._opened: list[Slots] = []  # by runs that are over, for those to come
@@ -75,13 +78,13 @@ class Session:
         slots = min(self.slots, max(1, sum(map(len, batches)))) if isinstance(batches, Sequence) else self.slots
         answered: list[_Answers] = []
         done = 0
-        for answers in self._answers(BatchSource(batches), slots, Observers(observers)):
+        for answers in self._answers(BatchSource(batches), slots, observers):
             answered.append(answers)
-            progress(done := done + len(answers.samples))
+            progress(done := done + len(answers))
         if not done:
             raise ValueError("there are no samples to run: got none")
-        order = torch.cat([answers.samples for answers in answered]).argsort()
-        found = Predictions.concatenate([answers.predictions for answers in answered])
+        order = torch.cat([answers.index for answers in answered]).argsort()
+        found = Predictions.concatenate(answered)
         return Predictions(**{name: values[order] for name, values in vars(found).items()})
 
     def stream(
@@ -93,36 +96,33 @@ class Session:
         one holds up nobody that runs. With one slot, each is answered before the next is taken. If making one fails,
         or it cannot be run, those before it are answered first.
         """
-        found = (
-            prediction
-            for answers in self._answers(RequestSource(requests), self.slots, Observers(observers))
-            for prediction in answers
-        )
+        answers = self._answers(RequestSource(requests), self.slots, observers)
+        found = chain.from_iterable(map(_Answers.one_by_one, answers))
         return _in_order(found) if ordered else found
 
-    def _answers(self, source: Source, capacity: int, observers: Observers) -> Iterator[_Answers]:
+    def _answers(self, source: Source, capacity: int, observers: Sequence[Observer]) -> Iterator[_Answers]:
         slots, rows = self._open(capacity), _Rows(capacity)
         policy = self.policy
         cost = torch.arange(self.timesteps + 1, dtype=torch.float64) + self.engine.initial_steps
+        of_spikes = [observer for observer in observers if type(observer).spikes is not Observer.spikes]
         try:
             while True:
                 if free := rows.free:
-                    self._load(source, slots, rows, policy, source.take(len(free), wait=not rows.busy_count))
+                    self._load(source, slots, rows, source.take(len(free), wait=not rows.busy_count))
                 if not rows.busy_count:
                     break
                 if rows.has_holes:
-                    stay = rows.keep()
-                    slots.keep(stay)
+                    slots.keep(rows.keep())
                 active = rows.busy_count
+                watch = rows.watch(of_spikes) if of_spikes else None  # an engine that shows no spikes is faster
                 with full_precision(self.engine.device):
                     rows.feed(slots)
-                begin = time.perf_counter()
-                watch = rows.watch(observers) if observers.wants_spikes else None
-                with full_precision(self.engine.device):
+                    begin = time.perf_counter()
                     logits_sum = slots.step(active, watch).cpu()
                 rows.t[:active] += 1
                 t, samples = rows.t[:active], rows.sample[:active]
-                observers.scores(t, samples, logits_sum)
+                for observer in observers:
+                    observer.scores(t, samples, logits_sum)
                 progress, last = Progress(t, torch.ones_like(t), cost[t]), t >= self.timesteps
                 stop = rows.ask(policy, progress, logits_sum, (~last).nonzero().squeeze(1))
                 now = time.perf_counter()
@@ -130,19 +130,16 @@ class Session:
                 done = (stop | last | late).nonzero().squeeze(1)
                 if len(done):
                     answers = _Answers(
-                        samples=samples[done],
-                        predictions=Predictions(
-                            labels=logits_sum[done].argmax(-1),
-                            exit_timestep=t[done],
-                            cost=progress.cost[done],
-                            confidence=policy.confidence(t[done], logits_sum[done]),
-                            logits_sum=logits_sum[done],
-                        ),
+                        labels=logits_sum[done].argmax(-1),
+                        exit_timestep=t[done],
+                        cost=progress.cost[done],
+                        confidence=policy.confidence(t[done], logits_sum[done]),
+                        logits_sum=logits_sum[done],
+                        index=samples[done],
                         by_policy=stop[done],
                         at_end=last[done],
                     )
                     rows.release(done)
-                    answers.check()
                     yield answers
         finally:
             source.end()
@@ -158,50 +155,43 @@ class Session:
                 return slots
         return self.engine.open(capacity)
 
-    def _load(self, source: Source, slots: Slots, rows: _Rows, policy: ExitPolicy, arrivals: list[Arrival]) -> None:
+    def _load(self, source: Source, slots: Slots, rows: _Rows, arrivals: Sequence[Arrival]) -> None:
         """Starts the samples; the first that cannot be run ends the source."""
-        arrivals = self._before_error(source, rows, arrivals, self._check)
-        while arrivals:
-            first = torch.stack([self._frame(arrival.inputs, 1) for arrival in arrivals])
-            chosen = torch.tensor(rows.free[: len(arrivals)])
-            try:
-                if not bool(first.isfinite().all()):
-                    raise ValueError("NaN or infinite pixels")
-                with full_precision(self.engine.device):
-                    slots.load(chosen, first)
-            except ValueError:  # what slots refuse, they have not started
-                sound = self._before_error(source, rows, arrivals, self._check_values)
-                if len(sound) == len(arrivals):
-                    raise
-                arrivals = sound
-            else:
-                over_time = [self._is_frames(arrival.inputs) for arrival in arrivals]
-                rows.start(chosen, policy.start(first.cpu()), arrivals, over_time)
-                return
-
-    def _before_error(
-        self, source: Source, rows: _Rows, arrivals: list[Arrival], check: Callable[[Tensor, int], None]
-    ) -> list[Arrival]:
-        """The arrivals before the first that ``check`` refuses, whose error ends the source."""
-        for position, arrival in enumerate(arrivals):
-            try:
-                check(arrival.inputs, rows.taken + position)
-            except (ValueError, UnsupportedError) as error:
+        if not arrivals:
+            return
+        try:
+            self._start(slots, rows, arrivals)
+        except (ValueError, UnsupportedError) as error:  # none has been started
+            if len(arrivals) == 1:
                 source.end(error)
-                return arrivals[:position]
-        return arrivals
+                return
+            for arrival in arrivals:
+                before = rows.taken
+                self._load(source, slots, rows, [arrival])
+                if rows.taken == before:
+                    return
 
-    def _is_frames(self, inputs: Tensor) -> bool:
-        return inputs.dim() > len(self.engine.input_shape)
-
-    def _frame(self, inputs: Tensor, t: int) -> Tensor:
-        return inputs[t - 1] if self._is_frames(inputs) else inputs
+    def _start(self, slots: Slots, rows: _Rows, arrivals: Sequence[Arrival]) -> None:
+        """Starts all of them or none; what is wrong with a single one is said with its number."""
+        for arrival in arrivals:
+            self._check(arrival.inputs, rows.taken)
+        frames = [arrival.inputs.view(-1, *self.engine.input_shape) for arrival in arrivals]
+        first, later = torch.stack([each[0] for each in frames]), [each[1:] for each in frames if len(each) > 1]
+        if not all(bool(values.isfinite().all()) for values in (first, *later)):
+            raise InputError(f"image {rows.taken} holds NaN or infinite pixels: check the preprocessing")
+        for frame in chain.from_iterable(later):
+            self.engine.check(frame)
+        chosen = torch.tensor(rows.free[: len(arrivals)])
+        with full_precision(self.engine.device):
+            slots.load(chosen, first)
+        deadlines = [arrival.deadline for arrival in arrivals]
+        rows.start(chosen, self.policy.start(first.cpu()), frames, deadlines)
 
     def _check(self, inputs: Tensor, number: int) -> None:
-        """Refuses what no engine runs; engines themselves look at the rest."""
+        """Refuses what no engine runs; engines themselves look at the values."""
         expected = list(self.engine.input_shape)
         shape = list(inputs.shape)
-        if self._is_frames(inputs) and shape[1:] == expected:
+        if shape[1:] == expected:
             if self.engine.no_frames is not None:
                 raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames")
             if len(inputs) != self.timesteps:
@@ -218,42 +208,36 @@ class Session:
             raise InputError(
                 f"image {number} is {inputs.dtype}, expected floats: prepare it as the network's preprocessing says"
             )
-        if self._is_frames(inputs):
-            self._check_values(inputs, number)
-
-    def _check_values(self, inputs: Tensor, number: int) -> None:
-        if not bool(inputs.isfinite().all()):
-            raise InputError(f"image {number} holds NaN or infinite pixels: check the preprocessing")
-        for frame in inputs if self._is_frames(inputs) else (inputs,):
-            self.engine.check(frame)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answers:
-    """Samples that left in one step."""
+class _Answers(Predictions):
+    """Samples that left in one step, their numbers, and why they left.
 
-    samples: Tensor
-    predictions: Predictions
+    Raises:
+        SeennError: outputs that are not finite.
+    """
+
+    index: Tensor
     by_policy: Tensor
     at_end: Tensor
 
-    def check(self) -> None:
-        """Refuses outputs that are not numbers."""
-        finite = self.predictions.logits_sum.isfinite().all(-1)
+    def __post_init__(self) -> None:
+        finite = self.logits_sum.isfinite().all(-1)
         if not bool(finite.all()):
             bad = int((~finite).nonzero()[0, 0])
             raise SeennError(
-                f"the outputs of image {int(self.samples[bad])} are not finite after "
-                f"{int(self.predictions.exit_timestep[bad])} timesteps: check the network's weights"
+                f"the outputs of image {int(self.index[bad])} are not finite after "
+                f"{int(self.exit_timestep[bad])} timesteps: check the network's weights"
             )
 
-    def __iter__(self) -> Iterator[Prediction]:
-        p = self.predictions
-        columns = (self.samples, p.labels, p.exit_timestep, p.cost, p.confidence, self.at_end, self.by_policy)
-        rows = zip(*(column.tolist() for column in columns), p.logits_sum.unbind(), strict=True)
-        for sample, label, steps, cost, confidence, at_end, by_policy, scores in rows:
+    def one_by_one(self) -> Iterator[Prediction]:
+        """The answer for each."""
+        columns = (self.index, self.labels, self.exit_timestep, self.cost, self.confidence, self.at_end, self.by_policy)
+        rows = zip(*(column.tolist() for column in columns), self.logits_sum.unbind(), strict=True)
+        for index, label, steps, cost, confidence, at_end, by_policy, scores in rows:
             yield Prediction(
-                index=sample,
+                index=index,
                 label=label,
                 exit_timestep=steps,
                 cost=cost,
@@ -286,16 +270,15 @@ class _Rows:
         """Whether a free slot lies before one that runs."""
         return not bool(self._busy[: self.busy_count].all())
 
-    def start(self, rows: Tensor, state: State, arrivals: Sequence[Arrival], frames: Sequence[bool]) -> None:
+    def start(self, rows: Tensor, state: State, frames: Sequence[Tensor], deadlines: Sequence[float]) -> None:
         if not self.state:
             self.state = tuple(tensor.new_zeros(len(self.t), *tensor.shape[1:]) for tensor in state)
         for tensor, new in zip(self.state, state, strict=True):
             tensor[rows] = new
         numbers = torch.arange(self.taken, self.taken + len(rows))
         self.t[rows], self.sample[rows], self._busy[rows] = 0, numbers, True
-        self.deadline[rows] = torch.tensor([arrival.deadline for arrival in arrivals], dtype=torch.float64)
-        chosen = zip(numbers.tolist(), arrivals, frames, strict=True)
-        self._frames |= {sample: arrival.inputs for sample, arrival, over_time in chosen if over_time}
+        self.deadline[rows] = torch.tensor(deadlines, dtype=torch.float64)
+        self._frames |= {n: each for n, each in zip(numbers.tolist(), frames, strict=True) if len(each) > 1}
         self.taken += len(rows)
         self.busy_count += len(rows)
 
@@ -334,13 +317,14 @@ class _Rows:
         self._busy[: len(rows)] = True
         return rows
 
-    def watch(self, observers: Observers) -> Callable[..., None]:
+    def watch(self, observers: Sequence[Observer]) -> Callable[..., None]:
         """What slots show their spikes to."""
 
         def see(site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
             rows = slice(first, first + len(counts))
             t = torch.zeros_like(self.t[rows]) if initial else self.t[rows] + 1
-            observers.spikes(t, self.sample[rows], site, counts)
+            for observer in observers:
+                observer.spikes(t, self.sample[rows], site, counts)
 
         return see
 

@@ -59,12 +59,12 @@ class Engine(Protocol):
     """
 
     name: str
-    exact: bool
-    note: str
-    max_timesteps: int | None
+    exact: bool = False
+    note: str = ""
+    max_timesteps: int | None = None
     input_shape: tuple[int, ...]
-    initial_steps: int
-    no_frames: str | None
+    initial_steps: int = 0
+    no_frames: str | None = None
     device: torch.device
 
     def open(self, slots: int) -> Slots:
@@ -75,7 +75,8 @@ class Engine(Protocol):
         """
 
     def check(self, sample: Tensor) -> None:
-        """Raises InputError where one input ``[C, H, W]`` cannot be run."""
+        """Raises InputError where one input ``[C, H, W]`` of the right shape cannot be run; most engines run all."""
+        return
 
 
 def check_memory(slots: int, bytes_per_slot: int, device: torch.device) -> None:

@@ -75,7 +75,7 @@ def layer_losses(
             timesteps=timesteps,
             preprocessing=preprocessing,
             float_sites=fine,
-            section=section,
+            sections={} if section is None else {"int8": section},
         )
         found = scores(engine)
         report = reports(engine).get(layer)

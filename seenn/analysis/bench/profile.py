@@ -61,7 +61,7 @@ def profile_sites(
                     thunk.run()
                     finish()
                     found[thunk.label] = found.get(thunk.label, 0.0) + time.perf_counter() - start
-                    if thunk.site is not None and thunk.counts is not None:
+                    if thunk.counts is not None:
                         rates[thunk.label] = float(thunk.counts().abs().mean())
                 if step == timesteps - 1:
                     best = {name: min(value, best.get(name, value)) for name, value in found.items()}
@@ -81,13 +81,13 @@ def profile_sites(
 
 def _macs(engine: FusedEngine, network: SpikingNetwork) -> Mapping[str, int]:
     """Of the synapses that each instruction of a step computes."""
-    from seenn.runtime.lowering.program import Sum, SynapseTerm
+    from seenn.runtime.lowering.program import SynapseTerm
 
     shapes = engine.program.buffers
     found: dict[str, int] = {}
-    for instruction in engine.program.step:
-        for term in instruction.terms if isinstance(instruction, Sum) else ():
+    for total in engine.program.sums():
+        for term in total.terms:
             if isinstance(term, SynapseTerm):
-                output, source = shapes[instruction.target].shape, shapes[term.source].shape
-                found[instruction.target] = found.get(instruction.target, 0) + term.op.macs(output, source)
+                output, source = shapes[total.target].shape, shapes[term.source].shape
+                found[total.target] = found.get(total.target, 0) + term.op.macs(output, source)
     return found

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from seenn.core.network import SpikingNetwork
-from seenn.data.preprocessing import Preprocessing
-from seenn.runtime.engine import ENGINES, EngineKind, Section
+from seenn.runtime.engine import ENGINES, EngineKind, EngineOptions
 from seenn.runtime.engines.float32 import float_engine
 from seenn.runtime.kernels.synapses import BFLOAT16
 from seenn.runtime.slots import Engine
 
 
 class _BFloat16(EngineKind):
-    def make(
-        self,
-        network: SpikingNetwork,
-        *,
-        timesteps: int,
-        preprocessing: Preprocessing | None,
-        float_sites: Iterable[str],
-        section: Section | None,
-    ) -> Engine:
+    def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
         return float_engine("bfloat16", network, [BFLOAT16])
 
 

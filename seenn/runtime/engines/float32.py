@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from seenn import native
 from seenn.core.network import SpikingNetwork
-from seenn.data.preprocessing import Preprocessing
-from seenn.runtime.engine import ENGINES, EngineKind, Section
+from seenn.runtime.engine import ENGINES, EngineKind, EngineOptions
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import FLOAT32, PLAIN, Kernel, is_exact
 from seenn.runtime.lowering import fold
@@ -26,15 +25,7 @@ def float_engine(name: str, network: SpikingNetwork, kernels: Sequence[Kernel]) 
 class _Float32(EngineKind):
     preference = 1
 
-    def make(
-        self,
-        network: SpikingNetwork,
-        *,
-        timesteps: int,
-        preprocessing: Preprocessing | None,
-        float_sites: Iterable[str],
-        section: Section | None,
-    ) -> Engine:
+    def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
         onednn = network.device.type == "cpu" and is_exact(FLOAT32, network.device)
         return float_engine("float32", network, [FLOAT32, PLAIN] if onednn else [PLAIN])
 

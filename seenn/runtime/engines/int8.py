@@ -7,14 +7,12 @@ the same integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from seenn import native
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError
-from seenn.runtime.engine import ENGINES, EngineKind, Section
+from seenn.runtime.engine import ENGINES, EngineKind, EngineOptions, Section
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import INT8, exact_kernels, is_exact
 from seenn.runtime.lowering import Rounding, choose_rounding, lower
@@ -24,70 +22,43 @@ SAMPLES = 64  # at most: a few dozen are enough to judge rounding by
 BYTES = 1 << 30  # of the values that they have in the network, which are kept
 
 
-def int8_engine(
-    network: SpikingNetwork,
-    *,
-    timesteps: int,
-    preprocessing: Preprocessing | None = None,
-    float_sites: Iterable[str] = (),
-    rounding: Rounding | None = None,
-) -> FusedEngine:
-    """As ``make_engine("int8", …)``; ``rounding`` is what ``choose_rounding`` found."""
-    device = network.device
-    if device.type not in ("cpu", "cuda"):
-        raise UnsupportedError(f"int8 holds its integers in float64 outside the CPU, which {device.type} has not")
-    program = lower(
-        network, timesteps=timesteps, preprocessing=preprocessing, float_sites=float_sites, rounding=rounding
-    )
-    library = native.load("engine") if device.type == "cpu" else None
-    engine = FusedEngine(program, exact_kernels(device), "int8", device, library)
-    engine.no_frames = network.no_frames
-    if rounding is None:
-        engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
-    if program.coarser:
-        places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
-        engine.note += f"; a coarser fixed-point scale, so that {timesteps} steps fit: {places}"
-    if device.type != "cpu" or not is_exact(INT8, device):
-        engine.note += "; oneDNN int8 is missing or not exact here, so floats hold the same integers"
-    return engine
-
-
 class _Int8(EngineKind):
     preference = 2
 
-    def make(
-        self,
-        network: SpikingNetwork,
-        *,
-        timesteps: int,
-        preprocessing: Preprocessing | None,
-        float_sites: Iterable[str],
-        section: Section | None,
-    ) -> Engine:
-        return int8_engine(
+    def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
+        device, section = network.device, options.section
+        if device.type not in ("cpu", "cuda"):
+            raise UnsupportedError(f"int8 holds its integers in float64 outside the CPU, which {device.type} has not")
+        program = lower(
             network,
-            timesteps=timesteps,
-            preprocessing=preprocessing,
-            float_sites=float_sites,
-            rounding=None if section is None else Rounding.from_section(section.json, section.tensors, network),
+            timesteps=options.timesteps,
+            preprocessing=options.preprocessing,
+            float_sites=options.float_sites,
+            rounding=None if section is None else Rounding.from_section(section, network),
         )
+        library = native.load("engine") if device.type == "cpu" else None
+        engine = FusedEngine(program, exact_kernels(device), "int8", device, library)
+        engine.no_frames = network.no_frames
+        if section is None:
+            engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
+        if program.coarser:
+            places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
+            engine.note += f"; a coarser fixed-point scale, so that {options.timesteps} steps fit: {places}"
+        if device.type != "cpu" or not is_exact(INT8, device):
+            engine.note += "; oneDNN int8 is missing or not exact here, so floats hold the same integers"
+        return engine
 
-    def prepare(
-        self, network: SpikingNetwork, batch: Batch, *, timesteps: int, preprocessing: Preprocessing | None
-    ) -> Section | None:
+    def prepare(self, network: SpikingNetwork, batch: Batch, options: EngineOptions) -> Section | None:
         """The rounding of least error on some of the samples; None where nothing is lowered."""
         if not len(batch):
             return None
         each = 4 * sum(math.prod(shape) for shape in network.shapes.values())
         samples = batch[: max(1, min(SAMPLES, BYTES // each))]
-        found = choose_rounding(network, samples, timesteps=timesteps, preprocessing=preprocessing)
-        if found is None:
-            return None
-        json, tensors = found.to_section()
-        return Section(json=json, tensors=tensors)
+        found = choose_rounding(network, samples, timesteps=options.timesteps, preprocessing=options.preprocessing)
+        return None if found is None else found.to_section()
 
     def check(self, section: Section, network: SpikingNetwork) -> None:
-        Rounding.from_section(section.json, section.tensors, network)
+        Rounding.from_section(section, network)
 
 
 ENGINES.register("int8")(_Int8())

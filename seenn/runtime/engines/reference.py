@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -11,37 +10,30 @@ from torch import Tensor
 
 from seenn.core.network import SpikingNetwork, evaluating
 from seenn.core.ops import State
-from seenn.data.preprocessing import Preprocessing
-from seenn.runtime.engine import ENGINES, EngineKind, Section
-from seenn.runtime.slots import Engine, SlotObserver, check_memory
+from seenn.runtime.engine import ENGINES, EngineKind, EngineOptions
+from seenn.runtime.slots import Engine, SlotObserver, Slots, check_memory
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """``SpikingNetwork.advance`` on rows, in evaluation mode; see ``seenn.runtime.slots.Engine``."""
 
     name = "reference"
-    exact = False
-    max_timesteps: int | None = None
+    note = "the network's own float arithmetic"
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
-        self.note = "the network's own float arithmetic"
         self.input_shape = network.input_shape
         self.initial_steps = network.initial_steps
         self.no_frames = network.no_frames
         self.device = network.device
 
     def open(self, slots: int) -> ReferenceSlots:
-        """Slots with all memory that they need."""
         size = self.network.dtype.itemsize
         check_memory(slots, 2 * size * sum(math.prod(shape) for shape in self.network.shapes.values()), self.device)
         return ReferenceSlots(self.network, slots)
 
-    def check(self, sample: Tensor) -> None:
-        """Every input of the right shape can be run."""
 
-
-class ReferenceSlots:
+class ReferenceSlots(Slots):
     """See ``seenn.runtime.slots.Slots``."""
 
     def __init__(self, network: SpikingNetwork, capacity: int) -> None:
@@ -109,15 +101,7 @@ def _row_by_row(observe: SlotObserver, rows: Tensor, site: str, counts: Tensor) 
 class _Reference(EngineKind):
     preference = 0
 
-    def make(
-        self,
-        network: SpikingNetwork,
-        *,
-        timesteps: int,
-        preprocessing: Preprocessing | None,
-        float_sites: Iterable[str],
-        section: Section | None,
-    ) -> Engine:
+    def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
         return ReferenceEngine(network)
 
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import CDLL
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT
 from seenn.native import RowWriter
-from seenn.runtime.kernels.bind import Binder, Thunk, names
-from seenn.runtime.kernels.synapses import Kernel
-from seenn.runtime.kernels.views import Copy
+from seenn.runtime.kernels.bind import Binder, Thunk
+from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Program
-from seenn.runtime.slots import SlotObserver, check_memory
+from seenn.runtime.slots import Engine, SlotObserver, Slots, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
 TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64
 
 
-class FusedEngine:
+class FusedEngine(Engine):
     """Runs a ``Program``; see ``seenn.runtime.Engine``.
 
     Args:
@@ -34,8 +31,6 @@ class FusedEngine:
         device: where to compute.
         native: neurons in one pass, from ``seenn.native``; None: by torch.
     """
-
-    initial_steps = 0
 
     def __init__(
         self,
@@ -52,13 +47,11 @@ class FusedEngine:
         self.input_scale = program.input_scale
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
-        self.no_frames: str | None = None
         self.tile = tile_size(program)
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
     def open(self, slots: int) -> FusedSlots:
-        """Slots with all memory that they need."""
         kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
         scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
         scratch += 4 * self.binder.currents
@@ -66,7 +59,6 @@ class FusedEngine:
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
-        """Raises InputError where an input does not lie on the network's scale."""
         if self.input_scale is not None:
             self.input_scale.quantize(sample.unsqueeze(0))
 
@@ -78,22 +70,8 @@ def tile_size(program: Program) -> int:
     return tile if tile < 4 else tile // 2 * 2
 
 
-@dataclass(frozen=True)
-class Tile:
-    """The step of some rows, bound to their memory."""
-
-    thunks: tuple[Thunk, ...]
-    starts: tuple[WriteRows | None, ...]  # before each of them: starts the states that it is the first to touch
-    output: Tensor  # the scores of the step
-    total: Tensor  # summed so far
-
-
-class FusedSlots:
-    """See ``seenn.runtime.Slots``.
-
-    States of a new sample are set to their start in its first step, each just before it is needed: then it is still
-    in the cache when it is. Some are by the neurons themselves, which look who is new.
-    """
+class FusedSlots(Slots):
+    """See ``seenn.runtime.Slots``."""
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
         self.capacity = capacity
@@ -110,20 +88,22 @@ class FusedSlots:
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
         self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
-        self._write = partial(_row_writer, engine.binder.native)
-        self._keep_constants = self._write(constants)
+        self._keep_constants = _row_writer(engine.binder.native, constants)
         elsewhere = engine.binder.initialised
         started = {n: buffer for n, buffer in kept.items() if buffer.start is not None and n not in elsewhere}
-        self._starts = {name: (self._kept[name], self._first(buffer)) for name, buffer in started.items()}
+        starts = [(self._kept[name], self._first(buffer)) for name, buffer in started.items()]
+        self._start = _row_writer(engine.binder.native, starts)
         self._currents = torch.zeros(self._tile * engine.binder.currents, device=engine.device)
-        self._new = torch.zeros(capacity, dtype=torch.bool)
+        self._new = torch.zeros(capacity, dtype=torch.bool)  # whose other states are initialised in the next step
         # Views of each run of rows that was stepped, bound once.
-        self._tiles: dict[tuple[int, int], Tile] = {}
-        self._encoders: dict[int, tuple[Thunk, ...]] = {}
+        self._tiles: dict[tuple[int, int], list[Thunk]] = {}
+        self._encoders: dict[int, list[Thunk]] = {}
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:
         self.feed(rows, inputs)
-        self._total[rows.to(self._total.device)] = 0
+        there = rows.to(self._total.device)
+        self._start(there)
+        self._total[there] = 0
         self._new[rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
@@ -141,15 +121,12 @@ class FusedSlots:
     def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
         with torch.inference_mode():
             for start, stop in _cut(active, self._tile):
-                tile, new = self._bound(start, stop), self._fresh(start, stop)
-                for thunk, begin in zip(tile.thunks, tile.starts, strict=True):
-                    if new is not None and begin is not None:
-                        begin(new)
+                for thunk in self._bound(start, stop):
                     thunk.run()
                     if observe is not None and thunk.counts is not None:
-                        observe(thunk.site or thunk.label, start, thunk.counts())
+                        observe(thunk.label, start, thunk.counts())
                 self._new[start:stop] = False
-                tile.total.add_(tile.output)
+                self._total[start:stop].add_(self._scratch[self._program.output][: stop - start])
         return self._total[:active] * self._program.output_scale
 
     def keep(self, rows: Tensor) -> None:
@@ -161,35 +138,21 @@ class FusedSlots:
         stop = min(active, self._tile)
         if bool(self._new[:stop].any()):
             self.step(stop)
-        return self._bound(0, stop).thunks
+        return self._bound(0, stop)
 
-    def _fresh(self, start: int, stop: int) -> Tensor | None:
-        """The rows whose states have to be started; None where there are none."""
-        rows = self._new[start:stop].nonzero().squeeze(1) + start
-        return rows.to(self._engine.device) if len(rows) else None
-
-    def _bound(self, start: int, stop: int) -> Tile:
+    def _bound(self, start: int, stop: int) -> list[Thunk]:
         if (start, stop) not in self._tiles:
             views = {name: tensor[start:stop] for name, tensor in self._kept.items()}
             views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
             copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
-            thunks = self._engine.binder.bind(self._program.step, views, copies, self._currents, self._new[start:stop])
-            self._tiles[start, stop] = Tile(
-                tuple(thunks), tuple(self._initialisers()), views[self._program.output], self._total[start:stop]
-            )
+            binder, fresh = self._engine.binder, self._new[start:stop]
+            self._tiles[start, stop] = binder.bind(self._program.step, views, copies, self._currents, fresh)
         return self._tiles[start, stop]
 
-    def _initialisers(self) -> Iterator[WriteRows | None]:
-        """For each instruction of a step."""
-        left = dict(self._starts)
-        for instruction in self._program.step:
-            touched = [left.pop(name) for name in names(instruction) if name in left]
-            yield self._write(touched) if touched else None
-
-    def _encoder(self, count: int) -> tuple[Thunk, ...]:
+    def _encoder(self, count: int) -> list[Thunk]:
         if count not in self._encoders:
             views = {name: tensor[:count] for name, tensor in self._staging.items()}
-            self._encoders[count] = tuple(self._engine.binder.bind(self._program.encode, views, {}))
+            self._encoders[count] = self._engine.binder.bind(self._program.encode, views, {})
         return self._encoders[count]
 
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from seenn.native import Firing, Joined
-from seenn.runtime.kernels.views import Action, Copies, Views
+from seenn.runtime.kernels.synapses import Action, Copies, Views, interiors
 from seenn.runtime.lowering.program import EXACT_LIMIT, Fire, GainTerm, Program
-
-CACHE_BYTES = 4 << 20  # of a site's state that torch updates together; smaller pieces wait more than they gain
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,23 @@ class Neurons:
     device: torch.device
 
     def by_torch(self, views: Views) -> Iterator[Action]:
-        """Some rows at a time, while they are in the cache."""
-        fire = self.fire
-        states = [views[name] for name in (fire.membrane, fire.target, fire.taken_back) if name is not None]
-        rows = max(1, CACHE_BYTES // (4 * len(states) * states[0][0].numel()))
-        for part in zip(*(torch.split(state, rows) for state in states), strict=True):
-            yield from self._rows(part)
+        """By torch's operations, one after the other."""
+        threshold, inverse = self._number(self.fire.threshold), self._inverse()
+        v, count = views[self.fire.membrane], views[self.fire.target]
+        if (self.fire.fewest, self.fire.most) == (0, 1):
+            yield partial(torch.ge, v, threshold, out=count)
+        else:
+            if inverse is None:
+                yield partial(torch.div, v, threshold, out=count)
+            else:
+                yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
+            yield count.floor_
+            yield partial(count.clamp_, self.fire.fewest, self.fire.most)
+            if self.fire.taken_back is not None:
+                taken_back = views[self.fire.taken_back]
+                yield partial(torch.maximum, count, taken_back, out=count)
+                yield partial(taken_back.sub_, count)
+        yield partial(v.addcmul_, count, threshold, value=-1)
 
     def in_one_pass(
         self,
@@ -50,7 +59,7 @@ class Neurons:
         copied from it. With ``fresh``, the states of those rows are started in it too.
         """
         fire = self.fire
-        wanted = [copy.interior(framed) for copy, framed in copies.items() if copy.name == fire.target]
+        wanted = interiors(copies, fire.target)
         firing = Firing(
             library,
             views[fire.membrane],
@@ -73,26 +82,9 @@ class Neurons:
     def _join(self, term: GainTerm, views: Views, copies: Copies) -> Joined:
         """A term, read from bytes where there are any."""
         gain = self._number(term.gain)
-        for copy, framed in copies.items():
-            if copy.name == term.source:
-                return Joined(gain=gain, source=copy.interior(framed), low=self._low(term.source))
+        if integers := interiors(copies, term.source):
+            return Joined(gain=gain, source=integers[0], low=self._low(term.source))
         return Joined(gain=gain, source=views[term.source])
-
-    def _rows(self, states: tuple[Tensor, ...]) -> Iterator[Action]:
-        threshold, inverse, (v, count, *taken_back) = self._number(self.fire.threshold), self._inverse(), states
-        if (self.fire.fewest, self.fire.most) == (0, 1):
-            yield partial(torch.ge, v, threshold, out=count)
-        else:
-            if inverse is None:
-                yield partial(torch.div, v, threshold, out=count)
-            else:
-                yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
-            yield count.floor_
-            yield partial(count.clamp_, self.fire.fewest, self.fire.most)
-            if taken_back:
-                yield partial(torch.maximum, count, taken_back[0], out=count)
-                yield partial(taken_back[0].sub_, count)
-        yield partial(v.addcmul_, count, threshold, value=-1)
 
     def _inverse(self) -> Tensor | None:
         """1/θ, where multiplying by it is exact.

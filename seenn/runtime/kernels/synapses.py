@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,47 +22,66 @@ from seenn.core.ops.base import Synapse
 from seenn.native.cache import find, keep, key
 from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, SynapseTerm
 
+Action = Callable[[], object]
 Accumulate = Callable[[Tensor, Tensor], object]  # (target, source): target += response + bias
 Margin = tuple[int, int]  # rows and columns of zero counts around an image
 NO_MARGIN: Margin = (0, 0)
-CLEARLY = (
-    1.5  # times faster int8 has to be: it wants a copy of every count, and a busy machine blurs a short measurement
-)
+#: Times faster int8 has to be: it wants a copy of every count, and a busy machine blurs a short measurement.
+CLEARLY = 1.5
 LARGEST_PAIR = (1 << 15) - 1  # of two products: AVX2's vpmaddubsw saturates there
 
 
-class Kernel(Protocol):
+@dataclass(frozen=True)
+class Copy:
+    """A buffer as bytes, ``value − low``, with a margin of zero counts around each image."""
+
+    name: str
+    margin: Margin
+
+
+Views = Mapping[str, Tensor]  # buffers, of some rows
+Copies = Mapping[Copy, Tensor]
+
+
+def interiors(copies: Copies, name: str) -> list[Tensor]:
+    """The copies of one buffer, without their margins."""
+    found = []
+    for copy, framed in copies.items():
+        if copy.name == name:
+            rows, columns = copy.margin
+            image = framed.dim() == 4
+            height, width = framed.shape[2:] if image else (0, 0)
+            found.append(framed[:, :, rows : height - rows, columns : width - columns] if image else framed)
+    return found
+
+
+class Kernel(ABC):
     """One way to compute synapses."""
 
     name: str
-    dtype: torch.dtype  # of the sources that it reads; bytes hold value − low
-
-    def __hash__(self) -> int: ...
+    dtype = torch.float32  # of the sources that it reads; bytes hold value − low
 
     def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
         """Whether this kernel can compute the term."""
+        return True
 
     def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
         """What the source has to have around it."""
+        return NO_MARGIN
 
+    @abstractmethod
     def prepare(
         self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
     ) -> Accumulate:
         """Packs the weights; ``bias``: float64, one number for each output."""
 
 
-class PlainKernel:
+class PlainKernel(Kernel):
     """Whatever torch does, in any precision and on any device."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self.name = f"torch {str(dtype).removeprefix('torch.')}"
         self.dtype = dtype
-
-    def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
-        return True
-
-    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
-        return NO_MARGIN
 
     def prepare(
         self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
@@ -78,17 +99,13 @@ class PlainKernel:
         return accumulate
 
 
-class Float32Kernel:
+class Float32Kernel(Kernel):
     """oneDNN's float32 convolution, adding itself to the membrane in place; matrix products likewise."""
 
     name = "oneDNN float32"
-    dtype = torch.float32
 
     def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
         return term.geometry.window is not None or (term.geometry.channels == -1 and term.weight.dim() == 2)
-
-    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
-        return NO_MARGIN
 
     def prepare(
         self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
@@ -113,7 +130,7 @@ class Float32Kernel:
         return accumulate
 
 
-class Int8Kernel:
+class Int8Kernel(Kernel):
     """oneDNN's int8 convolution of counts, kept as ``count − low`` in a byte, into a float32 membrane.
 
     oneDNN can subtract a zero point itself, but looks at every weight anew for it in every call: a third of the time

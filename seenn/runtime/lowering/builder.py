@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from seenn.runtime.lowering.program import Apply, Buffer, GainTerm, Instruction, Life, Sum
-from seenn.runtime.lowering.scales import FloatScale, IntegerScale, ScaledSum, Use
+from seenn.runtime.lowering.program import Buffer, Compute, GainTerm, Instruction, Life, Sum
+from seenn.runtime.lowering.scales import Scale, ScaledSum, Use
 from seenn.runtime.lowering.values import Value, along, spread
 
 
 class Builder:
     """Buffers and instructions as they come to be; nodes that nothing moves go to ``encode``, the rest to ``step``."""
 
-    def __init__(self, scales: FloatScale | IntegerScale) -> None:
+    def __init__(self, scales: Scale) -> None:
         self.scales = scales
         self.buffers: dict[str, Buffer] = {}
         self.encode: list[Instruction] = []
@@ -77,7 +77,7 @@ class Builder:
         self.step.append(Sum(target=buffer, terms=found.terms, constant=found.constant, accumulate=False))
         return buffer, float(found.scale.max())
 
-    def like(self, name: str, shape: tuple[int, ...], sources: list[str], factor: float = 1.0) -> str:
+    def like(self, name: str, shape: tuple[int, ...], sources: Sequence[str], factor: float = 1.0) -> str:
         """A buffer for what moves or adds values of ``sources``."""
         low = min(self.buffers[name].low for name in sources) * factor
         high = max(self.buffers[name].high for name in sources) * factor
@@ -91,7 +91,7 @@ class Builder:
         """Constant where all sources are."""
         return "constant" if all(self.buffers[name].life == "constant" for name in sources) else "scratch"
 
-    def emit(self, instruction: Apply) -> None:
+    def emit(self, instruction: Compute) -> None:
         """Once an image where it can be, else in every step."""
         constant = self.buffers[instruction.target].life == "constant"
         (self.encode if constant else self.step).append(instruction)

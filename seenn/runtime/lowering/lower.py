@@ -14,7 +14,7 @@ from seenn.errors import UnsupportedError
 from seenn.runtime.lowering.lowering import ProgramLowering, obstacles
 from seenn.runtime.lowering.program import InputScale, Program
 from seenn.runtime.lowering.rounding import Calibration, Rounding
-from seenn.runtime.lowering.scales import FloatScale, IntegerScale
+from seenn.runtime.lowering.scales import IntegerScale, Scale
 
 
 def lower(
@@ -56,8 +56,7 @@ def lower(
         )
     if rounding is not None:
         rounding.check(network)
-    chosen = Rounding() if rounding is None else rounding.without(named)
-    return _lowered(network, timesteps, preprocessing, named, chosen)
+    return _lowered(network, timesteps, preprocessing, named, rounding or Rounding())
 
 
 def choose_rounding(
@@ -90,7 +89,7 @@ def _lowered(
     scales = IntegerScale(timesteps=timesteps, float_sites=named, rounding=rounding)
     channels = network.input_shape[0]
     pixels = InputScale.fixed_point(channels) if preprocessing is None else InputScale.pixels(preprocessing)
-    program = ProgramLowering(_on_cpu(network), scales, pixels).run()
+    program = _program(network, scales, pixels)
     if scales.problems:
         raise UnsupportedError(
             f"{len(scales.problems)} sums could leave the range in which float32 is exact (16,777,216): "
@@ -102,7 +101,14 @@ def _lowered(
 def fold(network: SpikingNetwork) -> Program:
     """The same fusion in float: counts and membranes are those of the reference engine up to rounding."""
     refuse_initial_steps(network)
-    return ProgramLowering(_on_cpu(network), FloatScale(), None).run()
+    return _program(network, Scale(), None)
+
+
+def _program(network: SpikingNetwork, scale: Scale, pixels: InputScale | None) -> Program:
+    lowered = _on_cpu(network)
+    program = ProgramLowering(lowered, scale, pixels).run()
+    lowered.to(network.device)  # where its ops compute
+    return program
 
 
 def _on_cpu(network: SpikingNetwork) -> SpikingNetwork:

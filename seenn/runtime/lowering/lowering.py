@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,20 +15,8 @@ from seenn.core.graph import INPUT
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
 from seenn.runtime.lowering.builder import Builder, of
-from seenn.runtime.lowering.program import (
-    Apply,
-    Call,
-    Difference,
-    Fire,
-    GainTerm,
-    InputScale,
-    Leak,
-    Program,
-    Sum,
-    SynapseTerm,
-    Term,
-)
-from seenn.runtime.lowering.scales import FloatScale, IntegerScale, Use
+from seenn.runtime.lowering.program import Compute, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
+from seenn.runtime.lowering.scales import Scale, Use
 from seenn.runtime.lowering.values import Value, along, batched, compressed, spread
 
 ZERO = torch.zeros((), dtype=torch.float64)
@@ -35,9 +25,7 @@ ZERO = torch.zeros((), dtype=torch.float64)
 class ProgramLowering(Builder):
     """One walk over the graph: each op lowers itself in the words of ``seenn.core.ops.Lowering``."""
 
-    def __init__(
-        self, network: SpikingNetwork, scales: FloatScale | IntegerScale, input_scale: InputScale | None
-    ) -> None:
+    def __init__(self, network: SpikingNetwork, scales: Scale, input_scale: InputScale | None) -> None:
         super().__init__(scales)
         self.network = network
         self.input_scale = input_scale
@@ -90,14 +78,14 @@ class ProgramLowering(Builder):
         weight = term.weight
         per_group = gain.view(groups, 1, -1).expand(groups, len(weight) // groups, -1)
         weight = weight * per_group.reshape(len(weight), -1, *[1] * (weight.dim() - 2))
-        self.scales.enter(self.name, constant_in, along(gain, axis, len(x.shape)))
         bias = None if op.bias is None else op.bias.detach().double()
         constant: Tensor | None = None
         if constant_in is not None:
             constant = op.response(constant_in.unsqueeze(0), term.weight, bias).squeeze(0)
         elif bias is not None:
             constant = along(bias, term.axis(dims), dims).expand(self.shape)
-        term = SynapseTerm(layer=self.name, source=source.source, op=op, weight=weight)
+        worth = along(gain, axis, len(x.shape))
+        term = replace(term, source=source.source, weight=weight, gain=worth, beside=constant_in)
         return Value(shape=self.shape, terms=(term,), constant=constant)
 
     def fire(self, neuron: IntegratingNeuron, x: Value, *, slope: Tensor | None = None) -> Value:
@@ -115,24 +103,26 @@ class ProgramLowering(Builder):
         threshold, charge = self.scales.rounded(threshold, least=1.0), self.scales.rounded(charge)
         membrane = self.buffer(f"{name}.v", shape, "state", -math.inf, math.inf, compressed(charge))
         current = self.current(name, found, shape)
-        fewest = -neuron.max_spikes if neuron.signed else 0
         taken_back = None
         if slope is not None:
             charged = self.buffer(f"{name}.charge", shape, "state", -math.inf, math.inf, ZERO)
             before = self.buffer(f"{name}.before", shape, "state", -math.inf, math.inf, ZERO)
             self.step.append(Sum(target=charged, terms=current.terms, constant=current.constant, accumulate=True))
-            slope = along(slope.detach().double(), axis, dims)
-            self.step.append(Leak(target=membrane, charge=charged, before=before, slope=slope))
-        else:
-            self.step.append(Sum(target=membrane, terms=current.terms, constant=current.constant, accumulate=True))
-            if neuron.signed:
-                taken_back = self.buffer(f"{name}.net", shape, "state", -math.inf, 0, ZERO)
+            factor = along(slope.detach().double(), axis, dims) - 1
+            function = partial(_leak, rounded=self.input_scale is not None)
+            self.step.append(
+                Compute(target=membrane, function=function, sources=(charged,), state=(before,), constants=(factor,))
+            )
+        elif neuron.signed:
+            taken_back = self.buffer(f"{name}.net", shape, "state", -math.inf, 0, ZERO)
+        total = Sum(target=membrane, terms=current.terms, constant=current.constant, accumulate=True)
+        fewest = -neuron.max_spikes if neuron.signed else 0
         spikes = self.buffer(name, shape, "scratch", fewest, neuron.max_spikes)
         self.step.append(
             Fire(
-                site=name,
                 target=spikes,
                 membrane=membrane,
+                current=total if slope is None else None,
                 taken_back=taken_back,
                 threshold=compressed(threshold),
                 fewest=fewest,
@@ -161,8 +151,7 @@ class ProgramLowering(Builder):
 
     def move(self, op: StatelessOp, x: Value) -> Value:
         source, constant = self.computed(f"{self.name}.in", x).unit
-        target = self.like(self.name, self.shape, [source.source])
-        self.emit(Apply(target=target, op=op, sources=(source.source,)))
+        target = self._written(op, [source.source])
         gain = batched(op, source.gain)
         own = batched(op, torch.ones_like(source.gain)) == 0
         if bool(own.any()):  # its zeros are worth what the rest of their channel is, or anything
@@ -173,8 +162,7 @@ class ProgramLowering(Builder):
     def concat(self, op: StatelessOp, inputs: Sequence[Value]) -> Value:
         parts = [self.computed(f"{self.name}.{number}", value).unit for number, value in enumerate(inputs)]
         names = [source.source for source, _ in parts]
-        target = self.like(self.name, self.shape, names)
-        self.emit(Apply(target=target, op=op, sources=tuple(names)))
+        target = self._written(op, names)
         constant = None
         if any(part is not None for _, part in parts):
             constant = batched(op, *(torch.zeros_like(s.gain) if part is None else part for s, part in parts))
@@ -191,16 +179,15 @@ class ProgramLowering(Builder):
         factor = compressed(common / divisor)
         most = float((inside * (common / divisor)).max())
         target = self.like(self.name, self.shape, [term.source], most)
-        gain = None if bool((factor == 1).all()) else factor
-        self.emit(Apply(target=target, op=op, sources=(term.source,), total=True, gain=gain))
+        constants = () if bool((factor == 1).all()) else (factor,)
+        self.emit(Compute(target=target, function=partial(_add_up, op), sources=(term.source,), constants=constants))
         self.scales.proven(self.name, self.reach(term.source) * most)
         unit = batched(op, term.gain) / share / common
         return self._of(target, unit, None if constant is None else batched(op, constant))
 
     def select(self, op: StatelessOp, x: Value) -> Value:
         unit, _ = self.computed(f"{self.name}.0", x, varies=0, closed=True).unit
-        target = self.like(self.name, self.shape, [unit.source])
-        self.emit(Apply(target=target, op=op, sources=(unit.source,)))
+        target = self._written(op, [unit.source])
         return of(target, self.shape, spread(unit.gain, 0)[1])
 
     def difference(self, op: StatelessOp, x: Value) -> Value:
@@ -209,7 +196,8 @@ class ProgramLowering(Builder):
         total = self.buffer(f"{self.name}.total", x.shape, "state", -math.inf, math.inf, ZERO)
         before = self.buffer(f"{self.name}.before", self.shape, "state", -math.inf, math.inf, ZERO)
         target = self.buffer(self.name, self.shape, "scratch", source.low, source.high)
-        self.step.append(Difference(target=target, op=op, source=term.source, total=total, before=before))
+        function = partial(_difference, op)
+        self.step.append(Compute(target=target, function=function, sources=(term.source,), state=(total, before)))
         self.scales.proven(self.name, self.reach(term.source), steps=True)
         return of(target, self.shape, spread(term.gain, 0)[1])
 
@@ -218,8 +206,7 @@ class ProgramLowering(Builder):
             self.computed(f"{self.name}.{n}", value, varies=0, closed=True, real=True).unit[0].source
             for n, value in enumerate(inputs)
         ]
-        target = self.like(self.name, self.shape, units)
-        self.emit(Apply(target=target, op=op, sources=tuple(units)))
+        target = self._written(op, units)
         return of(target, self.shape)
 
     def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
@@ -235,11 +222,54 @@ class ProgramLowering(Builder):
         counts = None
         if op.fires:
             counts = self.buffer(f"{self.name}.count", self.shape, "scratch", -math.inf, math.inf)
-        self.step.append(Call(target=target, op=op, sources=names, state=tuple(state), counts=counts))
+            state.append(counts)
+        function = partial(_take_step, op, len(names))
+        self.step.append(Compute(target=target, function=function, sources=names, state=tuple(state), counts=counts))
         return of(target, self.shape)
+
+    def _written(self, op: StatelessOp, sources: Sequence[str]) -> str:
+        """The buffer into which ``op`` writes what it makes of ``sources``."""
+        target = self.like(self.name, self.shape, sources)
+        self.emit(Compute(target=target, function=op.write, sources=tuple(sources)))
+        return target
 
     def _of(self, target: str, gain: Tensor, constant: Tensor | None) -> Value:
         return Value(shape=self.shape, terms=(GainTerm(source=target, gain=gain),), constant=constant)
+
+
+def _leak(target: Tensor, charge: Tensor, before: Tensor, factor: Tensor, *, rounded: bool) -> None:
+    """``target += f(charge) − before; before ← f(charge)`` with f(c) = c + factor·min(c, 0).
+
+    On integers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
+    """
+    target.sub_(before)
+    torch.clamp(charge, max=0, out=before)
+    before.mul_(factor)
+    if rounded:
+        before.round_()
+    target.add_(before.add_(charge))
+
+
+def _add_up(op: StatelessOp, target: Tensor, source: Tensor, gain: Tensor | None = None) -> None:
+    """What an average adds up, times ``gain``."""
+    target.copy_(op.route(source))
+    if gain is not None:
+        target.mul_(gain)
+
+
+def _difference(op: StatelessOp, target: Tensor, source: Tensor, total: Tensor, before: Tensor) -> None:
+    """A homogeneous op on running sums: ``total += source; target ← op(total) − before; before ← op(total)``."""
+    target.copy_(op(total.add_(source))).sub_(before)
+    before.add_(target)
+
+
+def _take_step(op: StatefulOp, arity: int, target: Tensor, *buffers: Tensor) -> None:
+    """A step of ``op``, whose spike counts, where it has some, are the last of its state."""
+    inputs, kept = buffers[:arity], buffers[arity:]
+    output, count, state = op.counted_step(inputs, kept[: len(kept) - op.fires])
+    given = (output, *state) if count is None else (output, *state, count)
+    for buffer, values in zip((target, *kept), given, strict=False):
+        buffer.copy_(values)
 
 
 class _Obstacles:

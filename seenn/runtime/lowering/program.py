@@ -1,20 +1,19 @@
 """A lowered network: buffers with bounds, and the instructions that fill them, once an image or once a step.
 
-Everything is linear arithmetic on integers (or, for float engines, on real numbers) except ``Fire``,
-``Leak``, maxima and ``Difference``. Thresholds are folded: a neuron emits spike *counts*, and what a count is
-worth is in the weights that it meets.
+Sums are linear arithmetic on integers (or, for float engines, on real numbers). Thresholds are folded: a neuron emits
+spike *counts*, and what a count is worth is in the weights that it meets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from seenn.core.ops import Geometry, StatefulOp, StatelessOp, Synapse
+from seenn.core.ops import Geometry, Synapse
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import InputError
 
@@ -93,6 +92,8 @@ class SynapseTerm:
     op: Synapse  # the connectivity
     weight: Tensor  # float64; integers in an integer program
     unit: Tensor | None = None  # [O]: weight / unit fits in int8; None where it does not
+    gain: Tensor | None = None  # what a unit of the source is worth, broadcastable to it
+    beside: Tensor | None = None  # the constant beside it in the layer's input
 
     @property
     def geometry(self) -> Geometry:
@@ -133,80 +134,36 @@ class Sum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leak:
-    """``target += f(charge) − before; before ← f(charge)`` with f(c) = c where c > 0, else ``slope``·c.
-
-    On integers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
-    """
-
-    target: str
-    charge: str
-    before: str
-    slope: Tensor  # float64, broadcastable
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The buffers that it reads."""
-        return (self.charge,)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fire:
-    """The neurons of a site: counts into ``target``, soft reset of ``membrane``, net counts kept negated."""
+    """The neurons of a site: spike counts into ``target``, soft reset of ``membrane``."""
 
-    site: str
     target: str
     membrane: str
-    taken_back: str | None  # −S, the net counts of a signed neuron
+    current: Sum | None = None  # added to the membrane first
+    taken_back: str | None = None  # −S, the net counts of a signed neuron
     threshold: Tensor  # float64, broadcastable
     fewest: int  # spikes of a step; below 0 where they may be taken back
     most: int
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The buffers that it reads."""
-        return (self.membrane,)
+        """The buffers that it reads, beside its own."""
+        return () if self.current is None else self.current.sources
 
 
 @dataclass(frozen=True, kw_only=True)
-class Apply:
-    """``target ← op(sources)`` for ops that move or compare values, and ``gain · sum`` for the averages."""
+class Compute:
+    """Anything else: ``function(target, *sources, *state, *constants)``, which writes the target and its state."""
 
     target: str
-    op: StatelessOp
+    function: Callable[..., object]
     sources: tuple[str, ...]
-    total: bool = False  # an average: the sum over its window instead
-    gain: Tensor | None = None  # float64, broadcastable to the target
+    state: tuple[str, ...] = ()
+    constants: tuple[Tensor, ...] = ()  # float64
+    counts: str | None = None  # of a neuron: the part of its state in which its spikes are seen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A homogeneous op on running sums: ``total += source; target ← op(total) − before; before ← op(total)``."""
-
-    target: str
-    op: StatelessOp
-    source: str
-    total: str
-    before: str
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The buffers that it reads."""
-        return (self.source,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """Any other op with state, as the reference engine runs it; only in float programs."""
-
-    target: str
-    op: StatefulOp
-    sources: tuple[str, ...]
-    state: tuple[str, ...]
-    counts: str | None  # of a neuron: where its spikes are seen
-
-
-Instruction = Sum | Leak | Fire | Apply | Difference | Call
+Instruction = Sum | Fire | Compute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +199,13 @@ class Program:
         """Whether this is an integer program."""
         return self.input_scale is not None
 
+    def sums(self) -> Iterator[Sum]:
+        """All of them, those that neurons are charged with included."""
+        for instruction in (*self.encode, *self.step):
+            found = instruction.current if isinstance(instruction, Fire) else instruction
+            if isinstance(found, Sum):
+                yield found
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReport:
@@ -256,7 +220,3 @@ class LayerReport:
     layer: str
     bits: int
     weight_error: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return dict(vars(self))

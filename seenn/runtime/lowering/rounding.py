@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from seenn.core.graph import Node
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Synapse
 from seenn.errors import CheckpointError
+from seenn.runtime.engine import Section
 from seenn.runtime.lowering.program import SynapseTerm
 from seenn.runtime.lowering.values import along
 
@@ -56,13 +56,13 @@ class Rounding:
         if self.network != network.graph.fingerprint():
             raise ValueError("the int8 rounding was made for another network, or its weights have changed since")
 
-    def to_section(self) -> tuple[Any, dict[str, Tensor]]:
-        """``(JSON, tensors by name)``: what a file holds."""
+    def to_section(self) -> Section:
+        """What a file holds."""
         tensors = {f"{part}:{layer}": values for part in _PARTS for layer, values in getattr(self, part).items()}
-        return self.network, tensors
+        return Section(json=self.network, tensors=tensors)
 
     @classmethod
-    def from_section(cls, description: Any, tensors: Mapping[str, Tensor], network: SpikingNetwork) -> Rounding:
+    def from_section(cls, section: Section, network: SpikingNetwork) -> Rounding:
         """What ``to_section`` gave.
 
         Raises:
@@ -70,26 +70,17 @@ class Rounding:
         """
         found: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
         layers = {node.name for node in network.graph}
-        for name, values in tensors.items():
+        for name, values in section.tensors.items():
             part, _, layer = name.partition(":")
             if part not in found or layer not in layers:
                 raise CheckpointError(f"the tensor int8:{name} belongs to no layer's rounding")
             found[part][layer] = values
         try:
-            rounding = cls(network=str(description), **found)
+            rounding = cls(network=str(section.json), **found)
             rounding.check(network)
         except ValueError as error:
             raise CheckpointError(f"{error}: write the file again") from error
         return rounding
-
-    def without(self, layers: Iterable[str]) -> Rounding:
-        """The same, saying nothing of some layers."""
-        left_out = set(layers)
-        clips, corrections = (
-            {layer: values for layer, values in chosen.items() if layer not in left_out}
-            for chosen in (self.clips, self.corrections)
-        )
-        return replace(self, clips=clips, corrections=corrections)
 
     def clip(self, term: SynapseTerm, levels: int) -> Tensor:
         """See ``Calibration``."""
@@ -100,9 +91,6 @@ class Rounding:
         """See ``Calibration``."""
         found = self.corrections.get(term.layer)
         return None if found is None else self._of(term, found)
-
-    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
-        """Nothing to keep."""
 
     def _of(self, term: SynapseTerm, values: Tensor) -> Tensor:
         if len(values) != len(term.weight):
@@ -125,6 +113,7 @@ class Calibration:
         images = batch.inputs.mean(0) if batch.over_time else batch.inputs
         self._network = network
         self._inputs = mean_inputs(network, images, mean_outputs(network, batch, timesteps))
+        self._sources: dict[str, Tensor] = {}  # the inputs, in units of their buffers
         self._clips: dict[str, Tensor] = {}
         self._corrections: dict[str, Tensor] = {}
 
@@ -134,11 +123,6 @@ class Calibration:
             {layer: values.cpu() for layer, values in chosen.items()} for chosen in (self._clips, self._corrections)
         )
         return Rounding(network=self._network.graph.fingerprint(), clips=clips, corrections=corrections)
-
-    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
-        """Says what the layer's input is made of, so that it can be given in its source's units."""
-        values = self._inputs[layer].double()
-        self._inputs[layer] = (values if constant is None else values - constant) / gain
 
     def clip(self, term: SynapseTerm, levels: int) -> Tensor:
         """The cut with the least squared output error, per output channel."""
@@ -164,7 +148,11 @@ class Calibration:
 
     def _response(self, term: SynapseTerm, weight: Tensor) -> Tensor:
         """``[O, samples · positions]``, in float32: an estimate, not a result."""
-        y = term.op.response(self._inputs[term.layer].float(), weight.float(), None)
+        if term.layer not in self._sources:
+            x, gain = self._inputs.pop(term.layer).double(), term.gain
+            assert gain is not None
+            self._sources[term.layer] = ((x if term.beside is None else x - term.beside) / gain).float()
+        y = term.op.response(self._sources[term.layer], weight.float(), None)
         return y.movedim(1 + term.axis(y.dim() - 1), 0).flatten(1).double()
 
 

@@ -60,38 +60,44 @@ class Use:
     wide: bool = False
 
 
-ANY = Use()
-
-
 @dataclass(kw_only=True)
-class FloatScale:
-    """No scale: real weights, one unit is worth 1."""
+class Scale:
+    """How sums are scaled. Not at all here: weights are real, and one unit is worth 1.
+
+    Attributes:
+        report, coarser, max_timesteps: see ``Program``.
+        problems: sums that could leave the exact range.
+    """
 
     report: list[LayerReport] = field(default_factory=list)
     coarser: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     max_timesteps: int | None = None
 
-    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> ScaledSum:
-        """As ``IntegerScale.scaled_sum``."""
+    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use) -> ScaledSum:
+        """The sum on its scale.
+
+        Args:
+            name: what errors call it.
+            value: what to compute.
+            buffers: the ranges of its sources.
+            use: what the sum is for.
+        """
         terms = tuple(replace(t, gain=compressed(t.gain)) if isinstance(t, GainTerm) else t for t in value.terms)
         one = torch.ones((), dtype=torch.float64)
         constant = None if value.constant is None else compressed(value.constant)
         return ScaledSum(terms=terms, constant=constant, scale=one, up=math.inf, down=math.inf)
 
     def rounded(self, values: Tensor, *, least: float | None = None) -> Tensor:
-        """As they are."""
+        """The nearest integers, none below ``least``, where values have to be integers."""
         return values
 
-    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
-        """Nothing to keep."""
-
     def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
-        """Nothing to prove."""
+        """Notes up to which T ``rest + T · per_step`` is exact, or that it is not exact at the T that is wanted."""
 
 
 @dataclass(kw_only=True)
-class IntegerScale:
+class IntegerScale(Scale):
     """A fixed-point scale per output channel, chosen so that weights fit in int8 and everything else is an integer.
 
     With s the unit of a channel, a synapse's weights become ``k·s·{−127 … 127}`` with an integer k, another
@@ -107,21 +113,11 @@ class IntegerScale:
     timesteps: int
     float_sites: frozenset[str] = frozenset()
     rounding: Calibration | Rounding = field(default_factory=Rounding)
-    report: list[LayerReport] = field(default_factory=list)
-    coarser: dict[str, int] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    max_timesteps: int | None = None
 
-    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use = ANY) -> ScaledSum:
+    def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use) -> ScaledSum:
         """The sum on a scale on which no partial result can leave ±2^24.
 
         Where as many steps do not fit on the scale that is wanted, on one that is up to ``COARSEST`` times coarser.
-
-        Args:
-            name: what errors call it.
-            value: what to compute.
-            buffers: the ranges of its sources.
-            use: what the sum is for.
         """
         if use.axis is None:
             use = replace(use, axis=next((t.axis(len(value.shape)) for t in value.synapses), 0))
@@ -146,15 +142,9 @@ class IntegerScale:
         return found
 
     def rounded(self, values: Tensor, *, least: float | None = None) -> Tensor:
-        """The nearest integers, none below ``least``."""
         return values.round() if least is None else values.round().clamp(min=least)
 
-    def enter(self, layer: str, constant: Tensor | None, gain: Tensor) -> None:
-        """Says what a layer's input is made of: ``constant`` and a buffer of which a unit is worth ``gain``."""
-        self.rounding.enter(layer, constant, gain)
-
     def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
-        """Notes up to which T ``rest + T · per_step`` is exact, or that it is not exact at the T that is wanted."""
         most = math.ceil((EXACT_LIMIT - rest) / per_step) - 1 if per_step > 0 else MOST_TIMESTEPS
         needed = self.timesteps if steps else 1
         if most < needed:
@@ -175,12 +165,15 @@ class IntegerScale:
             constant = buffers[term.source].life == "constant"
             return levels if use.wide or constant or term.layer in self.float_sites else INT8_LEVELS
 
-        finest = [_largest(t, use.uniform) * self.rounding.clip(t, count(t)) / count(t) for t in weighted]
+        def rounding(term: SynapseTerm) -> Calibration | Rounding:
+            return Rounding() if term.layer in self.float_sites else self.rounding
+
+        finest = [_largest(t, use.uniform) * rounding(t).clip(t, count(t)) / count(t) for t in weighted]
         gains = [t.gain.expand(value.shape) for t in value.terms if isinstance(t, GainTerm)]
         lone = value.constant is not None and not weighted
         reach = max((max(-buffers[t.source].low, buffers[t.source].high) for t in value.terms), default=1.0)
         nothing = None if threshold is None else threshold / (FINEST * max(reach, 1.0))  # per unit of input
-        scale = _unit(finest, gains, axis, channels, threshold, nothing, use.uniform, lone, coarser)
+        scale = _unit(finest, gains, use, channels, nothing, lone, coarser)
         terms: list[Term] = []
         reports: list[LayerReport] = []
         up = torch.zeros(channels, dtype=torch.float64)
@@ -207,7 +200,7 @@ class IntegerScale:
             up += positive * max(high, 0.0) + negative * min(low, 0.0)
             down -= positive * min(low, 0.0) + negative * max(high, 0.0)
             error = term.weight - weight * along(scale, 0, weight.dim())
-            correction = self.rounding.correction(term, error)
+            correction = rounding(term).correction(term, error)
             if correction is not None:
                 shift = along(correction, axis, len(value.shape)).expand(value.shape)
                 constant = shift if constant is None else constant + shift
@@ -235,15 +228,14 @@ class IntegerScale:
 def _unit(
     finest: list[Tensor],
     gains: list[Tensor],
-    axis: int,
+    use: Use,
     channels: int,
-    threshold: Tensor | None,
     negligible: Tensor | None,
-    uniform: bool,
     lone: bool,
     coarser: int,
 ) -> Tensor:
     """``[C]``: a unit that divides what is fixed and is as fine as weights and threshold want it, or some coarser."""
+    axis, threshold = use.axis or 0, use.threshold
     nothing = torch.full((channels,), math.inf, dtype=torch.float64)
     wanted = nothing if threshold is None else threshold.expand(channels) / RESOLUTION
     for q in finest:
@@ -251,7 +243,7 @@ def _unit(
     fixed = nothing
     for gain in gains:
         fixed = torch.minimum(fixed, spread(torch.where(gain == 0, math.inf, gain.abs()), axis)[0])
-    if uniform:
+    if use.uniform:
         wanted, fixed = wanted.min().expand(channels), fixed.min().expand(channels)
     for gain in gains:  # several fixed units, or one that varies: their ratios need resolution
         ratio = gain.abs() / along(fixed, axis, gain.dim())
@@ -262,7 +254,7 @@ def _unit(
     for q in finest:
         coarse = torch.where(fixed.isfinite(), fixed, torch.where(coarse.isfinite(), torch.maximum(coarse, q), q))
     coarse = torch.where(coarse.isfinite() & (coarse > 0), coarse, torch.where(wanted.isfinite(), wanted, 1.0))
-    if uniform:
+    if use.uniform:
         coarse = coarse.max().expand(channels)
     if threshold is not None and negligible is not None:
         wanted = torch.maximum(wanted, torch.maximum(negligible, threshold / LARGEST_THRESHOLD))

@@ -20,7 +20,6 @@ from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits, load_data
 from seenn.errors import CheckpointError
 from seenn.runtime import Section, make_engine
-from seenn.runtime.engines.int8 import int8_engine
 from seenn.runtime.lowering import Rounding, choose_rounding, lower
 from seenn.snn import SNN
 
@@ -61,11 +60,12 @@ def test_the_file_runs_the_same_integers_as_the_images(digits: DataSplits, tmp_p
     chosen = choose_rounding(plain.network, batch, timesteps=T, preprocessing=pixels)
     assert chosen is not None
     section = found.sections["int8"]
-    rounding = Rounding.from_section(section.json, section.tensors, found.network)
+    rounding = Rounding.from_section(section, found.network)
     assert {"mix"} <= set(rounding.clips) <= {"conv", "mix", "head"}
 
     def scores(given: Rounding | None) -> torch.Tensor:
-        engine = int8_engine(plain.network, timesteps=T, preprocessing=pixels, rounding=given)
+        sections = {} if given is None else {"int8": given.to_section()}
+        engine = make_engine("int8", plain.network, timesteps=T, preprocessing=pixels, sections=sections)
         assert ("rounded by the largest of each channel" in engine.note) is (given is None)
         return run(engine, test, None, T, slots=8).logits_sum
 
@@ -80,8 +80,9 @@ def test_the_file_runs_the_same_integers_as_the_images(digits: DataSplits, tmp_p
         loss = layer_losses(found.network, test, digits.test.labels[:40], T, pixels, section=given)[-1]
         error = (scores(same).double() - wanted).norm() / wanted.norm()
         assert loss.score_error == pytest.approx(float(error))
-    assert rounding.without(["mix"]).clips.keys() == rounding.clips.keys() - {"mix"}
-    lower(plain.network, timesteps=T, rounding=rounding, float_sites=("mix",))
+    bits = {each.layer: each.bits for each in lower(plain.network, timesteps=T, rounding=rounding).report}
+    fine = lower(plain.network, timesteps=T, rounding=rounding, float_sites=("mix",))
+    assert {each.layer for each in fine.report if each.bits > bits[each.layer]} == {"mix"}
 
 
 def test_what_is_not_lowered_has_no_rounding(digits: DataSplits, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_rounding_of_another_network_is_refused(digits: DataSplits, tmp_path: Pa
     with pytest.raises(CheckpointError, match="int8 rounding was made for another network"):
         other.save(tmp_path / "snn.safetensors")
     section = made.sections["int8"]
-    rounding = Rounding.from_section(section.json, section.tensors, made.network)
+    rounding = Rounding.from_section(section, made.network)
     with pytest.raises(ValueError, match="rounding was made for another network"):
         lower(other.network, timesteps=T, rounding=rounding)
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -228,3 +230,22 @@ def test_waiting_for_the_source_does_not_use_up_a_deadline(network: SpikingNetwo
     first, second = Session(SlowEngine(network), None, 3, slots=4).stream(source())
     assert first.stopped_by == "timesteps"
     assert second.exit_timestep >= 2
+
+
+def test_a_policy_of_version_0_1_that_nobody_registered_still_decides_by_t(engine: Engine, images: Tensor) -> None:
+    @dataclass(frozen=True)
+    class Third:
+        kind: ClassVar[str] = "third"
+
+        def start(self, inputs: Tensor) -> tuple[Tensor, ...]:
+            return ()
+
+        def stop(self, t: Tensor, logits_sum: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+            return t >= 3, state
+
+        def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
+            return torch.ones(len(t))
+
+    with pytest.warns(DeprecationWarning, match=r"Third\.stop: .*read progress\.t where t was"):
+        session = Session(engine, Third(), T)  # type: ignore[arg-type]
+    assert session.run(Batch(images)).exit_timestep.tolist() == [3] * 12

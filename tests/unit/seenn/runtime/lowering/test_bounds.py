@@ -135,7 +135,7 @@ def test_multiplying_by_an_inverse_threshold_rounds_no_count(theta: int) -> None
     from seenn.runtime.lowering.program import Fire, InputScale, Program
 
     fire = Fire(
-        site="n", target="n", membrane="v", taken_back=None,
+        target="n", membrane="v",
         threshold=torch.tensor(float(theta)).double(), fewest=-2, most=2,
     )  # fmt: skip
     program = Program(

@@ -27,9 +27,8 @@ from seenn.core.ops import (
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError
 from seenn.runtime import make_engine
-from seenn.runtime.engines.int8 import int8_engine
 from seenn.runtime.lowering import InputScale, choose_rounding, lower
-from seenn.runtime.lowering.program import EXACT_LIMIT, Sum, SynapseTerm
+from seenn.runtime.lowering.program import EXACT_LIMIT, SynapseTerm
 from seenn.runtime.lowering.rounding import mean_inputs, mean_outputs
 
 MakeNetwork = Callable[..., SpikingNetwork]
@@ -38,8 +37,7 @@ MakeNetwork = Callable[..., SpikingNetwork]
 def synapses(network: SpikingNetwork, **options: object) -> dict[str, SynapseTerm]:
     program = lower(network, timesteps=4, **options)  # type: ignore[arg-type]
     names = iter(report.layer for report in program.report)
-    sums = (i for i in (*program.encode, *program.step) if isinstance(i, Sum))
-    return {next(names): term for s in sums for term in s.terms if isinstance(term, SynapseTerm)}
+    return {next(names): term for s in program.sums() for term in s.terms if isinstance(term, SynapseTerm)}
 
 
 def test_weights_are_integers_and_fit_in_int8_times_a_unit(network: SpikingNetwork) -> None:
@@ -71,7 +69,8 @@ def test_calibration_lowers_the_error_of_the_output(make_network: MakeNetwork, i
         size += float(expected.abs().mean())
         chosen = choose_rounding(network, Batch.of(inputs, network.input_shape), timesteps=4)
         for number, rounding in enumerate((None, chosen)):
-            engine = int8_engine(network, timesteps=4, rounding=rounding)
+            sections = {} if rounding is None else {"int8": rounding.to_section()}
+            engine = make_engine("int8", network, timesteps=4, sections=sections)
             sums = run(engine, inputs, None, 4, slots=12).logits_sum
             errors[number] += float((sums - expected).abs().mean())
     assert errors[1] < 0.97 * errors[0]
@@ -100,15 +99,6 @@ def test_mean_inputs_are_those_of_a_run(network: SpikingNetwork, images: Tensor,
     assert found.keys() == expected.keys()
     for name, values in found.items():
         torch.testing.assert_close(values, expected[name])
-
-
-def test_every_report_is_json(network: SpikingNetwork) -> None:
-    (first, *_) = lower(network, timesteps=4).report
-    assert first.to_json() == {
-        "layer": "conv1",
-        "bits": first.bits,
-        "weight_error": first.weight_error,
-    }
 
 
 def test_all_nodes_without_an_integer_form_are_named_at_once() -> None:
@@ -161,7 +151,7 @@ def test_a_scale_is_coarser_where_more_steps_have_to_fit() -> None:
         assert program.max_timesteps is not None
         assert program.max_timesteps >= timesteps
         assert set(program.coarser) == ({"burst"} if timesteps > 8 else set())
-        (second,) = (i for i in program.step if isinstance(i, Sum) and i.target.startswith("burst"))
+        (second,) = (total for total in program.sums() if total.target.startswith("burst"))
         (term,) = second.terms
         assert isinstance(term, SynapseTerm)
         assert torch.equal(term.weight, term.weight.round())
