@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seenn.analysis.report import Row
 from seenn.exits import CachedRun, ConfidenceExit, Guarantee, calibrate_exit, exit_scores, first_above
-from seenn.exits.calibration.search import FIT_FRACTION
+from seenn.exits.calibration.replay import FIT_FRACTION
 from seenn.exits.guarantees.learn_then_test import certified_thresholds
 from seenn.metrics import correct_per_timestep
 

@@ -40,7 +40,7 @@ def predict(
         )
     steps = options.timesteps or snn.timesteps
     engine = how.make(console, snn, steps)
-    answers = snn.predict([Path(image) for image in options.images], engine=engine, timesteps=steps, warn=console.say)
+    answers = snn.predict([Path(image) for image in options.images], engine=engine, timesteps=steps)
     names = snn.class_names
     rows = [
         {

@@ -6,7 +6,7 @@ import copy
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
 from seenn.data import DataSplits, Split
 from seenn.exits import BudgetExit, PolicyNetwork
-from seenn.exits.record import exit_record
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
 from seenn.runtime import Engine
@@ -129,9 +128,8 @@ def train_policy(
         "epochs_run": len(result.training.epochs),
         "best_reward": result.reward,
     }
-    record = exit_record(
+    return snn.with_policy(
         policy,
-        network=snn.network.graph.fingerprint(),
         timesteps=steps,
         engine="reference" if engine is None else engine.name,
         data=data.manifest(),
@@ -142,7 +140,6 @@ def train_policy(
         full_accuracy=result.full_accuracy,
         mean_timesteps=snn.network.initial_steps + result.mean_timesteps,
     )
-    return replace(snn, policy=policy, manifest={**snn.manifest, "timesteps": steps, "exit": record})
 
 
 def spiking_answers(

@@ -17,28 +17,37 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seenn.batch import Batch
-    from seenn.capture import capture
-    from seenn.checkpoint import load
-    from seenn.core.network import SpikingNetwork
-    from seenn.core.ops import TwoSidedIFNeuron, two_sided_if_step
-    from seenn.core.ops.lif import LIFNeuron
-    from seenn.core.ops.neuron import IFNeuron, if_step, reset, signed_if_step
-    from seenn.data import load_data
-    from seenn.deprecated import Checkpoint, calibrate_confidence, collect_logits, predict, save, stream
-    from seenn.errors import (
-        CalibrationError,
-        CheckpointError,
-        ConversionError,
-        DataError,
-        ModelError,
-        SeennError,
-        UnsupportedError,
-    )
-    from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, ThresholdExit, register_policy
-    from seenn.runtime import Prediction, Predictions, Request, Session, make_engine
-    from seenn.snn import SNN
-    from seenn.version import __version__
+    from seenn.batch import Batch as Batch
+    from seenn.capture import capture as capture
+    from seenn.checkpoint import load as load
+    from seenn.core.network import SpikingNetwork as SpikingNetwork
+    from seenn.core.ops import TwoSidedIFNeuron as TwoSidedIFNeuron
+    from seenn.core.ops import two_sided_if_step as two_sided_if_step
+    from seenn.core.ops.lif import LIFNeuron as LIFNeuron
+    from seenn.core.ops.neuron import IFNeuron as IFNeuron
+    from seenn.core.ops.neuron import if_step as if_step
+    from seenn.core.ops.neuron import reset as reset
+    from seenn.core.ops.neuron import signed_if_step as signed_if_step
+    from seenn.data import load_data as load_data
+    from seenn.errors import CalibrationError as CalibrationError
+    from seenn.errors import CheckpointError as CheckpointError
+    from seenn.errors import ConversionError as ConversionError
+    from seenn.errors import DataError as DataError
+    from seenn.errors import ModelError as ModelError
+    from seenn.errors import SeennError as SeennError
+    from seenn.errors import UnsupportedError as UnsupportedError
+    from seenn.exits import ConfidenceExit as ConfidenceExit
+    from seenn.exits import ExitPolicy as ExitPolicy
+    from seenn.exits import FixedExit as FixedExit
+    from seenn.exits import ThresholdExit as ThresholdExit
+    from seenn.exits import register_policy as register_policy
+    from seenn.runtime import Prediction as Prediction
+    from seenn.runtime import Predictions as Predictions
+    from seenn.runtime import Request as Request
+    from seenn.runtime import Session as Session
+    from seenn.runtime import make_engine as make_engine
+    from seenn.snn import SNN as SNN
+    from seenn.version import __version__ as __version__
 
 _NAMES = {  # by the module that they are imported from
     "seenn.batch": "Batch",
@@ -49,54 +58,16 @@ _NAMES = {  # by the module that they are imported from
     "seenn.core.ops.neuron": "IFNeuron if_step reset signed_if_step",
     "seenn.core.ops": "TwoSidedIFNeuron two_sided_if_step",
     "seenn.data": "load_data",
-    "seenn.deprecated": "Checkpoint calibrate_confidence collect_logits predict save stream",
     "seenn.errors": "CalibrationError CheckpointError ConversionError DataError ModelError SeennError UnsupportedError",
     "seenn.exits": "ConfidenceExit ExitPolicy FixedExit ThresholdExit register_policy",
     "seenn.runtime": "Prediction Predictions Request Session make_engine",
     "seenn.snn": "SNN",
     "seenn.version": "__version__",
 }
-_MODULE = {name: module for module, names in _NAMES.items() for name in names.split()}
+_OF_0_1 = "Checkpoint calibrate_confidence collect_logits evaluate predict run_reference save stream"
 
-__all__ = [
-    "SNN",
-    "Batch",
-    "CalibrationError",
-    "Checkpoint",
-    "CheckpointError",
-    "ConfidenceExit",
-    "ConversionError",
-    "DataError",
-    "ExitPolicy",
-    "FixedExit",
-    "IFNeuron",
-    "LIFNeuron",
-    "ModelError",
-    "Prediction",
-    "Predictions",
-    "Request",
-    "SeennError",
-    "Session",
-    "SpikingNetwork",
-    "ThresholdExit",
-    "TwoSidedIFNeuron",
-    "UnsupportedError",
-    "__version__",
-    "calibrate_confidence",
-    "capture",
-    "collect_logits",
-    "if_step",
-    "load",
-    "load_data",
-    "make_engine",
-    "predict",
-    "register_policy",
-    "reset",
-    "save",
-    "signed_if_step",
-    "stream",
-    "two_sided_if_step",
-]
+__all__ = sorted(" ".join(_NAMES.values()).split())  # noqa: PLE0605
+_MODULE = {name: module for module, names in {**_NAMES, "seenn.deprecated": _OF_0_1}.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -34,13 +34,11 @@ from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.exits.policy_network import PolicyNetwork
 from seenn.files import FileVersion, atomic_path
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
 VERSION = "1"
-_POLICY = "policy:"  # starts the names of the tensors of a policy's own network
 _KEYS = ("seenn", "graph", "preprocessing", "manifest", "policy")
 
 
@@ -57,20 +55,19 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         ValueError: the manifest is not JSON.
     """
     tensors: dict[str, Tensor] = {}
-
-    def policy_graph(name: str, network: PolicyNetwork) -> Any:
-        return graph_to_json(network.graph, network.input_shape, tensors, f"{_POLICY}{name}:")
-
+    of_policy: dict[str, Tensor] = {}
     parts: dict[str, Any] = {
         "graph": graph_to_json(snn.network.graph, snn.network.input_shape, tensors),
         "preprocessing": None if snn.preprocessing is None else snn.preprocessing.to_json(),
         "manifest": dict(snn.manifest),
-        "policy": None if snn.policy is None else policy_to_json(snn.policy, policy_graph),
+        "policy": None if snn.policy is None else policy_to_json(snn.policy, of_policy),
     }
     for engine, section in snn.sections.items():
         ENGINES.get(engine).check(section, snn.network)
         parts[engine] = section.json
-        tensors |= {f"{engine}:{name}": tensor for name, tensor in section.tensors.items()}
+    kept = {engine: section.tensors for engine, section in snn.sections.items()}
+    for owner, own in {**kept, "policy": of_policy}.items():
+        tensors |= {f"{owner}:{name}": tensor for name, tensor in own.items()}
     try:
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
@@ -98,11 +95,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
     if metadata["seenn"] != VERSION:
         raise CheckpointError(f"{where} has format {metadata['seenn']!r}; this version of seenn reads {VERSION!r}")
     try:
-        of_policy = _taken(tensors, _POLICY)
-
-        def policy_graph(name: str, description: Any) -> PolicyNetwork:
-            return PolicyNetwork(*graph_from_json(description, of_policy, f"{name}:"))
-
+        of_policy = _taken(tensors, "policy:")
         sections = {
             engine: Section(json=_json(metadata, engine), tensors=_taken(tensors, f"{engine}:"))
             for engine in sorted({*metadata, *ENGINES.names()} - set(_KEYS))
@@ -116,7 +109,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
         manifest = _json(metadata, "manifest")
         if not isinstance(manifest, dict):
             raise CheckpointError(f"the manifest must be an object, got {type(manifest).__name__}")
-        found = policy_from_json(policy, policy_graph) if with_policy and policy is not None else None
+        found = policy_from_json(policy, of_policy) if with_policy and policy is not None else None
         if with_policy and of_policy:
             raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
         return SNN(
@@ -128,15 +121,6 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
         )
     except CheckpointError as error:
         raise CheckpointError(f"{where}: {error}") from error
-
-
-def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is a safetensors file with a seenn network inside; False for anything unreadable."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return "seenn" in (file.metadata() or {})
-    except (OSError, SafetensorError):
-        return False
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

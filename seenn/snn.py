@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.recorded import Use, check_split
 from seenn.errors import DataError
-from seenn.exits import ExitPolicy, check_record, exit_record, find_exit, make_rule
+from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs, policy_to_json
+from seenn.exits.record import check_record
+from seenn.exits.registry import threshold_of
 from seenn.runtime import (
     ENGINES,
     Engine,
@@ -33,13 +36,10 @@ if TYPE_CHECKING:
     from seenn.analysis.report.comparison import Comparison
     from seenn.analysis.report.evaluation import Evaluation
     from seenn.files import FileVersion
-    from seenn.training import FinetuneConfig, Run
+    from seenn.training import FinetuneConfig
+    from seenn.training.loop import FitOptions
 
-Progress = Callable[[int, int], None]  # samples done, and all
-
-
-def _quiet(done: int, total: int) -> None:
-    """No progress is shown."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,8 +52,9 @@ class SNN:
         answers = snn.predict(images)
         answers.labels, answers.exit_timestep, answers.confidence
 
-    Every method that runs the network takes ``engine``: a name from ``seenn.runtime.ENGINES``, or ``auto``. The same
-    named engine gives the same answers.
+    Methods that run the network take ``engine``, a name from ``seenn.runtime.ENGINES``, ``auto`` or one from
+    ``make_engine``: the same named engine gives the same answers. ``policy`` says who stops when, ``timesteps`` is T,
+    each the network's own where it is None.
 
     Attributes:
         network: the network itself.
@@ -92,11 +93,13 @@ class SNN:
         return self
 
     def make_engine(
-        self, name: str = "auto", *, timesteps: int | None = None, float_sites: Iterable[str] = ()
+        self, engine: str | Engine = "auto", *, timesteps: int | None = None, float_sites: Iterable[str] = ()
     ) -> Engine:
-        """An engine for up to ``timesteps`` steps (None: the network's own T); see ``seenn.runtime.make_engine``."""
+        """The engine of that name, for up to ``timesteps`` steps; see ``seenn.runtime.make_engine``."""
+        if not isinstance(engine, str):
+            return engine
         return make_engine(
-            name,
+            engine,
             self.network,
             timesteps=timesteps or self.timesteps,
             preprocessing=self.preprocessing,
@@ -111,32 +114,22 @@ class SNN:
         policy: ExitPolicy | None = None,
         timesteps: int | None = None,
         slots: int = 64,
-        warn: Callable[[str], None] = lambda sentence: None,
     ) -> Session:
-        """A session with this network's own policy and T, where no others are given.
-
-        Args:
-            warn: is told where the policy was calibrated on another engine than the one that runs.
+        """What runs this network, ``slots`` samples at once; warns where its policy was calibrated on another engine.
 
         Raises:
-            CalibrationError: the network's own policy was made for another network or T.
+            CalibrationError: the own policy was made for another network or T.
         """
         steps = timesteps or self.timesteps
-        runner = self.make_engine(engine, timesteps=steps) if isinstance(engine, str) else engine
-        if policy is None and self.policy is not None:
-            if sentence := self.check_policy(steps, runner.name):
-                warn(sentence)
-            policy = self.policy
-        return Session(runner, policy, steps, slots)
+        runner = self.make_engine(engine, timesteps=steps)
+        if policy is None and (sentence := self.check_policy(steps, runner.name)):
+            log.warning(sentence)
+        return Session(runner, policy or self.policy, steps, slots)
 
     def check_policy(self, timesteps: int, engine: str | None = None) -> str | None:
-        """Refuses an own policy that was made for another network or T; says where it was made on another engine.
-
-        Raises:
-            CalibrationError: which of the two, and what to do.
-        """
+        """Refuses an own policy that was made for another network or T; says where it was made on another engine."""
         record = self.manifest.get("exit")
-        if self.policy is None or not isinstance(record, Mapping):
+        if self.policy is None or record is None:
             return None
         return check_record(record, network=self.network.graph.fingerprint(), timesteps=timesteps, engine=engine)
 
@@ -186,27 +179,14 @@ class SNN:
         policy: ExitPolicy | None = None,
         timesteps: int | None = None,
         batch_size: int = 64,
-        warn: Callable[[str], None] = lambda sentence: None,
     ) -> Predictions:
-        """Labels, exit timesteps and confidences, in the images' order.
-
-        Args:
-            images: as for ``batch``.
-            policy: None is the network's own.
-            timesteps: T; None is the network's own.
-            batch_size: images at once.
-
-        Raises:
-            TypeError, DataError: as ``batch``; ValueError: there are no images.
-            CalibrationError: the policy was made for another network or T.
-        """
+        """Labels, exit timesteps and confidences of images, as for ``batch``, in their order; so many at once."""
         batch = self.batch(images)
         if not len(batch):
             raise ValueError("there are no images to run: got none")
         steps = timesteps or batch.timesteps
-        return self.session(engine, policy=policy, timesteps=steps, slots=batch_size, warn=warn).run(
-            batch.split(batch_size)
-        )
+        session = self.session(engine, policy=policy, timesteps=steps, slots=batch_size)
+        return session.run(batch.split(batch_size))
 
     def stream(
         self,
@@ -257,27 +237,22 @@ class SNN:
         rule: str | ExitPolicy = "confidence",
         *,
         threshold: float | None = None,
-        max_accuracy_drop: float | None = None,
-        target_timesteps: float | None = None,
-        target_energy: float | None = None,
-        confidence: float | None = None,
-        guarantee: Literal["marginal", "conditional"] | None = None,
         engine: str | Engine = "auto",
         timesteps: int | None = None,
         batch_size: int = 64,
-        progress: Progress = _quiet,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        **target: Any,
     ) -> SNN:
         """This network with the exit policy that meets a target on held-out samples, and the record of its figures.
 
         Args:
             split: samples that nothing else has seen.
-            rule: a name from ``seenn.exits.EXIT_RULES`` or a policy. Give one of:
-            threshold: leave it there;
-            max_accuracy_drop: the fewest timesteps that lose at most this against full T, as a fraction;
-            target_timesteps, target_energy: the highest accuracy within this mean of timesteps, or of pJ.
-            confidence: with ``max_accuracy_drop``: it holds for new samples with this probability (Learn-then-Test).
-            guarantee: with ``confidence``: ``marginal`` or ``conditional``.
-            timesteps: T; None is the network's own.
+            rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
+            threshold: where a rule by name stays, if there is no target.
+            progress: is told how many samples are done, and of how many.
+            target: fields of ``ExitTarget``: ``max_accuracy_drop``, a fraction, for the fewest timesteps that lose no
+                more against full T, with ``confidence`` as a guarantee; or ``target_timesteps`` or
+                ``target_energy`` (pJ) for the highest accuracy within that mean.
 
         Raises:
             DataError: see ``check_split``.
@@ -286,40 +261,35 @@ class SNN:
         """
         from seenn.analysis.collect import collect_run, start_states
 
+        asked = asdict(ExitTarget(**target))
         self.check_split(split, use="exit")
         steps = timesteps or self.timesteps
         chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
-        runner = self.make_engine(engine, timesteps=steps) if isinstance(engine, str) else engine
+        runner = self.make_engine(engine, timesteps=steps)
         run = collect_run(self.network, split, steps, engine=runner, batch_size=batch_size, progress=progress)
-        found = find_exit(
-            run,
-            chosen,
-            state=start_states(chosen, split) if getattr(chosen, "macs", 0) else None,
-            max_accuracy_drop=max_accuracy_drop,
-            target_timesteps=target_timesteps,
-            target_energy=target_energy,
-            confidence=confidence,
-            guarantee=guarantee,
-        )
-        record = exit_record(
+        state = start_states(chosen, split) if policy_macs(chosen) else None
+        found = find_exit(run, chosen, state=state, **asked)
+        return self.with_policy(
             found.policy,
-            network=self.network.graph.fingerprint(),
             timesteps=steps,
             engine=runner.name,
             data={} if split.data is None else split.data.manifest(),
-            max_accuracy_drop=max_accuracy_drop,
-            target_timesteps=target_timesteps,
-            target_energy=target_energy,
-            confidence=confidence,
-            guarantee=guarantee,
-            threshold=getattr(found.policy, "threshold_value", None),
-            samples=found.samples,
-            accuracy=found.accuracy,
-            full_accuracy=found.full_accuracy,
-            mean_timesteps=found.mean_timesteps,
-            mean_energy_pj=found.mean_energy_pj,
+            **asked,
+            threshold=threshold_of(found.policy),
+            **found.figures,
         )
-        return replace(self, policy=found.policy, manifest={**self.manifest, "timesteps": steps, "exit": record})
+
+    def with_policy(self, policy: ExitPolicy, *, timesteps: int, engine: str, **figures: Any) -> SNN:
+        """This network with that exit policy, and the record of what it was made for and with.
+
+        Args:
+            timesteps: T, this network's from now on.
+            engine: name of the engine whose outputs it was made with.
+            figures: whatever else is known about it, as JSON: its data, accuracy, mean timesteps.
+        """
+        made_for = {"network": self.network.graph.fingerprint(), "timesteps": timesteps, "engine": engine}
+        record = {"policy": policy_to_json(policy), **made_for, "split": "exit", **figures}
+        return replace(self, policy=policy, manifest={**self.manifest, "timesteps": timesteps, "exit": record})
 
     def evaluate(
         self,
@@ -329,56 +299,35 @@ class SNN:
         policy: ExitPolicy | None = None,
         timesteps: int | None = None,
         batch_size: int = 64,
-        limit: int | None = None,
-        name: str = "spiking network",
-        seed: int = 0,
-        command: str = "",
-        progress: Progress = _quiet,
+        **options: Any,
     ) -> Evaluation:
-        """Accuracy, exits, spikes and energy on a split, each measured: see ``seenn.analysis.evaluate.evaluate``."""
+        """Accuracy, exits, spikes and energy on a split, each measured.
+
+        ``options`` and errors are those of ``seenn.analysis.evaluate.evaluate``.
+        """
         from seenn.analysis.evaluate import evaluate
 
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=batch_size)
-        return evaluate(self, split, session, limit=limit, name=name, seed=seed, command=command, progress=progress)
+        return evaluate(self, split, session, **options)
 
     def compare_exits(
         self,
         data: DataSplits,
         rules: Mapping[str, ExitPolicy] | None = None,
         *,
-        max_accuracy_drop: float | None = None,
-        target_timesteps: float | None = None,
-        target_energy: float | None = None,
         engine: str | Engine = "auto",
         timesteps: int | None = None,
         batch_size: int = 64,
-        limit: int | None = None,
-        latency_images: int = 0,
-        latency_batch: int = 1,
-        name: str = "spiking network",
-        seed: int = 0,
-        command: str = "",
-        progress: Progress = _quiet,
+        **options: Any,
     ) -> Comparison:
-        """Exit rules side by side, all with one target: see ``seenn.analysis.compare.compare_exits``."""
+        """Exit rules side by side, all with one target.
+
+        ``options`` and errors are those of ``seenn.analysis.compare.compare_exits``.
+        """
         from seenn.analysis.compare import compare_exits
 
-        return compare_exits(
-            self,
-            data,
-            self.session(engine, timesteps=timesteps, slots=batch_size),
-            rules,
-            max_accuracy_drop=max_accuracy_drop,
-            target_timesteps=target_timesteps,
-            target_energy=target_energy,
-            limit=limit,
-            latency_images=latency_images,
-            latency_batch=latency_batch,
-            name=name,
-            seed=seed,
-            command=command,
-            progress=progress,
-        )
+        session = self.session(engine, timesteps=timesteps, slots=batch_size)
+        return compare_exits(self, data, session, rules, **options)
 
     def finetune(
         self,
@@ -386,14 +335,11 @@ class SNN:
         config: FinetuneConfig | None = None,
         *,
         source: Mapping[str, Any] | None = None,
-        device: torch.device | str = "cpu",
-        run: Run | None = None,
-        on_step: Progress | None = None,
+        **options: Unpack[FitOptions],
     ) -> SNN:
         """Trained on with its exits in the loop, without a policy: see ``seenn.training.finetune``.
 
-        Args:
-            source: which file this is, for the manifest.
+        ``source`` says which file this is, for the manifest.
 
         Raises:
             DataError: see ``check_split``, for the calibration split.
@@ -402,30 +348,18 @@ class SNN:
 
         self.check_split(data.calibration, use="calibration")
         config = config or FinetuneConfig()
-        result = finetune(self.network, data, config, device=device, run=run, on_step=on_step)
+        result = finetune(self.network, data, config, **options)
         tuned = finetuned_snn(self, data, config, result, file=source or {})
         return tuned.prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
 
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""
-        found: dict[str, Section] = {}
         options = EngineOptions(timesteps=self.timesteps, preprocessing=self.preprocessing)
-        for name in ENGINES.names():
-            section = ENGINES.get(name).prepare(self.network, batch, options)
-            found |= {} if section is None else {name: section}
-        return replace(self, sections=found)
+        kept = {name: ENGINES.get(name).prepare(self.network, batch, options) for name in ENGINES.names()}
+        return replace(self, sections={name: section for name, section in kept.items() if section is not None})
 
     def save(self, path: str | os.PathLike[str], *, expected: FileVersion | None = None) -> None:
-        """Writes one ``.safetensors`` file, atomically; ``seenn.load`` reads it.
-
-        Args:
-            expected: the version of the file that this network was read from, see ``seenn.files.version_of``.
-
-        Raises:
-            OutputError: the file cannot be written.
-            CheckpointError: it could not be read back, or is not the ``expected`` version any more.
-            ValueError: the manifest is not JSON.
-        """
+        """Writes one ``.safetensors`` file, atomically; ``seenn.load`` reads it. See ``seenn.checkpoint.save``."""
         from seenn.checkpoint import save
 
         save(path, self, expected=expected)

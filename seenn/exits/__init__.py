@@ -1,11 +1,37 @@
-"""Exit rules: logits and progress in, decisions out. What it offers is loaded when it is used (see ``api``)."""
+"""Exit rules: logits and progress in, decisions out."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from seenn.exits.api import *  # noqa: F403
-else:
-
-    def __getattr__(name: str) -> Any:
-        return getattr(importlib.import_module("seenn.exits.api"), name)
+from seenn.core.ops import State as State
+from seenn.exits.calibration.find import calibrate_exit as calibrate_exit
+from seenn.exits.calibration.find import find_exit as find_exit
+from seenn.exits.calibration.replay import CachedRun as CachedRun
+from seenn.exits.calibration.replay import exit_scores as exit_scores
+from seenn.exits.calibration.replay import first_above as first_above
+from seenn.exits.calibration.replay import replay as replay
+from seenn.exits.calibration.target import ExitCalibration as ExitCalibration
+from seenn.exits.calibration.target import ExitTarget as ExitTarget
+from seenn.exits.calibration.target import Guarantee as Guarantee
+from seenn.exits.policy import ExitPolicy as ExitPolicy
+from seenn.exits.policy import policy_from_json as policy_from_json
+from seenn.exits.policy import policy_macs as policy_macs
+from seenn.exits.policy import policy_to_json as policy_to_json
+from seenn.exits.policy_network import PolicyNetwork as PolicyNetwork
+from seenn.exits.progress import Progress as Progress
+from seenn.exits.progress import cost_of_steps as cost_of_steps
+from seenn.exits.registry import EXIT_RULES as EXIT_RULES
+from seenn.exits.registry import default_rules as default_rules
+from seenn.exits.registry import make_rule as make_rule
+from seenn.exits.registry import register_policy as register_policy
+from seenn.exits.rules.confidence import ConfidenceExit as ConfidenceExit
+from seenn.exits.rules.conformal import ConformalExit as ConformalExit
+from seenn.exits.rules.cutoff import CutoffExit as CutoffExit
+from seenn.exits.rules.entropy import EntropyExit as EntropyExit
+from seenn.exits.rules.failure import FailurePredictionExit as FailurePredictionExit
+from seenn.exits.rules.fixed import FixedExit as FixedExit
+from seenn.exits.rules.gap import GapExit as GapExit
+from seenn.exits.rules.patience import PatienceExit as PatienceExit
+from seenn.exits.rules.scaled import ScaledConfidenceExit as ScaledConfidenceExit
+from seenn.exits.rules.seenn_ii import BudgetExit as BudgetExit
+from seenn.exits.rules.two_sided import TwoSidedExit as TwoSidedExit
+from seenn.exits.scored import ScoredExit as ScoredExit
+from seenn.exits.scored import ThresholdExit as ThresholdExit
+from seenn.exits.scores import softmax_confidence as softmax_confidence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 
@@ -13,9 +12,12 @@ def accept_timesteps(cls: type[Any]) -> None:
 
     Goes with the next version. Harmless for classes that were seen before.
     """
-    old = [name for name in ("stop", "score", "limit") if _takes_timesteps(vars(cls).get(name))]
-    for name in old:
-        setattr(cls, name, _given_progress(vars(cls)[name]))
+    methods = {name: vars(cls).get(name) for name in ("stop", "score", "limit")}
+    old = {
+        name: m for name, m in methods.items() if inspect.isfunction(m) and [*inspect.signature(m).parameters][1] == "t"
+    }
+    for name, method in old.items():
+        setattr(cls, name, lambda self, progress, *rest, method=method: method(self, progress.t, *rest))
     if old:
         warnings.warn(
             f"{cls.__qualname__}.{' and '.join(old)}: an exit rule's first parameter is now the Progress of its "
@@ -23,16 +25,3 @@ def accept_timesteps(cls: type[Any]) -> None:
             DeprecationWarning,
             stacklevel=3,
         )
-
-
-def _takes_timesteps(method: object) -> bool:
-    if not inspect.isfunction(method):
-        return False
-    return list(inspect.signature(method).parameters)[1:2] == ["t"]
-
-
-def _given_progress(method: Callable[..., Any]) -> Callable[..., Any]:
-    def with_timesteps(self: Any, progress: Any, *rest: Any) -> Any:
-        return method(self, progress.t, *rest)
-
-    return with_timesteps

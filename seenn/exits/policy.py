@@ -8,7 +8,7 @@ first, so that an engine may drop or refill samples by row.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -53,29 +53,26 @@ def policy_macs(policy: object) -> int:
     return int(getattr(policy, "macs", 0))
 
 
-def policy_to_json(
-    policy: ExitPolicy, graph: Callable[[str, PolicyNetwork], Any] = lambda name, network: network.summary()
-) -> dict[str, Any]:
+def policy_to_json(policy: ExitPolicy, tensors: dict[str, Tensor] | None = None) -> dict[str, Any]:
     """``{"policy": kind, field: value, …}``; a policy inside a policy likewise.
 
-    A class from outside this package adds ``"class"``, its Python path, for people to read. ``graph`` says what
-    stands for a network (under its field's name): by default its size, which is for reading only.
+    A class from outside this package adds ``"class"``, its Python path, for people to read. A network is its graph,
+    whose tensors are added to ``tensors``, their names after that of the field; without ``tensors`` it is its size, for
+    reading only.
     """
     fields = {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)}  # type: ignore[arg-type]
     for name, value in fields.items():
         if isinstance(value, ExitPolicy):
-            fields[name] = policy_to_json(value, graph)
+            fields[name] = policy_to_json(value, tensors)
         elif isinstance(value, PolicyNetwork):
-            fields[name] = {"graph": graph(name, value)}
+            fields[name] = {"graph": value.summary() if tensors is None else value.to_json(tensors, f"{name}:")}
     kind = type(policy)
     ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
     return {"policy": policy.kind, **({} if ours else {"class": f"{kind.__module__}:{kind.__qualname__}"}), **fields}
 
 
-def policy_from_json(
-    description: Mapping[str, Any], graph: Callable[[str, Any], PolicyNetwork] | None = None
-) -> ExitPolicy:
-    """The policy that ``policy_to_json`` described; at most one policy deep inside another.
+def policy_from_json(description: Any, tensors: dict[str, Tensor] | None = None) -> ExitPolicy:
+    """The policy that ``policy_to_json`` described; at most one policy deep inside another. Takes its tensors out.
 
     Raises:
         CheckpointError: unknown policy, unknown field, or a value that the policy refuses.
@@ -83,8 +80,8 @@ def policy_from_json(
     """
     fields = dict(description) if isinstance(description, Mapping) else {}
     for name, value in fields.items():
-        if isinstance(value, Mapping) and "graph" in value and graph is not None:
-            fields[name] = graph(name, value["graph"])
+        if isinstance(value, Mapping) and "graph" in value and tensors is not None:
+            fields[name] = PolicyNetwork.from_json(value["graph"], tensors, f"{name}:")
         elif isinstance(value, Mapping):
             fields[name] = _build(value)
     return _build(fields)
@@ -94,21 +91,20 @@ def _build(fields: Mapping[str, Any]) -> ExitPolicy:
     kind, own = fields.get("policy"), fields.get("class")
     if kind not in EXIT_RULES:
         load_plugins()
-    if not isinstance(kind, str) or kind not in EXIT_RULES:
-        if isinstance(own, str):
-            module = own.partition(":")[0]
-            raise CheckpointError(
-                f"the exit policy {kind!r} is not one of seenn's: it was stored as {own}. "
-                f"Name its module with --plugin {module}, which imports and runs that code; in Python, import it "
-                "before loading"
-            )
+    if kind not in EXIT_RULES and isinstance(own, str):
+        raise CheckpointError(
+            f"the exit policy {kind!r} is not one of seenn's: it was stored as {own}. Name its module with --plugin "
+            f"{own.partition(':')[0]}, which imports and runs that code; in Python, import it before loading"
+        )
+    if kind not in EXIT_RULES:
         known = EXIT_RULES.names()
         raise CheckpointError(
             f"unknown exit policy {kind!r}: this version knows {', '.join(known)}.{did_you_mean(str(kind), known)}"
         )
-    arguments = {key: value for key, value in fields.items() if key not in ("policy", "class")}
     try:
-        policy: ExitPolicy = EXIT_RULES.get(kind)(**arguments)
+        policy: ExitPolicy = EXIT_RULES.get(str(kind))(
+            **{k: v for k, v in fields.items() if k not in ("policy", "class")}
+        )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"exit policy {kind!r} cannot be built from its description: {error}") from error
     return policy

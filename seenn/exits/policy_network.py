@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seenn.core.graph import OpGraph, macs
 from seenn.core.ops import StatelessOp
+from seenn.core.serialisation import graph_from_json, graph_to_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,15 @@ class PolicyNetwork:
         if len(self.input_shape) != 3:
             raise ValueError(f"a policy network takes images (C, H, W), got an input of {list(self.input_shape)}")
         self.graph.eval().requires_grad_(False)
+
+    @classmethod
+    def from_json(cls, description: Any, tensors: dict[str, Tensor], prefix: str) -> PolicyNetwork:
+        """What ``to_json`` described; raises as ``graph_from_json``."""
+        return cls(*graph_from_json(description, tensors, prefix))
+
+    def to_json(self, tensors: dict[str, Tensor], prefix: str) -> Any:
+        """Its graph; adds its tensors to ``tensors``, see ``graph_to_json``."""
+        return graph_to_json(self.graph, self.input_shape, tensors, prefix)
 
     @property
     def outputs(self) -> int:

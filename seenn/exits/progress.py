@@ -24,17 +24,16 @@ class Progress:
     cost: Tensor
 
     @classmethod
-    def points(cls, cost: Tensor, samples: int) -> Iterator[Progress]:
-        """So many samples at each exit point, in order of ``cost`` ``[T]``: after t = 1, 2, … whole steps."""
-        for t, spent in enumerate(cost.tolist(), start=1):
-            steps = torch.full((samples,), t)
-            yield cls(steps, torch.ones_like(steps), torch.full((samples,), spent, dtype=torch.float64))
+    def at(cls, t: int, samples: int, cost: float | None = None) -> Progress:
+        """So many samples that all stand after ``t`` whole steps, at that cost; None: one a step."""
+        steps = torch.full((samples,), t)
+        spent = float(t) if cost is None else cost
+        return cls(steps, torch.ones_like(steps), torch.full((samples,), spent, dtype=torch.float64))
 
     @classmethod
-    def at(cls, t: int, samples: int, *, initial_steps: int = 0) -> Progress:
-        """So many samples that all stand after ``t`` whole steps."""
-        steps = torch.full((samples,), t)
-        return cls(steps, torch.ones_like(steps), torch.full((samples,), float(initial_steps + t), dtype=torch.float64))
+    def points(cls, cost: Tensor, samples: int) -> Iterator[Progress]:
+        """So many samples at each exit point, in order of ``cost`` ``[T]``: after t = 1, 2, … whole steps."""
+        return (cls.at(t, samples, spent) for t, spent in enumerate(cost.tolist(), start=1))
 
     def __len__(self) -> int:
         return len(self.t)
@@ -42,10 +41,6 @@ class Progress:
     def __getitem__(self, samples: Tensor) -> Progress:
         """Some of the samples, by index or mask."""
         return Progress(self.t[samples], self.segment[samples], self.cost[samples])
-
-    def to(self, device: torch.device | str) -> Progress:
-        """The same on another device."""
-        return Progress(self.t.to(device), self.segment.to(device), self.cost.to(device))
 
 
 def cost_of_steps(timesteps: int, initial_steps: int = 0) -> Tensor:

@@ -1,29 +1,11 @@
-"""What a file remembers about its exit policy, and whether the policy still belongs to the network beside it."""
+"""Whether a policy still belongs to the network beside it, by what its file remembers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from seenn.errors import CalibrationError
-from seenn.exits.policy import ExitPolicy, policy_to_json
 from seenn.exits.registry import EXIT_RULES
 
 CALIBRATE = "seenn calibrate-exit"
-
-
-def exit_record(policy: ExitPolicy, *, network: str, timesteps: int, engine: str, **figures: Any) -> dict[str, Any]:
-    """``manifest["exit"]``: the policy, what it was made for and with, and its figures there.
-
-    Args:
-        policy: the policy.
-        network: fingerprint of the network's graph.
-        timesteps: T.
-        engine: name of the engine whose outputs it was made with.
-        figures: whatever else is known, as JSON: its data, accuracy, mean timesteps.
-    """
-    description = policy_to_json(policy)
-    made_for = {"network": network, "timesteps": timesteps, "engine": engine, "split": "exit"}
-    return {"policy": description, **made_for, **figures}
 
 
 def check_record(record: object, *, network: str, timesteps: int, engine: str | None = None) -> str | None:

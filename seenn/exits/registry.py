@@ -30,17 +30,6 @@ def register_policy(name: str) -> Callable[[PolicyClass], PolicyClass]:
     return add
 
 
-def rule_options(name: str) -> tuple[str, ...]:
-    """The fields of the rule ``name`` that ``make_rule`` takes, beside its threshold and those that it learns.
-
-    Raises:
-        PluginError: there is no such rule.
-    """
-    rule = EXIT_RULES.get(name)
-    others = {"inner", getattr(rule, "threshold_field", None), *getattr(rule, "learned", ())}
-    return tuple(field for field in _fields(rule) if field not in others)
-
-
 def make_rule(name: str, *, threshold: float | None = None, inner: str | None = None, **options: Any) -> Any:
     """The rule ``name`` with the options that are not None, and its own defaults for the others.
 
@@ -48,15 +37,18 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
         name: as registered.
         threshold: in the unit that a person thinks in: a probability, a gap, equal answers in a row, timesteps.
         inner: name of the rule inside another; threshold and options that the outer rule lacks are for it.
-        options: fields of the rule, see ``rule_options``.
+        options: fields of the rule, beside its threshold and those that it learns.
 
     Raises:
         PluginError: there is no such rule.
         ValueError: an option that the rule does not take, or a value that it refuses.
     """
-    rule, takes = EXIT_RULES.get(name), rule_options(name)
+    rule = EXIT_RULES.get(name)
     given = {option: value for option, value in options.items() if value is not None}
-    if "inner" in _fields(rule):
+    required, own_threshold = _required(rule), getattr(rule, "threshold_field", None)
+    others = {"inner", own_threshold, *getattr(rule, "learned", ())}
+    takes = [field for field in required if field not in others]
+    if "inner" in required:
         own = {option: given.pop(option) for option in takes if option in given}
         inside = make_rule(inner or "confidence", threshold=threshold, **given)
         if "calibrate" in vars(type(inside)):
@@ -67,14 +59,13 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
     if wrong := [option for option in given if option not in takes]:
         takes_words = ", ".join(takes) or "no options of its own"
         raise ValueError(f"the {name} rule does not take {', '.join(wrong)}: it takes {takes_words}")
-    if missing := [option for option in _required(rule) if option not in given]:
+    if missing := [field for field, needed in required.items() if needed and field not in given]:
         made = f": make one with `{rule.made_with}`" if hasattr(rule, "made_with") else ""
         raise ValueError(f"the {name} rule cannot be made by its name, it needs {', '.join(missing)}{made}")
     if threshold is None:
         return rule(**given)
-    field = getattr(rule, "threshold_field", None)
-    if field in _fields(rule):
-        return rule(**given, **{field: int(threshold) if float(threshold).is_integer() else threshold})
+    if own_threshold in required:
+        return rule(**given, **{own_threshold: int(threshold) if float(threshold).is_integer() else threshold})
     if not hasattr(rule, "at"):
         raise ValueError(f"the {name} rule has no threshold")
     return rule(**given).at(threshold)
@@ -82,15 +73,17 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
 
 def default_rules() -> dict[str, Any]:
     """Every registered rule that needs nothing but its name, with its defaults."""
-    return {name: make_rule(name) for name in EXIT_RULES.names() if not _required(EXIT_RULES.get(name))}
+    return {name: make_rule(name) for name in EXIT_RULES.names() if not any(_required(EXIT_RULES.get(name)).values())}
 
 
-def _fields(rule: type[Any]) -> list[str]:
-    return [field.name for field in dataclasses.fields(rule) if field.init] if dataclasses.is_dataclass(rule) else []
+def threshold_of(policy: Any) -> Any:
+    """What a report shows as the threshold of a policy, or of the one inside it; None where it has none."""
+    rule = getattr(policy, "inner", policy)
+    return getattr(rule, getattr(rule, "threshold_field", ""), None)
 
 
-def _required(rule: type[Any]) -> list[str]:
-    if not dataclasses.is_dataclass(rule):
-        return []
+def _required(rule: type[Any]) -> dict[str, bool]:
+    """The fields of a rule, and whether it cannot be made without them."""
+    own = dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ()
     none = dataclasses.MISSING
-    return [f.name for f in dataclasses.fields(rule) if f.init and f.default is none and f.default_factory is none]
+    return {field.name: field.default is none and field.default_factory is none for field in own if field.init}

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops import State
-from seenn.exits.calibration.replay import CachedRun
-from seenn.exits.calibration.result import ExitCalibration
-from seenn.exits.calibration.search import search_threshold
-from seenn.exits.calibration.target import ExitTarget
+from seenn.exits.calibration.replay import CachedRun, fit_split
+from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.deprecated import accept_timesteps
 from seenn.exits.guarantees.learn_then_test import certified_rule
 from seenn.exits.progress import Progress
@@ -33,17 +31,6 @@ class ScoredExit(ABC):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         accept_timesteps(cls)
-
-    @property
-    def learns(self) -> bool:
-        """Whether ``fitted`` has numbers to learn beside the threshold."""
-        return bool(self.learned)
-
-    @property
-    def threshold_value(self) -> Threshold | None:
-        """What a report shows as its threshold."""
-        value: Threshold | None = getattr(self, self.threshold_field, None)
-        return value
 
     @property
     @abstractmethod
@@ -72,8 +59,30 @@ class ScoredExit(ABC):
         return self
 
     def calibrate(self, run: CachedRun, target: ExitTarget) -> ExitCalibration[Self]:
-        """The rule at the threshold that meets ``target`` best on ``run``."""
-        return search_threshold(self, run, target) if target.confidence is None else certified_rule(self, run, target)
+        """The rule at the best of *all* thresholds for ``target``; candidates are the scores that occurred in ``run``.
+
+        A rule that learns is fitted first, on a third of the samples; its threshold and all figures come from the
+        other two.
+
+        Raises:
+            CalibrationError: a target that no threshold meets; the message names the nearest.
+        """
+        if target.confidence is not None:
+            return certified_rule(self, run, target)
+        rule = self
+        if self.learned:
+            fit, rest = fit_split(len(run))
+            rule, run = self.fitted(run.logits_sum[:, fit], run.labels[fit]), run[rest]
+        if target.given:
+            curve = run.curve(rule)
+            # Not where a score must exceed less than the least threshold: an entropy score is 0 for equal outputs, and
+            # no threshold is below 0. Never stopping early is always possible.
+            possible = curve.threshold >= rule.least
+            possible[-1] = True
+            reachable = curve.only(possible)
+            score = float(reachable.threshold[target.best_point(reachable, rule.kind)])
+            rule = rule.at(min(max(score, rule.least), rule.never))
+        return run.judged(rule)
 
     def start(self, inputs: Tensor) -> State:
         return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seenn.core.network import compact
 from seenn.core.ops import State
+from seenn.exits.calibration.target import ExitCalibration, Policy
 from seenn.exits.policy import ExitPolicy, policy_macs
 from seenn.exits.progress import Progress, cost_of_steps
 from seenn.metrics import ExitCurve, correct_per_timestep, exit_curve
@@ -19,6 +20,9 @@ from seenn.metrics.energy import MAC_PJ
 
 if TYPE_CHECKING:
     from seenn.exits.scored import ScoredExit
+
+FIT_FRACTION = 1 / 3  # of the exit split: what a rule's own numbers are fitted on, not its threshold
+_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +97,18 @@ class CachedRun:
         """Accuracy against mean cost and energy at every threshold of ``policy``."""
         return exit_curve(self.scores(policy), self.correct(), self.energy_pj, self.cost)
 
+    def judged(self, policy: Policy) -> ExitCalibration[Policy]:
+        """What ``policy``, as it is, does here."""
+        point = self.choices((self.exits(policy) - 1)[None])
+        return ExitCalibration(
+            policy=policy,
+            samples=len(self),
+            accuracy=float(point.accuracy),
+            full_accuracy=float(self.correct()[-1].double().mean()),
+            mean_timesteps=float(point.mean_timesteps),
+            mean_energy_pj=None if point.mean_energy_pj is None else float(point.mean_energy_pj),
+        )
+
 
 def replay(policy: ExitPolicy, logits_sum: Tensor, state: State | None = None, cost: Tensor | None = None) -> Tensor:
     """When each sample would stop, int64 ``[N]`` from 1, from logits cached for all T steps ``[T, N, K]``.
@@ -100,15 +116,9 @@ def replay(policy: ExitPolicy, logits_sum: Tensor, state: State | None = None, c
     ``state`` is what ``policy.start`` said about the samples' inputs; None: a rule that looks at logits only. ``cost``
     is that of stopping at each step, ``[T]``; None: 1 … T.
     """
-    timesteps, n = logits_sum.shape[:2]
-    exit_timestep = torch.full((n,), timesteps)
-    running = torch.ones(n, dtype=torch.bool)
-    state = policy.start(logits_sum.new_zeros(n, 0)) if state is None else state
-    for progress, so_far in _early_points(logits_sum, cost, timesteps - 1):
-        stop, state = policy.stop(progress, so_far, state)
-        exit_timestep = torch.where(running & stop, progress.t, exit_timestep)
-        running &= ~stop
-    return exit_timestep
+    stops = _ask(policy.stop, policy, logits_sum[:-1], state, cost)
+    at_last = torch.ones(logits_sum.shape[1], dtype=torch.bool)
+    return 1 + torch.from_numpy(torch.stack([*stops, at_last]).numpy().argmax(0))
 
 
 def exit_scores(
@@ -118,21 +128,36 @@ def exit_scores(
 
     The last step's decides nothing and repeats the one before: a rule may have numbers for T-1 steps only.
     """
-    timesteps, n = logits_sum.shape[:2]
-    state, scores = policy.start(logits_sum.new_zeros(n, 0)) if state is None else state, []
-    for progress, so_far in _early_points(logits_sum, cost, max(timesteps - 1, 1)):
-        score, state = policy.score(progress, so_far, state)
-        scores.append(score)
+    timesteps = len(logits_sum)
+    scores = _ask(policy.score, policy, logits_sum[: max(timesteps - 1, 1)], state, cost)
     return torch.stack([*scores, scores[-1]][:timesteps])
 
 
-def _early_points(logits_sum: Tensor, cost: Tensor | None, count: int) -> Iterator[tuple[Progress, Tensor]]:
-    """The first so many exit points, and the logits there."""
-    cost = cost_of_steps(len(logits_sum)) if cost is None else cost
-    return zip(Progress.points(cost[:count], logits_sum.shape[1]), logits_sum, strict=False)
+def _ask(
+    question: Callable[[Progress, Tensor, State], tuple[Tensor, State]],
+    policy: ExitPolicy,
+    logits_sum: Tensor,
+    state: State | None,
+    cost: Tensor | None,
+) -> list[Tensor]:
+    """What ``policy.stop`` or ``policy.score`` answers at each point of ``logits_sum``."""
+    points, samples = logits_sum.shape[:2]
+    cost = cost_of_steps(points) if cost is None else cost[:points]
+    state = policy.start(logits_sum.new_zeros(samples, 0)) if state is None else state
+    answers = []
+    for progress, so_far in zip(Progress.points(cost, samples), logits_sum, strict=True):
+        answer, state = question(progress, so_far, state)
+        answers.append(answer)
+    return answers
 
 
 def first_above(scores: Tensor, thresholds: Tensor) -> Tensor:
     """When each sample stops, counted from 0, int64 ``[N]``, from scores ``[T, N]`` and thresholds ``[T-1]``."""
-    below = scores[:-1].double().numpy() <= thresholds.double().numpy()[:, None]
-    return torch.from_numpy(np.logical_and.accumulate(below, axis=0).sum(0))
+    stops = scores.double().numpy() > np.append(thresholds.double(), -np.inf)[:, None]
+    return torch.from_numpy(stops.argmax(0))
+
+
+def fit_split(samples: int) -> tuple[Tensor, Tensor]:
+    """Indices of a third of the samples, and of the others; the same for every run."""
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    return order.tensor_split([round(samples * FIT_FRACTION)])  # type: ignore[return-value]

@@ -1,11 +1,16 @@
-"""What a calibration is asked for."""
+"""What a calibration is asked for, and what it found."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
+
+from seenn.errors import CalibrationError
+from seenn.exits.policy import ExitPolicy
+from seenn.metrics import ExitCurve
 
 Guarantee = Literal["marginal", "conditional"]
+Policy = TypeVar("Policy", bound=ExitPolicy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +55,51 @@ class ExitTarget:
     def given(self) -> bool:
         """Whether there is anything to meet; without, a threshold is left as it is."""
         return bool(self._targets)
+
+    def best_point(self, curve: ExitCurve, kind: str) -> int:
+        """Index of the point of ``curve``, whose last is full T, that meets this target.
+
+        With a drop ε: the cheapest whose accuracy is at most ε below that at T. With a mean cost or energy: the most
+        accurate within it.
+
+        Args:
+            curve: what the rule can do.
+            kind: name of the rule, for the message.
+
+        Raises:
+            CalibrationError: no point meets it; the message names the nearest.
+        """
+        if self.max_accuracy_drop is not None:
+            # Accuracies are k/N: the allowance keeps «exactly ε below» within ε when floats round.
+            return curve.cheapest(float(curve.accuracy[-1]) - self.max_accuracy_drop - 1e-12)
+        in_steps = self.target_timesteps is not None
+        limit = self.target_timesteps if in_steps else self.target_energy
+        means = curve.mean_timesteps if in_steps else curve.mean_energy_pj
+        assert limit is not None
+        assert means is not None
+        least, most = float(means[0]), float(means[-1])
+        if not least <= limit <= most:
+            unit, each = ("timesteps", "") if in_steps else ("pJ", " per image")
+            raise CalibrationError(
+                f"no threshold of the {kind} rule gives a mean of {limit:.6g} {unit}{each}: it can give {least:.6g} to "
+                f"{most:.6g} {unit}, and the nearest is {min(max(limit, least), most):.6g}; ask for that, or use "
+                "another rule"
+            )
+        return curve.best_within(limit, means)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitCalibration(Generic[Policy]):
+    """A policy and what it does on the data that its threshold was chosen on."""
+
+    policy: Policy
+    samples: int
+    accuracy: float  # at the exit
+    full_accuracy: float  # at T
+    mean_timesteps: float  # mean cost in full timesteps, initial steps included
+    mean_energy_pj: float | None = None  # None where no energies were given
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The numbers, as JSON."""
+        return {name: value for name, value in vars(self).items() if name != "policy"}

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from seenn.errors import CalibrationError
-from seenn.exits.calibration.replay import CachedRun, first_above
-from seenn.exits.calibration.result import ExitCalibration, judge_exit
-from seenn.exits.calibration.search import FIT_FRACTION, fit_split
-from seenn.exits.calibration.target import ExitTarget, Guarantee
+from seenn.exits.calibration.replay import FIT_FRACTION, CachedRun, first_above, fit_split
+from seenn.exits.calibration.target import ExitCalibration, ExitTarget, Guarantee
 from seenn.exits.guarantees.betting import best_bet, paired_loss_p_value, samples_needed
 from seenn.metrics import exit_curve
 
@@ -71,7 +70,7 @@ def certified_rule(rule: Scored, run: CachedRun, target: ExitTarget) -> ExitCali
         run.scores(rule), run.correct(), rule, fit, test, margin=margin, delta=delta, guarantee=guarantee
     ).tolist()
     rule = rule.at(tuple(accepted) if per_timestep else accepted[0] if steps else rule.never)
-    return judge_exit(run[test], rule)
+    return run[test].judged(rule)
 
 
 def certified_thresholds(
@@ -90,6 +89,7 @@ def certified_thresholds(
     ``fit`` and ``test`` are the indices of the samples that fix the sequence, and of those that test it.
     """
     everyone = guarantee == "marginal"
+    scores = scores.double()
     screening = _Losses(rule, scores[:, fit], correct[:, fit], margin, everyone)
     testing = _Losses(rule, scores[:, test], correct[:, test], margin, everyone)
     if guarantee == "conditional":
@@ -104,22 +104,23 @@ def certified_thresholds(
     return accepted
 
 
+@dataclass(frozen=True)
 class _Losses:
-    """Scores and correctness of some samples, and how a rule with thresholds ``[T-1]`` does on them.
+    """How a rule with thresholds ``[T-1]`` does on some samples.
 
     Figures are for those that stopped by t, for each t = 1 … T, ``[T]``; with ``everyone`` for t = T alone, ``[1]``.
     """
 
-    def __init__(self, rule: ScoredExit, scores: Tensor, correct: Tensor, margin: float, everyone: bool) -> None:
-        self.rule, self.margin, self.everyone = rule, margin, everyone
-        self.scores, self.correct = scores, correct
-        self._exact = scores.double()
-        self._loss = correct[-1].long() - correct.long()  # [T, N]
+    rule: ScoredExit
+    scores: Tensor  # float64 [T, N]
+    correct: Tensor  # bool [T, N]
+    margin: float
+    everyone: bool
 
     def counts(self, thresholds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Worse, same and better."""
-        stopped = first_above(self._exact, thresholds)
-        loss = self._loss.gather(0, stopped[None])[0]
+        stopped = first_above(self.scores, thresholds)
+        loss = self.correct[-1].long() - self.correct.gather(0, stopped[None])[0].long()
         table = torch.bincount(stopped * 3 + 1 - loss, minlength=3 * len(self.scores)).view(-1, 3)
         table = table.sum(0, keepdim=True) if self.everyone else table.cumsum(0)
         return table[:, 0], table[:, 1], table[:, 2]
@@ -154,7 +155,7 @@ def _conditional_sequence(screening: _Losses, delta: float, weight: float) -> It
     rule, steps = screening.rule, len(screening.scores) - 1
     thresholds = torch.full((steps,), rule.never, dtype=torch.float64)
     for t in reversed(range(steps)):
-        ordered = screening.scores[t].double().clamp(rule.least, rule.never).sort(descending=True).values
+        ordered = screening.scores[t].clamp(rule.least, rule.never).sort(descending=True).values
         levels = ordered[torch.linspace(0, len(ordered) - 1, _LEVELS).round().long()]
         passing, failing = -1, _LEVELS
         while failing - passing > 1:  # the drop grows as the threshold falls, nearly: bisect

@@ -8,10 +8,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from seenn.exits.calibration.replay import CachedRun, exit_scores, first_above
-from seenn.exits.calibration.result import ExitCalibration, judge_exit
-from seenn.exits.calibration.search import best_point, fit_split
-from seenn.exits.calibration.target import ExitTarget
+from seenn.exits.calibration.replay import CachedRun, exit_scores, first_above, fit_split
+from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.registry import register_policy
 from seenn.exits.rules.gap import GapExit
 from seenn.metrics import correct_per_timestep
@@ -49,8 +47,8 @@ class CutoffExit(GapExit):
         scores = run.scores(self)
         # A larger tolerance lowers every threshold: from one row to the next no sample stops earlier.
         curve = run.choices(torch.stack([first_above(scores, row) for row in thresholds]))
-        chosen = thresholds[best_point(curve, target, self.kind)]
-        return judge_exit(run, self.at(tuple(chosen.tolist())) if len(chosen) else self)
+        chosen = thresholds[target.best_point(curve, self.kind)]
+        return run.judged(self.at(tuple(chosen.tolist())) if len(chosen) else self)
 
 
 def cutoff_thresholds(policy: GapExit, logits_sum: Tensor, labels: Tensor) -> Tensor:

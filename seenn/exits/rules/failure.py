@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.errors import CalibrationError
-from seenn.exits.calibration.logistic import fit_logistic
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scored import ProbabilityExit, Threshold
@@ -80,3 +80,23 @@ class FailurePredictionExit(ProbabilityExit):
             features, state = self.features(torch.full((n,), t), logits_sum[t - 1], state)
             rows.append(features)
         return replace(self, coefficients=tuple(fit_logistic(torch.cat(rows), helps).tolist()))
+
+
+def fit_logistic(features: Tensor, labels: Tensor) -> Tensor:
+    """``argmin_w Σ log(1 + exp(∓ w·x)) + 1/2 ‖w‖²``, float64 ``[F]``, for features ``[N, F]`` and labels bool ``[N]``.
+
+    Strictly convex, so the minimum is unique and the result deterministic.
+
+    Raises:
+        CalibrationError: no convergence: features of wildly different scale.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(fit_intercept=False, solver="newton-cholesky", tol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            model.fit(features.double().numpy(), labels.numpy())
+        except Warning as error:
+            raise CalibrationError(f"the logistic model of {len(labels)} cases did not converge: {error}") from error
+    return torch.from_numpy(model.coef_[0])

@@ -12,9 +12,7 @@ from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
 from seenn.errors import CalibrationError
 from seenn.exits.calibration.replay import CachedRun
-from seenn.exits.calibration.result import ExitCalibration, judge_exit
-from seenn.exits.calibration.search import best_point
-from seenn.exits.calibration.target import ExitTarget
+from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scores import softmax_confidence
@@ -33,10 +31,6 @@ class FixedExit:
     def __post_init__(self) -> None:
         if self.timesteps is not None:
             integer("timesteps", self.timesteps, low=1)
-
-    @property
-    def threshold_value(self) -> int | None:
-        return self.timesteps
 
     def start(self, inputs: Tensor) -> State:
         return ()
@@ -64,7 +58,7 @@ class FixedExit:
             raise CalibrationError(
                 f"a fixed exit after {steps} timesteps is never reached: the network runs for {last}"
             )
-        curve = run.choices(torch.arange(last)[:, None].expand(last, len(run)))
         if target.given:
-            steps = best_point(curve, target, self.kind) + 1
-        return judge_exit(run, FixedExit(timesteps=steps), curve=curve)
+            curve = run.choices(torch.arange(last)[:, None].expand(last, len(run)))
+            steps = target.best_point(curve, self.kind) + 1
+        return run.judged(FixedExit(timesteps=steps))

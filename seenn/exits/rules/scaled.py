@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from seenn.core.ops import State
-from seenn.exits.calibration.temperature import fit_temperature
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scored import ProbabilityExit
 from seenn.exits.scores import accumulated, at_timestep, numbers_per_timestep
+
+_LOG_RANGE = (-7.0, 7.0)  # temperatures from 1/1097 to 1097
 
 
 @register_policy("scaled")
@@ -48,3 +51,19 @@ class ScaledConfidenceExit(ProbabilityExit):
         """With the temperatures that minimise the cross-entropy at each of the T steps."""
         means = [logits_sum[t] / (t + 1) for t in range(len(logits_sum))]
         return replace(self, temperatures=tuple(fit_temperature(mean, labels) for mean in means))
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """``argmin_α mean CE(logits / α, labels)`` for logits ``[N, K]``; deterministic.
+
+    The loss is convex in 1/α, hence has one valley over log α. Where it has no minimum inside [1/1097, 1097]
+    (every sample right, or the logits worse than none), α is the bound that it falls towards.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits = logits.double()
+
+    def loss(log_temperature: float) -> float:
+        return float(torch.nn.functional.cross_entropy(logits * math.exp(-log_temperature), labels))
+
+    return math.exp(minimize_scalar(loss, bounds=_LOG_RANGE, method="bounded", options={"xatol": 1e-6}).x)

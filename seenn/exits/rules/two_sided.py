@@ -46,10 +46,6 @@ class TwoSidedExit(ScoredExit):
         integer("after", self.after, low=2)
 
     @property
-    def threshold_value(self) -> Threshold | None:
-        return self.inner.threshold_value
-
-    @property
     def least(self) -> float:
         return self.inner.least
 

@@ -175,8 +175,7 @@ def test_calibration_counts_the_pre_pass(model: nn.Module, images: Tensor) -> No
     assert full.mean_timesteps == PREPASS + T
     found = find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 2.5)
     assert PREPASS + 1 <= found.mean_timesteps <= PREPASS + 2.5
-    assert found.curve is not None
-    assert float(found.curve.mean_timesteps[0]) == PREPASS + 1
+    assert float(run.curve(found.policy).mean_timesteps[0]) == PREPASS + 1
     with pytest.raises(CalibrationError, match=r"a mean of 3\.5 timesteps: it can give 4 to .* the nearest is 4"):
         find_exit(run, ConfidenceExit(), target_timesteps=PREPASS + 0.5)
 

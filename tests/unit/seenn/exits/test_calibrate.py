@@ -11,6 +11,7 @@ from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.errors import CalibrationError
 from seenn.exits import (
+    CachedRun,
     ConfidenceExit,
     ConformalExit,
     CutoffExit,
@@ -22,12 +23,13 @@ from seenn.exits import (
     ScaledConfidenceExit,
     ScoredExit,
     TwoSidedExit,
-    calibrate_confidence,
     calibrate_exit,
     cost_of_steps,
     exit_scores,
+    find_exit,
     replay,
 )
+from seenn.exits.calibration.replay import fit_split
 
 T, N, K = 5, 60, 4
 
@@ -110,12 +112,13 @@ def test_every_rule_meets_its_target(rule: ScoredExit) -> None:
     logits, labels = cached(0)
     found = calibrate_exit(logits, labels, rule, max_accuracy_drop=0.05)
     assert found.accuracy >= found.full_accuracy - 0.05 - 1e-12
-    assert found.samples == (40 if rule.learns else N)
+    assert found.samples == (40 if rule.learned else N)
     thrifty = calibrate_exit(logits, labels, rule, target_timesteps=2.5)
     assert thrifty.mean_timesteps <= 2.5
-    assert thrifty.curve is not None
-    affordable = thrifty.curve.mean_timesteps <= 2.5
-    assert thrifty.accuracy == pytest.approx(float(thrifty.curve.accuracy[affordable].max()))
+    run = CachedRun(logits_sum=logits, labels=labels)
+    curve = (run[fit_split(N)[1]] if rule.learned else run).curve(thrifty.policy)
+    affordable = curve.mean_timesteps <= 2.5
+    assert thrifty.accuracy == pytest.approx(float(curve.accuracy[affordable].max()))
     assert type(thrifty.policy) is type(rule)
 
 
@@ -152,8 +155,7 @@ def test_points_of_the_curve_that_no_threshold_gives_are_not_chosen() -> None:
     logits, labels = torch.tensor([first, second, third]), torch.tensor([0, 1])
     found = calibrate_exit(logits, labels, EntropyExit(), max_accuracy_drop=0.0)
     assert (found.accuracy, found.mean_timesteps) == (1.0, 3.0)
-    assert found.curve is not None
-    assert found.curve.accuracy[0] == 1.0
+    assert CachedRun(logits_sum=logits, labels=labels).curve(EntropyExit()).accuracy[0] == 1.0
 
 
 def test_bad_targets_and_logits_are_refused() -> None:
@@ -182,25 +184,20 @@ def test_collected_logits_are_those_of_a_run_without_exits(network: SpikingNetwo
 def test_means_and_targets_are_costs_with_initial_steps(rule: Any) -> None:
     logits, labels = cached(0)
     plain = calibrate_exit(logits, labels, rule, target_timesteps=2.5)
-    later = calibrate_exit(logits, labels, rule, target_timesteps=5.5, cost=cost_of_steps(T, 3))
+    run = CachedRun(logits_sum=logits, labels=labels, cost=cost_of_steps(T, 3))
+    later = find_exit(run, rule, target_timesteps=5.5)
     assert (later.policy, later.mean_timesteps) == (plain.policy, pytest.approx(plain.mean_timesteps + 3))
     with pytest.raises(CalibrationError, match=r"a mean of 3\.5 timesteps: it can give 4 to [\d.]+ .* nearest is 4"):
-        calibrate_exit(logits, labels, rule, target_timesteps=3.5, cost=cost_of_steps(T, 3))
+        find_exit(run, rule, target_timesteps=3.5)
 
 
 def test_exit_points_may_lie_closer_than_a_step() -> None:
     logits, labels = cached(0)
     cost = torch.tensor([0.5, 1.0, 1.75, 2.0, 4.0], dtype=torch.float64)
-    found = calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=1.6, cost=cost)
+    run = CachedRun(logits_sum=logits, labels=labels, cost=cost)
+    found = find_exit(run, ConfidenceExit(), target_timesteps=1.6)
     exits = replay(found.policy, logits, cost=cost)
     assert found.mean_timesteps == pytest.approx(float(cost[exits - 1].mean()))
     assert found.mean_timesteps <= 1.6
-    assert found.curve is not None
-    assert (float(found.curve.mean_timesteps[0]), float(found.curve.mean_timesteps[-1])) == (0.5, 4.0)
-
-
-def test_what_was_called_calibrate_confidence_still_works_and_says_so() -> None:
-    logits, labels = cached(0)
-    with pytest.warns(DeprecationWarning, match="calibrate_confidence is calibrate_exit now"):
-        found = calibrate_confidence(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1)
-    assert found.policy == calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1).policy
+    curve = run.curve(found.policy)
+    assert (float(curve.mean_timesteps[0]), float(curve.mean_timesteps[-1])) == (0.5, 4.0)

@@ -20,7 +20,6 @@ from seenn.exits import (
     PatienceExit,
     ScoredExit,
     calibrate_exit,
-    certify_exit,
     exit_scores,
     replay,
 )
@@ -62,13 +61,13 @@ def violations(population: tuple[Tensor, Tensor], choose: Any) -> tuple[float, f
 
 
 def test_the_marginal_guarantee_is_broken_no_more_often_than_said(population: tuple[Tensor, Tensor]) -> None:
-    marginal, conditional = violations(population, partial(certify_exit, confidence=1 - DELTA))
+    marginal, conditional = violations(population, partial(calibrate_exit, confidence=1 - DELTA))
     assert marginal <= HIGHEST
     assert conditional > HIGHEST  # it never guaranteed this
 
 
 def test_the_conditional_guarantee_is_broken_no_more_often_than_said(population: tuple[Tensor, Tensor]) -> None:
-    certified = partial(certify_exit, confidence=1 - DELTA, guarantee="conditional")
+    certified = partial(calibrate_exit, confidence=1 - DELTA, guarantee="conditional")
     marginal, conditional = violations(population, certified)
     assert marginal <= conditional <= HIGHEST
 
@@ -82,24 +81,24 @@ def test_without_a_correction_it_is_broken_more_often(population: tuple[Tensor, 
 @pytest.mark.parametrize("guarantee", ["marginal", "conditional"])
 def test_a_guarantee_still_saves_time(population: tuple[Tensor, Tensor], rule: Any, guarantee: Any) -> None:
     logits, labels = population[0][:, :6000], population[1][:6000]
-    found = certify_exit(logits, labels, rule, max_accuracy_drop=DROP, confidence=0.9, guarantee=guarantee)
+    found = calibrate_exit(logits, labels, rule, max_accuracy_drop=DROP, confidence=0.9, guarantee=guarantee)
     assert found.mean_timesteps < 0.8 * T
     assert found.accuracy >= found.full_accuracy - DROP
     assert found.samples == 4000
     assert isinstance(found.policy.threshold, tuple) == (guarantee == "conditional")
-    assert found == certify_exit(logits, labels, rule, max_accuracy_drop=DROP, confidence=0.9, guarantee=guarantee)
+    assert found == calibrate_exit(logits, labels, rule, max_accuracy_drop=DROP, confidence=0.9, guarantee=guarantee)
 
 
 @pytest.mark.parametrize("guarantee", ["marginal", "conditional"])
 def test_a_single_timestep_has_nothing_to_choose(population: tuple[Tensor, Tensor], guarantee: Any) -> None:
     logits, labels = population[0][:1, :3000], population[1][:3000]
-    found = certify_exit(logits, labels, GapExit(), max_accuracy_drop=0.1, confidence=0.9, guarantee=guarantee)
+    found = calibrate_exit(logits, labels, GapExit(), max_accuracy_drop=0.1, confidence=0.9, guarantee=guarantee)
     assert (found.mean_timesteps, found.accuracy) == (1.0, found.full_accuracy)
 
 
 def test_a_rule_is_applied_as_it_was_tested(population: tuple[Tensor, Tensor]) -> None:
     logits, labels = population[0][:, :3000].double() * (1 + 1e-9), population[1][:3000]
-    found = certify_exit(logits, labels, GapExit(), max_accuracy_drop=DROP, confidence=0.9, guarantee="conditional")
+    found = calibrate_exit(logits, labels, GapExit(), max_accuracy_drop=DROP, confidence=0.9, guarantee="conditional")
     thresholds = torch.tensor(found.policy.threshold, dtype=torch.float64)[:, None]
     stops = torch.cat([exit_scores(found.policy, logits)[:-1] > thresholds, torch.ones(1, 3000).bool()])
     assert torch.equal(stops.to(torch.uint8).argmax(0) + 1, replay(found.policy, logits))
@@ -107,10 +106,10 @@ def test_a_rule_is_applied_as_it_was_tested(population: tuple[Tensor, Tensor]) -
 
 def test_counts_have_a_guarantee_on_average(population: tuple[Tensor, Tensor]) -> None:
     logits, labels = population[0][:, :6000], population[1][:6000]
-    found = certify_exit(logits, labels, PatienceExit(), max_accuracy_drop=0.1, confidence=0.9)
+    found = calibrate_exit(logits, labels, PatienceExit(), max_accuracy_drop=0.1, confidence=0.9)
     assert found.accuracy >= found.full_accuracy - 0.1
     with pytest.raises(ValueError, match="max_size is one number for every timestep"):
-        certify_exit(logits, labels, ConformalExit(), max_accuracy_drop=0.1, confidence=0.9, guarantee="conditional")
+        calibrate_exit(logits, labels, ConformalExit(), max_accuracy_drop=0.1, confidence=0.9, guarantee="conditional")
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.2])
@@ -162,7 +161,7 @@ def test_too_few_samples_for_a_guarantee_are_counted(population: tuple[Tensor, T
         r"300 images are too few .* 0.01 with confidence 0.95: 200 of them test .* least 299; hold out about 149 more"
     )
     with pytest.raises(CalibrationError, match=message):
-        certify_exit(logits, labels, GapExit(), max_accuracy_drop=0.01, confidence=0.95)
+        calibrate_exit(logits, labels, GapExit(), max_accuracy_drop=0.01, confidence=0.95)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +174,7 @@ def test_too_few_samples_for_a_guarantee_are_counted(population: tuple[Tensor, T
 )
 def test_guarantees_that_mean_nothing_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        certify_exit(
+        calibrate_exit(
             torch.zeros(2, 3, 2),
             torch.tensor([0, 1, 0]),
             GapExit(),

@@ -6,21 +6,27 @@ import json
 
 import pytest
 
+from seenn.core.network import SpikingNetwork
 from seenn.errors import CalibrationError
-from seenn.exits import ConfidenceExit, check_record, exit_record
+from seenn.exits import ConfidenceExit
+from seenn.exits.record import check_record
+from seenn.snn import SNN
 
-RECORD = exit_record(ConfidenceExit(threshold=0.8), network="a" * 64, timesteps=3, engine="int8", accuracy=0.9)
+RECORD = {
+    "policy": {"policy": "confidence", "threshold": 0.8, "temperature": 1.0, "accumulation": "sum"},
+    "network": "a" * 64,
+    "timesteps": 3,
+    "engine": "int8",
+    "split": "exit",
+    "accuracy": 0.9,
+}
 
 
-def test_the_record_is_json_of_the_policy_and_what_it_was_made_for() -> None:
-    assert json.loads(json.dumps(RECORD)) == {
-        "policy": {"policy": "confidence", "threshold": 0.8, "temperature": 1.0, "accumulation": "sum"},
-        "network": "a" * 64,
-        "timesteps": 3,
-        "engine": "int8",
-        "split": "exit",
-        "accuracy": 0.9,
-    }
+def test_the_record_is_json_of_the_policy_and_what_it_was_made_for(network: SpikingNetwork) -> None:
+    policy = ConfidenceExit(threshold=0.8)
+    found = SNN(network=network).with_policy(policy, timesteps=3, engine="int8", accuracy=0.9)
+    assert (found.policy, found.timesteps) == (policy, 3)
+    assert json.loads(json.dumps(found.manifest["exit"])) == RECORD | {"network": network.graph.fingerprint()}
 
 
 def test_a_policy_for_another_network_or_t_is_refused() -> None:
@@ -47,3 +53,11 @@ def test_another_engine_than_the_calibrations_is_said() -> None:
 @pytest.mark.parametrize("record", [None, "x", [], {}, {"policy": "confidence"}, {"policy": ["x"], "engine": 3}])
 def test_without_a_record_there_is_nothing_to_check(record: object) -> None:
     assert check_record(record, network="a" * 64, timesteps=3, engine="int8") is None
+
+
+def test_running_on_another_engine_warns(network: SpikingNetwork, caplog: pytest.LogCaptureFixture) -> None:
+    snn = SNN(network=network).with_policy(ConfidenceExit(), timesteps=3, engine="reference")
+    snn.session("reference")
+    assert not caplog.records
+    snn.session("float32")
+    assert "calibrated on the reference engine and runs on float32: exits may differ" in caplog.text

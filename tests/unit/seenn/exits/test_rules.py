@@ -29,8 +29,8 @@ from seenn.exits import (
     register_policy,
     replay,
 )
-from seenn.exits.calibration.logistic import fit_logistic
-from seenn.exits.calibration.temperature import fit_temperature
+from seenn.exits.rules.failure import fit_logistic
+from seenn.exits.rules.scaled import fit_temperature
 
 STEP = torch.ones(1, dtype=torch.int64)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from seenn.exits import ConfidenceExit, ExitTarget, GapExit, Guarantee, certify_exit, first_above, replay
-from seenn.exits.calibration.search import fit_split
+from seenn.exits import ConfidenceExit, ExitTarget, GapExit, Guarantee, calibrate_exit, first_above, replay
+from seenn.exits.calibration.replay import fit_split
 from seenn.exits.guarantees.betting import best_bet, paired_loss_p_value
 from seenn.exits.guarantees.learn_then_test import certified_thresholds
 
@@ -90,7 +90,7 @@ def test_that_level_is_one_minus_the_confidence(guarantee: Guarantee) -> None:
     lead = torch.where(labels == 0, lead, -lead)
     logits, options = torch.stack([lead, torch.zeros_like(lead)], dim=-1), {"max_accuracy_drop": MARGIN}
     for level, steps in ((1.001, 1.0), (0.999, 3.0)):
-        found = certify_exit(logits, labels, RULE, confidence=1 - p * level, guarantee=guarantee, **options)
+        found = calibrate_exit(logits, labels, RULE, confidence=1 - p * level, guarantee=guarantee, **options)
         assert found.mean_timesteps == steps
 
 
@@ -121,7 +121,7 @@ class Remembering(ConfidenceExit):
 
 def test_rules_are_fitted_apart_from_the_samples_that_test_them() -> None:
     logits, labels = torch.randn(3, 900, 2, generator=torch.Generator().manual_seed(0)), torch.arange(900) % 2
-    found = certify_exit(logits, labels, Remembering(), max_accuracy_drop=0.2, confidence=0.9)
+    found = calibrate_exit(logits, labels, Remembering(), max_accuracy_drop=0.2, confidence=0.9)
     fit, test = fit_split(900)
     assert found.policy.seen == tuple(logits[0, fit, 0].tolist())
     assert found.samples == len(test) == 600
