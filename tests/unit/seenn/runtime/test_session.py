@@ -224,8 +224,8 @@ def test_a_step_that_would_end_after_the_deadline_is_not_run(network: SpikingNet
 def test_waiting_for_the_source_does_not_use_up_a_deadline(network: SpikingNetwork, images: Tensor) -> None:
     def source() -> Iterator[Request]:
         yield Request(image=images[0], deadline_ms=5_000.0)
-        time.sleep(0.2)
-        yield Request(image=images[1], deadline_ms=175.0)
+        time.sleep(1.0)
+        yield Request(image=images[1], deadline_ms=900.0)
 
     first, second = Session(SlowEngine(network), None, 3, slots=4).stream(source())
     assert first.stopped_by == "timesteps"
