@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +51,9 @@ class Session:
                 f"this {self.engine.name} engine is exact up to {self.engine.max_timesteps} timesteps, got "
                 f"{self.timesteps}: make one with timesteps={self.timesteps}"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_opened": []}  # a copy opens slots of its own
 
     def run(
         self,
