@@ -16,7 +16,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.recorded import Use, check_split
-from seenn.errors import DataError
+from seenn.errors import DataError, InputError
 from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs, policy_to_json
 from seenn.exits.record import check_record
 from seenn.exits.registry import threshold_of
@@ -72,9 +72,9 @@ class SNN:
 
     @property
     def timesteps(self) -> int:
-        """T that the thresholds were chosen for; 8 where the manifest does not say."""
+        """T that the thresholds were chosen for; 8 where the manifest does not say, or says what none can be."""
         value = self.manifest.get("timesteps", 8)
-        return value if isinstance(value, int) and value >= 1 else 8
+        return value if isinstance(value, int) and 1 <= value <= MOST_TIMESTEPS else 8
 
     @property
     def has_ann(self) -> bool:
@@ -224,10 +224,12 @@ class SNN:
                     yield image
                     continue
                 try:
-                    (prepared,) = self.batch(image).samples()
+                    samples = list(self.batch(image).samples())
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"image {number}: {error}") from error
-                yield Request(image=prepared, deadline_ms=deadline_ms)
+                if len(samples) != 1:
+                    raise InputError(f"image {number} is a batch of {len(samples)}: a stream takes one at a time")
+                yield Request(image=samples[0], deadline_ms=deadline_ms)
 
         return session.stream(requests(), ordered=ordered)
 
@@ -365,5 +367,7 @@ class SNN:
         save(path, self, expected=expected)
 
 
+#: The largest T that a network is made for.
+MOST_TIMESTEPS = 4096
 #: Calibration samples that engines choose on, at most.
 PREPARE_SAMPLES = 64

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,9 @@ class Session:
                 f"this {self.engine.name} engine is exact up to {self.engine.max_timesteps} timesteps, got "
                 f"{self.timesteps}: make one with timesteps={self.timesteps}"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_opened": []}  # a copy opens slots of its own
 
     def run(
         self,

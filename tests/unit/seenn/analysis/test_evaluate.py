@@ -137,6 +137,7 @@ def test_a_manifest_of_other_forms_does_no_harm(snn: SNN, splits: DataSplits) ->
     strange = {"source": [], "data": {"fingerprints": "none"}, "timesteps": "many"}
     found = run(replace(snn, manifest=strange), splits, limit=3)
     assert (found.source, found.timesteps) == ("a spiking network", 8)
+    assert replace(snn, manifest={"timesteps": 10**6}).timesteps == 8
 
 
 def test_recorded_data_is_found_again_and_compared(spec: str, splits: DataSplits, tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_a_source_that_fails_loses_no_answer(small: SpikingNetwork, inputs: Tens
         (torch.zeros(2, 5, 6), r"image 4: inputs have shape \[1, 2, 5, 6\], expected \[B, 2, 6, 6\]"),
         (torch.full((2, 6, 6), torch.nan), "image 4 holds NaN or infinite pixels"),
         (torch.full((2, 6, 6), 99.0), "outside the input scale"),
+        (torch.zeros(3, 2, 6, 6), "image 4 is a batch of 3: a stream takes one at a time"),
     ],
 )
 def test_a_bad_image_in_a_stream_ends_it_after_the_answers(

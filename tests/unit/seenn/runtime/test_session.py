@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,13 @@ def test_a_rule_is_not_asked_about_samples_that_t_ends(engine: Engine, images: T
     found = Session(engine, mixed, T, slots=5).run(Batch(images))
     assert torch.equal(found.exit_timestep, Session(engine, GapExit(threshold=0.5), T).run(Batch(images)).exit_timestep)
     assert len(found.exit_timestep.unique()) > 1
+
+
+def test_a_session_that_ran_can_be_copied(engine: Engine, images: Tensor) -> None:
+    session = Session(engine, None, T)
+    expected = session.run(Batch(images)).logits_sum
+    for made in (copy.copy(session), copy.deepcopy(session)):
+        assert torch.equal(made.run(Batch(images)).logits_sum, expected)
 
 
 def test_observers_see_every_step_of_every_sample_once(engine: Engine, network: SpikingNetwork, images: Tensor) -> None:
