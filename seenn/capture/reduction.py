@@ -35,7 +35,7 @@ def _largest(call: Call, dims: Any) -> Made:
     axes, keepdim = call.axes(dims), bool(call.argument(2, "keepdim", False))
     if not (call.layout().plain and axes == (2, 3) and len(call.shape()) == 4):
         return Made(Largest(axes=axes, keepdim=keepdim), (call.args[0],))
-    pooled = Made(AdaptiveMaxPool2d(size=1), (call.args[0],))
+    pooled = Made(AdaptiveMaxPool2d(), (call.args[0],))
     return pooled if keepdim else Made(Reshape(shape=call.image()[:1]), (pooled,))
 
 

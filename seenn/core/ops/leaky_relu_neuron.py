@@ -16,12 +16,13 @@ fires too early is taken back. With slope 0 it fires as a signed ``IFNeuron`` do
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 
 import torch
 from torch import Tensor
 
 from seenn.core.ops.activation import Activation, LeakyReLU, leaky_relu
-from seenn.core.ops.arguments import parameter, per_channel
+from seenn.core.ops.arguments import PerChannel, default, per_channel
 from seenn.core.ops.base import State, register
 from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.membrane import soft_reset
@@ -61,25 +62,9 @@ class LeakyReLUNeuron(IntegratingNeuron):
         axis: channel axis of the input.
     """
 
-    attributes = ("max_spikes", "axis")
-    tensor_names = ("v_threshold", "v_init", "bias", "slope")
     signed = True
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_init: float | Tensor = 0.5,
-        bias: Tensor | None = None,
-        slope: float | Tensor = 0.01,
-        *,
-        max_spikes: int = 1,
-        axis: int = 1,
-    ) -> None:
-        super().__init__(v_threshold, v_init, bias, max_spikes=max_spikes, axis=axis)
-        value = slope if isinstance(slope, Tensor) else torch.tensor(float(slope))
-        self.slope = parameter("slope", value, dims=(0, 1))
-        if not bool(self.slope.isfinite().all()):
-            raise ValueError("slope must be finite everywhere")
+    surrogate: None = field(default=None, init=False)  # one triangle at every level
+    slope: PerChannel = default(0.01)
 
     def state_names(self, arity: int) -> tuple[str, ...]:
         return ("v", "charge")
