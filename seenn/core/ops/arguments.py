@@ -70,9 +70,9 @@ def parameter(name: str, value: object, *, dims: Sequence[int] = range(9)) -> nn
     return value if isinstance(value, nn.Parameter) else nn.Parameter(value)
 
 
-def scale(name: str, value: object, *, positive: bool = False) -> nn.Parameter:
+def scale(name: str, value: Any, *, positive: bool = False) -> nn.Parameter:
     """A number or a tensor as a finite parameter, scalar or ``[C]``, ``positive`` everywhere if asked for."""
-    found = parameter(name, value if isinstance(value, Tensor) else torch.tensor(number(name, value)), dims=(0, 1))
+    found = parameter(name, value if isinstance(value, Tensor) else torch.tensor(float(value)), dims=(0, 1))
     if not bool(found.isfinite().all()) or (positive and not bool((found > 0).all())):
         extremes = f"values from {found.min().item():g} to {found.max().item():g}"
         raise ValueError(f"{name} must be {'positive and ' * positive}finite everywhere, got {extremes}")
