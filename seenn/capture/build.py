@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
 
 from seenn.capture.captured import CapturedGraph, Offender, Unsupported
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, find_handler
 from seenn.capture.layout import Layout
-from seenn.capture.probe import Probe
 from seenn.capture.state import STATE_FIX
-from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.graph import INPUT, Node, OpGraph, shapes_only
+from seenn.core.ops import Op
 from seenn.errors import UnsupportedError, first_line
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
@@ -69,8 +69,8 @@ class _GraphBuilder:
         self._names: dict[fx.Node, _Name] = {}
         self._constants: dict[fx.Node, Tensor] = {}
         self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
-        self._taken: set[str] = {INPUT}
-        self._probe = Probe()
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._shaped: dict[str, Tensor] = {}  # the nodes' values, which have a shape only
         self._cause: Exception | None = None
 
     def run(self) -> CapturedGraph:
@@ -79,7 +79,8 @@ class _GraphBuilder:
             if node.op == "placeholder":
                 if INPUT not in self._names.values():  # options after the image keep their defaults
                     self._names[node] = INPUT
-                    self._probe.begin(node.meta["shape"], node.meta["dtype"])
+                    with shapes_only(self._mode):
+                        self._shaped[INPUT] = torch.empty(node.meta["shape"], dtype=node.meta["dtype"])
             elif node.op == "get_attr":
                 if isinstance(value := operator.attrgetter(str(node.target))(self._traced), Tensor):
                     self._constants[node] = value
@@ -156,7 +157,7 @@ class _GraphBuilder:
         shape = node.meta["shape"]
         if isinstance(shape, torch.Size) and 0 in shape:
             return True  # no values at all
-        return _called(node) in _CREATORS or all(
+        return called(node.target) in _CREATORS or all(
             "value" in read.meta or read in self._constants or read in self._tuples or read not in self._names
             for read in node.all_input_nodes
         )
@@ -167,7 +168,7 @@ class _GraphBuilder:
             return torch.zeros(node.meta["one_image"], dtype=node.meta["dtype"])
         reads = [t for read in node.all_input_nodes if "value" not in read.meta
                  for t in self._tuples.get(read, (self._constants.get(read),))]  # fmt: skip
-        if _called(node) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
+        if called(node.target) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
 
         def resolve(read: fx.Node) -> Any:
@@ -240,7 +241,7 @@ class _GraphBuilder:
         """Refuses what gives another shape than the model does."""
         if name is None or not isinstance(layout, Layout):
             return
-        if (own := self._probe.shape(name)) != layout.image(traced):
+        if (own := tuple(self._shaped[name].shape[1:])) != layout.image(traced):
             raise Refused(
                 f"becomes a value of shape {list(own)} an image where the model has {list(layout.image(traced))}",
                 "write it another way, or report it with this message",
@@ -263,13 +264,14 @@ class _GraphBuilder:
             raise Refused("reads a constant, an option or a tuple", "compute it from the image, one value at a time")
         return name
 
-    def _add(self, name: str, op: Any, inputs: tuple[str, ...]) -> str:
+    def _add(self, name: str, op: Op, inputs: tuple[str, ...]) -> str:
+        """Adds a node and runs it on shapes: an op that does not fit what it reads is found at its own call."""
         candidate, count = name, 1
-        while candidate in self._taken:
+        while candidate in self._shaped:
             count += 1
             candidate = f"{name}#{count}"
-        self._probe.add(candidate, op, inputs)
-        self._taken.add(candidate)
+        with shapes_only(self._mode):
+            self._shaped[candidate] = op.first(*(self._shaped[read] for read in inputs))
         self._nodes.append(Node(candidate, op, inputs))
         return candidate
 
@@ -305,12 +307,6 @@ def _plain(layout: Any) -> bool:
 def _known(read: fx.Node) -> Any:
     """A size, a flag or an option's default as what it is; what depends on the number of images as its node."""
     return read.meta["value"] if "value" in read.meta and not read.meta["varies"] else read
-
-
-def _called(node: fx.Node) -> str:
-    """The name of the function or method, or of the ``aten`` operator."""
-    target = node.target.overloadpacket if isinstance(node.target, OpOverload) else node.target
-    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
 
 
 def _spelling(node: fx.Node, traced: fx.GraphModule) -> str:

@@ -69,45 +69,22 @@ def linear(call: Call) -> Result:
     return call.of(Linear(call.constant(call.argument(1, "weight")), call.weight(2, "bias")))
 
 
-@handles(nn.BatchNorm1d, nn.BatchNorm2d, any_layout=True)
+@handles(nn.BatchNorm1d, nn.BatchNorm2d, F.batch_norm, "batch_norm", any_layout=True)
 @by_part
 def batch_norm(call: Call) -> Result:
-    module = call.module
-    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-    if module.running_mean is None or module.running_var is None:
-        raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
-    op = BatchNorm(
-        module.running_mean,
-        module.running_var,
-        module.weight,
-        module.bias,
-        eps=module.eps,
-        momentum=0.1 if module.momentum is None else module.momentum,
-    )
-    return call.of(op.train(module.training))
-
-
-@handles(F.batch_norm, any_layout=True)
-@by_part
-def batch_norm_function(call: Call) -> Result:
-    return _batch_norm(call, "running_mean", "running_var", "weight", "bias")
-
-
-@handles("batch_norm", any_layout=True)
-@by_part
-def batch_norm_operator(call: Call) -> Result:
-    """As ``F.batch_norm``, with its tensors in another order."""
-    return _batch_norm(call, "weight", "bias", "running_mean", "running_var")
-
-
-def _batch_norm(call: Call, *order: str) -> Made:
-    """``order``: the names of its tensors, as they are given."""
+    """The operator takes its tensors in another order than the function."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    order = names if call.node.target is F.batch_norm else (*names[2:], *names[:2])
     given = {name: call.weight(position, name) for position, name in enumerate(order, start=1)}
-    mean, variance = given["running_mean"], given["running_var"]
-    if mean is None or variance is None or call.argument(5, "training", False):
+    mean, variance, weight, bias = map(given.__getitem__, names)
+    training = bool(call.argument(5, "training", False))
+    if mean is None or variance is None:
+        raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
+    if training and call.module is None:
         raise Refused("it normalises with the statistics of the batch", "call model.eval() first")
-    op = BatchNorm(mean, variance, given["weight"], given["bias"], eps=call.argument(7, "eps", 1e-5))
-    return call.of(op.eval())
+    momentum = getattr(call.module, "momentum", None) or 0.1
+    op = BatchNorm(mean, variance, weight, bias, eps=call.argument(7, "eps", 1e-5), momentum=momentum)
+    return call.of(op.train(training))
 
 
 @handles(Neuron)

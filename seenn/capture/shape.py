@@ -33,16 +33,11 @@ def permute(call: Call) -> Result:
     return _permute(call, list(first if isinstance(first, tuple | list) else call.args[1:]))
 
 
-@handles("transpose", "swapaxes", "swapdims", any_layout=True)
+@handles("transpose", "swapaxes", "swapdims", "t", any_layout=True)
 def transpose(call: Call) -> Result:
-    first = call.argument(1, "dim0", call.kwargs.get("axis0"))
-    second = call.argument(2, "dim1", call.kwargs.get("axis1"))
+    first = call.argument(1, "dim0", call.kwargs.get("axis0", 0))
+    second = call.argument(2, "dim1", call.kwargs.get("axis1", 1))
     return _swap(call, first, second)
-
-
-@handles("t", any_layout=True)
-def transpose_matrix(call: Call) -> Result:
-    return _swap(call, 0, 1)
 
 
 @handles("getattr", any_layout=True)

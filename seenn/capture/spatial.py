@@ -20,18 +20,10 @@ _UPSAMPLES = {
 }
 
 
-@handles(nn.ZeroPad2d, nn.ConstantPad2d)
-def constant_pad(call: Call) -> Result:
-    assert isinstance(call.module, nn.ConstantPad2d)
-    return _pad(call, call.module.padding, "constant", call.module.value)
-
-
-@handles(*_BORDERS)
-def border_pad(call: Call) -> Result:
-    module = call.module
-    assert isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d | nn.CircularPad2d)
-    mode = next(mode for kind, mode in _BORDERS.items() if isinstance(module, kind))
-    return _pad(call, module.padding, mode, None)
+@handles(nn.ZeroPad2d, nn.ConstantPad2d, *_BORDERS)
+def pad_module(call: Call) -> Result:
+    mode = next((mode for kind, mode in _BORDERS.items() if isinstance(call.module, kind)), "constant")
+    return _pad(call, call.argument(1, "padding"), mode, call.argument(2, "value"))
 
 
 @handles("pad", any_layout=True)

@@ -142,6 +142,10 @@ class Op(nn.Module, ABC):
         return None
 
     @abstractmethod
+    def first(self, *inputs: Tensor) -> Tensor:
+        """The output of the first step."""
+
+    @abstractmethod
     def constant(self, *inputs: Tensor) -> Tensor:
         """The output of every step when the inputs never change; of ops without memory and ``steady`` ones."""
 
@@ -167,9 +171,12 @@ class StatelessOp(Op):
         """
         return self.forward(*events)
 
-    def constant(self, *inputs: Tensor) -> Tensor:
+    def first(self, *inputs: Tensor) -> Tensor:
         result: Tensor = self(*inputs)
         return result
+
+    def constant(self, *inputs: Tensor) -> Tensor:
+        return self.first(*inputs)
 
     def write(self, out: Tensor, *inputs: Tensor) -> None:
         """``forward`` into memory that is there."""
@@ -279,6 +286,9 @@ class StatefulOp(Op):
     @abstractmethod
     def initial_state(self, *inputs: Tensor) -> State:
         """The state before the first step, for inputs of these shapes."""
+
+    def first(self, *inputs: Tensor) -> Tensor:
+        return self.step(inputs, self.initial_state(*inputs))[0]
 
     @property
     def initial_steps(self) -> int:

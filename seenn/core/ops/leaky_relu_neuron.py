@@ -54,12 +54,8 @@ class LeakyReLUNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron that stands for a leaky ReLU (module docstring).
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit; of either sign's spikes.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``; ½ rounds instead of truncating.
-        bias: constant current added in every step, ``[C]``; calibration's correction, absent from the ANN.
+        v_threshold, v_init, bias, max_spikes, axis: as of every ``IntegratingNeuron``; θ is of either sign's spikes.
         slope: of the activation below zero, scalar or ``[C]``.
-        max_spikes: Γ ≥ 1, most spikes of either sign in one step.
-        axis: channel axis of the input.
     """
 
     signed = True

@@ -29,14 +29,12 @@ class LIFNeuron(Neuron):
     these are, the current is not scaled by the leak.
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``.
+        v_threshold, v_init, axis: as of every ``Neuron``.
         decay: share of the membrane that a step keeps, in [0, 1); without a leak use ``IFNeuron``.
         v_reset: membrane after a spike, in the activation's unit, below every threshold; None resets by
             subtraction.
         detach_reset: gradients do not flow through the spikes of the reset.
         surrogate: derivative of the spike in training; None is ``Triangle()``.
-        axis: channel axis of the input.
     """
 
     v_init: PerChannel = default(0.0)

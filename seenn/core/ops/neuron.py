@@ -89,7 +89,7 @@ class Neuron(StatefulOp):
 
     Args:
         v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``.
+        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``; ½ rounds instead of truncating.
         surrogate: of a binary neuron's spike, for training; it is no part of what a checkpoint holds.
         axis: channel axis of the input.
     """
@@ -215,8 +215,9 @@ class IntegratingNeuron(Neuron):
 
     @property
     def title(self) -> str:
-        kind = neuron_kind(self.signed, self.max_spikes)
-        return kind if self.max_spikes == 1 else f"{kind} (up to {self.max_spikes} spikes)"
+        if self.max_spikes == 1:
+            return "signed" if self.signed else "if"
+        return f"{'signed' if self.signed else 'burst'} (up to {self.max_spikes} spikes)"
 
     def current(self, x: Tensor, axis: int) -> Tensor:
         return x if self.bias is None else x + per_channel(self.bias, x, axis)
@@ -232,17 +233,14 @@ class IFNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron with soft reset; unsigned, signed and burst in one rule (module docstring).
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``; ½ rounds instead of truncating.
-        bias: constant current added in every step, ``[C]``; calibration's correction, absent from the ANN.
+        v_threshold, v_init, axis: as of every ``Neuron``.
+        bias, max_spikes: as of every ``IntegratingNeuron``.
         signed: may fire −1 to take spikes back.
-        max_spikes: Γ ≥ 1, most spikes of either sign in one step.
         ceiling: clip of the activation this neuron stands for (6 for ReLU6), None for a plain ReLU. Neither
             the rule nor the spikes depend on it; ``activation()`` does.
         levels: L where it stands for a QCFS activation, None for a ReLU; as ``ceiling``, for ``activation()``.
         surrogate: derivative of the spike in training, of a binary unsigned neuron only; None is one triangle
             (γ = 1) at every firing level.
-        axis: channel axis of the input.
     """
 
     added = ("levels",)
@@ -298,10 +296,3 @@ def reset(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Neuron):
             part.reset()
-
-
-def neuron_kind(signed: bool, max_spikes: int) -> str:
-    """``"if"`` (binary), ``"burst"`` (several spikes a step) or ``"signed"``."""
-    if signed:
-        return "signed"
-    return "if" if max_spikes == 1 else "burst"

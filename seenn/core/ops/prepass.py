@@ -42,13 +42,10 @@ class PrepassIFNeuron(IFNeuron):
     unless ``v > 10⁻³``; the others start at ½.
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
         v_init: membrane at both starts as a fraction of θ, the ½ above; scalar or ``[C]``.
-        bias: constant current added in every step, ``[C]``.
         prepass: ρ ≥ 1.
         rule: ``"cos"`` or ``"srp"``.
-        ceiling, levels: of the activation that it stands for; see ``IFNeuron``.
-        axis: channel axis of the input.
+        v_threshold, bias, ceiling, levels, axis: see ``IFNeuron``.
     """
 
     signed: bool = field(default=False, init=False)

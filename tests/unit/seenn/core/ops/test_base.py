@@ -58,7 +58,6 @@ from seenn.core.ops import (
     Unfold,
     Variance,
     make_op,
-    neuron_kind,
     op_kinds,
 )
 from seenn.core.ops.base import op_class
@@ -202,7 +201,8 @@ def test_wrong_arguments_are_refused(make: Any, message: str) -> None:
 
 
 def test_neuron_kinds_have_their_usual_names() -> None:
-    assert [neuron_kind(False, 1), neuron_kind(False, 4), neuron_kind(True, 4)] == ["if", "burst", "signed"]
+    neurons = [IFNeuron(), IFNeuron(max_spikes=4), IFNeuron(signed=True)]
+    assert [neuron.title for neuron in neurons] == ["if", "burst (up to 4 spikes)", "signed"]
 
 
 def test_batch_norm_in_inference_form_is_affine() -> None:
