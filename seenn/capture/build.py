@@ -67,8 +67,7 @@ class _GraphBuilder:
         self._nodes: list[Node] = []
         self._offenders: list[Offender] = []
         self._names: dict[fx.Node, _Name] = {}
-        self._constants: dict[fx.Node, Tensor] = {}
-        self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
+        self._constants: dict[fx.Node, Tensor | tuple[Any, ...]] = {}  # tuples where several come at once
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._shaped: dict[str, Tensor] = {}  # the nodes' values, which have a shape only
         self._cause: Exception | None = None
@@ -95,21 +94,16 @@ class _GraphBuilder:
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]
         name = self._names.get(result) if isinstance(result, fx.Node) else None
-        if stale := self._stale(node):
-            self._offenders.append(Offender("output", "return", *stale))
-        elif isinstance(name, str) and _plain(result.meta["layout"]):
-            return name
-        elif isinstance(name, str):
+        what, why = "return", self._stale(node)
+        if why is None and isinstance(name, str):
+            if _plain(result.meta["layout"]):
+                return name
             shape = list(result.meta["shape"])
-            self._offenders.append(
-                Offender("output", "return", f"returns {shape}, with images along another axis than the first",
-                         "return one row an image")
-            )  # fmt: skip
-        elif not isinstance(name, _Lost):
-            self._offenders.append(
-                Offender("output", type(result).__name__, "the model returns more than logits",
-                         "return one tensor [B, classes]")
-            )  # fmt: skip
+            why = f"returns {shape}, with images along another axis than the first", "return one row an image"
+        elif why is None and name is not _LOST:
+            what, why = type(result).__name__, ("the model returns more than logits", "return one tensor [B, classes]")
+        if why is not None:
+            self._offenders.append(Offender("output", what, *why))
         return self._add("output", Unsupported("return", ()), (INPUT,))
 
     def _step(self, node: fx.Node) -> None:
@@ -120,10 +114,8 @@ class _GraphBuilder:
                 return
             if self._is_constant(node):
                 value = self._folded(node)
-                if isinstance(value, Tensor):
-                    self._constants[node] = value
-                elif isinstance(value, tuple | list):
-                    self._tuples[node] = tuple(value)
+                if isinstance(value, Tensor | tuple | list):
+                    self._constants[node] = value if isinstance(value, Tensor) else tuple(value)
                 return  # without a value it is a weight that training changes: its reader is refused
             if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
@@ -158,24 +150,21 @@ class _GraphBuilder:
         if isinstance(shape, torch.Size) and 0 in shape:
             return True  # no values at all
         return called(node.target) in _CREATORS or all(
-            "value" in read.meta or read in self._constants or read in self._tuples or read not in self._names
-            for read in node.all_input_nodes
+            "value" in read.meta or read in self._constants or read not in self._names for read in node.all_input_nodes
         )
 
     def _folded(self, node: fx.Node) -> Any:
         """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
         if 0 in node.meta["shape"]:
             return torch.zeros(node.meta["one_image"], dtype=node.meta["dtype"])
-        reads = [t for read in node.all_input_nodes if "value" not in read.meta
-                 for t in self._tuples.get(read, (self._constants.get(read),))]  # fmt: skip
+        known = [self._constants.get(read) for read in node.all_input_nodes if "value" not in read.meta]
+        reads = [part for value in known for part in (value if isinstance(value, tuple) else (value,))]
         if called(node.target) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
 
         def resolve(read: fx.Node) -> Any:
             if read in self._constants:
                 return self._constants[read]
-            if read in self._tuples:
-                return self._tuples[read]
             found = read.meta["one_image"]
             if "value" not in read.meta:
                 return torch.zeros(found, dtype=read.meta["dtype"])

@@ -35,7 +35,7 @@ class Call:
     module: nn.Module | None  # for module calls
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    constants: Mapping[fx.Node, Tensor]  # what does not depend on the image, batch axes of size 1 included
+    constants: Mapping[fx.Node, Any]  # what does not depend on the image, batch axes of size 1 included
 
     def of(self, op: Op) -> Made:
         """``op`` of the first argument."""
@@ -49,7 +49,8 @@ class Call:
 
     def known(self, value: Any) -> Tensor | None:
         """The tensor that an argument always is; None for one that depends on the image, or is no tensor."""
-        return self.constants.get(value) if isinstance(value, fx.Node) else None
+        found = self.constants.get(value) if isinstance(value, fx.Node) else None
+        return found if isinstance(found, Tensor) else None
 
     def weight(self, position: int, name: str) -> Tensor | None:
         """An optional weight among the arguments, or a module's; None where there is none."""

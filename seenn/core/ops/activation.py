@@ -86,9 +86,6 @@ class QCFS(Activation):
         result: Tensor = _StraightThrough.apply(x, v_threshold, self.levels)
         return result
 
-    def extra_repr(self) -> str:
-        return f"levels={self.levels}, channels={self.v_threshold.numel()}"
-
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod

@@ -110,6 +110,10 @@ class Op(nn.Module, ABC):
         found = {name: getattr(self, name) for name in self.tensor_names}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
+    def extra_repr(self) -> str:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
+        return ", ".join(f"{name}={value}" for name, value in {**shapes, **self.config()}.items())
+
     @property
     def analog(self) -> Op | None:
         """What stands here in the network's analog twin; None for a neuron that stands for no activation."""

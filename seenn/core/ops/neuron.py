@@ -178,12 +178,6 @@ class Neuron(StatefulOp):
         """Forgets the module's own membrane: the next call starts a new sequence."""
         self._state = None
 
-    def extra_repr(self) -> str:
-        theta = self.v_threshold
-        shown = f"{theta.item():.4g}" if theta.dim() == 0 else f"[{theta.numel()}]"
-        rule = ", ".join(f"{k}={v}" for k, v in self.config().items() if k != "axis" and v is not None)
-        return f"v_threshold={shown}, {rule}"
-
 
 class IntegratingNeuron(Neuron):
     """A neuron without a leak, which stands for an activation and approaches it over time.
