@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, handles
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, called, handles, makes
 from seenn.core.ops import (
     Add,
     Concat,
@@ -26,7 +24,7 @@ from seenn.core.ops import (
 )
 
 
-@handles(operator.add, operator.iadd, torch.add, "add", "add_", any_layout=True)
+@handles("add", "iadd", any_layout=True)
 def add(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
     if isinstance(right, fx.Node) and type(left) is int and left == 0:
@@ -34,12 +32,12 @@ def add(call: Call) -> Result:
     return _sum(call, left, right, call.argument(2, "alpha", 1))
 
 
-@handles(operator.sub, operator.isub, torch.sub, "sub", "sub_", any_layout=True)
+@handles("sub", "isub", any_layout=True)
 def subtract(call: Call) -> Result:
     return _sum(call, call.args[0], call.argument(1, "other"), -call.argument(2, "alpha", 1))
 
 
-@handles(torch.rsub, "rsub", any_layout=True)
+@handles("rsub", any_layout=True)
 def subtract_from(call: Call) -> Result:
     return _sum(call, call.argument(1, "other"), call.args[0], -call.argument(2, "alpha", 1))
 
@@ -59,7 +57,7 @@ def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
     return Made(Add(), (left, scaled))
 
 
-@handles(operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply", any_layout=True)
+@handles("mul", "imul", "multiply", any_layout=True)
 def multiply(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
     if _is_number(left) or call.known(left) is not None:
@@ -72,17 +70,7 @@ def multiply(call: Call) -> Result:
     return Made(Multiply(), (left, right))
 
 
-@handles(
-    operator.truediv,
-    operator.itruediv,
-    torch.div,
-    torch.divide,
-    torch.true_divide,
-    "div",
-    "div_",
-    "divide",
-    any_layout=True,
-)
+@handles("truediv", "itruediv", "div", "divide", "true_divide", any_layout=True)
 def divide(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
     if call.kwargs.get("rounding_mode") or (_is_number(right) and right == 0):
@@ -100,12 +88,10 @@ def divide(call: Call) -> Result:
     return Made(Divide(), (left, right))
 
 
-@handles(operator.neg, torch.neg, torch.negative, "neg", any_layout=True)
-def negate(call: Call) -> Result:
-    return Made(Scale(factor=-1.0), (call.args[0],))
+makes(lambda: Scale(factor=-1.0), "neg", "negative")
 
 
-@handles(torch.addcmul, "addcmul", any_layout=True)
+@handles("addcmul", any_layout=True)
 def add_product(call: Call) -> Result:
     """``input + value · a · b`` where only one of the three depends on the image."""
     a, b = call.argument(1, "tensor1"), call.argument(2, "tensor2")
@@ -119,18 +105,18 @@ def add_product(call: Call) -> Result:
     return Made(ElementwiseAffine(_meeting(call, factor * gain), _meeting(call, shift)), (x,))
 
 
-@handles(torch.maximum, torch.minimum, "maximum", "minimum", any_layout=True)
+@handles("maximum", "minimum", any_layout=True)
 def extreme(call: Call) -> Result:
     """``min(a, b) = −max(−a, −b)``."""
     a, b = call.args[0], call.argument(1, "other")
     call.shared(a, b)
-    if "max" in str(getattr(call.node.target, "__name__", call.node.target)):
+    if called(call.node.target) != "minimum":
         return Made(Maximum(), (a, b))
     largest = Made(Maximum(), tuple(Made(Scale(factor=-1.0), (value,)) for value in (a, b)))
     return Made(Scale(factor=-1.0), (largest,))
 
 
-@handles(torch.cat, torch.concat, torch.concatenate, any_layout=True)
+@handles("cat", "concat", "concatenate", any_layout=True)
 def concat(call: Call) -> Result:
     parts = tuple(part for part in _parts(call) if math.prod(call.shape(part)))
     call.shared(*(part for part in parts if call.known(part) is None))
@@ -139,7 +125,7 @@ def concat(call: Call) -> Result:
     return Made(Concat(axis=_joined(call)), tuple(materialised(call, part) for part in parts))
 
 
-@handles(torch.stack, any_layout=True)
+@handles("stack", any_layout=True)
 def stack(call: Call) -> Result:
     axis, sizes = _joined(call), list(call.image(call.node))
     sizes[axis - 1] = 1

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import string
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.arithmetic import materialised
@@ -15,7 +12,7 @@ from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, handles
 from seenn.core.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
-@handles(torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", any_layout=True)
+@handles("matmul", "bmm", any_layout=True)
 def matmul(call: Call) -> Result:
     a, b = call.args[0], call.argument(1, "other", call.kwargs.get("mat2"))
     weight = call.known(b)
@@ -34,7 +31,7 @@ def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
         raise Refused("it multiplies across the batch", "keep images independent")
 
 
-@handles(torch.einsum, any_layout=True)
+@handles("einsum", any_layout=True)
 def einsum(call: Call) -> Result:
     """A contraction of two values, with the batch's axis under one letter that stays."""
     equation, operands = call.args[0], call.args[1:]
@@ -66,7 +63,7 @@ def einsum(call: Call) -> Result:
     return Made(op, tuple(read))
 
 
-@handles(F.scaled_dot_product_attention, any_layout=True)
+@handles("scaled_dot_product_attention", any_layout=True)
 def attention(call: Call) -> Result:
     """``softmax(q kᵀ · scale + mask) v``."""
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
 
 from seenn.capture.captured import CapturedGraph, Offender, Unsupported
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, find_handler
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, find_handler
 from seenn.capture.layout import Layout
-from seenn.capture.probe import Probe
 from seenn.capture.state import STATE_FIX
-from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.graph import INPUT, Node, OpGraph, shapes_only
+from seenn.core.ops import Op
 from seenn.errors import UnsupportedError, first_line
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
@@ -67,10 +67,9 @@ class _GraphBuilder:
         self._nodes: list[Node] = []
         self._offenders: list[Offender] = []
         self._names: dict[fx.Node, _Name] = {}
-        self._constants: dict[fx.Node, Tensor] = {}
-        self._tuples: dict[fx.Node, tuple[Any, ...]] = {}  # constants that come several at once
-        self._taken: set[str] = {INPUT}
-        self._probe = Probe()
+        self._constants: dict[fx.Node, Tensor | tuple[Any, ...]] = {}  # tuples where several come at once
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._shaped: dict[str, Tensor] = {}  # the nodes' values, which have a shape only
         self._cause: Exception | None = None
 
     def run(self) -> CapturedGraph:
@@ -79,7 +78,8 @@ class _GraphBuilder:
             if node.op == "placeholder":
                 if INPUT not in self._names.values():  # options after the image keep their defaults
                     self._names[node] = INPUT
-                    self._probe.begin(node.meta["shape"], node.meta["dtype"])
+                    with shapes_only(self._mode):
+                        self._shaped[INPUT] = torch.empty(node.meta["shape"], dtype=node.meta["dtype"])
             elif node.op == "get_attr":
                 if isinstance(value := operator.attrgetter(str(node.target))(self._traced), Tensor):
                     self._constants[node] = value
@@ -94,21 +94,16 @@ class _GraphBuilder:
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]
         name = self._names.get(result) if isinstance(result, fx.Node) else None
-        if stale := self._stale(node):
-            self._offenders.append(Offender("output", "return", *stale))
-        elif isinstance(name, str) and _plain(result.meta["layout"]):
-            return name
-        elif isinstance(name, str):
+        what, why = "return", self._stale(node)
+        if why is None and isinstance(name, str):
+            if _plain(result.meta["layout"]):
+                return name
             shape = list(result.meta["shape"])
-            self._offenders.append(
-                Offender("output", "return", f"returns {shape}, with images along another axis than the first",
-                         "return one row an image")
-            )  # fmt: skip
-        elif not isinstance(name, _Lost):
-            self._offenders.append(
-                Offender("output", type(result).__name__, "the model returns more than logits",
-                         "return one tensor [B, classes]")
-            )  # fmt: skip
+            why = f"returns {shape}, with images along another axis than the first", "return one row an image"
+        elif why is None and name is not _LOST:
+            what, why = type(result).__name__, ("the model returns more than logits", "return one tensor [B, classes]")
+        if why is not None:
+            self._offenders.append(Offender("output", what, *why))
         return self._add("output", Unsupported("return", ()), (INPUT,))
 
     def _step(self, node: fx.Node) -> None:
@@ -119,10 +114,8 @@ class _GraphBuilder:
                 return
             if self._is_constant(node):
                 value = self._folded(node)
-                if isinstance(value, Tensor):
-                    self._constants[node] = value
-                elif isinstance(value, tuple | list):
-                    self._tuples[node] = tuple(value)
+                if isinstance(value, Tensor | tuple | list):
+                    self._constants[node] = value if isinstance(value, Tensor) else tuple(value)
                 return  # without a value it is a weight that training changes: its reader is refused
             if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
@@ -156,25 +149,22 @@ class _GraphBuilder:
         shape = node.meta["shape"]
         if isinstance(shape, torch.Size) and 0 in shape:
             return True  # no values at all
-        return _called(node) in _CREATORS or all(
-            "value" in read.meta or read in self._constants or read in self._tuples or read not in self._names
-            for read in node.all_input_nodes
+        return called(node.target) in _CREATORS or all(
+            "value" in read.meta or read in self._constants or read not in self._names for read in node.all_input_nodes
         )
 
     def _folded(self, node: fx.Node) -> Any:
         """Its value, with batch axes of size 1; None where training changes what it reads, which nodes share."""
         if 0 in node.meta["shape"]:
             return torch.zeros(node.meta["one_image"], dtype=node.meta["dtype"])
-        reads = [t for read in node.all_input_nodes if "value" not in read.meta
-                 for t in self._tuples.get(read, (self._constants.get(read),))]  # fmt: skip
-        if _called(node) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
+        known = [self._constants.get(read) for read in node.all_input_nodes if "value" not in read.meta]
+        reads = [part for value in known for part in (value if isinstance(value, tuple) else (value,))]
+        if called(node.target) not in _CREATORS and any(tensor is None or tensor.requires_grad for tensor in reads):
             return None
 
         def resolve(read: fx.Node) -> Any:
             if read in self._constants:
                 return self._constants[read]
-            if read in self._tuples:
-                return self._tuples[read]
             found = read.meta["one_image"]
             if "value" not in read.meta:
                 return torch.zeros(found, dtype=read.meta["dtype"])
@@ -240,7 +230,7 @@ class _GraphBuilder:
         """Refuses what gives another shape than the model does."""
         if name is None or not isinstance(layout, Layout):
             return
-        if (own := self._probe.shape(name)) != layout.image(traced):
+        if (own := tuple(self._shaped[name].shape[1:])) != layout.image(traced):
             raise Refused(
                 f"becomes a value of shape {list(own)} an image where the model has {list(layout.image(traced))}",
                 "write it another way, or report it with this message",
@@ -263,13 +253,14 @@ class _GraphBuilder:
             raise Refused("reads a constant, an option or a tuple", "compute it from the image, one value at a time")
         return name
 
-    def _add(self, name: str, op: Any, inputs: tuple[str, ...]) -> str:
+    def _add(self, name: str, op: Op, inputs: tuple[str, ...]) -> str:
+        """Adds a node and runs it on shapes: an op that does not fit what it reads is found at its own call."""
         candidate, count = name, 1
-        while candidate in self._taken:
+        while candidate in self._shaped:
             count += 1
             candidate = f"{name}#{count}"
-        self._probe.add(candidate, op, inputs)
-        self._taken.add(candidate)
+        with shapes_only(self._mode):
+            self._shaped[candidate] = op.first(*(self._shaped[read] for read in inputs))
         self._nodes.append(Node(candidate, op, inputs))
         return candidate
 
@@ -305,12 +296,6 @@ def _plain(layout: Any) -> bool:
 def _known(read: fx.Node) -> Any:
     """A size, a flag or an option's default as what it is; what depends on the number of images as its node."""
     return read.meta["value"] if "value" in read.meta and not read.meta["varies"] else read
-
-
-def _called(node: fx.Node) -> str:
-    """The name of the function or method, or of the ``aten`` operator."""
-    target = node.target.overloadpacket if isinstance(node.target, OpOverload) else node.target
-    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
 
 
 def _spelling(node: fx.Node, traced: fx.GraphModule) -> str:

@@ -4,8 +4,9 @@ A handler receives a ``Call`` and returns a ``Made`` (an op and what it reads, w
 an ``Alias`` (the call changes nothing), a tuple of them (the call has several outputs; None for one that is not
 there), or raises ``Refused`` with a reason and a fix.
 
-Calls of ``torch.export``'s graphs, ``aten`` operators, go through the same table: under their own name
-(``torch.ops.aten.conv2d``), else as the method or function of that name, whose arguments are the same.
+A name in the table stands for every function, operator and method of torch or Python that is called so, ``aten``
+operators of ``torch.export``'s graphs included, and for the one that works in place (``relu_``), which the trace has
+dealt with: their arguments are the same. One that takes others is in the table itself, and comes first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
@@ -35,7 +35,11 @@ class Call:
     module: nn.Module | None  # for module calls
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    constants: Mapping[fx.Node, Tensor]  # what does not depend on the image, batch axes of size 1 included
+    constants: Mapping[fx.Node, Any]  # what does not depend on the image, batch axes of size 1 included
+
+    def of(self, op: Op) -> Made:
+        """``op`` of the first argument."""
+        return Made(op, (self.args[0],))
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at ``position`` or called ``name``; one that a module was made with is its attribute."""
@@ -45,7 +49,8 @@ class Call:
 
     def known(self, value: Any) -> Tensor | None:
         """The tensor that an argument always is; None for one that depends on the image, or is no tensor."""
-        return self.constants.get(value) if isinstance(value, fx.Node) else None
+        found = self.constants.get(value) if isinstance(value, fx.Node) else None
+        return found if isinstance(found, Tensor) else None
 
     def weight(self, position: int, name: str) -> Tensor | None:
         """An optional weight among the arguments, or a module's; None where there is none."""
@@ -145,7 +150,7 @@ _HANDLERS: dict[Any, Handler] = {}
 
 
 def handles(*targets: Any, any_layout: bool = False) -> Callable[[HandlerT], HandlerT]:
-    """Decorator: the handler of these module classes, functions, or method names (strings).
+    """Decorator: the handler of these module classes, functions, or names.
 
     Args:
         any_layout: what it makes is right wherever the traced values have their images (see ``Call.layout``). The
@@ -159,14 +164,19 @@ def handles(*targets: Any, any_layout: bool = False) -> Callable[[HandlerT], Han
     return add
 
 
-def _spellings(target: Any) -> tuple[Any, ...]:
-    """The names under which a function or method may be registered: for an ``aten`` operator, its namesakes too,
-    also those that do not work in place (which the trace has dealt with)."""
-    if not isinstance(target, OpOverload):
-        return (target,)
-    names = dict.fromkeys((target.overloadpacket.__name__, target.overloadpacket.__name__.removesuffix("_")))
-    found = [(name, getattr(torch, name, None), getattr(F, name, None)) for name in names]
-    return (target.overloadpacket, *(spelling for each in found for spelling in each if spelling is not None))
+def makes(op: Callable[[], Op], *targets: Any) -> None:
+    """Registers calls that become ``op()`` of their first argument, wherever the images are."""
+    handles(*targets, any_layout=True)(lambda call: call.of(op()))
+
+
+def called(target: Any) -> str:
+    """The name of a method, or of a function of torch or Python; of others ``""``."""
+    if isinstance(target, str):
+        return target.rstrip("_")
+    if isinstance(target, OpOverload):
+        return target.overloadpacket.__name__.rstrip("_") if target.namespace == "aten" else ""
+    package = str(getattr(target, "__module__", "")).partition(".")[0]
+    return str(target.__name__).rstrip("_") if package in ("torch", "_operator", "builtins") else ""
 
 
 def find_handler(target: Any) -> Handler | None:
@@ -176,7 +186,8 @@ def find_handler(target: Any) -> Handler | None:
     something else.
     """
     if not isinstance(target, nn.Module):
-        return next((_HANDLERS[spelling] for spelling in _spellings(target) if spelling in _HANDLERS), None)
+        exact = target.overloadpacket if isinstance(target, OpOverload) else target
+        return _HANDLERS.get(exact) or _HANDLERS.get(called(target))
     cls = type(target)
     for base in cls.__mro__:
         if base in _HANDLERS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +12,7 @@ from seenn.capture.parts import by_part, flat
 from seenn.core.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
-@handles(nn.Conv2d, F.conv2d, torch.conv2d, any_layout=True)
+@handles(nn.Conv2d, "conv2d", any_layout=True)
 @by_part
 def conv2d(call: Call) -> Result:
     source, settings, module = call.args[0], _settings(call), call.module
@@ -52,7 +51,7 @@ def _conv2d(
     return Made(op, (source,))
 
 
-@handles(nn.Conv1d, F.conv1d, torch.conv1d)
+@handles(nn.Conv1d, "conv1d")
 def conv1d(call: Call) -> Result:
     """The convolution of images one pixel high."""
     if isinstance(call.module, nn.Conv1d) and call.module.padding_mode != "zeros":
@@ -65,56 +64,33 @@ def conv1d(call: Call) -> Result:
     return flat(call, lambda image: _conv2d(image, **settings))
 
 
-@handles(nn.Linear, F.linear, any_layout=True)
+@handles(nn.Linear, "linear", any_layout=True)
 def linear(call: Call) -> Result:
-    return Made(Linear(call.constant(call.argument(1, "weight")), call.weight(2, "bias")), (call.args[0],))
+    return call.of(Linear(call.constant(call.argument(1, "weight")), call.weight(2, "bias")))
 
 
-@handles(nn.BatchNorm1d, nn.BatchNorm2d, any_layout=True)
+@handles(nn.BatchNorm1d, nn.BatchNorm2d, F.batch_norm, "batch_norm", any_layout=True)
 @by_part
 def batch_norm(call: Call) -> Result:
-    module = call.module
-    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-    if module.running_mean is None or module.running_var is None:
-        raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
-    op = BatchNorm(
-        module.running_mean,
-        module.running_var,
-        module.weight,
-        module.bias,
-        eps=module.eps,
-        momentum=0.1 if module.momentum is None else module.momentum,
-    )
-    return Made(op.train(module.training), (call.args[0],))
-
-
-@handles(F.batch_norm, any_layout=True)
-@by_part
-def batch_norm_function(call: Call) -> Result:
-    return _batch_norm(call, "running_mean", "running_var", "weight", "bias")
-
-
-@handles(torch.ops.aten.batch_norm, any_layout=True)
-@by_part
-def batch_norm_operator(call: Call) -> Result:
-    """As the function, with its tensors in another order."""
-    return _batch_norm(call, "weight", "bias", "running_mean", "running_var")
-
-
-def _batch_norm(call: Call, *order: str) -> Made:
-    """``order``: the names of its tensors, as they are given."""
+    """The operator takes its tensors in another order than the function."""
+    names = ("running_mean", "running_var", "weight", "bias")
+    order = names if call.node.target is F.batch_norm else (*names[2:], *names[:2])
     given = {name: call.weight(position, name) for position, name in enumerate(order, start=1)}
-    mean, variance = given["running_mean"], given["running_var"]
-    if mean is None or variance is None or call.argument(5, "training", False):
+    mean, variance, weight, bias = map(given.__getitem__, names)
+    training = bool(call.argument(5, "training", False))
+    if mean is None or variance is None:
+        raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
+    if training and call.module is None:
         raise Refused("it normalises with the statistics of the batch", "call model.eval() first")
-    op = BatchNorm(mean, variance, given["weight"], given["bias"], eps=call.argument(7, "eps", 1e-5))
-    return Made(op.eval(), (call.args[0],))
+    momentum = getattr(call.module, "momentum", None) or 0.1
+    op = BatchNorm(mean, variance, weight, bias, eps=call.argument(7, "eps", 1e-5), momentum=momentum)
+    return call.of(op.train(training))
 
 
 @handles(Neuron)
 def neuron(call: Call) -> Result:
     assert isinstance(call.module, Neuron)
-    return Made(call.module, (call.args[0],))
+    return call.of(call.module)
 
 
 def _pair(value: Any) -> tuple[int, int]:

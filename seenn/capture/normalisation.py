@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
@@ -22,31 +20,31 @@ from seenn.core.ops import (
 )
 
 
-@handles(nn.Softmax, F.softmax, torch.softmax, "softmax", any_layout=True)
+@handles(nn.Softmax, "softmax", any_layout=True)
 def softmax(call: Call) -> Made:
     axis = call.argument(1, "dim")
     if not isinstance(axis, int):
         raise Refused("does not say along which axis", "give it dim")
-    return Made(Softmax(axis=call.axis(axis)), (call.args[0],))
+    return call.of(Softmax(axis=call.axis(axis)))
 
 
-@handles(nn.LogSoftmax, F.log_softmax, torch.log_softmax, "log_softmax", any_layout=True)
+@handles(nn.LogSoftmax, "log_softmax", any_layout=True)
 def log_softmax(call: Call) -> Result:
     return Made(Pointwise(function="log"), (softmax(call),))
 
 
-@handles(nn.LayerNorm, F.layer_norm, torch.layer_norm, any_layout=True)
+@handles(nn.LayerNorm, "layer_norm", any_layout=True)
 def layer_norm(call: Call) -> Result:
     op = LayerNorm(axes=_last(call), eps=call.argument(4, "eps", 1e-5))
-    return affine(Made(op, (call.args[0],)), call.weight(2, "weight"), call.weight(3, "bias"))
+    return affine(call.of(op), call.weight(2, "weight"), call.weight(3, "bias"))
 
 
-@handles(nn.RMSNorm, F.rms_norm, any_layout=True)
+@handles(nn.RMSNorm, "rms_norm", any_layout=True)
 def rms_norm(call: Call) -> Result:
     eps = call.argument(3, "eps")
     if eps is None:
         raise Refused("takes its eps from the type of its values", "give it an eps")
-    return affine(Made(RMSNorm(axes=_last(call), eps=eps), (call.args[0],)), call.weight(2, "weight"), None)
+    return affine(call.of(RMSNorm(axes=_last(call), eps=eps)), call.weight(2, "weight"), None)
 
 
 def _last(call: Call) -> tuple[int, ...]:
@@ -54,7 +52,7 @@ def _last(call: Call) -> tuple[int, ...]:
     return call.axes(tuple(range(-len(call.argument(1, "normalized_shape")), 0)))
 
 
-@handles(nn.GroupNorm, F.group_norm)
+@handles(nn.GroupNorm, "group_norm")
 def group_norm(call: Call) -> Result:
     eps = call.argument(4, "eps", 1e-5)
     return _group_norm(call, call.argument(1, "num_groups"), call.weight(2, "weight"), call.weight(3, "bias"), eps)
@@ -74,37 +72,35 @@ def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | N
     shape = call.image()
     if groups in (1, shape[0]):
         axes = tuple(range(1 if groups == 1 else 2, len(shape) + 1))
-        made = Made(LayerNorm(axes=axes, eps=eps), (call.args[0],))
+        made = call.of(LayerNorm(axes=axes, eps=eps))
     else:
-        grouped = Made(Reshape(shape=(groups, math.prod(shape) // groups)), (call.args[0],))
+        grouped = call.of(Reshape(shape=(groups, math.prod(shape) // groups)))
         made = Made(Reshape(shape=shape), (Made(LayerNorm(axes=(2,), eps=eps), (grouped,)),))
     along = (-1,) + (1,) * (len(shape) - 1)
     return affine(made, None if weight is None else weight.view(along), None if bias is None else bias.view(along))
 
 
-@handles(F.normalize, any_layout=True)
+@handles("normalize", any_layout=True)
 def normalize(call: Call) -> Result:
     if call.argument(1, "p", 2.0) != 2:
         raise Refused(f"normalises by a norm other than the Euclidean: p={call.argument(1, 'p')}", "use p=2")
     op = L2Normalise(axes=call.axes(call.argument(2, "dim", 1)), eps=call.argument(3, "eps", 1e-12))
-    return Made(op, (call.args[0],))
+    return call.of(op)
 
 
-@handles(
-    torch.norm, torch.linalg.vector_norm, torch.linalg.norm, "norm", torch.ops.aten.linalg_vector_norm, any_layout=True
-)
+@handles("norm", "linalg_norm", "linalg_vector_norm", any_layout=True)
 def norm(call: Call) -> Result:
     order, axes = call.argument(1, "p", call.kwargs.get("ord", 2)), call.argument(2, "dim")
     if order not in (2, 2.0, "fro", None) or axes is None:
         raise Refused("takes a norm other than the Euclidean one of named axes", "use p=2 and give dim")
-    return Made(L2Norm(axes=call.axes(axes), keepdim=bool(call.argument(3, "keepdim", False))), (call.args[0],))
+    return call.of(L2Norm(axes=call.axes(axes), keepdim=bool(call.argument(3, "keepdim", False))))
 
 
 @handles(nn.LocalResponseNorm)
 def local_response_norm(call: Call) -> Result:
     m = call.module
     assert isinstance(m, nn.LocalResponseNorm)
-    return Made(LocalResponseNorm(size=m.size, alpha=m.alpha, beta=m.beta, k=m.k), (call.args[0],))
+    return call.of(LocalResponseNorm(size=m.size, alpha=m.alpha, beta=m.beta, k=m.k))
 
 
 def affine(made: Made, weight: Tensor | None, bias: Tensor | None) -> Made:

@@ -35,7 +35,7 @@ def by_part(handler: Handler) -> Handler:
             )
         made = handler(call)
         assert isinstance(made, Made | Alias)
-        merged = Made(Reshape(shape=(parts * shape[1], *shape[2:])), (call.args[0],))
+        merged = call.of(Reshape(shape=(parts * shape[1], *shape[2:])))
         return Made(Reshape(shape=call.image(call.node)), (_of_parts(made, call.args[0], merged, parts),))
 
     return handle
@@ -81,5 +81,5 @@ def frozen(weight: Tensor) -> Tensor:
 def flat(call: Call, made: Callable[[Made], Made]) -> Made:
     """What 2-D ops make of ``[B, C, L]``, as images one pixel high."""
     channels, length = call.image()
-    image = Made(Reshape(shape=(channels, 1, length)), (call.args[0],))
+    image = call.of(Reshape(shape=(channels, 1, length)))
     return Made(Reshape(shape=call.image(call.node)), (made(image),))

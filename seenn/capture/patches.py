@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -13,23 +12,22 @@ from seenn.capture.handlers import Call, Made, Result, handles
 from seenn.capture.parts import by_part, frozen
 from seenn.core.ops import Conv2d, ElementwiseAffine, Fold, Reshape, Unfold
 
-aten = torch.ops.aten
 #: The settings in the order of the functions' arguments; a module has them as attributes.
 _SETTINGS = (("kernel_size", "kernel"), ("dilation", "dilation"), ("padding", "padding"), ("stride", "stride"))
 
 
-@handles(nn.Unfold, F.unfold, aten.im2col, any_layout=True)
+@handles(nn.Unfold, F.unfold, "im2col", any_layout=True)
 @by_part
 def unfold(call: Call) -> Result:
-    return Made(Unfold(**_settings(call, 1)), (call.args[0],))
+    return call.of(Unfold(**_settings(call, 1)))
 
 
-@handles(nn.Fold, F.fold, aten.col2im)
+@handles(nn.Fold, F.fold, "col2im")
 def fold(call: Call) -> Result:
-    return Made(Fold(size=_pair(call.argument(1, "output_size")), **_settings(call, 2)), (call.args[0],))
+    return call.of(Fold(size=_pair(call.argument(1, "output_size")), **_settings(call, 2)))
 
 
-@handles(nn.ConvTranspose2d, F.conv_transpose2d, torch.conv_transpose2d)
+@handles(nn.ConvTranspose2d, "conv_transpose2d")
 def conv_transpose(call: Call) -> Result:
     """Every pixel's weighted window, by a 1 x 1 convolution, added up where windows overlap."""
     weight, bias = call.constant(call.argument(1, "weight")), call.weight(2, "bias")
@@ -37,7 +35,7 @@ def conv_transpose(call: Call) -> Result:
     inputs, outputs, *kernel = weight.shape
     windows = frozen(weight).view(groups, inputs // groups, outputs, *kernel).permute(0, 2, 3, 4, 1)
     windows = windows.reshape(-1, inputs // groups, 1, 1)
-    weighted = Made(Conv2d(windows, groups=groups), (call.args[0],))
+    weighted = call.of(Conv2d(windows, groups=groups))
     columns = Made(Reshape(shape=(len(windows), math.prod(call.image()[1:]))), (weighted,))
     settings = {
         "stride": _pair(call.argument(3, "stride", 1)),

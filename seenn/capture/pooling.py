@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -15,7 +14,7 @@ from seenn.core.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxP
 _INCLUDE = ("count_include_pad", True)  # average pooling's argument, and its default
 
 
-@handles(nn.AvgPool2d, F.avg_pool2d, any_layout=True)
+@handles(nn.AvgPool2d, "avg_pool2d", any_layout=True)
 @by_part
 def avg_pool(call: Call) -> Result:
     divisor, ceil = call.argument(6, "divisor_override"), call.argument(4, "ceil_mode", False)
@@ -24,11 +23,11 @@ def avg_pool(call: Call) -> Result:
     op = AvgPool2d(
         **_window(call), ceil_mode=ceil, count_include_pad=divisor is not None or call.argument(5, *_INCLUDE)
     )
-    pooled = Made(op, (call.args[0],))
+    pooled = call.of(op)
     return pooled if divisor is None else Made(Scale(factor=op.kernel[0] * op.kernel[1] / divisor), (pooled,))
 
 
-@handles(nn.AvgPool1d, F.avg_pool1d)
+@handles(nn.AvgPool1d, "avg_pool1d")
 def avg_pool_1d(call: Call) -> Result:
     """The average of images one pixel high."""
     row = {name: n if isinstance(n, int) else n[0] for name, n in _window(call).items()}
@@ -42,25 +41,25 @@ def avg_pool_1d(call: Call) -> Result:
     return flat(call, lambda image: Made(op, (image,)))
 
 
-@handles(nn.MaxPool2d, F.max_pool2d, F.max_pool2d_with_indices, torch.max_pool2d, any_layout=True)
+@handles(nn.MaxPool2d, "max_pool2d", "max_pool2d_with_indices", any_layout=True)
 @by_part
 def max_pool(call: Call) -> Result:
     if call.argument(6, "return_indices", False):
         raise Refused("return_indices=True", "classifiers need the values only")
     dilation, ceil = call.argument(4, "dilation", 1), call.argument(5, "ceil_mode", False)
-    return Made(MaxPool2d(**_window(call), dilation=dilation, ceil_mode=ceil), (call.args[0],))
+    return call.of(MaxPool2d(**_window(call), dilation=dilation, ceil_mode=ceil))
 
 
-@handles(nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d, any_layout=True)
+@handles(nn.AdaptiveAvgPool2d, "adaptive_avg_pool2d", any_layout=True)
 @by_part
 def adaptive_avg(call: Call) -> Result:
-    return Made(AdaptiveAvgPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
+    return call.of(AdaptiveAvgPool2d(size=_size(call, call.argument(1, "output_size"))))
 
 
-@handles(nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices, any_layout=True)
+@handles(nn.AdaptiveMaxPool2d, "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", any_layout=True)
 @by_part
 def adaptive_max(call: Call) -> Result:
-    return Made(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))), (call.args[0],))
+    return call.of(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))))
 
 
 @handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, any_layout=True)
@@ -71,7 +70,7 @@ def nothing(call: Call) -> Result:
     return Alias(call.args[0])
 
 
-@handles(F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout, torch.feature_dropout, any_layout=True)
+@handles("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_dropout", any_layout=True)
 def functional_dropout(call: Call) -> Result:
     """Does nothing outside training; the default argument is ``training=True``, a well-known trap."""
     default = call.node.target in (F.dropout, F.dropout1d, F.dropout2d)

@@ -100,7 +100,7 @@ class Propagate(fx.Interpreter):
         module = self.fetch_attr(str(target))
         if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
             x = next(iter((*args, *kwargs.values())))
-            return module.step((x,), module.initial_state(x))[0] if isinstance(module, Neuron) else torch.empty_like(x)
+            return module.first(x) if isinstance(module, Neuron) else torch.empty_like(x)
         if self._opaque:
             return _shape_of(module, args, kwargs)
         return super().call_module(target, args, kwargs)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from seenn.capture.arithmetic import extreme
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
 
 
-@handles(torch.amax, "amax", any_layout=True)
+@handles("amax", any_layout=True)
 def largest(call: Call) -> Result:
     return _largest(call, call.argument(1, "dim"))
 
 
-@handles(torch.max, "max", any_layout=True)
+@handles("max", any_layout=True)
 def largest_along(call: Call) -> Result:
     """Along one axis, with the places of the maxima, which are not offered; or of two values."""
     axis = call.argument(1, "dim")
@@ -34,12 +32,12 @@ def _largest(call: Call, dims: Any) -> Made:
         raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
     axes, keepdim = call.axes(dims), bool(call.argument(2, "keepdim", False))
     if not (call.layout().plain and axes == (2, 3) and len(call.shape()) == 4):
-        return Made(Largest(axes=axes, keepdim=keepdim), (call.args[0],))
-    pooled = Made(AdaptiveMaxPool2d(size=1), (call.args[0],))
+        return call.of(Largest(axes=axes, keepdim=keepdim))
+    pooled = call.of(AdaptiveMaxPool2d())
     return pooled if keepdim else Made(Reshape(shape=call.image()[:1]), (pooled,))
 
 
-@handles(torch.var, "var", any_layout=True)
+@handles("var", any_layout=True)
 def variance(call: Call) -> Made:
     dims = call.argument(1, "dim")
     if dims is None or isinstance(dims, bool):
@@ -47,23 +45,23 @@ def variance(call: Call) -> Made:
     correction = call.kwargs.get("correction", int(call.argument(2, "unbiased", True)))
     keepdim = bool(call.argument(3, "keepdim", False))
     op = Variance(axes=call.axes(dims), correction=1 if correction is None else int(correction), keepdim=keepdim)
-    return Made(op, (call.args[0],))
+    return call.of(op)
 
 
-@handles(torch.std, "std", any_layout=True)
+@handles("std", any_layout=True)
 def deviation(call: Call) -> Result:
     return Made(Pointwise(function="sqrt"), (variance(call),))
 
 
-@handles(torch.mean, "mean", any_layout=True)
+@handles("mean", any_layout=True)
 def mean(call: Call) -> Made:
     dims = call.argument(1, "dim", call.kwargs.get("axis"))
     if dims is None:
         raise Refused("the mean over the whole batch", "name the axes: x.mean((2, 3))")
-    return Made(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))), (call.args[0],))
+    return call.of(Mean(axes=call.axes(dims), keepdim=bool(call.argument(2, "keepdim", False))))
 
 
-@handles(torch.sum, "sum", any_layout=True)
+@handles("sum", any_layout=True)
 def total(call: Call) -> Result:
     """The mean times the number of values."""
     count = math.prod(call.shape()) // math.prod(call.shape(call.node))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ _FULL = slice(None)
 _SLICE = (("dim", 0), ("start", None), ("end", None), ("step", 1))  # arguments of aten.slice, and defaults
 
 
-@handles(operator.getitem, any_layout=True)
+@handles("getitem", any_layout=True)
 def getitem(call: Call) -> Result:
     """``x[:, a:b:c, 0, None, ..., index]``: every axis of the image by a constant range, number or index."""
     index = call.args[1]
@@ -59,7 +58,7 @@ def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:
     return Made(Take(axis=call.axis(dim), index=tuple(i % size for i in chosen)), (value,))
 
 
-@handles("select", torch.select, any_layout=True)
+@handles("select", any_layout=True)
 def select_one(call: Call) -> Result:
     return select(call, call.argument(1, "dim"), call.argument(2, "index"))
 
@@ -72,18 +71,18 @@ def slice_operator(call: Call) -> Result:
     return Alias(call.args[0]) if part.indices(size) == (0, size, 1) else _picked(call, call.args[0], dim, part, part)
 
 
-@handles("narrow", torch.narrow, any_layout=True)
+@handles("narrow", any_layout=True)
 def narrow(call: Call) -> Result:
     dim, start, length = (call.argument(i, name) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
-    return Made(Slice(axis=call.axis(dim), start=start, stop=start + length), (call.args[0],))
+    return call.of(Slice(axis=call.axis(dim), start=start, stop=start + length))
 
 
-@handles("index_select", torch.index_select, any_layout=True)
+@handles("index_select", any_layout=True)
 def index_select(call: Call) -> Result:
     return _picked(call, call.args[0], call.argument(1, "dim"), call.argument(2, "index"), "a computed index")
 
 
-@handles("roll", torch.roll, any_layout=True)
+@handles("roll", any_layout=True)
 def roll(call: Call) -> Result:
     shifts, dims = call.argument(1, "shifts"), call.argument(2, "dims")
     if dims is None or dims == ():
@@ -93,14 +92,14 @@ def roll(call: Call) -> Result:
                          for n in (call.shape()[dim],)))  # fmt: skip
 
 
-@handles("flip", torch.flip, any_layout=True)
+@handles("flip", any_layout=True)
 def flip(call: Call) -> Result:
     dims = call.argument(1, "dims")
     dims = call.args[1:] if isinstance(dims, int) else dims
     return _taken(call, ((dim, list(reversed(range(call.shape()[dim])))) for dim in dims))
 
 
-@handles("repeat", "tile", torch.tile, any_layout=True)
+@handles("repeat", "tile", any_layout=True)
 def repeat(call: Call) -> Result:
     first = call.argument(1, "dims")
     counts = list(first if isinstance(first, tuple | list) else call.args[1:])
@@ -111,7 +110,7 @@ def repeat(call: Call) -> Result:
     return _taken(call, ((dim, list(range(call.shape()[dim])) * n) for dim, n in enumerate(counts) if n != 1))
 
 
-@handles("repeat_interleave", torch.repeat_interleave, any_layout=True)
+@handles("repeat_interleave", any_layout=True)
 def repeat_each(call: Call) -> Result:
     count, dim = call.argument(1, "repeats"), call.argument(2, "dim")
     if not isinstance(count, int) or dim is None:
@@ -129,7 +128,7 @@ def _repeated_images(call: Call, count: int) -> Made | Alias:
     if layout.fold == 1:
         shape.insert(layout.axis, 1)
     index = tuple(i for i in range(layout.fold) for _ in range(count))
-    return Made(Take(axis=layout.axis + 1, index=index), (Made(Reshape(shape=tuple(shape)), (call.args[0],)),))
+    return Made(Take(axis=layout.axis + 1, index=index), (call.of(Reshape(shape=tuple(shape))),))
 
 
 def _taken(call: Call, picks: Iterator[tuple[int, list[int]]] | Sequence[tuple[int, list[int]]]) -> Result:

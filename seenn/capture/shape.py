@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import builtins
-
-import torch
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.core.ops import Expand, Flatten, Permute, Reshape, Slice
 
 
-@handles(nn.Flatten, torch.flatten, "flatten", any_layout=True)
+@handles(nn.Flatten, "flatten", any_layout=True)
 def flatten(call: Call) -> Result:
     dims = len(call.shape())
     start, end = call.argument(1, "start_dim", 0) % dims, call.argument(2, "end_dim", -1) % dims
     if start == 0 or not call.layout().plain:
         return reshape(call)
-    return Alias(call.args[0]) if end <= start else Made(Flatten(start=start, end=end), (call.args[0],))
+    return Alias(call.args[0]) if end <= start else call.of(Flatten(start=start, end=end))
 
 
-@handles("view", "reshape", torch.reshape, "squeeze", "unsqueeze", torch.squeeze, torch.unsqueeze, "view_as",
-         "reshape_as", "unflatten", torch.unflatten, nn.Unflatten, any_layout=True)  # fmt: skip
+@handles(nn.Unflatten, "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", any_layout=True)
 def reshape(call: Call) -> Result:
     """Any reshape that keeps each image's values together: the traced shapes say what it does."""
     before, after = call.shape(), call.shape(call.node)
     if not call.layout().same_order(before, call.layout(call.node), after):
         raise Refused(f"reshapes {list(before)} to {list(after)} across the batch", "keep the batch axis first")
     own, new = call.image(), call.image(call.node)
-    return Alias(call.args[0]) if own == new else Made(Reshape(shape=new), (call.args[0],))
+    return Alias(call.args[0]) if own == new else call.of(Reshape(shape=new))
 
 
-@handles("permute", torch.permute, any_layout=True)
+@handles("permute", any_layout=True)
 def permute(call: Call) -> Result:
     first = call.argument(1, "dims")
     return _permute(call, list(first if isinstance(first, tuple | list) else call.args[1:]))
 
 
-@handles("transpose", torch.transpose, "swapaxes", torch.swapaxes, "swapdims", torch.swapdims, any_layout=True)
+@handles("transpose", "swapaxes", "swapdims", "t", any_layout=True)
 def transpose(call: Call) -> Result:
-    first = call.argument(1, "dim0", call.kwargs.get("axis0"))
-    second = call.argument(2, "dim1", call.kwargs.get("axis1"))
+    first = call.argument(1, "dim0", call.kwargs.get("axis0", 0))
+    second = call.argument(2, "dim1", call.kwargs.get("axis1", 1))
     return _swap(call, first, second)
 
 
-@handles("t", torch.t, any_layout=True)
-def transpose_matrix(call: Call) -> Result:
-    return _swap(call, 0, 1)
-
-
-@handles(builtins.getattr, any_layout=True)
+@handles("getattr", any_layout=True)
 def attribute(call: Call) -> Result:
     """``x.mT`` and ``x.T``."""
     name = call.args[1]
@@ -60,7 +51,7 @@ def attribute(call: Call) -> Result:
     raise Refused(f"reads the attribute {name!r}", "use the values themselves")
 
 
-@handles("movedim", torch.movedim, "moveaxis", torch.moveaxis, any_layout=True)
+@handles("movedim", "moveaxis", any_layout=True)
 def move(call: Call) -> Result:
     rank = len(call.shape())
     source, target = call.argument(1, "source"), call.argument(2, "destination")
@@ -91,12 +82,10 @@ def _permute(call: Call, axes: list[int]) -> Result:
             order.append(layout.axis + 1)
     if order == sorted(order):
         return Alias(call.args[0])
-    return Made(Permute(axes=(0, *order)), (call.args[0],))
+    return call.of(Permute(axes=(0, *order)))
 
 
-@handles(
-    "chunk", torch.chunk, "split", torch.split, torch.tensor_split, "tensor_split", "split_with_sizes", any_layout=True
-)
+@handles("chunk", "split", "tensor_split", "split_with_sizes", any_layout=True)
 def split(call: Call) -> Result:
     dim = call.argument(2, "dim", 0)
     axis, source = call.axis(dim), call.args[0]
@@ -108,7 +97,7 @@ def split(call: Call) -> Result:
     )
 
 
-@handles("unbind", torch.unbind, any_layout=True)
+@handles("unbind", any_layout=True)
 def unbind(call: Call) -> Result:
     dim = call.argument(1, "dim", 0)
     return tuple(select(call, dim, i) for i in range(call.shape()[dim]))
@@ -120,32 +109,21 @@ def select(call: Call, dim: int, index: int) -> Made:
     start = index % call.shape()[dim]
     left = list(call.image())
     del left[axis - 1]
-    one = Made(Slice(axis=axis, start=start, stop=start + 1), (call.args[0],))
+    one = call.of(Slice(axis=axis, start=start, stop=start + 1))
     return Made(Reshape(shape=tuple(left)), (one,))
 
 
-@handles("expand", "expand_as", "broadcast_to", torch.broadcast_to, any_layout=True)
+@handles("expand", "expand_as", "broadcast_to", any_layout=True)
 def expand(call: Call) -> Result:
     call.shared(call.args[0], call.node)
     own, new = call.image(), call.image(call.node)
-    return Alias(call.args[0]) if own == new else Made(Expand(shape=new), (call.args[0],))
+    return Alias(call.args[0]) if own == new else call.of(Expand(shape=new))
 
 
-@handles(
-    "alias",
-    "lift_fresh_copy",
-    "_to_copy",
-    "contiguous",
-    "clone",
-    "detach",
-    "float",
-    "double",
-    "to",
-    "type",
-    "type_as",
-    torch.clone,
-    torch.detach,
-    any_layout=True,
-)
+_COPIES = ("alias", "lift_fresh_copy", "contiguous", "clone", "detach")
+_CASTS = ("_to_copy", "float", "double", "to", "type", "type_as")
+
+
+@handles(*_COPIES, *_CASTS, any_layout=True)
 def same(call: Call) -> Result:
     return Alias(call.args[0])

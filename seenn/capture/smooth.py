@@ -2,70 +2,60 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
+from seenn.capture.handlers import Alias, Call, Refused, Result, handles
 from seenn.core.ops import Pointwise
+from seenn.core.ops.pointwise import FUNCTIONS
 
-#: By the function's name in ``Pointwise``: every spelling of it without settings.
-_PLAIN: Mapping[str, tuple[Any, ...]] = {
-    "cos": (torch.cos, "cos"),
-    "erf": (torch.erf, "erf"),
-    "exp": (torch.exp, "exp"),
-    "hardsigmoid": (nn.Hardsigmoid, F.hardsigmoid),
-    "hardswish": (nn.Hardswish, F.hardswish),
-    "log": (torch.log, "log"),
-    "logsigmoid": (nn.LogSigmoid, F.logsigmoid),
-    "mish": (nn.Mish, F.mish),
-    "reciprocal": (torch.reciprocal, "reciprocal"),
-    "rsqrt": (torch.rsqrt, "rsqrt"),
-    "selu": (nn.SELU, F.selu, torch.selu, torch.selu_),
-    "sigmoid": (nn.Sigmoid, F.sigmoid, torch.sigmoid, torch.sigmoid_, "sigmoid", "sigmoid_"),
-    "silu": (nn.SiLU, F.silu),
-    "sin": (torch.sin, "sin"),
-    "softsign": (nn.Softsign, F.softsign),
-    "sqrt": (torch.sqrt, "sqrt"),
-    "tanh": (nn.Tanh, F.tanh, torch.tanh, torch.tanh_, "tanh", "tanh_"),
+#: Modules with the settings of the function, by its name in ``Pointwise``.
+_MODULES: Mapping[str, type[nn.Module]] = {
+    "celu": nn.CELU,
+    "elu": nn.ELU,
+    "hardsigmoid": nn.Hardsigmoid,
+    "hardswish": nn.Hardswish,
+    "logsigmoid": nn.LogSigmoid,
+    "mish": nn.Mish,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "tanh": nn.Tanh,
 }
-#: And with settings: where each is as a module's attribute and as a function's argument.
-_SET: Mapping[str, tuple[tuple[Any, ...], tuple[tuple[str, int, float], ...]]] = {
-    "celu": ((nn.CELU, F.celu, torch.celu), (("alpha", 1, 1.0),)),
-    "elu": ((nn.ELU, F.elu), (("alpha", 1, 1.0),)),
-    "softplus": ((nn.Softplus, F.softplus), (("beta", 1, 1.0), ("threshold", 2, 20.0))),
-}
+_NAMES = (*_MODULES, "cos", "erf", "exp", "log", "reciprocal", "rsqrt", "sin", "sqrt")
+_ALIASES = {"logsigmoid": "log_sigmoid"}
 
 
-def _pointwise(name: str, settings: Sequence[tuple[str, int, float]]) -> Callable[[Call], Result]:
+def _pointwise(name: str) -> Callable[[Call], Result]:
+    """The settings are the arguments after the first, in this order."""
+    defaults = FUNCTIONS[name][1]
+
     def handler(call: Call) -> Result:
-        found = {key: float(call.argument(position, key, default)) for key, position, default in settings}
-        return Made(Pointwise(function=name, settings=found), (call.args[0],))
+        settings = {key: float(call.argument(i, key, value)) for i, (key, value) in enumerate(defaults.items(), 1)}
+        return call.of(Pointwise(function=name, settings=settings))
 
     return handler
 
 
-for _name, _targets in _PLAIN.items():
-    handles(*_targets, any_layout=True)(_pointwise(_name, ()))
-for _name, (_targets, _settings) in _SET.items():
-    handles(*_targets, any_layout=True)(_pointwise(_name, _settings))
+for _name in _NAMES:
+    handles(_ALIASES.get(_name, _name), _MODULES.get(_name), any_layout=True)(_pointwise(_name))
 
 
-@handles(nn.GELU, F.gelu, any_layout=True)
+@handles(nn.GELU, "gelu", any_layout=True)
 def gelu(call: Call) -> Result:
     approximate = call.argument(1, "approximate", "none")
-    return Made(Pointwise(function="gelu" if approximate == "none" else "gelu_tanh"), (call.args[0],))
+    return call.of(Pointwise(function="gelu" if approximate == "none" else "gelu_tanh"))
 
 
-@handles(operator.pow, torch.pow, "pow", torch.square, "square", any_layout=True)
+@handles("pow", "square", any_layout=True)
 def power(call: Call) -> Result:
     exponent = call.argument(1, "exponent", 2)
     if not isinstance(exponent, int | float) or not isinstance(call.args[0], torch.fx.Node):
         raise Refused("its exponent is an activation", "raise to a constant power")
     if exponent == 1:
         return Alias(call.args[0])
-    return Made(Pointwise(function="pow", settings={"exponent": float(exponent)}), (call.args[0],))
+    return call.of(Pointwise(function="pow", settings={"exponent": float(exponent)}))

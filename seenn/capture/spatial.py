@@ -5,38 +5,33 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
-from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, called, handles
 from seenn.core.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
 
-aten = torch.ops.aten
 _LINEAR = ("nearest", "nearest-exact", "bilinear", "bicubic")
 _BORDERS = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate", nn.CircularPad2d: "circular"}
+_UPSAMPLES = {
+    "upsample_nearest": "nearest",
+    "upsample_nearest2d": "nearest",
+    "upsample_bilinear2d": "bilinear",
+    "upsample_bicubic2d": "bicubic",
+}
 
 
-@handles(nn.ZeroPad2d, nn.ConstantPad2d)
-def constant_pad(call: Call) -> Result:
-    assert isinstance(call.module, nn.ConstantPad2d)
-    return _pad(call, call.module.padding, "constant", call.module.value)
+@handles(nn.ZeroPad2d, nn.ConstantPad2d, *_BORDERS)
+def pad_module(call: Call) -> Result:
+    mode = next((mode for kind, mode in _BORDERS.items() if isinstance(call.module, kind)), "constant")
+    return _pad(call, call.argument(1, "padding"), mode, call.argument(2, "value"))
 
 
-@handles(*_BORDERS)
-def border_pad(call: Call) -> Result:
-    module = call.module
-    assert isinstance(module, nn.ReflectionPad2d | nn.ReplicationPad2d | nn.CircularPad2d)
-    mode = next(mode for kind, mode in _BORDERS.items() if isinstance(module, kind))
-    return _pad(call, module.padding, mode, None)
-
-
-@handles(F.pad, any_layout=True)
+@handles("pad", any_layout=True)
 def pad(call: Call) -> Result:
     return _pad(call, call.argument(1, "pad"), call.argument(2, "mode", "constant"), call.argument(3, "value"))
 
 
-@handles(aten.constant_pad_nd, any_layout=True)
+@handles("constant_pad_nd", any_layout=True)
 def pad_operator(call: Call) -> Result:
     return _pad(call, call.argument(1, "pad"), "constant", call.argument(2, "value"))
 
@@ -50,18 +45,18 @@ def _pad(call: Call, amounts: Any, mode: str, value: float | None) -> Result:
     if not any(amounts):
         return Alias(call.args[0])
     if mode == "constant" and not value:
-        return Made(Pad(amounts=amounts), (call.args[0],))
+        return call.of(Pad(amounts=amounts))
     if mode == "constant" and value is not None and math.isfinite(value):
-        lowered = Made(Shift(amount=-float(value)), (call.args[0],))
+        lowered = call.of(Shift(amount=-float(value)))
         return Made(Shift(amount=float(value)), (Made(Pad(amounts=amounts), (lowered,)),))
     if mode == "constant" and value == float("-inf"):
         mode = "lowest"
     if mode not in ("reflect", "replicate", "circular", "lowest") or not call.layout().plain:
         raise Refused(f"pads with {mode} {value}", "pad with zeros, or repeat the image")
-    return Made(BorderPad(amounts=amounts, mode=mode), (call.args[0],))  # type: ignore[arg-type]
+    return call.of(BorderPad(amounts=amounts, mode=mode))  # type: ignore[arg-type]
 
 
-@handles(nn.Upsample, F.interpolate, F.upsample)
+@handles(nn.Upsample, "interpolate", "upsample")
 def interpolate(call: Call) -> Result:
     return _resize(
         call,
@@ -72,19 +67,12 @@ def interpolate(call: Call) -> Result:
     )
 
 
-@handles(F.upsample_nearest, aten.upsample_nearest2d)
-def upsample_nearest(call: Call) -> Result:
-    return _resize(call, "nearest", None, call.argument(2, "scale_factors"), False)
-
-
-@handles(aten.upsample_bilinear2d)
-def upsample_bilinear(call: Call) -> Result:
-    return _resize(call, "bilinear", call.argument(2, "align_corners"), call.argument(3, "scale_factors"), False)
-
-
-@handles(aten.upsample_bicubic2d)
-def upsample_bicubic(call: Call) -> Result:
-    return _resize(call, "bicubic", call.argument(2, "align_corners"), call.argument(3, "scale_factors"), False)
+@handles(*_UPSAMPLES)
+def upsample(call: Call) -> Result:
+    """What ``interpolate`` does, as an operator for each mode; the nearest has no corners."""
+    mode = _UPSAMPLES[called(call.node.target)]
+    corners = () if mode == "nearest" else (call.argument(2, "align_corners"),)
+    return _resize(call, mode, any(corners), call.argument(2 + len(corners), "scale_factors"), False)
 
 
 def _resize(call: Call, mode: str, corners: bool | None, scale: Any, antialias: bool) -> Result:
@@ -98,13 +86,13 @@ def _resize(call: Call, mode: str, corners: bool | None, scale: Any, antialias: 
         raise Refused(f"scales {list(before)} by {scale}", "give the new size instead of the scale")
     if before == after:
         return Alias(call.args[0])
-    return Made(Resize(size=after, mode=mode, align_corners=bool(corners)), (call.args[0],))  # type: ignore[arg-type]
+    return call.of(Resize(size=after, mode=mode, align_corners=bool(corners)))  # type: ignore[arg-type]
 
 
-@handles(nn.ChannelShuffle, F.channel_shuffle, torch.channel_shuffle)
+@handles(nn.ChannelShuffle, "channel_shuffle")
 def channel_shuffle(call: Call) -> Result:
     groups = call.argument(1, "groups")
     channels, *rest = call.image()
-    parted = Made(Reshape(shape=(groups, channels // groups, *rest)), (call.args[0],))
+    parted = call.of(Reshape(shape=(groups, channels // groups, *rest)))
     swapped = Made(Permute(axes=(0, 2, 1, *range(3, 3 + len(rest)))), (parted,))
     return Made(Reshape(shape=(channels, *rest)), (swapped,))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seenn.core.ops import Op, StatefulOp, StatelessOp
+from seenn.core.ops import Op, StatelessOp
 from seenn.native.cache import find, keep, key
 
 INPUT = "input"  # the name by which nodes refer to the network's input
@@ -173,10 +173,9 @@ class OpGraph(nn.Module):
         shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
-            op = node.op
-            value = op.step(inputs, op.initial_state(*inputs))[0] if isinstance(op, StatefulOp) else op(*inputs)
+            value = node.op.first(*inputs)
             if value.dim() == 0 or value.shape[0] != batch:
-                raise ValueError(f"node {node.name!r} ({op.kind}) does not keep the images of a batch apart")
+                raise ValueError(f"node {node.name!r} ({node.op.kind}) does not keep the images of a batch apart")
             shapes[node.name] = tuple(value.shape[1:])
             return value
 

@@ -103,13 +103,13 @@ class SpikingNetwork(nn.Module):
         return self._reference.device
 
     @property
-    def _reference(self) -> Tensor:
-        return next(self.parameters(), torch.zeros(()))
-
-    @property
     def dtype(self) -> torch.dtype:
         """Of the weights: what the network computes in."""
-        return next(self.parameters()).dtype
+        return self._reference.dtype
+
+    @property
+    def _reference(self) -> Tensor:
+        return next(self.parameters(), torch.zeros(()))
 
     def encode(self, x: Tensor) -> State:
         """The currents that stay constant while the image does, ``[B, ...]`` each."""
@@ -230,7 +230,14 @@ class SpikingNetwork(nn.Module):
         """
         integer("timesteps", timesteps, low=1)
         self.refuse_training()
-        constant = not self.is_sequence(x, timesteps)
+        constant = x.dim() != 2 + len(self.input_shape)
+        if not constant and len(x) != timesteps:
+            raise ValueError(
+                f"the sequence has {len(x)} frames and {timesteps} timesteps were asked for: give as many as it has, "
+                "or divide the events into as many frames"
+            )
+        if not constant and self.no_frames is not None:
+            raise UnsupportedError(f"{self.no_frames}, got a sequence")
         current = self.encode(x if constant else x.flatten(0, 1))
         values = dict(zip(self._boundary, current, strict=True))
         once = frozenset(values) if constant else frozenset()
@@ -247,30 +254,6 @@ class SpikingNetwork(nn.Module):
     @cached_property
     def _pieces(self) -> tuple[Piece, ...]:
         return in_pieces(self._body, self.graph.output, self.shapes)
-
-    def is_sequence(self, x: Tensor, timesteps: int) -> bool:
-        """Whether ``x`` is a sequence ``[T, B, C, H, W]``, one input a timestep, rather than constant images.
-
-        Raises:
-            ValueError: the sequence is of another length than ``timesteps``.
-            UnsupportedError: the network has memory before its first neuron that only constant images allow.
-        """
-        if x.dim() != 2 + len(self.input_shape):
-            return False
-        if len(x) != timesteps:
-            raise ValueError(
-                f"the sequence has {len(x)} frames and {timesteps} timesteps were asked for: give as many as it has, "
-                "or divide the events into as many frames"
-            )
-        if self.initial_steps:
-            raise UnsupportedError(
-                "a network with initial steps runs them on one constant image, got a sequence: convert without them"
-            )
-        if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
-            raise UnsupportedError(
-                f"{', '.join(pools)} before the first neuron can only be run on constant images, got a sequence"
-            )
-        return True
 
     def refuse_training(self) -> None:
         """Raises UnsupportedError where surrogate gradients would be those of another network."""
@@ -325,8 +308,8 @@ class SpikingNetwork(nn.Module):
         if x.dim() != 1 + len(self.input_shape) or tuple(x.shape[1:]) != self.input_shape:
             expected = ", ".join(map(str, self.input_shape))
             raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
-        if x.dtype != (own := self._reference.dtype):
-            raise ValueError(f"images are {x.dtype}, the network computes in {own}: preprocess or cast them")
+        if x.dtype != self.dtype:
+            raise ValueError(f"images are {x.dtype}, the network computes in {self.dtype}: preprocess or cast them")
 
 
 def _constant_nodes(graph: OpGraph) -> frozenset[str]:

@@ -28,7 +28,7 @@ def fire(
     """
     u = v / v_threshold
     if not (torch.is_grad_enabled() and u.requires_grad):
-        return _count_(u, net_count, max_spikes)
+        return count_(u, net_count, max_spikes)
     if surrogate is None:
         result: Tensor = _FireTrapezoid.apply(u, net_count, max_spikes)
     else:
@@ -36,31 +36,34 @@ def fire(
     return result
 
 
-def _count_(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
-    """In place on ``u``, without a temporary."""
+def count_(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
+    """The spikes at u = v/θ, in place on it and without a temporary."""
     if net_count is None:
         return u.floor_().clamp_(0, max_spikes)
     return u.floor_().clamp_(-max_spikes, max_spikes).add_(net_count).clamp_min_(0).sub_(net_count)
 
 
-class _FireTrapezoid(torch.autograd.Function):
-    """Backward: ``dn/du = clip(min(u − lower, Γ + 1 − u), 0, 1)`` with u = v/θ, lower = −min(Γ, S).
+def trapezoid(u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
+    """``dn/du = clip(min(u − lower, Γ + 1 − u), 0, 1)`` with u = v/θ, lower = −min(Γ, S).
 
     One triangle of half-width 1 sits on every firing level; their sum is this trapezoid, and for binary
     neurons the triangle surrogate (γ = 1) of the direct-training literature.
     """
+    above = u if net_count is None else u + net_count.clamp(max=max_spikes)
+    return torch.minimum(above, max_spikes + 1 - u).clamp_(0.0, 1.0)
 
+
+class _FireTrapezoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, net_count: Tensor | None, max_spikes: int) -> Tensor:
         ctx.save_for_backward(u, net_count)
         ctx.max_spikes = max_spikes
-        return _count_(u.clone(), net_count, max_spikes)
+        return count_(u.clone(), net_count, max_spikes)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         u, net_count = ctx.saved_tensors
-        above = u if net_count is None else u + net_count.clamp(max=ctx.max_spikes)
-        return grads[0] * torch.minimum(above, ctx.max_spikes + 1 - u).clamp(0.0, 1.0), None, None
+        return grads[0] * trapezoid(u, net_count, ctx.max_spikes), None, None
 
 
 class _FireBinary(torch.autograd.Function):
@@ -70,7 +73,7 @@ class _FireBinary(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, surrogate: Surrogate) -> Tensor:
         ctx.save_for_backward(u)
         ctx.surrogate = surrogate
-        return _count_(u.clone(), None, 1)
+        return count_(u.clone(), None, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -25,7 +25,7 @@ from seenn.core.ops.elementwise import Constant, ElementwiseAffine
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron, leaky_relu_if_step
 from seenn.core.ops.lif import LIFNeuron
 from seenn.core.ops.lowering import Lowering
-from seenn.core.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, neuron_kind, reset, signed_if_step
+from seenn.core.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, reset, signed_if_step
 from seenn.core.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.core.ops.patches import Fold, Unfold
 from seenn.core.ops.pointwise import Pointwise
@@ -108,7 +108,6 @@ __all__ = [
     "if_step",
     "leaky_relu_if_step",
     "make_op",
-    "neuron_kind",
     "op_kinds",
     "register",
     "reset",

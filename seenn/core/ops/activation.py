@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from seenn.core.ops.arguments import integer, number, parameter, per_channel, positive, reduce_like
+from seenn.core.ops.arguments import Axis, Ceiling, Threshold, integer, parameter, per_channel
 from seenn.core.ops.base import StatelessOp, register
 
 
@@ -41,11 +42,7 @@ class Activation(StatelessOp):
 class ReLU(Activation):
     """``clip(x, 0, ceiling)``; ``ceiling`` None means none, 6 is ReLU6."""
 
-    attributes = ("ceiling",)
-
-    def __init__(self, *, ceiling: float | None = None) -> None:
-        super().__init__()
-        self.ceiling = None if ceiling is None else number("ceiling", ceiling, above=0.0)
+    ceiling: Ceiling = None
 
     def neuron_arguments(self) -> dict[str, Any]:
         return {"ceiling": self.ceiling}
@@ -68,15 +65,9 @@ class QCFS(Activation):
         axis: channel axis of the input.
     """
 
-    attributes = ("levels", "axis")
-    tensor_names = ("v_threshold",)
-    v_threshold: Tensor
-
-    def __init__(self, v_threshold: Tensor, *, levels: int = 4, axis: int = 1) -> None:
-        super().__init__()
-        self.v_threshold = positive("v_threshold", parameter("v_threshold", v_threshold, dims=(0, 1)))
-        self.levels = integer("levels", levels, low=1, high=4096)
-        self.axis = integer("axis", axis, low=1, high=8)
+    v_threshold: Threshold
+    levels: Annotated[int, partial(integer, low=1, high=4096)] = 4
+    axis: Axis = 1
 
     @property
     def learned_threshold(self) -> Tensor:
@@ -95,9 +86,6 @@ class QCFS(Activation):
         result: Tensor = _StraightThrough.apply(x, v_threshold, self.levels)
         return result
 
-    def extra_repr(self) -> str:
-        return f"levels={self.levels}, channels={self.v_threshold.numel()}"
-
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
@@ -112,7 +100,7 @@ class _StraightThrough(torch.autograd.Function):
         u = x / v_threshold
         inside = (u > 0) & (u < 1)
         slope = _quantised_(u.clone(), ctx.levels).div_(ctx.levels).sub_(u.mul_(inside)).mul_(grads[0])
-        return grads[0] * inside, reduce_like(slope, v_threshold), None
+        return grads[0] * inside, slope.sum_to_size(v_threshold.shape), None
 
 
 def _quantised_(u: Tensor, levels: int) -> Tensor:
@@ -126,11 +114,7 @@ class LeakyReLU(Activation):
 
     two_sided = True
     homogeneous = True
-    tensor_names = ("slope",)
-
-    def __init__(self, slope: Tensor) -> None:
-        super().__init__()
-        self.slope = parameter("slope", slope, dims=(0, 1))
+    slope: Annotated[Tensor, partial(parameter, dims=(0, 1))]
 
     @property
     def monotone(self) -> bool:

@@ -1,10 +1,17 @@
-"""Checked conversions of op attributes; what an op accepts is the same from Python and from a file."""
+"""Checked conversions of what ops are made with; what an op accepts is the same from Python and from a file.
+
+A field of an op is declared ``name: Annotated[type, check]``, mostly by one of the types at the end. ``check(name,
+value)`` returns the value as it is held, or raises ValueError.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
 
+import torch
 from torch import Tensor, nn
 
 _LARGEST = 1 << 20  # no kernel, pad, stride or size of a classifier comes near; a hostile file might
@@ -18,13 +25,22 @@ def integer(name: str, value: object, *, low: int = 0, high: int = _LARGEST) -> 
     return value
 
 
-def integers(name: str, value: object, count: int, *, low: int = 0, high: int = _LARGEST) -> tuple[int, ...]:
-    """``value`` (one int, or ``count`` of them) as a tuple of ``count`` ints, or ValueError."""
-    if isinstance(value, int):
+def integers(
+    name: str, value: object, *, count: int | None = None, low: int = 0, high: int = _LARGEST
+) -> tuple[int, ...]:
+    """``value`` as a tuple of ints, ``count`` of them if given (one int stands for all then), or ValueError."""
+    if count is not None and isinstance(value, int):
         value = (value,) * count
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != count:
-        raise ValueError(f"{name} must be {count} integers, got {value!r}")
+    if not isinstance(value, Sequence) or isinstance(value, str) or count not in (None, len(value)):
+        raise ValueError(f"{name} must be {count or 'a list of'} integers, got {value!r}")
     return tuple(integer(name, item, low=low, high=high) for item in value)
+
+
+def choice(name: str, value: object, *, of: Sequence[str]) -> str:
+    """``value`` if it is one of the names, or ValueError."""
+    if not isinstance(value, str) or value not in of:
+        raise ValueError(f"{name} must be one of {', '.join(of)}, got {value!r}")
+    return value
 
 
 def number(name: str, value: object, *, above: float | None = None) -> float:
@@ -43,36 +59,36 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def parameter(name: str, value: Tensor, *, dims: int | tuple[int, ...]) -> nn.Parameter:
+def parameter(name: str, value: object, *, dims: Sequence[int] = range(9)) -> nn.Parameter:
     """``value`` as a parameter with one of the numbers of dimensions in ``dims``, or ValueError."""
-    allowed = (dims,) if isinstance(dims, int) else dims
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise ValueError(f"{name} must be a floating-point tensor, got {getattr(value, 'dtype', type(value))}")
     if value.numel() == 0:
         raise ValueError(f"{name} is empty: it has shape {tuple(value.shape)}")
-    if value.dim() not in allowed:
-        raise ValueError(
-            f"{name} must have {' or '.join(map(str, allowed))} dimensions, got shape {tuple(value.shape)}"
-        )
+    if value.dim() not in dims:
+        raise ValueError(f"{name} must have {' or '.join(map(str, dims))} dimensions, got shape {tuple(value.shape)}")
     return value if isinstance(value, nn.Parameter) else nn.Parameter(value)
 
 
-def positive(name: str, value: nn.Parameter) -> nn.Parameter:
-    """``value`` if it is positive and finite everywhere, or ValueError."""
-    if not bool((value > 0).all()) or not bool(value.isfinite().all()):
-        extremes = f"values from {value.min().item():g} to {value.max().item():g}"
-        raise ValueError(f"{name} must be positive and finite everywhere, got {extremes}")
-    return value
+def scale(name: str, value: Any, *, positive: bool = False) -> nn.Parameter:
+    """A number or a tensor as a finite parameter, scalar or ``[C]``, ``positive`` everywhere if asked for."""
+    found = parameter(name, value if isinstance(value, Tensor) else torch.tensor(float(value)), dims=(0, 1))
+    if not bool(found.isfinite().all()) or (positive and not bool((found > 0).all())):
+        extremes = f"values from {found.min().item():g} to {found.max().item():g}"
+        raise ValueError(f"{name} must be {'positive and ' * positive}finite everywhere, got {extremes}")
+    return found
 
 
-def optional_vector(name: str, value: Tensor | None, length: int) -> nn.Parameter | None:
-    """``value`` as a parameter ``[length]``, or None, or ValueError."""
-    if value is None:
-        return None
-    vector = parameter(name, value, dims=1)
-    if len(vector) != length:
+def optional(name: str, value: object, **limits: Any) -> Any:
+    """``value`` as what ``check`` makes of it, or None."""
+    check = limits.pop("check")
+    return None if value is None else check(name, value, **limits)
+
+
+def check_length(name: str, vector: Tensor | None, length: int) -> None:
+    """Raises ValueError unless the vector, where there is one, has this length."""
+    if vector is not None and len(vector) != length:
         raise ValueError(f"{name} must have shape ({length},), got {tuple(vector.shape)}")
-    return vector
 
 
 def per_channel(vector: Tensor, like: Tensor, axis: int = 1) -> Tensor:
@@ -84,6 +100,33 @@ def per_channel(vector: Tensor, like: Tensor, axis: int = 1) -> Tensor:
     return vector.view(shape)
 
 
-def reduce_like(gradient: Tensor, like: Tensor) -> Tensor:
-    """Sums ``gradient`` over the axes along which ``like`` was broadcast."""
-    return gradient.sum_to_size(like.shape)
+class NumberOrTensor:
+    """What type checkers know of a field that is given as either and held as a parameter."""
+
+    def __get__(self, op: object, owner: object = None) -> nn.Parameter:
+        raise NotImplementedError
+
+    def __set__(self, op: object, value: float | Tensor) -> None:
+        raise NotImplementedError
+
+
+def default(value: float) -> Any:
+    """The default of a ``NumberOrTensor``."""
+    return value
+
+
+Flag = Annotated[bool, flag]
+Number = Annotated[float, number]
+Integer = Annotated[int, integer]
+Positive = Annotated[int, partial(integer, low=1)]
+Axis = Annotated[int, partial(integer, low=1, high=8)]  # of one image: the batch is axis 0
+Axes = Annotated[tuple[int, ...], partial(integers, low=1, high=8)]
+Levels = Annotated[int | None, partial(optional, check=integer, low=1, high=4096)]
+Ceiling = Annotated[float | None, partial(optional, check=number, above=0.0)]
+Pair = Annotated[tuple[int, int], partial(integers, count=2)]
+PositivePair = Annotated[tuple[int, int], partial(integers, count=2, low=1)]
+Weight = Annotated[Tensor, parameter]
+OptionalWeight = Annotated[Tensor | None, partial(optional, check=parameter)]
+OptionalVector = Annotated[Tensor | None, partial(optional, check=parameter, dims=(1,))]
+PerChannel = Annotated[NumberOrTensor, scale]
+Threshold = Annotated[NumberOrTensor, partial(scale, positive=True)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from seenn.core.ops.arguments import integer, number, optional_vector, parameter, per_channel
+from seenn.core.ops.arguments import Axis, Number, OptionalVector, check_length, parameter, per_channel
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 
@@ -35,11 +37,7 @@ class Concat(StatelessOp):
 
     affine = True
     joins = True
-    attributes = ("axis",)
-
-    def __init__(self, *, axis: int = 1) -> None:
-        super().__init__()
-        self.axis = integer("axis", axis, low=1, high=8)
+    axis: Axis = 1
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=self.axis)
@@ -56,11 +54,7 @@ class Scale(StatelessOp):
     """``y = factor · x`` with a constant factor."""
 
     affine = True
-    attributes = ("factor",)
-
-    def __init__(self, *, factor: float) -> None:
-        super().__init__()
-        self.factor = number("factor", factor)
+    factor: Number
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * self.factor
@@ -77,11 +71,7 @@ class Shift(StatelessOp):
     """``y = x + amount`` with a constant amount, added in every step."""
 
     affine = True
-    attributes = ("amount",)
-
-    def __init__(self, *, amount: float) -> None:
-        super().__init__()
-        self.amount = number("amount", amount)
+    amount: Number
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0] + self.amount
@@ -95,14 +85,12 @@ class ChannelAffine(StatelessOp):
     """``y[:, c] = weight[c] · x[:, c] + bias[c]``: a normalisation that could not be folded further."""
 
     affine = True
-    attributes = ("axis",)
-    tensor_names = ("weight", "bias")
+    weight: Annotated[Tensor, partial(parameter, dims=(1,))]
+    bias: OptionalVector = None
+    axis: Axis = 1
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, axis: int = 1) -> None:
-        super().__init__()
-        self.weight = parameter("weight", weight, dims=1)
-        self.bias = optional_vector("bias", bias, weight.shape[0])
-        self.axis = integer("axis", axis, low=1, high=8)
+    def __post_init__(self) -> None:
+        check_length("bias", self.bias, len(self.weight))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         y = inputs[0] * per_channel(self.weight, inputs[0], self.axis)

@@ -13,12 +13,25 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch import Tensor, nn
 
+from seenn.core.ops.arguments import NumberOrTensor, OptionalVector, Weight, check_length
 from seenn.core.ops.lowering import Lowering, Value
 from seenn.errors import CheckpointError, did_you_mean
 
@@ -26,17 +39,27 @@ State = tuple[Tensor, ...]
 Traffic = Literal["constant", "spikes", "analog"]  # constant for an input, spikes, or other values in each step
 
 
+def _is_tensor(kind: Any) -> bool:
+    return kind is NumberOrTensor or Tensor in (kind, *get_args(kind))
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
 class Op(nn.Module, ABC):
     """One operation of the closed set.
 
-    ``attributes`` names the constructor's JSON-valued keywords, ``tensor_names`` its tensor-valued ones
-    (a tensor may be ``None``); ``config()`` and ``tensors()`` read them back, so that
+    Every op is a dataclass: its annotated fields are what its constructor takes. A field ``Annotated[type, check]``
+    (``seenn.core.ops.arguments``) is checked whenever it is set, and is what files hold of the op: a tensor, or an
+    attribute, which is a JSON value. ``config()`` and ``tensors()`` read them back, so that
     ``type(op)(**op.tensors(), **op.config())`` is an equal op.
+
+    Attributes:
+        attributes, tensor_names: the names of these fields; a class with a constructor of its own lists them itself.
     """
 
     kind: ClassVar[str]
     attributes: ClassVar[tuple[str, ...]] = ()
     tensor_names: ClassVar[tuple[str, ...]] = ()
+    _checks: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
     #: Attributes that files of earlier versions lack; reading one of those takes the constructor's default.
     added: ClassVar[tuple[str, ...]] = ()
     #: f(a + b) = f(a) + f(b) up to a constant: may act on one step's current, and over time on its mean.
@@ -48,8 +71,30 @@ class Op(nn.Module, ABC):
     #: A neuron: what it emits in a step is a number of spikes times its threshold.
     fires: ClassVar[bool] = False
     #: Takes any number of inputs; every other op takes ``arity``.
-    joins: bool = False
-    arity: int = 1
+    joins = False
+    arity = 1
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(init="__init__" not in vars(cls), eq=False, repr=False)(cls)
+        hints = get_type_hints(cls, include_extras=True)
+        held = {item.name: hints[item.name] for item in fields(cls) if item.init}  # type: ignore[arg-type]
+        held = {name: hint for name, hint in held.items() if get_origin(hint) is Annotated}
+        if held:
+            cls._checks = {name: hint.__metadata__[0] for name, hint in held.items()}
+            cls.tensor_names = tuple(name for name, hint in held.items() if _is_tensor(hint.__origin__))
+            cls.attributes = tuple(name for name in held if name not in cls.tensor_names)
+        for name in held.keys() & vars(cls).keys():
+            delattr(cls, name)  # a default there would hide the parameter
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        self = super().__new__(cls)
+        nn.Module.__init__(self)  # before the dataclass sets the fields
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = self._checks.get(name)
+        super().__setattr__(name, value if check is None else check(name, value))
 
     @property
     def title(self) -> str:
@@ -64,6 +109,10 @@ class Op(nn.Module, ABC):
         """The op's tensors by constructor keyword; absent ones are left out."""
         found = {name: getattr(self, name) for name in self.tensor_names}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def extra_repr(self) -> str:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
+        return ", ".join(f"{name}={value}" for name, value in {**shapes, **self.config()}.items())
 
     @property
     def analog(self) -> Op | None:
@@ -97,6 +146,10 @@ class Op(nn.Module, ABC):
         return None
 
     @abstractmethod
+    def first(self, *inputs: Tensor) -> Tensor:
+        """The output of the first step."""
+
+    @abstractmethod
     def constant(self, *inputs: Tensor) -> Tensor:
         """The output of every step when the inputs never change; of ops without memory and ``steady`` ones."""
 
@@ -122,9 +175,12 @@ class StatelessOp(Op):
         """
         return self.forward(*events)
 
-    def constant(self, *inputs: Tensor) -> Tensor:
+    def first(self, *inputs: Tensor) -> Tensor:
         result: Tensor = self(*inputs)
         return result
+
+    def constant(self, *inputs: Tensor) -> Tensor:
+        return self.first(*inputs)
 
     def write(self, out: Tensor, *inputs: Tensor) -> None:
         """``forward`` into memory that is there."""
@@ -172,8 +228,11 @@ class Synapse(StatelessOp):
     """A weighted sum of its one input plus a bias: what spikes travel through, and what costs energy."""
 
     affine = True
-    weight: Tensor
-    bias: Tensor | None
+    weight: Weight  # [O, ...]
+    bias: OptionalVector = None
+
+    def __post_init__(self) -> None:
+        check_length("bias", self.bias, len(self.weight))
 
     @property
     def geometry(self) -> Geometry | None:
@@ -231,6 +290,9 @@ class StatefulOp(Op):
     @abstractmethod
     def initial_state(self, *inputs: Tensor) -> State:
         """The state before the first step, for inputs of these shapes."""
+
+    def first(self, *inputs: Tensor) -> Tensor:
+        return self.step(inputs, self.initial_state(*inputs))[0]
 
     @property
     def initial_steps(self) -> int:

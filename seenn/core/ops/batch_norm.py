@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seenn import native
-from seenn.core.ops.arguments import number, optional_vector
+from seenn.core.ops.arguments import Number, OptionalVector, check_length
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 from seenn.native import norm
+
+
+def _statistic(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.dim() != 1:
+        raise ValueError(f"{name} must be a tensor of shape (C,), got {getattr(value, 'shape', value)}")
+    return value
 
 
 @register("batch_norm")
@@ -22,32 +28,21 @@ class BatchNorm(StatelessOp):
     """Batch normalisation ``[B, C, ...]`` with running statistics; folded away by conversion."""
 
     affine = True
-    attributes = ("eps", "momentum")
-    tensor_names = ("running_mean", "running_var", "weight", "bias")
-    running_mean: Tensor
-    running_var: Tensor
+    running_mean: Annotated[Tensor, _statistic]
+    running_var: Annotated[Tensor, _statistic]
+    weight: OptionalVector = None
+    bias: OptionalVector = None
+    eps: Number = 1e-5
+    momentum: Number = 0.1
 
-    def __init__(
-        self,
-        running_mean: Tensor,
-        running_var: Tensor,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        *,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-    ) -> None:
-        super().__init__()
-        if running_mean.dim() != 1 or running_var.shape != running_mean.shape:
-            shapes = f"{tuple(running_mean.shape)} and {tuple(running_var.shape)}"
-            raise ValueError(f"running_mean and running_var must both have shape (C,), got {shapes}")
-        channels = len(running_mean)
-        self.register_buffer("running_mean", running_mean)
-        self.register_buffer("running_var", running_var)
-        self.weight = optional_vector("weight", weight, channels)
-        self.bias = optional_vector("bias", bias, channels)
-        self.eps = number("eps", eps)
-        self.momentum = number("momentum", momentum)
+    def __post_init__(self) -> None:
+        channels = len(self.running_mean)
+        for name in ("running_var", "weight", "bias"):
+            check_length(name, getattr(self, name), channels)
+        for name in ("running_mean", "running_var"):
+            statistic = getattr(self, name)
+            delattr(self, name)
+            self.register_buffer(name, statistic)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs

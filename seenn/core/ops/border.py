@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from functools import partial
+from typing import Annotated, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.core.ops.arguments import integers
+from seenn.core.ops.arguments import choice, integers
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 
@@ -24,14 +25,8 @@ class BorderPad(StatelessOp):
     """
 
     affine = True
-    attributes = ("amounts", "mode")
-
-    def __init__(self, *, amounts: int | tuple[int, ...], mode: Mode) -> None:
-        super().__init__()
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
-        self.amounts = integers("amounts", amounts, 4, high=1 << 16)
-        self.mode = mode
+    amounts: Annotated[tuple[int, ...], partial(integers, count=4, high=1 << 16)]
+    mode: Annotated[Mode, partial(choice, of=get_args(Mode))]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         if self.mode == "lowest":

@@ -29,13 +29,10 @@ class CumulativeDifference(StatefulOp):
     attributes = ("function",)
 
     def __init__(self, op: StatelessOp | None = None, *, function: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        if op is None:
-            op = _from_description(function)
-        if op.tensor_names:
-            raise ValueError(f"CumulativeDifference cannot wrap {op.kind!r}: it has weights")
-        self.op = op
-        self.joins, self.arity = op.joins, op.arity
+        self.op = _from_description(function) if op is None else op
+        if self.op.tensor_names:
+            raise ValueError(f"CumulativeDifference cannot wrap {self.op.kind!r}: it has weights")
+        self.joins, self.arity = self.op.joins, self.op.arity
 
     @property
     def title(self) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from seenn.core.ops.arguments import parameter
+from seenn.core.ops.arguments import OptionalWeight, Weight
 from seenn.core.ops.base import StatelessOp, register
-
-_ANY = tuple(range(9))
 
 
 @register("elementwise_affine")
@@ -19,14 +17,12 @@ class ElementwiseAffine(StatelessOp):
     """
 
     affine = True
-    tensor_names = ("weight", "bias")
+    weight: OptionalWeight = None
+    bias: OptionalWeight = None
 
-    def __init__(self, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
-        super().__init__()
-        if weight is None and bias is None:
+    def __post_init__(self) -> None:
+        if self.weight is None and self.bias is None:
             raise ValueError("an elementwise affine map needs a weight or a bias")
-        self.weight = None if weight is None else parameter("weight", weight, dims=_ANY)
-        self.bias = None if bias is None else parameter("bias", bias, dims=_ANY)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (y,) = inputs
@@ -44,11 +40,7 @@ class Constant(StatelessOp):
     """``value`` for every image, whatever the input: a class token. It is there in every step."""
 
     affine = True
-    tensor_names = ("value",)
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.value = parameter("value", value, dims=_ANY)
+    value: Weight
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.value.expand(len(inputs[0]), *self.value.shape)

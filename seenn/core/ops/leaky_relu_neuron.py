@@ -16,12 +16,13 @@ fires too early is taken back. With slope 0 it fires as a signed ``IFNeuron`` do
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 
 import torch
 from torch import Tensor
 
 from seenn.core.ops.activation import Activation, LeakyReLU, leaky_relu
-from seenn.core.ops.arguments import parameter, per_channel
+from seenn.core.ops.arguments import PerChannel, default, per_channel
 from seenn.core.ops.base import State, register
 from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.membrane import soft_reset
@@ -53,33 +54,13 @@ class LeakyReLUNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron that stands for a leaky ReLU (module docstring).
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit; of either sign's spikes.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``; ½ rounds instead of truncating.
-        bias: constant current added in every step, ``[C]``; calibration's correction, absent from the ANN.
+        v_threshold, v_init, bias, max_spikes, axis: as of every ``IntegratingNeuron``; θ is of either sign's spikes.
         slope: of the activation below zero, scalar or ``[C]``.
-        max_spikes: Γ ≥ 1, most spikes of either sign in one step.
-        axis: channel axis of the input.
     """
 
-    attributes = ("max_spikes", "axis")
-    tensor_names = ("v_threshold", "v_init", "bias", "slope")
     signed = True
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_init: float | Tensor = 0.5,
-        bias: Tensor | None = None,
-        slope: float | Tensor = 0.01,
-        *,
-        max_spikes: int = 1,
-        axis: int = 1,
-    ) -> None:
-        super().__init__(v_threshold, v_init, bias, max_spikes=max_spikes, axis=axis)
-        value = slope if isinstance(slope, Tensor) else torch.tensor(float(slope))
-        self.slope = parameter("slope", value, dims=(0, 1))
-        if not bool(self.slope.isfinite().all()):
-            raise ValueError("slope must be finite everywhere")
+    surrogate: None = field(default=None, init=False)  # one triangle at every level
+    slope: PerChannel = default(0.01)
 
     def state_names(self, arity: int) -> tuple[str, ...]:
         return ("v", "charge")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
+from functools import partial
+from typing import Annotated
+
 from torch import Tensor
 
-from seenn.core.ops.arguments import flag, number, per_channel
+from seenn.core.ops.arguments import Flag, Number, PerChannel, default, number, optional, per_channel
 from seenn.core.ops.base import State, register
 from seenn.core.ops.membrane import Membrane
 from seenn.core.ops.neuron import Neuron
-from seenn.surrogate import Surrogate
 
 
 @register("lif_neuron")
@@ -26,39 +29,26 @@ class LIFNeuron(Neuron):
     these are, the current is not scaled by the leak.
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``.
+        v_threshold, v_init, axis: as of every ``Neuron``.
         decay: share of the membrane that a step keeps, in [0, 1); without a leak use ``IFNeuron``.
         v_reset: membrane after a spike, in the activation's unit, below every threshold; None resets by
             subtraction.
         detach_reset: gradients do not flow through the spikes of the reset.
         surrogate: derivative of the spike in training; None is ``Triangle()``.
-        axis: channel axis of the input.
     """
 
-    attributes = ("decay", "v_reset", "detach_reset", "axis")
-    tensor_names = ("v_threshold", "v_init")
+    v_init: PerChannel = default(0.0)
+    _: KW_ONLY
+    decay: Number = 0.5
+    v_reset: Annotated[float | None, partial(optional, check=number)] = 0.0
+    detach_reset: Flag = False
 
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_init: float | Tensor = 0.0,
-        *,
-        decay: float = 0.5,
-        v_reset: float | None = 0.0,
-        detach_reset: bool = False,
-        surrogate: Surrogate | None = None,
-        axis: int = 1,
-    ) -> None:
-        super().__init__(v_threshold, v_init, surrogate=surrogate, axis=axis)
-        self.decay = number("decay", decay)
+    def __post_init__(self) -> None:
         if not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"decay must be in [0, 1), got {decay}; a neuron without a leak is IFNeuron")
-        self.v_reset = None if v_reset is None else number("v_reset", v_reset)
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}; a neuron without a leak is IFNeuron")
         if self.v_reset is not None and not bool((self.v_threshold > self.v_reset).all()):
-            lowest = float(self.v_threshold.detach().min())
-            raise ValueError(f"v_reset must be below every threshold, got {v_reset} and a threshold of {lowest:g}")
-        self.detach_reset = flag("detach_reset", detach_reset)
+            lowest = f"a threshold of {float(self.v_threshold.detach().min()):g}"
+            raise ValueError(f"v_reset must be below every threshold, got {self.v_reset} and {lowest}")
 
     @property
     def title(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,6 @@ from torch import Tensor
 from seenn import native
 from seenn.native import unroll
 from seenn.surrogate import Surrogate, fire
-
-_CHUNK = 1 << 16  # elements of a membrane that are taken through time together: they stay in the cache
 
 
 def soft_reset(v: Tensor, spike_count: Tensor, v_threshold: Tensor, *, in_place: bool = False) -> Tensor:
@@ -34,10 +31,6 @@ class Membrane:
     decay: float = 1.0  # 1 integrates, below 1 leaks
     v_reset: float | None = None  # in the unit of v; None subtracts the threshold instead
     detach_reset: bool = False  # gradients do not flow through the spikes of the reset
-
-    def charge(self, v: Tensor, current: Tensor, *, in_place: bool = False) -> Tensor:
-        """The membrane before it fires."""
-        return torch.add(current, v, alpha=self.decay, out=v if in_place else None)
 
     def reset(self, v: Tensor, spike_count: Tensor, v_threshold: Tensor, *, in_place: bool = False) -> Tensor:
         """The membrane after it fired; a hard reset is for binary neurons."""
@@ -61,7 +54,7 @@ class Membrane:
 
         ``in_place`` (without autograd) overwrites ``v``.
         """
-        v = self.charge(v, current, in_place=in_place)
+        v = torch.add(current, v, alpha=self.decay, out=v if in_place else None)
         spike_count = fire(v, v_threshold, surrogate=surrogate)
         return spike_count, self.reset(v, spike_count, v_threshold, in_place=in_place)
 
@@ -99,7 +92,7 @@ class _Unrolled(torch.autograd.Function):
         dL/dx_t = dL/du_t = g·dL/dy_t + c_t·dv_t/du_t
         dv/du = 1 − g  (soft)      (1 − s) + (v_reset − u)·g/θ  (hard)      without the terms in g if detached
 
-    Everything happens in place, on pieces of the batch that stay in the cache over all timesteps.
+    One pass over the memory each way where there is compiled code for it.
     """
 
     @staticmethod
@@ -116,22 +109,14 @@ class _Unrolled(torch.autograd.Function):
         if compiled is not None:
             compiled.forward(currents, v, outputs, charged, last)
             return outputs, last
-        soft, unit = membrane.v_reset is None, _is_one(v_threshold)
-        for rows, theta in _chunks(v, v_threshold):
-            now, after = v[rows], last[rows]
-            scratch = torch.empty_like(now) if charged is None else now
-            for t in range(len(currents)):
-                u = scratch if charged is None else charged[t, rows]
-                s = outputs[t, rows]
-                torch.add(currents[t, rows], now, alpha=membrane.decay, out=u)
-                torch.ge(u, theta, out=s)
-                torch.addcmul(u, s, theta if soft else u, value=-1, out=after)
-                if membrane.v_reset:
-                    after.add_(s, alpha=membrane.v_reset)
-                if not unit:
-                    s.mul_(theta)
-                now = after
-        return outputs, last
+        for t in range(len(currents)):
+            u = torch.add(currents[t], v, alpha=membrane.decay)
+            s = (u >= v_threshold).to(u.dtype)
+            v = membrane.reset(u, s, v_threshold)
+            outputs[t] = s.mul_(v_threshold)
+            if charged is not None:
+                charged[t] = u
+        return outputs, last.copy_(v)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -147,26 +132,18 @@ class _Unrolled(torch.autograd.Function):
             own = grad_outputs if alike else torch.empty_like(grad_currents).copy_(grad_outputs)
             compiled.backward(charged, own, last, ctx.surrogate, grad_currents, grad_first)
             return grad_currents, grad_first, None, None, None
-        grad_currents = torch.empty_like(charged)
-        detach, unit = membrane.detach_reset, _is_one(v_threshold)
-        for rows, theta in _chunks(grad_last, v_threshold):
-            carried = grad_first[rows].copy_(grad_last[rows])  # c_t
-            g, through = torch.empty_like(carried), torch.empty_like(carried)
-            for t in range(len(charged) - 1, -1, -1):
-                u, own, result = charged[t, rows], grad_outputs[t, rows], grad_currents[t, rows]
-                torch.sub(u, theta, out=g)
-                ctx.surrogate.derivative_(g if unit else g.div_(theta))
-                if membrane.v_reset is None:  # g·(dL/dy − c) + c
-                    torch.addcmul(carried, g, own if detach else torch.sub(own, carried, out=through), out=result)
-                else:  # g·(dL/dy − c·(u − v_reset)/θ) + c·(1 − s)
-                    if not detach:
-                        above = u if not membrane.v_reset else torch.sub(u, membrane.v_reset, out=through)
-                        torch.mul(carried, above, out=through)
-                        own = torch.sub(own, through if unit else through.div_(theta), out=through)
-                    torch.lt(u, theta, out=result)
-                    result.mul_(carried).addcmul_(g, own)
-                torch.mul(result, membrane.decay, out=carried)
-        return grad_currents, grad_first, None, None, None
+        grad_currents, carried = torch.empty_like(charged), grad_last  # c_t
+        for t in range(len(charged) - 1, -1, -1):
+            u, at_spikes, kept = charged[t], grad_outputs[t], carried
+            g = ctx.surrogate.derivative_(u / v_threshold - 1)
+            if membrane.v_reset is not None:
+                kept = carried * (u < v_threshold)
+                carried = carried * (u - membrane.v_reset) / v_threshold
+            if not membrane.detach_reset:
+                at_spikes = at_spikes - carried
+            torch.addcmul(kept, g, at_spikes, out=grad_currents[t])
+            carried = grad_currents[t] * membrane.decay
+        return grad_currents, grad_first.copy_(carried), None, None, None
 
 
 def _like(v: Tensor, currents: Tensor) -> Tensor:
@@ -174,16 +151,3 @@ def _like(v: Tensor, currents: Tensor) -> Tensor:
     merged = torch.empty_like(v, dtype=currents.dtype).stride()
     shape = (len(currents), *v.shape)
     return torch.empty_strided(shape, (v.numel(), *merged), dtype=currents.dtype, device=currents.device)
-
-
-def _is_one(v_threshold: Tensor) -> bool:
-    return v_threshold.dim() == 0 and float(v_threshold) == 1.0
-
-
-def _chunks(v: Tensor, v_threshold: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of ``v`` in pieces that stay in the cache over all timesteps, with the threshold of each piece."""
-    rows = max(1, _CHUNK * len(v) // max(1, v.numel()))
-    whole = v_threshold.expand_as(v) if v_threshold.dim() else v_threshold
-    for start in range(0, len(v), rows):
-        piece = slice(start, start + rows)
-        yield piece, whole[piece] if whole.dim() else whole

@@ -19,13 +19,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from typing import Any, Self
+from dataclasses import KW_ONLY, field
+from functools import partial
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from seenn.core.ops.activation import QCFS, Activation, ReLU
-from seenn.core.ops.arguments import flag, integer, number, parameter, per_channel, positive
+from seenn.core.ops.arguments import (
+    Axis,
+    Ceiling,
+    Flag,
+    Levels,
+    OptionalVector,
+    PerChannel,
+    Threshold,
+    default,
+    integer,
+    per_channel,
+)
 from seenn.core.ops.base import State, StatefulOp, Traffic, register
 from seenn.core.ops.fused import fused_if_step
 from seenn.core.ops.lowering import Lowering, Value
@@ -76,28 +89,18 @@ class Neuron(StatefulOp):
 
     Args:
         v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``.
+        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``; ½ rounds instead of truncating.
         surrogate: of a binary neuron's spike, for training; it is no part of what a checkpoint holds.
         axis: channel axis of the input.
     """
 
     fires = True
-    v_threshold: nn.Parameter
-    v_init: nn.Parameter
-
-    def __init__(
-        self, v_threshold: float | Tensor, v_init: float | Tensor, *, surrogate: Surrogate | None, axis: int
-    ) -> None:
-        super().__init__()
-        self.v_threshold = positive("v_threshold", parameter("v_threshold", _tensor(v_threshold), dims=(0, 1)))
-        start = _tensor(v_init)
-        if start.dim() > 1 or not start.is_floating_point() or not bool(start.isfinite().all()):
-            kind = f"{start.dtype} of shape {tuple(start.shape)}"
-            raise ValueError(f"v_init must be a finite floating-point scalar or [C], got {kind}")
-        self.v_init = parameter("v_init", start, dims=(0, 1))
-        self.surrogate = surrogate
-        self.axis = integer("axis", axis, low=1, high=8)
-        self._state: State | None = None
+    v_threshold: Threshold = default(1.0)
+    v_init: PerChannel = default(0.5)
+    _: KW_ONLY
+    surrogate: Surrogate | None = None
+    axis: Axis = 1
+    _state: State | None = field(default=None, init=False)
 
     @property
     @abstractmethod
@@ -175,12 +178,6 @@ class Neuron(StatefulOp):
         """Forgets the module's own membrane: the next call starts a new sequence."""
         self._state = None
 
-    def extra_repr(self) -> str:
-        theta = self.v_threshold
-        shown = f"{theta.item():.4g}" if theta.dim() == 0 else f"[{theta.numel()}]"
-        rule = ", ".join(f"{k}={v}" for k, v in self.config().items() if k != "axis" and v is not None)
-        return f"v_threshold={shown}, {rule}"
-
 
 class IntegratingNeuron(Neuron):
     """A neuron without a leak, which stands for an activation and approaches it over time.
@@ -193,22 +190,10 @@ class IntegratingNeuron(Neuron):
         max_spikes: Γ ≥ 1, most spikes of either sign in one step.
     """
 
-    signed: bool  # whether spikes may be negative
-    bias: nn.Parameter | None
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor,
-        v_init: float | Tensor,
-        bias: Tensor | None,
-        *,
-        max_spikes: int,
-        surrogate: Surrogate | None = None,
-        axis: int,
-    ) -> None:
-        super().__init__(v_threshold, v_init, surrogate=surrogate, axis=axis)
-        self.bias = None if bias is None else parameter("bias", bias, dims=1)
-        self.max_spikes = integer("max_spikes", max_spikes, low=1, high=127)
+    signed = False  # whether spikes may be negative
+    bias: OptionalVector = None
+    _: KW_ONLY
+    max_spikes: Annotated[int, partial(integer, low=1, high=127)] = 1
 
     @abstractmethod
     def activation(self) -> Activation:
@@ -224,8 +209,9 @@ class IntegratingNeuron(Neuron):
 
     @property
     def title(self) -> str:
-        kind = neuron_kind(self.signed, self.max_spikes)
-        return kind if self.max_spikes == 1 else f"{kind} (up to {self.max_spikes} spikes)"
+        if self.max_spikes == 1:
+            return "signed" if self.signed else "if"
+        return f"{'signed' if self.signed else 'burst'} (up to {self.max_spikes} spikes)"
 
     def current(self, x: Tensor, axis: int) -> Tensor:
         return x if self.bias is None else x + per_channel(self.bias, x, axis)
@@ -241,41 +227,24 @@ class IFNeuron(IntegratingNeuron):
     """Integrate-and-fire neuron with soft reset; unsigned, signed and burst in one rule (module docstring).
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
-        v_init: membrane at the start as a fraction of θ, scalar or ``[C]``; ½ rounds instead of truncating.
-        bias: constant current added in every step, ``[C]``; calibration's correction, absent from the ANN.
+        v_threshold, v_init, axis: as of every ``Neuron``.
+        bias, max_spikes: as of every ``IntegratingNeuron``.
         signed: may fire −1 to take spikes back.
-        max_spikes: Γ ≥ 1, most spikes of either sign in one step.
         ceiling: clip of the activation this neuron stands for (6 for ReLU6), None for a plain ReLU. Neither
             the rule nor the spikes depend on it; ``activation()`` does.
         levels: L where it stands for a QCFS activation, None for a ReLU; as ``ceiling``, for ``activation()``.
         surrogate: derivative of the spike in training, of a binary unsigned neuron only; None is one triangle
             (γ = 1) at every firing level.
-        axis: channel axis of the input.
     """
 
-    attributes = ("signed", "max_spikes", "ceiling", "levels", "axis")
     added = ("levels",)
-    tensor_names = ("v_threshold", "v_init", "bias")
+    _: KW_ONLY
+    signed: Flag = False
+    ceiling: Ceiling = None
+    levels: Levels = None
 
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_init: float | Tensor = 0.5,
-        bias: Tensor | None = None,
-        *,
-        signed: bool = False,
-        max_spikes: int = 1,
-        ceiling: float | None = None,
-        levels: int | None = None,
-        surrogate: Surrogate | None = None,
-        axis: int = 1,
-    ) -> None:
-        super().__init__(v_threshold, v_init, bias, max_spikes=max_spikes, surrogate=surrogate, axis=axis)
-        self.signed = flag("signed", signed)
-        self.ceiling = None if ceiling is None else number("ceiling", ceiling, above=0.0)
-        self.levels = None if levels is None else integer("levels", levels, low=1, high=4096)
-        if surrogate is not None and (self.signed or self.max_spikes > 1):
+    def __post_init__(self) -> None:
+        if self.surrogate is not None and (self.signed or self.max_spikes > 1):
             raise ValueError(f"a surrogate is for binary neurons; a {self.title} neuron has its own: leave it out")
 
     def state_names(self, arity: int) -> tuple[str, ...]:
@@ -321,14 +290,3 @@ def reset(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Neuron):
             part.reset()
-
-
-def _tensor(value: float | Tensor) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.tensor(float(value))
-
-
-def neuron_kind(signed: bool, max_spikes: int) -> str:
-    """``"if"`` (binary), ``"burst"`` (several spikes a step) or ``"signed"``."""
-    if signed:
-        return "signed"
-    return "if" if max_spikes == 1 else "burst"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.core.ops.arguments import integer, integers, number
+from seenn.core.ops.arguments import Axes, Axis, Number, Positive
 from seenn.core.ops.base import StatelessOp, register
 
 
@@ -15,11 +15,7 @@ class Softmax(StatelessOp):
     """``exp(x) / Σ exp(x)`` along ``axis``."""
 
     island = True
-    attributes = ("axis",)
-
-    def __init__(self, *, axis: int) -> None:
-        super().__init__()
-        self.axis = integer("axis", axis, low=1, high=8)
+    axis: Axis
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].softmax(self.axis)
@@ -34,12 +30,8 @@ class LayerNorm(StatelessOp):
     """
 
     island = True
-    attributes = ("axes", "eps")
-
-    def __init__(self, *, axes: tuple[int, ...], eps: float = 1e-5) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), low=1, high=8)
-        self.eps = number("eps", eps)
+    axes: Axes
+    eps: Number = 1e-5
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -52,12 +44,8 @@ class RMSNorm(StatelessOp):
     """``x / √(mean(x²) + eps)`` over ``axes``."""
 
     island = True
-    attributes = ("axes", "eps")
-
-    def __init__(self, *, axes: tuple[int, ...], eps: float = 1e-6) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), low=1, high=8)
-        self.eps = number("eps", eps)
+    axes: Axes
+    eps: Number = 1e-6
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -69,12 +57,8 @@ class L2Normalise(StatelessOp):
     """``x / max(‖x‖₂, eps)`` over ``axes``."""
 
     island = True
-    attributes = ("axes", "eps")
-
-    def __init__(self, *, axes: tuple[int, ...], eps: float = 1e-12) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), low=1, high=8)
-        self.eps = number("eps", eps)
+    axes: Axes
+    eps: Number = 1e-12
 
     def forward(self, *inputs: Tensor) -> Tensor:
         (x,) = inputs
@@ -87,12 +71,10 @@ class LocalResponseNorm(StatelessOp):
     """``x / (k + alpha · mean of x² over ``size`` neighbouring channels)^beta`` (AlexNet of 2012, GoogLeNet)."""
 
     island = True
-    attributes = ("size", "alpha", "beta", "k")
-
-    def __init__(self, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
-        super().__init__()
-        self.size = integer("size", size, low=1)
-        self.alpha, self.beta, self.k = number("alpha", alpha), number("beta", beta), number("k", k)
+    size: Positive
+    alpha: Number = 1e-4
+    beta: Number = 0.75
+    k: Number = 1.0
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.local_response_norm(inputs[0], self.size, self.alpha, self.beta, self.k)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from types import MappingProxyType
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -57,24 +59,32 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., Tensor], Mapping[str, float]]] = Map
 )
 
 
+def _known(name: str, value: object) -> str:
+    if not isinstance(value, str) or value not in FUNCTIONS:
+        raise ValueError(f"unknown {name} {value!r}.{did_you_mean(str(value), FUNCTIONS)}")
+    return value
+
+
+def _settings(name: str, value: object) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be numbers by name, got {value!r}")
+    return {key: number(key, item) for key, item in value.items()}
+
+
 @register("pointwise")
 class Pointwise(StatelessOp):
     """``y = function(x)`` for one of ``FUNCTIONS``; ``settings`` are its numbers, defaults where left out."""
 
     island = True
-    attributes = ("function", "settings")
+    function: Annotated[str, _known]
+    settings: Annotated[Mapping[str, float], _settings] = field(default_factory=dict)
 
-    def __init__(self, *, function: str, settings: Mapping[str, float] | None = None) -> None:
-        super().__init__()
-        if not isinstance(function, str) or function not in FUNCTIONS:
-            raise ValueError(f"unknown function {function!r}.{did_you_mean(str(function), FUNCTIONS)}")
-        if settings is not None and not isinstance(settings, Mapping):
-            raise ValueError(f"settings must be numbers by name, got {settings!r}")
-        self._function, defaults = FUNCTIONS[function]
-        if unknown := sorted(set(settings or {}) - set(defaults)):
-            raise ValueError(f"{function} has no setting {', '.join(map(repr, unknown))}; it takes {sorted(defaults)}")
-        self.function = function
-        self.settings = {name: number(name, value) for name, value in {**defaults, **(settings or {})}.items()}
+    def __post_init__(self) -> None:
+        self._function, defaults = FUNCTIONS[self.function]
+        if unknown := sorted(set(self.settings) - set(defaults)):
+            listed = ", ".join(map(repr, unknown))
+            raise ValueError(f"{self.function} has no setting {listed}; it takes {sorted(defaults)}")
+        self.settings = {**defaults, **self.settings}
 
     @property
     def title(self) -> str:

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.core.ops.arguments import flag, integers
+from seenn.core.ops.arguments import Flag, Pair, PositivePair
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
-
-Pair = int | tuple[int, int]
 
 
 @register("avg_pool2d")
@@ -20,23 +18,11 @@ class AvgPool2d(StatelessOp):
     """Windowed average, ``[B, C, H, W] -> [B, C, H', W']``."""
 
     affine = True
-    attributes = ("kernel", "stride", "padding", "ceil_mode", "count_include_pad")
-
-    def __init__(
-        self,
-        *,
-        kernel: Pair,
-        stride: Pair,
-        padding: Pair = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:
-        super().__init__()
-        self.kernel = integers("kernel", kernel, 2, low=1)
-        self.stride = integers("stride", stride, 2, low=1)
-        self.padding = integers("padding", padding, 2)
-        self.ceil_mode = flag("ceil_mode", ceil_mode)
-        self.count_include_pad = flag("count_include_pad", count_include_pad)
+    kernel: PositivePair
+    stride: PositivePair
+    padding: Pair = (0, 0)
+    ceil_mode: Flag = False
+    count_include_pad: Flag = True
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.avg_pool2d(inputs[0], self.kernel, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
@@ -53,14 +39,10 @@ class AdaptiveAvgPool2d(StatelessOp):
     """Average to a fixed output size, ``[B, C, H, W] -> [B, C, *size]``."""
 
     affine = True
-    attributes = ("size",)
-
-    def __init__(self, *, size: Pair = 1) -> None:
-        super().__init__()
-        self.size = integers("size", size, 2, low=1)
+    size: PositivePair = (1, 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(inputs[0], (self.size[0], self.size[1]))
+        return F.adaptive_avg_pool2d(inputs[0], self.size)
 
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events
@@ -81,17 +63,11 @@ class MaxPool2d(StatelessOp):
 
     homogeneous = True
     selects = True
-    attributes = ("kernel", "stride", "padding", "dilation", "ceil_mode")
-
-    def __init__(
-        self, *, kernel: Pair, stride: Pair, padding: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
-    ) -> None:
-        super().__init__()
-        self.kernel = integers("kernel", kernel, 2, low=1)
-        self.stride = integers("stride", stride, 2, low=1)
-        self.padding = integers("padding", padding, 2)
-        self.dilation = integers("dilation", dilation, 2, low=1)
-        self.ceil_mode = flag("ceil_mode", ceil_mode)
+    kernel: PositivePair
+    stride: PositivePair
+    padding: Pair = (0, 0)
+    dilation: PositivePair = (1, 1)
+    ceil_mode: Flag = False
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.max_pool2d(inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode)
@@ -103,11 +79,7 @@ class AdaptiveMaxPool2d(StatelessOp):
 
     homogeneous = True
     selects = True
-    attributes = ("size",)
-
-    def __init__(self, *, size: Pair = 1) -> None:
-        super().__init__()
-        self.size = integers("size", size, 2, low=1)
+    size: PositivePair = (1, 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.adaptive_max_pool2d(inputs[0], self.size)

@@ -9,14 +9,16 @@ before the first that answers, and count in every figure.
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, field
+from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from seenn.core.ops.arguments import integer, per_channel
+from seenn.core.ops.arguments import choice, integer, per_channel
 from seenn.core.ops.base import Initialisation, State, register
 from seenn.core.ops.neuron import IFNeuron
-from seenn.surrogate import Surrogate
 
 RULES = ("cos", "srp")
 _SILENT = 1e-3  # SRP: residual charge, in thresholds, up to which a neuron is taken to be wrong when it fires
@@ -40,35 +42,17 @@ class PrepassIFNeuron(IFNeuron):
     unless ``v > 10⁻³``; the others start at ½.
 
     Args:
-        v_threshold: θ > 0, scalar or per channel ``[C]``, in the activation's unit.
         v_init: membrane at both starts as a fraction of θ, the ½ above; scalar or ``[C]``.
-        bias: constant current added in every step, ``[C]``.
         prepass: ρ ≥ 1.
         rule: ``"cos"`` or ``"srp"``.
-        ceiling, levels: of the activation that it stands for; see ``IFNeuron``.
-        axis: channel axis of the input.
+        v_threshold, bias, ceiling, levels, axis: see ``IFNeuron``.
     """
 
-    attributes = ("prepass", "rule", "ceiling", "levels", "axis")
-
-    def __init__(
-        self,
-        v_threshold: float | Tensor = 1.0,
-        v_init: float | Tensor = 0.5,
-        bias: Tensor | None = None,
-        *,
-        prepass: int,
-        rule: str = "cos",
-        ceiling: float | None = None,
-        levels: int | None = None,
-        surrogate: Surrogate | None = None,
-        axis: int = 1,
-    ) -> None:
-        super().__init__(v_threshold, v_init, bias, ceiling=ceiling, levels=levels, surrogate=surrogate, axis=axis)
-        self.prepass = integer("prepass", prepass, low=1, high=4096)
-        if rule not in RULES:
-            raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
-        self.rule = rule
+    signed: bool = field(default=False, init=False)
+    max_spikes: int = field(default=1, init=False)
+    _: KW_ONLY
+    prepass: Annotated[int, partial(integer, low=1, high=4096)]
+    rule: Annotated[str, partial(choice, of=RULES)] = "cos"
 
     @property
     def initial_steps(self) -> int:

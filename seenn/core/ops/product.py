@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -70,21 +71,21 @@ class MatMul(StatelessOp):
         return math.prod(output) * inputs[0][-1]
 
 
+def _contraction(name: str, value: object) -> str:
+    if not isinstance(value, str) or not _EQUATION.fullmatch(value):
+        raise ValueError(f"{name} must be of the form bnd,bmd->bnm, got {value!r}")
+    if len({part[0] for part in re.split(",|->", value)}) != 1:
+        raise ValueError(f"all parts of the {name} must start with the batch's letter, got {value!r}")
+    return value
+
+
 @register("einsum")
 class Einsum(StatelessOp):
     """A contraction of two activations in Einstein's notation, ``bnd,bmd->bnm``; the first letter is the batch."""
 
     island = True
     arity = 2
-    attributes = ("equation",)
-
-    def __init__(self, *, equation: str) -> None:
-        super().__init__()
-        if not isinstance(equation, str) or not _EQUATION.fullmatch(equation):
-            raise ValueError(f"equation must be of the form bnd,bmd->bnm, got {equation!r}")
-        if len({part[0] for part in re.split(",|->", equation)}) != 1:
-            raise ValueError(f"all parts of the equation must start with the batch's letter, got {equation!r}")
-        self.equation = equation
+    equation: Annotated[str, _contraction]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.einsum(self.equation, *inputs)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from seenn.core.ops.arguments import flag, integer, integers
+from seenn.core.ops.arguments import Axes, Flag, Integer
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.shape import reduced_axis
 
 
 class _Reduction(StatelessOp):
     island = True
-    attributes: ClassVar[tuple[str, ...]] = ("axes", "keepdim")
-
-    def __init__(self, *, axes: tuple[int, ...], keepdim: bool = False) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), low=1, high=8)
-        self.keepdim = flag("keepdim", keepdim)
+    axes: Axes
+    keepdim: Flag = False
 
     def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
         return reduced_axis(self.axes, self.keepdim, axis, after)
@@ -51,11 +46,7 @@ class L2Norm(_Reduction):
 class Variance(_Reduction):
     """``Σ (x − mean)² / (n − correction)`` over the n values of ``axes``."""
 
-    attributes = ("axes", "correction", "keepdim")
-
-    def __init__(self, *, axes: tuple[int, ...], correction: int = 1, keepdim: bool = False) -> None:
-        super().__init__(axes=axes, keepdim=keepdim)
-        self.correction = integer("correction", correction)
+    correction: Integer = 1
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return torch.var(inputs[0], self.axes, correction=self.correction, keepdim=self.keepdim)

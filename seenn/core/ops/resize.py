@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from functools import partial
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.core.ops.arguments import flag, integers
+from seenn.core.ops.arguments import Flag, PositivePair, choice
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 
@@ -21,18 +22,12 @@ class Resize(StatelessOp):
     """``[B, C, H, W] -> [B, C, *size]``, as ``torch.nn.functional.interpolate`` does it."""
 
     affine = True
-    attributes = ("size", "mode", "align_corners")
-
-    def __init__(self, *, size: int | tuple[int, int], mode: Mode = "nearest", align_corners: bool = False) -> None:
-        super().__init__()
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
-        self.size = integers("size", size, 2, low=1)
-        self.mode = mode
-        self.align_corners = flag("align_corners", align_corners)
+    size: PositivePair
+    mode: Annotated[Mode, partial(choice, of=get_args(Mode))] = "nearest"
+    align_corners: Flag = False
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self._resized(inputs[0], (self.size[0], self.size[1]))
+        return self._resized(inputs[0], self.size)
 
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from seenn.core.ops.arguments import integer, integers
+from seenn.core.ops.arguments import Axis, integers
 from seenn.core.ops.base import Rearrangement, register
 
 
@@ -13,12 +16,10 @@ from seenn.core.ops.base import Rearrangement, register
 class Take(Rearrangement):
     """``x[..., index, ...]`` along ``axis``: strided slices, rolls, flips, repetitions and selections."""
 
-    attributes = ("axis", "index")
+    axis: Axis
+    index: Annotated[tuple[int, ...], integers]
 
-    def __init__(self, *, axis: int, index: tuple[int, ...]) -> None:
-        super().__init__()
-        self.axis = integer("axis", axis, low=1, high=8)
-        self.index = integers("index", index, len(index))
+    def __post_init__(self) -> None:
         if not self.index:
             raise ValueError("index is empty")
 
@@ -33,11 +34,7 @@ class Take(Rearrangement):
 class Expand(Rearrangement):
     """``[B, ...] -> [B, *shape]``, repeating along axes of size 1."""
 
-    attributes = ("shape",)
-
-    def __init__(self, *, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.shape = integers("shape", shape, len(shape), low=1)
+    shape: Annotated[tuple[int, ...], partial(integers, low=1)]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].expand(inputs[0].shape[0], *self.shape)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from seenn.core.ops.arguments import flag, integer, integers
+from seenn.core.ops.arguments import Axes, Axis, Flag, Integer, integer, integers
 from seenn.core.ops.base import Rearrangement, StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 
@@ -17,12 +19,8 @@ from seenn.core.ops.lowering import Lowering, Value
 class Flatten(Rearrangement):
     """Merges the axes ``start`` to ``end`` (inclusive; -1 = last)."""
 
-    attributes = ("start", "end")
-
-    def __init__(self, *, start: int = 1, end: int = -1) -> None:
-        super().__init__()
-        self.start = integer("start", start, low=1, high=8)
-        self.end = integer("end", end, low=-1, high=8)
+    start: Axis = 1
+    end: Annotated[int, partial(integer, low=-1, high=8)] = -1
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].flatten(self.start, self.end)
@@ -35,11 +33,9 @@ class Flatten(Rearrangement):
 class Reshape(Rearrangement):
     """``[B, ...] -> [B, *shape]``."""
 
-    attributes = ("shape",)
+    shape: Annotated[tuple[int, ...], partial(integers, low=1, high=1 << 31)]
 
-    def __init__(self, *, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.shape = integers("shape", shape, len(shape), low=1, high=1 << 31)
+    def __post_init__(self) -> None:
         if math.prod(self.shape) > 1 << 40:
             raise ValueError(f"shape {self.shape} is larger than any tensor")
 
@@ -54,13 +50,11 @@ class Reshape(Rearrangement):
 class Permute(Rearrangement):
     """Axes in another order; the batch stays first."""
 
-    attributes = ("axes",)
+    axes: Annotated[tuple[int, ...], partial(integers, high=8)]
 
-    def __init__(self, *, axes: tuple[int, ...]) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), high=8)
-        if sorted(self.axes) != list(range(len(axes))) or self.axes[:1] != (0,):
-            raise ValueError(f"axes must be a permutation that keeps axis 0 first, got {list(axes)}")
+    def __post_init__(self) -> None:
+        if sorted(self.axes) != list(range(len(self.axes))) or self.axes[:1] != (0,):
+            raise ValueError(f"axes must be a permutation that keeps axis 0 first, got {list(self.axes)}")
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].permute(self.axes)
@@ -73,13 +67,12 @@ class Permute(Rearrangement):
 class Slice(Rearrangement):
     """``x[start:stop]`` along ``axis``: one part of a split or chunk."""
 
-    attributes = ("axis", "start", "stop")
+    axis: Axis
+    start: Integer
+    stop: Integer
 
-    def __init__(self, *, axis: int, start: int, stop: int) -> None:
-        super().__init__()
-        self.axis = integer("axis", axis, low=1, high=8)
-        self.start = integer("start", start)
-        self.stop = integer("stop", stop, low=self.start + 1)
+    def __post_init__(self) -> None:
+        integer("stop", self.stop, low=self.start + 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].narrow(self.axis, self.start, self.stop - self.start)
@@ -89,13 +82,11 @@ class Slice(Rearrangement):
 class Pad(Rearrangement):
     """Zeros around the last axes, ``amounts`` in torch's order (last axis first, before and after)."""
 
-    attributes = ("amounts",)
+    amounts: Annotated[tuple[int, ...], partial(integers, low=-(1 << 16), high=1 << 16)]
 
-    def __init__(self, *, amounts: tuple[int, ...]) -> None:
-        super().__init__()
-        if len(amounts) % 2:
-            raise ValueError(f"amounts come in pairs, got {list(amounts)}")
-        self.amounts = integers("amounts", amounts, len(amounts), low=-(1 << 16), high=1 << 16)
+    def __post_init__(self) -> None:
+        if len(self.amounts) % 2:
+            raise ValueError(f"amounts come in pairs, got {list(self.amounts)}")
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.pad(inputs[0], self.amounts)
@@ -106,12 +97,8 @@ class Mean(StatelessOp):
     """Average over ``axes``."""
 
     affine = True
-    attributes = ("axes", "keepdim")
-
-    def __init__(self, *, axes: tuple[int, ...], keepdim: bool = False) -> None:
-        super().__init__()
-        self.axes = integers("axes", axes, len(axes), low=1, high=8)
-        self.keepdim = flag("keepdim", keepdim)
+    axes: Axes
+    keepdim: Flag = False
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].mean(self.axes, keepdim=self.keepdim)

@@ -58,7 +58,6 @@ from seenn.core.ops import (
     Unfold,
     Variance,
     make_op,
-    neuron_kind,
     op_kinds,
 )
 from seenn.core.ops.base import op_class
@@ -188,11 +187,11 @@ def test_a_description_that_is_not_an_op_is_refused(
         (lambda: IFNeuron(0.0), "v_threshold must be positive and finite everywhere, got values from 0 to 0"),
         (lambda: IFNeuron(torch.tensor([1.0, float("nan")])), "v_threshold must be positive and finite"),
         (lambda: IFNeuron(torch.ones(2, 2)), "v_threshold must have 0 or 1 dimensions"),
-        (lambda: IFNeuron(v_init=torch.tensor(1)), "v_init must be a finite floating-point scalar or [C], got torch.i"),
+        (lambda: IFNeuron(v_init=torch.tensor(1)), "v_init must be a floating-point tensor, got torch.int64"),
         (lambda: IFNeuron(max_spikes=0), "max_spikes must be an integer from 1 to 127, got 0"),
         (lambda: IFNeuron(signed=1), "signed must be true or false, got 1"),
         (lambda: IFNeuron(ceiling=0.0), "ceiling must be above 0.0, got 0.0"),
-        (lambda: BatchNorm(torch.tensor(1.0), V), "running_mean and running_var must both have shape (C,)"),
+        (lambda: BatchNorm(torch.tensor(1.0), V), "running_mean must be a tensor of shape (C,), got torch.Size([])"),
         (lambda: Conv2d(torch.ones(3, 1, 1, 1), groups=2), "3 output channels do not divide into 2 groups"),
     ],
 )
@@ -202,7 +201,8 @@ def test_wrong_arguments_are_refused(make: Any, message: str) -> None:
 
 
 def test_neuron_kinds_have_their_usual_names() -> None:
-    assert [neuron_kind(False, 1), neuron_kind(False, 4), neuron_kind(True, 4)] == ["if", "burst", "signed"]
+    neurons = [IFNeuron(), IFNeuron(max_spikes=4), IFNeuron(signed=True)]
+    assert [neuron.title for neuron in neurons] == ["if", "burst (up to 4 spikes)", "signed"]
 
 
 def test_batch_norm_in_inference_form_is_affine() -> None:

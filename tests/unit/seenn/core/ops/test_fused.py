@@ -21,11 +21,7 @@ def inputs(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("max_spikes", [1, 3])
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("block", [1, 30, 1 << 18])
-def test_values_and_gradients_are_those_of_the_plain_step(
-    max_spikes: int, signed: bool, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seenn.core.ops.fused._BLOCK", block)
+def test_values_and_gradients_are_those_of_the_plain_step(max_spikes: int, signed: bool) -> None:
     v, x, theta, net = inputs(0)
     found = fused_if_step(v, x, theta, net if signed else None, max_spikes)
     if signed:

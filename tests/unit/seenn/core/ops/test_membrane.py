@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops import IFNeuron, LIFNeuron, Neuron
-from seenn.core.ops import membrane as membrane_module
 from seenn.surrogate import SURROGATES, Dspike, Surrogate, Triangle
 
 NEURONS = [
@@ -39,10 +38,7 @@ def _run(neuron: Neuron, x: Tensor, *, at_once: bool) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("theta", [torch.tensor(1.0), torch.tensor(0.75), torch.tensor([0.5, 1.0, 1.5])])
 @pytest.mark.parametrize("make", NEURONS)
 @pytest.mark.parametrize("surrogate", [Triangle(), Dspike()])
-def test_unrolled_equals_autograd_through_the_steps(
-    theta: Tensor, make: object, surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membrane_module, "_CHUNK", 20)  # several pieces, the last one smaller
+def test_unrolled_equals_autograd_through_the_steps(theta: Tensor, make: object, surrogate: Surrogate) -> None:
     neuron = make(theta.double(), surrogate).double()  # type: ignore[operator]
     neuron.v_threshold.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
