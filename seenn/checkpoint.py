@@ -68,7 +68,8 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         "policy": None if snn.policy is None else policy_to_json(snn.policy, policy_graph),
     }
     for engine, section in snn.sections.items():
-        ENGINES.get(engine).check(section, snn.network)
+        if engine in ENGINES:
+            ENGINES.get(engine).check(section, snn.network)
         parts[engine] = section.json
         tensors |= {f"{engine}:{name}": tensor for name, tensor in section.tensors.items()}
     try:

@@ -386,10 +386,8 @@ class SNN:
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""
         found: dict[str, Section] = {}
-        for name in ENGINES.names():
-            section = ENGINES.get(name).prepare(
-                self.network, batch, timesteps=self.timesteps, preprocessing=self.preprocessing
-            )
+        for name, kind in ENGINES.items():
+            section = kind.prepare(self.network, batch, timesteps=self.timesteps, preprocessing=self.preprocessing)
             found |= {} if section is None else {name: section}
         return replace(self, sections=found)
 

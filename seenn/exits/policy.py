@@ -18,7 +18,6 @@ from seenn.errors import CheckpointError, did_you_mean
 from seenn.exits.policy_network import PolicyNetwork
 from seenn.exits.progress import Progress
 from seenn.exits.registry import EXIT_RULES
-from seenn.registry import load_plugins
 
 
 @runtime_checkable
@@ -92,8 +91,6 @@ def policy_from_json(
 
 def _build(fields: Mapping[str, Any]) -> ExitPolicy:
     kind, own = fields.get("policy"), fields.get("class")
-    if kind not in EXIT_RULES:
-        load_plugins()
     if not isinstance(kind, str) or kind not in EXIT_RULES:
         if isinstance(own, str):
             module = own.partition(":")[0]

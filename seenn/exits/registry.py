@@ -82,7 +82,7 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
 
 def default_rules() -> dict[str, Any]:
     """Every registered rule that needs nothing but its name, with its defaults."""
-    return {name: make_rule(name) for name in EXIT_RULES.names() if not _required(EXIT_RULES.get(name))}
+    return {name: make_rule(name) for name, rule in EXIT_RULES.items() if not _required(rule)}
 
 
 def _fields(rule: type[Any]) -> list[str]:
