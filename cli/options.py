@@ -24,8 +24,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import click
 
 from cli.errors import failures
-from seenn.errors import did_you_mean
-from seenn.registry import Registry, load_plugins
+from seenn.registry import Registry, unknown
 
 Group = TypeVar("Group")
 
@@ -144,9 +143,7 @@ class Registered(click.ParamType):  # type: ignore[type-arg]
         module, _, name = self.registry.partition(":")
         registry: Registry[Any] = getattr(importlib.import_module(module), name)
         with failures():
-            load_plugins()
-        if value not in registry:
-            self.fail(
-                f"unknown {self.what} {value!r}.{did_you_mean(value, {*self.names, *registry.names()})}", param, ctx
-            )
+            known = value in registry
+        if not known:
+            self.fail(unknown(self.what, value, {*self.names, *registry.names()}), param, ctx)
         return value

@@ -63,7 +63,8 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         "policy": None if snn.policy is None else policy_to_json(snn.policy, of_policy),
     }
     for engine, section in snn.sections.items():
-        ENGINES.get(engine).check(section, snn.network)
+        if engine in ENGINES:
+            ENGINES.get(engine).check(section, snn.network)
         parts[engine] = section.json
     kept = {engine: section.tensors for engine, section in snn.sections.items()}
     for owner, own in {**kept, "policy": of_policy}.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,18 +54,23 @@ class Registry(Generic[Thing]):
         Raises:
             PluginError: there is no such thing; the message names the nearest ones.
         """
-        if name not in self._found and name in self.names():
+        if name not in self:
+            raise PluginError(unknown(self.what, name, self.names()))
+        if name not in self._found:
             stem = name.replace("-", "_")
             exists = importlib.util.find_spec(f"{self.package}.{stem}") is not None
             importlib.import_module(f"{self.package}.{stem if exists else f'{stem}_'}")
-        if name not in self._found:
-            load_plugins()
-        if name not in self._found:
-            raise PluginError(f"unknown {self.what} {name!r}.{did_you_mean(name, self.names())}")
         return self._found[name]
 
+    def items(self) -> list[tuple[str, Thing]]:
+        """All of them by name, sorted, with those of installed plugins."""
+        load_plugins()
+        return [(name, self.get(name)) for name in self.names()]
+
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self.names()
+        if name not in self.names():
+            load_plugins()
+        return name in self.names()
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Decorator: adds a class, function or value under ``name``.
@@ -100,6 +105,13 @@ def load_plugin(module: str) -> None:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the plugin's code raises
         raise PluginError(f"the plugin {module} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The message where nothing is registered as ``name``."""
+    return (
+        f"unknown {what} {name!r}.{did_you_mean(name, known)} A plugin's needs --plugin MODULE, in Python its import."
+    )
 
 
 @contextmanager

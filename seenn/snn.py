@@ -357,7 +357,7 @@ class SNN:
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""
         options = EngineOptions(timesteps=self.timesteps, preprocessing=self.preprocessing)
-        kept = {name: ENGINES.get(name).prepare(self.network, batch, options) for name in ENGINES.names()}
+        kept = {name: kind.prepare(self.network, batch, options) for name, kind in ENGINES.items()}
         return replace(self, sections={name: section for name, section in kept.items() if section is not None})
 
     def save(self, path: str | os.PathLike[str], *, expected: FileVersion | None = None) -> None:

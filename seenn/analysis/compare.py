@@ -119,7 +119,7 @@ def compare_exits(
     states = {
         policy_name: start_states(policy, splits.test, limit=limit)
         for policy_name, policy in policies.items()
-        if policy_macs(policy) or not isinstance(policy, ScoredExit | FixedExit)
+        if policy_macs(policy)
     }
     images = min(latency_images, sizes[1])
     latencies = {

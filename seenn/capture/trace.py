@@ -21,6 +21,7 @@ from seenn.core.graph import PROBE_BATCHES
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
+from seenn.registry import load_plugins
 
 
 class Tracer(fx.Tracer):
@@ -89,6 +90,7 @@ def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
 
 def _on_a_copy(follow: Callable[[WorkingCopy], fx.GraphModule], model: nn.Module, example: Tensor) -> fx.GraphModule:
+    load_plugins()
     with WorkingCopy(model) as copied:
         try:
             traced = follow(copied)

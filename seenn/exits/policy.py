@@ -18,7 +18,6 @@ from seenn.errors import CheckpointError, did_you_mean
 from seenn.exits.policy_network import PolicyNetwork
 from seenn.exits.progress import Progress
 from seenn.exits.registry import EXIT_RULES
-from seenn.registry import load_plugins
 
 
 @runtime_checkable
@@ -89,8 +88,6 @@ def policy_from_json(description: Any, tensors: dict[str, Tensor] | None = None)
 
 def _build(fields: Mapping[str, Any]) -> ExitPolicy:
     kind, own = fields.get("policy"), fields.get("class")
-    if kind not in EXIT_RULES:
-        load_plugins()
     if kind not in EXIT_RULES and isinstance(own, str):
         raise CheckpointError(
             f"the exit policy {kind!r} is not one of seenn's: it was stored as {own}. Name its module with --plugin "

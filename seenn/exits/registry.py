@@ -73,7 +73,7 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
 
 def default_rules() -> dict[str, Any]:
     """Every registered rule that needs nothing but its name, with its defaults."""
-    return {name: make_rule(name) for name in EXIT_RULES.names() if not any(_required(EXIT_RULES.get(name)).values())}
+    return {name: make_rule(name) for name, rule in EXIT_RULES.items() if not any(_required(rule).values())}
 
 
 def threshold_of(policy: Any) -> Any:

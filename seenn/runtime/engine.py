@@ -110,5 +110,5 @@ def make_engine(
 
 
 def _by_preference() -> list[str]:
-    ranked = [(kind.preference, name) for name in ENGINES.names() if (kind := ENGINES.get(name)).preference is not None]
+    ranked = [(kind.preference, name) for name, kind in ENGINES.items() if kind.preference is not None]
     return [name for _, name in sorted(ranked, reverse=True)]

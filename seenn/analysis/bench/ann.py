@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from seenn.errors import first_line
+
+log = logging.getLogger(__name__)
 
 Run = Callable[[Tensor], Tensor]
 
@@ -71,7 +76,7 @@ def _torch(model: nn.Module, dtype: torch.dtype, device: torch.device) -> Run:
 
 
 def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[str, Path]:
-    """The model as ONNX, in float32 and quantised to int8 by onnxruntime."""
+    """The model as ONNX, in float32 and quantised to int8 by onnxruntime; nothing where it cannot be written so."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -86,17 +91,22 @@ def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[
     plain, prepared, quantized = (folder / f"{name}.onnx" for name in ("float32", "prepared", "int8"))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        torch._C._jit_set_onnx_log_output_stream("stderr")  # where torch shows a graph that it fails on
         axes = {"images": {0: "B"}, "scores": {0: "B"}}
-        torch.onnx.export(
-            model,
-            (calibration[:2],),
-            str(plain),
-            dynamo=False,
-            input_names=["images"],
-            output_names=["scores"],
-            dynamic_axes=axes,
-            opset_version=17,
-        )
+        try:
+            torch.onnx.export(
+                model,
+                (calibration[:2],),
+                str(plain),
+                dynamo=False,
+                input_names=["images"],
+                output_names=["scores"],
+                dynamic_axes=axes,
+                opset_version=17,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            log.warning("onnxruntime and OpenVINO are left out: this ANN has no ONNX form (%s)", first_line(error))
+            return {}
     quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
     quantize_static(
         str(prepared),

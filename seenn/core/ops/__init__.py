@@ -24,7 +24,7 @@ from seenn.core.ops.cumulative import CumulativeDifference
 from seenn.core.ops.elementwise import Constant, ElementwiseAffine
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron, leaky_relu_if_step
 from seenn.core.ops.lif import LIFNeuron
-from seenn.core.ops.lowering import Lowering
+from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, reset, signed_if_step
 from seenn.core.ops.normalisation import L2Normalise, LayerNorm, LocalResponseNorm, RMSNorm, Softmax
 from seenn.core.ops.patches import Fold, Unfold
@@ -104,6 +104,7 @@ __all__ = [
     "Take",
     "TwoSidedIFNeuron",
     "Unfold",
+    "Value",
     "Variance",
     "if_step",
     "leaky_relu_if_step",

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from seenn.core.ops.arguments import NumberOrTensor, OptionalVector, Weight, check_length
 from seenn.core.ops.lowering import Lowering, Value
-from seenn.errors import CheckpointError, did_you_mean
+from seenn.errors import CheckpointError
+from seenn.registry import load_plugins, unknown
 
 State = tuple[Tensor, ...]
 Traffic = Literal["constant", "spikes", "analog"]  # constant for an input, spikes, or other values in each step
@@ -358,9 +359,9 @@ def op_kinds() -> tuple[str, ...]:
 def op_class(kind: str) -> type[Op]:
     """The class registered as ``kind``; raises CheckpointError for an op that there is not."""
     if kind not in _REGISTRY:
-        raise CheckpointError(
-            f"unknown op {kind!r}: this version of seenn knows {', '.join(op_kinds())}.{did_you_mean(kind, op_kinds())}"
-        )
+        load_plugins()
+    if kind not in _REGISTRY:
+        raise CheckpointError(unknown("op", kind, _REGISTRY))
     return _REGISTRY[kind]
 
 

@@ -103,14 +103,9 @@ class Neuron(StatefulOp):
     _state: State | None = field(default=None, init=False)
 
     @property
-    @abstractmethod
-    def title(self) -> str:
-        """The kind of neuron, in a word or two."""
-
-    @property
-    @abstractmethod
     def membrane(self) -> Membrane | None:
-        """The rules of a binary neuron; None for one that may fire several spikes in a step."""
+        """The rules of a binary neuron that has no others; None for a neuron that is run step by step."""
+        return None
 
     @abstractmethod
     def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
@@ -203,16 +198,6 @@ class IntegratingNeuron(Neuron):
     def analog(self) -> Activation:
         return self.activation()
 
-    @property
-    def membrane(self) -> Membrane | None:
-        return None if self.signed or self.max_spikes > 1 else Membrane()
-
-    @property
-    def title(self) -> str:
-        if self.max_spikes == 1:
-            return "signed" if self.signed else "if"
-        return f"{'signed' if self.signed else 'burst'} (up to {self.max_spikes} spikes)"
-
     def current(self, x: Tensor, axis: int) -> Tensor:
         return x if self.bias is None else x + per_channel(self.bias, x, axis)
 
@@ -246,6 +231,16 @@ class IFNeuron(IntegratingNeuron):
     def __post_init__(self) -> None:
         if self.surrogate is not None and (self.signed or self.max_spikes > 1):
             raise ValueError(f"a surrogate is for binary neurons; a {self.title} neuron has its own: leave it out")
+
+    @property
+    def title(self) -> str:
+        if self.max_spikes == 1:
+            return "signed" if self.signed else "if"
+        return f"{'signed' if self.signed else 'burst'} (up to {self.max_spikes} spikes)"
+
+    @property
+    def membrane(self) -> Membrane | None:
+        return None if self.signed or self.max_spikes > 1 else Membrane()
 
     def state_names(self, arity: int) -> tuple[str, ...]:
         return ("v", "net_count") if self.signed else ("v",)
