@@ -44,15 +44,11 @@ def subtract_from(call: Call) -> Result:
 
 def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
     """``left + factor · right``."""
-    if _is_number(right):
-        return Made(Shift(amount=float(factor * right)), (left,))
+    if (fixed := _fixed(call, right)) is not None:
+        return _shifted(call, left, fixed if factor == 1 else factor * fixed)
     scaled = right if factor == 1 else Made(Scale(factor=float(factor)), (right,))
-    if _is_number(left):
-        return Made(Shift(amount=float(left)), (scaled,))
-    if (constant := call.known(right)) is not None:
-        return Made(ElementwiseAffine(bias=_meeting(call, factor * constant if factor != 1 else constant)), (left,))
-    if (constant := call.known(left)) is not None:
-        return Made(ElementwiseAffine(bias=_meeting(call, constant)), (scaled,))
+    if (fixed := _fixed(call, left)) is not None:
+        return _shifted(call, scaled, fixed)
     call.shared(left, right)
     return Made(Add(), (left, scaled))
 
@@ -60,12 +56,9 @@ def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
 @handles("mul", "imul", "multiply", any_layout=True)
 def multiply(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
-    if _is_number(left) or call.known(left) is not None:
-        left, right = right, left
-    if _is_number(right):
-        return Made(Scale(factor=float(right)), (left,))
-    if (constant := call.known(right)) is not None:
-        return Made(ElementwiseAffine(_meeting(call, constant)), (left,))
+    for value, other in ((left, right), (right, left)):
+        if (fixed := _fixed(call, other)) is not None:
+            return _scaled(call, value, fixed)
     call.shared(left, right)
     return Made(Multiply(), (left, right))
 
@@ -75,17 +68,28 @@ def divide(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
     if call.kwargs.get("rounding_mode") or (_is_number(right) and right == 0):
         raise Refused("divides by zero, or rounds", "divide by numbers that are not 0, without rounding_mode")
-    if _is_number(right):
-        return Made(Scale(factor=1.0 / right), (left,))
-    if (constant := call.known(right)) is not None:
-        return Made(ElementwiseAffine(_meeting(call, 1.0 / constant)), (left,))
-    inverse = Made(Pointwise(function="reciprocal"), (right,))
-    if _is_number(left):
-        return inverse if left == 1 else Made(Scale(factor=float(left)), (inverse,))
-    if (constant := call.known(left)) is not None:
-        return Made(ElementwiseAffine(_meeting(call, constant)), (inverse,))
+    if (fixed := _fixed(call, right)) is not None:
+        return _scaled(call, left, 1.0 / fixed)
+    if (fixed := _fixed(call, left)) is not None:
+        inverse = Made(Pointwise(function="reciprocal"), (right,))
+        return inverse if _is_number(left) and left == 1 else _scaled(call, inverse, fixed)
     call.shared(left, right)
     return Made(Divide(), (left, right))
+
+
+def _fixed(call: Call, value: Any) -> Any:
+    """The number or tensor that an operand always is; None for one that depends on the image."""
+    return value if _is_number(value) else call.known(value)
+
+
+def _shifted(call: Call, value: Any, amount: Any) -> Made:
+    op = Shift(amount=float(amount)) if _is_number(amount) else ElementwiseAffine(bias=_meeting(call, amount))
+    return Made(op, (value,))
+
+
+def _scaled(call: Call, value: Any, factor: Any) -> Made:
+    op = Scale(factor=float(factor)) if _is_number(factor) else ElementwiseAffine(_meeting(call, factor))
+    return Made(op, (value,))
 
 
 makes(lambda: Scale(factor=-1.0), "neg", "negative")

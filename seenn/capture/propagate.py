@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
 from seenn.capture.layout import Layout, one_image
-from seenn.capture.state import run_apart
+from seenn.capture.state import run_apart, tensors_in
 from seenn.core.graph import PROBE_BATCHES, shapes_only
 from seenn.core.ops import Neuron
 
@@ -73,7 +73,7 @@ class Propagate(fx.Interpreter):
         self._opaque = "opaque" in n.meta
         value = super().run_node(n)
         changed = [read for read, version in before.items() if _versions(self.env[read]) != version]
-        memory = {_memory(t) for read in changed for t in _tensors(self.env[read])}
+        memory = {_memory(t) for read in changed for t in tensors_in(self.env[read])}
         n.meta["changes"] = [name for name in self.env if name.op == "get_attr" and _memory(self.env[name]) in memory]
         n.meta["version"] = _versions(value)
         self.found[n] = found = _shape_or_value(value)
@@ -129,11 +129,7 @@ def _shape_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _versions(value: Any) -> tuple[int, ...]:
     """Of each tensor, how often it or a view of it was changed in place."""
-    return tuple(item._version for item in _tensors(value))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [item for item in (value if isinstance(value, tuple | list) else (value,)) if isinstance(item, Tensor)]
+    return tuple(item._version for item in tensors_in(value))
 
 
 def _memory(value: Any) -> Any:

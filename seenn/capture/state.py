@@ -35,7 +35,7 @@ class WorkingCopy:
                 if tensor is not None:
                     memo[id(tensor)] = tensor
             for value in vars(module).values():
-                for tensor in _tensors(value):  # what a forward pass has left there may have a history
+                for tensor in tensors_in(value):  # what a forward pass has left there may have a history
                     memo.setdefault(id(tensor), _apart(tensor))
         try:
             self.model = copy.deepcopy(model, memo)
@@ -72,7 +72,7 @@ class WorkingCopy:
 
     def name_kept(self, traced: fx.GraphModule) -> None:
         """Notes at the nodes that read a tensor which the model keeps, or a part of one, its path (``kept``)."""
-        paths = {_memory(t): path for path, value in _attributes(self.model) for t in _tensors(value)}
+        paths = {_memory(t): path for path, value in _attributes(self.model) for t in tensors_in(value)}
         for node in traced.graph.nodes:
             if node.op == "get_attr" and isinstance(value := attrgetter(str(node.target))(traced), Tensor):
                 node.meta["kept"] = paths.get(_memory(value))
@@ -131,13 +131,13 @@ def _changes(before: Mapping[str, Any], model: nn.Module) -> list[str]:
     return [path for path, now in _pictures(model).items() if _differs(before.get(path), now)]
 
 
-def _tensors(value: Any) -> list[Any]:
+def tensors_in(value: Any) -> list[Any]:
     """The tensors, and the values of a trace, in nested containers."""
     if isinstance(value, Tensor | fx.Proxy):
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
-    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple | set) else []
+    return [t for item in value for t in tensors_in(item)] if isinstance(value, list | tuple | set) else []
 
 
 def _picture(value: Any) -> Any:
@@ -163,7 +163,7 @@ def _differs(before: Any, now: Any) -> bool:
         return version != now_version if old is new else not (_is_plain(old, new) and torch.equal(old, new))
     if isinstance(before, int | float) and isinstance(now, int | float):
         return before != now
-    return before is not now and bool(_tensors(before) or not _is_plain(*_tensors(now)))
+    return before is not now and bool(tensors_in(before) or not _is_plain(*tensors_in(now)))
 
 
 def _is_plain(*tensors: Any) -> bool:
