@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 import torch
+from bars import Row, write_results
 from torch import Tensor, nn
 
 from converter.load import ModelSpec, load_model, parse_model_kwargs
 from seenn.analysis.collect import collect_run
-from seenn.analysis.report import Row, write_results
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Split, load_data
 from seenn.exits import ExitPolicy

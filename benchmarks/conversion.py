@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import (
     RESULTS,
     Subject,
@@ -30,7 +31,6 @@ from common import (
 
 from converter import ConvertConfig, convert_module
 from seenn.analysis.collect import collect_run
-from seenn.analysis.report import Row
 from seenn.core.network import SpikingNetwork
 from seenn.exits import ConfidenceExit, find_exit
 

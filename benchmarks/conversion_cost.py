@@ -19,10 +19,10 @@ import torch
 import seenn
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import RESULTS, Subject, conclude, load_subject, subject_options
 
 from converter import ConvertConfig, convert_module
-from seenn.analysis.report import Row
 from seenn.snn import SNN
 
 TIMESTEPS, IMAGES, BATCH, REPEATS = 8, 512, 64, 5

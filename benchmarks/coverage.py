@@ -33,6 +33,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row, write_results
 from common import RESULTS
 from families import OTHERS, SPIKING, TORCHVISION, TORCHVISION_SPIKING, Member, other_classifiers
 from random_weights import convergence, lsuv_initialise
@@ -40,7 +41,6 @@ from random_weights import convergence, lsuv_initialise
 from converter import ConvertConfig, Max, convert_module
 from converter.inspect import inspect_model
 from converter.load import ModelSpec, build_model
-from seenn.analysis.report import Row, write_results
 from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.capture import trace_exported
 from seenn.core.network import SpikingNetwork

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import click
 import torch
+from bars import Row
 from common import RESULTS, SpikeCount, conclude, with_exits
 
 import seenn
 from seenn.analysis.collect import collect_run
-from seenn.analysis.report import Row
 from seenn.data.recorded import load_recorded_data
 from seenn.exits import find_exit
 from seenn.metrics import accuracy_per_timestep

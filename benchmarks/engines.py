@@ -20,13 +20,18 @@ from torch import Tensor
 import seenn
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row, write_results
 from common import RESULTS
 from peers import PEERS, runner
 
 from converter import canonical_graph
 from converter.load import ModelSpec, load_model, parse_model_kwargs
-from seenn.analysis.bench import alternate, ann_contenders, plot_speed, profile_sites, run_bench, this_machine
-from seenn.analysis.report import Row, write_results
+from seenn.analysis.bench.ann import ann_contenders
+from seenn.analysis.bench.figures import run_bench
+from seenn.analysis.bench.machine import this_machine
+from seenn.analysis.bench.plots import plot_speed
+from seenn.analysis.bench.profile import profile_sites
+from seenn.analysis.bench.timing import alternate
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data.recorded import load_recorded_data
@@ -134,7 +139,7 @@ def main(
         rows.append(Row.at_least(name, rate / peers[best][0], 8.0, command))
     for name, (speed, _) in peers.items():
         rows.append(Row(f"images/s with exits / {name}", rate / speed, None, True, command))
-    sites = profile_sites(engines["int8"], network, images)
+    sites = profile_sites(engines["int8"], images)
     subject = f"{title or Path(snn).stem}, {len(labels)} test images"
     plot_speed(points | peers, subject, Path(out).with_suffix(".png"))
     write(out, subject, rows, found, {"int8 with exits": (rate, right), **peers}, peer_limit, sites)
@@ -174,7 +179,7 @@ def write(out, subject, rows, found, peers, peer_limit, sites) -> None:  # type:
     accuracy = ", ".join(f"{key} {100 * value:.2f} %" for key, value in found.accuracy.items())
     rates = ", ".join(f"{key} {max(value.values()):.1f}" for key, value in found.images_per_second.items())
     others = ", ".join(f"{key} {rate:.1f} ({100 * right:.2f} %)" for key, (rate, right) in peers.items())
-    latency = ", ".join(f"{key} {p50:.1f} / {p95:.1f}" for key, (p50, p95) in found.latency_ms.items())
+    latency = ", ".join(f"{key} {ms['p50']:.1f} / {ms['p95']:.1f}" for key, ms in found.latency_ms.items())
     spread = ", ".join(
         f"{key} batch {size}: {1000 * t.median:.1f} ({1000 * min(t.seconds):.1f} to {1000 * max(t.seconds):.1f})"
         for key, sizes in found.step.items()

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import RESULTS, conclude
 from exits_guarantee import guarantee_rows
 from exits_low import low_rows
 
 from seenn.analysis.collect import collect_run
 from seenn.analysis.compare import calibrated, compare_policies
-from seenn.analysis.report import Row
 from seenn.analysis.report.comparison import comparison_rows
 from seenn.checkpoint import load
 from seenn.data import DataSplits

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from bars import Row
 from torch import Tensor
 
-from seenn.analysis.report import Row
 from seenn.exits import CachedRun, ConfidenceExit, Guarantee, calibrate_exit, exit_scores, first_above
 from seenn.exits.calibration.replay import FIT_FRACTION
 from seenn.exits.guarantees.learn_then_test import certified_thresholds

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import click
 import torch
+from bars import Row
 from torch import Tensor
 
 from converter import train_policy
 from converter.policy import SpikingAnswers
 from seenn.analysis.collect import start_states
-from seenn.analysis.report import Row
 from seenn.data import DataSplits, Split
 from seenn.errors import CalibrationError
 from seenn.exits import BudgetExit, CachedRun, ConfidenceExit, ExitCalibration, exit_scores, find_exit, replay

@@ -20,12 +20,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import RESULTS, conclude
 
 from converter import convert
 from converter.load import ModelSpec, build_model
-from seenn.analysis.bench import alternate, ann_contenders, step_of
-from seenn.analysis.report import Row
+from seenn.analysis.bench.ann import ann_contenders
+from seenn.analysis.bench.timing import alternate, step_of
 from seenn.exits import GapExit
 from seenn.runtime import ENGINES, Predictions, SpikeSums
 from seenn.snn import SNN

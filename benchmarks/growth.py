@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import RESULTS, conclude
 
-from seenn.analysis.bench import Growth, grow, grow_timesteps, plot_growth, step_of, this_machine
-from seenn.analysis.report import Row
+from seenn.analysis.bench.machine import this_machine
+from seenn.analysis.bench.plots import plot_growth
+from seenn.analysis.bench.timing import Growth, grow, grow_timesteps, step_of
 from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork

@@ -7,10 +7,10 @@ import statistics
 from pathlib import Path
 
 import click
+from bars import Row, write_results
 
 from converter.inspect import inspect_model
 from converter.load import ModelSpec, build_model
-from seenn.analysis.report import Row, write_results
 
 COMMAND = "python benchmarks/inspect_cost.py"
 SHAPE = (3, 224, 224)

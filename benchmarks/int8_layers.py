@@ -15,10 +15,10 @@ import click
 import seenn
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import RESULTS, conclude, drop_in_points
 
-from seenn.analysis.bench import layer_losses
-from seenn.analysis.report import Row
+from seenn.analysis.bench.layers import layer_losses
 from seenn.data.recorded import load_recorded_data
 from seenn.exits import FixedExit
 from seenn.runtime import Session
@@ -53,12 +53,10 @@ def main(snn: str, data_dir: str | None, limit: int, layer_limit: int, title: st
         rows.append(Row.at_most(f"accuracy points lost by int8 {when}, {len(labels)} images", lost, 0.2, command))
         notes.append(f"{when}: {lost:.2f} ± {error:.2f} points (standard error of the paired difference).")
     losses = layer_losses(
-        network.network,
+        network,
         splits.test.images(layer_limit),
         labels[:layer_limit],
         steps,
-        network.preprocessing,
-        section=network.sections.get("int8"),
         say=lambda text: click.echo(text, err=True),
     )
     for loss in losses:

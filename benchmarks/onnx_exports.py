@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row, write_results
 from common import RESULTS
 from onnx_light import LARGE, SMALL, reweighted
 
@@ -34,7 +35,6 @@ from converter import canonical_graph
 from converter.load import ModelSpec, build_model
 from converter.onnx_import import ImportedModel, import_onnx
 from converter.onnx_import.verify import TOLERANCE
-from seenn.analysis.report import Row, write_results
 from seenn.errors import ConversionError, SeennError
 
 #: Models and image sizes: small where the network allows it.

@@ -14,11 +14,11 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row, write_results
 from common import RESULTS, ann_answers, drop_in_points, snn_answers, subject_options
 
 from converter import CORRECTIONS, ConvertConfig, convert_module
 from converter.load import ModelSpec, load_model, parse_model_kwargs
-from seenn.analysis.report import Row, write_results
 from seenn.data import load_data
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row, write_results
 from common import RESULTS, ann_answers, drop_in_points, load_subject, snn_answers, subject_options
 
 from converter import CORRECTIONS, RECIPES, ConvertConfig, convert_module
-from seenn.analysis.report import Row, write_results
 
 NEURONS = {
     "binary": {"neuron": "if"},

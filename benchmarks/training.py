@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import (
     RESULTS,
     SpikeCount,
@@ -37,7 +38,6 @@ from common import (
 )
 
 import seenn
-from seenn.analysis.report import Row
 from seenn.data import Split
 
 

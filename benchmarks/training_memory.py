@@ -21,9 +21,8 @@ from pathlib import Path
 import click
 
 sys.path.insert(0, str(Path(__file__).parent))
+from bars import Row
 from common import RESULTS, conclude
-
-from seenn.analysis.report import Row
 
 PROGRAM = """
 import json, resource, sys, time

@@ -24,11 +24,11 @@ if __name__ == "__main__" and any(os.environ.get(key) != value for key, value in
 import click
 import torch
 import torch.nn.functional as F
+from bars import Row, write_results
 from common import RESULTS
 from torch import Tensor, nn
 
 import seenn
-from seenn.analysis.report import Row, write_results
 from seenn.batch import Batch
 from seenn.core.ops import LIFNeuron
 from seenn.models import build_spiking_model

@@ -7,26 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
-from cli.groups import (
-    COUNT,
-    FILE,
-    FOLDER,
-    DataOptions,
-    EngineOptions,
-    ModelOptions,
-    SnnFile,
-    output_folder,
-    timesteps_option,
-)
-from cli.options import Integer, option
+from cli.groups import DataOptions, ModelOptions, SnnFile, StepOptions
+from cli.options import COUNT, FILE, Integer, OutputFolder, option
 
 if TYPE_CHECKING:
     from torch import nn
 
     from converter.load import ModelSpec
     from seenn.data import DataSplits
-    from seenn.runtime import Engine
     from seenn.snn import SNN
+
+#: The tables of --per-site and --per-layer.
+DETAILS = {
+    "per_site": {"computes": "", "ms/image": ".3f", "share": ".1%", "MACs": ",", "spike rate": ".3f"},
+    "per_layer": {"int8 in": "", "bits": ">", "weights": ".3%", "scores": ".3%", "points lost": "+.2f"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +30,6 @@ class BenchOptions:
 
     ann: str | None = option("The ANN to compare with.  [default: the one that SNN stands for]", metavar="MODEL")
     ckpt: str | None = option("Weights of --ann.", type=FILE)
-    timesteps: int | None = timesteps_option("as recorded")
     slots: int = option("Images at once.", type=COUNT, default=64)
     limit: int = option("Test images.", type=Integer(64), default=512)
     repeats: int = option("Runs of every timing.", type=COUNT, default=5)
@@ -44,7 +38,7 @@ class BenchOptions:
     per_layer: int | None = option(
         "Also what int8 costs in each layer alone: accuracy and error of the scores, on N test images.", type=COUNT
     )
-    plots: str | None = option("Draw speed.png and growth.png there.", type=FOLDER)
+    plots: str | None = option("Draw speed.png and growth.png there.", type=OutputFolder())
 
     def __post_init__(self) -> None:
         if self.ann is None and self.ckpt is not None:
@@ -57,7 +51,7 @@ def bench(
     file: SnnFile,
     options: BenchOptions,
     model: ModelOptions,
-    how: EngineOptions,
+    how: StepOptions,
     data: DataOptions,
 ) -> None:
     """Measure SNN (default: snn.safetensors) beside its ANN in torch and onnxruntime, and OpenVINO if it is there.
@@ -65,18 +59,15 @@ def bench(
     Contenders run in turn on test images; ratios are of medians, and of the engine that --engine names. Nothing else
     should run meanwhile.
     """
-    folder = None if options.plots is None else output_folder(options.plots, "--plots")
     import torch
 
-    from seenn.analysis.bench import (
-        ann_contenders,
-        layer_losses,
-        plot_growth,
-        plot_speed,
-        profile_sites,
-        run_bench,
-        this_machine,
-    )
+    from seenn.analysis.bench.ann import ann_contenders
+    from seenn.analysis.bench.figures import run_bench
+    from seenn.analysis.bench.layers import layer_losses
+    from seenn.analysis.bench.machine import this_machine
+    from seenn.analysis.bench.plots import plot_growth, plot_speed
+    from seenn.analysis.bench.profile import profile_sites
+    from seenn.analysis.report.base import plain
     from seenn.errors import UnsupportedError
     from seenn.exits import FixedExit
     from seenn.files import make_folder
@@ -84,26 +75,32 @@ def bench(
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     snn = file.load().to(console.device)
-    network, steps = snn.network, options.timesteps or snn.timesteps
+    steps = how.timesteps or snn.timesteps
     splits = data.splits(snn.manifest, snn.preprocessing)
     if splits.test.is_sequence:
         raise UnsupportedError(f"bench measures networks on images, and {file.snn} runs on one frame a timestep")
     snn.check_split(splits.test, use="test")
-    engines, notes = _engines(console, snn, how, steps, int8=bool(options.per_layer))
-    main = next(iter(engines.values()))
-    anns = []
-    if options.ann is not None or network.has_analog:
-        module = (
-            network.analog()
-            if options.ann is None
-            else _given_ann(console, model.spec(options.ann), options.ckpt, splits)
-        )
-        anns = ann_contenders(module, splits.calibration.batch(limit=64).inputs, console.device)
-    else:
+    main = how.make(console, snn)
+    others = ("int8", "float32", "reference") if options.per_layer else ("float32", "reference")
+    engines, notes = {main.name: main}, []
+    for name in others:
+        if name in engines:
+            continue
+        try:
+            engines[name] = snn.make_engine(name, timesteps=steps)
+        except UnsupportedError as error:
+            if name == "int8":  # whose layers were asked for
+                raise
+            notes.append(f"{name} is left out: {error}")
+    if console.device.type != "cpu":
+        notes.append("onnxruntime and OpenVINO are left out: they compute on the CPU only")
+    module = _ann(console, snn, None if options.ann is None else model.spec(options.ann), options.ckpt, splits)
+    if module is None:
         notes.append("no ANN: this network has none, name one with --ann")
-    batch = splits.test.batch(limit=options.limit)
-    images, labels = batch.inputs, splits.test.labels[: options.limit]
-    sites = profile_sites(main, network, images) if options.per_site else []
+    samples = splits.calibration.batch(limit=64).inputs
+    anns = [] if module is None else ann_contenders(module, samples, console.device)
+    images, labels = splits.test.batch(limit=options.limit).inputs, splits.test.labels[: options.limit]
+    sites = profile_sites(main, images) if options.per_site else []
     found = run_bench(
         engines,
         anns,
@@ -115,82 +112,41 @@ def bench(
         repeats=options.repeats,
         say=console.say,
     )
+    few = slice(options.per_layer)
+    losses = layer_losses(snn, images[few], labels[few], steps, say=console.say) if options.per_layer else []
+    if options.plots is not None:
+        folder = make_folder(options.plots)
+        subject = f"{Path(file.snn).name}, {len(labels)} test images"
+        plot_speed(found.speed_and_accuracy, subject, folder / "speed.png")
+        plot_growth([found.growth], subject, folder / "growth.png")
+    contenders = []
+    for name, latency in found.latency_ms.items():
+        rate, accuracy = found.speed_and_accuracy[f"{'SNN' if name in engines else 'ANN'}, {name}"]
+        contenders.append((name, 100 * accuracy, latency["p50"], rate))
+    tables = [
+        text_table({"ratio": "", "value": ".3f"}, found.ratios.items()),
+        text_table({"contender": "", "accuracy %": ".2f", "p50 ms": ".2f", "images/s": ".1f"}, contenders),
+    ]
     result = {
         "network": Path(file.snn).name,
-        "machine": this_machine().to_json(),
+        "machine": plain(this_machine()),
         "samples": len(labels),
         **found.to_json(),
         "notes": [*found.notes, *notes],
     }
-    parts = [text_table([("ratio", "value"), *((k, f"{v:.3f}") for k, v in found.ratios.items())], right=(1,))]
-    rows = [("contender", "accuracy %", "p50 ms", "images/s")]
-    for name in found.latency_ms:
-        accuracy = found.accuracy.get(name, found.accuracy.get(f"{name} with exits", 0.0))
-        rate = max(found.images_per_second[name].values())
-        rows.append((name, f"{100 * accuracy:.2f}", f"{found.latency_ms[name][0]:.2f}", f"{rate:.1f}"))
-    parts.append("\n" + text_table(rows, right=(1, 2, 3)))
-    if options.per_site:
-        result["per_site"] = [site.to_json() for site in sites]
-        table = [("computes", "ms/image", "share %", "MACs", "spike rate")]
-        for site in sites:
-            spikes = "" if site.spike_rate is None else f"{site.spike_rate:.3f}"
-            table.append((site.name, f"{site.milliseconds:.3f}", f"{100 * site.share:.1f}", f"{site.macs:,}", spikes))
-        parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
-    if options.per_layer:
-        losses = layer_losses(
-            network,
-            images[: options.per_layer],
-            labels[: options.per_layer],
-            steps,
-            snn.preprocessing,
-            section=snn.sections.get("int8"),
-            say=console.say,
-        )
-        result["per_layer"] = [loss.to_json() for loss in losses]
-        table = [("int8 in", "bits", "weights %", "scores %", "points lost")]
-        for loss in losses:
-            weights = "" if loss.weight_error is None else f"{100 * loss.weight_error:.3f}"
-            bits = "" if loss.bits is None else str(loss.bits)
-            table.append((loss.layer, bits, weights, f"{100 * loss.score_error:.3f}", f"{loss.points_lost:+.2f}"))
-        parts.append("\n" + text_table(table, right=(1, 2, 3, 4)))
-    if folder is not None:
-        make_folder(folder)
-        subject = f"{Path(file.snn).name}, {len(labels)} test images"
-        plot_speed(found.speed_and_accuracy, subject, folder / "speed.png")
-        plot_growth([found.growth], subject, folder / "growth.png")
+    for name, details in (("per_site", sites), ("per_layer", losses)):
+        if details:
+            result[name] = plain(details)
+            tables.append(text_table(DETAILS[name], [tuple(row.values()) for row in result[name]]))
     for note in result["notes"]:
         console.say(note)
-    console.answer(result, *parts)
+    console.answer(result, "\n\n".join(tables))
 
 
-def _engines(
-    console: Console, snn: SNN, how: EngineOptions, timesteps: int, *, int8: bool
-) -> tuple[dict[str, Engine], list[str]]:
-    """The engine that is asked for first, then those that it is compared with; and notes on what is left out.
-
-    Raises:
-        UnsupportedError: the one that is asked for, or int8 where its layers are, cannot run this network.
-    """
-    from seenn.errors import UnsupportedError
-
-    first = how.make(console, snn, timesteps)
-    engines, notes = {first.name: first}, []
-    for name in ("int8", "float32", "reference") if int8 else ("float32", "reference"):
-        if name in engines:
-            continue
-        try:
-            engines[name] = snn.make_engine(name, timesteps=timesteps)
-        except UnsupportedError as error:
-            if name == "int8":
-                raise
-            notes.append(f"{name} is left out: {error}")
-    if console.device.type != "cpu":
-        notes.append("onnxruntime and OpenVINO are left out: they compute on the CPU only")
-    return engines, notes
-
-
-def _given_ann(console: Console, spec: ModelSpec, ckpt: str | None, splits: DataSplits) -> nn.Module:
-    """The model of ``--ann``, with its normalisation folded as in the network's own twin where that can be done."""
+def _ann(console: Console, snn: SNN, spec: ModelSpec | None, ckpt: str | None, splits: DataSplits) -> nn.Module | None:
+    """The model of ``--ann``, its normalisation folded where that can be done; else the network's own twin, if any."""
+    if spec is None:
+        return snn.network.analog() if snn.network.has_analog else None
     from converter import canonical_graph
     from converter.load import load_model
     from seenn.errors import UnsupportedError

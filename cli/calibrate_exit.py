@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cli.common import Console, command
 from cli.exit_rules import RuleOptions
-from cli.groups import (
-    DataOptions,
-    EngineOptions,
-    SnnFile,
-    batch_size_option,
-    engine_json,
-    timesteps_option,
-)
-from cli.options import option
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateOptions:
-    """How it is run, and where it goes."""
-
-    timesteps: int | None = timesteps_option("as converted")
-    batch_size: int = batch_size_option()
-    output: str | None = option("Where to write.  [default: the SNN itself]", short="-o", metavar="FILE")
+from cli.groups import DataOptions, OutputOptions, RunOptions, SnnFile
 
 
 @command("Choose when an image may stop.")
 def calibrate_exit(
-    console: Console,
-    file: SnnFile,
-    rule: RuleOptions,
-    options: CalibrateOptions,
-    how: EngineOptions,
-    data: DataOptions,
+    console: Console, file: SnnFile, rule: RuleOptions, out: OutputOptions, how: RunOptions, data: DataOptions
 ) -> None:
     """Choose when an image may stop in SNN (default: snn.safetensors) on its exit split, and store it there.
 
@@ -41,23 +17,22 @@ def calibrate_exit(
     in the file. Rules that learn (cutoff, scaled, conformal, failure, two-sided) and guarantees set a third of it
     aside.
     """
-    target = file.output(options.output)
-    made = rule.made()
+    target, made = file.output(out.output), rule.made()
     snn = file.load(with_policy=made is None).to(console.device)
-    steps = options.timesteps or snn.timesteps
+    steps = how.timesteps or snn.timesteps
     policy = made or rule.stored(snn, steps)
     splits = data.splits(snn.manifest, snn.preprocessing)
-    engine = how.make(console, snn, steps)
+    engine = how.make(console, snn)
     with console.progress("running the exit split") as update:
         found = snn.calibrate_exit(
             splits.exit,
             policy,
-            **rule.given,
+            **rule.targets,
             confidence=rule.confidence,
             guarantee=None if rule.confidence is None else rule.guarantee or "marginal",
             engine=engine,
             timesteps=steps,
-            batch_size=options.batch_size,
+            batch_size=how.batch_size,
             progress=update,
         )
     if console.first:
@@ -66,10 +41,11 @@ def calibrate_exit(
     chosen = record["threshold"]
     shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple | list) else (chosen,)))
     console.answer(
-        {**record, "engine": engine_json(engine), "output": str(target)},
+        {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {record['samples']} held-out images:\n"
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {snn.network.initial_steps + steps} timesteps\n"
         f"  early exit   {100 * record['accuracy']:6.2f} % in {record['mean_timesteps']:.2f} timesteps on average,\n"
         f"               at an estimated {record['mean_energy_pj']:.4g} pJ per image\n"
         f"wrote {target}; next: seenn evaluate",
+        engine=engine,
     )

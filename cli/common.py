@@ -8,7 +8,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.errors import failures, usage
-from cli.options import collect, option, parameters
-from seenn.registry import current_folder_importable, load_plugin
+from cli.options import collect, import_plugins, option, parameters
 
 if TYPE_CHECKING:
     import torch
-    from rich.table import Table
+
+    from seenn.runtime import Engine
 
 
 class Talk(logging.Handler):
@@ -45,20 +45,12 @@ class Console:
         if self.first:
             click.echo(text, err=True)
 
-    def answer(self, result: dict[str, Any], *parts: str | Table) -> None:
-        """The result on stdout: as one JSON object with ``--json``, else as text and tables for people."""
-        if not self.first:
-            return
-        if self.json:
-            click.echo(json.dumps(result, indent=2, allow_nan=False))
-            return
-        for part in parts:
-            if isinstance(part, str):
-                click.echo(part)
-            else:
-                import rich.console
-
-                rich.console.Console(highlight=False).print(part)
+    def answer(self, result: dict[str, Any], *parts: str, engine: Engine | None = None) -> None:
+        """The result on stdout: as one JSON object with ``--json``, which also names the engine, else as text."""
+        if engine is not None:
+            result = {**result, "engine": {"name": engine.name, "exact": engine.exact, "note": engine.note}}
+        if self.first:
+            click.echo(json.dumps(result, indent=2, allow_nan=False) if self.json else "\n".join(parts))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
@@ -73,14 +65,6 @@ class Console:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def load_plugins(context: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> tuple[str, ...]:
-    """Imports the modules of ``--plugin``, before any name is looked up."""
-    with failures(), current_folder_importable():
-        for module in modules:
-            load_plugin(module)
-    return modules
-
-
 @dataclass(frozen=True, kw_only=True)
 class CommonOptions:
     """What every command takes."""
@@ -89,7 +73,7 @@ class CommonOptions:
         "Import this module, which adds rules, engines, data sets or neurons of your own; runs its code.",
         metavar="MODULE",
         is_eager=True,
-        callback=load_plugins,
+        callback=lambda context, parameter, modules: import_plugins(*modules),
     )
     as_json: bool = option("Print one JSON object on stdout.", name="--json")
     device: str = option("Where to compute.", metavar="cpu|cuda|mps|auto", default="auto")
@@ -132,17 +116,20 @@ def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
     return make
 
 
-def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Rows in columns as wide as they need to be, the first row underlined; columns in ``right`` align right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def text_table(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows in columns as wide as they need to be, below their underlined names; None is left empty.
+
+    Args:
+        columns: the format of each, by name: "" is text, every other aligns to the right.
+    """
+    formats = list(columns.values())
+    cells = [["" if v is None else format(v, how) for v, how in zip(row, formats, strict=True)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = [
-        "  ".join(
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        "  ".join(f"{cell:{'>' if how else '<'}{width}}" for cell, how, width in zip(row, formats, widths, strict=True))
+        for row in ([*columns], ["-" * width for width in widths], *cells)
     ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def command_line() -> str:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import click
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import COUNT, FILE, NEURON, SNN_FILE, TIMESTEPS, DataOptions, ModelOptions, output_file
-from cli.options import FiniteRange, Integer, Registered, option
+from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
+from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +82,8 @@ class ConvertOptions:
             return ConvertConfig.suited(
                 qcfs_levels=qcfs_levels,
                 recipe=RECIPES.get(name)(**settings),
-                neuron=self.neuron,
-                levels=self.levels,
-                correction=self.correction,
                 initial_steps=self.prepass,
-                timesteps=self.timesteps,
-                silent_channels=self.silent_channels,
-                analog_islands=self.analog_islands,
+                **given(self, "neuron", "levels", "correction", "timesteps", "silent_channels", "analog_islands"),
             )
 
 
@@ -103,11 +95,11 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
-    context = click.get_current_context()
-    if ckpt is None and not model.pretrained and not options.model.endswith(".onnx"):
-        raise click.UsageError("give the trained weights with --ckpt FILE, or --pretrained to download them", context)
-    if ckpt is None and data.data is None:
-        raise click.UsageError("pretrained weights do not say which data to calibrate on: name it with --data", context)
+    with usage():
+        if ckpt is None and not model.pretrained and not options.model.endswith(".onnx"):
+            raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
+        if ckpt is None and data.data is None:
+            raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
     from converter import convert as run
     from converter.load import load_model
     from converter.load.weights import read_weights
@@ -137,47 +129,38 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         )
     if console.first:
         snn.save(target)
-    manifest = snn.manifest
-    check = manifest["check"]
+    check = snn.manifest["check"]
+    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
+    records = ("per_site", "analog", "conversion", "source", "data")
     console.answer(
         {
-            "sites": len(manifest["per_site"]),
+            "sites": len(snn.manifest["per_site"]),
             "neurons": len(snn.network.sites),
-            "ann_accuracy": check["ann_accuracy"],
-            "accuracy_per_timestep": check["accuracy_per_timestep"],
-            "agreement": check["agreement"],
+            **{name: check[name] for name in figures},
             "check_split": check["split"],
             "check_samples": check["samples"],
-            "diverged": check["diverged"],
-            "per_site": manifest["per_site"],
-            "analog": manifest["analog"],
-            "float64_difference": check["float64_difference"],
-            "conversion": manifest["conversion"],
-            "source": manifest["source"],
-            "data": manifest["data"],
+            **{name: snn.manifest[name] for name in records},
             "output": str(target),
         },
-        _summary(snn, target),
+        *_summary(snn),
+        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
     )
 
 
-def _summary(snn: SNN, target: Path) -> str:
+def _summary(snn: SNN) -> list[str]:
+    """What became of the model, line by line."""
     sites, check, analog = (snn.manifest[name] for name in ("per_site", "check", "analog"))
-    accuracies = check["accuracy_per_timestep"]
-    per_step = [
-        f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %"
-        for t, accuracy in enumerate(accuracies, 1)
-        if t & (t - 1) == 0 or t == len(accuracies)  # powers of two, and T
-    ]
-    steps = snn.network.initial_steps
+    accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
     lines = [
         f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",
         f"accuracy on {check['samples']} held-out images{after}:",
         f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
-        *per_step,
     ]
+    for t, accuracy in enumerate(accuracies, 1):
+        if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
+            lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
     if sites:
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
@@ -194,5 +177,4 @@ def _summary(snn: SNN, target: Path) -> str:
             f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"
             "try --neuron signed, more --timesteps, or more --calibration-images"
         )
-    lines.append(f"wrote {target}; next: seenn calibrate-exit --threshold 0.95")
-    return "\n".join(lines)
+    return lines

@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass
 
 from cli.common import Console, command
-from cli.groups import EngineOptions, output_folder
-from cli.options import option
+from cli.groups import EngineOptions
+from cli.options import OutputFolder, option
+from seenn.files import make_folder
 
 EPOCHS = 5
 
@@ -17,7 +18,7 @@ EPOCHS = 5
 class DemoOptions:
     """Where."""
 
-    folder: str = option("Where the files and the report go.", metavar="DIR", default="seenn-demo")
+    folder: str = option("Where the files and the report go.", type=OutputFolder(), default="seenn-demo")
 
 
 @command("All of it on the digits, in under two minutes.")
@@ -31,11 +32,10 @@ def demo(console: Console, options: DemoOptions, how: EngineOptions) -> None:
     from cli.evaluate import evaluate
     from cli.train_ann import train_ann
 
-    target = output_folder(options.folder, "--folder")
-    target.mkdir(parents=True, exist_ok=True)
+    target = make_folder(options.folder)
     ann, snn, report = (str(target / name) for name in ("ann.pth", "snn.safetensors", "report"))
     common = ["--device", str(console.device), "--seed", str(console.seed)]
-    engine = ["--engine", how.engine, *(["--float-sites", how.float_sites] if how.float_sites else [])]
+    engine = ["--engine", how.engine, "--float-sites", ",".join(how.float_sites)]
     steps = (
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
         (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn]),

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.errors import usage
-from cli.options import FRACTION, POSITIVE, PROBABILITY, FiniteRange, Registered, option
+from cli.groups import RULE
+from cli.options import FRACTION, POSITIVE, PROBABILITY, FiniteRange, given, option
 
 if TYPE_CHECKING:
     from seenn.exits import ExitPolicy
     from seenn.snn import SNN
-
-#: The rule that is trained, not made by its name: it is calibrated as it lies in a file.
-STORED = "seenn-ii"
-RULE = Registered("exit rule", "seenn.exits.rules", "seenn.exits.registry:EXIT_RULES", paths=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +35,9 @@ class ExitTargets:
     )
 
     @property
-    def given(self) -> dict[str, float]:
+    def targets(self) -> dict[str, float]:
         """Those that were given."""
-        names = ("max_accuracy_drop", "target_timesteps", "target_energy")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return given(self, "max_accuracy_drop", "target_timesteps", "target_energy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +45,8 @@ class RuleOptions(ExitTargets):
     """A rule, where its threshold comes from, and how surely a target is kept."""
 
     policy: str = option(
-        f"When to stop: {', '.join(RULE.names)}; or package.module:Class, a rule of your own (imports and runs "
-        "its code). seenn-ii is taken as train-policy stored it in SNN.",
+        f"When to stop: {', '.join(RULE.names)}; or a rule that --plugin adds. seenn-ii is taken as train-policy "
+        "stored it in SNN.",
         metavar="NAME",
         type=RULE,
         default="confidence",
@@ -83,7 +79,7 @@ class RuleOptions(ExitTargets):
     )
 
     def __post_init__(self) -> None:
-        if len(self.given) + (self.threshold is not None) != 1:
+        if len(self.targets) + (self.threshold is not None) != 1:
             raise ValueError(
                 "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "
                 "--target-energy 5e7"
@@ -92,75 +88,45 @@ class RuleOptions(ExitTargets):
             raise ValueError("--guarantee needs --confidence 0.95, the probability that it holds with")
         if self.confidence is not None and not self.max_accuracy_drop:
             raise ValueError("--confidence needs --max-accuracy-drop above 0, the drop that it bounds")
-        if self.confidence is not None and self.policy == "fixed":
-            raise ValueError("--confidence needs a rule with a score, and fixed has none")
-        if self.policy == "cutoff" and (self.threshold is not None or self.confidence is not None):
-            raise ValueError(
-                "cutoff finds one threshold per timestep for --max-accuracy-drop, --target-timesteps or "
-                "--target-energy; with --threshold or --confidence use --policy gap"
-            )
-        if (wrong := self._own) and (self.policy == STORED or ":" in self.policy):
-            what = f"the {STORED} rule" if self.policy == STORED else "a rule of your own"
-            raise ValueError(f"{what} does not take {', '.join(f'--{name}' for name in wrong)}")
-
-    @property
-    def _own(self) -> dict[str, Any]:
-        """The options that only some rules take."""
-        names = ("inner", "temperature", "accumulation", "alpha")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def made(self) -> ExitPolicy | None:
-        """The rule with these options; None for the one that is stored. Wrong values are wrong usage.
+        """The rule with these options; None for one that is trained, and lies in a file. Wrong values are wrong usage.
 
         Raises:
-            ModelError: the class of the user's own cannot be imported, or is no rule.
+            PluginError: a plugin that is installed cannot be imported.
         """
-        if self.policy == STORED:
-            return None
-        if ":" in self.policy:
-            rule = own_rule(self.policy)
-            return rule if self.threshold is None else self._at(rule)
-        from seenn.exits import ExitPolicy, make_rule
+        from seenn.exits import EXIT_RULES, make_rule
 
+        kind, own = EXIT_RULES.get(self.policy), given(self, "inner", "temperature", "accumulation", "alpha")
         with usage():
-            rule = make_rule(self.policy, threshold=self.threshold, **self._own)
+            if hasattr(kind, "made_with"):
+                if own:
+                    raise ValueError(f"the {self.policy} rule does not take {', '.join(f'--{name}' for name in own)}")
+                return None
+            if self.confidence is not None and "calibrate" in vars(kind):
+                raise ValueError(f"--confidence needs a rule with one score to bound, and {self.policy} has none")
+            if self.threshold is not None and "threshold" in getattr(kind, "learned", ()):
+                raise ValueError(f"the {self.policy} rule finds its thresholds itself: give a target, no --threshold")
+            rule = make_rule(self.policy, threshold=self.threshold, **own)
             if self.guarantee == "conditional":
                 rule.at((rule.never,))  # whether it can have a threshold per timestep
-            assert isinstance(rule, ExitPolicy)
-            return rule
+            made: ExitPolicy = rule
+            return made
 
     def stored(self, snn: SNN, timesteps: int) -> ExitPolicy:
-        """SEENN-II as it lies in ``snn``, at ``--threshold``, or at its own.
+        """The trained rule as it lies in ``snn``, at ``--threshold``, or at its own.
 
         Raises:
             CalibrationError: there is none in the file, or it was made for another network or T.
         """
         from seenn.errors import CalibrationError
+        from seenn.exits import EXIT_RULES
 
-        if snn.policy is None or snn.policy.kind != STORED:
-            found = "no exit policy" if snn.policy is None else f"the {snn.policy.kind} policy"
-            raise CalibrationError(
-                f"the file has {found}, and {STORED} must be trained first: run `seenn train-policy`"
-            )
+        found: Any = snn.policy
+        if found is None or found.kind != self.policy:
+            what = "no exit policy" if found is None else f"the {found.kind} policy"
+            made_with = EXIT_RULES.get(self.policy).made_with
+            raise CalibrationError(f"the file has {what}, and {self.policy} must be trained first: run `{made_with}`")
         snn.check_policy(timesteps)
-        return snn.policy if self.threshold is None else self._at(snn.policy)
-
-    def _at(self, rule: Any) -> ExitPolicy:
-        with usage():
-            moved: ExitPolicy = rule.at(self.threshold)
-            return moved
-
-
-def own_rule(path: str) -> Any:
-    """The rule of the user's own at ``package.module:Class``, with its fields' defaults.
-
-    Raises:
-        ModelError: it cannot be imported, or is no rule.
-    """
-    from converter.load import import_policy
-
-    found = import_policy(path)
-    with usage():
-        if not hasattr(found, "calibrate"):
-            raise ValueError(f"{path} has no threshold to calibrate: derive it from seenn.ThresholdExit")
-        return found()
+        policy: ExitPolicy = found if self.threshold is None else found.at(self.threshold)
+        return policy

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import TIMESTEPS, DataOptions, SnnFile, output_file
-from cli.options import SHARE, FiniteRange, option
-from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option, save_memory_option
+from cli.groups import DataOptions, SnnFile, output_file
+from cli.options import SHARE, TIMESTEPS, FiniteRange, given, option
+from cli.training import AugmentOptions, RunFolder, TrainOptions, save_memory_option
 
 FINETUNED_FILE = "snn-finetuned.safetensors"
 
@@ -30,21 +30,13 @@ class FinetuneOptions:
     output: str = option("The trained network.", short="-o", metavar="FILE", default=FINETUNED_FILE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FineTraining(TrainOptions):
-    """Training with the defaults of fine-tuning."""
-
-    epochs: float = epochs_option(1)
-    lr: float | None = lr_option("0.05, or 0.004 where neurons fire several times a step")
-
-
 @command("Train a spiking network on, for answers in fewer steps.")
 def finetune(
     console: Console,
     file: SnnFile,
     options: FinetuneOptions,
-    training: FineTraining,
-    where: RunOptions,
+    training: TrainOptions,
+    where: RunFolder,
     augment: AugmentOptions,
     data: DataOptions,
 ) -> None:
@@ -62,13 +54,8 @@ def finetune(
     splits = data.splits(snn.manifest, snn.preprocessing)
     train_options = training.config(default_train_config(splits, snn.network), seed=console.seed)
     with usage():
-        config = FinetuneConfig(
-            timesteps=options.timesteps,
-            early=options.early,
-            distil=options.distil,
-            save_memory=options.save_memory,
-            train=augment.add(train_options, splits),
-        )
+        train = augment.add(train_options, splits)
+        config = FinetuneConfig(train=train, **given(options, "timesteps", "early", "distil", "save_memory"))
     source = {"file": Path(file.snn).name, "sha256": fingerprint(file.snn)}
     run = where.run({"finetune": config.to_record(), "source": source, "data": splits.manifest()})
     with console.progress("fine-tuning") as update:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import click
 
 from cli.common import Console
 from cli.errors import usage
-from cli.options import File, Integer, Registered, argument, option
+from cli.options import COUNT, FILE, FOLDER, TIMESTEPS, Commas, Integer, OutputFolder, Registered, argument, option
 from seenn.data.registry import data_help
 from seenn.files import FileVersion, check_output, version_of
 
@@ -24,30 +23,9 @@ if TYPE_CHECKING:
     from seenn.snn import SNN
 
 SNN_FILE = "snn.safetensors"
-FILE, FOLDER = File(dir_okay=False), File(file_okay=False)
-COUNT, TIMESTEPS = Integer(1), Integer(1, 4096, "T")
 ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
 NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")
-
-
-def timesteps_option(default: str) -> Any:
-    """``--timesteps``, where the file records a T."""
-    return option(f"Most steps an image gets.  [default: {default}]", short="-T", type=TIMESTEPS)
-
-
-def batch_size_option() -> Any:
-    """``--batch-size`` of commands that run networks."""
-    return option("Images run at once.", type=COUNT, default=64)
-
-
-def limit_option(what: str) -> Any:
-    """``--limit``."""
-    return option(f"The first so many {what} only.", type=COUNT)
-
-
-def report_option(what: str) -> Any:
-    """``--report``."""
-    return option(f"Folder of {what}.", metavar="DIR", default="seenn-report")
+RULE = Registered("exit rule", "seenn.exits.rules", "seenn.exits.registry:EXIT_RULES", paths=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,18 +87,26 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnPolicyOptions:
-    """For files that hold an exit policy of the user's own."""
+    """What came before ``--plugin``, for files that hold an exit policy of the user's own."""
 
-    policy: str | None = option(
-        "The class of an exit policy of your own that SNN holds; imports and runs its code.", metavar="MODULE:CLASS"
+    policy: str | None = option("Deprecated: use --plugin MODULE.", metavar="MODULE:CLASS", type=RULE, hidden=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a changed SNN goes."""
+
+    output: str | None = option("Where to write.  [default: the SNN itself]", short="-o", metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What is reported, and where."""
+
+    limit: int | None = option("The first so many images of a split only.", type=COUNT)
+    report: str = option(
+        "Folder of the report: figures, tables and plots.", type=OutputFolder(), default="seenn-report"
     )
-
-    def load(self) -> None:
-        """Makes the class known to files; nothing where there is none."""
-        if self.policy is not None:
-            from converter.load import import_policy
-
-            import_policy(self.policy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,29 +119,39 @@ class EngineOptions:
         type=ENGINE,
         default="auto",
     )
-    float_sites: str = option(
-        "Layers that int8 keeps in float: as many levels of weights as stay exact.", metavar="NAME,…", default=""
+    float_sites: tuple[str, ...] = option(
+        "Layers that int8 keeps in float: as many levels of weights as stay exact.",
+        metavar="NAME,…",
+        type=Commas(click.STRING),
+        default=(),
     )
 
-    def make(self, console: Console, snn: SNN, timesteps: int) -> Engine:
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(EngineOptions):
+    """How to compute, and for how long."""
+
+    timesteps: int | None = option(
+        "Most steps an image gets.  [default: as the file records]", short="-T", type=TIMESTEPS
+    )
+
+    def make(self, console: Console, snn: SNN) -> Engine:
         """The engine for ``snn``, said on stderr. Layers that it lacks are wrong usage.
 
         Raises:
             UnsupportedError: the engine cannot run this network.
         """
         with usage():
-            engine = snn.make_engine(
-                self.engine,
-                timesteps=timesteps,
-                float_sites=[site for site in self.float_sites.split(",") if site],
-            )
+            engine = snn.make_engine(self.engine, timesteps=self.timesteps, float_sites=self.float_sites)
         console.say(f"engine: {engine.name} ({engine.note})")
         return engine
 
 
-def engine_json(engine: Engine) -> dict[str, Any]:
-    """Which engine ran, for ``--json``."""
-    return {"name": engine.name, "exact": engine.exact, "note": engine.note}
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(StepOptions):
+    """How a network is run over a split."""
+
+    batch_size: int = option("Images run at once.", type=COUNT, default=64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,14 +190,3 @@ def output_file(path: str, *, keep: str | None = None) -> Path:
         return check_output(path, keep=keep)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error
-
-
-def output_folder(path: str, name: str) -> Path:
-    """An output folder that exists and is writable or can be made, checked before any work."""
-    target = Path(path)
-    nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
-    if not nearest.is_dir():
-        raise click.BadParameter(f"{nearest} is not a folder", param_hint=name)
-    if not os.access(nearest, os.W_OK):
-        raise click.BadParameter(f"the folder {nearest} is not writable", param_hint=name)
-    return target

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
-from cli.errors import usage
-from cli.groups import FILE, ModelOptions, SnnFile
-from cli.options import argument, option
+from cli.groups import ModelOptions, SnnFile
+from cli.options import COUNT, FILE, Commas, argument, option
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -21,8 +20,8 @@ class InspectOptions:
 
     target: str = argument(metavar="MODEL|SNN", required=True)
     ckpt: str | None = option("Trained weights; random ones do for a model.", type=FILE)
-    image_size: str | None = option(
-        "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W"
+    image_size: tuple[int, int, int] | None = option(
+        "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W", type=Commas(COUNT, 3)
     )
     analog_islands: bool = option("Show it with gates, smooth activations and attention analog.")
 
@@ -40,9 +39,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     from converter.inspect import inspect_model
     from converter.load import build_model, load_model
 
-    with usage():
-        shape = _shape(options.image_size) if options.image_size else None
-    spec = model.spec(target)
+    spec, shape = model.spec(target), options.image_size
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
@@ -80,14 +77,6 @@ def _show_network(console: Console, path: str) -> None:
     console.answer(result, f"{network.describe()}\n\nT = {snn.timesteps}; exit policy: {exits}")
 
 
-def _shape(text: str) -> tuple[int, int, int]:
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise ValueError(f"--image-size is channels,height,width such as 3,224,224; got {text!r}")
-    channels, height, width = map(int, parts)
-    return channels, height, width
-
-
 _LEGEND = (
     "(spiking: neurons; synapse: weights that spikes travel through; folded: into a synapse; linear: acts on\n"
     "every step; analog: not linear, acts on running means; unsupported: stands in the way)"
@@ -95,14 +84,11 @@ _LEGEND = (
 
 
 def _table(name: str, found: Inspection) -> str:
-    header = ("node", "op", "output", "MACs", "becomes")
-    rows = (
-        (node.node, node.op, "×".join(map(str, node.shape)), f"{node.macs:,}" if node.macs else "", node.fate)
-        for node in found.nodes
-    )
+    columns = {"node": "", "op": "", "output": "", "MACs": ",", "becomes": ""}
+    rows = ((n.node, n.op, "×".join(map(str, n.shape)), n.macs or None, n.fate) for n in found.nodes)
     fates = Counter(node.fate for node in found.nodes)
     lines = [
-        text_table([header, *rows], right=(3,)),
+        text_table(columns, rows),
         _LEGEND,
         "",
         f"{name}: {', '.join(f'{count} {fate}' for fate, count in fates.items())}",

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import click
 
-from cli.bench import bench
-from cli.calibrate_exit import calibrate_exit
-from cli.compare_exits import compare_exits
-from cli.convert import convert
-from cli.demo import demo
 from cli.errors import Failure, show_error
-from cli.evaluate import evaluate
-from cli.finetune import finetune
-from cli.inspect import inspect
-from cli.predict import predict
-from cli.train_ann import train_ann
-from cli.train_direct import train_direct
-from cli.train_policy import train_policy
+
+#: One module each, in the order in which they are used.
+COMMANDS = (
+    "demo",
+    "train_ann",
+    "convert",
+    "finetune",
+    "train_direct",
+    "calibrate_exit",
+    "train_policy",
+    "evaluate",
+    "compare_exits",
+    "predict",
+    "bench",
+    "inspect",
+)
 
 
 class _InOrder(click.Group):
-    """Lists its commands in the order in which they are used."""
+    """Lists its commands in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -51,21 +56,8 @@ def seenn(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (
-    demo,
-    train_ann,
-    convert,
-    finetune,
-    train_direct,
-    calibrate_exit,
-    train_policy,
-    evaluate,
-    compare_exits,
-    predict,
-    bench,
-    inspect,
-):
-    seenn.add_command(command)
+for name in COMMANDS:
+    seenn.add_command(getattr(importlib.import_module(f"cli.{name}"), name))
 
 
 def main() -> None:

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
 
-from cli.errors import failures
-from seenn.registry import Registry, unknown
+from cli.errors import Failure, failures
+from seenn.registry import Registry, current_folder_importable, load_plugin, unknown
 
 Group = TypeVar("Group")
 
@@ -58,6 +61,11 @@ def collect(group: type[Group], values: Mapping[str, Any]) -> Group:
     return group(**{f.name: values[f.name] for f in fields(group)})  # type: ignore[arg-type]
 
 
+def given(group: object, *names: str) -> dict[str, Any]:
+    """Those of the options that have a value."""
+    return {name: value for name in names if (value := getattr(group, name)) is not None}
+
+
 def _parameter(name: str, hint: Any, metadata: Mapping[str, Any]) -> click.Parameter:
     attributes: dict[str, Any] = metadata["attributes"]
     if get_origin(hint) in (Union, UnionType):
@@ -78,28 +86,15 @@ def _parameter(name: str, hint: Any, metadata: Mapping[str, Any]) -> click.Param
 
 
 class Integer(click.IntRange):
-    """A range of integers, called ``metavar`` in the help."""
+    """A range of integers."""
 
-    def __init__(self, low: int, high: int | None = None, metavar: str = "N") -> None:
-        super().__init__(low, high)
-        self.metavar = metavar
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return self.metavar
-
-
-class File(click.Path):
-    """A file, called ``FILE`` in the help, or a folder, ``DIR``."""
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return "FILE" if self.file_okay else "DIR"
+    name = "integer"  # in the help, and in what is said of other values
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers without NaN, which every comparison lets through, and without infinity; ``X`` in the help."""
+    """A range of numbers without NaN, which every comparison lets through, and without infinity."""
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return "X"
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -108,6 +103,39 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class OutputFolder(click.ParamType):  # type: ignore[type-arg]
+    """A folder that exists and is writable or can be made, checked before any work."""
+
+    name = "directory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        target = Path(value)
+        nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+        if not nearest.is_dir():
+            self.fail(f"{nearest} is not a folder", param, ctx)
+        if not os.access(nearest, os.W_OK):
+            self.fail(f"the folder {nearest} is not writable", param, ctx)
+        return str(target)
+
+
+class Commas(click.ParamType):  # type: ignore[type-arg]
+    """Values of one kind, separated by commas: any number of them, or ``count``."""
+
+    name = "list"
+
+    def __init__(self, kind: click.ParamType[Any], count: int | None = None) -> None:
+        self.kind, self.count = kind, count
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        parts = value.split(",") if isinstance(value, str) and value else value or ()
+        found = tuple(self.kind.convert(part, param, ctx) for part in parts)
+        if self.count not in (None, len(found)):
+            self.fail(f"{value!r} has {len(found)} values, expected {self.count}.", param, ctx)
+        return found
+
+
+FILE, FOLDER = click.Path(dir_okay=False), click.Path(file_okay=False)
+COUNT, TIMESTEPS = Integer(1), Integer(1, 4096)
 POSITIVE = FiniteRange(0, min_open=True)
 SHARE, FRACTION = FiniteRange(0, 1), FiniteRange(0, 1, max_open=True)  # 1 included, and not
 PROBABILITY = FiniteRange(0, 1, min_open=True, max_open=True)
@@ -121,24 +149,22 @@ class Registered(click.ParamType):  # type: ignore[type-arg]
         package: whose files are seenn's own, so that their names are known without importing anything.
         registry: where the registry is, ``module:NAME``; imported only for a name that is not seenn's own.
         also: names that mean something beside those: ``auto``.
-        paths: ``package.module:Class`` passes as well.
+        paths: the deprecated ``package.module:Class`` passes as well, for the name of that class.
     """
 
     name = "name"
 
     def __init__(self, what: str, package: str, registry: str, *, also: tuple[str, ...] = (), paths: bool = False):
-        self.what, self.package, self.registry, self.also, self.paths = what, package, registry, also, paths
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Seenn's own names, and those of ``also``."""
-        return (*self.also, *Registry[Any](self.what, self.package).names())
+        self.what, self.registry, self.paths = what, registry, paths
+        self.names = (*also, *Registry[Any](what, package).names())  # seenn's own
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return f"[{'|'.join(self.names)}]"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value in self.names or (self.paths and ":" in value):
+        if self.paths and ":" in value:
+            value = self._of_class(value)
+        if value in self.names:
             return value
         module, _, name = self.registry.partition(":")
         registry: Registry[Any] = getattr(importlib.import_module(module), name)
@@ -147,3 +173,20 @@ class Registered(click.ParamType):  # type: ignore[type-arg]
         if not known:
             self.fail(unknown(self.what, value, {*self.names, *registry.names()}), param, ctx)
         return value
+
+    def _of_class(self, path: str) -> str:
+        """What ``package.module:Class`` is registered as."""
+        module, _, name = path.partition(":")
+        import_plugins(module)
+        kind = getattr(getattr(sys.modules[module], name, None), "kind", None)
+        if not isinstance(kind, str):
+            raise Failure("PluginError", f"{path} is not a registered {self.what}: see examples/custom_exit.py")
+        click.echo(f"warning: {path} is deprecated here: write --plugin {module}, and {kind} for the name", err=True)
+        return kind
+
+
+def import_plugins(*modules: str) -> None:
+    """Imports modules that register something, from the current folder too."""
+    with failures(), current_folder_importable():
+        for module in modules:
+            load_plugin(module)

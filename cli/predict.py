@@ -6,42 +6,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.common import Console, command
-from cli.groups import FILE, EngineOptions, OwnPolicyOptions, SnnFile, engine_json, timesteps_option
-from cli.options import argument
+from cli.groups import OwnPolicyOptions, RunOptions, SnnFile
+from cli.options import FILE, argument
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictFile(SnnFile):
-    """The file, which has to be named before the images."""
+class PredictFiles(SnnFile):
+    """The network, which has to be named before the images."""
 
     snn: str = argument(required=True, type=FILE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """Which images."""
-
     images: tuple[str, ...] = argument(required=True, nargs=-1, type=FILE)
-    timesteps: int | None = timesteps_option("as recorded")
 
 
 @command("Classify image files.")
-def predict(
-    console: Console, file: PredictFile, options: PredictOptions, own: OwnPolicyOptions, how: EngineOptions
-) -> None:
+def predict(console: Console, files: PredictFiles, own: OwnPolicyOptions, how: RunOptions) -> None:
     """Classify image files with the spiking network SNN."""
     from seenn.errors import CheckpointError
 
-    own.load()
-    snn = file.load().to(console.device)
+    snn = files.load().to(console.device)
     if "frames" in (snn.manifest.get("data") or {}):
         raise CheckpointError(
-            f"{file.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
+            f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
         )
-    steps = options.timesteps or snn.timesteps
-    engine = how.make(console, snn, steps)
-    answers = snn.predict([Path(image) for image in options.images], engine=engine, timesteps=steps)
-    names = snn.class_names
+    engine = how.make(console, snn)
+    answers = snn.predict(
+        [Path(image) for image in files.images],
+        engine=engine,
+        timesteps=how.timesteps or snn.timesteps,
+        batch_size=how.batch_size,
+    )
+    names, columns = snn.class_names, (answers.labels, answers.confidence, answers.exit_timestep)
     rows = [
         {
             "image": path,
@@ -50,16 +44,10 @@ def predict(
             "confidence": confidence,
             "exit_timestep": snn.network.initial_steps + t,
         }
-        for path, label, confidence, t in zip(
-            options.images,
-            answers.labels.tolist(),
-            answers.confidence.tolist(),
-            answers.exit_timestep.tolist(),
-            strict=True,
-        )
+        for path, label, confidence, t in zip(files.images, *(column.tolist() for column in columns), strict=True)
     ]
     text = "\n".join(
         f"{row['image']}: {row['class']}  (confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
         for row in rows
     )
-    console.answer({"predictions": rows, "engine": engine_json(engine)}, text)
+    console.answer({"predictions": rows}, text, engine=engine)

@@ -9,9 +9,9 @@ from typing import Literal
 import click
 
 from cli.common import Console, command
-from cli.groups import FILE, DataOptions, ModelOptions, output_file
-from cli.options import SHARE, Integer, option
-from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option
+from cli.groups import DataOptions, ModelOptions, output_file
+from cli.options import FILE, SHARE, Integer, option
+from cli.training import AugmentOptions, RunFolder, TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +44,13 @@ class TrainAnnOptions:
             raise ValueError("--distil imitates the network of --ckpt: name one")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnnTraining(TrainOptions):
-    """Training with the defaults of ANNs."""
-
-    epochs: float = epochs_option(10)
-    lr: float | None = lr_option("0.1; with --ckpt 0.02")
-
-
 @command("Train an ordinary classifier.")
 def train_ann(
     console: Console,
     options: TrainAnnOptions,
     model: ModelOptions,
-    training: AnnTraining,
-    where: RunOptions,
+    training: TrainOptions,
+    where: RunFolder,
     augment: AugmentOptions,
     data: DataOptions,
 ) -> None:

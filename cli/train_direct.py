@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import NEURON, SNN_FILE, TIMESTEPS, DataOptions, ModelOptions, output_file
-from cli.options import FRACTION, POSITIVE, Integer, option
-from cli.training import AugmentOptions, RunOptions, TrainOptions, epochs_option, lr_option, save_memory_option
+from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
+from cli.options import FRACTION, POSITIVE, TIMESTEPS, Integer, given, option
+from cli.training import AugmentOptions, RunFolder, TrainOptions, save_memory_option
 
 if TYPE_CHECKING:
     from seenn.training import DirectConfig
@@ -82,20 +82,11 @@ class NeuronOptions:
         """What the options say beside the kind and its levels. Values that the kind refuses are wrong usage."""
         from seenn.neurons import NEURONS
 
-        given = {"decay": self.decay, "surrogate": self.surrogate, "detach_reset": self.detach_reset or None}
-        rules: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        rules = given(self, "decay", "surrogate", *(("detach_reset",) if self.detach_reset else ()))
         rules |= {"v_reset": None} if self.soft_reset else {}
         with usage():
             NEURONS.get(self.neuron).train(self.levels, **rules)
         return rules
-
-
-@dataclass(frozen=True, kw_only=True)
-class DirectTraining(TrainOptions):
-    """Training with the defaults of spiking networks."""
-
-    epochs: float = epochs_option(20)
-    lr: float | None = lr_option("0.1")
 
 
 @command("Train a spiking network from scratch.")
@@ -104,8 +95,8 @@ def train_direct(
     options: TrainDirectOptions,
     neurons: NeuronOptions,
     model: ModelOptions,
-    training: DirectTraining,
-    where: RunOptions,
+    training: TrainOptions,
+    where: RunFolder,
     augment: AugmentOptions,
     data: DataOptions,
 ) -> None:
@@ -121,7 +112,8 @@ def train_direct(
 
     rules, direct = neurons.rules(), options.config(console.seed)
     splits = prepare_splits(data.splits({"data": {"frames": direct.timesteps}}, None), direct)
-    config = training.config(TrainConfig(augment=Augment.suggest(splits), label_smoothing=0.0), seed=console.seed)
+    base = TrainConfig(epochs=20, augment=Augment.suggest(splits), label_smoothing=0.0)
+    config = training.config(base, seed=console.seed)
     with console.progress("training") as update:
         snn = train(
             model.spec(options.model, num_classes=splits.num_classes),
@@ -140,25 +132,20 @@ def train_direct(
     if console.first:
         snn.save(target)
     trained, check = snn.manifest["direct"], snn.manifest["check"]
-    accuracy, epoch, epochs = trained["validation_accuracy"], trained["epoch"], trained["epochs"]
     rows = [f"  t = {t:<4} {100 * part:6.2f} %" for t, part in enumerate(check["accuracy_per_timestep"], 1)]
     console.answer(
         {
-            "validation_accuracy": accuracy,
+            **{name: trained[name] for name in ("validation_accuracy", "epoch", "epochs")},
             "validation_split": "calibration",
-            "epoch": epoch,
-            "epochs": epochs,
-            "timesteps": direct.timesteps,
-            "accuracy_per_timestep": check["accuracy_per_timestep"],
+            **{name: check[name] for name in ("accuracy_per_timestep", "float64_difference")},
             "check_split": check["split"],
             "check_samples": check["samples"],
-            "float64_difference": check["float64_difference"],
             "sites": len(snn.network.sites),
-            "source": snn.manifest["source"],
-            "data": snn.manifest["data"],
+            **{name: snn.manifest[name] for name in ("timesteps", "source", "data")},
             "output": str(target),
         },
-        f"validation accuracy {100 * accuracy:.2f} % (epoch {epoch} of {epochs})",
+        f"validation accuracy {100 * trained['validation_accuracy']:.2f} % "
+        f"(epoch {trained['epoch']} of {trained['epochs']})",
         f"accuracy on {check['samples']} held-out images:",
         *rows,
         f"wrote {target}; next: seenn calibrate-exit {target} --max-accuracy-drop 0.005",

@@ -6,36 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import click
-
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import (
-    COUNT,
-    FILE,
-    SNN_FILE,
-    DataOptions,
-    EngineOptions,
-    SnnFile,
-    engine_json,
-    limit_option,
-    output_folder,
-    report_option,
-    timesteps_option,
-)
-from cli.options import FiniteRange, option
-from cli.training import RunOptions, TrainOptions, epochs_option, lr_option
-
-
-class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Numbers from 0, separated by commas."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, tuple):
-            return value
-        return tuple(FiniteRange(0).convert(part.strip(), param, ctx) for part in str(value).split(","))
+from cli.groups import SNN_FILE, DataOptions, OutputOptions, ReportOptions, SnnFile, StepOptions
+from cli.options import COUNT, FILE, Commas, FiniteRange, option
+from cli.training import RunFolder, TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +21,7 @@ class PolicyFile(SnnFile):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainPolicyOptions:
+class TrainPolicyOptions(OutputOptions, ReportOptions):
     """The policy network, and what it is trained for."""
 
     model: str = option(
@@ -63,23 +38,12 @@ class TrainPolicyOptions:
         "Expected over all budgets, or REINFORCE on drawn ones.", default="exact"
     )
     patience: int = option("Epochs without a better reward on the exit split before it stops.", type=COUNT, default=5)
-    limit: int | None = limit_option("training images")
+    limit: int | None = option("The first so many training images only.", type=COUNT)
     beta_sweep: tuple[float, ...] | None = option(
         "Train for these too and draw accuracy against timesteps; the policy of --beta is the one stored.",
         metavar="B1,B2,…",
-        type=Numbers(),
+        type=Commas(FiniteRange(0)),
     )
-    report: str = report_option("the sweep's beta-sweep.png and .json")
-    timesteps: int | None = timesteps_option("as converted")
-    output: str | None = option("Where to write.  [default: the SNN itself]", short="-o", metavar="FILE")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyTraining(TrainOptions):
-    """Training with the defaults of policy networks."""
-
-    epochs: float = epochs_option(20)
-    lr: float | None = lr_option("0.01")
 
 
 @command("Train SEENN-II: steps chosen from the image.")
@@ -87,9 +51,9 @@ def train_policy(
     console: Console,
     file: PolicyFile,
     options: TrainPolicyOptions,
-    training: PolicyTraining,
-    where: RunOptions,
-    how: EngineOptions,
+    training: TrainOptions,
+    where: RunFolder,
+    how: StepOptions,
     data: DataOptions,
 ) -> None:
     """Train a policy network that chooses each image's timesteps before the network runs, and store it in the SNN.
@@ -98,12 +62,10 @@ def train_policy(
     epoch kept is the best on the exit split. It costs work of its own, which every later figure counts.
     """
     target = file.output(options.output)
-    betas: tuple[float, ...] = options.beta_sweep or ()
-    sweep = output_folder(options.report, "--report") if betas else None
     from converter.load import parse_model_kwargs
     from converter.policy import PolicySpec, spiking_answers
     from converter.policy import train_policy as train
-    from seenn.analysis.report.beta_sweep import BetaPoint, write_beta_sweep
+    from seenn.analysis.report.beta_sweep import write_beta_sweep
     from seenn.exits import policy_macs
     from seenn.training import Augment, PolicyConfig
 
@@ -113,16 +75,16 @@ def train_policy(
         spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
         side = spec.input_shape(snn.network.input_shape)[1]
     splits = data.splits(snn.manifest, snn.preprocessing)
-    steps, initial_steps = options.timesteps or snn.timesteps, snn.network.initial_steps
+    steps, initial_steps = how.timesteps or snn.timesteps, snn.network.initial_steps
     augment = Augment.suggest(splits, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
     optimiser = training.config(base, seed=console.seed)
     with usage():
         configs = {
             beta: PolicyConfig(beta=beta, reward=options.reward, train=optimiser)
-            for beta in dict.fromkeys((options.beta, *betas))
+            for beta in dict.fromkeys((options.beta, *(options.beta_sweep or ())))
         }
-    engine = how.make(console, snn, steps)
+    engine = how.make(console, snn)
     keep = None if where.run_dir is None else Path(where.run_dir) / "answers.safetensors"
     with console.progress("running train and exit splits") as update:
         answers = spiking_answers(snn, splits, steps, engine=engine, limit=options.limit, keep=keep, progress=update)
@@ -155,22 +117,13 @@ def train_policy(
     if console.first:
         file.save(made, target)
     record = made.manifest["exit"]
-    result: dict[str, Any] = {**record, "engine": engine_json(engine), "output": str(target)}
-    if sweep is not None and console.first:
-        exits = {beta: run.manifest["exit"] for beta, run in sorted(runs.items())}
-        points = [
-            BetaPoint(
-                beta=beta,
-                accuracy=found["accuracy"],
-                mean_timesteps=found["mean_timesteps"],
-                reward=found["training"]["best_reward"],
-            )
-            for beta, found in exits.items()
-        ]
-        fixed = answers.exit.double().mean(1).tolist()
+    result: dict[str, Any] = {**record, "output": str(target)}
+    if options.beta_sweep and console.first:
+        records = {beta: run.manifest["exit"] for beta, run in runs.items()}
         title = f"{Path(file.snn).name} on {splits.spec} (exit, {record['samples']:,} images)"
-        result["beta_sweep"] = write_beta_sweep(points, fixed, title, sweep, initial_steps)
-        console.say(f"sweep: {sweep / 'beta-sweep.png'}")
+        fixed = answers.exit.double().mean(1).tolist()
+        result["beta_sweep"] = write_beta_sweep(records, fixed, title, Path(options.report), initial_steps)
+        console.say(f"sweep: {Path(options.report, 'beta-sweep.png')}")
     trained = record["training"]
     console.answer(
         result,
@@ -180,4 +133,5 @@ def train_policy(
         f"  SEENN-II     {100 * record['accuracy']:6.2f} % in {record['mean_timesteps']:.2f} timesteps on average, "
         f"plus {policy_macs(made.policy):,} MACs of the policy network\n"
         f"wrote {target}; next: seenn evaluate",
+        engine=engine,
     )

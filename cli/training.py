@@ -8,26 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.errors import usage
-from cli.groups import COUNT, FOLDER
-from cli.options import FRACTION, POSITIVE, PROBABILITY, SHARE, FiniteRange, Integer, option
+from cli.options import COUNT, FOLDER, FRACTION, POSITIVE, PROBABILITY, SHARE, FiniteRange, Integer, given, option
 
 if TYPE_CHECKING:
     from seenn.data import DataSplits
     from seenn.training import Run, TrainConfig
-
-
-def epochs_option(default: float) -> Any:
-    """``--epochs``, whose default is each command's own."""
-    return option(
-        "Passes over the train split; 0.5 is half of one.",
-        type=POSITIVE,
-        default=default,
-    )
-
-
-def lr_option(default: str) -> Any:
-    """``--lr``, whose default is each command's own."""
-    return option(f"Peak rate.  [default: {default}]", metavar="RATE", type=POSITIVE)
 
 
 def save_memory_option() -> Any:
@@ -39,10 +24,17 @@ def save_memory_option() -> Any:
 class TrainOptions:
     """Optimiser, averaging and precision."""
 
-    epochs: float = epochs_option(20)
+    epochs: float | None = option(
+        "Passes over the train split; 0.5 is half of one.  [default: 20; train-ann 10; finetune 1]", type=POSITIVE
+    )
     batch_size: int = option("Images in a step, over all processes.", type=COUNT, default=64)
     opt: Literal["sgd", "adamw"] = option("Optimiser.", default="sgd")
-    lr: float | None = lr_option("0.1")
+    lr: float | None = option(
+        "Peak rate.  [default: 0.1; train-ann --ckpt 0.02; train-policy 0.01; finetune 0.05, or 0.004 where neurons "
+        "fire several times a step]",
+        metavar="RATE",
+        type=POSITIVE,
+    )
     weight_decay: float = option("Of kernels.", type=FiniteRange(0), default=5e-4)
     warmup: float = option("Of all steps; then a cosine to 0.", metavar="FRACTION", type=FRACTION, default=0.2)
     ema: float | None = option("Average the weights, and keep the averages.", metavar="DECAY", type=PROBABILITY)
@@ -53,23 +45,21 @@ class TrainOptions:
 
     def config(self, base: TrainConfig, *, seed: int) -> TrainConfig:
         """``base`` with what the options say. Wrong values are wrong usage."""
-        optim = replace(base.optim, opt=self.opt, weight_decay=self.weight_decay, warmup_fraction=self.warmup)
         with usage():
-            return replace(
-                base,
-                optim=optim if self.lr is None else replace(optim, lr=self.lr),
-                seed=seed,
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                ema=self.ema,
-                amp=self.amp,
-                validation_images=self.validation_images,
+            optim = replace(
+                base.optim,
+                opt=self.opt,
+                weight_decay=self.weight_decay,
+                warmup_fraction=self.warmup,
+                **given(self, "lr"),
             )
+            chosen = given(self, "epochs", "batch_size", "ema", "amp", "validation_images")
+            return replace(base, optim=optim, seed=seed, **chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The run's folder."""
+class RunFolder:
+    """Where the run is kept."""
 
     run_dir: str | None = option("Keep metrics, curves and the state there.", type=FOLDER)
     resume: bool = option("Continue the run in --run-dir where it stopped.")
@@ -90,13 +80,8 @@ class RunOptions:
 
         if self.run_dir is None:
             return None
-        return Run(
-            folder=Path(self.run_dir, *parts),
-            config=config,
-            resume=self.resume,
-            save_every=self.save_every,
-            tensorboard=self.tensorboard,
-        )
+        kept = given(self, "resume", "save_every", "tensorboard")
+        return Run(folder=Path(self.run_dir, *parts), config=config, **kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +104,7 @@ class AugmentOptions:
 
         Wrong usage: a policy that timm does not know, or mixing within an odd batch.
         """
-        given = {name: value for name in ("flip", "shift") if (value := getattr(self, name)) is not None}
-        config = replace(config, augment=replace(config.augment, **given))
+        config = replace(config, augment=replace(config.augment, **given(self, "flip", "shift")))
         if not (self.aa or self.reprob or self.mixup or self.cutmix):
             return config
         from converter.augment import TimmAugment

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from seenn.analysis.collect import collect_run
-from seenn.analysis.report import Evaluation
+from seenn.analysis.report.evaluation import Evaluation
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import Split

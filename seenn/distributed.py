@@ -70,10 +70,12 @@ class World:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor
 
-    def cat(self, tensor: Tensor) -> Tensor:
-        """Every process's ``tensor`` ``[n, ...]``, joined in the order of the ranks; the n may differ."""
+    def cat(self, tensor: Tensor, axis: int = 0) -> Tensor:
+        """Every process's ``tensor``, joined along ``axis`` in the order of the ranks; its lengths may differ."""
         if self.size == 1:
             return tensor
+        if axis:
+            return self.cat(tensor.transpose(0, axis).contiguous()).transpose(0, axis).contiguous()
         count = torch.zeros(self.size, dtype=torch.int64, device=tensor.device)
         count[self.rank] = len(tensor)
         lengths = self.sum_(count).tolist()

@@ -1,14 +1,12 @@
 """Classifiers by name, with their weights, ready to convert or to train."""
 
 from converter.load.model import build_model, load_model, model_to_train
-from converter.load.python_path import import_policy
 from converter.load.spec import LoadedModel, ModelSpec, parse_model_kwargs
 
 __all__ = [
     "LoadedModel",
     "ModelSpec",
     "build_model",
-    "import_policy",
     "load_model",
     "model_to_train",
     "parse_model_kwargs",

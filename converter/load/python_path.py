@@ -1,4 +1,4 @@
-"""Models and exit policies of the user's own, by Python path: ``package.module:name``.
+"""Models of the user's own, by Python path: ``package.module:name``.
 
 This runs the user's code, as ``python -m package.module`` would: the current folder can be imported from.
 """
@@ -16,7 +16,6 @@ from torch import nn
 from converter.load.layout import find_first_convolution, find_head
 from converter.load.spec import ModelSpec
 from seenn.errors import ModelError, did_you_mean
-from seenn.exits import ExitPolicy
 from seenn.registry import current_folder_importable
 
 
@@ -28,7 +27,7 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
             other sizes than ``spec`` asks for.
     """
     with current_folder_importable():
-        factory = _import(spec.name, "model")
+        factory = _import(spec.name)
         wanted = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
         sizes = {key: size for key, size in wanted.items() if size is not None and _takes(factory, key)}
         arguments = {**spec.kwargs, **sizes}
@@ -51,29 +50,13 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
     return module
 
 
-def import_policy(path: str) -> type[Any]:
-    """The exit policy's class at ``package.module:Class``; importing it registers it for checkpoints.
-
-    Raises:
-        ModelError: it cannot be imported, is no class, or is not registered.
-    """
-    with current_folder_importable():
-        found = _import(path, "exit policy")
-    if not isinstance(found, type) or not isinstance(found, ExitPolicy):
-        raise ModelError(
-            f"{path} is not an exit policy: expected a class with start, stop and confidence, decorated with "
-            '@seenn.register_policy("name"); deriving from seenn.ThresholdExit needs no more than a score'
-        )
-    return found
-
-
-def _import(path: str, what: str) -> Callable[..., Any]:
+def _import(path: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing runs the user's code
         raise ModelError(
-            f"cannot import {module_name!r} for the {what} {path!r}: {type(error).__name__}: {error} "
+            f"cannot import {module_name!r} for the model {path!r}: {type(error).__name__}: {error} "
             f"(looked in the current folder and on the Python path)"
         ) from error
     try:

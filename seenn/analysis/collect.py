@@ -16,7 +16,7 @@ from seenn.distributed import World, world
 from seenn.errors import CalibrationError
 from seenn.exits import CachedRun, ExitPolicy, cost_of_steps
 from seenn.metrics.energy import snn_energy_pj
-from seenn.runtime import Engine, Observer, Predictions, ScoreTrace, Session, make_engine
+from seenn.runtime import Engine, Predictions, ScoreTrace, Session, make_engine
 
 Progress = Callable[[int, int], None]  # samples done, and all
 
@@ -55,7 +55,6 @@ def collect_run(
     if not len(source):
         raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
     mine, samples, over_time = _share(source, here, batch_size, limit)
-    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(timesteps, samples)
     labels: list[Tensor] = []
 
     def labelled() -> Iterable[Batch]:
@@ -67,27 +66,25 @@ def collect_run(
 
     runner = engine or make_engine("reference", network, timesteps=timesteps)
     session = Session(runner, None, timesteps, min(batch_size, samples))
-    session.run(labelled(), observers=(meter, trace), progress=lambda done: progress(done, samples))
-    meter.gather(here)
+    _, meter, logits_sum = measure(session, network, labelled(), samples, part_of(progress, 0, samples))
     t = cost_of_steps(timesteps)[:, None]
     return CachedRun(
-        logits_sum=here.cat(trace.logits_sum.transpose(0, 1).contiguous()).transpose(0, 1).contiguous(),
+        logits_sum=logits_sum,
         labels=here.cat(torch.cat(labels)),
         energy_pj=snn_energy_pj(dense_cost(network, sequence=over_time), meter.synops.cumsum(0), t),
         cost=cost_of_steps(timesteps, network.initial_steps),
     )
 
 
-def run_split(
-    session: Session,
-    split: Split,
-    samples: Tensor,
-    *,
-    observers: Sequence[Observer] = (),
-    progress: Callable[[int], None] = lambda done: None,
-) -> Predictions:
-    """Answers for some of a split's samples, by index."""
-    return session.run(split.batches(session.slots, order=samples), observers=observers, progress=progress)
+def measure(
+    session: Session, network: SpikingNetwork, batches: Iterable[Batch], samples: int, progress: Callable[[int], None]
+) -> tuple[Predictions, SpikeMeter, Tensor]:
+    """Answers, spikes, and outputs summed up to each step ``[T, N, K]`` of this process's samples and all others'."""
+    here, timesteps = world(), session.timesteps
+    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(timesteps, samples)
+    answers = session.run(batches, observers=(meter, trace), progress=progress)
+    meter.gather(here)
+    return answers.gathered(here), meter, here.cat(trace.logits_sum, 1)
 
 
 def start_states(policy: ExitPolicy, split: Split, *, limit: int | None = None, batch_size: int = 256) -> State:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,6 @@ from seenn.exits import (
 from seenn.exits.policy import ExitPolicy, policy_to_json
 from seenn.metrics import (
     bootstrap_mean_interval,
-    correct_per_timestep,
     expected_calibration_error,
     oracle_exit_time,
 )
@@ -40,16 +40,6 @@ if TYPE_CHECKING:
 
 #: Of an image, by what full T shows: how hard it is for this network.
 EASY, MEDIUM, HARD = "right from the first step on", "right in between", "wrong at T"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Wall-clock time on this machine, in ms per image."""
-
-    images: int
-    batch_size: int
-    mean_ms: float
-    p95_ms: float  # of batches
 
 
 def compare_exits(
@@ -86,14 +76,12 @@ def compare_exits(
     snn.check_split(splits.exit, use="exit")
     snn.check_split(splits.test, use="test")
     network, engine, timesteps = snn.network, session.engine, session.timesteps
+    if max_accuracy_drop is None and target_timesteps is None and target_energy is None:
+        max_accuracy_drop = 0.005
     targets = {
-        key: value
-        for key, value in (
-            ("max_accuracy_drop", max_accuracy_drop),
-            ("target_timesteps", target_timesteps),
-            ("target_energy", target_energy),
-        )
-        if value is not None
+        "max_accuracy_drop": max_accuracy_drop,
+        "target_timesteps": target_timesteps,
+        "target_energy": target_energy,
     }
     sizes = [len(split) if limit is None else min(limit, len(split)) for split in (splits.exit, splits.test)]
     held, run = (
@@ -112,7 +100,7 @@ def compare_exits(
     looking = {stored.kind: stored} if isinstance(stored, ScoredExit) and policy_macs(stored) else {}
     states = {kind: start_states(policy, splits.exit, limit=limit) for kind, policy in looking.items()}
     candidates = {**(default_rules() if rules is None else rules), **looking}
-    policies, left_out = calibrated(held, candidates, targets or {"max_accuracy_drop": 0.005}, states)
+    policies, left_out = calibrated(held, candidates, targets, states)
     policies["every step"] = FixedExit()
     if stored is not None:
         policies[f"stored {stored.kind}"] = stored
@@ -123,9 +111,7 @@ def compare_exits(
     }
     images = min(latency_images, sizes[1])
     latencies = {
-        policy_name: measure_latency(
-            Session(engine, policy, timesteps, latency_batch), splits.test, images=images, batch_size=latency_batch
-        )
+        policy_name: measure_latency(Session(engine, policy, timesteps, latency_batch), splits.test, images)
         for policy_name, policy in policies.items()
         if images
     }
@@ -168,7 +154,7 @@ def compare_policies(
     policies: Mapping[str, ExitPolicy],
     *,
     states: Mapping[str, State] | None = None,
-    latencies: Mapping[str, Latency] | None = None,
+    latencies: Mapping[str, tuple[float, float]] | None = None,
     left_out: Mapping[str, str] | None = None,
     class_names: Sequence[str] = (),
     seed: int = 0,
@@ -189,35 +175,53 @@ def compare_policies(
         seed: of the bootstrap.
         origin: network, data, split, command: for the report.
     """
-    correct = correct_per_timestep(run.logits_sum, run.labels)
-    timesteps, initial_steps = len(correct), int(run.cost[0]) - 1
-    oracle = oracle_exit_time(correct)
-    figures = []
-    for name, policy in policies.items():
-        state, latency = (states or {}).get(name), (latencies or {}).get(name)
-        figures.append(_figures(name, policy, state, run, correct, oracle, latency, class_names, seed))
-    shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
-    exits = run.of(policies[shown], (states or {}).get(shown)).exits(policies[shown])
-    at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
-    sure = softmax_confidence(exits, at_exit)
-    easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), exits, sure)
-    t = torch.arange(1, timesteps + 1)
-    ece = [
-        expected_calibration_error(
-            softmax_confidence(t[i].expand(len(exits)), run.logits_sum[i]).clamp(max=1.0), correct[i]
+    states, latencies, correct = states or {}, latencies or {}, run.correct()
+    timesteps, initial_steps, oracle = len(correct), int(run.cost[0]) - 1, oracle_exit_time(correct)
+    full = correct[-1].double().mean()
+    settled = correct.all(0)
+    groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
+    present = sorted(set(run.labels.tolist()))
+    classes = {class_names[k] if k < len(class_names) else str(k): run.labels == k for k in present}
+
+    def figures(name: str, policy: ExitPolicy) -> PolicyFigures:
+        own = run.of(policy, states.get(name))
+        exits, energy_pj = own.exits(policy), run.energy_with(policy)
+        at_exit = (exits - 1, torch.arange(len(exits)))
+        right, taken = correct[at_exit].double(), run.cost[exits - 1]
+        mean_ms, p95_ms = latencies.get(name, (None, None))
+        saved = timesteps - float(exits.double().mean())
+        return PolicyFigures(
+            name=name,
+            policy=policy_to_json(policy),
+            accuracy=_amount(right, seed),
+            timesteps=_amount(taken, seed),
+            energy_pj=_amount(energy_pj[at_exit], seed),
+            policy_energy_pj=MAC_PJ * policy_macs(policy),
+            latency_ms=mean_ms,
+            latency_p95_ms=p95_ms,
+            below_full=float(full - right.mean()),
+            oracle_share=saved / (timesteps - oracle) if oracle < timesteps else 1.0,
+            exits_per_class={label: float(taken[chosen].mean()) for label, chosen in classes.items()},
+            accuracy_per_class={label: float(right[chosen].mean()) for label, chosen in classes.items()},
+            exits_by_difficulty={label: float(taken[c].mean()) for label, c in groups.items() if bool(c.any())},
+            curve=own.curve(policy) if isinstance(policy, ScoredExit) else None,
         )
-        for i in range(timesteps)
-    ]
+
+    shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
+    exits = run.of(policies[shown], states.get(shown)).exits(policies[shown])
+    at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
+    easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), exits, softmax_confidence(exits, at_exit))
+    sure = [softmax_confidence(torch.full_like(exits, t), logits) for t, logits in enumerate(run.logits_sum, 1)]
+    ece = [expected_calibration_error(s.clamp(max=1.0), c) for s, c in zip(sure, correct, strict=True)]
     return Comparison(
         **origin,
         samples=len(run.labels),
         timesteps=timesteps,
-        full_accuracy=float(correct[-1].double().mean()),
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         energy_per_timestep_pj=tuple(run.energy_with(FixedExit()).mean(1).tolist()),
         ece_per_timestep=tuple(ece),
         oracle_aet=initial_steps + oracle,
-        policies=_mark_pareto(figures),
+        policies=_mark_pareto([figures(name, policy) for name, policy in policies.items()]),
         left_out=dict(left_out or {}),
         sample_policy=shown,
         easiest=easiest,
@@ -228,61 +232,21 @@ def compare_policies(
     )
 
 
-def measure_latency(session: Session, split: Split, *, images: int, batch_size: int) -> Latency:
-    """Runs the first ``images`` of ``split`` in batches, samples really leaving; the policy's own work is inside."""
-    batches = list(split.batches(batch_size, limit=images))
+def measure_latency(session: Session, split: Split, images: int) -> tuple[float, float]:
+    """Wall-clock ms per image on this machine, the mean and the 95th percentile of batches.
+
+    The first ``images`` of ``split`` run in batches as large as the session's slots, samples really leaving; the
+    policy's own work is inside.
+    """
+    batches = list(split.batches(session.slots, limit=images))
     session.run(batches[0])  # warm-up
     spent = []
     for batch in batches:
         begin = time.perf_counter()
         session.run(batch)
         spent.append(1000 * (time.perf_counter() - begin))
-    done = sum(map(len, batches))
     per_image = torch.tensor([ms / len(batch) for ms, batch in zip(spent, batches, strict=True)])
-    return Latency(
-        images=done,
-        batch_size=batch_size,
-        mean_ms=sum(spent) / done,
-        p95_ms=float(per_image.quantile(0.95)),
-    )
-
-
-def _figures(
-    name: str,
-    policy: ExitPolicy,
-    state: State | None,
-    run: CachedRun,
-    correct: Tensor,
-    oracle: float,
-    latency: Latency | None,
-    class_names: Sequence[str],
-    seed: int,
-) -> PolicyFigures:
-    energy_pj, run = run.energy_with(policy), run.of(policy, state)
-    timesteps, exits = len(correct), run.exits(policy)
-    at_exit = (exits - 1, torch.arange(len(exits)))
-    right, taken = correct[at_exit], run.cost[exits - 1]
-    names = {k: class_names[k] if k < len(class_names) else str(k) for k in sorted(set(run.labels.tolist()))}
-    settled = correct.all(0)
-    groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
-    return PolicyFigures(
-        name=name,
-        policy=policy_to_json(policy),
-        accuracy=_amount(right.double(), seed),
-        timesteps=_amount(taken, seed),
-        energy_pj=_amount(energy_pj[at_exit], seed),
-        policy_energy_pj=MAC_PJ * policy_macs(policy),
-        latency_ms=None if latency is None else latency.mean_ms,
-        latency_p95_ms=None if latency is None else latency.p95_ms,
-        below_full=float(correct[-1].double().mean() - right.double().mean()),
-        oracle_share=(timesteps - float(exits.double().mean())) / (timesteps - oracle) if oracle < timesteps else 1.0,
-        exits_per_class={label: float(taken[run.labels == k].mean()) for k, label in names.items()},
-        accuracy_per_class={label: float(right[run.labels == k].double().mean()) for k, label in names.items()},
-        exits_by_difficulty={
-            group: float(taken[chosen].mean()) for group, chosen in groups.items() if bool(chosen.any())
-        },
-        curve=run.curve(policy) if isinstance(policy, ScoredExit) else None,
-    )
+    return sum(spent) / sum(map(len, batches)), float(per_image.quantile(0.95))
 
 
 def _amount(values: Tensor, seed: int) -> Amount:
@@ -292,21 +256,16 @@ def _amount(values: Tensor, seed: int) -> Amount:
 
 def _mark_pareto(figures: Sequence[PolicyFigures]) -> tuple[PolicyFigures, ...]:
     """Says for each cost which policies no other one beats: not cheaper at the same accuracy or more."""
-
-    def best(cost: Mapping[str, float]) -> set[str]:
-        accuracy = {f.name: f.accuracy.mean for f in figures}
-        return {
-            a
-            for a in cost
-            if not any(
-                cost[b] <= cost[a] and accuracy[b] >= accuracy[a] and (cost[b], accuracy[b]) != (cost[a], accuracy[a])
-                for b in cost
-            )
-        }
-
-    by_cost = {
-        "timesteps": best({f.name: f.timesteps.mean for f in figures}),
-        "energy": best({f.name: f.energy_pj.mean for f in figures}),
-        "latency": best({f.name: f.latency_ms for f in figures if f.latency_ms is not None}),
+    costs: dict[str, Callable[[PolicyFigures], float]] = {
+        "timesteps": lambda f: f.timesteps.mean,
+        "energy": lambda f: f.energy_pj.mean,
+        "latency": lambda f: math.inf if f.latency_ms is None else f.latency_ms,
     }
-    return tuple(f.with_pareto(tuple(cost for cost, names in by_cost.items() if f.name in names)) for f in figures)
+
+    def best(f: PolicyFigures, cost: Callable[[PolicyFigures], float]) -> bool:
+        own = (cost(f), f.accuracy.mean)
+        others = [(cost(g), g.accuracy.mean) for g in figures]
+        beaten = any(price <= own[0] and right >= own[1] and (price, right) != own for price, right in others)
+        return own[0] < math.inf and not beaten
+
+    return tuple(replace(f, pareto=tuple(name for name, cost in costs.items() if best(f, cost))) for f in figures)

@@ -6,31 +6,32 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from seenn.analysis.collect import Progress, part_of, run_split, start_states
-from seenn.analysis.report import Evaluation, easiest_and_hardest
+from seenn.analysis.collect import Progress, measure, part_of, start_states
+from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.samples import easiest_and_hardest
 from seenn.analysis.synops import SpikeMeter, analog_nodes, dense_cost
 from seenn.core.network import evaluating
 from seenn.data import Split
 from seenn.distributed import world
 from seenn.errors import DataError
-from seenn.exits import ScoredExit, cost_of_steps, exit_scores, policy_macs
+from seenn.exits import CachedRun, ScoredExit, cost_of_steps, policy_macs
 from seenn.exits.policy import policy_to_json
 from seenn.metrics import (
-    accuracy_per_timestep,
     average_exit_time,
-    correct_per_timestep,
-    exit_curve,
     exit_statistics,
     oracle_exit_time,
     wilson_interval,
 )
 from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
-from seenn.runtime import ScoreTrace, Session
+from seenn.runtime import Predictions, Session
 from seenn.version import versions
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
+
+UNNAMED = "a spiking network"
 
 
 def evaluate(
@@ -83,39 +84,28 @@ def evaluate(
                 right += int((twin(batch.inputs.to(network.device)).argmax(-1).cpu() == batch.labels).sum())
                 progress(done := done + len(batch), total)
         ann_accuracy = int(here.sum_(torch.tensor(right))) / samples
-    meters = [SpikeMeter(network, timesteps, len(mine)) for _ in range(2)]
-    trace = ScoreTrace(timesteps, len(mine))
-    runs = ((Session(session.engine, None, timesteps, session.slots), (trace, meters[0])), (session, (meters[1],)))
-    answers = [
-        run_split(
-            chosen,
-            split,
-            mine,
-            observers=observers,
-            progress=part_of(progress, offset * len(mine), total),
-        ).gathered(here)
-        for offset, (chosen, observers) in enumerate(runs, 1)
-    ]
-    for meter in meters:
-        meter.gather(here)
-    full_meter, exit_meter = meters
-    early = answers[1]
-    logits_sum = here.cat(trace.logits_sum.transpose(0, 1).contiguous()).transpose(0, 1).contiguous()
-    correct = correct_per_timestep(logits_sum, labels)
-    early_right = early.labels == labels
+
+    def run(chosen: Session, before: int) -> tuple[Predictions, SpikeMeter, Tensor]:
+        batches = split.batches(chosen.slots, order=mine)
+        return measure(chosen, network, batches, len(mine), part_of(progress, before, total))
+
+    _, full_meter, logits_sum = run(Session(session.engine, None, timesteps, session.slots), len(mine))
+    early, meter, _ = run(session, 2 * len(mine))
+    spent = cost_of_steps(timesteps, network.initial_steps)
+    full = CachedRun(logits_sum=logits_sum, labels=labels, cost=spent)
+    correct, right = full.correct(), int((early.labels == labels).sum())
     exits = exit_statistics(early.exit_timestep, timesteps)
     curve = None
     if isinstance(policy, ScoredExit):
         state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
-        spent = cost_of_steps(timesteps, network.initial_steps)
-        curve = exit_curve(exit_scores(policy, logits_sum, state, spent), correct, cost=spent)
+        curve = full.of(policy, state).curve(policy)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
-    synops, synops_full = (float(meter.synops.sum()) / samples for meter in (exit_meter, full_meter))
+    synops, synops_full = (float(counted.synops.sum()) / samples for counted in (meter, full_meter))
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
-    right = int(early_right.sum())
+    source = snn.manifest.get("source")
     return Evaluation(
         network=name,
-        source=_name(snn.manifest.get("source")),
+        source=str(source.get("name", UNNAMED)) if isinstance(source, Mapping) else UNNAMED,
         data=split.spec,
         split=split.name,
         samples=samples,
@@ -124,12 +114,12 @@ def evaluate(
         ann_accuracy=ann_accuracy,
         accuracy=right / samples,
         accuracy_interval=wilson_interval(right, samples),
-        accuracy_per_timestep=tuple(accuracy_per_timestep(logits_sum, labels).tolist()),
+        accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         exit=exits,
         aet=network.initial_steps + average_exit_time(correct),
         oracle_aet=network.initial_steps + oracle_exit_time(correct),
         curve=curve,
-        spike_rate_per_site=dict(exit_meter.rates),
+        spike_rate_per_site=dict(meter.rates),
         synops=synops,
         synops_full=synops_full,
         energy_pj=snn_energy_pj(cost, synops, exits.mean) + MAC_PJ * own_macs,
@@ -149,8 +139,3 @@ def evaluate(
         versions=versions(),
         command=command,
     )
-
-
-def _name(source: object) -> str:
-    """Of the model that the network was made from."""
-    return str(source.get("name", "a spiking network")) if isinstance(source, Mapping) else "a spiking network"

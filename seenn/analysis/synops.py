@@ -102,12 +102,12 @@ class SpikeMeter(Observer):
         spikes = counts.detach().abs()
         self._spikes[site] += float(spikes.sum(dtype=torch.float64))
         self._chances[site] += counts.numel()
-        caused = synops_per_sample(spikes, self._fan_out[site]).cpu()
+        caused = (spikes.flatten(1).double() @ self._fan_out[site].flatten().double()).cpu()
         self.synops.index_put_((t.clamp(min=1) - 1, samples), caused, accumulate=True)
 
     def gather(self, here: World) -> None:
         """Adds up what the processes have counted, and joins their samples in the order of the ranks."""
-        self.synops = here.cat(self.synops.T.contiguous()).T.contiguous()
+        self.synops = here.cat(self.synops, 1)
         for counted in (self._spikes, self._chances):
             sums = here.sum_(torch.tensor([*counted.values()], dtype=torch.float64)).tolist()
             counted.update(zip(counted, sums, strict=True))
@@ -116,8 +116,3 @@ class SpikeMeter(Observer):
     def rates(self) -> Mapping[str, float]:
         """Spikes per neuron and timestep, by site; a negative spike counts one."""
         return {site: self._spikes[site] / max(1, self._chances[site]) for site in self._spikes}
-
-
-def synops_per_sample(spikes: Tensor, fan_out: Tensor) -> Tensor:
-    """Synaptic operations that one step's spike counts ``[B, C, ...]`` of a site cause, float64 ``[B]``."""
-    return spikes.flatten(1).double() @ fan_out.flatten().double()

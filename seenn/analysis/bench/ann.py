@@ -39,21 +39,16 @@ def ann_contenders(model: nn.Module, calibration: Tensor, device: torch.device |
     On another device than the CPU torch alone: the others compute on the CPU.
     """
     model, device = copy.deepcopy(model).cpu().eval(), torch.device(device)
-    found = [Contender(name="torch float32", precision="float32", run=_torch(model, torch.float32, device))]
+    runs = {("torch", "float32"): _torch(model, torch.float32, device)}
     if _has_bfloat16(device):
-        found.append(Contender(name="torch bfloat16", precision="bfloat16", run=_torch(model, torch.bfloat16, device)))
-    if device.type != "cpu":
-        return found
-    with tempfile.TemporaryDirectory() as folder:
-        paths = _onnx_files(model, calibration, Path(folder))
-        for precision, path in paths.items():
-            data = path.read_bytes()
-            found.append(Contender(name=f"onnxruntime {precision}", precision=precision, run=_onnxruntime(data)))
-            if importlib.util.find_spec("openvino") is not None:
-                found.append(
-                    Contender(name=f"OpenVINO {precision}", precision=precision, run=_openvino(path, precision))
-                )
-    return found
+        runs["torch", "bfloat16"] = _torch(model, torch.bfloat16, device)
+    if device.type == "cpu":
+        with tempfile.TemporaryDirectory() as folder:
+            for precision, path in _onnx_files(model, calibration, Path(folder)).items():
+                runs["onnxruntime", precision] = _onnxruntime(path.read_bytes())
+                if importlib.util.find_spec("openvino") is not None:
+                    runs["OpenVINO", precision] = _openvino(path, precision)
+    return [Contender(name=f"{tool} {kind}", precision=kind, run=run) for (tool, kind), run in runs.items()]
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,63 +13,66 @@ import torch
 from torch import Tensor
 
 from seenn.analysis.bench.ann import Contender
-from seenn.analysis.bench.growth import Growth, grow_timesteps, step_of
-from seenn.analysis.bench.timing import Timing, alternate
+from seenn.analysis.bench.timing import Growth, Timing, Work, alternate, grow_timesteps, step_of
+from seenn.analysis.report.base import plain
 from seenn.batch import Batch
 from seenn.exits.policy import ExitPolicy
 from seenn.runtime import Engine, Session
 
+TORCH, ONNXRUNTIME = "torch float32", "onnxruntime float32"
+ANN_BATCH = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What was measured.
+    """What was measured, by contender: engines of the SNN, the one that it is about first, and ways to run the ANN."""
 
-    Attributes:
-        ratios: by name; lower or higher is better as the name says.
-        images_per_second: by contender, then by batch size; the SNN's with its exits.
-        latency_ms: at batch 1, p50 and p95 by contender.
-        accuracy: by contender, on the images given.
-        step: seconds of one step or one ANN forward, by contender and batch size.
-        mean_timesteps: of the SNN with its exits.
-        growth: of the time with T.
-    """
+    engines: Sequence[str]
+    precision: Mapping[str, str]  # of the ANNs
+    step: Mapping[str, Mapping[int, Timing]]  # one step or one ANN forward, by batch size
+    images_per_second: Mapping[str, Mapping[int, float]]  # by batch size; the SNN's with its exits
+    latency_ms: Mapping[str, Mapping[str, float]]  # at batch 1, p50 and p95
+    accuracy: Mapping[str, float]  # on the images given; an engine's "with exits" and "at T"
+    efficiency: float  # images/s with exits · mean timesteps, over steps/s of images that all run
+    mean_timesteps: float  # of the SNN with its exits
+    growth: Growth  # of the time with T
+    notes: Sequence[str]
 
-    ratios: Mapping[str, float]
-    images_per_second: Mapping[str, Mapping[int, float]]
-    latency_ms: Mapping[str, tuple[float, float]]
-    accuracy: Mapping[str, float]
-    step: Mapping[str, Mapping[int, Timing]]
-    mean_timesteps: float
-    growth: Growth
-    notes: Sequence[str] = field(default_factory=list)
+    @property
+    def ratios(self) -> dict[str, float]:
+        """By name; lower or higher is better as the name says."""
+        main = self.engines[0]
+        found = {}
+        if TORCH in self.step:
+            for size, timing in self.step[main].items():
+                ratio = timing.median / self.step[TORCH][size].median
+                found[f"step / torch float32 ANN forward, batch {size}"] = ratio
+        for precision in ("float32", "int8"):
+            rates = [self.images_per_second[name][ANN_BATCH] for name, of in self.precision.items() if of == precision]
+            if rates:
+                own = max(self.images_per_second[main].values())
+                found[f"images/s with exits / fastest {precision} ANN"] = own / max(rates)
+        if ONNXRUNTIME in self.latency_ms:
+            ratio = self.latency_ms[main]["p50"] / self.latency_ms[ONNXRUNTIME]["p50"]
+            found["p50 latency with exits / onnxruntime float32 ANN"] = ratio
+        if "float32" in self.engines[1:]:
+            for how in ("with exits", "at T"):
+                lost = 100 * (self.accuracy[f"float32 {how}"] - self.accuracy[f"{main} {how}"])
+                found[f"accuracy points lost against float32, {how}"] = round(lost, 9)  # a number of images, as one
+        found["early-exit efficiency"] = self.efficiency
+        found["log-log slope of time over timesteps"] = self.growth.slope
+        return found
 
     @property
     def speed_and_accuracy(self) -> dict[str, tuple[float, float]]:
         """Images/s, the SNN's with its exits, and accuracy, by contender; engines first."""
-        engines = [name for name in self.images_per_second if f"{name} with exits" in self.accuracy]
-        found = {}
-        for name in (*engines, *(other for other in self.images_per_second if other not in engines)):
-            accuracy = self.accuracy[f"{name} with exits" if name in engines else name]
-            found[f"SNN, {name}" if name in engines else f"ANN, {name}"] = (
-                max(self.images_per_second[name].values()),
-                accuracy,
-            )
-        return found
+        fastest = {name: max(rates.values()) for name, rates in self.images_per_second.items()}
+        ours = {f"SNN, {name}": (fastest[name], self.accuracy[f"{name} with exits"]) for name in self.engines}
+        return ours | {f"ANN, {name}": (fastest[name], self.accuracy[name]) for name in self.precision}
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""
-        return {
-            "ratios": dict(self.ratios),
-            "images_per_second": {
-                k: {str(b): v for b, v in found.items()} for k, found in self.images_per_second.items()
-            },
-            "latency_ms": {k: {"p50": p50, "p95": p95} for k, (p50, p95) in self.latency_ms.items()},
-            "accuracy": dict(self.accuracy),
-            "step": {k: {str(b): t.to_json() for b, t in found.items()} for k, found in self.step.items()},
-            "mean_timesteps": self.mean_timesteps,
-            "growth": self.growth.to_json(),
-            "notes": list(self.notes),
-        }
+        return {"ratios": self.ratios, **plain(vars(self))}
 
 
 def run_bench(
@@ -81,7 +84,7 @@ def run_bench(
     labels: Tensor,
     *,
     slots: int = 64,
-    batches: Sequence[int] = (1, 32),
+    batches: Sequence[int] = (1, ANN_BATCH),
     repeats: int = 5,
     single: int = 24,
     say: Callable[[str], None] = lambda text: None,
@@ -103,81 +106,48 @@ def run_bench(
     step: dict[str, dict[int, Timing]] = {}
     for size in batches:
         say(f"one step and one ANN forward, batch {size}")
-        work: dict[str, Callable[[], object]] = {ann.name: _bound(ann.run, images[:size]) for ann in anns}
-        for name, engine in engines.items():
-            work[name] = step_of(engine, images[:size])
+        work: dict[str, Work] = {ann.name: partial(ann.run, images[:size]) for ann in anns}
+        work |= {name: step_of(engine, images[:size]) for name, engine in engines.items()}
         for name, timing in alternate(work, repeats).items():
             step.setdefault(name, {})[size] = timing
     say("images with exits")
     sample = images[: 8 * slots]
     sessions = {name: Session(engine, policy, timesteps, slots) for name, engine in engines.items()}
-    mean_timesteps = float(sessions[main].run(Batch(sample)).cost.mean())
-    endless = _throughput(sessions[main], sample) * mean_timesteps
-    full = step_of(snn, sample[torch.arange(slots) % len(sample)])
-    work = {ann.name: _bound(ann.run, images[:32]) for ann in anns}
+    endless = _throughput(sessions[main], sample) * float(sessions[main].run(Batch(sample)).cost.mean())
+    work = {ann.name: partial(ann.run, images[:ANN_BATCH]) for ann in anns}
     work |= {name: partial(session.run, Batch(sample)) for name, session in sessions.items()}
-    work["slot step"] = full
+    work["slot step"] = step_of(snn, sample[torch.arange(slots) % len(sample)])
     timed = alternate(work, repeats)
-    rates = {ann.name: {32: len(images[:32]) / timed[ann.name].median} for ann in anns}
+    rates = {ann.name: {ANN_BATCH: len(images[:ANN_BATCH]) / timed[ann.name].median} for ann in anns}
     rates |= {name: {slots: len(sample) / timed[name].median} for name in engines}
     say("latency of single images")
-    latency = _latencies(snn, anns, policy, timesteps, images[:single])
+    alone = Session(snn, policy, timesteps, slots=1)
+    runs: dict[str, Callable[[Tensor], object]] = {ann.name: ann.run for ann in anns}
+    runs[main] = lambda image: alone.run([Batch(image)])
+    latency = _latencies(runs, images[:single])
     say("growth with timesteps")
     growth = grow_timesteps(snn, images[:32], max(1, repeats // 2))
     say("accuracy")
-    accuracy = {
-        ann.name: _right(torch.cat([ann.run(x) for x in torch.split(images, 64)]).argmax(-1), labels) for ann in anns
-    }
-    for name, session in sessions.items():
-        found = session.run(Batch(images))
-        accuracy[f"{name} with exits"] = _right(found.labels, labels)
-        accuracy[f"{name} at T"] = _right(
-            Session(session.engine, None, timesteps, slots).run(Batch(images)).labels, labels
-        )
+    answers = {ann.name: torch.cat([ann.run(x) for x in torch.split(images, 64)]).argmax(-1) for ann in anns}
+    mean_timesteps = 0.0
+    for name, engine in engines.items():
+        early = sessions[name].run(Batch(images))
+        answers[f"{name} with exits"] = early.labels
+        answers[f"{name} at T"] = Session(engine, None, timesteps, slots).run(Batch(images)).labels
         if name == main:
-            mean_timesteps = float(found.cost.mean())
-    ratios = _ratios(main, anns, step, rates, latency, accuracy, batches, slots)
-    ratios["early-exit efficiency"] = endless / (slots / timed["slot step"].median)
-    ratios["log-log slope of time over timesteps"] = growth.slope
+            mean_timesteps = float(early.cost.mean())
     return Bench(
-        ratios=ratios,
+        engines=list(engines),
+        precision={ann.name: ann.precision for ann in anns},
+        step=step,
         images_per_second=rates,
         latency_ms=latency,
-        accuracy=accuracy,
-        step=step,
+        accuracy={name: float((found == labels).double().mean()) for name, found in answers.items()},
+        efficiency=endless / (slots / timed["slot step"].median),
         mean_timesteps=mean_timesteps,
         growth=growth,
         notes=[f"{name}: {engine.note}" for name, engine in engines.items()],
     )
-
-
-def _ratios(
-    main: str,
-    anns: Sequence[Contender],
-    step: Mapping[str, Mapping[int, Timing]],
-    rates: Mapping[str, Mapping[int, float]],
-    latency: Mapping[str, tuple[float, float]],
-    accuracy: Mapping[str, float],
-    batches: Sequence[int],
-    slots: int,
-) -> dict[str, float]:
-    found: dict[str, float] = {}
-    if "torch float32" in step:
-        for size in batches:
-            ratio = step[main][size].median / step["torch float32"][size].median
-            found[f"step / torch float32 ANN forward, batch {size}"] = ratio
-    for precision in ("float32", "int8"):
-        names = [ann.name for ann in anns if ann.precision == precision]
-        if names:
-            fastest = max(rates[name][32] for name in names)
-            found[f"images/s with exits / fastest {precision} ANN"] = rates[main][slots] / fastest
-    if "onnxruntime float32" in latency:
-        found["p50 latency with exits / onnxruntime float32 ANN"] = latency[main][0] / latency["onnxruntime float32"][0]
-    if "float32 with exits" in accuracy and main != "float32":
-        for how in ("with exits", "at T"):
-            lost = 100 * (accuracy[f"float32 {how}"] - accuracy[f"{main} {how}"])
-            found[f"accuracy points lost against float32, {how}"] = round(lost, 9)  # a number of images, as one
-    return found
 
 
 def _throughput(session: Session, sample: Tensor) -> float:
@@ -195,22 +165,12 @@ def _throughput(session: Session, sample: Tensor) -> float:
     return (len(marks) - 1 - start) / (marks[-1] - marks[start])
 
 
-def _latencies(
-    snn: Engine, anns: Sequence[Contender], policy: ExitPolicy, timesteps: int, images: Tensor
-) -> dict[str, tuple[float, float]]:
-    session = Session(snn, policy, timesteps, slots=1)
-    runs: dict[str, Callable[[Tensor], object]] = {ann.name: ann.run for ann in anns}
-    runs[snn.name] = lambda x: session.run([Batch(x)])
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+def _latencies(runs: Mapping[str, Callable[[Tensor], object]], images: Tensor) -> dict[str, dict[str, float]]:
+    """Median and 95th percentile, in ms, of images that run one by one."""
+    spent: dict[str, list[float]] = {name: [] for name in runs}
     for image in torch.split(images, 1):
-        for name, timing in alternate({name: _bound(run, image) for name, run in runs.items()}, 1).items():
-            seconds[name].append(1000 * timing.median)
-    return {name: (statistics.median(ms), sorted(ms)[int(0.95 * (len(ms) - 1))]) for name, ms in seconds.items()}
-
-
-def _right(labels: Tensor, truth: Tensor) -> float:
-    return float((labels == truth).double().mean())
-
-
-def _bound(run: Callable[[Any], object], argument: Any) -> Callable[[], object]:
-    return lambda: run(argument)
+        for name, timing in alternate({name: partial(run, image) for name, run in runs.items()}, 1).items():
+            spent[name].append(1000 * timing.median)
+    return {
+        name: {"p50": statistics.median(ms), "p95": sorted(ms)[int(0.95 * (len(ms) - 1))]} for name, ms in spent.items()
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -16,21 +15,13 @@ INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")  # instructions 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The CPU as torch uses it.
+    """The CPU as torch uses it."""
 
-    Attributes:
-        cpu: its name.
-        capability: the instructions that torch chose.
-        int8: those for products of bytes.
-        threads: of torch.
-        gmacs: 10^9 multiply-accumulates a second of one convolution, by kernel; only those that are exact here.
-    """
-
-    cpu: str
-    capability: str
-    int8: tuple[str, ...]
-    threads: int
-    gmacs: dict[str, float]
+    cpu: str  # its name
+    capability: str  # the instructions that torch chose
+    int8: tuple[str, ...]  # those for products of bytes
+    threads: int  # of torch
+    gmacs: dict[str, float]  # 10^9 multiply-accumulates a second of one convolution, by kernel that is exact here
 
     def __str__(self) -> str:
         speeds = ", ".join(f"{name} {value:.0f}" for name, value in self.gmacs.items())
@@ -38,10 +29,6 @@ class Machine:
             f"{self.cpu}, {self.capability}, {', '.join(self.int8) or 'no VNNI'}, {self.threads} threads. "
             f"One 3×3 convolution, GMAC/s: {speeds}"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return dict(vars(self))
 
 
 def this_machine() -> Machine:

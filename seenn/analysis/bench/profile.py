@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from seenn.analysis.bench.timing import finish
-from seenn.core.network import SpikingNetwork
 from seenn.errors import UnsupportedError
 from seenn.runtime import Engine
 from seenn.runtime.kernels.fused import FusedEngine
@@ -27,14 +25,8 @@ class SiteProfile:
     macs: int  # multiply-accumulates of the synapses in it, were every input dense
     spike_rate: float | None  # spikes per neuron and step; None where no neurons fire
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return dict(vars(self))
 
-
-def profile_sites(
-    engine: Engine, network: SpikingNetwork, images: Tensor, *, timesteps: int = 2, repeats: int = 5
-) -> list[SiteProfile]:
+def profile_sites(engine: Engine, images: Tensor, *, timesteps: int = 2, repeats: int = 5) -> list[SiteProfile]:
     """Times each instruction of a step on as many images as go through the network together.
 
     Best of ``repeats`` for each, in the last of ``timesteps`` steps; spike rates are of that step.
@@ -66,7 +58,7 @@ def profile_sites(
                 if step == timesteps - 1:
                     best = {name: min(value, best.get(name, value)) for name, value in found.items()}
     total = sum(best.values())
-    macs = _macs(engine, network)
+    macs = _macs(engine)
     return [
         SiteProfile(
             name=name,
@@ -79,7 +71,7 @@ def profile_sites(
     ]
 
 
-def _macs(engine: FusedEngine, network: SpikingNetwork) -> Mapping[str, int]:
+def _macs(engine: FusedEngine) -> Mapping[str, int]:
     """Of the synapses that each instruction of a step computes."""
     from seenn.runtime.lowering.program import SynapseTerm
 

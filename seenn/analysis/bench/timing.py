@@ -1,4 +1,4 @@
-"""Alternating runs: what slows the machine down for a while slows every contender down."""
+"""Alternating runs, so that what slows the machine down for a while slows every contender down; and how time grows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
+
+from seenn.runtime import Engine, Slots
+
+Work = Callable[[], object]
+TIMESTEPS = (1, 2, 4, 8)
+SETTLE_SECONDS = 0.05  # idle threads of a library go on spinning for work, and take the next one's core meanwhile
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,26 @@ class Timing:
         }
 
 
-SETTLE_SECONDS = 0.05  # idle threads of a library go on spinning for work, and take the next one's core meanwhile
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Times by what was varied."""
+
+    of: str  # what was varied
+    times: Mapping[int, Timing]  # by its value
+
+    @property
+    def slope(self) -> float:
+        """Least-squares slope of log time over log size: 1 is linear growth."""
+        sizes, seconds = list(self.times), [timing.median for timing in self.times.values()]
+        return statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, seconds))).slope
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        times = {str(size): timing.to_json() for size, timing in self.times.items()}
+        return {"of": self.of, "slope": self.slope, "times": times}
 
 
-def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+def alternate(work: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
     """All contenders in turn, ``repeats`` times; each once untimed before, so that it meets its own caches."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
@@ -50,17 +74,39 @@ def alternate(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
+def grow(of: str, work: Mapping[int, Work], repeats: int) -> Growth:
+    """Times work of several sizes in alternation."""
+    timed = alternate({str(size): run for size, run in work.items()}, repeats)
+    return Growth(of=of, times={size: timed[str(size)] for size in work})
+
+
+def grow_timesteps(
+    engine: Engine, images: Tensor, repeats: int, *, timesteps: Sequence[int] = TIMESTEPS, of: str = "timesteps"
+) -> Growth:
+    """The steps of images that all run on."""
+    slots = _loaded(engine, images)
+
+    def steps(count: int) -> Work:
+        return lambda: [slots.step(len(images)) for _ in range(count)]
+
+    return grow(of, {count: steps(count) for count in timesteps}, repeats)
+
+
+def step_of(engine: Engine, images: Tensor) -> Work:
+    """One step of images that all run."""
+    slots = _loaded(engine, images)
+    return lambda: slots.step(len(images))
+
+
+def _loaded(engine: Engine, images: Tensor) -> Slots:
+    slots = engine.open(len(images))
+    slots.load(torch.arange(len(images)), images)
+    return slots
+
+
 def finish() -> None:
     """Waits for the work that was handed to an accelerator."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     elif torch.backends.mps.is_available():
         torch.mps.synchronize()
-
-
-def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Least-squares slope of log time over log size: 1 is linear growth."""
-    x, y = [math.log(size) for size in sizes], [math.log(value) for value in seconds]
-    mean_x, mean_y = statistics.fmean(x), statistics.fmean(y)
-    over = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return over / sum((a - mean_x) ** 2 for a in x)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from seenn.files import atomic_path
@@ -11,6 +12,8 @@ from seenn.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+PathLike = str | os.PathLike[str]
 
 # Okabe and Ito, 'Color Universal Design' (2008): distinct for the common kinds of colour blindness.
 BLUE, ORANGE, VERMILLION, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
@@ -24,19 +27,31 @@ def new_figure(width: float = 7.0, height: float = 4.4) -> Figure:
     return Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
 
 
-def new_axes(title: str, subtitle: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """A figure with one plot in the house look; texts are literal, a ``$`` is no formula."""
-    figure, (axes,) = new_panels(title, subtitle, (xlabel,), ylabel)
-    return figure, axes
+@contextmanager
+def plot(path: PathLike, title: str, subtitle: str, xlabel: str, ylabel: str, *, legend: int = 2) -> Iterator[Axes]:
+    """One plot in the house look, written to ``path`` once it is drawn; see ``plots``."""
+    with plots(path, title, subtitle, (xlabel,), ylabel, legend=legend) as (axes,):
+        yield axes
 
 
-def new_panels(title: str, subtitle: str, xlabels: Sequence[str], ylabel: str) -> tuple[Figure, list[Axes]]:
-    """The same with several plots side by side that share their vertical axis."""
-    figure = new_figure(7.0 if len(xlabels) == 1 else 4.4 * len(xlabels), 4.4 if len(xlabels) == 1 else 5.2)
+@contextmanager
+def plots(
+    path: PathLike, title: str, subtitle: str, xlabels: Sequence[str], ylabel: str, *, legend: int = 2
+) -> Iterator[list[Axes]]:
+    """Several plots side by side that share their vertical axis. Texts are literal, a ``$`` is no formula.
+
+    Args:
+        path: of the PNG.
+        legend: its columns, below the plots, where it covers no curve; 0: none.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    figure = new_figure() if len(xlabels) == 1 else new_figure(4.4 * len(xlabels), 5.2)
     panels = list(figure.subplots(1, len(xlabels), squeeze=False, sharey=True).flat)
-    axes = panels[0]
-    axes.set_title(title, loc="left", pad=22, fontsize=13, fontweight="bold", color=INK, parse_math=False)
-    axes.annotate(
+    first = panels[0]
+    first.set_title(title, loc="left", pad=22, fontsize=13, fontweight="bold", color=INK, parse_math=False)
+    first.annotate(
         subtitle,
         (0, 1),
         xycoords="axes fraction",
@@ -46,7 +61,7 @@ def new_panels(title: str, subtitle: str, xlabels: Sequence[str], ylabel: str) -
         color=GREY,
         parse_math=False,
     )
-    axes.set_ylabel(ylabel, color=INK)
+    first.set_ylabel(ylabel, color=INK)
     for axes, xlabel in zip(panels, xlabels, strict=True):
         axes.set_xlabel(xlabel, color=INK)
         axes.spines[["top", "right"]].set_visible(False)
@@ -54,19 +69,24 @@ def new_panels(title: str, subtitle: str, xlabels: Sequence[str], ylabel: str) -
         axes.tick_params(colors=INK, labelsize=9)
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
         axes.set_axisbelow(True)
-    return figure, panels
+    yield panels
+    if legend:
+        figure.legend(loc="outside lower center", ncols=legend, frameon=False, fontsize=9)
+    save_png(figure, path)
 
 
-def add_legend(figure: Figure, columns: int = 2) -> None:
-    """Names every labelled curve below the plot, where it covers none of them."""
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+def plot_fixed(axes: Axes, steps: Sequence[float], accuracies: Sequence[float]) -> None:
+    """White squares: the accuracy (a fraction) of running every image for the same number of steps."""
+    percent = [100 * accuracy for accuracy in accuracies]
+    label = "no early exit, the same t for every image"
+    axes.plot(steps, percent, color=GREY, linestyle="none", marker="s", markersize=5, mfc="white", label=label)
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_png(figure: Figure, path: PathLike) -> None:
     """Writes ``figure`` atomically. The same figure gives the same bytes: no date, no version inside.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full.
+        OutputError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-
-
-class Sampled(Protocol):
-    """A report that names its easiest and hardest images."""
-
-    @property
-    def samples(self) -> int: ...
-    @property
-    def easiest(self) -> Sequence[SampleExit]: ...
-    @property
-    def hardest(self) -> Sequence[SampleExit]: ...
-    @property
-    def class_names(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +35,7 @@ def easiest_and_hardest(
     Args:
         labels, predictions, exit_timestep: integers ``[N]``.
         confidence: of the prediction at the exit, ``[N]``.
-
-    Raises:
-        ValueError: lengths differ.
     """
-    columns = (labels, predictions, exit_timestep, confidence)
-    if any(column.shape != labels.shape for column in columns):
-        shapes = [list(column.shape) for column in columns]
-        raise ValueError(f"easiest_and_hardest: shapes are {shapes}; expected four times [N]")
     surest_first = torch.argsort(confidence, descending=True, stable=True)
     order = surest_first[torch.argsort(exit_timestep[surest_first], stable=True)].tolist()
     count = min(count, len(order) // 2)
@@ -71,5 +49,4 @@ def easiest_and_hardest(
             confidence=float(confidence[index]),
         )
 
-    hardest = order[::-1][:count]
-    return tuple(map(sample, order[:count])), tuple(map(sample, hardest))
+    return tuple(map(sample, order[:count])), tuple(map(sample, order[::-1][:count]))

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.text import count, energy, percent, points, steps
 from seenn.metrics.energy import ACCUMULATE_PJ, MAC_PJ
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 COLUMNS = ("per image", "accuracy", "steps", "work", "energy")
 
@@ -19,9 +14,8 @@ ENERGY_NOTE = (
 )
 
 
-def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+def summary_rows(e: Evaluation) -> list[tuple[str, ...]]:
     """The cells under ``COLUMNS``: the ANN where there is one, then the SNN without and with early exit."""
-    e = evaluation
     rows: list[tuple[str, ...]] = []
     if e.ann_accuracy is not None:
         macs = f"{count(e.ann_macs)} MACs"
@@ -36,9 +30,8 @@ def summary_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return rows
 
 
-def verdict(evaluation: Evaluation) -> list[str]:
+def verdict(e: Evaluation) -> list[str]:
     """What the figures mean, one sentence each: early exit, accuracy and energy against the ANN, caveats."""
-    e = evaluation
     low, high = e.accuracy_interval
     sentences = [
         _early_exit(e),
@@ -68,27 +61,12 @@ def verdict(evaluation: Evaluation) -> list[str]:
     return [*sentences, ENERGY_NOTE]
 
 
-def summary_table(evaluation: Evaluation) -> Table:
-    """ANN, SNN and SNN with early exit side by side, for a terminal of 80 columns; ``verdict`` explains it."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(f"{evaluation.network} on {evaluation.data} ({evaluation.split}, {evaluation.samples:,} images)"),
-    )
-    for index, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if index else "left")
-    for row in summary_rows(evaluation):
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
 def _early_exit(e: Evaluation) -> str:
     saved = 1 - e.mean_timesteps / e.steps[-1]
     if saved == 0:
         return f"No image exited early: each took {steps(e.steps[-1])}."
     change = e.accuracy - e.full_accuracy
-    effect = "at the same accuracy" if change == 0 else f"{points(abs(change))} {_direction(change)} accurate"
+    effect = f"{_more_or_less(change)} accurate" if change else "at the same accuracy"
     return (
         f"Early exit answers after {steps(e.mean_timesteps)} on average instead of {e.steps[-1]} "
         f"({100 * saved:.0f} % fewer), {effect}."
@@ -96,9 +74,8 @@ def _early_exit(e: Evaluation) -> str:
 
 
 def _accuracy_against_ann(change: float) -> str:
-    if change == 0:
-        return "With early exit the SNN is exactly as accurate as the ANN."
-    return f"With early exit the SNN is {points(abs(change))} {_direction(change)} accurate than the ANN."
+    how = f"{_more_or_less(change)} accurate than" if change else "exactly as accurate as"
+    return f"With early exit the SNN is {how} the ANN."
 
 
 def _energy_against_ann(e: Evaluation) -> str:
@@ -121,5 +98,5 @@ def _hybrid(e: Evaluation) -> str:
     )
 
 
-def _direction(change: float) -> str:
-    return "more" if change > 0 else "LESS"
+def _more_or_less(change: float) -> str:
+    return f"{points(abs(change))} {'more' if change > 0 else 'LESS'}"

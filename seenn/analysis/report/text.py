@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Figures as people read them, and Markdown that stays one table, whatever the cells hold."""
 
 from __future__ import annotations
 
@@ -34,15 +34,34 @@ def steps(number: float) -> str:
     return f"{number:.0f} step{'' if number == 1 else 's'}" if whole else f"{number:.2f} steps"
 
 
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; cells are written as they are."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def markdown_cell(text: str) -> str:
+    """``text`` on one line, with nothing that would end or format a Markdown table cell."""
+    for special in "\\`*_|<>[]":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.split())
+
+
+def markdown_code(text: str) -> str:
+    """``text`` as inline code inside a Markdown table, whatever backticks and bars it holds."""
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    inner = " ".join(text.split()).replace("|", "\\|")
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{inner}{pad}{fence}"
+
+
 def _scaled(number: float, units: Sequence[str]) -> str:
     """Three significant digits in the first unit (each is 1000 times the last) that reads below 1000."""
-    for unit in units[:-1]:
-        if float(f"{number:.3g}") < 1000:  # as it will be read: 999.9 rounds up into the next unit
-            return _three_digits(number, unit)
+    unit, *larger = units
+    while larger and float(f"{number:.3g}") >= 1000:  # as it will be read: 999.9 rounds up into the next unit
         number /= 1000
-    return _three_digits(number, units[-1])
-
-
-def _three_digits(number: float, unit: str) -> str:
+        unit, *larger = larger
     digits = f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
     return f"{digits} {unit}".strip()

@@ -133,7 +133,11 @@ def test_a_guarantee_is_recorded(snn: Path) -> None:
     [
         ("", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "),
         ("--target-energy 5 --target-timesteps 2", "give exactly one of --threshold 0.95"),
-        ("--policy cutoff --threshold 1", "cutoff finds one threshold per timestep for --max-accuracy-drop"),
+        ("--policy cutoff --threshold 1", "the cutoff rule finds its thresholds itself: give a target"),
+        (
+            "--policy cutoff --max-accuracy-drop 0.1 --confidence 0.95",
+            "--confidence needs a rule with one score to bound, and cutoff has none",
+        ),
         ("--threshold 0.9 --target-timesteps 2", "give exactly one of --threshold 0.95"),
         ("--policy hunch --threshold 0.9", "unknown exit rule 'hunch'. Choose one of confidence, conformal, "),
         ("--policy entropy --threshold 1.5", "threshold is a probability in (0, 1], got 1.5"),
@@ -154,7 +158,7 @@ def test_a_guarantee_is_recorded(snn: Path) -> None:
         ("--max-accuracy-drop 0 --confidence 0.95", "--confidence needs --max-accuracy-drop above 0"),
         (
             "--policy fixed --max-accuracy-drop 0.1 --confidence 0.95",
-            "--confidence needs a rule with a score, and fixed",
+            "--confidence needs a rule with one score to bound, and fixed has none",
         ),
         (
             "--policy patience --max-accuracy-drop 0.1 --confidence 0.95 --guarantee conditional",
@@ -209,7 +213,9 @@ class Largest(seenn.ThresholdExit):
 def test_a_rule_of_ones_own_is_named_by_its_path(snn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own_rule.py").write_text(OWN.format(kind="largest"), encoding="utf-8")
-    found, policy = answer(snn, "--policy", "own_rule:Largest", "--target-timesteps", "3")
+    done = run(snn, "--policy", "own_rule:Largest", "--target-timesteps", "3")
+    assert "own_rule:Largest is deprecated here: write --plugin own_rule, and largest for the name" in done.stderr
+    found, policy = answer(snn, "--plugin", "own_rule", "--policy", "largest", "--target-timesteps", "3")
     assert (policy.kind, found["mean_timesteps"] <= 3) == ("largest", True)
     assert found["policy"]["class"] == "own_rule:Largest"
     forgotten = "import sys, seenn; seenn.load(sys.argv[1])"
@@ -225,8 +231,8 @@ def test_a_rule_of_ones_own_is_named_by_its_path(snn: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("no_such_module:Rule", "cannot import 'no_such_module' for the exit policy"),
-        ("json:JSONDecoder", "json:JSONDecoder is not an exit policy: expected a class with start, stop"),
+        ("no_such_module:Rule", "the plugin no_such_module cannot be imported (ModuleNotFoundError"),
+        ("json:JSONDecoder", "json:JSONDecoder is not a registered exit rule: see examples/custom_exit.py"),
     ],
 )
 def test_what_is_no_rule_is_refused(snn: Path, path: str, message: str) -> None:

@@ -11,8 +11,8 @@ import torch
 
 from cli.common import Console, Talk, command, text_table
 from cli.errors import Failure, usage
-from cli.groups import output_file, output_folder
-from cli.options import FiniteRange
+from cli.groups import output_file
+from cli.options import FiniteRange, OutputFolder
 from seenn.errors import DataError
 
 
@@ -68,14 +68,14 @@ def test_numbers_must_be_finite(value: str) -> None:
 
 def test_output_paths_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert output_file(str(tmp_path / "a.pth")) == tmp_path / "a.pth"
-    assert output_folder(str(tmp_path / "a" / "b"), "--report") == tmp_path / "a" / "b"
+    assert OutputFolder().convert(str(tmp_path / "a" / "b"), None, None) == str(tmp_path / "a" / "b")
     with pytest.raises(click.BadParameter, match="is a folder"):
         output_file(str(tmp_path))
     monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser would be let in
     with pytest.raises(click.BadParameter, match="is not writable"):
         output_file(str(tmp_path / "a.pth"))
     with pytest.raises(click.BadParameter, match="is not writable"):
-        output_folder(str(tmp_path / "a" / "b"), "--report")
+        OutputFolder().convert(str(tmp_path / "a" / "b"), None, None)
 
 
 def test_log_records_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,6 +85,6 @@ def test_log_records_are_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_columns_are_as_wide_as_they_need_to_be() -> None:
-    assert text_table([("node", "MACs"), ("conv", "1,024"), ("a", "")], right=(1,)) == (
+    assert text_table({"node": "", "MACs": ","}, [("conv", 1024), ("a", None)]) == (
         "node   MACs\n----  -----\nconv  1,024\na"
     )

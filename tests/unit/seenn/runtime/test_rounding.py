@@ -11,7 +11,7 @@ from runs import run
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from seenn.analysis.bench import layer_losses
+from seenn.analysis.bench.layers import layer_losses
 from seenn.batch import Batch
 from seenn.checkpoint import load
 from seenn.core.graph import INPUT, Node, OpGraph
@@ -19,7 +19,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.data import DataSplits, load_data
 from seenn.errors import CheckpointError
-from seenn.runtime import Section, make_engine
+from seenn.runtime import make_engine
 from seenn.runtime.lowering import Rounding, choose_rounding, lower
 from seenn.snn import SNN
 
@@ -75,9 +75,9 @@ def test_the_file_runs_the_same_integers_as_the_images(digits: DataSplits, tmp_p
     assert torch.equal(torch.stack([p.logits_sum for p in streamed]), scores(rounding))
     exact = make_engine("float32", plain.network, timesteps=T)
     wanted = run(exact, test, None, T, slots=40).logits_sum.double()
-    cases: tuple[tuple[Section | None, Rounding | None], ...] = ((section, rounding), (None, None))
+    cases: tuple[tuple[SNN, Rounding | None], ...] = ((found, rounding), (replace(found, sections={}), None))
     for given, same in cases:
-        loss = layer_losses(found.network, test, digits.test.labels[:40], T, pixels, section=given)[-1]
+        loss = layer_losses(given, test, digits.test.labels[:40], T)[-1]
         error = (scores(same).double() - wanted).norm() / wanted.norm()
         assert loss.score_error == pytest.approx(float(error))
     bits = {each.layer: each.bits for each in lower(plain.network, timesteps=T, rounding=rounding).report}

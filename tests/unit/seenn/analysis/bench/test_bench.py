@@ -8,24 +8,19 @@ import torch
 from runs import run
 from torch import Tensor
 
-from seenn.analysis.bench import (
-    Contender,
-    Growth,
-    Timing,
-    alternate,
-    grow,
-    layer_losses,
-    plot_growth,
-    plot_speed,
-    profile_sites,
-    run_bench,
-    slope,
-    this_machine,
-)
+from seenn.analysis.bench.ann import Contender
+from seenn.analysis.bench.figures import run_bench
+from seenn.analysis.bench.layers import layer_losses
+from seenn.analysis.bench.machine import this_machine
+from seenn.analysis.bench.plots import plot_growth, plot_speed
+from seenn.analysis.bench.profile import profile_sites
+from seenn.analysis.bench.timing import Growth, Timing, alternate, grow
+from seenn.analysis.report.base import plain
 from seenn.core.network import SpikingNetwork
 from seenn.exits import ConfidenceExit
 from seenn.runtime import make_engine
 from seenn.runtime.kernels.fused import FusedEngine
+from seenn.snn import SNN
 
 MakeNetwork = Callable[..., SpikingNetwork]
 
@@ -40,7 +35,8 @@ def test_contenders_take_turns_and_run_once_untimed_in_each() -> None:
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
 def test_the_slope_of_a_power_is_its_exponent(power: float) -> None:
-    assert slope([1, 2, 4, 8], [3 * n**power for n in (1, 2, 4, 8)]) == pytest.approx(power)
+    growth = Growth(of="n", times={n: Timing((3 * n**power,)) for n in (1, 2, 4, 8)})
+    assert growth.slope == pytest.approx(power)
 
 
 def test_every_ratio_is_measured_and_named(make_network: MakeNetwork, images: Tensor) -> None:
@@ -82,13 +78,13 @@ def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, image
     network = make_network().float()
     engine = make_engine("int8", network, timesteps=8)
     assert isinstance(engine, FusedEngine)
-    sites = profile_sites(engine, network, images.float(), repeats=1)
+    sites = profile_sites(engine, images.float(), repeats=1)
     assert sum(site.share for site in sites) == pytest.approx(1)
     by_name = {site.name: site for site in sites}
     assert by_name["relu1"].spike_rate is not None
     assert by_name["relu2.v"].macs == 4 * 2 * 9 * 36
     assert by_name["relu1.v"].macs == 0  # its current is computed once an image
-    assert set(by_name["relu1"].to_json()) == {"name", "milliseconds", "share", "macs", "spike_rate"}
+    assert set(plain(by_name["relu1"])) == {"name", "milliseconds", "share", "macs", "spike_rate"}
 
 
 def test_growth_is_timed_size_by_size() -> None:
@@ -104,7 +100,7 @@ def test_each_layer_is_charged_for_its_own_rounding(make_network: MakeNetwork, i
     network = make_network().float()
     inputs = images.float()
     labels = network(inputs, 4).argmax(-1)
-    losses = layer_losses(network, inputs, labels, 4)
+    losses = layer_losses(SNN(network=network), inputs, labels, 4)
     assert [loss.layer for loss in losses] == ["(none)", "conv1", "conv2", "head", "(all)"]
     by_layer = {loss.layer: loss for loss in losses}
     none, conv2 = by_layer["(none)"], by_layer["conv2"]
@@ -117,7 +113,7 @@ def test_each_layer_is_charged_for_its_own_rounding(make_network: MakeNetwork, i
     answers = run(make_engine("int8", network, timesteps=4), inputs, None, 4, slots=4).labels
     wrong = 100 * float((answers != labels).double().mean())  # the labels are the float network's own answers
     assert losses[-1].points_lost == pytest.approx(wrong)
-    assert set(conv2.to_json()) == {"layer", "bits", "weight_error", "score_error", "points_lost"}
+    assert set(plain(conv2)) == {"layer", "bits", "weight_error", "score_error", "points_lost"}
 
 
 def test_pictures_of_a_benchmark_are_files(tmp_path: Path) -> None:
@@ -133,4 +129,4 @@ def test_the_machine_says_what_decides_its_speed() -> None:
     assert machine.threads == torch.get_num_threads()
     assert all(value > 0 for value in machine.gmacs.values())
     assert machine.cpu in str(machine)
-    assert set(machine.to_json()) == {"cpu", "capability", "int8", "threads", "gmacs"}
+    assert set(plain(machine)) == {"cpu", "capability", "int8", "threads", "gmacs"}

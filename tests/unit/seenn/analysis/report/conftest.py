@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from seenn.analysis.report import Evaluation, SampleExit
+from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.samples import SampleExit
 from seenn.metrics import exit_curve, exit_statistics
 
 MakeEvaluation = Callable[..., Evaluation]

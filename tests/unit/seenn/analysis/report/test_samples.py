@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seenn.analysis.report import easiest_and_hardest
+from seenn.analysis.report.samples import easiest_and_hardest
 
 LABELS = torch.tensor([0, 1, 2, 3, 4])
 EXITS = torch.tensor([2, 1, 3, 1, 3])
@@ -28,8 +28,3 @@ def test_no_image_is_both_easy_and_hard() -> None:
 def test_ties_keep_the_order_of_the_split() -> None:
     easiest, _ = easiest_and_hardest(LABELS, LABELS, torch.ones(5), torch.ones(5), count=2)
     assert [sample.index for sample in easiest] == [0, 1]
-
-
-def test_columns_of_another_length_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shapes are \[\[5\], \[5\], \[4\], \[5\]\]; expected four times"):
-        easiest_and_hardest(LABELS, LABELS, EXITS[:4], CONFIDENCE)

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
-from rich.console import Console
-
-from seenn.analysis.report import Evaluation, summary_rows, summary_table, verdict
+from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.summary import summary_rows, verdict
 
 Make = Callable[..., Evaluation]
 
@@ -50,15 +48,3 @@ def test_equal_figures_are_no_gain(make_evaluation: Make) -> None:
 def test_the_energy_is_always_called_an_estimate_with_its_constants(make_evaluation: Make) -> None:
     note = verdict(make_evaluation(ann_accuracy=None, analog_macs=0))[-1]
     assert "estimates for 45 nm hardware: 4.6 pJ per multiply-add (MAC), 0.9 pJ per addition" in note
-
-
-def test_terminal_table_shows_every_row_and_takes_markup_literally(make_evaluation: Make) -> None:
-    evaluation = make_evaluation(network="[bold]snn")
-    console = Console(file=io.StringIO(), width=80)
-    console.print(summary_table(evaluation))
-    assert isinstance(console.file, io.StringIO)
-    shown = console.file.getvalue()
-    assert "[bold]snn on digits (test, 4 images)" in shown
-    for row in summary_rows(evaluation):
-        assert all(cell in shown for cell in row)
-    assert any("25.00 points LESS accurate than the ANN" in sentence for sentence in verdict(evaluation))

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from seenn.analysis.report.markdown import markdown_cell, markdown_code
-from seenn.analysis.report.text import count, energy, percent, steps
+from seenn.analysis.report.text import count, energy, markdown_cell, markdown_code, percent, steps
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seenn.analysis.report import Evaluation, write_report
+from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.write import write_report
+from seenn.errors import DataError
 
 Make = Callable[..., Evaluation]
 PLOTS = {"accuracy.png", "exits.png", "tradeoff.png", "images.png"}
@@ -20,7 +22,7 @@ def names(folder: Path) -> set[str]:
 def test_report_is_json_markdown_and_the_plots_it_shows(
     make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
 ) -> None:
-    page = write_report(make_evaluation(), images, tmp_path / "new" / "report")
+    page = write_report(make_evaluation(), images.__getitem__, tmp_path / "new" / "report")
     assert page == tmp_path / "new" / "report" / "report.md"
     assert names(page.parent) == {"report.json", "report.md", *PLOTS}
     text = page.read_text(encoding="utf-8")
@@ -34,13 +36,16 @@ def test_report_is_json_markdown_and_the_plots_it_shows(
 def test_a_new_report_leaves_no_plot_of_an_older_one(
     make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
 ) -> None:
-    write_report(make_evaluation(), images, tmp_path)
-    page = write_report(make_evaluation(curve=None, easiest=(), hardest=()), {}, tmp_path)
+    write_report(make_evaluation(), images.__getitem__, tmp_path)
+    page = write_report(make_evaluation(curve=None, easiest=(), hardest=()), images.__getitem__, tmp_path)
     assert names(tmp_path) == {"report.json", "report.md", "accuracy.png", "exits.png"}
     assert "tradeoff.png" not in page.read_text(encoding="utf-8")
 
 
-def test_missing_images_are_refused_before_anything_is_written(make_evaluation: Make, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="image 0 is missing"):
-        write_report(make_evaluation(), {}, tmp_path)
+def test_an_image_that_cannot_be_read_leaves_nothing(make_evaluation: Make, tmp_path: Path) -> None:
+    def broken(index: int) -> torch.Tensor:
+        raise DataError(f"image {index} cannot be decoded")
+
+    with pytest.raises(DataError, match="image 0 cannot be decoded"):
+        write_report(make_evaluation(), broken, tmp_path)
     assert names(tmp_path) == set()

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seenn.analysis.report.markdown import markdown_cell, markdown_code, markdown_table
-from seenn.files import write_text
+from seenn.analysis.report.text import markdown_cell, markdown_code, markdown_table
+from seenn.files import make_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def write_results(
     if repeated := sorted(name for name, n in Counter(row.name for row in rows).items() if n > 1):
         raise ValueError(f"results {title!r}: several rows are named {repeated}; expected each name once")
     stem = Path(path_stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(stem.parent)
     data, table = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.md")
     cells = [
         (markdown_cell(row.name), f"{row.value:.6g}", row.bar or "–", _mark(row), markdown_code(row.command))
