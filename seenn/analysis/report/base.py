@@ -72,7 +72,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, ExitCurve):
         return {name: column.tolist() for name, column in vars(value.pareto()).items() if column is not None}
     if hasattr(value, "to_json"):
-        return value.to_json()
+        return plain(value.to_json())
     if is_dataclass(value):
         return plain(vars(value))
     if isinstance(value, Mapping):
