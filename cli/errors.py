@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -42,5 +42,6 @@ def usage() -> Iterator[None]:
 def show_error(kind: str, message: str, *, as_json: bool) -> None:
     """One line on stderr, and with ``--json`` one object on stdout."""
     if as_json:
-        click.echo(json.dumps({"error": {"type": kind, "message": message}}, indent=2))
+        with suppress(OSError):  # of stdout itself: nobody reads it, or its disk is full
+            click.echo(json.dumps({"error": {"type": kind, "message": message}}, indent=2))
     click.echo(f"error: {message}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from cli.common import Console, Talk, command, text_table
-from cli.errors import Failure, usage
+from cli.errors import Failure, show_error, usage
 from cli.groups import output_file
 from cli.options import FiniteRange, OutputFolder
 from seenn.errors import DataError
@@ -35,6 +36,18 @@ def test_errors_on_purpose_become_failures_with_exit_code_1(error: Exception) ->
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         failing(ZeroDivisionError()).main([], standalone_mode=False)
+
+
+def test_an_error_is_told_where_nobody_takes_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    show_error("DataError", "no images", as_json=True)
+    assert capsys.readouterr().err == "error: no images\n"
 
 
 def test_seed_fixes_the_random_numbers() -> None:

@@ -14,10 +14,12 @@ from PIL import Image
 
 from cli.errors import Failure
 from cli.main import seenn
+from seenn.analysis.bench import timing
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AvgPool2d, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear
 from seenn.core.ops.neuron import Neuron
+from seenn.core.ops.prepass import PrepassIFNeuron
 from seenn.data import load_data
 from seenn.exits import ConfidenceExit
 from seenn.snn import SNN
@@ -115,3 +117,12 @@ def test_bench_wants_the_model_that_weights_belong_to(snn: str) -> None:
     done = CliRunner().invoke(seenn, ["bench", snn, "--ckpt", "ann.pth"])
     assert done.exit_code == 2
     assert "--ckpt gives the weights of --ann: name the model too" in done.stderr
+
+
+def test_bench_measures_a_network_with_initial_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SETTLE_SECONDS", 0.0)
+    file = write(tmp_path / "cos.safetensors", PrepassIFNeuron(0.5, prepass=3, rule="cos"))
+    found, _ = run("bench", file, "--limit", "64", "--slots", "8", "--repeats", "1", "--device", "cpu")
+    assert 4 <= found["mean_timesteps"] <= 7
+    assert set(found["latency_ms"]) >= {"reference", "torch float32"}
+    assert "float32 is left out: this engine does not run the initial steps" in "\n".join(found["notes"])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 import seenn
-from converter import ConvertConfig, convert_module
+from converter import ConvertConfig, convert, convert_module
 from converter.conversion import canonical_graph, place_neurons
 from seenn.core.ops import CumulativeDifference, IFNeuron
 from seenn.errors import CalibrationError, ConversionError, ModelError, UnsupportedError
@@ -182,3 +182,11 @@ def test_branches_that_torchvision_skips_in_training_only(images: Tensor) -> Non
     model = nn.Sequential(nn.Conv2d(3, 4, 3), StochasticDepth(0.5, "row"), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
     graph, _ = canonical_graph(model, images[:2])
     assert [node.op.kind for node in graph] == ["conv2d", "relu", "flatten", "linear"]
+
+
+def test_a_model_without_parameters_is_converted() -> None:
+    net, images = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), torch.randn(40, 3, 8, 8)
+    snn = convert(net, images, timesteps=4)
+    expected = net(images[:8]).argmax(-1)
+    for engine in ("reference", "float32", "int8"):
+        assert snn.predict(images[:8], engine=engine).labels.eq(expected).sum() >= 6

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from converter import ConvertConfig, convert_module
 from converter.qcfs import SCRATCH, with_qcfs
+from converter.recipes.qcfs import Learned
 from seenn.core.ops import QCFS, IFNeuron
 from seenn.errors import ConversionError, UnsupportedError
 
@@ -105,3 +106,19 @@ def test_recipe_and_activation_must_fit_each_other() -> None:
 def test_models_without_a_relu_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="no ReLU activation"):
         with_qcfs(nn.Sequential(nn.Flatten(), nn.Linear(36, 5)), IMAGES[:2], levels=4)
+
+
+@pytest.mark.parametrize("correction", ["bias", "potential", "joint"])
+def test_an_activation_that_is_always_zero_has_no_error_to_correct(correction: str) -> None:
+    net, images = block(), torch.rand(32, 1, 6, 6)
+    dead = with_qcfs(net, images[:2], levels=4).eval()
+    with torch.no_grad():
+        conv = next(module for module in dead.modules() if isinstance(module, nn.Conv2d))
+        conv.weight.zero_()
+        assert conv.bias is not None
+        conv.bias.fill_(-1.0)
+        for norm in (module for module in dead.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.bias.fill_(-1.0)
+    found = convert_module(dead, images, ConvertConfig(recipe=Learned(), neuron="if", correction=correction))
+    assert found.calibration.reports[0].relative_error == 0.0
+    assert found.network(images[:4], 2).isfinite().all()
