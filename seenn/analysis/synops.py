@@ -15,6 +15,8 @@ from seenn.distributed import World
 from seenn.metrics.energy import DenseCost
 from seenn.runtime.observer import Observer
 
+EXACT = 1 << 24  # float32 holds every integer below
+
 
 def traffic(network: SpikingNetwork) -> dict[str, Traffic]:
     """What flows out of each node: a value that is constant per image, spikes, or analog values per step."""
@@ -99,11 +101,10 @@ class SpikeMeter(Observer):
         self.synops = torch.zeros(timesteps, samples, dtype=torch.float64)
 
     def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
-        spikes = counts.detach().abs()
-        self._spikes[site] += float(spikes.sum(dtype=torch.float64))
+        found = _spikes_and_synops(counts.detach().abs(), self._fan_out[site]).cpu()
+        self._spikes[site] += float(found[:, 0].sum())
         self._chances[site] += counts.numel()
-        caused = (spikes.flatten(1).double() @ self._fan_out[site].flatten().double()).cpu()
-        self.synops.index_put_((t.clamp(min=1) - 1, samples), caused, accumulate=True)
+        self.synops.index_put_((t.clamp(min=1) - 1, samples), found[:, 1], accumulate=True)
 
     def gather(self, here: World) -> None:
         """Adds up what the processes have counted, and joins their samples in the order of the ranks."""
@@ -116,3 +117,20 @@ class SpikeMeter(Observer):
     def rates(self) -> Mapping[str, float]:
         """Spikes per neuron and timestep, by site; a negative spike counts one."""
         return {site: self._spikes[site] / max(1, self._chances[site]) for site in self._spikes}
+
+
+def _spikes_and_synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
+    """How many spikes each sample has and how many synapses they reach, float64 ``[B, 2]``.
+
+    In one reading, along the memory: parts of a sample are added up in the spikes' own type, which is exact while they
+    stay below 2^24, and the parts in float64.
+    """
+    order = sorted(range(1, spikes.dim()), key=spikes.stride, reverse=True)
+    parts = spikes.shape[order[0]] if len(order) > 1 else 1
+    values = spikes.permute(0, *order).reshape(len(spikes), parts, -1).transpose(0, 1)
+    reached = fan_out.permute([axis - 1 for axis in order]).reshape(parts, -1)
+    weights = torch.stack([torch.ones_like(reached), reached], dim=-1)
+    found = torch.bmm(values, weights.to(values.dtype))
+    if found.numel() and float(found.max()) >= EXACT:
+        found = torch.bmm(values.double(), weights.double())
+    return found.sum(0, dtype=torch.float64)

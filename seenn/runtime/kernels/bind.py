@@ -189,7 +189,7 @@ class Binder:
         if name not in self.unused:
             return lambda: views[name]
         low, integers = self._program.buffers[name].low, interiors(copies, name)[0]
-        return lambda: integers.float() + low
+        return lambda: integers.float().add_(low)
 
     def _sum(self, total: Sum, target: Tensor, views: Views, copies: Copies) -> Iterator[Action]:
         terms = [term for term in total.terms if term not in self._joined]
