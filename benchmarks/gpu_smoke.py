@@ -86,7 +86,7 @@ def subject() -> tuple[torch.nn.Module, Tensor]:
 def answers(snn: SNN, images: Tensor, engine: str, device: str) -> tuple[Predictions, dict[str, Tensor]]:
     """With exits, and the spikes of each site."""
     spikes = SpikeSums(len(images))
-    session = snn.to(device).session(engine, policy=GapExit(threshold=0.05), slots=BATCH)
+    session = snn.to(device).session(engine, policy=GapExit(threshold=0.02), slots=BATCH)
     found = session.run(snn.batch(images).split(BATCH), observers=[spikes])
     return found, {site: counts.cpu() for site, counts in spikes.sums.items()}
 

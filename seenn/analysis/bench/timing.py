@@ -7,12 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seenn.runtime import Engine, Slots
+from seenn.device import full_precision
+from seenn.runtime import Engine
 
 Work = Callable[[], object]
 TIMESTEPS = (1, 2, 4, 8)
@@ -84,24 +86,26 @@ def grow_timesteps(
     engine: Engine, images: Tensor, repeats: int, *, timesteps: Sequence[int] = TIMESTEPS, of: str = "timesteps"
 ) -> Growth:
     """The steps of images that all run on."""
-    slots = _loaded(engine, images)
-
-    def steps(count: int) -> Work:
-        return lambda: [slots.step(len(images)) for _ in range(count)]
-
-    return grow(of, {count: steps(count) for count in timesteps}, repeats)
+    steps = _steps(engine, images)
+    return grow(of, {count: partial(steps, count) for count in timesteps}, repeats)
 
 
 def step_of(engine: Engine, images: Tensor) -> Work:
     """One step of images that all run."""
-    slots = _loaded(engine, images)
-    return lambda: slots.step(len(images))
+    return partial(_steps(engine, images), 1)
 
 
-def _loaded(engine: Engine, images: Tensor) -> Slots:
+def _steps(engine: Engine, images: Tensor) -> Callable[[int], None]:
+    """Runs so many steps, as a session does."""
     slots = engine.open(len(images))
     slots.load(torch.arange(len(images)), images)
-    return slots
+
+    def run(count: int) -> None:
+        with full_precision(engine.device):
+            for _ in range(count):
+                slots.step(len(images))
+
+    return run
 
 
 def finish() -> None:
