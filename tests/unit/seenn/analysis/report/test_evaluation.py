@@ -8,7 +8,7 @@ from seenn.analysis.report.evaluation import Evaluation
 Make = Callable[..., Evaluation]
 
 
-def test_json_holds_the_promised_keys_and_is_finite_json(make_evaluation: Make) -> None:
+def test_json_holds_the_expected_keys_and_is_finite_json(make_evaluation: Make) -> None:
     report = json.loads(json.dumps(make_evaluation().to_json(), allow_nan=False))
     expected = {
         "ann_accuracy": 1.0,
