@@ -6,7 +6,13 @@ from seenn.data.registry import DATA_SETS
 CIFAR100 = CifarSet(
     name="cifar100",
     torchvision_name="CIFAR100",
-    folder="cifar-100-python",
+    num_classes=100,
+    label_bytes=2,
+    binary_folder="cifar-100-binary",
+    python_folder="cifar-100-python",
+    train_files=("train.bin",),
+    test_file="test.bin",
+    names_file="fine_label_names.txt",
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
 )
