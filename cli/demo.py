@@ -35,7 +35,9 @@ def demo(console: Console, options: DemoOptions, how: EngineOptions) -> None:
     target = make_folder(options.folder)
     ann, snn, report = (str(target / name) for name in ("ann.pth", "snn.safetensors", "report"))
     common = ["--device", str(console.device), "--seed", str(console.seed)]
-    engine = ["--engine", how.engine, "--float-sites", ",".join(how.float_sites)]
+    engine = ["--engine", how.engine]
+    if how.float_sites:
+        engine += ["--float-sites", ",".join(how.float_sites)]
     steps = (
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
         (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn]),
