@@ -19,7 +19,7 @@ from common import RESULTS, SpikeCount, conclude, with_exits
 
 import seenn
 from seenn.analysis.collect import collect_run
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.exits import find_exit
 from seenn.metrics import accuracy_per_timestep
 

@@ -34,7 +34,7 @@ from seenn.analysis.bench.profile import profile_sites
 from seenn.analysis.bench.timing import alternate
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.exits import FixedExit
 from seenn.runtime import Session
 

@@ -29,7 +29,7 @@ from seenn.analysis.compare import calibrated, compare_policies
 from seenn.analysis.report.comparison import comparison_rows
 from seenn.checkpoint import load
 from seenn.data import DataSplits
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.exits import (
     CachedRun,
     ConfidenceExit,

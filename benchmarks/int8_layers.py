@@ -19,7 +19,7 @@ from bars import Row
 from common import RESULTS, conclude, drop_in_points
 
 from seenn.analysis.bench.layers import layer_losses
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.exits import FixedExit
 from seenn.runtime import Session
 

@@ -73,7 +73,7 @@ class DataOptions:
 
     def splits(self, manifest: Mapping[str, Any], preprocessing: Preprocessing | None) -> DataSplits:
         """These data, by default those that ``manifest`` records, prepared as a network wants them."""
-        from seenn.data.recorded import load_recorded_data
+        from seenn.data.provenance import load_recorded_data
 
         return load_recorded_data(
             manifest,

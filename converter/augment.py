@@ -63,7 +63,7 @@ class TimmAugment:
             TrainingError: a policy for sequences, which are no pictures; a policy that fails; or mixing of an odd
                 number of images.
         """
-        if batch.over_time and self.policy is not None:
+        if batch.is_sequence and self.policy is not None:
             raise TrainingError(f"the policy {self.policy} changes pictures, not sequences of frames; leave it out")
         if self._mixes and len(batch) % 2:
             raise TrainingError(f"images are mixed in pairs, got {len(batch)}; use an even batch in every process")

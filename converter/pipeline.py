@@ -22,7 +22,7 @@ from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -210,7 +210,7 @@ def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -
             f"{count} calibration images were asked for and {name} has {available}: ask for at most {available}"
         )
     batch = data.batch(limit=count) if isinstance(data, Split) else data[:count]
-    if batch.over_time:
+    if batch.is_sequence:
         raise CalibrationError(
             f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
             "on it with `seenn train-direct`"

@@ -18,18 +18,18 @@ class Batch:
     ``len(batch)`` is the number of samples, whatever they are.
 
     Args:
-        inputs: ``[B, C, H, W]``; with ``over_time`` ``[T, B, C, H, W]``, one frame a timestep.
+        inputs: ``[B, C, H, W]``; with ``is_sequence`` ``[T, B, C, H, W]``, one frame a timestep.
         labels: int64 ``[B]``, or None where they are not known.
-        over_time: whether the inputs are frames.
+        is_sequence: whether the inputs are frames.
     """
 
     inputs: Tensor
     labels: Tensor | None = None
-    over_time: bool = False
+    is_sequence: bool = False
 
     def __post_init__(self) -> None:
-        if self.inputs.dim() < 2 + self.over_time:
-            expected = "[T, B, ...]" if self.over_time else "[B, ...]"
+        if self.inputs.dim() < 2 + self.is_sequence:
+            expected = "[T, B, ...]" if self.is_sequence else "[B, ...]"
             raise ValueError(f"inputs have shape {list(self.inputs.shape)}, expected {expected}")
         if self.labels is not None and len(self.labels) != len(self):
             raise ValueError(f"{len(self)} samples have {len(self.labels)} labels; expected one each")
@@ -48,12 +48,12 @@ class Batch:
                 f"inputs have shape {list(inputs.shape)}, expected [B, {expected}], or [T, B, {expected}] with one "
                 "frame a timestep: prepare them as the network's preprocessing says"
             )
-        return cls(inputs, labels, over_time=extra == 2)
+        return cls(inputs, labels, is_sequence=extra == 2)
 
     @property
     def timesteps(self) -> int | None:
         """T of frames over time; None where the input stays the same for as many steps as are run."""
-        return len(self.inputs) if self.over_time else None
+        return len(self.inputs) if self.is_sequence else None
 
     @property
     def device(self) -> torch.device:
@@ -72,20 +72,20 @@ class Batch:
         return self.labels
 
     def __len__(self) -> int:
-        return self.inputs.shape[int(self.over_time)]
+        return self.inputs.shape[int(self.is_sequence)]
 
     def __getitem__(self, samples: Tensor | slice) -> Batch:
         """Some of the samples, by index, mask or slice."""
-        inputs = self.inputs[:, samples] if self.over_time else self.inputs[samples]
-        return Batch(inputs, None if self.labels is None else self.labels[samples], self.over_time)
+        inputs = self.inputs[:, samples] if self.is_sequence else self.inputs[samples]
+        return Batch(inputs, None if self.labels is None else self.labels[samples], self.is_sequence)
 
     def frame(self, t: int) -> Tensor:
         """The input of timestep ``t`` (from 1), ``[B, C, H, W]``."""
-        return self.inputs[t - 1] if self.over_time else self.inputs
+        return self.inputs[t - 1] if self.is_sequence else self.inputs
 
     def samples(self) -> Iterator[Tensor]:
         """One input after the other: ``[C, H, W]``, or frames ``[T, C, H, W]``."""
-        return iter(self.inputs.unbind(int(self.over_time)))
+        return iter(self.inputs.unbind(int(self.is_sequence)))
 
     def split(self, size: int) -> Iterator[Batch]:
         """In pieces of at most ``size`` samples."""
@@ -93,11 +93,11 @@ class Batch:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
         """The same on another device, in another precision."""
-        return Batch(self.inputs.to(device, dtype), self.labels, self.over_time)
+        return Batch(self.inputs.to(device, dtype), self.labels, self.is_sequence)
 
     @staticmethod
     def concatenate(parts: Sequence[Batch]) -> Batch:
         """One after the other; all of one kind."""
         labels = [part.labels for part in parts if part.labels is not None]
-        inputs = torch.cat([part.inputs for part in parts], dim=int(parts[0].over_time))
-        return Batch(inputs, torch.cat(labels) if len(labels) == len(parts) else None, parts[0].over_time)
+        inputs = torch.cat([part.inputs for part in parts], dim=int(parts[0].is_sequence))
+        return Batch(inputs, torch.cat(labels) if len(labels) == len(parts) else None, parts[0].is_sequence)

@@ -15,7 +15,7 @@ from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
-from seenn.data.recorded import Use, check_split
+from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError
 from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs, policy_to_json
 from seenn.exits.record import check_record
@@ -134,7 +134,7 @@ class SNN:
         return check_record(record, network=self.network.graph.fingerprint(), timesteps=timesteps, engine=engine)
 
     def check_split(self, split: Split, *, use: Use) -> None:
-        """Refuses samples that this network cannot be judged on: see ``seenn.data.recorded.check_split``.
+        """Refuses samples that this network cannot be judged on: see ``seenn.data.provenance.check_split``.
 
         Raises:
             DataError: the network, or its figures, have another use for them, or they have more classes than it knows.

@@ -54,7 +54,7 @@ def collect_run(
     here = world()
     if not len(source):
         raise CalibrationError("there are no images to calibrate the exit on: got an empty split")
-    mine, samples, over_time = _share(source, here, batch_size, limit)
+    mine, samples, is_sequence = _share(source, here, batch_size, limit)
     labels: list[Tensor] = []
 
     def labelled() -> Iterable[Batch]:
@@ -71,7 +71,7 @@ def collect_run(
     return CachedRun(
         logits_sum=logits_sum,
         labels=here.cat(torch.cat(labels)),
-        energy_pj=snn_energy_pj(dense_cost(network, sequence=over_time), meter.synops.cumsum(0), t),
+        energy_pj=snn_energy_pj(dense_cost(network, sequence=is_sequence), meter.synops.cumsum(0), t),
         cost=cost_of_steps(timesteps, network.initial_steps),
     )
 
@@ -103,4 +103,4 @@ def _share(
         return source.batches(batch_size, order=mine), len(mine), source.is_sequence
     here.enough(len(source), f"{sum(map(len, source))} samples in batches")
     part = source[here.part(len(source))]
-    return part, sum(map(len, part)), any(batch.over_time for batch in part)
+    return part, sum(map(len, part)), any(batch.is_sequence for batch in part)

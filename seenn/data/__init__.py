@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seenn.data.load import load_data as load_data
     from seenn.data.preprocessing import Preprocessing as Preprocessing
-    from seenn.data.recorded import check_split as check_split
-    from seenn.data.recorded import check_splits as check_splits
+    from seenn.data.provenance import check_split as check_split
+    from seenn.data.provenance import check_splits as check_splits
     from seenn.data.registry import DATA_SETS as DATA_SETS
     from seenn.data.registry import Request as Request
     from seenn.data.registry import needs as needs

@@ -14,7 +14,7 @@ from seenn.data import DataSplits
 
 def as_images(batch: Batch) -> Tensor:
     """The inputs as ``[B, C, H, W]``; frames become channels, ``[B, T·C, H, W]``, so that all of them change alike."""
-    return batch.inputs.transpose(0, 1).flatten(1, 2) if batch.over_time else batch.inputs
+    return batch.inputs.transpose(0, 1).flatten(1, 2) if batch.is_sequence else batch.inputs
 
 
 def with_images(batch: Batch, images: Tensor, labels: Tensor | None = None) -> Batch:

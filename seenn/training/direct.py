@@ -54,7 +54,7 @@ class OverTime(nn.Module):
         """The first ``timesteps`` of T; None: all. In training, Poisson spikes come from torch's global generator."""
         config, inputs = self.config, batch.inputs
         timesteps = config.timesteps if timesteps is None else timesteps
-        if batch.over_time:
+        if batch.is_sequence:
             inputs = inputs[:timesteps]
         elif config.encoding is not None:
             inputs = poisson(inputs, timesteps) if self.training else config.encoding(inputs)

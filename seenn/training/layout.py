@@ -24,6 +24,6 @@ def fastest_layout(module: nn.Module) -> torch.memory_format:
 def placed(batch: Batch, device: torch.device | str, layout: torch.memory_format) -> Batch:
     """``batch`` with its labels on ``device``; constant images ``[B, C, H, W]`` in ``layout``, frames as they are."""
     inputs = batch.inputs.to(device)
-    if inputs.dim() == 4 and not batch.over_time:
+    if inputs.dim() == 4 and not batch.is_sequence:
         inputs = inputs.to(memory_format=layout)
-    return Batch(inputs, None if batch.labels is None else batch.labels.to(device), batch.over_time)
+    return Batch(inputs, None if batch.labels is None else batch.labels.to(device), batch.is_sequence)

@@ -26,7 +26,7 @@ from torch import Tensor
 import seenn
 from cli.main import seenn as entry
 from seenn.analysis.bench import timing
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.exits import GapExit
 from seenn.runtime import ENGINES, Predictions, SpikeSums
 

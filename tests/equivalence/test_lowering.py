@@ -120,7 +120,7 @@ def trace(engine: FusedEngine, batch: Batch) -> tuple[dict[tuple[int, str], Tens
     slots.load(rows, batch.frame(1))
     seen: dict[tuple[int, str], Tensor] = {}
     for t in range(T):
-        if batch.over_time and t:
+        if batch.is_sequence and t:
             slots.feed(rows, batch.frame(t + 1))
         found: dict[str, list[Tensor]] = {}
 
@@ -132,12 +132,12 @@ def trace(engine: FusedEngine, batch: Batch) -> tuple[dict[tuple[int, str], Tens
     return seen, sums
 
 
-@pytest.mark.parametrize("over_time", [False, True])
+@pytest.mark.parametrize("is_sequence", [False, True])
 @pytest.mark.parametrize("kind", NEURONS)
-def test_weights_that_int8_holds_exactly_lower_to_the_same_spikes(kind: str, over_time: bool, images: Tensor) -> None:
-    network = everything(kind, pooled_stem=not over_time)
+def test_weights_that_int8_holds_exactly_lower_to_the_same_spikes(kind: str, is_sequence: bool, images: Tensor) -> None:
+    network = everything(kind, pooled_stem=not is_sequence)
     frames = torch.stack([images.roll((t, t), (0, 2)) for t in range(T)])
-    batch = Batch(frames if over_time else images, over_time=over_time)
+    batch = Batch(frames if is_sequence else images, is_sequence=is_sequence)
     state, expected = None, {}
     total = torch.zeros(len(images), 5, dtype=torch.float64)
     for t in range(T):

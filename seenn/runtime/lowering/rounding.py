@@ -110,7 +110,7 @@ class Calibration:
     """
 
     def __init__(self, network: SpikingNetwork, batch: Batch, timesteps: int) -> None:
-        images = batch.inputs.mean(0) if batch.over_time else batch.inputs
+        images = batch.inputs.mean(0) if batch.is_sequence else batch.inputs
         self._network = network
         self._inputs = mean_inputs(network, images, mean_outputs(network, batch, timesteps))
         self._sources: dict[str, Tensor] = {}  # the inputs, in units of their buffers

@@ -28,9 +28,9 @@ def batch(channels: int = 1, count: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def changed(
-    transform: TimmAugment, images: Tensor, labels: Tensor, generator: torch.Generator, *, over_time: bool = False
+    transform: TimmAugment, images: Tensor, labels: Tensor, generator: torch.Generator, *, is_sequence: bool = False
 ) -> tuple[Tensor, Tensor]:
-    made = transform(Batch(images, labels, over_time), generator)
+    made = transform(Batch(images, labels, is_sequence), generator)
     return made.inputs, made.known_labels
 
 
@@ -104,12 +104,12 @@ def test_a_policy_that_does_nothing_returns_the_images() -> None:
 
 def test_sequences_are_mixed_alike_in_all_frames() -> None:
     frames = torch.randn(1, 4, 2, 8, 8).expand(3, 4, 2, 8, 8)
-    mixed, shares = changed(augment(cutmix=1.0, erase=0.0), frames, torch.arange(4), seeded(), over_time=True)
+    mixed, shares = changed(augment(cutmix=1.0, erase=0.0), frames, torch.arange(4), seeded(), is_sequence=True)
     assert mixed.shape == (3, 4, 2, 8, 8)
     assert shares.shape == (4, 10)
     assert torch.equal(mixed[0], mixed[2])
     with pytest.raises(TrainingError, match="changes pictures, not sequences"):
-        changed(augment(policy="v0"), frames, torch.arange(4), seeded(), over_time=True)
+        changed(augment(policy="v0"), frames, torch.arange(4), seeded(), is_sequence=True)
 
 
 def test_a_policy_that_pillow_refuses_is_one_clear_error() -> None:

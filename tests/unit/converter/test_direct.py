@@ -20,7 +20,7 @@ from seenn.analysis.synops import dense_cost
 from seenn.core.ops import BatchNorm, Conv2d, LIFNeuron, Linear, Neuron
 from seenn.data import DataSplits, load_data
 from seenn.data.encoding import PoissonEncoding
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.errors import ConversionError, DataError, ModelError, UnsupportedError
 from seenn.surrogate import Dspike
 from seenn.training import DirectConfig, OptimConfig, TrainConfig

@@ -127,7 +127,7 @@ def test_the_check_runs_on_the_session_that_is_handed_in(module: nn.Module, spli
 
 
 def with_frames(splits: DataSplits) -> Batch:
-    return Batch(torch.rand(2, 40, 1, 8, 8), over_time=True)
+    return Batch(torch.rand(2, 40, 1, 8, 8), is_sequence=True)
 
 
 @pytest.mark.parametrize(

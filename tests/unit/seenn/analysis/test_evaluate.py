@@ -15,7 +15,7 @@ from seenn.analysis.synops import SpikeMeter, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, load_data
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.errors import DataError
 from seenn.exits import ConfidenceExit, FixedExit, PatienceExit
 from seenn.metrics.energy import snn_energy_pj

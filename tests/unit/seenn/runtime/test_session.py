@@ -99,7 +99,7 @@ def test_frames_over_time_are_fed_step_by_step(engine: Engine, network: SpikingN
     frames = torch.randn(T, 7, 2, 6, 6, generator=torch.Generator().manual_seed(2))
     expected = network.unroll(frames, T).cumsum(0)  # [T, B, K]
     trace = ScoreTrace(T, 7)
-    found = Session(engine, None, T, slots=3).run(Batch(frames, over_time=True), observers=(trace,))
+    found = Session(engine, None, T, slots=3).run(Batch(frames, is_sequence=True), observers=(trace,))
     torch.testing.assert_close(trace.logits_sum, expected, rtol=1e-4, atol=1e-4)
     assert len(found) == 7
 
@@ -115,14 +115,14 @@ def test_frames_and_constant_images_run_beside_each_other(engine: Engine, networ
 
 def test_frames_of_another_number_are_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match=f"sample 0 has 3 frames and {T} timesteps were asked for: give as many"):
-        Session(engine, None, T).run(Batch(torch.zeros(3, 2, 2, 6, 6), over_time=True))
+        Session(engine, None, T).run(Batch(torch.zeros(3, 2, 2, 6, 6), is_sequence=True))
 
 
 def test_frames_are_refused_where_initial_steps_need_a_constant_image(network: SpikingNetwork) -> None:
     engine = ReferenceEngine(network)
     engine.no_frames = "its initial steps are over one constant image"
     with pytest.raises(UnsupportedError, match="initial steps are over one constant image, got a sequence of frames"):
-        Session(engine, None, T).run(Batch(torch.zeros(T, 2, 2, 6, 6), over_time=True))
+        Session(engine, None, T).run(Batch(torch.zeros(T, 2, 2, 6, 6), is_sequence=True))
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def test_every_image_is_one_of_its_shifts() -> None:
 def test_all_frames_of_a_sample_change_as_its_only_frame_would() -> None:
     x, augment = images(), Augment(flip=True, shift=2)
     alone = augment(Batch(x), torch.Generator().manual_seed(0))
-    frames = augment(Batch(torch.stack([x, -x, x]), over_time=True), torch.Generator().manual_seed(0))
-    assert frames.over_time
+    frames = augment(Batch(torch.stack([x, -x, x]), is_sequence=True), torch.Generator().manual_seed(0))
+    assert frames.is_sequence
     assert torch.equal(frames.inputs, torch.stack([alone.inputs, -alone.inputs, alone.inputs]))
 
 

@@ -77,10 +77,10 @@ def test_calibration_lowers_the_error_of_the_output(make_network: MakeNetwork, i
     assert errors[1] < 0.1 * size
 
 
-@pytest.mark.parametrize("over_time", [False, True])
-def test_mean_inputs_are_those_of_a_run(network: SpikingNetwork, images: Tensor, over_time: bool) -> None:
-    frames = torch.stack([images.roll(t, -1) for t in range(5)]) if over_time else images
-    batch, state = Batch(frames, over_time=over_time), None
+@pytest.mark.parametrize("is_sequence", [False, True])
+def test_mean_inputs_are_those_of_a_run(network: SpikingNetwork, images: Tensor, is_sequence: bool) -> None:
+    frames = torch.stack([images.roll(t, -1) for t in range(5)]) if is_sequence else images
+    batch, state = Batch(frames, is_sequence=is_sequence), None
     sums: dict[str, Tensor] = {}
     assert len(network.shapes) == 9  # found before the hooks see every call
     hooks = [
@@ -94,7 +94,7 @@ def test_mean_inputs_are_those_of_a_run(network: SpikingNetwork, images: Tensor,
     for hook in hooks:
         hook.remove()
     expected = {name: total / 5 for name, total in sums.items()}
-    mean_images = frames.mean(0) if over_time else images
+    mean_images = frames.mean(0) if is_sequence else images
     found = mean_inputs(network, mean_images, mean_outputs(network, batch, 5))
     assert found.keys() == expected.keys()
     for name, values in found.items():

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
-from seenn.data.recorded import load_recorded_data
+from seenn.data.provenance import load_recorded_data
 from seenn.data.source import ArrayImages, Labelled
 from seenn.errors import DataError
 
