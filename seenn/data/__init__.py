@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "load": "load_data",
     "preprocessing": "Preprocessing",
-    "recorded": "check_split check_splits",
+    "provenance": "check_split check_splits",
     "registry": "DATA_SETS Request needs",
     "source": "Source labelled_arrays",
     "split": "DataSplits Split",
