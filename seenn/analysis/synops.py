@@ -122,9 +122,10 @@ class SpikeMeter(Observer):
 def _spikes_and_synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
     """How many spikes each sample has and how many synapses they reach, float64 ``[B, 2]``.
 
-    In one reading, along the memory: parts of a sample are added up in the spikes' own type, which is exact while they
-    stay below 2^24, and the parts in float64.
+    In one reading, along the memory: parts of a sample are added up in float32, which is exact while they stay below
+    2^24, and the parts in float64.
     """
+    spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
     order = sorted(range(1, spikes.dim()), key=spikes.stride, reverse=True)
     parts = spikes.shape[order[0]] if len(order) > 1 else 1
     values = spikes.permute(0, *order).reshape(len(spikes), parts, -1).transpose(0, 1)

@@ -6,6 +6,7 @@ They are the templates that CONTRIBUTING.md points to. Nothing in seenn, convert
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import json
 import os
@@ -151,6 +152,15 @@ def test_a_rule_takes_part_in_every_comparison(converted: Callable[[str], SNN], 
     assert "spread" in default_rules()
     found = converted("floor").compare_exits(data, {"spread": default_rules()["spread"]}, engine="reference")
     assert [figures.name for figures in found.policies] == ["spread", "every step"]
+
+
+def test_a_spiking_model_of_them_is_captured(ann: nn.Module) -> None:
+    spiking = copy.deepcopy(ann)
+    spiking.relu = NEURONS.get("floor").train(1)
+    network, images = seenn.capture(spiking, torch.zeros(2, 1, 8, 8)), torch.rand(4, 1, 8, 8)
+    assert [node.op.kind for node in network.graph][1:5] == ["floor_neuron", "quarter_turns", "conv2d", "floor_neuron"]
+    labels = seenn.SNN(network=network).predict(images, engine="reference").labels
+    assert torch.equal(seenn.SNN(network=network).predict(images).labels, labels)
 
 
 def test_a_neuron_is_trained_step_by_step_by_its_own_rule(

@@ -5,7 +5,7 @@ import torch
 from runs import run
 from torch import Tensor
 
-from seenn.analysis.synops import SpikeMeter, dense_cost, fan_out, traffic
+from seenn.analysis.synops import EXACT, SpikeMeter, dense_cost, fan_out, traffic
 from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
@@ -154,3 +154,25 @@ def test_energy_is_macs_and_accumulates_at_45_nm() -> None:
     cost = DenseCost(ann=1000, once=100, per_step=10)
     assert ann_energy_pj(cost) == 4600.0
     assert snn_energy_pj(cost, synops=200.0, timesteps=2.5) == pytest.approx(4.6 * (100 + 25) + 0.9 * 200)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("fires", [1, 100])
+def test_synops_are_exact_in_every_type_and_layout_of_the_counts(
+    dtype: torch.dtype, layout: torch.memory_format, fires: int
+) -> None:
+    """Inputs of 8 × 200 × 100 neurons that each reach 60 outputs and more: far beyond what float32 holds exactly."""
+    nodes = [
+        Node("n", IFNeuron(1.0, max_spikes=127), (INPUT,)),
+        Node("conv", Conv2d(torch.ones(67, 8, 3, 3), padding=1), ("n",)),
+        Node("flatten", Flatten(), ("conv",)),
+    ]
+    snn = SpikingNetwork(OpGraph(nodes, "flatten"), (8, 200, 100))
+    counts = torch.randint(0, fires + 1, (2, 8, 200, 100), generator=torch.Generator().manual_seed(0)) | 1
+    meter, reached = SpikeMeter(snn, 1, 2), fan_out(snn)["n"].double()
+    expected = (counts.double() * reached).sum((1, 2, 3))
+    assert float(expected.min()) > EXACT
+    meter.spikes(torch.ones(2, dtype=torch.int64), torch.arange(2), "n", counts.to(dtype, memory_format=layout))
+    assert torch.equal(meter.synops[0], expected)
+    assert meter.rates["n"] == float(counts.double().mean())
