@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command
@@ -65,6 +66,7 @@ class ConvertOptions:
     analog_islands: bool = option(
         "Keep gates, smooth activations, normalisation and attention analog instead of refusing them."
     )
+    force: bool = option("Convert a model that is not shown to be better than chance on held-out images.")
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def config(self, qcfs_levels: int | None) -> ConvertConfig:
@@ -101,6 +103,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
     from converter import convert as run
+    from converter.known import fitted
     from converter.load import load_model
     from converter.load.weights import read_weights
     from seenn.data import check_splits
@@ -112,7 +115,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
-    splits = data.splits(record, loaded.preprocessing)
+    splits = data.splits(record, loaded.preprocessing, in_chans=model.in_chans, known=partial(fitted, loaded))
     check_splits(record, splits, use="calibration")
     with console.progress("calibrating sites") as update:
         done = itertools.count(1)
@@ -121,6 +124,8 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
             splits,
             config,
             weights=ckpt,
+            preprocessing=None if splits.guess else splits.preprocessing,
+            force=options.force,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,

@@ -44,6 +44,7 @@ def convert_module(
     config: ConvertConfig | None = None,
     *,
     device: torch.device | str = "cpu",
+    accept: Callable[[OpGraph], None] = lambda graph: None,
     progress: Callable[[str, int], None] = lambda site, total: None,
 ) -> Conversion:
     """Converts a classifier. The model itself is not changed.
@@ -53,6 +54,7 @@ def convert_module(
         images: preprocessed calibration images ``[N, C, H, W]``, at least 16; their labels are not needed.
         config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
         device: where to calibrate, and where the network is left.
+        accept: sees the ANN's graph before anything is calibrated, and raises where it is not worth it.
         progress: called with each calibrated site and their total number.
 
     Raises:
@@ -76,6 +78,7 @@ def convert_module(
             "nothing over the ANN"
         )
     graph = graph.to(device)
+    accept(graph)
     calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
     network = place_neurons(graph, calibration.neurons, input_shape).eval()
     return Conversion(network=network, calibration=calibration, float64_difference=difference)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from converter import calibrate
 from converter.calibrate import MIN_IMAGES, Calibration
+from converter.chance import refuse_chance
 from converter.checks import CheckReport, check
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
+from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
 from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preprocessing, Split
+from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
+from seenn.data.labels import task_of
 from seenn.data.provenance import load_recorded_data
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
@@ -37,11 +41,12 @@ _BATCH = 64  # images checked at once
 
 def convert(
     model: str | ModelSpec | LoadedModel | nn.Module,
-    data: Tensor | Batch | Split | DataSplits | None = None,
+    data: Any = None,
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preparation | None = None,
+    force: bool = False,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
     session: Callable[[SpikingNetwork], Session] | None = None,
@@ -60,12 +65,14 @@ def convert(
     Args:
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
-        data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]``, a batch or a split, the first ones calibrate, and the last fifth,
-            as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+        data: of ``DataSplits``, calibration takes the calibration split and the check the exit split; the test split
+            is not touched. Of images ``[N, C, H, W]``, a batch, a split, a ``Dataset`` or ``DataLoader`` of torch, or a
+            pair of samples and labels, the first ones calibrate, and the last fifth, as long as 16 are left, is held
+            out for the check. None: the data that ``weights`` record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
+        force: go on with a model that is not shown to be better than chance.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
         session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
@@ -79,6 +86,7 @@ def convert(
         UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
         CalibrationError: the images do not determine the thresholds, or are not those of the model.
         ConversionError: the graph is not the model.
+        ModelError: also for a model that is not shown to be better than chance on the images of the check.
         ValueError: options that are out of range or do not go together.
     """
     if config is not None and options:
@@ -87,17 +95,30 @@ def convert(
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         data = load_recorded_data(recorded, source.preprocessing)
-    shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
+    known = preprocessing or source.preprocessing
+    guess = ""
+    if isinstance(data, DataSplits) and known is None and not isinstance(model, nn.Module):
+        guess = data.guess and f"{data.guess}: {data.preprocessing}"
+        data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)
+    shares = _share(data, known, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source.spec)
-    conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
+    conversion = convert_module(
+        source.module,
+        shares.calibration.inputs,
+        config,
+        device=device,
+        accept=lambda graph: refuse_chance(graph, shares.check(), guess=guess, force=force),
+        progress=progress,
+    )
     network, report = conversion.network, CheckReport()
     if shares.check_samples:
         runner = None if session is None else session(network)
-        report = check(network, shares.check, config.timesteps, session=runner)
+        report = check(network, shares.check(), config.timesteps, session=runner)
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
+        **({"preprocessing_guess": guess} if guess else {}),
         "class_names": list(shares.class_names),
         "conversion": config.to_json(),
         "timesteps": config.timesteps,
@@ -138,26 +159,29 @@ class _Shares:
 
     name: str  # of the data
     calibration: Batch
-    check: Iterable[Batch]
+    check: Callable[[], Iterable[Batch]]
     check_samples: int
     check_split: str = "held out"
-    preprocessing: Preprocessing | None
+    preprocessing: Preparation | None
     class_names: tuple[str, ...] = ()
     splits: DataSplits | None = None
 
     def refuse_other_models(self, spec: ModelSpec) -> None:
         """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
         channels, known = self.calibration.inputs.shape[1], len(self.class_names)
-        fix = "name the data it was trained on"
         if spec.in_chans not in (None, channels):
             raise CalibrationError(
-                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: {fix}"
+                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
+                f"--in-chans {spec.in_chans} with its --mean and --std, or name data of those channels with --data"
             )
-        if spec.num_classes is not None and spec.num_classes < known:
-            raise CalibrationError(f"the model knows {spec.num_classes} classes, {self.name} has {known}: {fix}")
+        if spec.num_classes is not None and 1 < spec.num_classes < known:
+            raise CalibrationError(
+                f"the model knows {spec.num_classes} classes, {self.name} has {known}: name data of its own classes "
+                "with --data, or train it on these"
+            )
 
 
-def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, most_checked: int) -> _Shares:
+def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, most_checked: int) -> _Shares:
     """Divides the data as ``convert`` says.
 
     Raises:
@@ -171,21 +195,17 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),
-            check=data.exit.batches(_BATCH, limit=most_checked),
+            check=lambda: _with_classes(data.exit.batches(_BATCH, limit=most_checked)),
             check_samples=min(most_checked, len(data.exit)),
             check_split="exit",
             preprocessing=data.preprocessing,
             class_names=data.class_names,
             splits=data,
         )
+    if is_data_set(data):
+        data = as_split(data, "given", preprocessing)
     if not isinstance(data, Batch | Split):
-        data = data if preprocessing is None else preprocessing.prepare(data)
-        if not isinstance(data, Tensor):
-            raise TypeError(
-                f"calibration takes a tensor [N, C, H, W], a Batch, a Split or DataSplits, got {type(data).__name__}; "
-                "for pictures and arrays give preprocessing= as well"
-            )
-        data = Batch(data)
+        data = Batch(_prepared(data) if preprocessing is None else preprocessing.prepare(data))
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
     held = 0 if wanted is not None else max(0, min(most_checked, total // 5, total - MIN_IMAGES))
     calibration = _first(data, wanted, total - held, name)
@@ -196,10 +216,34 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
     return _Shares(
         name=name,
         calibration=calibration,
-        check=data.batches(_BATCH, order=rest) if isinstance(data, Split) else data[rest].split(_BATCH),
+        check=lambda: _with_classes(
+            data.batches(_BATCH, order=rest) if isinstance(data, Split) else data[rest].split(_BATCH)
+        ),
         check_samples=held,
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
     )
+
+
+def _with_classes(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Without labels that are no classes: accuracy means nothing there."""
+    for batch in batches:
+        classes = batch.labels is not None and task_of(batch.labels) == "classes"
+        yield batch if classes else Batch(batch.inputs, None, batch.is_sequence)
+
+
+def _prepared(data: Any) -> Tensor:
+    """Floats, of which nothing says that they are to be prepared: a tensor, an array, or a list of them."""
+    if isinstance(data, list | tuple) and data and all(isinstance(sample, np.ndarray | Tensor) for sample in data):
+        data = torch.stack([torch.as_tensor(sample) for sample in data])
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(np.ascontiguousarray(data))
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        found = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise TypeError(
+            f"data is {found}: expected prepared floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a "
+            "pair of samples and labels; for pictures and pixels give preprocessing= as well"
+        )
+    return data.to(torch.float32)
 
 
 def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> Batch:

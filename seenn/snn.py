@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preprocessing, Split
+from seenn.data import DataSplits, Preparation, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError
@@ -65,7 +65,7 @@ class SNN:
     """
 
     network: SpikingNetwork
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preparation | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     policy: ExitPolicy | None = None
     sections: Mapping[str, Section] = field(default_factory=dict)
@@ -87,6 +87,11 @@ class SNN:
         names = self.manifest.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else ()
 
+    @property
+    def _of_pixels(self) -> Preprocessing | None:
+        """The preprocessing, where it makes inputs of pixels, which engines may hold as integers."""
+        return self.preprocessing if isinstance(self.preprocessing, Preprocessing) else None
+
     def to(self, device: torch.device | str) -> SNN:
         """The same; its network is moved to ``device``."""
         self.network.to(device)
@@ -102,7 +107,7 @@ class SNN:
             engine,
             self.network,
             timesteps=timesteps or self.timesteps,
-            preprocessing=self.preprocessing,
+            preprocessing=self._of_pixels,
             float_sites=float_sites,
             sections=self.sections,
         )
@@ -356,7 +361,7 @@ class SNN:
 
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""
-        options = EngineOptions(timesteps=self.timesteps, preprocessing=self.preprocessing)
+        options = EngineOptions(timesteps=self.timesteps, preprocessing=self._of_pixels)
         kept = {name: kind.prepare(self.network, batch, options) for name, kind in ENGINES.items()}
         return replace(self, sections={name: section for name, section in kept.items() if section is not None})
 

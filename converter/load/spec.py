@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from converter.load.layout import find_first_convolution, find_head
-from seenn.data import Preprocessing
+from seenn.data import Preparation
 from seenn.errors import CheckpointError
 
 STEMS = ("auto", "imagenet", "cifar")
@@ -94,11 +94,11 @@ class LoadedModel:
 
     module: nn.Module
     spec: ModelSpec  # resolved: num_classes, in_chans (None without convolutions) and stem are filled in
-    preprocessing: Preprocessing | None  # None: not known, the data set's own applies
+    preprocessing: Preparation | None  # None: not known, the data set's own applies
     record: dict[str, Any]  # JSON: the resolved spec
 
     @classmethod
-    def from_module(cls, module: nn.Module, *, preprocessing: Preprocessing | None = None) -> LoadedModel:
+    def from_module(cls, module: nn.Module, *, preprocessing: Preparation | None = None) -> LoadedModel:
         """Takes a copy of a module as it is; the caller's own stays as it was, in training mode or not.
 
         Raises:
@@ -109,7 +109,7 @@ class LoadedModel:
         return cls.of(module, spec, preprocessing)
 
     @classmethod
-    def of(cls, module: nn.Module, spec: ModelSpec, preprocessing: Preprocessing | None) -> LoadedModel:
+    def of(cls, module: nn.Module, spec: ModelSpec, preprocessing: Preparation | None) -> LoadedModel:
         """``module`` with ``spec``, whose open fields are read off the module."""
         first = find_first_convolution(module)
         in_chans = None if first is None else first.inputs

@@ -37,11 +37,14 @@ class Augment:
 
     @classmethod
     def suggest(cls, splits: DataSplits, *, height: int | None = None) -> Augment:
-        """Mirroring where the classes allow it, and ±1 pixel per 14 of height, from 24 pixels on.
+        """Mirroring where the classes allow it, and ±1 pixel per 14 of height, from 24 pixels on; numbers stay as they
+        are.
 
         ``height`` is the data's own where it is not given.
         """
-        height = splits.preprocessing.height if height is None else height
+        if not splits.train.has_pictures:
+            return cls()
+        height = splits.preprocessing.shape[-2] if height is None else height
         return cls() if height < 24 else cls(flip=not splits.chiral, shift=height // 14)
 
     def __call__(

@@ -88,11 +88,11 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     ]
 
 
-def write_comparison(c: Comparison, raw: Callable[[int], Tensor], folder: PathLike) -> Path:
+def write_comparison(c: Comparison, raw: Callable[[int], Tensor] | None, folder: PathLike) -> Path:
     """Writes ``exits.md``, ``exits.json``, ``exits-compared.png`` and ``exit-images.png`` into ``folder``.
 
     Args:
-        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``.
+        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``; None: samples are no pictures.
 
     Returns:
         The path of ``exits.md``.
