@@ -43,7 +43,7 @@ def refuse_chance(graph: OpGraph, batches: Iterable[Batch], *, guess: str = "", 
         ModelError: not better than chance, with the likely reasons.
     """
     here, right, labels = world(), 0, []
-    device = next(iter(graph.state_dict().values())).device
+    device = next(iter(graph.state_dict().values()), torch.zeros(0)).device
     with torch.no_grad():
         for number, batch in enumerate(batches):
             if batch.labels is None:

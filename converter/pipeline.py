@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
 from seenn.data.labels import task_of
 from seenn.data.provenance import load_recorded_data
+from seenn.data.rule import SPLITS
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -98,8 +100,8 @@ def convert(
     known = preprocessing or source.preprocessing
     guess = ""
     if isinstance(data, DataSplits) and known is None and not isinstance(model, nn.Module):
-        guess = data.guess and f"{data.guess}: {data.preprocessing}"
         data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)
+        guess = data.guess and f"{data.preprocessing}, {data.guess}"
     shares = _share(data, known, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source.spec)
@@ -191,7 +193,13 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     if isinstance(data, DataSplits | Split) and preprocessing is not None:
         data = data.with_preprocessing(preprocessing)
     if isinstance(data, DataSplits):
-        name = f"the calibration split of {data.spec}"
+        name, total = f"the calibration split of {data.spec}", sum(len(getattr(data, split)) for split in SPLITS)
+        if wanted is None and len(data.calibration) < MIN_IMAGES:
+            needed = math.ceil(total * MIN_IMAGES / len(data.calibration))
+            raise CalibrationError(
+                f"{data.spec} has {total} images, of which {len(data.calibration)} calibrate: too few, at least "
+                f"{MIN_IMAGES} are needed. Bring {needed} images or more in all"
+            )
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),
@@ -202,7 +210,7 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
             class_names=data.class_names,
             splits=data,
         )
-    if is_data_set(data):
+    if not isinstance(data, Batch | Split) and is_data_set(data):
         data = as_split(data, "given", preprocessing)
     if not isinstance(data, Batch | Split):
         data = Batch(_prepared(data) if preprocessing is None else preprocessing.prepare(data))
@@ -240,8 +248,8 @@ def _prepared(data: Any) -> Tensor:
     if not isinstance(data, Tensor) or not data.is_floating_point():
         found = data.dtype if isinstance(data, Tensor) else type(data).__name__
         raise TypeError(
-            f"data is {found}: expected prepared floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a "
-            "pair of samples and labels; for pictures and pixels give preprocessing= as well"
+            "calibration takes floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a pair of samples "
+            f"and labels, got {found}; for pictures and arrays give preprocessing= as well"
         )
     return data.to(torch.float32)
 

@@ -123,18 +123,18 @@ def _path(spec: str, text: str) -> Path:
 
 
 def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:
-    """Every split has images, and no class that train has not."""
+    """Every split has images, none the groups of another, and no class that train has not."""
+    parts = [set(part.groups or ()) for part in (source.train, source.test) if part is not None]
+    if len(parts) > 1 and (shared := sorted(parts[0] & parts[1])):
+        raise DataError(
+            f"data {spec!r}: {len(shared)} groups are in train and in test, as {shared[0]!r}: move them to one part"
+        )
     if not all(map(len, labels.values())):
         sizes = ", ".join(f"{name} {len(split)}" for name, split in labels.items())
         least = 12 if source.test is not None else 6
         raise DataError(
             f"data {spec!r}: too few images for four splits ({sizes}); expected at least {least} "
-            f"{'training ' if source.test is not None else ''}images"
-        )
-    parts = [set(part.groups or ()) for part in (source.train, source.test) if part is not None]
-    if len(parts) > 1 and (shared := sorted(parts[0] & parts[1])):
-        raise DataError(
-            f"data {spec!r}: {len(shared)} groups are in train and in test, as {shared[0]!r}: move them to one part"
+            f"{'training ' if source.test is not None else ''}{'images' if source.train.groups is None else 'groups'}"
         )
     if task_of(source.train.labels) != "classes":
         return

@@ -46,6 +46,10 @@ class Numbers:
             elif name == "std" and min(values) <= 0:
                 yield f"std is {values!r}, expected numbers above 0"
 
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{value:.4g}" for value in values[:4]) for values in (self.mean, self.std))
+        return f"{_sizes(self.shape)}, mean {mean}, std {std}"
+
     def __call__(self, numbers: Tensor) -> Tensor:
         """Numbers ``[B, ...]`` to float32 ``[B, *shape]``, on the same device.
 

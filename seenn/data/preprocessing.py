@@ -48,6 +48,9 @@ class Preprocessing:
         if problems := list(self._problems()):
             raise ValueError(f"Preprocessing: {'; '.join(problems)}")
 
+    def __str__(self) -> str:
+        return f"{'×'.join(map(str, self.shape))}, mean {_short(self.mean)}, std {_short(self.std)}"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the network's input: channels, height, width."""
@@ -197,6 +200,10 @@ def preparation_from_json(obj: object) -> Preparation:
         CheckpointError: ``obj`` is something else.
     """
     return Numbers.from_json(obj) if isinstance(obj, dict) and "shape" in obj else Preprocessing.from_json(obj)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)
 
 
 def _is_finite(value: object) -> bool:
