@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command
@@ -105,17 +104,22 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter import convert as run
     from converter.known import fitted
     from converter.load import load_model
+    from converter.load.onnx_source import is_onnx
     from converter.load.weights import read_weights
     from seenn.data import check_splits
 
     spec = model.spec(options.model)
     options.config(None)  # what the options get wrong among themselves
-    loaded = load_model(spec, ckpt)
-    config = options.config(loaded.spec.levels)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
-    splits = data.splits(record, loaded.preprocessing, in_chans=model.in_chans, known=partial(fitted, loaded))
+    own = data.splits(record, None, in_chans=model.in_chans)
+    loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
+    config = options.config(loaded.spec.levels)
+    if loaded.preprocessing is None:
+        splits = data.prepared(own, fitted(loaded, own.preprocessing), model.in_chans)
+    else:
+        splits = data.prepared(own.with_preprocessing(loaded.preprocessing), loaded.preprocessing, model.in_chans)
     check_splits(record, splits, use="calibration")
     with console.progress("calibrating sites") as update:
         done = itertools.count(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -122,18 +122,13 @@ class DataOptions:
         )
 
     def splits(
-        self,
-        manifest: Mapping[str, Any],
-        preprocessing: Preparation | None,
-        *,
-        in_chans: int | None = None,
-        known: Callable[[Preparation], Preparation] = lambda own: own,
+        self, manifest: Mapping[str, Any], preprocessing: Preparation | None, *, in_chans: int | None = None
     ) -> DataSplits:
-        """These data, by default those that ``manifest`` records, prepared as a network wants them.
+        """These data, by default those that ``manifest`` records, prepared as the options say and else as given.
 
         Args:
             manifest: of a network, or the record beside an ANN's weights.
-            preprocessing: of the network; None is the data's own, with what is ``known`` of the network.
+            preprocessing: of the network; None is the data's own.
             in_chans: as its option says.
         """
         from seenn.data.provenance import load_recorded_data
@@ -147,12 +142,14 @@ class DataOptions:
             split_seed=self.split_seed,
             group_by=self.group_by,
         )
+        return self.prepared(splits, splits.preprocessing, in_chans)
+
+    def prepared(self, splits: DataSplits, base: Preparation, in_chans: int | None = None) -> DataSplits:
+        """``splits`` prepared like ``base``, but for what the options say."""
         stated = self.stated(in_chans)
-        base = splits.preprocessing if preprocessing is not None else known(splits.preprocessing)
         with usage():
             prepared = stated.over(base)
-        guess = "" if stated.normalisation else splits.guess
-        return splits if prepared == splits.preprocessing else splits.with_preprocessing(prepared, guess=guess)
+        return splits.with_preprocessing(prepared, guess="" if stated.normalisation else splits.guess)
 
     def of(self, snn: SNN) -> tuple[SNN, DataSplits]:
         """The data for a network, prepared as it records. Where it records nothing, it does from now on."""
@@ -165,8 +162,10 @@ class DataOptions:
                     f"the network records its preprocessing, {recorded}: leave out --input-size, --mean, --std, "
                     "--crop-pct and --interpolation, or convert it again with them"
                 )
-        splits = self.splits(snn.manifest, recorded, known=Stated(input_size=snn.network.input_shape).over)
+        splits = self.splits(snn.manifest, recorded)
         if recorded is None:
+            own = Stated(input_size=snn.network.input_shape).over(splits.preprocessing)
+            splits = self.prepared(splits, own)
             log.warning("the network records no preprocessing: taken is %s", splits.preprocessing)
         return replace(snn, preprocessing=splits.preprocessing), splits
 

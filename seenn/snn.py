@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preparation, Preprocessing, Split
+from seenn.data import DataSplits, Preparation, Preprocessing, Split, as_split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError
@@ -240,7 +240,7 @@ class SNN:
 
     def calibrate_exit(
         self,
-        split: Split,
+        split: Any,
         rule: str | ExitPolicy = "confidence",
         *,
         threshold: float | None = None,
@@ -253,7 +253,8 @@ class SNN:
         """This network with the exit policy that meets a target on held-out samples, and the record of its figures.
 
         Args:
-            split: samples that nothing else has seen.
+            split: samples that nothing else has seen: a split, a data set or loader of torch, or a pair of samples and
+                labels, see ``seenn.data.as_split``.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
             threshold: where a rule by name stays, if there is no target.
             progress: is told how many samples are done, and of how many.
@@ -269,6 +270,7 @@ class SNN:
         from seenn.analysis.collect import collect_run, start_states
 
         asked = asdict(ExitTarget(**target))
+        split = as_split(split, "exit", self.preprocessing)
         self.check_split(split, use="exit")
         steps = timesteps or self.timesteps
         chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
@@ -300,7 +302,7 @@ class SNN:
 
     def evaluate(
         self,
-        split: Split,
+        split: Any,
         *,
         engine: str | Engine = "auto",
         policy: ExitPolicy | None = None,
@@ -308,14 +310,14 @@ class SNN:
         batch_size: int = 64,
         **options: Any,
     ) -> Evaluation:
-        """Accuracy, exits, spikes and energy on a split, each measured.
+        """Accuracy, exits, spikes and energy on samples as of :meth:`calibrate_exit`, each measured.
 
         ``options`` and errors are those of ``seenn.analysis.evaluate.evaluate``.
         """
         from seenn.analysis.evaluate import evaluate
 
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=batch_size)
-        return evaluate(self, split, session, **options)
+        return evaluate(self, as_split(split, "test", self.preprocessing), session, **options)
 
     def compare_exits(
         self,

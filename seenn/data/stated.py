@@ -53,14 +53,16 @@ class Stated:
             channels=channels,
             height=height,
             width=width,
-            mean=_spread(self.mean or base.mean, channels),
-            std=_spread(self.std or base.std, channels),
+            mean=_spread(self.mean or _suited(base.mean, channels), channels),
+            std=_spread(self.std or _suited(base.std, channels), channels),
             crop=base.crop if self.crop_pct is None else self.crop_pct,
             interpolation=self.interpolation or base.interpolation,
         )
 
 
 def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    if len(values) == 1:
-        return values * channels
+    return values * channels if len(values) == 1 else values
+
+
+def _suited(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return (sum(values) / len(values),) if channels == 1 else values  # as timm does

@@ -55,6 +55,8 @@ class Augment:
         Random numbers come from ``generator`` (on the CPU) alone. Where the batch is the part ``rows`` of one of
         ``size`` samples that several processes share, each is changed as it would be in the whole.
         """
+        if not (self.flip or self.shift):
+            return batch
         images = as_images(batch)
         part, _, height, width = images.shape
         size, device = part if size is None else size, images.device

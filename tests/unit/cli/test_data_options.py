@@ -20,7 +20,10 @@ from cli.convert import convert
 from cli.evaluate import evaluate
 from cli.train_ann import train_ann
 
-RAW = "from torch import nn\ndef net(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))\n"
+RAW = (
+    "from torch import nn\n"
+    "def net(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))\n"
+)
 SIGNAL = (
     "from torch import nn\n"
     "def net(): return nn.Sequential(nn.Conv1d(2, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 2))\n"
@@ -71,23 +74,23 @@ def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def test_what_is_stated_is_recorded_and_no_guess(here: Path) -> None:
+def test_what_is_stated_is_recorded_and_no_guess(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     stated = ("--mean", "0", "--std", "1/255")
     done = run(convert, "--model", "rawnet_of_a_test:net", "--ckpt", "r.pth", "--data", "npz:d.npz", *stated, "-T", "2")
     assert done.exit_code == 0, done.output
-    assert "guess" not in done.stderr
+    assert "guess" not in caplog.text
     assert json.loads(done.stdout)["ann_accuracy"] > 0.95
     preprocessing = seenn.load(here / "snn.safetensors").preprocessing
     assert preprocessing is not None
     assert (preprocessing.mean, preprocessing.std) == ((0.0,), (1 / 255,))
 
 
-def test_a_guess_is_said_in_one_line_with_the_accuracy(here: Path) -> None:
+def test_a_guess_is_said_in_one_line_with_the_accuracy(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments = ("--model", "rawnet_of_a_test:net", "--ckpt", "r.pth", "--data", "npz:d.npz", "-T", "2", "--force")
     done = run(convert, *arguments)
     assert done.exit_code == 0, done.output
-    assert "preprocessing is a guess (1×8×8, mean 0.4" in done.stderr
-    assert "held-out images" in done.stderr
+    assert "preprocessing is a guess (1×8×8, mean 0.4" in caplog.text
+    assert "held-out images" in caplog.text
 
 
 def test_labels_in_another_order_stop_the_conversion(here: Path) -> None:
@@ -96,19 +99,21 @@ def test_labels_in_another_order_stop_the_conversion(here: Path) -> None:
     arguments = ("--model", "rawnet_of_a_test:net", "--ckpt", "r.pth", "--data", "npz:other.npz", "-T", "2")
     done = run(convert, *arguments, "--mean", "0", "--std", "1/255", "-o", "other.safetensors")
     assert done.exit_code == 1
-    assert "not shown better than always answering one class" in json.loads(done.stdout)["error"]["message"]
+    assert "not shown better than always answering one class" in done.stderr
     assert not Path("other.safetensors").exists()
 
 
-def test_a_gray_folder_suits_a_network_of_one_channel_by_itself(here: Path) -> None:
+def test_a_gray_folder_suits_a_network_of_one_channel_by_itself(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments = ("--model", "rawnet_of_a_test:net", "--ckpt", "r.pth", "--data", "imagefolder:set", "-T", "2")
     done = run(convert, *arguments, "--mean", "0", "--std", "1/255")
     assert done.exit_code == 0, done.output
-    assert "images are made 1×8×8 for the model, as it is for those; they are 3×8×8 by themselves" in done.stderr
+    assert "images are made 1×8×8 for the model, as it is for those; they are 3×8×8 by themselves" in caplog.text
     assert json.loads(done.stdout)["ann_accuracy"] > 0.9
 
 
-def test_a_file_keeps_its_preprocessing_and_one_without_gets_what_is_stated(here: Path) -> None:
+def test_a_file_keeps_its_preprocessing_and_one_without_gets_what_is_stated(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     arguments = (
         "--model",
         "rawnet_of_a_test:net",
@@ -128,7 +133,7 @@ def test_a_file_keeps_its_preprocessing_and_one_without_gets_what_is_stated(here
     replace(seenn.load("a.safetensors"), preprocessing=None).save("b.safetensors")
     done = run(calibrate_exit, "b.safetensors", "--threshold", "0.9", "--mean", "0", "--std", "1/255")
     assert done.exit_code == 0, done.output
-    assert "records no preprocessing: taken is 1×8×8, mean 0, std 0.003922" in done.stderr
+    assert "records no preprocessing: taken is 1×8×8, mean 0, std 0.003922" in caplog.text
     assert seenn.load("b.safetensors").preprocessing == seenn.load("a.safetensors").preprocessing
 
 

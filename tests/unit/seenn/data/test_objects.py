@@ -21,6 +21,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from converter import convert
 from seenn.data import Numbers, Preprocessing, as_split, is_data_set, load_data
 from seenn.errors import DataError
 
@@ -153,3 +154,20 @@ def test_a_folder_of_hugging_face_needs_its_package(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="needs the package datasets: pip install datasets"):
         load_data(f"hf:{tmp_path}")
+
+
+def test_a_network_takes_data_sets_for_conversion_exits_and_figures() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    samples = torch.randn(300, 10)
+    labels = net(samples).argmax(1)
+    parts = [TensorDataset(samples[start : start + 100], labels[start : start + 100]) for start in (0, 100, 200)]
+    snn = convert(net, DataLoader(parts[0], batch_size=32, shuffle=True), timesteps=4)
+    assert snn.manifest["check"]["ann_accuracy"] == 1.0
+    same = convert(net, (samples[:100].numpy(), labels[:100]), timesteps=4)
+    assert same.network.graph.fingerprint() == snn.network.graph.fingerprint()
+    calibrated = snn.calibrate_exit(DataLoader(parts[1]), threshold=0.9)
+    found = calibrated.evaluate(parts[2])
+    assert (found.samples, found.ann_accuracy) == (100, 1.0)
+    for plain in (samples[:100].numpy(), list(samples[:100]), [row.numpy() for row in samples[:100]]):
+        assert convert(net, plain, timesteps=4).manifest["check"]["ann_accuracy"] is None
