@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler, default_collate
 
+from seenn.data.imagenet import IMAGENET, LARGEST_INPUT, LOOKED_AT
 from seenn.data.inputs import as_tensor
 from seenn.data.labels import as_labels, task_of
-from seenn.data.preprocessing import Preparation, suited
-from seenn.data.source import ItemImages, Labelled, Source, labelled_arrays, measure
+from seenn.data.preprocessing import Preparation, Preprocessing, suited
+from seenn.data.source import Images, ItemImages, Labelled, Source, labelled_arrays, measure
 from seenn.data.split import Split
 from seenn.errors import DataError
 
@@ -29,8 +31,18 @@ def source_of(data: Any) -> Source:
         TypeError: it is no data.
         DataError: samples without labels, or that are others each time; labels that are none.
     """
-    part = labelled(data)
-    return Source(train=part, class_names=class_names(data, part.labels))
+    return source_of_parts(data, None)
+
+
+def source_of_parts(train: Any, test: Any) -> Source:
+    """A training part, and a test part unless it is None; raises as :func:`source_of`."""
+    part = labelled(train)
+    return Source(
+        train=part,
+        test=None if test is None else labelled(test),
+        class_names=class_names(train, part.labels),
+        preprocessing=_photographs(part.images),
+    )
 
 
 def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> Split:
@@ -75,7 +87,7 @@ def labelled(data: Any) -> Labelled:
     first, again = _sample(data[0])[0], _sample(data[0])[0]
     if not torch.equal(first, again):
         raise DataError("the data set gives another sample each time: take random changes out of its transform")
-    images = ItemImages(lambda index: _sample(data[index])[0], pictures=first.dtype == torch.uint8)
+    images = ItemImages(lambda index: _sample(data[index])[0], len(data), pictures=first.dtype == torch.uint8)
     return Labelled(images, as_labels("the data set", _labels(data)))
 
 
@@ -93,6 +105,15 @@ def class_names(data: Any, labels: Tensor) -> tuple[str, ...]:
     if isinstance(said, Sequence) and not isinstance(said, str) and len(said) >= count:
         return tuple(map(str, said))
     return tuple(map(str, range(count)))
+
+
+def _photographs(images: Images) -> Preprocessing | None:
+    """ImageNet's preprocessing for pictures of several sizes, or of one that is no network's; None: to be measured."""
+    if not isinstance(images, ItemImages) or not images.pictures:
+        return None
+    some = torch.arange(0, images.count, math.ceil(images.count / LOOKED_AT))
+    shapes = {tuple(block.shape[1:]) for block in images.blocks(some)}
+    return None if len(shapes) == 1 and max(max(shapes)) <= LARGEST_INPUT else IMAGENET
 
 
 def _is_pair(data: Any) -> bool:

@@ -41,6 +41,7 @@ class ItemImages:
     """Samples that something gives one by one, by their number, whenever they are asked for."""
 
     item: Callable[[int], Tensor]  # an image, uint8 [C, H, W], or numbers, float32 [...]
+    count: int  # N
     pictures: bool
     files: ClassVar[None] = None
     frames: ClassVar[None] = None

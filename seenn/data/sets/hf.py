@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seenn.data.objects import class_names, labelled
+from seenn.data.objects import source_of, source_of_parts
 from seenn.data.parts import choose_parts
 from seenn.data.reading import reading
 from seenn.data.registry import DATA_SETS, Request, needs
@@ -29,9 +29,6 @@ def hf(request: Request) -> Source:
     with reading(request.path):
         found: Any = datasets.load_from_disk(str(request.path))
     if not isinstance(found, datasets.DatasetDict):
-        train = labelled(found)
-        return Source(train=train, class_names=class_names(found, train.labels))
+        return source_of(found)
     first, second = choose_parts(request.path, found)
-    train = labelled(found[first])
-    test = None if second is None else labelled(found[second])
-    return Source(train=train, test=test, class_names=class_names(found[first], train.labels))
+    return source_of_parts(found[first], None if second is None else found[second])

@@ -24,6 +24,7 @@ from torch.utils.data import (
 
 from converter import convert
 from seenn.data import Numbers, Preprocessing, as_split, is_data_set, load_data
+from seenn.data.imagenet import IMAGENET
 from seenn.errors import DataError
 
 FLOATS, CLASSES = torch.randn(60, 2, 5, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
@@ -144,6 +145,20 @@ class Unlabelled(Pictures):
 def test_what_cannot_be_split_is_refused(data: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         load_data(data)
+
+
+class Photographs(Pictures):
+    """Of several sizes, gray and in colour."""
+
+    def __getitem__(self, index: int) -> Any:
+        picture = Image.fromarray(PIXELS[index]).resize((6 + index % 2, 6))
+        return picture.convert("L" if index % 3 else "RGB"), self.targets[index]
+
+
+def test_pictures_of_several_sizes_are_prepared_as_photographs_are() -> None:
+    splits = load_data(Photographs())
+    assert splits.preprocessing == IMAGENET
+    assert splits.train.batch(limit=3).inputs.shape == (3, 3, 224, 224)
 
 
 def test_pictures_need_to_be_told_how_to_be_prepared() -> None:
