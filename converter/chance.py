@@ -64,10 +64,11 @@ def refuse_chance(graph: OpGraph, batches: Iterable[Batch], *, guess: str = "", 
         log.warning(
             "preprocessing is a guess (%s): %s; state --input-size, --mean and --std as in training", guess, found
         )
+    if shown_better(right, samples, chance):
+        return
     if samples < ENOUGH:
-        if not guess:
-            log.warning("%s, too few to show that it is better than chance; %d would", found, ENOUGH)
-    elif not shown_better(right, samples, chance):
+        log.warning("%s, too few to show that it is better than chance; give %d or more", found, ENOUGH)
+    else:
         message = (
             f"{found}, not shown better than always answering one class ({100 * chance:.1f} %): check --mean, --std, "
             "--input-size, the order of classes and the layout; --force converts it all the same"

@@ -97,8 +97,7 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
         ("train-ann --model resnet18 --lr nan", "nan is not a finite number"),
         ("train-ann --model resnet18 --model-kwargs depth", "depth"),
         ("evaluate --seed -1", "-1 is not in the range"),
-        ("inspect resnet18 --image-size 3x224x224", "Invalid value for '--image-size': '3x224x224' is not a valid"),
-        ("inspect resnet18 --image-size 3,224", "Invalid value for '--image-size': '3,224' has 2 values, expected 3"),
+        ("inspect resnet18 --input-size 3x224x224", "'--image-size': '3x224x224' is not a valid"),
         ("convert", "Missing option '--model'"),
         ("levitate", "No such command 'levitate'"),
     ],
@@ -234,7 +233,7 @@ def test_weights_that_are_not_finite(seenn: Seenn, checkpoint: Checkpoint, tmp_p
 
 def test_site_that_is_never_active(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint(bn1__weight=torch.zeros(64), bn1__bias=torch.full((64,), -1.0))
-    refused(seenn(*CONVERT), 1, "site 'act1' is never active on the calibration images")
+    refused(seenn(*CONVERT, "--force"), 1, "site 'act1' is never active on the calibration images")
     assert no_snn(tmp_path)
 
 
@@ -265,7 +264,7 @@ def arrays(n: int = 60, classes: int = 3) -> dict[str, Any]:
     ("change", "text"),
     [
         ({"images": np.zeros((0, 8, 8), np.uint8), "labels": np.zeros(0, np.int64)}, "data.npz"),
-        ({"images": np.zeros((60, 8), np.uint8)}, "has shape [60, 8], expected [N, H, W]"),
+        ({"images": np.zeros((60, 2, 2, 8, 8), np.uint8)}, "have shape [60, 2, 2, 8, 8], expected [N, C, H, W]"),
         ({"labels": np.arange(59) % 3}, "59"),
         ({"labels": np.full(60, -1)}, "-1"),
         ({"labels": np.full(60, 7)}, "labels go up to 7"),

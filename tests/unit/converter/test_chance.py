@@ -67,7 +67,7 @@ def test_a_model_that_knows_something_passes_in_silence(model: nn.Module, caplog
 def test_few_images_or_none_with_classes_are_a_warning(model: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
     convert(model, labelled(100, model, 0.0), timesteps=2)
     assert "right on 20 of 20" not in caplog.text
-    assert "too few to show that it is better than chance; 200 would" in caplog.text
+    assert "too few to show that it is better than chance; give 200 or more" in caplog.text
     caplog.clear()
     convert(model, labelled(100, model, 0.0).inputs, timesteps=2)
     assert "without classes, nothing shows that images are prepared as the model wants them" in caplog.text
