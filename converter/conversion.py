@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from converter.calibrate import Calibration, calibrate, check_images
+from converter.calibrate import Calibration, calibrate
 from converter.config import ConvertConfig
 from converter.float64 import in_float64
+from converter.images import CalibrationImages
 from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.core.graph import OpGraph
@@ -40,19 +41,22 @@ class Conversion:
 
 def convert_module(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | CalibrationImages,
     config: ConvertConfig | None = None,
     *,
     device: torch.device | str = "cpu",
+    memory: int | None = None,
     progress: Callable[[str, int], None] = lambda site, total: None,
 ) -> Conversion:
     """Converts a classifier. The model itself is not changed.
 
     Args:
         model: takes ``[B, C, H, W]`` and returns logits ``[B, K]``.
-        images: preprocessed calibration images ``[N, C, H, W]``, at least 16; their labels are not needed.
+        images: preprocessed calibration images, ``[N, C, H, W]`` or read as they are needed, at least 16; their labels
+            are not needed.
         config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
         device: where to calibrate, and where the network is left.
+        memory: bytes for values between layers, see ``calibrate``; the result does not depend on it.
         progress: called with each calibrated site and their total number.
 
     Raises:
@@ -62,9 +66,9 @@ def convert_module(
         ModelError: non-finite weights, or neurons in the model.
     """
     config = config or ConvertConfig()
-    check_images(images)
-    graph, difference = canonical_graph(model, images[:2], analog_islands=config.analog_islands)
-    input_shape = tuple(images.shape[1:])
+    images = CalibrationImages.of(images)
+    graph, difference = canonical_graph(model, images.first(2), analog_islands=config.analog_islands)
+    input_shape = images.shape
     output_shape = graph.shapes(input_shape)[graph.output]
     if len(output_shape) != 1:
         returned = ", ".join(map(str, ("B", *output_shape)))
@@ -76,7 +80,9 @@ def convert_module(
             "nothing over the ANN"
         )
     graph = graph.to(device)
-    calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
+    calibration = calibrate(
+        graph, images, config, lambda site: progress(site, len(sites)), device=device, memory=memory
+    )
     network = place_neurons(graph, calibration.neurons, input_shape).eval()
     return Conversion(network=network, calibration=calibration, float64_difference=difference)
 

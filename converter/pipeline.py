@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from converter import calibrate
-from converter.calibrate import MIN_IMAGES, Calibration
+from converter.calibrate import Calibration
 from converter.checks import CheckReport, check
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
+from converter.images import MIN_IMAGES, CalibrationImages
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
 from seenn.analysis.synops import analog_nodes, dense_cost
@@ -46,6 +46,7 @@ def convert(
     check_images: int = DEFAULT_CHECK_IMAGES,
     session: Callable[[SpikingNetwork], Session] | None = None,
     device: torch.device | str = "cpu",
+    memory: int | None = None,
     seed: int = 0,
     progress: Callable[[str, int], None] = lambda site, total: None,
     **options: Any,
@@ -70,6 +71,8 @@ def convert(
         check_images: how many compare ANN and SNN, at most.
         session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
         device: where to calibrate, and where the network is left.
+        memory: bytes for what waits between layers, beyond which calibration writes temporary files; None takes 1 GiB, or
+            half of what is free. The result does not depend on it.
         seed: recorded; conversion itself draws nothing at random.
         progress: called with each calibrated site and their total number.
         options: fields of ``ConvertConfig``; what is left out goes with the rest and with the model.
@@ -88,9 +91,10 @@ def convert(
     if data is None:
         data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
-    calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source.spec)
-    conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
+    conversion = convert_module(
+        source.module, shares.calibration, config, device=device, memory=memory, progress=progress
+    )
     network, report = conversion.network, CheckReport()
     if shares.check_samples:
         runner = None if session is None else session(network)
@@ -113,7 +117,7 @@ def convert(
         "analog": analog_report(network),
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
-    return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
+    return snn.prepare(Batch(shares.calibration.first(PREPARE_SAMPLES)).to(device))
 
 
 def _load(
@@ -137,7 +141,7 @@ class _Shares:
     """What calibrates and what checks; nothing is in both."""
 
     name: str  # of the data
-    calibration: Batch
+    calibration: CalibrationImages
     check: Iterable[Batch]
     check_samples: int
     check_split: str = "held out"
@@ -147,7 +151,7 @@ class _Shares:
 
     def refuse_other_models(self, spec: ModelSpec) -> None:
         """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
-        channels, known = self.calibration.inputs.shape[1], len(self.class_names)
+        channels, known = self.calibration.shape[0], len(self.class_names)
         fix = "name the data it was trained on"
         if spec.in_chans not in (None, channels):
             raise CalibrationError(
@@ -202,20 +206,19 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
     )
 
 
-def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> Batch:
+def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> CalibrationImages:
     """The images that calibrate."""
     count = min(DEFAULT_CALIBRATION_IMAGES, available) if wanted is None else wanted
     if count > available:
         raise CalibrationError(
             f"{count} calibration images were asked for and {name} has {available}: ask for at most {available}"
         )
-    batch = data.batch(limit=count) if isinstance(data, Split) else data[:count]
-    if batch.is_sequence:
+    if data.is_sequence:
         raise CalibrationError(
             f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
             "on it with `seenn train-direct`"
         )
-    return batch
+    return CalibrationImages(data, count)
 
 
 def analog_report(network: SpikingNetwork) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from converter.corrections import CORRECTIONS
-from converter.corrections._sample import SiteSample, channel_mean
+from converter.sample import SiteSample, channel_mean
 from converter.corrections.bias import Bias
 from seenn.core.ops import IntegratingNeuron
 

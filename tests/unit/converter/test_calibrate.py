@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from converter import MMSE, ConvertConfig, Max, Percentile, check, convert_module
+from converter.images import CalibrationImages
 from converter.qcfs import with_qcfs
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
@@ -47,7 +50,10 @@ def test_order_and_chunks_of_the_images_do_not_matter(
     config = ConvertConfig(recipe=recipe, correction="bias")
     first = neurons(convert_module(net, images, config).network)
     monkeypatch.setattr("converter.calibrate._CHUNK", 7)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(5))
+    random = torch.Generator().manual_seed(5)
+    order = torch.cat(
+        [start + torch.randperm(24, generator=random) for start in (0, 24)]
+    )  # ranges are judged by halves
     second = neurons(convert_module(net, images[order], config).network)
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a.v_threshold, b.v_threshold, rtol=1e-5, atol=0)
@@ -156,15 +162,44 @@ def test_activations_that_overflow_are_refused(net: nn.Module, images: Tensor) -
         convert_module(net, images)
 
 
-def test_calibration_that_does_not_fit_into_memory_is_refused_first(
+@pytest.mark.parametrize("correction", ["none", "potential"])
+def test_the_memory_that_values_may_take_does_not_matter(correction: str, net: nn.Module, images: Tensor) -> None:
+    config = ConvertConfig(correction=correction)
+    plenty, some, none = (convert_module(net, images, config, memory=memory) for memory in (1 << 30, 50_000, 0))
+    for other in (some, none):
+        assert other.network.graph.fingerprint() == plenty.network.graph.fingerprint()
+        assert other.calibration.reports == plenty.calibration.reports
+
+
+def test_images_are_read_a_few_at_a_time(net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converter.calibrate._WORKING", 1)
+    seen = []
+
+    class Watched(CalibrationImages):
+        def chunks(self, size: int, part: slice) -> Iterator[Tensor]:
+            for chunk in super().chunks(size, part):
+                seen.append(len(chunk))
+                yield chunk
+
+    convert_module(net, Watched(Batch(images)))
+    assert max(seen) <= 2  # those that trace it
+    assert seen.count(1) >= len(images)
+
+
+def free(monkeypatch: pytest.MonkeyPatch, disk: int) -> None:
+    usage = shutil.disk_usage(".")._replace(free=disk)
+    monkeypatch.setattr("converter.calibrate.shutil.disk_usage", lambda folder: usage)
+
+
+def test_calibration_that_fits_neither_into_memory_nor_on_the_disk_is_refused_first(
     net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000_000)
-    with pytest.raises(CalibrationError, match=r"on 48 images needs about 0\.0 GB, for .* 8 steps .* at most \d\d of"):
-        convert_module(net, images)
-    monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000)
-    with pytest.raises(CalibrationError, match=r"use smaller images or a smaller network$"):
-        convert_module(net, images, ConvertConfig(correction="none"))
+    free(monkeypatch, 70_000)
+    with pytest.raises(CalibrationError, match=r"on 48 images .* 0\.0 GB of disk in .*: use at most \d\d images, free"):
+        convert_module(net, images, memory=1_000)
+    free(monkeypatch, 1_000)
+    with pytest.raises(CalibrationError, match=r"0\.0 GB of disk in .*: free space, or name another folder by"):
+        convert_module(net, images, ConvertConfig(correction="none"), memory=1_000)
 
 
 def tiny(factor: float) -> nn.Module:
