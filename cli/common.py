@@ -54,13 +54,20 @@ class Console:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar on stderr; call it with ``(done, total)``."""
+        """A progress bar on stderr, with an estimate of the time left; call it with ``(done, total)``."""
         import rich.console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich import progress as rich_progress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("left"),
+            rich_progress.TimeRemainingColumn(),
+        )
         screen = rich.console.Console(stderr=True, highlight=False, quiet=not self.first)
-        with Progress(*columns, console=screen, transient=False) as bar:
+        with rich_progress.Progress(*columns, console=screen, transient=False) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -15,7 +15,6 @@ from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from converter.config import ConvertConfig
     from seenn.snn import SNN
 
 RECIPE = Registered("recipe", "converter.recipes", "converter.recipes:RECIPES")
@@ -57,6 +56,23 @@ class ConvertOptions:
     timesteps: int | None = option(
         "T to convert for.  [default: 8; as many as it has levels for a QCFS network]", short="-T", type=TIMESTEPS
     )
+    min_agreement: float | None = option(
+        "Choose --levels and --timesteps, those that are not given: the fewest spikes with which ANN and SNN agree on "
+        "this share of held-out images.",
+        metavar="SHARE",
+        type=FiniteRange(0, 1),
+    )
+    max_accuracy_drop: float | None = option(
+        "Likewise, by the accuracy that may be lost on held-out images, 0.005 for half a point.",
+        metavar="SHARE",
+        type=FiniteRange(0, 1),
+    )
+    memory: float | None = option(
+        "GiB for values between layers; the rest goes to temporary files. Changes no result.  [default: 1, or half of "
+        "what is free]",
+        metavar="GIB",
+        type=FiniteRange(0),
+    )
     calibration_images: int | None = option("How many, at least 16.  [default: 512, or all]", type=COUNT)
     check_images: int = option("Held-out images that compare ANN and SNN.", type=COUNT, default=1000)
     silent_channels: Literal["borrow", "refuse"] = option(
@@ -67,8 +83,8 @@ class ConvertOptions:
     )
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
-    def config(self, qcfs_levels: int | None) -> ConvertConfig:
-        """What the options say, and where they say nothing what suits the network. Wrong values are wrong usage."""
+    def chosen(self, qcfs_levels: int | None) -> dict[str, Any]:
+        """What the options say of a ``ConvertConfig``. Wrong values are wrong usage."""
         from converter.config import ConvertConfig
         from converter.recipes import RECIPES
 
@@ -79,12 +95,13 @@ class ConvertOptions:
                 if name != "percentile":
                     raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
                 settings["q"] = self.percentile
-            return ConvertConfig.suited(
-                qcfs_levels=qcfs_levels,
-                recipe=RECIPES.get(name)(**settings),
-                initial_steps=self.prepass,
+            found = {
+                "recipe": RECIPES.get(name)(**settings),
+                "initial_steps": self.prepass,
                 **given(self, "neuron", "levels", "correction", "timesteps", "silent_channels", "analog_islands"),
-            )
+            }
+            ConvertConfig.suited(qcfs_levels=qcfs_levels, **found)
+            return found
 
 
 @command("Turn a trained classifier into a spiking network.")
@@ -106,32 +123,35 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from seenn.data import check_splits
 
     spec = model.spec(options.model)
-    options.config(None)  # what the options get wrong among themselves
+    options.chosen(None)  # what the options get wrong among themselves
     loaded = load_model(spec, ckpt)
-    config = options.config(loaded.spec.levels)
+    chosen = options.chosen(loaded.spec.levels)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     splits = data.splits(record, loaded.preprocessing)
     check_splits(record, splits, use="calibration")
     with console.progress("calibrating sites") as update:
-        done = itertools.count(1)
+        done = itertools.count()
         snn = run(
             loaded,
             splits,
-            config,
             weights=ckpt,
+            memory=None if options.memory is None else int(options.memory * 2**30),
+            min_agreement=options.min_agreement,
+            max_accuracy_drop=options.max_accuracy_drop,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
             seed=console.seed,
-            progress=lambda site, total: update(next(done), total),
+            progress=lambda site, total: update(next(done) % total + 1, total),
+            **chosen,
         )
     if console.first:
         snn.save(target)
     check = snn.manifest["check"]
     figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "analog", "conversion", "source", "data")
+    records = ("per_site", "analog", "conversion", "goal", "source", "data")
     console.answer(
         {
             "sites": len(snn.manifest["per_site"]),
@@ -139,7 +159,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
             **{name: check[name] for name in figures},
             "check_split": check["split"],
             "check_samples": check["samples"],
-            **{name: snn.manifest[name] for name in records},
+            **{name: snn.manifest[name] for name in records if name in snn.manifest},
             "output": str(target),
         },
         *_summary(snn),
@@ -161,7 +181,18 @@ def _summary(snn: SNN) -> list[str]:
     for t, accuracy in enumerate(accuracies, 1):
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
+    if goal := snn.manifest.get("goal"):
+        picked, asked = goal["tried"], snn.manifest["conversion"]
+        lines.append(
+            f"picked T = {asked['timesteps']} with {asked['neuron']['max_spikes']} levels, the fewest spikes that reach "
+            f"what was asked, after {len(picked)} conversions"
+        )
     if sites:
+        clipped = max(sites, key=lambda site: float(site["clipped_energy"]))
+        lines.append(
+            f"most clipped on images that its range was not chosen on: {100 * clipped['clipped_unseen']:.2g} % of the "
+            f"values, {100 * clipped['clipped_energy']:.2g} % of their energy, at {clipped['site']}"
+        )
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
     kinds = ", ".join(sorted(set(analog["nodes"].values())))

@@ -15,9 +15,10 @@ share the images by whole chunks and find exactly what one would.
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,10 @@ from seenn.distributed import world
 from seenn.errors import CalibrationError, UnsupportedError
 from seenn.neurons import NEURONS
 
+log = logging.getLogger(__name__)
+
 MEMORY = 1 << 30  # bytes, for what waits between layers
+TRUSTED = 0.01  # of the energy that unseen images may lose more than seen ones
 _CHUNK = 32  # images at a time, at most
 _WORKING = 1 << 28  # bytes of the largest value of a chunk, over all steps
 
@@ -112,7 +116,7 @@ class _Sweep:
         self.graph, self.images, self.config, self.device = graph, images, config, device
         self.correction = CORRECTIONS.get(config.correction)
         self.timesteps = config.timesteps if self.correction.measured else 0
-        self.segments = segments(graph)
+        self.segments, self.excess = segments(graph), dict[str, float]()
         shapes = graph.shapes(images.shape)
         self.axes = graph.channel_axes(shapes)
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -129,6 +133,7 @@ class _Sweep:
         _check_space(count * self._waiting(sizes), count, spill)
 
     def run(self, progress: Callable[[str], None]) -> Calibration:
+        """The whole sweep."""
         neurons: dict[str, IntegratingNeuron] = {}
         reports: list[SiteReport] = []
         waiting = self.values.new(INPUT)
@@ -142,6 +147,7 @@ class _Sweep:
                 progress(name)
         finally:
             self.values.close()
+        _warn_of_few(self.excess, len(self.images))
         return Calibration(neurons, tuple(reports))
 
     def _waiting(self, sizes: Mapping[str, int]) -> int:
@@ -168,6 +174,7 @@ class _Sweep:
         axis = self.axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
         sample = self._look(segment, op, axis)
         chosen = choose_threshold(node.name, op, sample, config)
+        self.excess[node.name] = chosen.excess
         neuron = NEURONS.get(config.neuron).convert(op, chosen.value.to(self.device), config.max_spikes)
         neuron = neuron.to(self.device)
         if measured:
@@ -263,6 +270,22 @@ def _with_axis(neuron: IntegratingNeuron, axis: int) -> IntegratingNeuron:
     """The same neuron for values with their channels along ``axis``."""
     arguments: dict[str, Any] = {**neuron.tensors(), **neuron.config(), "axis": axis}
     return neuron if neuron.axis == axis else type(neuron)(**arguments)
+
+
+def _warn_of_few(excess: Mapping[str, float], images: int) -> None:
+    """Says where ranges lose much more on images that they were not found on, and about how many would do."""
+    site = max(excess, key=lambda name: excess[name], default=None)
+    if site is not None and excess[site] > TRUSTED:
+        many = sum(share > TRUSTED for share in excess.values())
+        log.warning(
+            "%d calibration images are too few to trust the ranges of %d sites: on unseen ones they clip up to %.1f %% "
+            "more of the energy (%s); give about %d",
+            images,
+            many,
+            100 * excess[site],
+            site,
+            math.ceil(images * excess[site] / TRUSTED),  # a maximum of n images is passed by one in n others
+        )
 
 
 def _check_space(needed: int, images: int, spill: Spill) -> None:

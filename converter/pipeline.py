@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from converter.calibrate import Calibration
-from converter.checks import CheckReport, check
+from converter.checks import CheckReport, check, images_at_once
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
 from converter.images import MIN_IMAGES, CalibrationImages
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
+from converter.search import Attempt, Goal, candidates, cheapest
 from seenn.analysis.synops import analog_nodes, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
@@ -42,6 +44,8 @@ def convert(
     *,
     weights: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
+    min_agreement: float | None = None,
+    max_accuracy_drop: float | None = None,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
     session: Callable[[SpikingNetwork], Session] | None = None,
@@ -67,12 +71,15 @@ def convert(
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
+        min_agreement, max_accuracy_drop: shares. Of ``levels`` and ``timesteps`` those that ``options`` leave out are
+            chosen: the fewest spikes with which ANN and SNN agree on at least so many of the images of the check, or the
+            accuracy on them falls by no more.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
         session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
         device: where to calibrate, and where the network is left.
-        memory: bytes for what waits between layers, beyond which calibration writes temporary files; None takes 1 GiB, or
-            half of what is free. The result does not depend on it.
+        memory: bytes for what waits between layers, beyond which calibration writes temporary files; None takes 1 GiB,
+            or half of what is free. The result does not depend on it.
         seed: recorded; conversion itself draws nothing at random.
         progress: called with each calibrated site and their total number.
         options: fields of ``ConvertConfig``; what is left out goes with the rest and with the model.
@@ -81,24 +88,38 @@ def convert(
         ModelError, CheckpointError: the model or its weights cannot be loaded, or are not finite.
         UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
         CalibrationError: the images do not determine the thresholds, or are not those of the model.
-        ConversionError: the graph is not the model.
+        ConversionError: the graph is not the model; or what is asked of it cannot be reached.
         ValueError: options that are out of range or do not go together.
     """
-    if config is not None and options:
-        raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
+    if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
+        given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
+        raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     source, recorded = _load(model, weights)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         data = load_recorded_data(recorded, source.preprocessing)
+    goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
+    choices = [config]
+    if goal:
+        choices = candidates(config, {"levels", "timesteps"} - {n for n, v in options.items() if v is not None})
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     shares.refuse_other_models(source.spec)
-    conversion = convert_module(
-        source.module, shares.calibration, config, device=device, memory=memory, progress=progress
-    )
-    network, report = conversion.network, CheckReport()
-    if shares.check_samples:
-        runner = None if session is None else session(network)
-        report = check(network, shares.check, config.timesteps, session=runner)
+    if goal and not shares.check_samples:
+        raise CalibrationError(f"{shares.name} leaves no image to judge the conversion on: give more images")
+
+    def attempt(config: ConvertConfig) -> Attempt:
+        images = shares.calibration
+        conversion = convert_module(source.module, images, config, device=device, memory=memory, progress=progress)
+        network, report = conversion.network, CheckReport()
+        if shares.check_samples:
+            runner = None if session is None else session(network)
+            batches = shares.check(min(_BATCH, images_at_once(network)))
+            report = check(network, batches, config.timesteps, session=runner)
+        return Attempt(config, conversion, report)
+
+    chosen, tried = cheapest(goal, choices, attempt)
+    config, conversion, report = chosen.config, chosen.conversion, chosen.report
+    network = conversion.network
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
@@ -113,6 +134,7 @@ def convert(
             **report.to_json(),
             "float64_difference": conversion.float64_difference,
         },
+        **({"goal": {**asdict(goal), "tried": [one.to_json() for one in tried]}} if goal else {}),
         "per_site": per_site(conversion.calibration, report),
         "analog": analog_report(network),
     }
@@ -142,7 +164,7 @@ class _Shares:
 
     name: str  # of the data
     calibration: CalibrationImages
-    check: Iterable[Batch]
+    check: Callable[[int], Iterable[Batch]]  # in batches of this size
     check_samples: int
     check_split: str = "held out"
     preprocessing: Preprocessing | None
@@ -175,7 +197,7 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),
-            check=data.exit.batches(_BATCH, limit=most_checked),
+            check=partial(data.exit.batches, limit=most_checked),
             check_samples=min(most_checked, len(data.exit)),
             check_split="exit",
             preprocessing=data.preprocessing,
@@ -200,7 +222,7 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
     return _Shares(
         name=name,
         calibration=calibration,
-        check=data.batches(_BATCH, order=rest) if isinstance(data, Split) else data[rest].split(_BATCH),
+        check=partial(data.batches, order=rest) if isinstance(data, Split) else data[rest].split,
         check_samples=held,
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
     )

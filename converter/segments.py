@@ -11,6 +11,7 @@ from torch import Tensor
 from converter.spill import Series, Spill
 from seenn.core.graph import Node, OpGraph, prune, schedule
 from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
+from seenn.core.unroll import apart
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Value:
         if self.neuron is None:
             return steps
         neuron = self.neuron
-        return neuron.emit(steps.flatten(0, 1).to(neuron.v_threshold)).unflatten(0, steps.shape[:2])
+        return neuron.emit(steps.flatten(0, 1).to(neuron.v_threshold)).view(steps.shape)
 
 
 class Values:
@@ -142,8 +143,7 @@ def over_time(op: StatelessOp, inputs: Sequence[Tensor]) -> Tensor:
     """An op on all steps ``[T, b, ...]``: at once where it is affine, others go through their cumulative difference."""
     timesteps = len(inputs[0])
     if op.affine:
-        result: Tensor = op(*(x.flatten(0, 1) for x in inputs))
-        return result.unflatten(0, (timesteps, -1))
+        return apart(op(*(x.flatten(0, 1) for x in inputs)), timesteps)
     memory = CumulativeDifference(op)
     return memory.unroll(tuple(inputs), memory.initial_state(*(x[0] for x in inputs)))[0]
 

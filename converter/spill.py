@@ -55,9 +55,9 @@ class Series:
             return
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="seenn-", dir=self._spill.folder)
+                self._file = tempfile.TemporaryFile(prefix="seenn-", dir=self._spill.folder)  # noqa: SIM115 (close())
             start = self._file.seek(0, os.SEEK_END)
-            self._file.write(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+            self._file.write(tensor.flatten().view(torch.uint8).numpy().data)
             self._file.flush()
         except OSError as error:
             raise CalibrationError(
@@ -77,7 +77,7 @@ class Series:
         assert self._file is not None
         tensor = torch.empty(shape, dtype=dtype)
         self._file.seek(start)
-        read = self._file.readinto(memoryview(tensor.flatten().view(torch.uint8).numpy()))  # type: ignore[attr-defined]
+        read = self._file.readinto(tensor.flatten().view(torch.uint8).numpy().data)  # type: ignore[attr-defined]
         assert read == tensor.nbytes, f"a temporary file in {self._spill.folder} was cut"
         return tensor
 

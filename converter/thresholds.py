@@ -27,12 +27,14 @@ class Threshold:
         silent: channels that were never active and borrowed theirs.
         clipped: share of the values on one half of the images that a range found on the other half cuts off.
         clipped_energy: the share of their squares that is lost.
+        excess: by how much that is more than on the half that the range was found on.
     """
 
     value: Tensor
     silent: int = 0
     clipped: float = 0.0
     clipped_energy: float = 0.0
+    excess: float = 0.0
 
 
 def choose_threshold(site: str, op: Activation, sample: SiteSample, config: ConvertConfig) -> Threshold:
@@ -55,26 +57,31 @@ def choose_threshold(site: str, op: Activation, sample: SiteSample, config: Conv
     ranges = recipe.range(statistics, config.timesteps * max_spikes).to(sample.target.dtype)
     # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
     ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
-    clipped, energy = clipped_unseen(recipe, statistics, config.timesteps * max_spikes)
     threshold = ranges / max_spikes
+    values, energy, seen = _clipped(recipe, statistics, config.timesteps * max_spikes)
     return Threshold(
         value=threshold if recipe.per_channel else threshold[0],
         silent=int((~alive).sum()),
-        clipped=clipped,
+        clipped=values,
         clipped_energy=energy,
+        excess=energy - seen,
     )
 
 
-def clipped_unseen(recipe: Recipe, statistics: SiteStatistics, steps: int) -> tuple[float, float]:
-    """Shares of values, and of energy, that ranges found on one half of the images lose on the other; both ways."""
+def _clipped(recipe: Recipe, statistics: SiteStatistics, steps: int) -> tuple[float, float, float]:
+    """What ranges that are found on one half of the images clip, both ways: shares of the values and of the energy on
+    the other half, and of the energy on their own.
+    """
     assert statistics.halves is not None
-    total = torch.zeros(4, dtype=torch.float64)
-    for half, unseen in zip(statistics.halves, reversed(statistics.halves), strict=True):
-        # What the recipe chose for the whole stays, such as how much wider a range is than what it saw.
+    unseen, seen = torch.zeros(2, 4, dtype=torch.float64)
+    for half, other in zip(statistics.halves, reversed(statistics.halves), strict=True):
+        # What the recipe chose for the whole stays, such as how much wider a range is than what was seen.
         ranges = recipe.range(replace(half, halves=statistics.halves), steps)
-        total += unseen.clipped(torch.where(ranges > 0, ranges, ranges.amax()))
-    values, of_values, energy, of_energy = total.tolist()
-    return values / max(of_values, 1.0), energy / of_energy if energy else 0.0
+        ranges = torch.where(ranges > 0, ranges, ranges.amax())
+        unseen += other.clipped(ranges)
+        seen += half.clipped(ranges)
+    values, of_values, energy, of_energy = unseen.tolist()
+    return values / max(of_values, 1.0), energy / max(of_energy, SMALLEST), float(seen[2] / seen[3].clamp_min(SMALLEST))
 
 
 def _alive(site: str, statistics: SiteStatistics, config: ConvertConfig) -> Tensor:

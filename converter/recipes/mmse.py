@@ -61,4 +61,4 @@ class MMSE(Recipe):
         own = maximum[:, None] * (1.0 - torch.arange(self.grid, dtype=torch.float64) / 100.0)
         own = own.gather(1, statistics.error(own, steps).argmin(1, keepdim=True))
         wider, floor = torch.tensor([*itertools.product(_WIDER, _FLOOR)], dtype=torch.float64).T
-        return (own * wider).maximum(maximum.max() * floor)
+        return torch.maximum(own * wider, maximum.max() * floor)

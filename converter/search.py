@@ -1,0 +1,115 @@
+"""As good as asked: the conversion with the fewest spikes that keeps to what its user wants.
+
+A neuron whose range is r fires about T·Γ·x/r spikes for an activation x: their number grows with T·Γ, the levels that T
+steps tell apart, and so does how well they say what the ANN says. Candidates are therefore in the order of T·Γ, and the
+first that is good enough is found by bisection. More levels come before more steps: the same number of spikes arrives
+more evenly in fewer steps.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from converter.checks import CheckReport
+from converter.config import ConvertConfig
+from converter.conversion import Conversion
+from seenn.errors import ConversionError
+from seenn.neurons import NEURONS
+
+LEVELS = (1, 2, 4, 8, 15, 31, 63, 127)
+TIMESTEPS = (1, 2, 4, 8, 16, 32, 64)
+_FEWEST, _MOST = 4, 16  # timesteps, where the levels are chosen too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What the spiking network must keep to at T, on images that calibration did not see; whatever is not None.
+
+    Raises:
+        ValueError: a share outside [0, 1].
+    """
+
+    min_agreement: float | None = None  # share of images on which ANN and SNN give the same label
+    max_accuracy_drop: float | None = None  # of the accuracy, a share too
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, got {value!r}")
+
+    def __bool__(self) -> bool:
+        return self != Goal()
+
+    def reached(self, report: CheckReport) -> bool:
+        """Whether these images say so."""
+        agrees = self.min_agreement is None or (report.agreement or 0) >= self.min_agreement
+        return agrees and (self.max_accuracy_drop is None or report.accuracy_drop <= self.max_accuracy_drop)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One candidate, converted and checked."""
+
+    config: ConvertConfig
+    conversion: Conversion
+    report: CheckReport
+
+    def to_json(self) -> dict[str, Any]:
+        """For manifests."""
+        return {
+            "levels": self.config.max_spikes,
+            "timesteps": self.config.timesteps,
+            "agreement": self.report.agreement,
+            "accuracy_drop": None if self.report.ann_accuracy is None else self.report.accuracy_drop,
+        }
+
+    def __str__(self) -> str:
+        drop = "" if self.report.ann_accuracy is None else f", accuracy drop {100 * self.report.accuracy_drop:.2f} %"
+        return (
+            f"T = {self.config.timesteps} with {self.config.max_spikes} levels: agreement "
+            f"{100 * (self.report.agreement or 0):.2f} %{drop}"
+        )
+
+
+def candidates(config: ConvertConfig, free: Collection[str]) -> list[ConvertConfig]:
+    """``config`` with other ``levels`` and ``timesteps``, where these are ``free``, fewest spikes first."""
+    kind = NEURONS.get(config.neuron)
+    levels = (
+        [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else [config.max_spikes]
+    )
+    if "timesteps" not in free:
+        steps: Sequence[int] = (config.timesteps,)
+    elif len(levels) > 1:
+        steps = [t for t in TIMESTEPS if _FEWEST <= t <= _MOST]
+    else:
+        steps = TIMESTEPS
+    pairs = [(n, steps[0]) for n in levels] + [(levels[-1], t) for t in steps[1:]]
+    return [replace(config, levels=n, timesteps=t) for n, t in pairs]
+
+
+def cheapest(
+    goal: Goal, choices: Sequence[ConvertConfig], attempt: Callable[[ConvertConfig], Attempt]
+) -> tuple[Attempt, list[Attempt]]:
+    """The first of ``choices`` that reaches the goal, and all that were tried.
+
+    Raises:
+        ConversionError: none does; it says how near the best comes.
+    """
+    tried: dict[ConvertConfig, Attempt] = {}
+
+    def reached(choice: ConvertConfig) -> bool:
+        tried[choice] = attempt(choice)
+        return goal.reached(tried[choice].report)
+
+    found = bisect_left(choices, True, key=reached)
+    if found == len(choices):
+        best = max(tried.values(), key=lambda one: one.report.agreement or 0)
+        asked = ", ".join(f"{name} {value}" for name, value in asdict(goal).items() if value is not None)
+        raise ConversionError(
+            f"{asked} is not reached; the best is {best}. Ask for less, give more calibration images, or choose "
+            "another neuron, recipe or correction"
+        )
+    return tried[choices[found]], list(tried.values())
