@@ -42,7 +42,7 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
     """
     model = copy.deepcopy(model).eval()  # flags that depend on the mode are traced as in evaluation
     traced = trace_fx(model, example)
-    graph = to_graph(traced)  # refuses now what could not be converted after the training
+    graph = to_graph(traced, strict=False)  # refuses now what could not be converted after the training
     sites = set(sites_of(graph))
     start = {} if images is None else _fitted(model, images, levels)
     taken = {name for name, _ in traced.named_modules()}
