@@ -133,6 +133,20 @@ def sites_of(graph: OpGraph) -> tuple[str, ...]:
     return tuple(node.name for node in graph if isinstance(node.op, Activation))
 
 
+def activations_of(graph: OpGraph) -> tuple[str, ...]:
+    """``sites_of`` a graph that is to be trained with neurons, or their like, in place of its activations.
+
+    Raises:
+        UnsupportedError: there are none.
+    """
+    if not (sites := sites_of(graph)):
+        raise UnsupportedError(
+            "the model has no ReLU activation, so nothing in it can become a neuron: take a model with nn.ReLU, "
+            "nn.ReLU6, nn.LeakyReLU or nn.PReLU"
+        )
+    return sites
+
+
 def refuse_linear(graph: OpGraph) -> None:
     """Raises UnsupportedError for a graph that has no activation, nor any other function that is not affine."""
     if all(node.op.affine for node in graph):
