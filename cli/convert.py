@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
-from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, output_file
+from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class ConvertOptions:
         "T to convert for.  [default: 8; as many as it has levels for a QCFS network]", short="-T", type=TIMESTEPS
     )
     min_agreement: float | None = option(
-        "Choose --levels and --timesteps, those that are not given: the fewest spikes with which ANN and SNN agree on "
-        "this share of held-out images.",
+        "Choose --levels, --encoder-levels and --timesteps, those that are not given: the fewest spikes with which ANN "
+        "and SNN agree on this share of held-out images.",
         metavar="SHARE",
         type=FiniteRange(0, 1),
     )
@@ -78,9 +78,12 @@ class ConvertOptions:
     silent_channels: Literal["borrow", "refuse"] = option(
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
-    analog_islands: bool = option(
-        "Keep gates, smooth activations, normalisation and attention analog instead of refusing them."
+    encoder_levels: int | None = option(
+        "Most spikes a step and sign of the neurons in front of what is not spikes.  [default: 15]",
+        type=Integer(1, 127),
     )
+    strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
+    analog_islands: bool = removed(NOT_NEEDED)
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def chosen(self, qcfs_levels: int | None) -> dict[str, Any]:
@@ -95,11 +98,8 @@ class ConvertOptions:
                 if name != "percentile":
                     raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
                 settings["q"] = self.percentile
-            found = {
-                "recipe": RECIPES.get(name)(**settings),
-                "initial_steps": self.prepass,
-                **given(self, "neuron", "levels", "correction", "timesteps", "silent_channels", "analog_islands"),
-            }
+            names = ("neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict")
+            found = {"recipe": RECIPES.get(name)(**settings), "initial_steps": self.prepass, **given(self, *names)}
             ConvertConfig.suited(qcfs_levels=qcfs_levels, **found)
             return found
 
@@ -151,7 +151,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         snn.save(target)
     check = snn.manifest["check"]
     figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "analog", "conversion", "goal", "source", "data")
+    records = ("per_site", "conversion", "goal", "source", "data")
     console.answer(
         {
             "sites": len(snn.manifest["per_site"]),
@@ -159,6 +159,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
             **{name: check[name] for name in figures},
             "check_split": check["split"],
             "check_samples": check["samples"],
+            **snn.manifest["spiking"],
             **{name: snn.manifest[name] for name in records if name in snn.manifest},
             "output": str(target),
         },
@@ -169,7 +170,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
 
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
-    sites, check, analog = (snn.manifest[name] for name in ("per_site", "check", "analog"))
+    sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
     lines = [
@@ -182,10 +183,10 @@ def _summary(snn: SNN) -> list[str]:
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
     if goal := snn.manifest.get("goal"):
-        picked, asked = goal["tried"], snn.manifest["conversion"]
+        picked = snn.manifest["conversion"]
         lines.append(
-            f"picked T = {asked['timesteps']} with {asked['neuron']['max_spikes']} levels, the fewest spikes that reach "
-            f"what was asked, after {len(picked)} conversions"
+            f"picked T = {picked['timesteps']}, {picked['neuron']['max_spikes']} levels, of encoders "
+            f"{picked['encoder_levels']}: the fewest spikes that reach what was asked, {len(goal['tried'])} tried"
         )
     if sites:
         clipped = max(sites, key=lambda site: float(site["clipped_energy"]))
@@ -195,14 +196,14 @@ def _summary(snn: SNN) -> list[str]:
         )
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
-    kinds = ", ".join(sorted(set(analog["nodes"].values())))
-    nodes = f"{len(analog['nodes'])} nodes stay analog ({kinds}); " if analog["nodes"] else ""
     lines.append(
-        f"{nodes}{100 * analog['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
-        f"  {analog['macs_once']:,} once an image, {analog['macs_per_step']:,} in every step"
+        f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
+        f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
+    if means := spiking["running_means"]:
+        lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:
-        lines.append("WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN")
+        lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
     if check["diverged"]:
         lines.append(
             f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"

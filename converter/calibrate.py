@@ -34,7 +34,7 @@ from converter.spill import Spill
 from converter.statistics import cache_blocks
 from converter.thresholds import choose_threshold
 from seenn.core.graph import INPUT, OpGraph
-from seenn.core.ops import Activation, IntegratingNeuron
+from seenn.core.ops import Activation, Encoder, Identity, IntegratingNeuron
 from seenn.device import available_memory
 from seenn.distributed import world
 from seenn.errors import CalibrationError, UnsupportedError
@@ -175,8 +175,7 @@ class _Sweep:
         sample = self._look(segment, op, axis)
         chosen = choose_threshold(node.name, op, sample, config)
         self.excess[node.name] = chosen.excess
-        neuron = NEURONS.get(config.neuron).convert(op, chosen.value.to(self.device), config.max_spikes)
-        neuron = neuron.to(self.device)
+        neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
         if measured:
             neuron = self.correction.correct(neuron, sample, config.rounds)
         neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
@@ -258,12 +257,20 @@ def squared_norm(values: Tensor) -> Tensor:
 
 def _check_signs(graph: OpGraph, neuron: str) -> None:
     """Raises UnsupportedError, naming all sites, where spikes of one sign are to carry values of both."""
-    sites = [node.name for node in graph if isinstance(node.op, Activation) and node.op.two_sided]
+    activations = (node for node in graph if isinstance(node.op, Activation) and not isinstance(node.op, Identity))
+    sites = [node.name for node in activations if node.op.two_sided]
     if sites and not NEURONS.get(neuron).signed:
         raise UnsupportedError(
             f"{len(sites)} activations have values below zero ({', '.join(sites[:8])}{', …' if sites[8:] else ''}), "
             f"which the spikes of {neuron} neurons cannot carry: use signed neurons (--neuron signed)"
         )
+
+
+def _neuron(op: Activation, threshold: Tensor, config: ConvertConfig) -> IntegratingNeuron:
+    """What stands for ``op``: an encoder, of whatever kind the other neurons are, for the identity."""
+    if isinstance(op, Identity):
+        return Encoder(threshold, max_spikes=config.encoder_levels)
+    return NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
 
 
 def _with_axis(neuron: IntegratingNeuron, axis: int) -> IntegratingNeuron:

@@ -20,7 +20,7 @@ from converter.images import MIN_IMAGES, CalibrationImages
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
 from converter.search import Attempt, Goal, candidates, cheapest
-from seenn.analysis.synops import analog_nodes, dense_cost
+from seenn.analysis.synops import dense_cost, running_means
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
@@ -71,9 +71,9 @@ def convert(
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
-        min_agreement, max_accuracy_drop: shares. Of ``levels`` and ``timesteps`` those that ``options`` leave out are
-            chosen: the fewest spikes with which ANN and SNN agree on at least so many of the images of the check, or the
-            accuracy on them falls by no more.
+        min_agreement, max_accuracy_drop: shares. Of ``levels``, ``encoder_levels`` and ``timesteps`` those that
+            ``options`` leave out are chosen: the fewest spikes with which ANN and SNN agree on at least so many of the
+            images of the check, or the accuracy on them falls by no more.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
         session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
@@ -101,7 +101,7 @@ def convert(
     goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
     choices = [config]
     if goal:
-        choices = candidates(config, {"levels", "timesteps"} - {n for n, v in options.items() if v is not None})
+        choices = candidates(config, fixed={name for name, value in options.items() if value is not None})
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     shares.refuse_other_models(source.spec)
     if goal and not shares.check_samples:
@@ -136,7 +136,7 @@ def convert(
         },
         **({"goal": {**asdict(goal), "tried": [one.to_json() for one in tried]}} if goal else {}),
         "per_site": per_site(conversion.calibration, report),
-        "analog": analog_report(network),
+        "spiking": spiking_report(network),
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
     return snn.prepare(Batch(shares.calibration.first(PREPARE_SAMPLES)).to(device))
@@ -243,16 +243,15 @@ def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -
     return CalibrationImages(data, count)
 
 
-def analog_report(network: SpikingNetwork) -> dict[str, Any]:
-    """What of a network is not spikes: nodes by name, and multiply-accumulates per image."""
+def spiking_report(network: SpikingNetwork) -> dict[str, Any]:
+    """How much of a network is spikes: multiply-accumulates per image, and what acts on running means."""
     cost = dense_cost(network)
     return {
-        "wholly": not network.sites,  # nothing spikes
-        "nodes": analog_nodes(network),
+        "spiking_mac_share": cost.spiking_mac_share,
+        "running_means": running_means(network),
         "ann_macs": cost.ann,
         "macs_once": cost.once,
         "macs_per_step": cost.per_step,
-        "share_of_macs": cost.analog_share,
     }
 
 

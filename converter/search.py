@@ -61,6 +61,7 @@ class Attempt:
         """For manifests."""
         return {
             "levels": self.config.max_spikes,
+            "encoder_levels": self.config.encoder_levels,
             "timesteps": self.config.timesteps,
             "agreement": self.report.agreement,
             "accuracy_drop": None if self.report.ann_accuracy is None else self.report.accuracy_drop,
@@ -74,20 +75,18 @@ class Attempt:
         )
 
 
-def candidates(config: ConvertConfig, free: Collection[str]) -> list[ConvertConfig]:
-    """``config`` with other ``levels`` and ``timesteps``, where these are ``free``, fewest spikes first."""
-    kind = NEURONS.get(config.neuron)
-    levels = (
-        [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else [config.max_spikes]
-    )
-    if "timesteps" not in free:
-        steps: Sequence[int] = (config.timesteps,)
-    elif len(levels) > 1:
-        steps = [t for t in TIMESTEPS if _FEWEST <= t <= _MOST]
-    else:
-        steps = TIMESTEPS
-    pairs = [(n, steps[0]) for n in levels] + [(levels[-1], t) for t in steps[1:]]
-    return [replace(config, levels=n, timesteps=t) for n, t in pairs]
+def candidates(config: ConvertConfig, fixed: Collection[str]) -> list[ConvertConfig]:
+    """``config`` with other levels, of encoders too, and timesteps, but for the ``fixed`` ones; fewest spikes first."""
+    kind, free = NEURONS.get(config.neuron), {"levels", "encoder_levels", "timesteps"} - set(fixed)
+    levels = [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else LEVELS
+    if kind.most_levels == 1 or not free & {"levels", "encoder_levels"}:
+        levels = ()
+    steps: Sequence[int] = (config.timesteps,)
+    if "timesteps" in free:
+        steps = [t for t in TIMESTEPS if not levels or _FEWEST <= t <= _MOST]
+    changes = [{"timesteps": steps[0], "levels": n, "encoder_levels": n} for n in levels or [0]]
+    changes += [{**changes[-1], "timesteps": t} for t in steps[1:]]
+    return [replace(config, **{name: n for name, n in change.items() if name in free and n}) for change in changes]
 
 
 def cheapest(

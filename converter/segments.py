@@ -10,7 +10,7 @@ from torch import Tensor
 
 from converter.spill import Series, Spill
 from seenn.core.graph import Node, OpGraph, prune, schedule
-from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
+from seenn.core.ops import Activation, CumulativeDifference, IncrementalProduct, IntegratingNeuron, StatelessOp
 from seenn.core.unroll import apart
 
 
@@ -132,19 +132,21 @@ class Values:
                 ann[node.name] = node.op(*(ann[name] for name in node.inputs))
             if node.name in self.changing:
                 inputs = [steps[i] if i in steps else repeated(ann[i], self._timesteps) for i in node.inputs]
-                steps[node.name] = over_time(node.op, inputs)
+                steps[node.name] = _over_time(node.op, inputs, product=steps.keys() >= {*node.inputs})
             for name in done:
                 ann.pop(name, None)
                 steps.pop(name, None)
         return ann, steps
 
 
-def over_time(op: StatelessOp, inputs: Sequence[Tensor]) -> Tensor:
-    """An op on all steps ``[T, b, ...]``: at once where it is affine, others go through their cumulative difference."""
-    timesteps = len(inputs[0])
-    if op.affine:
-        return apart(op(*(x.flatten(0, 1) for x in inputs)), timesteps)
-    memory = CumulativeDifference(op)
+def _over_time(op: StatelessOp, inputs: Sequence[Tensor], *, product: bool) -> Tensor:
+    """An op on all steps ``[T, b, ...]``, as a spiking network computes it; at once where it needs no memory.
+
+    ``product``: whether a bilinear op's inputs both change over time.
+    """
+    if op.affine or (op.bilinear and not product):
+        return apart(op(*(x.flatten(0, 1) for x in inputs)), len(inputs[0]))
+    memory = (IncrementalProduct if op.bilinear else CumulativeDifference)(op)
     return memory.unroll(tuple(inputs), memory.initial_state(*(x[0] for x in inputs)))[0]
 
 

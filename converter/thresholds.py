@@ -10,9 +10,10 @@ from torch import Tensor
 
 from converter.config import ConvertConfig
 from converter.recipes import Recipe
+from converter.recipes.mmse import MMSE
 from converter.sample import SiteSample
 from converter.statistics import SMALLEST, SiteStatistics
-from seenn.core.ops import Activation
+from seenn.core.ops import Activation, Identity
 from seenn.errors import CalibrationError, ConversionError
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ def choose_threshold(site: str, op: Activation, sample: SiteSample, config: Conv
         ConversionError: the activation has a learned threshold, which the recipe does not take.
     """
     recipe, max_spikes = config.recipe, config.max_spikes
+    if isinstance(op, Identity):
+        recipe, max_spikes = (MMSE() if recipe.learned else recipe), config.encoder_levels
     if op.learned_threshold is not None:
         if not recipe.learned:
             raise ConversionError(
@@ -52,13 +55,14 @@ def choose_threshold(site: str, op: Activation, sample: SiteSample, config: Conv
                 f"recipe, not with {recipe.name}"
             )
         return Threshold(value=op.learned_threshold.cpu() / max_spikes)
+    steps = config.timesteps * max_spikes
     statistics = sample.statistics(per_channel=recipe.per_channel)
     alive = _alive(site, statistics, config)
-    ranges = recipe.range(statistics, config.timesteps * max_spikes).to(sample.target.dtype)
+    ranges = recipe.range(statistics, steps).to(sample.target.dtype)
     # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
     ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
     threshold = ranges / max_spikes
-    values, energy, seen = _clipped(recipe, statistics, config.timesteps * max_spikes)
+    values, energy, seen = _clipped(recipe, statistics, steps)
     return Threshold(
         value=threshold if recipe.per_channel else threshold[0],
         silent=int((~alive).sum()),

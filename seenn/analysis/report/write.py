@@ -72,9 +72,9 @@ def write_report(e: Evaluation, raw: Callable[[int], Tensor], folder: PathLike) 
             ("site", "rate"), [(markdown_code(site), f"{rate:.4f}") for site, rate in e.spike_rate_per_site.items()]
         ),
     ]
-    if e.analog_nodes:
-        nodes = [(markdown_code(name), op) for name, op in e.analog_nodes.items()]
-        sections += ["## Analog nodes", "What acts on running means instead of spikes."]
+    if e.running_means:
+        nodes = [(markdown_code(name), op) for name, op in e.running_means.items()]
+        sections += ["## Running means", "What acts on the mean of all steps so far: neither affine nor spikes."]
         sections.append(markdown_table(("node", "op"), nodes))
     rows = [(key, markdown_code(value)) for key, value in origin.items()]
     return e.write(target, "report", [*sections, "## How to repeat it", markdown_table(("what", "value"), rows)])
