@@ -78,13 +78,13 @@ class Attempt:
 def candidates(config: ConvertConfig, fixed: Collection[str]) -> list[ConvertConfig]:
     """``config`` with other levels, of encoders too, and timesteps, but for the ``fixed`` ones; fewest spikes first."""
     kind, free = NEURONS.get(config.neuron), {"levels", "encoder_levels", "timesteps"} - set(fixed)
-    levels = [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else LEVELS
+    levels: Sequence[int] = [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else LEVELS
     if kind.most_levels == 1 or not free & {"levels", "encoder_levels"}:
         levels = ()
     steps: Sequence[int] = (config.timesteps,)
     if "timesteps" in free:
         steps = [t for t in TIMESTEPS if not levels or _FEWEST <= t <= _MOST]
-    changes = [{"timesteps": steps[0], "levels": n, "encoder_levels": n} for n in levels or [0]]
+    changes: list[dict[str, Any]] = [{"timesteps": steps[0], "levels": n, "encoder_levels": n} for n in levels or [0]]
     changes += [{**changes[-1], "timesteps": t} for t in steps[1:]]
     return [replace(config, **{name: n for name, n in change.items() if name in free and n}) for change in changes]
 
