@@ -28,7 +28,7 @@ from torch import Tensor
 from converter.config import ConvertConfig
 from converter.corrections import CORRECTIONS
 from converter.images import MIN_IMAGES, CalibrationImages
-from converter.sample import SiteSample
+from converter.sample import CURRENT_IMAGES, Activations, Currents
 from converter.segments import Segment, Values, repeated, segments
 from converter.spill import Spill
 from converter.statistics import cache_blocks
@@ -117,12 +117,13 @@ class _Sweep:
         self.correction = CORRECTIONS.get(config.correction)
         self.timesteps = config.timesteps if self.correction.measured else 0
         self.segments, self.excess = segments(graph), dict[str, float]()
-        shapes = graph.shapes(images.shape)
-        self.axes = graph.channel_axes(shapes)
-        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        self.shapes = graph.shapes(images.shape)
+        self.axes = graph.channel_axes(self.shapes)
+        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
         largest = 4 * (1 + self.timesteps) * max(sizes.values())
         self.chunk = max(1, min(_CHUNK, _WORKING // largest))
         self.mine = world().batches(len(images), self.chunk)
+        self.every = max(1, len(images) // CURRENT_IMAGES)  # chunk whose currents are looked at
         if memory is None:
             available = available_memory(torch.device("cpu"))
             memory = MEMORY if available is None else min(MEMORY, available // 2)
@@ -172,18 +173,18 @@ class _Sweep:
         op = node.op
         assert isinstance(op, Activation)
         axis = self.axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
-        sample = self._look(segment, op, axis)
-        chosen = choose_threshold(node.name, op, sample, config)
+        seen, currents = self._look(segment, op, axis)
+        chosen = choose_threshold(node.name, op, seen, config)
         self.excess[node.name] = chosen.excess
         neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
         if measured:
-            neuron = self.correction.correct(neuron, sample, config.rounds)
+            neuron = self.correction.correct(neuron, currents.sample(), config.rounds)
         neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
         error = self._fire(segment, neuron) if measured else None
         self.values.free(self._over(segment))
         report = SiteReport(
             site=node.name,
-            channels=sample.target.shape[1],
+            channels=self.shapes[node.name][axis - 1],
             silent_channels=chosen.silent,
             threshold_min=float(neuron.v_threshold.min()),
             threshold_max=float(neuron.v_threshold.max()),
@@ -193,30 +194,24 @@ class _Sweep:
         )
         return neuron, report
 
-    def _look(self, segment: Segment, op: Activation, axis: int) -> SiteSample:
-        """The ANN's values of the segment, and a sample of what its site makes of which currents."""
-        source, sample = segment.site.inputs[0], None
-        constant = source not in self.values.changing
-        given = {name: self.values.new(name) for name in {*segment.gives, segment.site.name}}
+    def _look(self, segment: Segment, op: Activation, axis: int) -> tuple[Activations, Currents]:
+        """The ANN's values of the segment, and what is looked at of its site."""
+        source, site, count = segment.site.inputs[0], segment.site.name, len(self.images)
+        given = {name: self.values.new(name) for name in {*segment.gives, site}}
+        seen = Activations(count, self.mine.start, axis, two_sided=op.two_sided)
+        currents = Currents(-(-count // self.every), axis)
         for chunk in self.chunks:
-            ann, steps = self.values.run(segment, chunk, {source, *given}, analog=True)
-            ann[segment.site.name] = target = op(ann[source])
+            watched = (chunk + self.mine.start // self.chunk) % self.every == 0
+            ann, steps = self.values.run(segment, chunk, {source, *given}, steps=watched)
+            ann[site] = target = op(ann[source])
             for name, value in given.items():
                 value.analog.append(ann[name])
-            if sample is None:
-                sample = SiteSample(
-                    target,
-                    images=len(self.images),
-                    mine=self.mine,
-                    timesteps=self.timesteps,
-                    constant=constant,
-                    axis=axis,
-                    two_sided=op.two_sided,
-                )
-            current = ann[source] if constant else steps[source]
-            sample.add(target, current if self.timesteps else None)
-        assert sample is not None
-        return sample
+            seen.add(target)
+            if self.timesteps and (watched or not chunk):
+                current = steps[source] if source in steps else repeated(ann[source], self.timesteps)
+                some = slice(None if watched else 0)  # none of the first chunk, for a process that watches no other
+                currents.add(target[some], current[:, some])
+        return seen, currents
 
     def _fire(self, segment: Segment, neuron: IntegratingNeuron) -> float:
         """The segment's values over time, with the spikes of its site; the site's relative error."""

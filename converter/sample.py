@@ -1,9 +1,13 @@
-"""What is looked at of a site: its activations, the currents that should become them, and its exact maxima."""
+"""What is looked at of a site: its activations and their exact maxima, and the currents that should become them.
+
+Of a layer's values some are looked at, by position: which ones depends on the number and the size of the images only.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,78 +16,23 @@ from converter.statistics import SiteStatistics, cache_blocks
 from seenn.core.ops import IntegratingNeuron
 from seenn.distributed import world
 
-_PER_CHANNEL = 1 << 15  # values of a channel, about
+CURRENT_IMAGES = 128  # whose currents are looked at, about
+_PER_CHANNEL = 1 << 14  # values, about
+_IN_ALL = 1 << 26  # values of a site, currents of all steps counted: 256 MiB
 _PER_IMAGE = 16  # positions at least: one alone might be a corner
-_IN_ALL = 1 << 27  # values of a site, currents of all steps counted: 512 MiB
 
 
+@dataclass(frozen=True)
 class SiteSample:
-    """Activations and currents of a site at every k-th position, from chunks of images that are added in order.
-
-    All positions of all images while a channel has at most 32,768, or fewer where its currents would not fit into
-    512 MiB. Which ones of more depends on the number and the size of the images only.
+    """Currents of a site, and the activations that they should become.
 
     Attributes:
         target: the ANN's activations, ``[n, C]``.
-        currents: what the spiking network delivers, ``[T, n, C]``.
+        currents: what the spiking network delivers, ``[n, C]`` for each timestep.
     """
 
-    def __init__(
-        self, example: Tensor, *, images: int, mine: slice, timesteps: int, constant: bool, axis: int, two_sided: bool
-    ) -> None:
-        """For activations like ``example`` ``[b, ..., C, ...]``, with their channels along ``axis``.
-
-        Args:
-            images: all of them.
-            mine: those that this process adds.
-            timesteps: T; 0 where no currents are given.
-            constant: whether the currents are the same in every step, and given without T.
-            two_sided: whether ranges are of values of both signs.
-        """
-        channels, positions = example.shape[axis], example[0].select(axis - 1, 0).numel()
-        stored = 1 if constant and timesteps else timesteps
-        most = max(1, min(_PER_CHANNEL, _IN_ALL // ((1 + stored) * channels)))
-        self._axis, self._two_sided, self._half = axis, two_sided, images // 2
-        self._every = -(-images * min(_PER_IMAGE, positions) // most)  # image
-        self._stride = position_stride(-(-images // self._every), positions, most)
-        chosen = [number for number in range(mine.start, mine.stop) if number % self._every == 0]
-        each = -(-positions // self._stride)
-        self._first = each * sum(number < self._half for number in chosen)  # rows of the first half of the images
-        self._next, self._filled = mine.start, 0
-        self._maxima = example.new_zeros(2, channels)
-        self.target = example.new_empty(each * len(chosen), channels)
-        self._currents = example.new_empty(stored, *self.target.shape)
-        self.currents = self._currents.expand(timesteps, *self.target.shape)
-
-    def add(self, target: Tensor, current: Tensor | None) -> None:
-        """The next images' activations ``[b, ...]``, and their currents ``[T, b, ...]`` (no T if constant)."""
-        start, middle = self._next, min(max(0, self._half - self._next), len(target))
-        self._next += len(target)
-        sizes = by_position((target.abs() if self._two_sided else target).movedim(self._axis, 1))
-        for half, part in enumerate((sizes[:middle], sizes[middle:])):
-            if len(part):
-                self._maxima[half] = self._maxima[half].maximum(part.amax((0, 2)))
-        images = slice(-start % self._every, None, self._every)
-        rows = self._rows(target[images])
-        filled = slice(self._filled, self._filled + len(rows))
-        self._filled = filled.stop
-        self.target[filled] = rows
-        if current is not None and len(self._currents):
-            steps = current if len(self._currents) > 1 or current.dim() > target.dim() else current[None]
-            for t, step in enumerate(steps):
-                self._currents[t, filled] = self._rows(step[images])
-
-    def _rows(self, values: Tensor) -> Tensor:
-        return by_position(values.movedim(self._axis, 1))[:, :, :: self._stride].transpose(1, 2).flatten(0, 1)
-
-    def statistics(self, *, per_channel: bool = True) -> SiteStatistics:
-        """Of the activations' sizes, on all images and on either half; of all processes."""
-        sizes, maxima = self.target.abs() if self._two_sided else self.target, self._maxima
-        if not per_channel:
-            sizes, maxima = sizes.reshape(-1, 1), maxima.amax(1, keepdim=True)
-        first = self._first * len(sizes) // max(1, len(self.target))
-        halves = SiteStatistics.of(sizes[:first], maxima[0]), SiteStatistics.of(sizes[first:], maxima[1])
-        return replace(SiteStatistics.of(sizes, maxima.amax(0)), halves=halves)
+    target: Tensor
+    currents: Sequence[Tensor]
 
     def error(self, neuron: IntegratingNeuron) -> Tensor:
         """Activation minus the neuron's mean output, ``[n, C]``."""
@@ -97,21 +46,81 @@ class SiteSample:
         return self.target - neuron.emit(total) / len(self.currents)
 
 
+class Currents:
+    """Makes a sample, from chunks of activations ``[b, ..., C, ...]`` and currents ``[T, b, ..., C, ...]``."""
+
+    def __init__(self, images: int, axis: int) -> None:
+        """``images``: how many there will be, in all processes; ``axis``: that of the activations' channels."""
+        self._images, self._axis = images, axis
+        self._rows: list[Tensor] = []  # [1 + T, n, C]
+
+    def add(self, target: Tensor, current: Tensor) -> None:
+        """The next images, or none of them: every process says at least how its values look."""
+        values = torch.cat([target[None], current])
+        channels = values.shape[1 + self._axis]
+        positions = math.prod(target.shape[1:]) // channels
+        most = min(_PER_CHANNEL, _IN_ALL // (len(values) * channels))
+        stride = position_stride(self._images, positions, max(1, most))
+        self._rows.append(torch.stack([_rows(step, self._axis, stride) for step in values]))
+
+    def sample(self) -> SiteSample:
+        """Of all that was added."""
+        target, *currents = torch.cat(self._rows, 1)
+        return SiteSample(target, currents)
+
+
+class Activations:
+    """Makes statistics, from chunks of activations ``[b, ..., C, ...]`` that are added in order."""
+
+    def __init__(self, images: int, first: int, axis: int, *, two_sided: bool) -> None:
+        """For ``images`` in all, of which the process's own begin at ``first``; ``two_sided`` ones count by size."""
+        self._images, self._next, self._axis, self._two_sided = images, first, axis, two_sided
+        self._halves: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._maxima: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        """The next images."""
+        values = (values.abs() if self._two_sided else values).movedim(self._axis, 1)
+        start, middle = self._next, min(max(0, self._images // 2 - self._next), len(values))
+        self._next += len(values)
+        channels, positions = values.shape[1], values[0, 0].numel()
+        if not self._maxima:
+            self._maxima = [values.new_zeros(channels) for _ in self._halves]
+        most = max(1, min(_PER_CHANNEL, _IN_ALL // channels))
+        every = -(-self._images * min(_PER_IMAGE, positions) // most)  # image
+        stride = position_stride(-(-self._images // every), positions, most)
+        for half, part in enumerate((slice(0, middle), slice(middle, len(values)))):
+            if len(values[part]):
+                largest = values[part].unsqueeze(-1).flatten(2).amax((0, 2))
+                self._maxima[half] = self._maxima[half].maximum(largest)
+                chosen = values[part][-(start + part.start) % every :: every]
+                self._halves[half].append(_rows(chosen, 1, stride))
+
+    def statistics(self, *, per_channel: bool = True) -> SiteStatistics:
+        """Of all that was added, in all processes, and of the halves of the images."""
+        empty = self._maxima[0].new_empty(0, len(self._maxima[0]))
+        sizes, maxima = [torch.cat([empty, *rows]) for rows in self._halves], torch.stack(self._maxima)
+        if not per_channel:
+            sizes, maxima = [rows.reshape(-1, 1) for rows in sizes], maxima.amax(1, keepdim=True)
+        first, second = map(SiteStatistics.of, sizes, maxima)
+        return replace(SiteStatistics.of(torch.cat(sizes), maxima.amax(0)), halves=(first, second))
+
+
 def position_stride(images: int, positions: int, most: int) -> int:
     """Take every so-manieth position of each image to keep roughly ``most`` values a channel; 1 takes all.
 
     It has no divisor in common with the number of positions: a stride that divides the width would see some
     columns only, perhaps the border alone.
     """
-    stride = max(1, images * positions // most)
+    stride = min(max(1, images * positions // most), max(1, positions // _PER_IMAGE))
     while math.gcd(stride, positions) > 1:
         stride -= 1
     return stride
 
 
-def by_position(values: Tensor) -> Tensor:
-    """``[B, C, ...]`` as ``[B, C, positions]``; a linear layer's ``[B, C]`` has one position."""
-    return values.unsqueeze(-1).flatten(2)
+def _rows(values: Tensor, axis: int, stride: int) -> Tensor:
+    """``[b, ..., C, ...]`` as ``[n, C]``, at every so-manieth position."""
+    return values.movedim(axis, 1).unsqueeze(-1).flatten(2)[:, :, ::stride].transpose(1, 2).flatten(0, 1)
 
 
 def channel_mean(values: Tensor) -> Tensor:

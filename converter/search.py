@@ -78,7 +78,9 @@ class Attempt:
 def candidates(config: ConvertConfig, fixed: Collection[str]) -> list[ConvertConfig]:
     """``config`` with other levels, of encoders too, and timesteps, but for the ``fixed`` ones; fewest spikes first."""
     kind, free = NEURONS.get(config.neuron), {"levels", "encoder_levels", "timesteps"} - set(fixed)
-    levels: Sequence[int] = [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else LEVELS
+    levels: Sequence[int] = (
+        [n for n in LEVELS if kind.least_levels <= n <= kind.most_levels] if "levels" in free else LEVELS
+    )
     if kind.most_levels == 1 or not free & {"levels", "encoder_levels"}:
         levels = ()
     steps: Sequence[int] = (config.timesteps,)

@@ -112,31 +112,31 @@ class Values:
         self.free(list(self._values))
 
     def run(
-        self, segment: Segment, chunk: int, wanted: Collection[str], *, analog: bool
+        self, segment: Segment, chunk: int, wanted: Collection[str], *, analog: bool = True, steps: bool = True
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The ``wanted`` values of a segment before its site, of one chunk: the ANN's, and over time where they change.
 
-        ``analog``: whether the ANN's values are asked for where there are others.
+        ``analog`` and ``steps``: which of both are asked for, of values that change.
         """
         nodes = segment.nodes[:-1]
         ann: dict[str, Tensor] = {}
-        steps: dict[str, Tensor] = {}
+        train: dict[str, Tensor] = {}
         for name in segment.reads:
             if analog or name not in self.changing:
                 ann[name] = self._values[name].analog[chunk].to(self._device)
-            if name in self.changing:
-                steps[name] = self._values[name].over_time(chunk).to(self._device)
+            if steps and name in self.changing:
+                train[name] = self._values[name].over_time(chunk).to(self._device)
         for node, done in schedule(nodes, wanted):
             assert isinstance(node.op, StatelessOp)
             if analog or node.name not in self.changing:
                 ann[node.name] = node.op(*(ann[name] for name in node.inputs))
-            if node.name in self.changing:
-                inputs = [steps[i] if i in steps else repeated(ann[i], self._timesteps) for i in node.inputs]
-                steps[node.name] = _over_time(node.op, inputs, product=steps.keys() >= {*node.inputs})
+            if steps and node.name in self.changing:
+                inputs = [train[i] if i in train else repeated(ann[i], self._timesteps) for i in node.inputs]
+                train[node.name] = _over_time(node.op, inputs, product=train.keys() >= {*node.inputs})
             for name in done:
                 ann.pop(name, None)
-                steps.pop(name, None)
-        return ann, steps
+                train.pop(name, None)
+        return ann, train
 
 
 def _over_time(op: StatelessOp, inputs: Sequence[Tensor], *, product: bool) -> Tensor:

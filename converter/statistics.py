@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -59,11 +60,11 @@ class SiteStatistics:
         maximum = here.max_(maximum.clamp_min(0.0).cpu())
         channels = len(maximum)
         counts = torch.zeros(channels * (BINS + 1), dtype=torch.int64)
-        first = torch.arange(channels) * (BINS + 1)
+        first, one = torch.arange(channels) * (BINS + 1), torch.ones(1, dtype=torch.int64)
         scale = BINS / maximum.clamp_min(SMALLEST)
         for rows in cache_blocks(values) if bool(maximum.isfinite().all()) else ():
             index = (values[rows].cpu() * scale).ceil_().clamp_(0, BINS).long() + first
-            counts += torch.bincount(index.flatten(), minlength=len(counts))
+            counts.scatter_add_(0, index.flatten(), one.expand(index.numel()))
         return SiteStatistics(maximum, here.sum_(counts).view(channels, BINS + 1))
 
     def error(self, ranges: Tensor, steps: int) -> Tensor:
@@ -100,6 +101,7 @@ class SiteStatistics:
         return torch.stack(sums)
 
 
+@lru_cache(maxsize=4)
 def _bin_errors(steps: int) -> Tensor:
     """Mean squared error of the values of each bin, in units of the maximum, for each range of the grid: float64
     ``[BINS + 1, ranges]``.

@@ -11,7 +11,7 @@ from torch import Tensor
 from converter.config import ConvertConfig
 from converter.recipes import Recipe
 from converter.recipes.mmse import MMSE
-from converter.sample import SiteSample
+from converter.sample import Activations
 from converter.statistics import SMALLEST, SiteStatistics
 from seenn.core.ops import Activation, Identity
 from seenn.errors import CalibrationError, ConversionError
@@ -38,7 +38,7 @@ class Threshold:
     excess: float = 0.0
 
 
-def choose_threshold(site: str, op: Activation, sample: SiteSample, config: ConvertConfig) -> Threshold:
+def choose_threshold(site: str, op: Activation, seen: Activations, config: ConvertConfig) -> Threshold:
     """As ``config`` says.
 
     Raises:
@@ -56,19 +56,19 @@ def choose_threshold(site: str, op: Activation, sample: SiteSample, config: Conv
             )
         return Threshold(value=op.learned_threshold.cpu() / max_spikes)
     steps = config.timesteps * max_spikes
-    statistics = sample.statistics(per_channel=recipe.per_channel)
+    statistics = seen.statistics(per_channel=recipe.per_channel)
     alive = _alive(site, statistics, config)
-    ranges = recipe.range(statistics, steps).to(sample.target.dtype)
+    ranges = recipe.range(statistics, steps).to(statistics.maximum.dtype)
     # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
     ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
     threshold = ranges / max_spikes
-    values, energy, seen = _clipped(recipe, statistics, steps)
+    clipped, energy, expected = _clipped(recipe, statistics, steps)
     return Threshold(
         value=threshold if recipe.per_channel else threshold[0],
         silent=int((~alive).sum()),
-        clipped=values,
+        clipped=clipped,
         clipped_energy=energy,
-        excess=energy - seen,
+        excess=energy - expected,
     )
 
 

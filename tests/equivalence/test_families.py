@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.random_weights import convergence, lsuv_initialise
-from converter import ConvertConfig, Max, convert_module
+from converter import ConvertConfig, convert_module
 from converter.load import ModelSpec, build_model
 
 #: Name and image size; together some twenty families of timm and torchvision, those with islands at the end.
@@ -44,11 +44,11 @@ HYBRID = {
 def test_a_converted_family_approaches_its_ann_as_one_over_t(name: str) -> None:
     size = (SPIKING | HYBRID)[name]
     torch.manual_seed(0)
-    images = torch.randn(16, 3, size, size)
+    images = torch.randn(36, 3, size, size)  # the last four are not converted on
     model = lsuv_initialise(build_model(ModelSpec(name=name, num_classes=10)).module, images[:4])
-    config = ConvertConfig(recipe=Max(), correction="none", neuron="signed", levels=16, analog_islands=name in HYBRID)
-    found = convert_module(model, images, config)
+    config = ConvertConfig(timesteps=128, correction="none", neuron="signed", levels=16, analog_islands=name in HYBRID)
+    found = convert_module(model, images[:32], config)
     assert found.network.sites
-    few, _, many = convergence(found.network, images[:4], (8, 32, 128))
+    few, _, many = convergence(found.network, images[32:], (8, 32, 128))
     assert many <= 0.1
     assert many <= few * 16**-0.6  # 16 times the steps: a sixteenth, were it exactly 1/T; few images scatter

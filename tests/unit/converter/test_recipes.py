@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from converter import MMSE, Max, Percentile
-from converter.sample import SiteSample
+from converter.sample import Activations, Currents
 from converter.statistics import BINS, SiteStatistics
 
 
@@ -27,9 +27,9 @@ def squared_error(x: Tensor, reach: Tensor, steps: int) -> Tensor:
 
 def statistics(x: Tensor) -> SiteStatistics:
     """Of ``[N, C, H, W]``, as calibration makes them."""
-    sample = SiteSample(x, images=len(x), mine=slice(0, len(x)), timesteps=0, constant=True, axis=1, two_sided=False)
-    sample.add(x, None)
-    return sample.statistics()
+    seen = Activations(len(x), 0, 1, two_sided=False)
+    seen.add(x)
+    return seen.statistics()
 
 
 def test_max_is_the_largest_activation() -> None:
@@ -75,17 +75,18 @@ def test_mmse_has_less_error_than_the_maximum_on_images_that_it_has_not_seen(ste
 
 
 @pytest.mark.parametrize("sizes", [(24,), (5, 5, 5, 5, 4), (1,) * 24])
-def test_samples_do_not_depend_on_chunks(sizes: tuple[int, ...]) -> None:
+def test_what_is_looked_at_does_not_depend_on_chunks(sizes: tuple[int, ...]) -> None:
     x = activations()
-    sample = SiteSample(x, images=24, mine=slice(0, 24), timesteps=2, constant=False, axis=1, two_sided=False)
+    seen, currents = Activations(24, 0, 1, two_sided=False), Currents(24, 1)
     for chunk in x.split(sizes):
-        sample.add(chunk, torch.stack([chunk, 2 * chunk]))
-    whole = statistics(x)
-    found = sample.statistics()
+        seen.add(chunk)
+        currents.add(chunk, torch.stack([chunk, 2 * chunk]))
+    whole, found, sample = statistics(x), seen.statistics(), currents.sample()
     assert torch.equal(found.maximum, whole.maximum)
     assert torch.equal(found.counts, whole.counts)
     assert int(found.counts.sum()) == x.numel()
-    assert torch.equal(sample.currents, torch.stack([sample.target, 2 * sample.target]))
+    assert sample.target.numel() == x.numel()
+    assert torch.equal(torch.stack([*sample.currents]), torch.stack([sample.target, 2 * sample.target]))
 
 
 def test_halves_add_up_to_the_whole() -> None:
@@ -103,21 +104,16 @@ def test_sampled_positions_are_spread_over_the_image() -> None:
     assert 0 < float(counts[0] / counts.sum()) < 0.05  # a 64th, not all
 
 
-def test_a_sample_stays_as_large_for_more_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_looked_at_of_more_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("converter.sample._PER_CHANNEL", 1000)
-    sizes = []
+    counts = []
     for images in (64, 500, 4000):
-        example = torch.zeros(1, 3, 5, 5)
-        sample = SiteSample(
-            example, images=images, mine=slice(0, images), timesteps=4, constant=False, axis=1, two_sided=False
-        )
-        for _ in range(images):
-            sample.add(example + 1, torch.ones(4, 1, 3, 5, 5))
-        assert bool((sample.target == 1).all())
-        assert bool((sample.currents == 1).all())
-        sizes.append(len(sample.target))
-    assert max(sizes) <= 2000
-    assert min(sizes) >= 400
+        seen = Activations(images, 0, 1, two_sided=False)
+        for _ in range(images // 4):
+            seen.add(torch.ones(4, 3, 5, 5))
+        counts.append(int(seen.statistics().counts.sum()) // 3)
+    assert max(counts) <= 2500
+    assert min(counts) >= 400
 
 
 def test_silent_channel_has_a_maximum_of_zero_and_every_count_in_the_first_bin() -> None:
