@@ -268,9 +268,8 @@ def report(lines: Path, document: Path) -> list[Row]:
         "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
         "Error: how far the spiking network's mean logits are from the ANN's, relative to them, root mean square\n"
         f"over {IMAGES} images that thresholds were not chosen on; it falls as 1/T where\n"
-        f"both are the same function (signed neurons of 16 levels, thresholds for T = {TIMESTEPS[-1]}). Proven: it falls\n"
-        "at "
-        f"least as T to the {POWER} from 8 to 128 steps, to less than {LARGEST:.0%}. Hybrid: needs\n"
+        f"both are the same function (signed neurons of 16 levels, thresholds for T = {TIMESTEPS[-1]}). Proven: it\n"
+        f"falls at least as T to the {POWER} from 8 to 128 steps, to less than {LARGEST:.0%}. Hybrid: needs\n"
         "`--analog-islands`; analog: nothing in it spikes. Analog MACs: the share that spikes do not replace and that\n"
         "is paid in every step: in islands, and where two linear layers or a maximum follow each other.\n\n"
     )

@@ -138,9 +138,9 @@ class _Sweep:
         neurons: dict[str, IntegratingNeuron] = {}
         reports: list[SiteReport] = []
         waiting = self.values.new(INPUT)
-        for images in self.images.chunks(self.chunk, self.mine):
-            waiting.analog.append(images.to(torch.float32))
         try:
+            for images in self.images.chunks(self.chunk, self.mine):
+                waiting.analog.append(images.to(torch.float32))
             for segment in self.segments:
                 name = segment.site.name
                 neurons[name], report = self._site(segment)

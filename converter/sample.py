@@ -120,7 +120,7 @@ def position_stride(images: int, positions: int, most: int) -> int:
 
 def _rows(values: Tensor, axis: int, stride: int) -> Tensor:
     """``[b, ..., C, ...]`` as ``[n, C]``, at every so-manieth position."""
-    return values.movedim(axis, 1).unsqueeze(-1).flatten(2)[:, :, ::stride].transpose(1, 2).flatten(0, 1)
+    return values.movedim(axis, 1).unsqueeze(-1).flatten(2)[:, :, stride // 2 :: stride].transpose(1, 2).flatten(0, 1)
 
 
 def channel_mean(values: Tensor) -> Tensor:

@@ -53,6 +53,21 @@ def test_convert_answers_with_one_json_object(converted: Any) -> None:
     assert answer["data"]["spec"] == "digits"
 
 
+def test_convert_picks_the_fewest_spikes_that_are_good_enough(seenn: Seenn, checkpoint: Checkpoint) -> None:
+    checkpoint()
+    common = (*CONVERT, "--calibration-images", "64", "--check-images", "50", "--memory", "0.001")
+    answer = json.loads(seenn(*common, "--timesteps", "2", "--min-agreement", "0.6", "--json").out)
+    assert answer["agreement"] >= 0.6
+    picked = answer["conversion"]["neuron"]["max_spikes"], answer["conversion"]["timesteps"]
+    assert picked in [(one["levels"], one["timesteps"]) for one in answer["goal"]["tried"]]
+    assert picked[1] == 2
+    assert all(0 <= site["clipped_unseen"] <= 1 for site in answer["per_site"])
+    few = ("--timesteps", "1", "--levels", "1", "--encoder-levels", "1")
+    refused(
+        seenn(*common, *few, "--min-agreement", "1"), 1, "min_agreement 1.0 is not reached; the best is T = 1 with 1"
+    )
+
+
 def test_exit_target_is_found_and_stored(seenn: Seenn, converted: Any) -> None:
     found = json.loads(seenn("calibrate-exit", "--max-accuracy-drop", "0.05", "--json").out)
     assert found["accuracy"] >= found["full_accuracy"] - 0.05
@@ -100,6 +115,7 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
         ("inspect resnet18 --image-size 3x224x224", "Invalid value for '--image-size': '3x224x224' is not a valid"),
         ("inspect resnet18 --image-size 3,224", "Invalid value for '--image-size': '3,224' has 2 values, expected 3"),
         ("convert", "Missing option '--model'"),
+        ("convert --model resnet18 --min-agreement 98", "98.0 is not in the range 0<=x<=1"),
         ("levitate", "No such command 'levitate'"),
     ],
 )

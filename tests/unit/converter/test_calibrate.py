@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from converter import MMSE, ConvertConfig, Max, Percentile, check, convert_module
 from converter.images import CalibrationImages
 from converter.qcfs import with_qcfs
+from converter.spill import Series
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IFNeuron
@@ -110,6 +113,23 @@ def test_every_site_is_reported(net: nn.Module, images: Tensor) -> None:
     assert [report.relative_error for report in plain.calibration.reports] == [None, None]
 
 
+def test_too_few_images_to_trust_a_range_are_said_with_how_many_would_do(
+    net: nn.Module, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    outliers = images.clone()
+    outliers[30:] *= 40  # the second half of the images is nothing like the first
+    with caplog.at_level(logging.WARNING):
+        found = convert_module(net, outliers, ConvertConfig(recipe=Max(), correction="none"))
+        assert "48 calibration images are too few to trust the ranges of 2 sites: on unseen ones" in caplog.text
+        assert "; give about " in caplog.text
+        reports = found.calibration.reports
+        assert all(0 < report.clipped_unseen < 1 and 0.1 < report.clipped_energy < 1 for report in reports)
+        caplog.clear()
+        found = convert_module(net, images.repeat(2, 1, 1, 1), ConvertConfig(recipe=Max(), correction="none"))
+    assert caplog.text == ""
+    assert [report.clipped_unseen for report in found.calibration.reports] == [0, 0]
+
+
 def silence(net: nn.Module, channels: slice) -> nn.Module:
     net[1].weight.data[channels] = 0  # type: ignore[index, union-attr]
     net[1].bias.data[channels] = -1  # type: ignore[index, union-attr]
@@ -169,6 +189,24 @@ def test_the_memory_that_values_may_take_does_not_matter(correction: str, net: n
     for other in (some, none):
         assert other.network.graph.fingerprint() == plenty.network.graph.fingerprint()
         assert other.calibration.reports == plenty.calibration.reports
+
+
+def test_temporary_files_have_no_name(
+    net: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    written, seen = [], []
+    append = Series.append
+
+    def watched(self: Series, tensor: Tensor) -> None:
+        append(self, tensor)
+        written.append(tensor.nbytes)
+        seen.extend(tmp_path.iterdir())
+
+    monkeypatch.setattr(Series, "append", watched)
+    convert_module(net, images, memory=0)
+    assert sum(written) > images.nbytes
+    assert seen == []
 
 
 def test_images_are_read_a_few_at_a_time(net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
