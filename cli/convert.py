@@ -173,6 +173,9 @@ def _summary(snn: SNN) -> list[str]:
         f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
         f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
+    if spiking["events"] is not None:
+        figures = (f"{spiking[name]:,.0f} {name}" for name in ("events", "popcount", "spikes"))
+        lines.append(f"in {len(accuracies) or snn.timesteps} steps an image takes {', '.join(figures)}")
     if means := spiking["running_means"]:
         lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:

@@ -54,6 +54,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
 
 
 def _show_network(console: Console, path: str) -> None:
+    from seenn.analysis.synops import spiking_report
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
 
@@ -65,6 +66,9 @@ def _show_network(console: Console, path: str) -> None:
         "input_shape": list(network.input_shape),
         "timesteps": snn.timesteps,
         "policy": policy,
+        **dict.fromkeys(("events", "popcount", "spikes")),
+        **dict(snn.manifest.get("spiking", {})),
+        **spiking_report(network),
         "manifest": dict(snn.manifest),
         "sites": {
             site: {"neuron": op.kind, **op.config(), "v_threshold_mean": float(op.v_threshold.detach().mean())}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from converter.calibrate import relative_error, squared_norm
+from seenn.analysis.synops import SpikeCounter
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
@@ -32,6 +33,7 @@ class CheckReport:
         relative_error: per site, ‖ANN activation − mean spike output at T‖ / ‖ANN activation‖, both networks
             running on their own.
         diverged: first site, in order of execution, whose relative error reaches 1; None if there is none.
+        spikes: mean per image over T steps: ``events``, ``popcount`` and ``spikes`` of ``SpikeCounter``.
     """
 
     samples: int = 0
@@ -40,6 +42,9 @@ class CheckReport:
     agreement: float | None = None
     relative_error: Mapping[str, float] = field(default_factory=dict)
     diverged: str | None = None
+    spikes: Mapping[str, float | None] = field(
+        default_factory=lambda: dict.fromkeys(("events", "popcount", "spikes"), None)
+    )
 
     def to_json(self) -> dict[str, Any]:
         """For manifests, without the sites."""
@@ -78,14 +83,16 @@ def check(
     counts: list[list[int]] = []
     squares: list[list[float]] = []
     numbers: list[int] = []
-    number = samples = labelled = 0
+    number = samples = labelled = inspected = 0
+    counter = SpikeCounter(network)
     with torch.no_grad():
         for number, batch in enumerate(batches):
             inspect_sites = samples < site_samples
             samples += len(batch)
+            inspected += len(batch) * inspect_sites
             labelled += 0 if batch.labels is None else len(batch)
             if here.takes(number):
-                count, square = _compare(network, batch, session, inspect_sites)
+                count, square = _compare(network, batch, session, counter if inspect_sites else None)
                 counts.append(count)
                 squares.append(square)
                 numbers.append(number)
@@ -95,6 +102,7 @@ def check(
     order = torch.tensor(numbers)
     agree, ann_right, *right = here.in_order(torch.tensor(counts), order).sum(0).tolist()
     parts = here.in_order(torch.tensor(squares, dtype=torch.float64), order).sum(0).view(2, -1)
+    counter.gather(here)
     errors = dict(zip(network.sites, map(relative_error, *parts.tolist()), strict=True))
     return CheckReport(
         samples=samples,
@@ -102,18 +110,22 @@ def check(
         accuracy_per_timestep=tuple(count / labelled for count in right) if labelled else (),
         agreement=agree / samples,
         relative_error=errors,
+        spikes={name: total / inspected for name, total in counter.totals.items()},
         diverged=next((site for site in network.sites if errors[site] >= DIVERGED), None),
     )
 
 
 def _compare(
-    network: SpikingNetwork, batch: Batch, session: Session, inspect_sites: bool
+    network: SpikingNetwork, batch: Batch, session: Session, counter: SpikeCounter | None
 ) -> tuple[list[int], list[float]]:
-    """Of one batch: same answers, ANN right, SNN right after each step; squared errors by site, then signals."""
+    """Of one batch: same answers, ANN right, SNN right after each step; squared errors by site, then signals.
+
+    Sites are looked at where there is a ``counter``, which then counts their spikes.
+    """
     twin, timesteps = network.analog(), session.timesteps
-    analog = twin.evaluate(batch.inputs.to(network.device), {twin.output, *(network.sites if inspect_sites else ())})
+    analog = twin.evaluate(batch.inputs.to(network.device), {twin.output, *(() if counter is None else network.sites)})
     scores, spikes = ScoreTrace(timesteps, len(batch)), SpikeSums(len(batch))
-    answers = session.run(batch, observers=(scores, spikes) if inspect_sites else (scores,))
+    answers = session.run(batch, observers=(scores,) if counter is None else (scores, spikes, counter))
     wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
     for site, total in spikes.sums.items():
         neuron = network.graph[site].op

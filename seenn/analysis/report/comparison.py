@@ -15,6 +15,7 @@ from seenn.analysis.report.gallery import plot_gallery
 from seenn.analysis.report.text import energy, markdown_cell, markdown_code, markdown_table, percent, steps
 from seenn.files import make_folder
 from seenn.metrics import ExitCurve
+from seenn.metrics.energy import QuantisedANN
 
 COLUMNS = ("policy", "accuracy (%)", "below T", "timesteps", "energy", "ms", "of oracle", "Pareto-best in")
 
@@ -59,6 +60,8 @@ class Comparison(Report):
     """All policies on one split, and what holds for the network whatever stops it."""
 
     latency: str  # how it was measured
+    ann_energy_pj: float | None = None  # None: there is no ANN behind the network
+    quantised: QuantisedANN | None = None
     energy_per_timestep_pj: tuple[float, ...]
     ece_per_timestep: tuple[float, ...]  # of max softmax(S_t / t)
     policies: tuple[PolicyFigures, ...]
@@ -88,6 +91,18 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     ]
 
 
+def beside_ann(c: Comparison) -> str | None:
+    """The energies of the ANN, and which policies need more; None where there is no ANN."""
+    if c.ann_energy_pj is None or c.quantised is None:
+        return None
+    more = [f.name for f in c.policies if f.energy_pj.mean > c.ann_energy_pj]
+    lost = f"MORE than the ANN need {', '.join(more)}. " if more else "All policies need less than the ANN. "
+    return (
+        f"Energy of the ANN: {energy(c.ann_energy_pj)}. {lost}ANN quantised to as many levels ({c.quantised.levels:,}, "
+        f"{c.quantised.bits} bits): {energy(c.quantised.energy_pj)}; `seenn evaluate` has the SNN in integers, too."
+    )
+
+
 def write_comparison(c: Comparison, raw: Callable[[int], Tensor], folder: PathLike) -> Path:
     """Writes ``exits.md``, ``exits.json``, ``exits-compared.png`` and ``exit-images.png`` into ``folder``.
 
@@ -115,6 +130,7 @@ def write_comparison(c: Comparison, raw: Callable[[int], Tensor], folder: PathLi
         f"of the steps that the oracle saves. Times: {c.latency}. Energies are estimates for 45 nm, a policy's own "
         "network included.",
         markdown_table(COLUMNS, [tuple(map(markdown_cell, row)) for row in comparison_rows(c)]),
+        *([] if (beside := beside_ann(c)) is None else [beside]),
         *(f"Left out: {markdown_cell(name)}: {markdown_cell(reason)}" for name, reason in c.left_out.items()),
         "![Exit policies compared](exits-compared.png)",
         "## Mean timesteps by difficulty",

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from converter import ConvertConfig, Max, check, convert_module
 from converter.inspect import inspect_model
-from converter.pipeline import spiking_report
 from seenn import load
-from seenn.analysis.synops import SpikeMeter, dense_cost
+from seenn.analysis.synops import SpikeMeter, dense_cost, spiking_report
 from seenn.batch import Batch
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
