@@ -11,15 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.random_weights import convergence
 from converter import ConvertConfig, Max, check, convert_module
 from converter.inspect import inspect_model
 from seenn import load
 from seenn.analysis.synops import SpikeMeter, dense_cost, spiking_report
 from seenn.batch import Batch
+from seenn.core.graph import Node, OpGraph
+from seenn.core.network import SpikingNetwork
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
 from seenn.snn import SNN
+from tests.operands import check_operands
 from tests.runs import run
 
 
@@ -151,6 +155,33 @@ def test_every_multiplication_but_the_first_layer_is_fed_by_spikes(model: nn.Mod
     assert seen.sites + seen.encoders == len(network.sites)
     cost = dense_cost(network)
     assert cost.ann == cost.once + cost.spiking
+
+
+def test_every_operand_is_what_spikes_decode_to(model: nn.Module, images: Tensor) -> None:
+    network = convert_module(model, images, ConvertConfig(neuron="if", levels=1)).network  # whatever the kind
+    assert check_operands(network, images[:4], 3) >= 3 * sum(
+        cost.macs > 0 for cost in inspect_model(model, (3, 8, 8)).nodes[1:]
+    )
+
+
+def test_an_operand_that_is_not_spikes_is_found(images: Tensor) -> None:
+    torch.manual_seed(0)
+    network = convert_module(gated(), images, ConvertConfig(correction="none")).network
+    nodes = [Node(n.name, n.op, tuple(name.removesuffix(".encoder") for name in n.inputs)) for n in network.graph]
+    analog = SpikingNetwork(OpGraph(nodes, network.graph.output), (3, 8, 8))
+    assert dense_cost(analog).spiking_mac_share < 1
+    with pytest.raises(AssertionError, match="is analog"):
+        check_operands(analog, images[:4], 1)
+
+
+@torch.no_grad()
+def test_unseen_images_come_as_one_over_t_nearer(model: nn.Module, images: Tensor) -> None:
+    """Where ranges hold on them, which three times those of other images do."""
+    network = convert_module(model, images[16:], ConvertConfig(correction="none", recipe=Max())).network
+    for site in network.sites:
+        network.graph[site].op.v_threshold.mul_(3)  # type: ignore[operator]
+    few, _, many = convergence(network, images[:16], (8, 32, 128))
+    assert many <= few / 6
 
 
 def test_what_acts_on_running_means_is_named(images: Tensor) -> None:
