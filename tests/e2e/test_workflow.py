@@ -77,7 +77,7 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     assert (found["sites"], found["convertible"], found["input_shape"]) == (17, True, [3, 224, 224])
     maps = {64: 56, 128: 28, 256: 14, 512: 7}  # the stem is pooled before its activation: one map more of 64 channels
     assert found["neurons"] == 64 * 56**2 + sum(4 * channels * side**2 for channels, side in maps.items())
-    assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "analog"}
+    assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "running mean"}
 
 
 @pytest.mark.parametrize("neuron", [["lif"], ["burst", "--save-memory"]])

@@ -243,6 +243,32 @@ def test_one_encoder_serves_all_readers_of_a_value_and_of_its_parts() -> None:
     assert [node.node for node in seen.nodes if node.encoder] == ["3.sigmoid", "3.mul", "5"]
 
 
+class Pooled(nn.Module):
+    """A query that no image changes attends to tokens (as in attention pooling)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.query, self.head = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 8)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.patches(x)).flatten(2)
+        query = self.query.expand(len(x), 1, 8)
+        return self.head((query @ x).softmax(-1) @ x.transpose(1, 2)).flatten(1)
+
+
+def test_a_product_with_a_constant_is_linear(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = enliven(Pooled())
+    network = convert_module(model, images, ConvertConfig(correction="none", recipe=Max())).network
+    kinds = [(node.op.title, len(node.inputs)) for node in network.graph if "matmul" in node.op.title]
+    assert ("incremental matmul", 2) in kinds
+    assert len(kinds) == 1 or ("matmul", 2) in kinds
+    assert dense_cost(network).spiking_mac_share == 1.0
+    assert check_operands(network, images[:4], 2)
+    few, _, many = convergence(network, images[:8], (8, 32, 128))
+    assert many <= few / 6
+
+
 def test_the_keyword_of_an_earlier_version_warns(images: Tensor) -> None:
     with pytest.warns(DeprecationWarning, match="analog_islands goes with seenn 0.3"):
         config = ConvertConfig(analog_islands=True, timesteps=4)
