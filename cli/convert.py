@@ -155,10 +155,13 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
     sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
+    from seenn.core.ops import Encoder
+
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
+    encoders = [op for op in snn.network.graph.ops if isinstance(op, Encoder)]
     lines = [
-        f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
+        f"{len(sites) - len(encoders)} activation sites became {len(snn.network.sites) - len(encoders)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",
         f"accuracy on {check['samples']} held-out images{after}:",
         f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
@@ -169,6 +172,8 @@ def _summary(snn: SNN) -> list[str]:
     if sites:
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
+    if encoders:
+        lines.insert(1, f"{len(encoders)} encoders carry other values: up to ±{encoders[0].max_spikes} spikes a step")
     lines.append(
         f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
         f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
