@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from cli.common import Console, command
-from cli.groups import EngineOptions
+from cli.groups import EngineChoice
 from cli.options import OutputFolder, option
 from seenn.files import make_folder
 
@@ -22,7 +22,7 @@ class DemoOptions:
 
 
 @command("All of it on the digits, in under two minutes.")
-def demo(console: Console, options: DemoOptions, how: EngineOptions) -> None:
+def demo(console: Console, options: DemoOptions, how: EngineChoice) -> None:
     """Train, convert, calibrate and evaluate on scikit-learn's digits, in under two minutes on two cores.
 
     Runs the same commands that you would type, in one folder.

@@ -111,7 +111,7 @@ class ReportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class EngineChoice:
     """How to compute."""
 
     engine: str = option(
@@ -129,7 +129,7 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepOptions(EngineOptions):
+class StepOptions(EngineChoice):
     """How to compute, and for how long."""
 
     timesteps: int | None = option(

@@ -104,6 +104,17 @@ def test_packages_of_one_layer_form_no_cycle() -> None:
     assert not both
 
 
+def test_what_runs_networks_does_not_know_one_engine() -> None:
+    """Outside the runtime engines are what their seam says; one file asks how fast the convolutions themselves are."""
+    inner = ("seenn.runtime.kernels", "seenn.runtime.lowering", "seenn.runtime.engines")
+    wrong = []
+    for path in (path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")):
+        where = path.relative_to(ROOT).as_posix()
+        if not where.startswith("seenn/runtime/") and where != "seenn/analysis/bench/machine.py":
+            wrong += [f"{where} imports {name}" for name, _ in imports(path) if name.startswith(inner)]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_front_door_loads_no_heavy_library() -> None:
     heavy = {"torch", "timm", "torchvision", "sklearn", "matplotlib", "onnx", "onnxruntime", "numpy"}
     program = f"import sys, cli.main; print(*sorted({heavy} & set(sys.modules)))"

@@ -17,9 +17,9 @@ from seenn.analysis.bench.profile import profile_sites
 from seenn.analysis.bench.timing import Growth, Timing, alternate, grow
 from seenn.analysis.report.base import plain
 from seenn.core.network import SpikingNetwork
+from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.runtime import make_engine
-from seenn.runtime.kernels.fused import FusedEngine
 from seenn.snn import SNN
 
 MakeNetwork = Callable[..., SpikingNetwork]
@@ -77,7 +77,6 @@ def test_every_ratio_is_measured_and_named(make_network: MakeNetwork, images: Te
 def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, images: Tensor) -> None:
     network = make_network().float()
     engine = make_engine("int8", network, timesteps=8)
-    assert isinstance(engine, FusedEngine)
     sites = profile_sites(engine, images.float(), repeats=1)
     assert sum(site.share for site in sites) == pytest.approx(1)
     by_name = {site.name: site for site in sites}
@@ -85,6 +84,12 @@ def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, image
     assert by_name["relu2.v"].macs == 4 * 2 * 9 * 36
     assert by_name["relu1.v"].macs == 0  # its current is computed once an image
     assert set(plain(by_name["relu1"])) == {"name", "milliseconds", "share", "macs", "spike_rate"}
+
+
+def test_an_engine_whose_steps_are_not_divided_has_no_profile(make_network: MakeNetwork, images: Tensor) -> None:
+    engine = make_engine("reference", make_network().float(), timesteps=8)
+    with pytest.raises(UnsupportedError, match="reference engine does not divide its steps into parts"):
+        profile_sites(engine, images.float(), repeats=1)
 
 
 def test_growth_is_timed_size_by_size() -> None:
