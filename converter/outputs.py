@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seenn.capture.state import run_apart
+from seenn.capture.state import WorkingCopy, run_apart
 from seenn.capture.trace import untraceable
 from seenn.core.graph import Node, OpGraph, prune
 from seenn.core.ops import ElementwiseAffine, Linear, Op, Reshape
@@ -40,8 +40,10 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
             f"{name} takes several inputs ({', '.join(p.name for p in needed)}): wrap it in a module whose forward "
             "takes the images alone"
         )
+    weight = next((p for p in model.parameters() if p.is_floating_point()), example)
     try:
-        returned = run_apart(model, (example[:1],))
+        with WorkingCopy(model) as copied:
+            returned = run_apart(copied.model, (example[:1].to(weight.dtype),))
     except Exception as error:
         raise untraceable(model, example, error) from error
     if isinstance(returned, Tensor):

@@ -17,7 +17,7 @@ from seenn.capture.layout import Layout
 from seenn.capture.quantiser import find_quantisers
 from seenn.capture.state import STATE_FIX
 from seenn.core.graph import INPUT, Node, OpGraph, shapes_only
-from seenn.core.ops import Op
+from seenn.core.ops import Op, Reshape
 from seenn.errors import UnsupportedError, first_line
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
@@ -71,6 +71,7 @@ class _GraphBuilder:
         self._constants: dict[fx.Node, Tensor | tuple[Any, ...]] = {}  # tuples where several come at once
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._shaped: dict[str, Tensor] = {}  # the nodes' values, which have a shape only
+        self._reshapes: dict[str, str] = {}  # what reshapes read: two in a row are one
         self._cause: Exception | None = None
 
     def run(self) -> CapturedGraph:
@@ -262,6 +263,10 @@ class _GraphBuilder:
 
     def _add(self, name: str, op: Op, inputs: tuple[str, ...]) -> str:
         """Adds a node and runs it on shapes: an op that does not fit what it reads is found at its own call."""
+        if isinstance(op, Reshape) and (before := self._reshapes.get(inputs[0])) is not None:
+            inputs = (before,)
+            if tuple(self._shaped[before].shape[1:]) == op.shape:
+                return before
         candidate, count = name, 1
         while candidate in self._shaped:
             count += 1
@@ -269,6 +274,8 @@ class _GraphBuilder:
         with shapes_only(self._mode):
             self._shaped[candidate] = op.first(*(self._shaped[read] for read in inputs))
         self._nodes.append(Node(candidate, op, inputs))
+        if isinstance(op, Reshape):
+            self._reshapes[candidate] = inputs[0]
         return candidate
 
     def _unsupported(self, node: fx.Node) -> _Name:
