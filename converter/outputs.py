@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from converter.precision import computing_in
 from seenn.capture.state import WorkingCopy, run_apart
 from seenn.capture.trace import untraceable
 from seenn.core.graph import Node, OpGraph, prune
@@ -42,7 +43,7 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
         )
     weight = next((p for p in model.parameters() if p.is_floating_point()), example)
     try:
-        with WorkingCopy(model) as copied:
+        with WorkingCopy(model) as copied, computing_in(weight.dtype):
             returned = run_apart(copied.model, (example[:1].to(weight.dtype),))
     except Exception as error:
         raise untraceable(model, example, error) from error
