@@ -11,12 +11,13 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
 
-from seenn.capture.captured import CapturedGraph, Offender, Unsupported
+from seenn.capture.captured import CapturedGraph, Offender, Passing, Unsupported
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, find_handler
 from seenn.capture.layout import Layout
 from seenn.capture.quantiser import find_quantisers
+from seenn.capture.spelled import simplified
 from seenn.capture.state import STATE_FIX
-from seenn.core.graph import INPUT, Node, OpGraph, shapes_only
+from seenn.core.graph import INPUT, Node, OpGraph, prune, shapes_only
 from seenn.core.ops import Op, Reshape
 from seenn.errors import UnsupportedError, first_line
 
@@ -93,10 +94,14 @@ class _GraphBuilder:
             raise UnsupportedError("the model returns its input: there is nothing to convert")
         graph, offenders = OpGraph(self._nodes, output), self._offenders
         if not isinstance(graph[output].op, Unsupported):
-            graph, others = find_quantisers(graph, self._shaped)
+            graph, others = find_quantisers(simplified(graph), self._shaped)
             alive = [node.name for node in graph if node.op.island]
             offenders = [o for o in offenders if not o.analog or any(name.startswith(o.name) for name in alive)]
             offenders.extend(others)
+            refused = {o.name for o in offenders}
+            for node in prune(graph, graph.output):
+                if isinstance(node.op, Passing) and node.name not in refused:
+                    offenders.append(Offender(node.name, node.op.kind, node.op.reason, node.op.fix))
         return CapturedGraph(graph, tuple(offenders), self._cause)
 
     def _output(self, node: fx.Node) -> str:

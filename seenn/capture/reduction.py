@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from torch import fx
+
 from seenn.capture.arithmetic import extreme
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
@@ -23,6 +25,13 @@ def largest_along(call: Call) -> Result:
         return _largest(call, axis), None
     if call.argument(1, "other") is None:
         raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
+    return extreme(call)
+
+
+@handles("min", any_layout=True)
+def smallest(call: Call) -> Result:
+    if not isinstance(call.argument(1, "other"), fx.Node):
+        raise Refused("takes a minimum along axes", "write it as -(-x).amax(...)")
     return extreme(call)
 
 

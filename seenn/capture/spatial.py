@@ -115,3 +115,23 @@ def channel_shuffle(call: Call) -> Result:
     parted = call.of(Reshape(shape=(groups, channels // groups, *rest)))
     swapped = Made(Permute(axes=(0, 2, 1, *range(3, 3 + len(rest)))), (parted,))
     return Made(Reshape(shape=(channels, *rest)), (swapped,))
+
+
+@handles(nn.PixelShuffle, "pixel_shuffle")
+def pixel_shuffle(call: Call) -> Result:
+    """Channels ``[C, r, r]`` of each pixel become its ``r × r`` pixels."""
+    r = call.argument(1, "upscale_factor")
+    channels, height, width = call.image()
+    parts = call.of(Reshape(shape=(channels // r**2, r, r, height, width)))
+    moved = Made(Permute(axes=(0, 1, 4, 2, 5, 3)), (parts,))
+    return Made(Reshape(shape=(channels // r**2, height * r, width * r)), (moved,))
+
+
+@handles(nn.PixelUnshuffle, "pixel_unshuffle")
+def pixel_unshuffle(call: Call) -> Result:
+    """And back."""
+    r = call.argument(1, "downscale_factor")
+    channels, height, width = call.image()
+    parts = call.of(Reshape(shape=(channels, height // r, r, width // r, r)))
+    moved = Made(Permute(axes=(0, 1, 3, 5, 2, 4)), (parts,))
+    return Made(Reshape(shape=(channels * r**2, height // r, width // r)), (moved,))
