@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate, check_images
 from converter.config import ConvertConfig
-from converter.passes import encode_operands, normalise, verify_equivalent
 from converter.outputs import with_scores
+from converter.passes import encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.capture.head import without_head

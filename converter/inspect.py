@@ -140,7 +140,7 @@ def inspect_model(
     sites = [node for node in nodes if node.fate == "spiking"]
     network = _placed(after, input_shape)
     cost = DenseCost(ann=0, once=0, per_step=0) if network is None else dense_cost(network)
-    notes = () if head is None else (f"the final {head} is left out: the network returns logits",)
+    notes: tuple[str, ...] = () if head is None else (f"the final {head} is left out: the network returns logits",)
     if not problems and network is not None and not network.sites:
         notes += ("0 neurons: nothing is multiplied after the first layer, so that nothing needs spikes",)
     return Inspection(

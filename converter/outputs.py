@@ -34,8 +34,8 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
         UnsupportedError: the model takes more than images, or fails; or ``output`` names nothing, or is needed.
     """
     name = type(model).__name__
-    needed = [p for p in inspect.signature(model.forward).parameters.values()
-              if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]  # fmt: skip
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 1:
         raise UnsupportedError(
             f"{name} takes several inputs ({', '.join(p.name for p in needed)}): wrap it in a module whose forward "
@@ -82,9 +82,7 @@ def _parts(returned: Any) -> dict[str, Any]:
     return {}
 
 
-def with_scores(
-    graph: OpGraph, input_shape: Sequence[int], task: str | None, head: str | None
-) -> tuple[OpGraph, str]:
+def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, head: str | None) -> tuple[OpGraph, str]:
     """The graph with one score a class, label or quantity, ``[B, K]``, and the task.
 
     A logit z that says yes or no becomes the scores −z/2 and z/2 of two classes, whose softmax is its sigmoid.

@@ -65,8 +65,9 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate, and the last fifth,
-            as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate,
+            and the last fifth, as long as 16 are left, is held out for the check. None: the data that ``weights``
+            record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         output, task, activations: which of several tensors that the model returns; what its scores say; what stands in

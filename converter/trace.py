@@ -93,7 +93,9 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
         together = run_apart(model, (example,))
     except Exception as error:
         why = first_line(error)
-        raise UnsupportedError(f"{name} takes one image at a time, and fails on {len(example)} ({why}): {fix}") from error
+        raise UnsupportedError(
+            f"{name} takes one image at a time, and fails on {len(example)} ({why}): {fix}"
+        ) from error
     for one, all_ in zip(tensors_in(alone), tensors_in(together), strict=False):
         if one.dim() and one.shape != all_[:1].shape:
             both = f"{list(one.shape)} for one image and {list(all_.shape)} for {len(example)}"

@@ -89,7 +89,7 @@ class SNN:
 
     @property
     def task(self) -> str:
-        """What the scores say: ``classes``, also two of a yes or no (``binary``); ``labels``, each its own; ``values``."""
+        """What the scores say: ``classes``, or two for a yes or no (``binary``); ``labels``, by signs; ``values``."""
         return str(self.manifest.get("task", "classes"))
 
     def refuse_other_tasks(self, what: str) -> None:

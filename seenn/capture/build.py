@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
 
@@ -200,7 +200,11 @@ class _GraphBuilder:
         if stale := self._stale(node):
             raise Refused(*stale)
         if reason := node.meta.get("opaque"):
-            raise Refused(f"cannot be traced: {reason}", "its forward must not branch on the values of the image")
+            opaque = self._traced.get_submodule(str(node.target))
+            raise Refused(
+                f"cannot be traced: {reason}",
+                f"its forward must not branch on the values of the image; else {_substitute(opaque)}split it up",
+            )
         given = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
         if not given:
             raise Refused("gives its input under an unusual name", "pass the input by position")
@@ -214,7 +218,7 @@ class _GraphBuilder:
             raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
         handler = find_handler(module if module is not None else node.target)
         if handler is None:
-            raise Refused("has no spiking equivalent")
+            raise Refused("has no spiking equivalent", f"{_substitute(module)}give it a handler in a --plugin")
         args, kwargs = map_arg((given, node.kwargs), _known)
         call = Call(node, module, args, kwargs, self._constants)
         if not handler.any_layout:
@@ -306,6 +310,13 @@ def _ops(made: Any) -> Iterator[Any]:
     elif isinstance(made, Made):
         yield from _ops(made.inputs)
         yield made.op
+
+
+def _substitute(module: nn.Module | None) -> str:
+    """The advice to say what stands for a module."""
+    return (
+        "" if module is None else f"say what stands for it, activations={{{type(module).__name__}: lambda m: …}}, or "
+    )
 
 
 def _plain(layout: Any) -> bool:

@@ -68,7 +68,9 @@ class CapturedGraph:
             left_out: nodes that will not be in the network.
         """
         out = tuple(left_out)
-        return tuple(o for o in self.offenders if not o.analog or (strict and not any(n.startswith(o.name) for n in out)))
+        return tuple(
+            o for o in self.offenders if not o.analog or (strict and not any(n.startswith(o.name) for n in out))
+        )
 
     def checked(self, *, strict: bool = True, left_out: Collection[str] = ()) -> OpGraph:
         """The graph of what the output needs; arguments as of ``refused``.

@@ -20,7 +20,7 @@ def conv2d(call: Call) -> Result:
     source, settings, module = call.args[0], _settings(call), call.module
     if isinstance(module, nn.Conv1d | nn.Conv2d) and module.padding_mode != "zeros":
         amounts = (*module._reversed_padding_repeated_twice, 0, 0)[:4]
-        border = BorderPad(amounts=amounts, mode=module.padding_mode)  # type: ignore[arg-type]
+        border = BorderPad(amounts=amounts, mode=module.padding_mode)
         source, settings["padding"] = Made(border, (source,)), 0
     return _conv2d(source, **settings)
 

@@ -61,8 +61,10 @@ def one_side(call: Call, sign: int, x: Any) -> Result:
 @handles("where", any_layout=True)
 def where(call: Call) -> Result:
     """Of x and 0, or of x and a multiple of it, by the sign of x."""
-    found = sign_of(call.args[0], call)
-    above, below = call.argument(1, "input"), call.argument(2, "other")
+    condition, above, below = call.args[0], call.argument(1, "input"), call.argument(2, "other")
+    if call.node.op == "call_method":  # x.where(condition, other)
+        condition, above = call.argument(1, "condition"), call.args[0]
+    found = sign_of(condition, call)
     if found is not None:
         sign, x = found
         above, below = (above, below) if sign > 0 else (below, above)
@@ -83,7 +85,7 @@ def _multiple(call: Call, value: Any, x: Any) -> Tensor | None:
     for one, other in (value.args[:2], value.args[1::-1]):
         if value_of(one) is x:
             found = call.known(other)
-            factor = found if found is not None else torch.tensor(float(other), dtype=torch.float64)
+            factor = torch.as_tensor(other, dtype=torch.float64) if found is None else found
             return factor.detach().view(()) if factor.numel() == 1 else None
     return None
 
@@ -113,9 +115,10 @@ def total(call: Call, left: Any, right: Any, factor: float) -> Result | None:
         return Made(Scale(factor=2.0), (Made(ReLU(), (right,)),))
     if factor == -1 and of_left is not None and (inner := value_of(_inside(right))) is not None:
         bound = call.known(inner.args[1]) if _is(inner, "sub") and value_of(inner.args[0]) is of_left else None
-        if bound is not None and bound.numel() == 1 and float(bound) > 0:
-            clipped = Made(ReLU(ceiling=float(bound)), (of_left,))
-            return Made(Shift(amount=-float(bound)), (Made(Scale(factor=2.0), (clipped,)),))
+        if bound is not None and bound.numel() == 1 and float(bound.detach()) > 0:
+            ceiling = float(bound.detach())
+            clipped = Made(ReLU(ceiling=ceiling), (of_left,))
+            return Made(Shift(amount=-ceiling), (Made(Scale(factor=2.0), (clipped,)),))
     return None
 
 
@@ -156,7 +159,9 @@ def _joined(graph: OpGraph, before: Node, node: Node, op: Op) -> OpGraph:
     """The graph with ``op`` in place of both nodes, or with nothing where it does nothing."""
     (source,) = before.inputs
     if not (isinstance(op, Scale) and op.factor == 1.0 and (source != INPUT or node.name != graph.output)):
-        return OpGraph([Node(n.name, op, (source,)) if n is node else n for n in graph if n is not before], graph.output)
+        return OpGraph(
+            [Node(n.name, op, (source,)) if n is node else n for n in graph if n is not before], graph.output
+        )
     kept = [n for n in graph if n not in (before, node)]
     nodes = [Node(n.name, n.op, tuple(source if name == node.name else name for name in n.inputs)) for n in kept]
     return OpGraph(nodes, source if graph.output == node.name else graph.output)
@@ -184,5 +189,5 @@ def _numbers(op: Op) -> tuple[float, float] | None:
     if isinstance(op, Shift):
         return 1.0, op.amount
     if isinstance(op, ElementwiseAffine) and all(t.numel() == 1 and t.dim() < 2 for t in op.tensors().values()):
-        return tuple(default if t is None else float(t) for t, default in ((op.weight, 1.0), (op.bias, 0.0)))  # type: ignore[return-value]
+        return tuple(default if t is None else float(t.detach()) for t, default in ((op.weight, 1.0), (op.bias, 0.0)))  # type: ignore[return-value]
     return None

@@ -85,7 +85,9 @@ def test_labels_and_quantities_are_checked_as_such_and_know_no_exits() -> None:
     given, wanted = values.predict(X).logits_sum / values.timesteps, model(X).detach()
     assert float((given - wanted).norm() / wanted.norm()) < 0.2
     for snn in (labels, values):
-        with pytest.raises(UnsupportedError, match=f"ConfidenceExit compares the scores of classes, .* {snn.task}: pred"):
+        with pytest.raises(
+            UnsupportedError, match=f"ConfidenceExit compares the scores of classes, .* {snn.task}: pred"
+        ):
             snn.predict(X, policy=seenn.ConfidenceExit(threshold=0.9))
 
 
@@ -94,7 +96,7 @@ def test_what_scores_say_is_asked_for_where_it_does_not_follow() -> None:
         convert_module(Model(nn.Identity(), 1).eval(), X)
     with pytest.raises(ConversionError, match="returns 4 scores an image, which fits no binary task: one logit does"):
         convert_module(Model(nn.Identity()).eval(), X, task="binary")
-    with pytest.raises(ValueError, match="unknown task 'class'.* Did you mean 'classes'"):
+    with pytest.raises(ValueError, match=r"unknown task 'class'.* Did you mean 'classes'"):
         convert_module(Model(nn.Identity()).eval(), X, task="class")
 
 
@@ -117,7 +119,9 @@ def test_of_several_tensors_one_is_chosen_by_name_or_place(kind: str) -> None:
 
 def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
     model = Model(RETURNED["a dictionary"][0]).eval()
-    with pytest.raises(UnsupportedError, match=r"returns several tensors: features \[1, 4\], logits \[1, 4\]; name one"):
+    with pytest.raises(
+        UnsupportedError, match=r"returns several tensors: features \[1, 4\], logits \[1, 4\]; name one"
+    ):
         convert_module(model, X)
     with pytest.raises(UnsupportedError, match=r"returns no 'logit'. Did you mean 'logits'\? It returns features"):
         inspect_model(model, (12,), output="logit")

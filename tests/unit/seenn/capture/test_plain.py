@@ -174,5 +174,7 @@ def test_torchscript_and_integers_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match="TopLevelTracedModule is TorchScript"):
         convert_module(torch.jit.trace(body(), X), X)
     dynamic = quantization.quantize_dynamic(body(), {nn.Linear})
-    with pytest.raises(UnsupportedError, match=r"Sequential\.6 \(Linear\) computes with integers of torch\.ao: give the"):
+    with pytest.raises(
+        UnsupportedError, match=r"Sequential\.6 \(Linear\) computes with integers of torch\.ao: give the"
+    ):
         convert_module(dynamic, X)
