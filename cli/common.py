@@ -123,13 +123,19 @@ def text_table(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> 
         columns: the format of each, by name: "" is text, every other aligns to the right.
     """
     formats = list(columns.values())
-    cells = [["" if v is None else format(v, how) for v, how in zip(row, formats, strict=True)] for row in rows]
+    cells = table_cells(columns, rows)
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = [
         "  ".join(f"{cell:{'>' if how else '<'}{width}}" for cell, how, width in zip(row, formats, widths, strict=True))
         for row in ([*columns], ["-" * width for width in widths], *cells)
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def table_cells(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> list[list[str]]:
+    """The values in their columns' formats; None is left empty."""
+    formats = columns.values()
+    return [["" if v is None else format(v, how) for v, how in zip(row, formats, strict=True)] for row in rows]
 
 
 def command_line() -> str:

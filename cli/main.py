@@ -22,6 +22,7 @@ COMMANDS = (
     "compare_exits",
     "predict",
     "bench",
+    "report",
     "inspect",
 )
 
