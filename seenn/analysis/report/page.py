@@ -156,6 +156,8 @@ class Page:
 def read_pages(folder: Path) -> dict[str, dict[str, Any]]:
     """The pages of an earlier report by name, as JSON; none where there is no report, or it is damaged."""
     path = folder / PAGES
+    if not path.exists():
+        return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         pages = {
@@ -165,9 +167,7 @@ def read_pages(folder: Path) -> dict[str, dict[str, Any]]:
         if any(block["kind"] not in KINDS for page in pages.values() for block in page["blocks"]):
             raise ValueError("a block of an unknown kind")
         render(list(pages.values()), folder)
-    except FileNotFoundError:
-        return {}
-    except (AttributeError, KeyError, LookupError, OSError, TypeError, ValueError, TemplateError) as error:
+    except (AttributeError, LookupError, OSError, TypeError, ValueError, TemplateError) as error:
         log.warning("%s is damaged, and what it held is left out (%s)", path, type(error).__name__)
         return {}
     return pages
