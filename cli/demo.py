@@ -34,7 +34,7 @@ def demo(console: Console, options: DemoOptions, how: EngineChoice) -> None:
 
     target = make_folder(options.folder)
     ann, snn, report = (str(target / name) for name in ("ann.pth", "snn.safetensors", "report"))
-    common = ["--device", str(console.device), "--seed", str(console.seed)]
+    common = ["--device", str(console.device), "--seed", str(console.seed), *(["--quiet"] if console.quiet else [])]
     engine = ["--engine", how.engine]
     if how.float_sites:
         engine += ["--float-sites", ",".join(how.float_sites)]

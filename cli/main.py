@@ -24,6 +24,8 @@ COMMANDS = (
     "bench",
     "report",
     "inspect",
+    "doctor",
+    "completion",
 )
 
 
