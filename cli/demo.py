@@ -40,7 +40,7 @@ def demo(console: Console, options: DemoOptions, how: EngineChoice) -> None:
         engine += ["--float-sites", ",".join(how.float_sites)]
     steps = (
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
-        (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn, "--report", report]),
+        (convert, ["--model", "resnet18", "--ckpt", ann, "--neuron", "if", "-o", snn, "--report", report]),
         (calibrate_exit, [snn, "--max-accuracy-drop", "0.005"]),
         (evaluate, [snn, "--report", report, *engine]),
     )
