@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cli.common import Console, command
+from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, output_file
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
 from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,9 @@ class ConvertOptions:
 
 
 @command("Turn a trained classifier into a spiking network.")
-def convert(console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions) -> None:
+def convert(
+    console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions, report: ReportOptions
+) -> None:
     """Convert a trained classifier into a spiking network, and check it against the original.
 
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
@@ -111,6 +114,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter import convert as run
     from converter.load import load_model
     from converter.load.weights import read_weights
+    from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
 
     spec = model.spec(options.model)
@@ -138,25 +142,26 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         )
     if console.first:
         snn.save(target)
-    check = snn.manifest["check"]
-    figures = (
-        "ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference"
-    )  # fmt: skip
+    check, summary = snn.manifest["check"], _summary(snn)
+    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
     records = ("task", "outputs", "per_site", "conversion", "source", "data")
+    result = {
+        "sites": len(snn.manifest["per_site"]),
+        "neurons": len(snn.network.sites),
+        **{name: check[name] for name in figures},
+        "check_split": check["split"],
+        "check_samples": check["samples"],
+        **snn.manifest["spiking"],
+        **{name: snn.manifest[name] for name in records},
+        "output": str(target),
+    }
+    page = Path(report.report)
+    if console.first:
+        page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
     console.answer(
-        {
-            "sites": len(snn.manifest["per_site"]),
-            "neurons": len(snn.network.sites),
-            **{name: check[name] for name in figures},
-            "check_split": check["split"],
-            "check_samples": check["samples"],
-            **snn.manifest["spiking"],
-            **{name: snn.manifest[name] for name in records},
-            "output": str(target),
-        },
-        *_summary(snn),
-        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
+        {**result, "report": str(page)}, *summary, f"wrote {target}; next: seenn calibrate-exit --threshold 0.95"
     )
+    report.show(console, page)
 
 
 def _summary(snn: SNN) -> list[str]:
