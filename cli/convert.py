@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
-from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
+from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,11 @@ class ConvertOptions:
     silent_channels: Literal["borrow", "refuse"] = option(
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
-    analog_islands: bool = option(
-        "Keep gates, smooth activations, normalisation and attention analog instead of refusing them."
+    encoder_levels: int = option(
+        "Most spikes a step and sign of the neurons in front of what is not spikes.", type=Integer(1, 127), default=15
     )
+    strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
+    analog_islands: bool = removed(NOT_NEEDED)
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def config(self, qcfs_levels: int | None) -> ConvertConfig:
@@ -84,7 +86,9 @@ class ConvertOptions:
                 qcfs_levels=qcfs_levels,
                 recipe=RECIPES.get(name)(**settings),
                 initial_steps=self.prepass,
-                **given(self, "neuron", "levels", "correction", "timesteps", "silent_channels", "analog_islands"),
+                **given(
+                    self, "neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict"
+                ),
             )
 
 
@@ -135,13 +139,14 @@ def convert(
         snn.save(target)
     check, summary = snn.manifest["check"], _summary(snn)
     figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "analog", "conversion", "source", "data")
+    records = ("per_site", "conversion", "source", "data")
     result = {
         "sites": len(snn.manifest["per_site"]),
         "neurons": len(snn.network.sites),
         **{name: check[name] for name in figures},
         "check_split": check["split"],
         "check_samples": check["samples"],
+        **snn.manifest["spiking"],
         **{name: snn.manifest[name] for name in records},
         "output": str(target),
     }
@@ -156,7 +161,7 @@ def convert(
 
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
-    sites, check, analog = (snn.manifest[name] for name in ("per_site", "check", "analog"))
+    sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
     lines = [
@@ -171,14 +176,14 @@ def _summary(snn: SNN) -> list[str]:
     if sites:
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
-    kinds = ", ".join(sorted(set(analog["nodes"].values())))
-    nodes = f"{len(analog['nodes'])} nodes stay analog ({kinds}); " if analog["nodes"] else ""
     lines.append(
-        f"{nodes}{100 * analog['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
-        f"  {analog['macs_once']:,} once an image, {analog['macs_per_step']:,} in every step"
+        f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
+        f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
+    if means := spiking["running_means"]:
+        lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:
-        lines.append("WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN")
+        lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
     if check["diverged"]:
         lines.append(
             f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seenn.runtime import Engine
     from seenn.snn import SNN
 
+NOT_NEEDED = "is not needed any more: every value that is multiplied comes as spikes; leave it out"
 SNN_FILE = "snn.safetensors"
 ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
 NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")

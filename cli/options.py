@@ -45,6 +45,17 @@ def option(help: str, *, name: str = "", short: str = "", **attributes: Any) -> 
     return field(default=attributes.get("default", MISSING), metadata=metadata)
 
 
+def removed(why: str) -> Any:
+    """A flag of an earlier version, which is wrong usage now: ``why``, and what to do instead."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, typed: bool) -> bool:
+        if typed:
+            raise click.UsageError(f"{parameter.opts[0]} {why}", context)
+        return typed
+
+    return option("", hidden=True, callback=refuse)
+
+
 def argument(**attributes: Any) -> Any:
     """A field that an argument fills: what ``click.argument`` takes."""
     return field(default=attributes.get("default", MISSING), metadata={"attributes": attributes})

@@ -18,7 +18,7 @@ from converter.config import ConvertConfig
 from converter.conversion import convert_module
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
-from seenn.analysis.synops import analog_nodes, dense_cost
+from seenn.analysis.synops import dense_cost, running_means
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
@@ -110,7 +110,7 @@ def convert(
             "float64_difference": conversion.float64_difference,
         },
         "per_site": per_site(conversion.calibration, report),
-        "analog": analog_report(network),
+        "spiking": spiking_report(network),
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
     return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
@@ -218,16 +218,15 @@ def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -
     return batch
 
 
-def analog_report(network: SpikingNetwork) -> dict[str, Any]:
-    """What of a network is not spikes: nodes by name, and multiply-accumulates per image."""
+def spiking_report(network: SpikingNetwork) -> dict[str, Any]:
+    """How much of a network is spikes: multiply-accumulates per image, and what acts on running means."""
     cost = dense_cost(network)
     return {
-        "wholly": not network.sites,  # nothing spikes
-        "nodes": analog_nodes(network),
+        "spiking_mac_share": cost.spiking_mac_share,
+        "running_means": running_means(network),
         "ann_macs": cost.ann,
         "macs_once": cost.once,
         "macs_per_step": cost.per_step,
-        "share_of_macs": cost.analog_share,
     }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from converter.calibrate import calibrate, check_images
 from converter.config import ConvertConfig
-from converter.conversion import canonical_graph, sites_of
+from converter.conversion import activations_of, canonical_graph
 from converter.trace import trace_fx
 from seenn.capture.build import SITE, to_graph
 from seenn.core.ops import QCFS
@@ -42,8 +42,8 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
     """
     model = copy.deepcopy(model).eval()  # flags that depend on the mode are traced as in evaluation
     traced = trace_fx(model, example)
-    graph = to_graph(traced)  # refuses now what could not be converted after the training
-    sites = set(sites_of(graph))
+    graph = to_graph(traced, strict=False)  # refuses now what could not be converted after the training
+    sites = set(activations_of(graph))
     start = {} if images is None else _fitted(model, images, levels)
     taken = {name for name, _ in traced.named_modules()}
     for node in list(traced.graph.nodes):

@@ -13,14 +13,14 @@ from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError
 
 
-def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> OpGraph:
+def trace_model(model: nn.Module, example: Tensor, *, strict: bool = False) -> OpGraph:
     """``model`` as a graph over the closed op set, one node a call.
 
     Raises:
-        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or not without
-            ``analog_islands``.
+        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or (``strict``) not by
+            affine ops and neurons.
     """
-    return capture_graph(model, example).checked(analog_islands=analog_islands)
+    return capture_graph(model, example).checked(strict=strict)
 
 
 def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
@@ -45,13 +45,13 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
                 return build_graph(trace_exported(copied.model, example))
             except UnsupportedError:
                 raise error from None  # fx names the line of the model that stands in the way
-        if not followed.refused(analog_islands=True):
+        if not followed.refused(strict=False):
             return followed
         try:
             exported = build_graph(trace_exported(copied.model, example))
         except UnsupportedError:
             return followed
-        return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
+        return min(followed, exported, key=lambda found: len(found.refused(strict=False)))
 
 
 def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:

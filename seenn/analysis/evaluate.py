@@ -11,7 +11,7 @@ from torch import Tensor
 from seenn.analysis.collect import Progress, measure, part_of, start_states
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.samples import easiest_and_hardest
-from seenn.analysis.synops import SpikeMeter, analog_nodes, dense_cost
+from seenn.analysis.synops import SpikeMeter, dense_cost, running_means
 from seenn.core.network import evaluating
 from seenn.data import Split
 from seenn.distributed import world
@@ -129,7 +129,8 @@ def evaluate(
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
         analog_macs_per_step=cost.per_step,
-        analog_nodes=analog_nodes(network),
+        spiking_mac_share=cost.spiking_mac_share,
+        running_means=running_means(network),
         initial_steps=network.initial_steps,
         policy_macs=own_macs,
         easiest=easiest,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import StatelessOp
+from seenn.core.ops import IncrementalProduct, StatelessOp
 from seenn.core.ops.base import Traffic
 from seenn.distributed import World
 from seenn.metrics.energy import DenseCost
@@ -49,17 +49,19 @@ def fan_out(network: SpikingNetwork) -> dict[str, Tensor]:
 
 def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
     """How many synapses the events reach in all: a linear function of them."""
-    kinds = traffic(network)
+    kinds, shapes = traffic(network), {INPUT: network.input_shape, **network.shapes}
     values: dict[str, Tensor] = {}
     total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
     for node in network.graph:
         if node.op.fires:
             values[node.name] = events[node.name]
-        elif isinstance(node.op, StatelessOp) and node.op.affine and all(kinds[i] == "spikes" for i in node.inputs):
-            arrived = node.op.route(*(values[name] for name in node.inputs))
+        elif node.op.fed_by_spikes([kinds[name] for name in node.inputs]):
+            assert isinstance(node.op, StatelessOp | IncrementalProduct)
+            none = (torch.zeros(1, *shapes[name], dtype=torch.float64, device=total.device) for name in node.inputs)
+            arrived = node.op.route(*(values.get(name, zeros) for name, zeros in zip(node.inputs, none, strict=True)))
             if kinds[node.name] == "spikes":
                 values[node.name] = arrived
-            else:  # spikes end in a synapse
+            else:  # spikes end in a synapse, or in a product
                 total = total + arrived.sum()
     return total
 
@@ -70,20 +72,22 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
     The first layers see a constant image once, and every frame of a ``sequence``.
     """
     kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
-    ann = once = per_step = 0
+    ann = once = per_step = spiking = 0
     for node in network.graph:
         cost = macs(node, shapes)
         ann += cost
         if node.name in network.prefix and not sequence:
             once += cost
-        elif not node.op.affine or any(kinds[name] != "spikes" for name in node.inputs):
+        elif node.op.fed_by_spikes([kinds[name] for name in node.inputs]):
+            spiking += cost
+        else:
             per_step += cost
-    return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step)
+    return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step, spiking=spiking)
 
 
-def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
-    """The nodes that stay analog, with what they compute: the islands of a hybrid, and max pools."""
-    return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.islands}
+def running_means(network: SpikingNetwork) -> dict[str, str]:
+    """The nodes that act on running means, with what they compute: smooth functions, normalisation, maxima."""
+    return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.running_means}
 
 
 class SpikeMeter(Observer):

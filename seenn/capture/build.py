@@ -23,12 +23,12 @@ SITE = "site"  # key in the meta of a traced call: the node of the graph that ho
 _FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
 #: Make a tensor of their own, whatever values the one they are called on has.
 _CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like")
-_KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
+_NOT_STRICT = "convert without --strict (strict=False): it then acts on running means, or multiplies spikes"
 
 
-def to_graph(traced: fx.GraphModule, *, analog_islands: bool = False) -> OpGraph:
+def to_graph(traced: fx.GraphModule, *, strict: bool = True) -> OpGraph:
     """A traced module as a graph over the closed op set; raises as ``CapturedGraph.checked`` does."""
-    return build_graph(traced).checked(analog_islands=analog_islands)
+    return build_graph(traced).checked(strict=strict)
 
 
 def build_graph(traced: fx.GraphModule) -> CapturedGraph:
@@ -216,7 +216,7 @@ class _GraphBuilder:
         site = site_name(node)
         if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
             reason = f"{' and '.join(islands)}: neither linear over time nor spikes"
-            self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _KEEP_ANALOG, analog=True))
+            self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _NOT_STRICT, analog=True))
         if isinstance(made, tuple):
             parts = tuple(None if part is None else self._emit(part, site) for part in made)
             for part, shape, layout in zip(parts, node.meta["shape"], node.meta["layout"], strict=False):

@@ -13,7 +13,7 @@ from seenn.errors import UnsupportedError
 
 @dataclass(frozen=True)
 class Offender:
-    """A call that cannot be expressed, or (``analog``) that can only stay analog."""
+    """A call that cannot be expressed, or (``analog``) not by affine ops and neurons alone."""
 
     name: str
     what: str
@@ -52,18 +52,18 @@ class CapturedGraph:
     offenders: tuple[Offender, ...]  # in the order of the calls
     cause: Exception | None = None  # the first that was raised where no call should raise, if any was
 
-    def refused(self, *, analog_islands: bool) -> tuple[Offender, ...]:
-        """The offenders that stand in the way."""
-        return tuple(o for o in self.offenders if not (o.analog and analog_islands))
+    def refused(self, *, strict: bool) -> tuple[Offender, ...]:
+        """The offenders that stand in the way, where nothing but affine ops and neurons is allowed or not."""
+        return tuple(o for o in self.offenders if strict or not o.analog)
 
-    def checked(self, *, analog_islands: bool = False) -> OpGraph:
+    def checked(self, *, strict: bool = True) -> OpGraph:
         """The graph of what the output needs.
 
         Raises:
-            UnsupportedError: lists every call that has no equivalent, or that has only an analog one and
-                ``analog_islands`` does not allow it, with the reason and a fix.
+            UnsupportedError: lists every call that has no equivalent, or (``strict``) none of affine ops and neurons,
+                with the reason and a fix.
         """
-        if offenders := self.refused(analog_islands=analog_islands):
+        if offenders := self.refused(strict=strict):
             listed = "\n".join(f"  {offender}" for offender in offenders)
             calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
             raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}") from self.cause

@@ -30,16 +30,21 @@ class DenseCost:
         per_step: of synapses that receive analog values, and of products of two activations, in every step; 0 in
             a fully spiking network. Functions of one value, normalisation and max pooling have no
             multiply-accumulates by the usual count, in the ANN neither.
+        spiking: of the ANN, those that spikes feed.
     """
 
     ann: int
     once: int
     per_step: int
+    spiking: int = 0
 
     @property
-    def analog_share(self) -> float:
-        """The part of the ANN's multiply-accumulates that spikes do not replace, 0 to 1."""
-        return (self.once + self.per_step) / max(1, self.ann)
+    def spiking_mac_share(self) -> float:
+        """The part of the multiply-accumulates of every step whose operand is a spike count, 0 to 1.
+
+        The first layers, which see the image itself and are computed once an image, are counted apart (``once``).
+        """
+        return self.spiking / max(1, self.spiking + self.per_step)
 
 
 def ann_energy_pj(cost: DenseCost) -> float:

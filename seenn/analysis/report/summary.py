@@ -56,8 +56,7 @@ def verdict(e: Evaluation) -> list[str]:
             f"The SNN also does {count(e.analog_macs)} MACs per image that spikes do not replace (its "
             f"first layer, for one); the energy includes them."
         )
-    if e.analog_nodes:
-        sentences.append(_hybrid(e))
+    sentences.append(_fed_by_spikes(e))
     return [*sentences, ENERGY_NOTE]
 
 
@@ -88,14 +87,15 @@ def _energy_against_ann(e: Evaluation) -> str:
     return f"By this estimate the SNN needs {100 * (1 - ratio):.0f} % less energy than the ANN: {figures}."
 
 
-def _hybrid(e: Evaluation) -> str:
-    kinds = ", ".join(sorted(set(e.analog_nodes.values())))
-    nodes = "1 node stays analog" if len(e.analog_nodes) == 1 else f"{len(e.analog_nodes)} nodes stay analog"
-    share = f" ({100 * e.analog_macs_per_step / e.ann_macs:.1f} % of the ANN's)" if e.ann_macs else ""
-    return (
-        f"{nodes} ({kinds}): in every step, {count(e.analog_macs_per_step)} MACs{share} "
-        "are analog and cost as much as the ANN's."
-    )
+def _fed_by_spikes(e: Evaluation) -> str:
+    fed = f"Spikes feed {100 * e.spiking_mac_share:.1f} % of the MACs behind the first layers"
+    if e.analog_macs_per_step:
+        fed += f"; in every step, {count(e.analog_macs_per_step)} MACs are analog and cost as much as the ANN's"
+    if not e.running_means:
+        return f"{fed}."
+    kinds = ", ".join(sorted(set(e.running_means.values())))
+    nodes = "1 node acts" if len(e.running_means) == 1 else f"{len(e.running_means)} nodes act"
+    return f"{fed}. {nodes} on running means ({kinds}), of whose arithmetic no account is taken."
 
 
 def _more_or_less(change: float) -> str:

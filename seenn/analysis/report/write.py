@@ -59,9 +59,10 @@ def write_report(e: Evaluation, raw: Callable[[int], Tensor], folder: PathLike) 
         ),
         *_sites(e),
     ]
-    if e.analog_nodes:
-        blocks += [Heading("Analog nodes"), Lines(["What acts on running means instead of spikes."])]
-        blocks.append(Table(("node", "op"), [(Code(name), op) for name, op in e.analog_nodes.items()]))
+    if e.running_means:
+        text = "What acts on the mean of all steps so far: neither affine nor spikes."
+        nodes = [(Code(name), op) for name, op in e.running_means.items()]
+        blocks += [Heading("Running means"), Lines([text]), Table(("node", "op"), nodes)]
     blocks += provenance(
         network=e.network,
         fingerprint=e.fingerprint,

@@ -55,7 +55,7 @@ class Branches(nn.Module):
 Enliven = Callable[[nn.Module], nn.Module]
 
 
-@pytest.mark.parametrize(("model", "sites"), [(SharedReLU(), 3), (Branches(), 3)])
+@pytest.mark.parametrize(("model", "sites"), [(SharedReLU(), 3), (Branches(), 4)])
 def test_every_call_site_gets_a_neuron(model: nn.Module, sites: int, enliven: Enliven, images: Tensor) -> None:
     found = convert_module(enliven(model), images)
     assert len(found.network.sites) == sites
@@ -118,10 +118,12 @@ def test_double_precision_images_are_taken(net: nn.Module, images: Tensor) -> No
 def test_models_that_cannot_be_converted_are_refused(net: nn.Module, images: Tensor) -> None:
     with pytest.raises(ModelError, match=r"the model already holds neurons: .* seenn\.capture"):
         convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), seenn.IFNeuron()), images)
-    with pytest.raises(UnsupportedError, match="the model has no ReLU activation"):
+    with pytest.raises(UnsupportedError, match="the model has no activation, so that all of it is one linear map"):
         convert_module(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), images)
     with pytest.raises(UnsupportedError, match=r"2 calls are outside[^\n]*\n.*Sigmoid[^\n]*\n.*Tanh"):
-        convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Tanh(), nn.ReLU()), images)
+        convert_module(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Tanh(), nn.ReLU()), images, ConvertConfig(strict=True)
+        )
     with pytest.raises(ConversionError, match=r"one score per class, \[B, K\]; it returns \[B, 4, 6, 6\]"):
         convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images)
     net[0].weight.data[0, 0, 0, 0] = float("nan")  # type: ignore[index, union-attr]

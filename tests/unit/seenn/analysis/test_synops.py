@@ -115,7 +115,9 @@ def test_values_behind_a_maximum_are_analog_and_their_synapses_cost_macs_each_st
     assert kinds["max"] == kinds["conv4"] == kinds["add"] == "analog"
     assert int(fan_out(net)["n3"].sum()) == 0
     once, conv2, skip, conv3, conv4, head = 4 * 36 * 18, 4 * 9 * 18, 4 * 9 * 4, 4 * 9 * 36, 3 * 16 * 4, 60
-    assert dense_cost(net) == DenseCost(ann=once + conv2 + skip + conv3 + conv4 + head, once=once, per_step=conv4)
+    spiking = conv2 + skip + conv3 + head
+    assert dense_cost(net) == DenseCost(ann=once + spiking + conv4, once=once, per_step=conv4, spiking=spiking)
+    assert dense_cost(net).spiking_mac_share == spiking / (spiking + conv4)
 
 
 @pytest.mark.parametrize(("signed", "max_spikes"), [(True, 3), (False, 4), (False, 1)])

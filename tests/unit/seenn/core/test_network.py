@@ -96,7 +96,7 @@ def test_describe_is_a_readable_table() -> None:
         "relu  signed (up to 4 spikes)  4×8×8   5           each step",
         "pool  cumulative max_pool2d    4×1×1   0           each step",
         "head  conv2d                   10×1×1  40          each step",
-        "1 neuron site, 1 analog node, 85 parameters",
+        "1 neuron site, 1 function of running means, 85 parameters",
     ]
 
 

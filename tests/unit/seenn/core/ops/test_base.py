@@ -23,10 +23,13 @@ from seenn.core.ops import (
     Divide,
     Einsum,
     ElementwiseAffine,
+    Encoder,
     Expand,
     Flatten,
     Fold,
+    Identity,
     IFNeuron,
+    IncrementalProduct,
     L2Norm,
     L2Normalise,
     Largest,
@@ -114,6 +117,9 @@ OPS = [
     LocalResponseNorm(size=5, alpha=1e-3, beta=0.5, k=2.0),
     QCFS(V, levels=2, axis=2),
     PrepassIFNeuron(V, 0.25, V, prepass=3, rule="srp", ceiling=6.0, levels=4, axis=2),
+    Identity(),
+    Encoder(V, 0.25, V, max_spikes=15, axis=2),
+    IncrementalProduct(Einsum(equation="bnm,bkm->bkn")),
     CumulativeDifference(Pointwise(function="pow", settings={"exponent": 3.0})),
 ]
 

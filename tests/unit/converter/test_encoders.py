@@ -1,4 +1,4 @@
-"""Hybrids end to end: gates, smooth activations and attention stay analog, ReLUs spike."""
+"""Gates, smooth activations, normalisation and attention, end to end: spikes feed every multiplication."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from converter import ConvertConfig, Max, check, convert_module
-from converter.pipeline import analog_report
+from converter.inspect import inspect_model
+from converter.pipeline import spiking_report
 from seenn import load
 from seenn.analysis.synops import SpikeMeter, dense_cost
 from seenn.batch import Batch
-from seenn.core.ops import CumulativeDifference
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
-from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
+from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
 from seenn.snn import SNN
 from tests.runs import run
 
@@ -93,22 +93,18 @@ class Windows(nn.Module):
         return self.head(F.relu(y).mean((1, 2)))
 
 
-HYBRIDS: dict[str, Callable[[], nn.Module]] = {"gated": gated, "transformer": Transformer, "windows": Windows}
+SMOOTH: dict[str, Callable[[], nn.Module]] = {"gated": gated, "transformer": Transformer, "windows": Windows}
 
 
-@pytest.fixture(params=HYBRIDS)
+@pytest.fixture(params=SMOOTH)
 def model(request: pytest.FixtureRequest, enliven: Callable[[nn.Module], nn.Module]) -> nn.Module:
     torch.manual_seed(2)
-    return enliven(HYBRIDS[request.param]())
-
-
-def hybrid(timesteps: int = 8) -> ConvertConfig:
-    return ConvertConfig(analog_islands=True, timesteps=timesteps, correction="none")
+    return enliven(SMOOTH[request.param]())
 
 
 @torch.no_grad()
 def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> None:
-    config = ConvertConfig(analog_islands=True, correction="none", recipe=Max())  # which clips none of these images
+    config = ConvertConfig(correction="none", recipe=Max())  # which clips none of these images
     network, expected = convert_module(model, images, config).network, model(images[:8])
     errors = [float((network(images[:8], t) - expected).norm() / expected.norm()) for t in (8, 32, 128)]
     assert errors[0] < 0.2
@@ -116,16 +112,18 @@ def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> No
     assert errors[2] < errors[0] / 6
 
 
-def test_the_corrections_run_spikes_through_islands(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
-    found = convert_module(enliven(gated()), images, ConvertConfig(analog_islands=True))
+def test_the_corrections_run_spikes_through_encoders_and_products(
+    images: Tensor, enliven: Callable[[nn.Module], nn.Module]
+) -> None:
+    found = convert_module(enliven(gated()), images, ConvertConfig())
     report = check(found.network, [Batch(images)], 8)
     assert report.diverged is None
     assert set(report.relative_error) == set(found.network.sites)
     assert max(report.relative_error.values()) < 0.3
 
 
-def test_a_hybrid_survives_its_checkpoint_bit_for_bit(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
-    network = convert_module(model, images, hybrid()).network
+def test_a_network_survives_its_checkpoint_bit_for_bit(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    network = convert_module(model, images, ConvertConfig(correction="none")).network
     SNN(network=network).save(tmp_path / "snn.safetensors")
     copy = load(tmp_path / "snn.safetensors").network
     assert torch.equal(network(images[:4], 3), copy(images[:4], 3))
@@ -133,7 +131,7 @@ def test_a_hybrid_survives_its_checkpoint_bit_for_bit(model: nn.Module, images: 
 
 
 def test_samples_that_leave_early_do_not_change_the_others(model: nn.Module, images: Tensor) -> None:
-    network = convert_module(model, images, hybrid()).network
+    network = convert_module(model, images, ConvertConfig(correction="none")).network
     never = ConfidenceExit(threshold=1.0, temperature=10)
     median = float(run(network, images, never, 3).confidence.median())
     policy = ConfidenceExit(threshold=median, temperature=10)
@@ -144,50 +142,80 @@ def test_samples_that_leave_early_do_not_change_the_others(model: nn.Module, ima
         torch.testing.assert_close(alone.logits_sum[0], some.logits_sum[i], rtol=1e-3, atol=1e-3)
 
 
-def test_what_stays_analog_is_named_and_paid_in_every_step(images: Tensor) -> None:
-    torch.manual_seed(0)
-    network = convert_module(Transformer(), images, ConvertConfig(analog_islands=True, correction="none")).network
-    found = analog_report(network)
-    assert sorted(set(found["nodes"].values())) == ["layer_norm", "matmul", "softmax"]
-    attention, tokens, width = 2 * 5 * 5 * 8, 5, 8
-    first = 4 * 48 * width + attention + tokens * (5 * width * width)  # to the first ReLU
-    # The second attention and its projections see analog values, as does the MLP's first layer behind its norm.
-    assert found["macs_once"] == first + tokens * width * width
-    assert found["macs_per_step"] == attention + tokens * (4 * width * width + 2 * width * width) + 5 * width
-    assert found["share_of_macs"] == pytest.approx((found["macs_once"] + found["macs_per_step"]) / found["ann_macs"])
+def test_every_multiplication_but_the_first_layer_is_fed_by_spikes(model: nn.Module, images: Tensor) -> None:
+    network = convert_module(model, images, ConvertConfig(correction="none")).network
+    found, seen = spiking_report(network), inspect_model(model, (3, 8, 8))
+    assert found["spiking_mac_share"] == seen.spiking_mac_share == 1.0
+    assert found["macs_per_step"] == seen.macs_per_step == 0
+    assert found["macs_once"] == seen.macs_once == next(node.macs for node in seen.nodes if node.macs)
+    assert found["running_means"] == seen.running_means
+    assert seen.sites + seen.encoders == len(network.sites)
     cost = dense_cost(network)
-    step = snn_energy_pj(cost, 0, 2) - snn_energy_pj(cost, 0, 1)
-    assert step == pytest.approx(MAC_PJ * found["macs_per_step"])
+    assert cost.ann == cost.once + cost.spiking
 
 
-def test_all_islands_are_refused_at_once_unless_allowed(model: nn.Module, images: Tensor) -> None:
+def test_what_acts_on_running_means_is_named(images: Tensor) -> None:
+    torch.manual_seed(0)
+    network = convert_module(Transformer(), images, ConvertConfig(correction="none")).network
+    assert sorted(set(spiking_report(network)["running_means"].values())) == ["layer_norm", "softmax"]
+    assert not any(network.graph[name].op.tensors() for name in network.running_means)
+
+
+def test_strict_refuses_everything_but_affine_ops_and_neurons_at_once(model: nn.Module, images: Tensor) -> None:
     with pytest.raises(UnsupportedError, match="outside what a spiking network can express") as caught:
-        convert_module(model, images)
+        convert_module(model, images, ConvertConfig(strict=True))
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) > 1
-    assert all("keep it analog with --analog-islands (analog_islands=True)" in line for line in lines)
+    assert all("convert without --strict (strict=False)" in line for line in lines)
+    found = inspect_model(model, (3, 8, 8), strict=True)
+    assert len(found.problems) == len(lines)
 
 
-def test_a_model_that_cannot_spike_becomes_an_analog_network_with_a_warning(
+def test_strict_refuses_a_maximum_that_no_activation_follows(images: Tensor) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
+    for strict in (False, True):
+        assert inspect_model(model, (3, 8, 8), strict=strict).convertible is not strict
+    with pytest.raises(UnsupportedError, match=r"3: a maximum acts on running means, which --strict"):
+        convert_module(model.eval(), images, ConvertConfig(strict=True))
+
+
+def test_where_nothing_is_multiplied_twice_nothing_spikes_and_that_is_said(
     images: Tensor, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.GELU(), nn.Flatten(), nn.Linear(4, 3)).eval()
+    model = nn.Sequential(nn.Conv2d(3, 3, 8), nn.GELU(), nn.Flatten()).eval()
     with caplog.at_level(logging.WARNING):
-        found = convert_module(model, images, ConvertConfig(analog_islands=True))
-    assert "the result has 0 neurons, all of it is analog, and it saves nothing over the ANN" in caplog.text
-    assert found.network.sites == found.network.sites == ()
-    assert analog_report(found.network)["wholly"]
+        found = convert_module(model, images, ConvertConfig())
+    assert "the result has 0 neurons, and saves nothing" in caplog.text
+    assert inspect_model(model, (3, 8, 8)).notes[0].startswith("0 neurons: nothing is multiplied after the first layer")
+    assert found.network.sites == ()
     torch.testing.assert_close(found.network(images, 3), model(images))
     cost = dense_cost(found.network)
     assert snn_energy_pj(cost, float(SpikeMeter(found.network, 8, 1).synops.sum()), 8) == ann_energy_pj(cost)
     assert run(found.network, images, ConfidenceExit(threshold=0.1), 4).exit_timestep.tolist() == [1] * 48
 
 
-def test_an_island_holds_no_weights() -> None:
-    conversion = convert_module(
-        Transformer(), torch.randn(16, 3, 8, 8), ConvertConfig(analog_islands=True, correction="none")
-    )
-    islands = [node.op for node in conversion.network.graph if isinstance(node.op, CumulativeDifference)]
-    assert islands
-    assert not any(island.tensors() for island in islands)
+def test_a_linear_model_is_refused(images: Tensor) -> None:
+    with pytest.raises(UnsupportedError, match="the model has no activation, so that all of it is one linear map"):
+        convert_module(nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Linear(8, 3)), images)
+
+
+def test_one_encoder_serves_all_readers_of_a_value_and_of_its_parts() -> None:
+    seen = inspect_model(Transformer(), (3, 8, 8))
+    encoded = {node.node: node.encoder for node in seen.nodes if node.encoder}
+    assert encoded["blocks.0.norm1.layer_norm"] == 5 * 8  # for q, k and v at once
+    assert len(encoded) == 2 * (2 + 3 + 1 + 1) + 1  # two norms; q, k and v; softmax; the attended values; the head
+    seen = inspect_model(Windows(), (3, 8, 8))
+    assert [node.node for node in seen.nodes if node.encoder] == ["qkv", "softmax", "matmul_1", "tanh"]
+    seen = inspect_model(gated(), (3, 8, 8))
+    assert [node.node for node in seen.nodes if node.encoder] == ["3.sigmoid", "3.mul", "5"]
+
+
+def test_the_keyword_of_an_earlier_version_warns(images: Tensor) -> None:
+    with pytest.warns(DeprecationWarning, match="analog_islands goes with seenn 0.3"):
+        config = ConvertConfig(analog_islands=True, timesteps=4)
+    assert config == ConvertConfig(timesteps=4)
+    with pytest.warns(DeprecationWarning, match="not needed any more"):
+        inspect_model(Transformer(), (3, 8, 8), analog_islands=True)
