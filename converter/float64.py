@@ -29,8 +29,23 @@ class _CastsToFloat64(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is Tensor.float:
             return args[0].double()
+        if func is torch.fake_quantize_per_tensor_affine:
+            return _fake_quantised(*args, **(kwargs or {}))
+        if func is torch.fake_quantize_per_channel_affine:
+            x, scale, zero_point, axis, *limits = args
+            return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
 
         def widened(value: Any) -> Any:
             return torch.float64 if value is torch.float32 else value
 
         return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
+
+
+def _fake_quantised(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+    """Fake quantisation with scales in float32, as torch has them, but without its rounding of what it returns."""
+    scale = (
+        float(torch.tensor(scale, dtype=torch.float32)) if isinstance(scale, int | float) else scale.float().double()
+    )
+    levels = ((x / scale).round() + zero_point).clamp(quant_min, quant_max)
+    found: Tensor = (levels - zero_point) * scale
+    return found
