@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from converter.calibrate import Calibration, calibrate, check_images
 from converter.config import ConvertConfig
 from converter.float64 import in_float64
 from converter.passes import encode_operands, normalise, verify_equivalent
-from converter.trace import trace_model
+from converter.trace import prepared, trace_model
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork, constant_nodes
 from seenn.core.ops import (
@@ -99,12 +98,13 @@ def canonical_graph(model: nn.Module, example: Tensor, *, strict: bool = False) 
         ConversionError: the graph computes something else than the model.
     """
     refuse_neurons(model)
+    model = prepared(model)
     bad = [name for name, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
+    source = model.double().requires_grad_(False)
     example = example.detach().cpu().double()
     with in_float64():
         graph = normalise(trace_model(source, example, strict=strict), example.shape[1:])

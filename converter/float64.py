@@ -1,4 +1,4 @@
-"""Running a model in float64, also where its code says float32."""
+"""Running a model in float64, also where its code names another precision."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+_NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Inside, tensors that a model makes as it runs are float64, and its casts to float32 do not round."""
+    """Inside, tensors that a model makes as it runs are float64, and its casts do not round."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -24,10 +26,10 @@ def in_float64() -> Iterator[None]:
 
 
 class _CastsToFloat64(TorchFunctionMode):
-    """Float32, a model's usual precision, is float64 wherever a call names it."""
+    """What is narrower than float64 is that, wherever a call names it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.float:
+        if func in (Tensor.float, Tensor.half, Tensor.bfloat16):
             return args[0].double()
         if func is torch.fake_quantize_per_tensor_affine:
             return _fake_quantised(*args, **(kwargs or {}))
@@ -36,7 +38,7 @@ class _CastsToFloat64(TorchFunctionMode):
             return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
 
         def widened(value: Any) -> Any:
-            return torch.float64 if value is torch.float32 else value
+            return torch.float64 if value in _NARROWER else value
 
         return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from torch import nn
 from converter.config import warn_of_islands
 from converter.conversion import MAXIMUM, maxima_of, place_neurons, refuse_linear, refuse_neurons, sites_of
 from converter.passes import encode_operands, normalise
-from converter.trace import capture_graph
+from converter.trace import capture_graph, prepared
 from seenn.analysis.synops import dense_cost, running_means
 from seenn.capture import CapturedGraph, Offender, Unsupported
 from seenn.core.graph import Node, OpGraph, macs
@@ -105,7 +104,7 @@ def inspect_model(
     """
     warn_of_islands(analog_islands)
     refuse_neurons(model)
-    source = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    source = prepared(model).requires_grad_(False)
     found = capture_graph(source, torch.zeros(2, *input_shape))
     graph, shapes = found.graph, found.graph.shapes(input_shape)
     canonical = normalise(graph, input_shape)
