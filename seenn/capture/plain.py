@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from seenn.capture.state import deep_copy
-from seenn.core.ops import quantiser
+from seenn.core.ops.arguments import scale as check_scale
 from seenn.errors import UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
     """A deep copy in evaluation mode on the CPU, whose weights and modules are what the model computes with.
 
     Taken off: ``torch.compile``, data parallelism, old weight and spectral norms, prune masks, and what observes values
-    for ``torch.ao``; its fake quantisation becomes ``Quantiser`` ops. Half precision becomes float32, which is said.
+    for ``torch.ao``; its fake quantisation is written out. Half precision becomes float32, which is said.
 
     Args:
         substitutes: what takes the place of modules of these classes.
@@ -69,7 +69,7 @@ def _inner(module: nn.Module) -> nn.Module:
 
 
 def _compute_weights(module: nn.Module) -> None:
-    """Puts the weights that hooks compute before every call in their place."""
+    """Puts the weights that are computed in every call, by hooks or by ``torch.ao``, in their place."""
     for hook in list(module._forward_pre_hooks.values()):
         if isinstance(hook, WeightNorm):
             remove_weight_norm(module, hook.name)
@@ -77,6 +77,14 @@ def _compute_weights(module: nn.Module) -> None:
             remove_spectral_norm(module, hook.name)
         elif isinstance(hook, prune.BasePruningMethod):
             prune.remove(module, hook._tensor_name)
+    if isinstance(fake := getattr(module, "weight_fake_quant", None), nn.Module):
+        # In single precision, as it was trained: the largest weight of a channel lies between two of its levels.
+        fake.apply(torch.ao.quantization.disable_observer)
+        weight, norm = module.weight.detach(), getattr(module, "bn", None)
+        scale = torch.ones(()) if norm is None else norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+        scale = scale.view(-1, *[1] * (weight.dim() - 1))
+        module.weight = nn.Parameter(torch.where(scale == 0, weight, fake(weight * scale).detach() / scale))
+        module.weight_fake_quant = nn.Identity()
 
 
 def _torch_ao() -> Substitutes:
@@ -124,21 +132,26 @@ def _quantiser(module: Any) -> nn.Module:
         raise ValueError("its zero points differ between channels: quantise symmetrically")
     source = observer if hasattr(observer, "quant_min") else module
     low, high = (int(limit - zero.max()) for limit in (source.quant_min, source.quant_max))
-    return _Along(max(0, module.ch_axis), module.scale.detach().float().squeeze(), low, high)
+    return FakeQuantised(module.scale.float().squeeze(), low, high, max(0, module.ch_axis))
 
 
-class _Along(nn.Module):
-    """A quantiser of values with their channels along ``axis``, which may be the first: of weights."""
+class FakeQuantised(nn.Module):
+    """``s · clip(round(x/s), low, high)``, s a number or one for each entry along ``axis``; halves to even, as torch.
 
-    def __init__(self, axis: int, scale: Tensor, low: int, high: int) -> None:
+    Written out: of activations a ``Quantiser`` is recognised in it, and of weights it is computed once.
+    """
+
+    def __init__(self, scale: Tensor, low: int, high: int, axis: int) -> None:
         super().__init__()
-        self.axis = axis
-        self.op = quantiser(scale, low, high, axis=max(1, axis))
+        self.register_buffer("scale", check_scale("scale", scale, positive=True).detach())
+        self.low, self.high, self.axis = low, high, axis
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.axis or not self.op.grid.unit.dim():
-            return self.op(x)  # type: ignore[no-any-return]
-        return self.op(x.transpose(0, 1)).transpose(0, 1)  # type: ignore[no-any-return]
+        scale: Tensor = self.scale
+        if scale.dim() == 0:
+            return (x / scale).round().clamp(self.low, self.high) * scale
+        levels = (x.movedim(self.axis, -1) / scale).round().clamp(self.low, self.high)
+        return (levels * scale).movedim(-1, self.axis)
 
 
 def _widened(model: nn.Module) -> nn.Module:
