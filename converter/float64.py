@@ -38,7 +38,7 @@ class _CastsToFloat64(TorchFunctionMode):
             return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
 
         def widened(value: Any) -> Any:
-            return torch.float64 if value in _NARROWER else value
+            return torch.float64 if isinstance(value, torch.dtype) and value in _NARROWER else value
 
         return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
 
