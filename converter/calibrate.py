@@ -138,9 +138,10 @@ def calibrate(
 
 
 def check_images(images: Tensor) -> None:
-    """Raises CalibrationError unless there are at least 16 images ``[N, C, H, W]`` of finite floats."""
-    if images.dim() != 4:
-        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+    """Raises CalibrationError unless there are at least 16 samples of finite floats: images ``[N, C, H, W]``, signals
+    ``[N, C, L]``, vectors ``[N, F]``."""
+    if images.dim() < 2:
+        raise CalibrationError(f"calibration samples must be [N, C, ...] or [N, F], got shape {list(images.shape)}")
     if len(images) < MIN_IMAGES:
         raise CalibrationError(
             f"{len(images)} calibration images are too few: thresholds would describe only those; give at least "

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, fx, nn
 
+from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
 from seenn.capture.plain import Substitutes, plain_copy
 from seenn.capture.state import WorkingCopy, run_apart, tensors_in
@@ -15,18 +16,26 @@ from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError, first_line
 
 
-def prepared(model: nn.Module, activations: Substitutes | None = None) -> nn.Module:
-    """A copy to trace: see ``plain_copy``; ``activations`` stand in place of modules that have no equivalent.
+def prepared(
+    model: nn.Module, example: Tensor, *, output: str | None = None, activations: Substitutes | None = None
+) -> nn.Module:
+    """A copy to trace that returns one tensor: see ``plain_copy`` and ``choose_output``.
+
+    Args:
+        model: any.
+        example: images.
+        output: which of the tensors that the model returns.
+        activations: what stands in place of modules of these classes, which have no equivalent.
 
     Raises:
-        UnsupportedError: it cannot be copied, or computes with integers.
+        UnsupportedError: it cannot be copied, computes with integers, or does not take images or return tensors.
     """
     substitutes = dict(activations or {})
     if "torchvision" in _sources(model):
         from converter.torchvision_calls import SUBSTITUTES
 
         substitutes |= SUBSTITUTES
-    return plain_copy(model, substitutes)
+    return choose_output(plain_copy(model, substitutes), example.cpu(), output)
 
 
 def trace_model(model: nn.Module, example: Tensor, *, strict: bool = False) -> OpGraph:
@@ -68,12 +77,17 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
 
 
 def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
-    """Raises UnsupportedError for a model that fails, or whose answer to an image is another in another call."""
+    """Raises UnsupportedError for a model that fails, or whose answer to an image is another in another call.
+
+    In training mode it may be: images are normalised together there.
+    """
     name = type(model).__name__
     try:
         alone = run_apart(model, (example[:1],))
     except Exception as error:
         raise untraceable(model, example, error) from error
+    if any(module.training for module in model.modules()):
+        return
     fix = "keep the batch axis, as in x.flatten(1)"
     try:
         together = run_apart(model, (example,))
