@@ -92,7 +92,7 @@ def main(
     ann: torch.nn.Module = network.analog()
     if ckpt is not None:
         source = load_model(ModelSpec(name=model, kwargs=parse_model_kwargs(model_kwargs)), ckpt)
-        ann = canonical_graph(source.module, images[:2])[0]
+        ann = canonical_graph(source.module, images[:2]).graph
     anns = ann_contenders(ann, splits.calibration.images(limit=64))
     policy = loaded.policy or FixedExit()
     found = run_bench(

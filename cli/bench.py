@@ -149,7 +149,7 @@ def _ann(console: Console, snn: SNN, spec: ModelSpec | None, ckpt: str | None, s
 
     module: nn.Module = load_model(spec, ckpt).module
     try:
-        return canonical_graph(module, splits.calibration.batch(limit=2).inputs)[0]
+        return canonical_graph(module, splits.calibration.batch(limit=2).inputs).graph
     except UnsupportedError:
         console.say(f"{spec.name} is run as it is, without folding its normalisation")
         return module

@@ -68,6 +68,10 @@ class ConvertOptions:
     )
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
+    task: Literal["classes", "binary", "labels", "values"] | None = option(
+        "What the model's scores say: binary, a logit for yes or no; labels, a logit for each; values, quantities.  "
+        "[default: classes; with a sigmoid at the end binary or labels]"
+    )
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def config(self, qcfs_levels: int | None) -> ConvertConfig:
@@ -129,6 +133,7 @@ def convert(
             splits,
             config,
             weights=ckpt,
+            task=options.task,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
@@ -138,8 +143,8 @@ def convert(
     if console.first:
         snn.save(target)
     check, summary = snn.manifest["check"], _summary(snn)
-    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "conversion", "source", "data")
+    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
+    records = ("task", "outputs", "per_site", "conversion", "source", "data")
     result = {
         "sites": len(snn.manifest["per_site"]),
         "neurons": len(snn.network.sites),
@@ -167,9 +172,18 @@ def _summary(snn: SNN) -> list[str]:
     lines = [
         f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",
-        f"accuracy on {check['samples']} held-out images{after}:",
-        f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
     ]
+    if (head := snn.manifest["outputs"]["head"]) is not None:
+        lines.append(f"the final {head} is left out: the network returns logits")
+    if check["ann_accuracy"] is not None:
+        lines.append(f"accuracy on {check['samples']} held-out images{after}:")
+        lines.append(f"  ANN           {100 * check['ann_accuracy']:6.2f} %")
+    elif check["output_error"] is not None:
+        same = "" if check["agreement"] is None else f", same answers {100 * check['agreement']:.2f} %"
+        lines.append(
+            f"{snn.task} on {check['samples']} held-out samples{after}: relative error of the output "
+            f"{check['output_error']:.3f}{same}"
+        )
     for t, accuracy in enumerate(accuracies, 1):
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
