@@ -7,12 +7,12 @@ from pathlib import Path
 
 from cli.common import Console, command, command_line, text_table
 from cli.exit_rules import ExitTargets
-from cli.groups import RULE, DataOptions, ReportOptions, RunOptions, SnnFile
+from cli.groups import RULE, DataOptions, LimitedReport, RunOptions, SnnFile
 from cli.options import COUNT, Integer, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(ReportOptions, ExitTargets):
+class CompareOptions(LimitedReport, ExitTargets):
     """What is compared, on how much, and where the report goes."""
 
     policy: tuple[str, ...] = option(
@@ -75,4 +75,4 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
         *(f"left out: {name}: {reason}" for name, reason in comparison.left_out.items()),
         engine=engine,
     )
-    console.say(f"report: {written}")
+    options.show(console, Path(written))

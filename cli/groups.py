@@ -102,12 +102,25 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What is reported, and where."""
+    """Where the report goes."""
+
+    report: str = option(
+        "Folder of the report: report.html, figures, tables and plots.", type=OutputFolder(), default="seenn-report"
+    )
+    open: bool = option("Show report.html in the browser.")
+
+    def show(self, console: Console, page: Path) -> None:
+        """Says where ``report.html`` is, and opens it where that was asked for."""
+        console.say(f"report: {page}")
+        if self.open and console.first:
+            click.launch(str(page))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedReport(ReportOptions):
+    """On how much is reported, and where."""
 
     limit: int | None = option("The first so many images of a split only.", type=COUNT)
-    report: str = option(
-        "Folder of the report: figures, tables and plots.", type=OutputFolder(), default="seenn-report"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

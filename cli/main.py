@@ -22,7 +22,10 @@ COMMANDS = (
     "compare_exits",
     "predict",
     "bench",
+    "report",
     "inspect",
+    "doctor",
+    "completion",
 )
 
 

@@ -31,7 +31,7 @@ from seenn.core.graph import INPUT, OpGraph, schedule
 from seenn.core.ops import Activation, CumulativeDifference, Encoder, Identity, IntegratingNeuron, StatelessOp
 from seenn.device import available_memory
 from seenn.distributed import world
-from seenn.errors import CalibrationError, ConversionError, UnsupportedError
+from seenn.errors import CalibrationError, UnsupportedError
 from seenn.neurons import NEURONS
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def calibrate(
                 axis = axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
                 threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
                 neuron = _neuron(op, threshold, config).to(images.device)
-                if correction.measured:
+                if correction.measured and not neuron.settles:
                     constant = inputs[0].train is None
                     current = inputs[0].analog if constant else inputs[0].train
                     assert current is not None
@@ -138,9 +138,10 @@ def calibrate(
 
 
 def check_images(images: Tensor) -> None:
-    """Raises CalibrationError unless there are at least 16 images ``[N, C, H, W]`` of finite floats."""
-    if images.dim() != 4:
-        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+    """Raises CalibrationError unless there are at least 16 samples of finite floats: images ``[N, C, H, W]``, signals
+    ``[N, C, L]``, vectors ``[N, F]``."""
+    if images.dim() < 2:
+        raise CalibrationError(f"calibration samples must be [N, C, ...] or [N, F], got shape {list(images.shape)}")
     if len(images) < MIN_IMAGES:
         raise CalibrationError(
             f"{len(images)} calibration images are too few: thresholds would describe only those; give at least "
@@ -197,13 +198,9 @@ def _choose_threshold(
     recipe, max_spikes = config.recipe, config.max_spikes
     if isinstance(op, Identity):
         recipe, max_spikes = (MMSE() if recipe.learned else recipe), config.encoder_levels
-    if op.learned_threshold is not None:
-        if not recipe.learned:
-            raise ConversionError(
-                f"site {site!r} is a {op.kind.upper()} activation, whose threshold is learned: convert with the qcfs "
-                f"recipe, not with {recipe.name}"
-            )
-        return op.learned_threshold / max_spikes, 0
+    signed = NEURONS.get(config.neuron).signed
+    if (own := op.own_threshold(config.timesteps, max_spikes, signed=signed)) is not None:
+        return own, 0
     # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
     sizes = [chunk.abs() for chunk in analog] if op.two_sided else analog
     statistics = SiteStatistics.of(sizes, axis=axis, per_channel=recipe.per_channel)

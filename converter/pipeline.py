@@ -20,6 +20,7 @@ from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
 from seenn.analysis.synops import spiking_report
 from seenn.batch import Batch
+from seenn.capture.plain import Substitutes
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.provenance import load_recorded_data
@@ -41,6 +42,9 @@ def convert(
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
+    output: str | None = None,
+    task: str | None = None,
+    activations: Substitutes | None = None,
     preprocessing: Preprocessing | None = None,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
@@ -61,10 +65,12 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]``, a batch or a split, the first ones calibrate, and the last fifth,
+            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate, and the last fifth,
             as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
+        output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
+            place of modules that have no equivalent. See ``convert_module``.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
@@ -90,16 +96,28 @@ def convert(
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source.spec)
-    conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
+    conversion = convert_module(
+        source.module,
+        shares.calibration.inputs,
+        config,
+        output=output,
+        task=task,
+        activations=activations,
+        device=device,
+        progress=progress,
+    )
     network, report = conversion.network, CheckReport()
     if shares.check_samples:
         runner = None if session is None else session(network)
-        report = check(network, shares.check, config.timesteps, session=runner)
+        report = check(network, shares.check, config.timesteps, task=conversion.task, session=runner)
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
         "class_names": list(shares.class_names),
         "conversion": config.to_json(),
+        "task": conversion.task,
+        "outputs": {"head": conversion.head, "name": output},
+        "activations": [f"{kind.__module__}.{kind.__qualname__}" for kind in activations or ()],
         "timesteps": config.timesteps,
         "calibration_images": len(shares.calibration),
         "seed": seed,

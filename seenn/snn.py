@@ -16,8 +16,8 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
-from seenn.errors import DataError, InputError
-from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs, policy_to_json
+from seenn.errors import DataError, InputError, UnsupportedError
+from seenn.exits import ExitPolicy, ExitTarget, FixedExit, find_exit, make_rule, policy_macs, policy_to_json
 from seenn.exits.record import check_record
 from seenn.exits.registry import threshold_of
 from seenn.runtime import (
@@ -87,6 +87,19 @@ class SNN:
         names = self.manifest.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else ()
 
+    @property
+    def task(self) -> str:
+        """What the scores say: ``classes``, also two of a yes or no (``binary``); ``labels``, each its own; ``values``."""
+        return str(self.manifest.get("task", "classes"))
+
+    def refuse_other_tasks(self, what: str) -> None:
+        """Raises UnsupportedError where the scores are not those of classes, which ``what`` compares."""
+        if self.task not in ("classes", "binary"):
+            raise UnsupportedError(
+                f"{what} compares the scores of classes, and this network gives {self.task}: predict with all T steps "
+                "and read logits_sum / timesteps"
+            )
+
     def to(self, device: torch.device | str) -> SNN:
         """The same; its network is moved to ``device``."""
         self.network.to(device)
@@ -119,8 +132,11 @@ class SNN:
 
         Raises:
             CalibrationError: the own policy was made for another network or T.
+            UnsupportedError: an exit policy for scores that are not those of classes.
         """
         steps = timesteps or self.timesteps
+        if (used := policy or self.policy) is not None and not isinstance(used, FixedExit):
+            self.refuse_other_tasks(f"the exit rule {type(used).__name__}")
         runner = self.make_engine(engine, timesteps=steps)
         if policy is None and (sentence := self.check_policy(steps, runner.name)):
             log.warning(sentence)
@@ -263,6 +279,7 @@ class SNN:
         """
         from seenn.analysis.collect import collect_run, start_states
 
+        self.refuse_other_tasks("an exit rule")
         asked = asdict(ExitTarget(**target))
         self.check_split(split, use="exit")
         steps = timesteps or self.timesteps
@@ -309,6 +326,7 @@ class SNN:
         """
         from seenn.analysis.evaluate import evaluate
 
+        self.refuse_other_tasks("accuracy")
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=batch_size)
         return evaluate(self, split, session, **options)
 
@@ -328,6 +346,7 @@ class SNN:
         """
         from seenn.analysis.compare import compare_exits
 
+        self.refuse_other_tasks("an exit rule")
         session = self.session(engine, timesteps=timesteps, slots=batch_size)
         return compare_exits(self, data, session, rules, **options)
 

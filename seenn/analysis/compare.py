@@ -127,6 +127,7 @@ def compare_exits(
         class_names=splits.class_names,
         seed=seed,
         network=name,
+        fingerprint=network.graph.fingerprint(),
         data=splits.spec,
         split="test",
         latency=how if images else "not measured",

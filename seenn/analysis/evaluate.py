@@ -106,6 +106,7 @@ def evaluate(
     source = snn.manifest.get("source")
     return Evaluation(
         network=name,
+        fingerprint=network.graph.fingerprint(),
         source=str(source.get("name", UNNAMED)) if isinstance(source, Mapping) else UNNAMED,
         data=split.spec,
         split=split.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, called, handles, makes
 from seenn.core.ops import (
@@ -44,6 +44,8 @@ def subtract_from(call: Call) -> Result:
 
 def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
     """``left + factor · right``."""
+    if (passed := _straight_through(left, right, factor)) is not None:
+        return Alias(passed)
     if (fixed := _fixed(call, right)) is not None:
         return _shifted(call, left, fixed if factor == 1 else factor * fixed)
     scaled = right if factor == 1 else Made(Scale(factor=float(factor)), (right,))
@@ -77,18 +79,38 @@ def divide(call: Call) -> Result:
     return Made(Divide(), (left, right))
 
 
+def _straight_through(left: Any, right: Any, factor: float) -> Any:
+    """q of ``x + (q − x)`` and ``(q + x) − x``, which gradients pass as if it were x; None of other sums."""
+    for x, other, name in ((left, right, "sub"), (right, left, "sub" if factor == 1 else "add")):
+        other = _value(other)
+        if isinstance(other, fx.Node) and called(other.target) == name and abs(factor) == 1 and len(other.args) == 2:
+            first, second = other.args
+            if factor == 1 and _value(second) is _value(x):
+                return first
+            if factor == -1 and x is right and _value(x) in (found := [_value(first), _value(second)]):
+                return found[1 - found.index(_value(x))]
+    return None
+
+
+def _value(node: Any) -> Any:
+    """The call whose value this is, without what only cuts its gradient or copies it."""
+    while isinstance(node, fx.Node) and called(node.target) in ("detach", "clone", "contiguous", "alias"):
+        node = node.args[0]
+    return node
+
+
 def _fixed(call: Call, value: Any) -> Any:
     """The number or tensor that an operand always is; None for one that depends on the image."""
     return value if _is_number(value) else call.known(value)
 
 
 def _shifted(call: Call, value: Any, amount: Any) -> Made:
-    op = Shift(amount=float(amount)) if _is_number(amount) else ElementwiseAffine(bias=_meeting(call, amount))
+    op = Shift(amount=float(amount)) if _is_number(amount) else ElementwiseAffine(bias=call.meeting(amount))
     return Made(op, (value,))
 
 
 def _scaled(call: Call, value: Any, factor: Any) -> Made:
-    op = Scale(factor=float(factor)) if _is_number(factor) else ElementwiseAffine(_meeting(call, factor))
+    op = Scale(factor=float(factor)) if _is_number(factor) else ElementwiseAffine(call.meeting(factor))
     return Made(op, (value,))
 
 
@@ -106,7 +128,7 @@ def add_product(call: Call) -> Result:
         gain, x = call.known(b), a
     if shift is None or gain is None:
         raise Refused("multiplies activations and adds another", "write it as two calls: a * b, then +")
-    return Made(ElementwiseAffine(_meeting(call, factor * gain), _meeting(call, shift)), (x,))
+    return Made(ElementwiseAffine(call.meeting(factor * gain), call.meeting(shift)), (x,))
 
 
 @handles("maximum", "minimum", any_layout=True)
@@ -157,19 +179,6 @@ def materialised(call: Call, value: Any) -> Any:
         return value
     layout = call.layout(value)
     return Made(Constant(constant.squeeze(layout.axis) if layout.fold == 1 else constant), (IMAGE,))
-
-
-def _meeting(call: Call, constant: Tensor) -> Tensor:
-    """A constant as it meets the values of the call, image by image."""
-    shape = call.shape(call.node)
-    met = call.layout(call.node).constant(constant, len(shape))
-    if met is None or not met.is_floating_point():
-        kind = "" if constant.is_floating_point() else f" and type {constant.dtype}"
-        raise Refused(
-            f"meets a constant of shape {list(constant.shape)}{kind} with values of shape {list(shape)}",
-            "give every image the same floating-point constant",
-        )
-    return met
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ from torch.fx.node import map_arg
 from seenn.capture.captured import CapturedGraph, Offender, Unsupported
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, find_handler
 from seenn.capture.layout import Layout
+from seenn.capture.quantiser import find_quantisers
 from seenn.capture.state import STATE_FIX
 from seenn.core.graph import INPUT, Node, OpGraph, shapes_only
 from seenn.core.ops import Op
@@ -89,7 +90,13 @@ class _GraphBuilder:
                 self._step(node)
         if output == INPUT:
             raise UnsupportedError("the model returns its input: there is nothing to convert")
-        return CapturedGraph(OpGraph(self._nodes, output), tuple(self._offenders), self._cause)
+        graph, offenders = OpGraph(self._nodes, output), self._offenders
+        if not isinstance(graph[output].op, Unsupported):
+            graph, others = find_quantisers(graph, self._shaped)
+            alive = [node.name for node in graph if node.op.island]
+            offenders = [o for o in offenders if not o.analog or any(name.startswith(o.name) for name in alive)]
+            offenders.extend(others)
+        return CapturedGraph(graph, tuple(offenders), self._cause)
 
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]

@@ -100,6 +100,17 @@ class Call:
         """One axis or several of the first argument as the network's, in order."""
         return tuple(sorted(self.axis(v) for v in ((value,) if isinstance(value, int) else value)))
 
+    def meeting(self, constant: Tensor) -> Tensor:
+        """A constant as it meets the values of the call, image by image."""
+        shape = self.shape(self.node)
+        met = self.layout(self.node).constant(constant, len(shape))
+        if met is None:
+            raise Refused(
+                f"meets a constant of shape {list(constant.shape)} with values of shape {list(shape)}",
+                "give every image the same constant",
+            )
+        return met if met.is_floating_point() else met.to(self.node.meta["dtype"])
+
     def shared(self, *values: Any) -> None:
         """Refuses traced values that do not have their images along the same axis, counted from the last."""
         places = {(len(self.shape(v)), self.layout(v)) for v in values}

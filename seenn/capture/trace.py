@@ -34,7 +34,7 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if find_handler(m) is not None or isinstance(m, self._leaves):
             return True
-        inside_torch = m.__module__.startswith(("torch.nn.", "torch.ao.nn."))
+        inside_torch = m.__module__.startswith("torch.nn.")
         return inside_torch and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
     def call_module(

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
         assert done.out.endswith(answer)
         assert all(len(line) <= 80 for line in done.out.splitlines())
         assert "Traceback" not in done.err
-    assert {path.name for path in folder.iterdir()} == {"ann.pth", "snn.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {"ann.pth", "snn.safetensors", "seenn-report"}
     return folder
 
 
@@ -47,8 +47,11 @@ def test_evaluate_answers_with_one_json_object_and_a_report(folder: Path, shell:
     assert figures["synops"] > 0
     assert figures["energy_pj"] > 0
     report = folder / "seenn-report"
-    pictures = {"accuracy.png", "exits.png", "tradeoff.png", "images.png"}
-    assert pictures | {"report.md", "report.json"} == {path.name for path in report.iterdir()}
+    pictures = {"accuracy.png", "exits.png", "tradeoff.png", "images.png", "conversion.png"}
+    pages = {"report.md", "report.json", "conversion.md", "conversion.json", "pages.json", "report.html"}
+    assert pictures | pages == {path.name for path in report.iterdir()}
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert html.index("Conversion of snn.safetensors</h1>") < html.index("snn.safetensors on digits</h1>")
     assert all((report / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     stored = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert stored["accuracy"] == figures["accuracy"]
