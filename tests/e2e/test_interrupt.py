@@ -68,3 +68,15 @@ def test_interrupted_conversion_leaves_nothing(
     assert "interrupted; no file was left half-written" in screen
     assert "Traceback" not in screen
     assert [path.name for path in tmp_path.iterdir()] == ["ann.pth"]
+
+
+def test_interrupted_training_with_a_folder_saves_its_state_and_says_so(
+    console: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [*console, "train-ann", "--model", "resnet18", "--epochs", "1000", "--run-dir", "run"]
+    code, screen = interrupted(command, tmp_path, environment, b"/14000")
+    assert code == 130, screen
+    said = " ".join(screen.split())
+    assert "stopped by SIGINT after step" in said
+    assert "the state is saved in run: the same command with --resume continues" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
