@@ -54,7 +54,7 @@ class Brought:
 
 _rapid_ocr = partial(Brought, package="pypi:rapidocr-onnxruntime==1.4.4", licence="Apache-2.0")
 _brainmaze = partial(Brought, package="pypi:brainmaze-eeg-models==0.1.0", licence="BSD-3-Clause", feed="features")
-_cadene = partial(Brought, package="pypi:pretrainedmodels==0.7.4", licence="BSD-3-Clause", bare=True)
+_cadene = partial(Brought, package="pypi:pretrainedmodels==0.7.4", licence="MIT", bare=True)
 _facenet = partial(Brought, package="pypi:facenet-pytorch==2.6.0", licence="MIT", bare=True)
 _mtcnn = partial(_facenet, kwargs={"pretrained": False}, final="softmax", mean=0.5, std=0.5)
 _wake = partial(
