@@ -93,6 +93,8 @@ def convert(
     source, recorded = _load(model, weights)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
+        if "data" not in recorded:
+            raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
@@ -145,6 +147,8 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
+        if not isinstance(model, str | ModelSpec):
+            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
         model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
     if weights is None:
         return model, {}

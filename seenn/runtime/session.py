@@ -44,7 +44,12 @@ class Session:
 
     def __init__(self, engine: Engine, policy: ExitPolicy | None = None, timesteps: int = 8, slots: int = 64) -> None:
         self.engine = engine
-        self.policy = policy or FixedExit()
+        self.policy = FixedExit() if policy is None else policy
+        if not isinstance(self.policy, ExitPolicy):
+            raise TypeError(
+                f"policy is a {type(self.policy).__name__}; expected an exit policy, such as "
+                "seenn.ConfidenceExit(threshold=0.9)"
+            )
         accept_timesteps(type(self.policy))
         self.timesteps = integer("timesteps", timesteps, low=1)
         self.slots = integer("slots", slots, low=1)

@@ -38,6 +38,12 @@ def test_bugs_keep_their_traceback() -> None:
         failing(ZeroDivisionError()).main([], standalone_mode=False)
 
 
+def test_a_stream_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(Failure) as caught:
+        failing(OSError(28, "No space left on device")).main([], standalone_mode=False)
+    assert caught.value.message.startswith("cannot write to standard output: No space left on device. ")
+
+
 def test_an_error_is_told_where_nobody_takes_the_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

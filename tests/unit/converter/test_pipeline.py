@@ -155,6 +155,11 @@ def test_data_that_cannot_calibrate_are_refused(
         convert(module, data(splits), **options)
 
 
+def test_no_data_is_taken_where_none_is_given_or_recorded(module: nn.Module) -> None:
+    with pytest.raises(CalibrationError, match="nothing records the data of this model: give images, or a data set"):
+        convert(module)
+
+
 def test_data_of_another_model_are_refused(splits: DataSplits) -> None:
     for classes, channels, message in ((4, 3, "takes images of 3 channels"), (2, 1, "knows 2 classes, .* has 4")):
         loaded = build_model(ModelSpec(name="resnet18", kwargs=SMALL, num_classes=classes, in_chans=channels))
@@ -169,6 +174,8 @@ def test_arguments_that_do_not_go_together_are_refused(module: nn.Module, splits
         convert(module, splits, weights="ann.pth")
     with pytest.raises(TypeError, match=r"got list; for pictures and arrays give preprocessing="):
         convert(module, [1, 2])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"model is a function; expected a torch.nn.Module or the name of a model"):
+        convert(lambda images: images, splits)  # type: ignore[arg-type]
 
 
 def test_the_model_is_left_as_it_was(module: nn.Module, splits: DataSplits) -> None:
