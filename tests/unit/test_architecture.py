@@ -23,7 +23,7 @@ SEENN = (
     ("core", "metrics", "models", "neurons"),
     ("capture", "data", "exits"),
     ("runtime",),
-    ("analysis", "training"),
+    ("analysis", "answers", "training"),
     ("snn", "checkpoint", "deprecated", "__init__"),
 )
 #: Packages of one layer that may not see each other.
