@@ -61,10 +61,11 @@ class AnswerOptions:
         from seenn import answers
         from seenn.distributed import world
 
-        if self.output is None and world().size > 1:
+        if self.output is not None:
+            return answers.AnswerFile(Path(self.output), answers.FORMATS[self._format], identity)
+        if world().size > 1:
             raise click.UsageError("several processes write their answers into one file: add -o FILE")
-        path = None if self.output is None else Path(self.output)
-        return path and answers.AnswerFile(path, answers.FORMATS[self._format], identity)
+        return None
 
 
 @command("Classify pictures, of any number.")
