@@ -31,7 +31,7 @@ class _Header(tarfile.TarInfo):
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):  # the end mark
                 raise
             raise tarfile.ReadError(f"it has a {error}") from error
-        if header.type not in tarfile.SUPPORTED_TYPES or (not header.isfile() and header.size > MAX_HEADER):
+        if header.size > MAX_HEADER and not header.isreg():
             raise tarfile.ReadError(f"it has a header of type {header.type!r} and {header.size:,} bytes")
         return header
 
