@@ -78,6 +78,7 @@ def predict(
     with a column path, or - for a list of such names on stdin. Answers keep their order.
     """
     from seenn.answers import answer_pictures, check_inputs, find_pictures
+    from seenn.distributed import world
     from seenn.errors import CheckpointError
     from seenn.files import fingerprint
 
@@ -85,6 +86,10 @@ def predict(
     if "frames" in (snn.manifest.get("data") or {}):
         raise CheckpointError(
             f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
+        )
+    if "-" in files.inputs and world().size > 1:
+        raise click.UsageError(
+            "several processes cannot share the list on stdin: write it into a table with a column path"
         )
     check_inputs(files.inputs)
     engine = how.make(console, snn)

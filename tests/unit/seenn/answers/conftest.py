@@ -8,15 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from tiny import tiny_snn
 
 from seenn.answers import Picture, Row, answer_pictures
-from seenn.core.graph import INPUT, Node, OpGraph
-from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Flatten, IFNeuron, Linear
-from seenn.data import Preprocessing
-from seenn.exits import ConfidenceExit
 from seenn.snn import SNN
 
 Answer = Callable[[Iterable[Picture]], Iterator[Row]]
@@ -24,19 +19,7 @@ Answer = Callable[[Iterable[Picture]], Iterator[Row]]
 
 @pytest.fixture(scope="session")
 def snn() -> SNN:
-    random = torch.Generator().manual_seed(0)
-    nodes = [
-        Node("flat", Flatten(), (INPUT,)),
-        Node("hidden", Linear(torch.randn(16, 64, generator=random) / 4), ("flat",)),
-        Node("relu", IFNeuron(0.5), ("hidden",)),
-        Node("head", Linear(torch.randn(3, 16, generator=random)), ("relu",)),
-    ]
-    return SNN(
-        network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).requires_grad_(False),
-        preprocessing=Preprocessing(channels=1, height=8, width=8, mean=(0.2,), std=(0.5,)),
-        manifest={"timesteps": 4, "class_names": ["cat", "dog\nhouse", "eel"]},
-        policy=ConfidenceExit(threshold=0.7),
-    )
+    return tiny_snn()
 
 
 @pytest.fixture(scope="session")
