@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import seenn
 from seenn.answers import COLUMNS, Picture, answer_pictures
-from seenn.data.picture import decode_picture
+from seenn.data.picture import SUFFIXES, decode_picture
 
 
 class Predict:
@@ -39,8 +40,9 @@ def main(file: str, pictures: str, answers: str) -> None:
     """Answers every file below ``pictures``, and writes Parquet files into ``answers``."""
     import ray
 
-    files = ray.data.read_binary_files(pictures, include_paths=True)
-    predict = {"fn_constructor_args": (file,), "batch_size": 256, "concurrency": 1}
+    endings = [suffix.removeprefix(".") for suffix in sorted(SUFFIXES)]
+    files = ray.data.read_binary_files(pictures, include_paths=True, file_extensions=endings)
+    predict = {"fn_constructor_args": (str(Path(file).resolve()),), "batch_size": 256, "concurrency": 1}
     files.map_batches(Predict, **predict).write_parquet(answers)
 
 
