@@ -90,7 +90,7 @@ class _Package(ModuleType):
             super().__setattr__(name, value)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Functions that use ``seenn`` travel to other processes (Ray, Dask and joblib by cloudpickle): it does by name."""
+        """By its name: functions that use ``seenn`` travel to other processes (Ray, Dask and joblib by cloudpickle)."""
         return importlib.import_module, (self.__name__,)
 
 
