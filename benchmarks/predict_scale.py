@@ -220,7 +220,7 @@ def main(count: int, workers: int, out: str) -> None:
         f"files of {SHARD}; a network of three convolutions on 32×32, T = 4, exits by confidence. {workers} decoding "
         f"{workers_are} beside the engine's {torch.get_num_threads()} thread(s) on {cores} cores, which others use as "
         f"well: the load was {os.getloadavg()[2]:.1f} in the last 15 minutes. Speed in wall time is what was left of "
-        "the machine; per CPU second of the process that answers (which decodes nothing) it is what reading, queues and "
+        "the machine; per CPU second of the answering process (which decodes nothing) it is what reading, queues and "
         "writing cost beside the engine. The engine's speed is the mean of one measurement before and one after. "
         "Memory is what all processes hold together beside mapped files: the median of the last fifth of the pictures "
         "against that of the second fifth.",
