@@ -24,11 +24,12 @@ PACKAGES = ("seenn", "converter", "cli")
 BAR = 40  # words
 
 #: What a next step begins with.
-VERBS = """add ask build calibrate call change check choose convert crop divide draw drop export fetch fit give go
-install keep leave load look lower make mend merge move name pass pip prepare put raise read remove repeat replace
-resize run save say see set simplify start state store take train trace try turn use wait write"""
+VERBS = """add allow ask build calibrate call change check choose convert copy crop divide draw drop evaluate export
+fetch fit give go hold install keep leave load look lower make mend merge move name pass pip prepare put
+raise read remove repeat replace resize run save say see set simplify start state store take train trace
+try turn update use wait write"""
 STEPS = re.compile(
-    rf"\b(expected|did you mean)\b|--\w|\w+ (it )?again\b|(^|[:;.,] |\b(or|and|to) )({'|'.join(VERBS.split())})\b",
+    rf"\b(expected|must|in the range|did you mean)\b|--\w|\w+ (it )?again\b|(^|[:;.,] |\b(or|and|to) )({'|'.join(VERBS.split())})\b",
     re.IGNORECASE,
 )
 

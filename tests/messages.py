@@ -29,7 +29,12 @@ def listen() -> list[str]:
         place = _place(frame)
         if place is not None:
             kind = "UsageError" if isinstance(error, click.UsageError) else type(error).__name__
-            heard.append(json.dumps({"place": place, "kind": kind, "message": TEMPORARY.sub("", text)}) + "\n")
+            quoted = sys.exc_info()[1]
+            if vars(quoted or error).get("heard") in heard and str(quoted) in text:  # a part of this message
+                heard.remove(vars(quoted)["heard"])
+            line = json.dumps({"place": place, "kind": kind, "message": TEMPORARY.sub("", text)}) + "\n"
+            vars(error)["heard"] = line
+            heard.append(line)
 
     def made(self: SeennError, *given: Any) -> None:
         super(SeennError, self).__init__(*given)
@@ -52,10 +57,8 @@ def listen() -> list[str]:
 
 def _place(frame: FrameType | None) -> str | None:
     """``seenn/files.py:88``, the line of the project that made the error; None where a test or a library did."""
-    while frame is not None and (
-        frame.f_code.co_name in ("fail", "__init__") or frame.f_code.co_filename.startswith("<")
-    ):
-        frame = frame.f_back  # of click's own classes, and of dataclasses
+    while frame is not None and (frame.f_code.co_filename.startswith("<") or "/click/" in frame.f_code.co_filename):
+        frame = frame.f_back  # of dataclasses, and of click's own classes
     path = None if frame is None else Path(frame.f_code.co_filename)
     if frame is None or path is None or not path.is_relative_to(ROOT):
         return None

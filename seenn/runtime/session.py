@@ -208,7 +208,7 @@ class Session:
         shape = list(inputs.shape)
         if shape[1:] == expected:
             if self.engine.no_frames is not None:
-                raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames")
+                raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames: give images")
             if len(inputs) != self.timesteps:
                 raise InputError(
                     f"sample {number} has {len(inputs)} frames and {self.timesteps} timesteps were asked for: give as "
