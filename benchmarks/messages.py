@@ -29,7 +29,8 @@ fetch fit give go hold install keep leave load look lower make mend merge move n
 raise read remove repeat replace resize run save say see set simplify start state store take train trace
 try turn update use wait write"""
 STEPS = re.compile(
-    rf"\b(expected|must|in the range|did you mean)\b|--\w|\w+ (it )?again\b|(^|[:;.,] |\b(or|and|to) )({'|'.join(VERBS.split())})\b",
+    r"\b(expected|must|in the range|did you mean)\b|--\w|\w+ (it )?again\b"
+    rf"|(^|[:;.,] |\b(or|and|to) )({'|'.join(VERBS.split())})\b",
     re.IGNORECASE,
 )
 

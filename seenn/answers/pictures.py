@@ -107,10 +107,8 @@ def _folder(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Pictur
         here = (status.st_dev, status.st_ino)
         if here in above:
             raise DataError(f"{folder}: is a link to a folder that it lies in; remove it")
-        with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir()) for entry in entries if not _is_hidden(entry.name))
-        for name, is_folder in names:
-            if is_folder:
+        for name in sorted(name for name in os.listdir(folder) if not _is_hidden(name)):
+            if os.path.isdir(folder / name):
                 yield from _folder(folder / name, (*above, here))
             elif Path(name).suffix.lower() in SUFFIXES:
                 yield Picture(str(folder / name), partial(read_picture, folder / name))

@@ -113,6 +113,28 @@ def test_a_linked_folder_is_searched_and_a_loop_is_named(tmp_path: Path) -> None
         second.read()
 
 
+def test_links_that_lead_nowhere_hide_no_other_picture(tmp_path: Path) -> None:
+    save(tmp_path / "b.png")
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "c.png")
+    broken, whole, itself = found(tmp_path)
+    assert whole.read().shape == (3, 4, 5)
+    for picture in (broken, itself):
+        with pytest.raises(DataError, match="no such image file"):
+            picture.read()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_hides_no_other_picture(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "x.png")
+    save(tmp_path / "b" / "y.png")
+    (tmp_path / "a").chmod(0)
+    closed, whole = found(tmp_path)
+    assert whole.path.endswith("b/y.png")
+    with pytest.raises(DataError, match="a: cannot be opened: Permission denied"):
+        closed.read()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
