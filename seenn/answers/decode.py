@@ -43,7 +43,7 @@ def answer_pictures(
         CheckpointError: the network does not record how pictures are prepared.
         SeennError: a worker was killed, or outputs are not finite.
     """
-    if snn.preprocessing is None:
+    if not isinstance(snn.preprocessing, Preprocessing):
         raise CheckpointError("this network does not record how pictures are prepared: convert it again with --data")
     blocks = _decoded(pictures, snn.preprocessing, workers, session.slots)
     waiting: deque[tuple[str, str | None]] = deque()  # of those that were decoded, and not answered yet

@@ -21,7 +21,8 @@ from seenn.data.reading import reading
 from seenn.errors import DataError
 
 LIST = "-"  # stands for the lines of stdin
-TABLES = {".csv": ",", ".tsv": "\t"}  # with a column ``path``
+TABLES = {".csv": ",", ".tsv": "\t"}  # with a column of this name:
+PATHS = ("path", "file", "filename", "filepath", "image", "image_path")
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -43,8 +44,8 @@ def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
 
     Args:
         inputs: picture files; folders, searched at any depth in the order of names, without what is hidden; tar files;
-            ``.csv`` and ``.tsv`` tables whose column ``path`` is relative to them; patterns (``*.png``,
-            ``{000..099}``); ``-`` for such names on stdin, one a line.
+            ``.csv`` and ``.tsv`` tables whose column ``path`` (or another of ``PATHS``) is relative to them; patterns
+            (``*.png``, ``{000..099}``); ``-`` for such names on stdin, one a line.
     """
     for given in inputs:
         names = _lines() if given == LIST else [given]
@@ -123,14 +124,16 @@ def _is_hidden(name: str) -> bool:
 def _table(path: Path) -> Iterator[Picture]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.DictReader(stream, delimiter=TABLES[path.suffix.lower()])
-        if "path" not in (columns := rows.fieldnames or ()):
+        columns = rows.fieldnames or ()
+        column = next((name for name in PATHS if name in columns), None)
+        if column is None:
             raise DataError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one named path")
         for row in rows:
-            if row["path"]:
-                yield Picture(str(path.parent / row["path"]), partial(read_picture, path.parent / row["path"]))
+            if row[column]:
+                yield Picture(str(path.parent / row[column]), partial(read_picture, path.parent / row[column]))
             else:
                 where = f"{path}:{rows.line_num}"
-                yield Picture(where, partial(refuse, f"{where}: the column path is empty; expected a file"))
+                yield Picture(where, partial(refuse, f"{where}: the column {column} is empty; expected a file"))
 
 
 def _lines() -> Iterator[str]:

@@ -43,7 +43,7 @@ def test_inputs_of_all_kinds_keep_their_order(tmp_path: Path, monkeypatch: pytes
         "f/.w.png",
     ):
         save(Path(name).with_suffix(".png")).rename(name)
-    Path("t.tsv").write_text("label\tpath\n1\tf/2.PNG\n2\ta.png\n")
+    Path("t.tsv").write_text("label\tfilename\n1\tf/2.PNG\n2\ta.png\n")
     assert paths("b.png", "f", "t.tsv", "?.png") == [
         "b.png",
         "f/1/x.png",
@@ -138,7 +138,7 @@ def test_a_folder_that_may_not_be_read_hides_no_other_picture(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na.png,1\n", r"t\.csv: has the columns file, label; expected one named path"),
+        ("name,label\na.png,1\n", r"t\.csv: has the columns name, label; expected one named path"),
         ("", r"t\.csv: has the columns \(none\); expected one named path"),
         ("path,label\n,3\n", r"t\.csv:2: the column path is empty; expected a file"),
         ("path\n" + "x" * 200_000 + "\n", r"t\.csv: cannot be read \(Error: field larger"),
@@ -158,7 +158,7 @@ def test_what_is_missing_or_empty_is_said_before_any_work(tmp_path: Path, monkey
     save(Path("a.png"))
     save(Path("f/deep/a.png"))
     Path("bare").mkdir()
-    Path("t.csv").write_text("image\na.png\n")
+    Path("t.csv").write_text("name\na.png\n")
     check_inputs(["-", "a.png", "f"])
     with pytest.raises(
         DataError, match=r"gone, s-1\.tar, s-2\.tar: no such file, folder or pattern; check the spelling"
