@@ -123,7 +123,9 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
             sections=sections,
         )
     except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}; copy the file again, or make the network anew") from error
+        # A missing plugin's says in a sentence of its own what to do; everything else is a damaged or foreign file.
+        advice = "" if str(error).endswith(".") else "; copy the file again, or make the network anew"
+        raise CheckpointError(f"{where}: {error}{advice}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
