@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cli.common import Console, command
+from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, output_file
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
 from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,10 @@ class ConvertOptions:
     )
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
+    task: Literal["classes", "binary", "labels", "values"] | None = option(
+        "What the model's scores say: binary, a logit for yes or no; labels, a logit for each; values, quantities.  "
+        "[default: classes; with a sigmoid at the end binary or labels]"
+    )
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
     def chosen(self, qcfs_levels: int | None) -> dict[str, Any]:
@@ -105,7 +110,9 @@ class ConvertOptions:
 
 
 @command("Turn a trained classifier into a spiking network.")
-def convert(console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions) -> None:
+def convert(
+    console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions, report: ReportOptions
+) -> None:
     """Convert a trained classifier into a spiking network, and check it against the original.
 
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
@@ -120,6 +127,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter import convert as run
     from converter.load import load_model
     from converter.load.weights import read_weights
+    from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
 
     spec = model.spec(options.model)
@@ -140,6 +148,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
             memory=None if options.memory is None else int(options.memory * 2**30),
             min_agreement=options.min_agreement,
             max_accuracy_drop=options.max_accuracy_drop,
+            task=options.task,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
@@ -149,36 +158,51 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         )
     if console.first:
         snn.save(target)
-    check = snn.manifest["check"]
-    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "conversion", "goal", "source", "data")
+    check, summary = snn.manifest["check"], _summary(snn)
+    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
+    records = ("task", "outputs", "per_site", "conversion", "goal", "source", "data")
+    result = {
+        "sites": len(snn.manifest["per_site"]),
+        "neurons": len(snn.network.sites),
+        **{name: check[name] for name in figures},
+        "check_split": check["split"],
+        "check_samples": check["samples"],
+        **snn.manifest["spiking"],
+        **{name: snn.manifest[name] for name in records if name in snn.manifest},
+        "output": str(target),
+    }
+    page = Path(report.report)
+    if console.first:
+        page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
     console.answer(
-        {
-            "sites": len(snn.manifest["per_site"]),
-            "neurons": len(snn.network.sites),
-            **{name: check[name] for name in figures},
-            "check_split": check["split"],
-            "check_samples": check["samples"],
-            **snn.manifest["spiking"],
-            **{name: snn.manifest[name] for name in records if name in snn.manifest},
-            "output": str(target),
-        },
-        *_summary(snn),
-        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
+        {**result, "report": str(page)}, *summary, f"wrote {target}; next: seenn calibrate-exit --threshold 0.95"
     )
+    report.show(console, page)
 
 
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
     sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
+    from seenn.core.ops import Encoder
+
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
+    encoders = [op for op in snn.network.graph.ops if isinstance(op, Encoder)]
     lines = [
-        f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
+        f"{len(sites) - len(encoders)} activation sites became {len(snn.network.sites) - len(encoders)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",
-        f"accuracy on {check['samples']} held-out images{after}:",
-        f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
     ]
+    if (head := snn.manifest["outputs"]["head"]) is not None:
+        lines.append(f"the final {head} is left out: the network returns logits")
+    if check["ann_accuracy"] is not None:
+        lines.append(f"accuracy on {check['samples']} held-out images{after}:")
+        lines.append(f"  ANN           {100 * check['ann_accuracy']:6.2f} %")
+    elif check["output_error"] is not None:
+        same = "" if check["agreement"] is None else f", same answers {100 * check['agreement']:.2f} %"
+        lines.append(
+            f"{snn.task} on {check['samples']} held-out samples{after}: relative error of the output "
+            f"{check['output_error']:.3f}{same}"
+        )
     for t, accuracy in enumerate(accuracies, 1):
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
@@ -196,10 +220,15 @@ def _summary(snn: SNN) -> list[str]:
         )
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
+    if encoders:
+        lines.insert(1, f"{len(encoders)} encoders carry other values: up to ±{encoders[0].max_spikes} spikes a step")
     lines.append(
         f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
         f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
+    if spiking["events"] is not None:
+        figures = (f"{spiking[name]:,.0f} {name}" for name in ("events", "popcount", "spikes"))
+        lines.append(f"in {len(accuracies) or snn.timesteps} steps an image takes {', '.join(figures)}")
     if means := spiking["running_means"]:
         lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:

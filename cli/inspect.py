@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
@@ -34,7 +35,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     target, ckpt = options.target, options.ckpt
-    if target.endswith(".safetensors"):
+    if (Path(target).is_file() and Path(target).suffix.lower() != ".onnx") or target.endswith(".safetensors"):
         _show_network(console, target)
         return
     from converter.inspect import inspect_model
@@ -54,6 +55,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
 
 
 def _show_network(console: Console, path: str) -> None:
+    from seenn.analysis.synops import spiking_report
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
 
@@ -65,6 +67,9 @@ def _show_network(console: Console, path: str) -> None:
         "input_shape": list(network.input_shape),
         "timesteps": snn.timesteps,
         "policy": policy,
+        **dict.fromkeys(("events", "popcount", "spikes")),
+        **dict(snn.manifest.get("spiking", {})),
+        **spiking_report(network),
         "manifest": dict(snn.manifest),
         "sites": {
             site: {"neuron": op.kind, **op.config(), "v_threshold_mean": float(op.v_threshold.detach().mean())}

@@ -177,7 +177,7 @@ class _Sweep:
         chosen = choose_threshold(node.name, op, seen, config)
         self.excess[node.name] = chosen.excess
         neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
-        if measured:
+        if measured and not neuron.settles:
             neuron = self.correction.correct(neuron, currents.sample(), config.rounds)
         neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
         error = self._fire(segment, neuron) if measured else None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate
 from converter.config import ConvertConfig
-from converter.float64 import in_float64
 from converter.images import CalibrationImages
+from converter.outputs import with_scores
 from converter.passes import encode_operands, normalise, verify_equivalent
-from converter.trace import trace_model
+from converter.precision import computing_in
+from converter.trace import capture_graph, prepared
+from seenn.capture.head import without_head
+from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork, constant_nodes
 from seenn.core.ops import (
@@ -40,11 +43,15 @@ class Conversion:
         network: with a neuron for each activation call site of the source, and for each encoder.
         calibration: thresholds and errors per site, on the calibration images.
         float64_difference: largest difference between source and normalised graph in float64, relative.
+        head: the softmax or sigmoid that the model ends in, which is left out.
+        task: what the scores say, one of ``converter.outputs.TASKS``.
     """
 
     network: SpikingNetwork
     calibration: Calibration
     float64_difference: float
+    head: str | None = None
+    task: str = "classes"
 
 
 def convert_module(
@@ -52,6 +59,9 @@ def convert_module(
     images: Tensor | CalibrationImages,
     config: ConvertConfig | None = None,
     *,
+    output: str | None = None,
+    task: str | None = None,
+    activations: Substitutes | None = None,
     device: torch.device | str = "cpu",
     memory: int | None = None,
     progress: Callable[[str, int], None] = lambda site, total: None,
@@ -63,6 +73,9 @@ def convert_module(
         images: preprocessed calibration images, ``[N, C, H, W]`` or read as they are needed, at least 16; their labels
             are not needed.
         config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
+        output: of a model that returns several tensors, which one: a key, a field or a position.
+        task: what the model's scores say, one of ``converter.outputs.TASKS``; None follows from how the model ends.
+        activations: by module class, what makes the module that stands in its place: ``{MyAct: lambda m: nn.ReLU()}``.
         device: where to calibrate, and where the network is left.
         memory: bytes for values between layers, see ``calibrate``; the result does not depend on it.
         progress: called with each calibrated site and their total number.
@@ -76,12 +89,11 @@ def convert_module(
     """
     config = config or ConvertConfig()
     images = CalibrationImages.of(images)
-    graph, difference = canonical_graph(model, images.first(2), strict=config.strict)
+    found = canonical_graph(model, images.first(2), strict=config.strict, output=output, activations=activations)
+    if found.head is not None:
+        log.warning("the final %s is left out: the network returns logits", found.head)
     input_shape = images.shape
-    output_shape = graph.shapes(input_shape)[graph.output]
-    if len(output_shape) != 1:
-        returned = ", ".join(map(str, ("B", *output_shape)))
-        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
+    graph, task = with_scores(found.graph, input_shape, task, found.head)
     refuse_linear(graph)
     graph = encode_operands(graph, input_shape).to(device)
     sites = sites_of(graph)
@@ -93,11 +105,38 @@ def convert_module(
         graph, images, config, lambda site: progress(site, len(sites)), device=device, memory=memory
     )
     network = place_neurons(graph, calibration.neurons, input_shape).eval()
-    return Conversion(network=network, calibration=calibration, float64_difference=difference)
+    return Conversion(
+        network=network,
+        calibration=calibration,
+        float64_difference=found.difference,
+        head=found.head,
+        task=task,
+    )
 
 
-def canonical_graph(model: nn.Module, example: Tensor, *, strict: bool = False) -> tuple[OpGraph, float]:
-    """The model as a normalised float32 ANN graph, verified in float64; ``(graph, relative difference)``.
+class Canonical(NamedTuple):
+    """A model as a normalised float32 ANN graph.
+
+    Attributes:
+        graph: returns what the model's last layer does.
+        difference: the largest in float64 between it and the model, relative.
+        head: the function of the logits that the model ends in and the graph leaves out: a softmax or a sigmoid.
+    """
+
+    graph: OpGraph
+    difference: float
+    head: str | None
+
+
+def canonical_graph(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    strict: bool = False,
+    output: str | None = None,
+    activations: Substitutes | None = None,
+) -> Canonical:
+    """The model as a normalised float32 ANN graph, verified in float64; arguments as of ``convert_module``.
 
     Raises:
         ModelError: weights are not finite, or the model holds neurons already.
@@ -105,19 +144,24 @@ def canonical_graph(model: nn.Module, example: Tensor, *, strict: bool = False) 
         ConversionError: the graph computes something else than the model.
     """
     refuse_neurons(model)
-    bad = [name for name, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    source = prepared(model, example, output=output, activations=activations)
+    bad = [name for name, t in source.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
+    source = source.double().requires_grad_(False)
     example = example.detach().cpu().double()
-    with in_float64():
-        graph = normalise(trace_model(source, example, strict=strict), example.shape[1:])
+    shape = example.shape[1:]
+    with computing_in(torch.float64):
+        found = capture_graph(source, example)
+        graph = normalise(found.checked(strict=False), shape)
         difference = verify_equivalent(source, graph, example)
+        graph, head, left_out = without_head(graph, shape)
+    found.checked(strict=strict, left_out=left_out)
     if strict and (pools := maxima_of(graph)):
         raise UnsupportedError(f"{', '.join(pools)}: {MAXIMUM}")
-    return graph.float().requires_grad_(False), difference
+    return Canonical(graph.float().requires_grad_(False), difference, head)
 
 
 MAXIMUM = "a maximum acts on running means, which --strict (strict=True) refuses: use average pooling"

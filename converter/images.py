@@ -18,7 +18,9 @@ MIN_IMAGES = 16
 
 
 class CalibrationImages:
-    """The first ``count`` images ``[C, H, W]`` of a batch or of a split, which decodes them when they are asked for.
+    """The first ``count`` samples of a batch, or of a split, which decodes them when they are asked for.
+
+    Images ``[C, H, W]``, signals ``[C, L]`` or vectors ``[F]``.
 
     Raises:
         CalibrationError: fewer than 16, or not images of floats.
@@ -28,7 +30,7 @@ class CalibrationImages:
         self._data = data
         self._count = len(data) if count is None else count
         if self._count:
-            _check(self.first(1), self._count)
+            _check(self.first(1))
         if self._count < MIN_IMAGES:
             raise CalibrationError(
                 f"{self._count} calibration images are too few: thresholds would describe only those; give at least "
@@ -42,7 +44,7 @@ class CalibrationImages:
         if isinstance(images, CalibrationImages):
             return images
         if images.dim() < 2:
-            raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+            raise CalibrationError(f"calibration samples must be [N, C, ...] or [N, F], got shape {list(images.shape)}")
         return cls(Batch(images))
 
     def __len__(self) -> int:
@@ -67,8 +69,6 @@ class CalibrationImages:
             yield batch.inputs
 
 
-def _check(example: Tensor, count: int) -> None:
-    if example.dim() != 4:
-        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {[count, *example.shape[1:]]}")
+def _check(example: Tensor) -> None:
     if not example.is_floating_point():
         raise CalibrationError(f"calibration images are {example.dtype}: prepare them as for the ANN, as floats")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +13,12 @@ from torch import nn
 from converter.config import warn_of_islands
 from converter.conversion import MAXIMUM, maxima_of, place_neurons, refuse_linear, refuse_neurons, sites_of
 from converter.passes import encode_operands, normalise
-from converter.trace import capture_graph
+from converter.precision import computing_in
+from converter.trace import capture_graph, prepared
 from seenn.analysis.synops import dense_cost, running_means
 from seenn.capture import CapturedGraph, Offender, Unsupported
+from seenn.capture.head import without_head
+from seenn.capture.plain import Substitutes
 from seenn.core.graph import Node, OpGraph, macs
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Activation, Identity, IFNeuron, Synapse
@@ -89,7 +91,13 @@ class Inspection:
 
 
 def inspect_model(
-    model: nn.Module, input_shape: Sequence[int], *, strict: bool = False, analog_islands: bool | None = None
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    strict: bool = False,
+    output: str | None = None,
+    activations: Substitutes | None = None,
+    analog_islands: bool | None = None,
 ) -> Inspection:
     """Traces and normalises a model and says what becomes of each node, and all that stands in the way.
 
@@ -97,6 +105,7 @@ def inspect_model(
         model: an ANN.
         input_shape: of one image.
         strict: allow affine ops and neurons only.
+        output, activations: as of ``convert_module``.
         analog_islands: deprecated: without effect.
 
     Raises:
@@ -105,10 +114,12 @@ def inspect_model(
     """
     warn_of_islands(analog_islands)
     refuse_neurons(model)
-    source = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    found = capture_graph(source, torch.zeros(2, *input_shape))
+    example = torch.zeros(2, *input_shape)
+    source = prepared(model, example, output=output, activations=activations).requires_grad_(False)
+    with computing_in(torch.float32):
+        found = capture_graph(source, example)
     graph, shapes = found.graph, found.graph.shapes(input_shape)
-    canonical = normalise(graph, input_shape)
+    canonical, head, left_out = without_head(normalise(graph, input_shape), input_shape)
     after = encode_operands(canonical, input_shape)
     kept = after.shapes(input_shape)
     encoded = {node.inputs[0]: math.prod(kept[node.name]) for node in after if isinstance(node.op, Identity)}
@@ -125,13 +136,13 @@ def inspect_model(
         )
         for node in graph
     )
-    problems = _problems(model, found, canonical, shapes[graph.output], strict)
+    problems = _problems(model, found, canonical, left_out, kept[canonical.output], strict)
     sites = [node for node in nodes if node.fate == "spiking"]
     network = _placed(after, input_shape)
     cost = DenseCost(ann=0, once=0, per_step=0) if network is None else dense_cost(network)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = () if head is None else (f"the final {head} is left out: the network returns logits",)
     if not problems and network is not None and not network.sites:
-        notes = ("0 neurons: nothing is multiplied after the first layer, so that nothing needs spikes",)
+        notes += ("0 neurons: nothing is multiplied after the first layer, so that nothing needs spikes",)
     return Inspection(
         nodes=nodes,
         problems=problems,
@@ -150,14 +161,19 @@ def inspect_model(
 
 
 def _problems(
-    model: nn.Module, found: CapturedGraph, canonical: OpGraph, output: tuple[int, ...], strict: bool
+    model: nn.Module,
+    found: CapturedGraph,
+    canonical: OpGraph,
+    left_out: Collection[str],
+    output: Sequence[int],
+    strict: bool,
 ) -> tuple[Offender, ...]:
-    problems = list(found.refused(strict=strict))
+    problems = list(found.refused(strict=strict, left_out=left_out))
     if strict:
         reason, fix = MAXIMUM.split(": ")
         problems += [Offender(name, "maximum", reason, fix) for name in maxima_of(canonical)]
     name = type(model).__name__
-    if len(output) != 1 and not problems:
+    if len(output) > 1 and not problems:
         returned = ", ".join(map(str, ("B", *output)))
         problems.append(
             Offender("output", name, f"returns [{returned}]", "return one score per class, [B, K]: cut off the rest")

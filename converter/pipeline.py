@@ -20,8 +20,9 @@ from converter.images import MIN_IMAGES, CalibrationImages
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
 from converter.search import Attempt, Goal, candidates, cheapest
-from seenn.analysis.synops import dense_cost, running_means
+from seenn.analysis.synops import spiking_report
 from seenn.batch import Batch
+from seenn.capture.plain import Substitutes
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.provenance import load_recorded_data
@@ -43,6 +44,9 @@ def convert(
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
+    output: str | None = None,
+    task: str | None = None,
+    activations: Substitutes | None = None,
     preprocessing: Preprocessing | None = None,
     min_agreement: float | None = None,
     max_accuracy_drop: float | None = None,
@@ -66,10 +70,13 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]``, a batch or a split, the first ones calibrate, and the last fifth,
-            as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate,
+            and the last fifth, as long as 16 are left, is held out for the check. None: the data that ``weights``
+            record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
+        output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
+            place of modules that have no equivalent. See ``convert_module``.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
         min_agreement, max_accuracy_drop: shares. Of ``levels``, ``encoder_levels`` and ``timesteps`` those that
             ``options`` leave out are chosen: the fewest spikes with which ANN and SNN agree on at least so many of the
@@ -97,6 +104,8 @@ def convert(
     source, recorded = _load(model, weights)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
+        if "data" not in recorded:
+            raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
     choices = [config]
@@ -108,13 +117,22 @@ def convert(
         raise CalibrationError(f"{shares.name} leaves no image to judge the conversion on: give more images")
 
     def attempt(config: ConvertConfig) -> Attempt:
-        images = shares.calibration
-        conversion = convert_module(source.module, images, config, device=device, memory=memory, progress=progress)
+        conversion = convert_module(
+            source.module,
+            shares.calibration,
+            config,
+            output=output,
+            task=task,
+            activations=activations,
+            device=device,
+            memory=memory,
+            progress=progress,
+        )
         network, report = conversion.network, CheckReport()
         if shares.check_samples:
             runner = None if session is None else session(network)
             batches = shares.check(min(_BATCH, images_at_once(network)))
-            report = check(network, batches, config.timesteps, session=runner)
+            report = check(network, batches, config.timesteps, task=conversion.task, session=runner)
         return Attempt(config, conversion, report)
 
     chosen, tried = cheapest(goal, choices, attempt)
@@ -125,6 +143,9 @@ def convert(
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
         "class_names": list(shares.class_names),
         "conversion": config.to_json(),
+        "task": conversion.task,
+        "outputs": {"head": conversion.head, "name": output},
+        "activations": [f"{kind.__module__}.{kind.__qualname__}" for kind in activations or ()],
         "timesteps": config.timesteps,
         "calibration_images": len(shares.calibration),
         "seed": seed,
@@ -136,7 +157,7 @@ def convert(
         },
         **({"goal": {**asdict(goal), "tried": [one.to_json() for one in tried]}} if goal else {}),
         "per_site": per_site(conversion.calibration, report),
-        "spiking": spiking_report(network),
+        "spiking": {**spiking_report(network), **report.spikes},
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
     return snn.prepare(Batch(shares.calibration.first(PREPARE_SAMPLES)).to(device))
@@ -152,6 +173,8 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
+        if not isinstance(model, str | ModelSpec):
+            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
         model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
     if weights is None:
         return model, {}
@@ -241,18 +264,6 @@ def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -
             "on it with `seenn train-direct`"
         )
     return CalibrationImages(data, count)
-
-
-def spiking_report(network: SpikingNetwork) -> dict[str, Any]:
-    """How much of a network is spikes: multiply-accumulates per image, and what acts on running means."""
-    cost = dense_cost(network)
-    return {
-        "spiking_mac_share": cost.spiking_mac_share,
-        "running_means": running_means(network),
-        "ann_macs": cost.ann,
-        "macs_once": cost.once,
-        "macs_per_step": cost.per_step,
-    }
 
 
 def per_site(calibration: Calibration, report: CheckReport) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
 def _fitted(model: nn.Module, images: Tensor, levels: int) -> Mapping[str, Tensor]:
     """Thresholds by site with the least squared error of L levels on the model's activations, ``[C]`` each."""
     found = CalibrationImages.of(images)
-    graph, _ = canonical_graph(model, found.first(2))
+    graph = canonical_graph(model, found.first(2)).graph
     config = ConvertConfig(neuron="if", correction="none", timesteps=levels)
     return {
         site: neuron.v_threshold.detach().clone() for site, neuron in calibrate(graph, found, config).neurons.items()

@@ -44,7 +44,15 @@ class Goal:
         return self != Goal()
 
     def reached(self, report: CheckReport) -> bool:
-        """Whether these images say so."""
+        """Whether these images say so.
+
+        Raises:
+            ConversionError: they cannot: no labels, or no classes.
+        """
+        if self.min_agreement is not None and report.agreement is None:
+            raise ConversionError(
+                "quantities do not agree or disagree: give levels and timesteps, and see output_error"
+            )
         agrees = self.min_agreement is None or (report.agreement or 0) >= self.min_agreement
         return agrees and (self.max_accuracy_drop is None or report.accuracy_drop <= self.max_accuracy_drop)
 
@@ -63,6 +71,7 @@ class Attempt:
             "levels": self.config.max_spikes,
             "encoder_levels": self.config.encoder_levels,
             "timesteps": self.config.timesteps,
+            "spikes": self.report.spikes["spikes"],
             "agreement": self.report.agreement,
             "accuracy_drop": None if self.report.ann_accuracy is None else self.report.accuracy_drop,
         }

@@ -14,7 +14,8 @@ from converter.recipes.mmse import MMSE
 from converter.sample import Activations
 from converter.statistics import SMALLEST, SiteStatistics
 from seenn.core.ops import Activation, Identity
-from seenn.errors import CalibrationError, ConversionError
+from seenn.errors import CalibrationError
+from seenn.neurons import NEURONS
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +44,13 @@ def choose_threshold(site: str, op: Activation, seen: Activations, config: Conve
 
     Raises:
         CalibrationError: the site is never active (or a channel, when the config refuses those), or not finite.
-        ConversionError: the activation has a learned threshold, which the recipe does not take.
     """
     recipe, max_spikes = config.recipe, config.max_spikes
     if isinstance(op, Identity):
         recipe, max_spikes = (MMSE() if recipe.learned else recipe), config.encoder_levels
-    if op.learned_threshold is not None:
-        if not recipe.learned:
-            raise ConversionError(
-                f"site {site!r} is a {op.kind.upper()} activation, whose threshold is learned: convert with the qcfs "
-                f"recipe, not with {recipe.name}"
-            )
-        return Threshold(value=op.learned_threshold.cpu() / max_spikes)
+    signed = NEURONS.get(config.neuron).signed
+    if (own := op.own_threshold(config.timesteps, max_spikes, signed=signed)) is not None:
+        return Threshold(value=own.cpu())
     steps = config.timesteps * max_spikes
     statistics = seen.statistics(per_channel=recipe.per_channel)
     alive = _alive(site, statistics, config)

@@ -4,23 +4,27 @@ from seenn.runtime.engine import ENGINES, EngineKind, EngineOptions, Section, ma
 from seenn.runtime.observer import Observer, ScoreTrace, SpikeSums
 from seenn.runtime.predictions import Prediction, Predictions
 from seenn.runtime.session import Session
-from seenn.runtime.slots import Engine, SlotObserver, Slots
+from seenn.runtime.slots import DividedSlots, Engine, LayerReport, RoundingEngine, SlotObserver, Slots, StepPart
 from seenn.runtime.source import Request
 
 __all__ = [
     "ENGINES",
+    "DividedSlots",
     "Engine",
     "EngineKind",
     "EngineOptions",
+    "LayerReport",
     "Observer",
     "Prediction",
     "Predictions",
     "Request",
+    "RoundingEngine",
     "ScoreTrace",
     "Section",
     "Session",
     "SlotObserver",
     "Slots",
     "SpikeSums",
+    "StepPart",
     "make_engine",
 ]

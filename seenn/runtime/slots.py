@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +44,55 @@ class Slots(Protocol):
 
     def keep(self, rows: Tensor) -> None:
         """Moves the samples in ``rows`` to the front, in this order; the others are forgotten."""
+
+
+@dataclass(frozen=True)
+class StepPart:
+    """A part of a step that can be run by itself, in its turn, for a profile.
+
+    Attributes:
+        name: the value that it computes.
+        rows: how many samples it computes it for.
+        run: computes it.
+        counts: the spikes of the neurons in it, after it ran; None where none fire.
+        macs: multiply-accumulates of its synapses for one sample, were every input dense.
+    """
+
+    name: str
+    rows: int
+    run: Callable[[], None]
+    counts: Callable[[], Tensor] | None
+    macs: int
+
+
+@runtime_checkable
+class DividedSlots(Slots, Protocol):
+    """Slots whose steps consist of parts."""
+
+    def parts(self, active: int) -> Sequence[StepPart]:
+        """A step of the first ``active`` slots, or of as many of them as go through the network together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """One synapse after rounding its weights.
+
+    Attributes:
+        layer: the node.
+        bits: of its weights.
+        weight_error: ``‖Ŵ − W‖ / ‖W‖``.
+    """
+
+    layer: str
+    bits: int
+    weight_error: float
+
+
+@runtime_checkable
+class RoundingEngine(Protocol):
+    """An engine that rounds weights, and says what that costs."""
+
+    rounding: Sequence[LayerReport]
 
 
 class Engine(Protocol):

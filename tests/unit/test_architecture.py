@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import subprocess
 import sys
 import tomllib
@@ -23,7 +24,7 @@ SEENN = (
     ("core", "metrics", "models", "neurons"),
     ("capture", "data", "exits"),
     ("runtime",),
-    ("analysis", "training"),
+    ("analysis", "answers", "training"),
     ("snn", "checkpoint", "deprecated", "__init__"),
 )
 #: Packages of one layer that may not see each other.
@@ -104,6 +105,17 @@ def test_packages_of_one_layer_form_no_cycle() -> None:
     assert not both
 
 
+def test_what_runs_networks_does_not_know_one_engine() -> None:
+    """Outside the runtime engines are what their seam says; one file asks how fast the convolutions themselves are."""
+    inner = ("seenn.runtime.kernels", "seenn.runtime.lowering", "seenn.runtime.engines")
+    wrong = []
+    for path in (path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")):
+        where = path.relative_to(ROOT).as_posix()
+        if not where.startswith("seenn/runtime/") and where != "seenn/analysis/bench/machine.py":
+            wrong += [f"{where} imports {name}" for name, _ in imports(path) if name.startswith(inner)]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_front_door_loads_no_heavy_library() -> None:
     heavy = {"torch", "timm", "torchvision", "sklearn", "matplotlib", "onnx", "onnxruntime", "numpy"}
     program = f"import sys, cli.main; print(*sorted({heavy} & set(sys.modules)))"
@@ -121,6 +133,10 @@ def test_the_runtime_loads_heavy_libraries_only_when_they_are_used() -> None:
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == seenn.__version__ == versions()["seenn"]
+
+
+def test_the_package_travels_to_other_processes_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(seenn)) is seenn  # noqa: S301
 
 
 def test_what_the_runtime_exports_exists() -> None:

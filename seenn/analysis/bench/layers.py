@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.ops import Synapse
-from seenn.runtime import Engine, Session
+from seenn.runtime import Engine, RoundingEngine, Session
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
@@ -40,7 +40,6 @@ def layer_losses(
     Raises:
         UnsupportedError: the network has no integer form.
     """
-    from seenn.runtime.kernels.fused import FusedEngine
 
     def scores(engine: Engine) -> Tensor:
         return Session(engine, None, timesteps, BATCH).run(Batch(images)).logits_sum.double()
@@ -52,7 +51,7 @@ def layer_losses(
         say(f"int8 in {layer}")
         engine = snn.make_engine("int8", timesteps=timesteps, float_sites=fine)
         found = scores(engine)
-        reports = engine.program.report if isinstance(engine, FusedEngine) else ()
+        reports = engine.rounding if isinstance(engine, RoundingEngine) else ()
         report = next((report for report in reports if report.layer == layer), None)
         return LayerLoss(
             layer=layer,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor
 
 from seenn.analysis.bench.timing import finish
 from seenn.errors import UnsupportedError
-from seenn.runtime import Engine
-from seenn.runtime.kernels.fused import FusedEngine
+from seenn.runtime import DividedSlots, Engine, StepPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,59 +25,45 @@ class SiteProfile:
 
 
 def profile_sites(engine: Engine, images: Tensor, *, timesteps: int = 2, repeats: int = 5) -> list[SiteProfile]:
-    """Times each instruction of a step on as many images as go through the network together.
+    """Times each part of a step on as many images as go through the network together.
 
     Best of ``repeats`` for each, in the last of ``timesteps`` steps; spike rates are of that step.
 
     Raises:
-        UnsupportedError: the engine has no instructions.
+        UnsupportedError: the engine does not divide its steps.
     """
-    if not isinstance(engine, FusedEngine):
+    slots = engine.open(len(images))
+    if not isinstance(slots, DividedSlots):
         raise UnsupportedError(
-            f"the {engine.name} engine has no instructions whose time could be measured: use another"
+            f"the {engine.name} engine does not divide its steps into parts whose time could be measured: use another"
         )
-    rows = min(len(images), engine.tile)
-    slots = engine.open(rows)
-    best: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     rates: dict[str, float] = {}
+    parts: dict[str, StepPart] = {}
     for _ in range(repeats):
-        slots.load(torch.arange(rows), images[:rows])
+        slots.load(torch.arange(len(images)), images)
         with torch.inference_mode():
             for step in range(timesteps):
                 found: dict[str, float] = {}
-                for thunk in slots.thunks(rows):
+                for part in slots.parts(len(images)):
+                    parts[part.name] = part
                     finish()
                     start = time.perf_counter()
-                    thunk.run()
+                    part.run()
                     finish()
-                    found[thunk.label] = found.get(thunk.label, 0.0) + time.perf_counter() - start
-                    if thunk.counts is not None:
-                        rates[thunk.label] = float(thunk.counts().abs().mean())
+                    found[part.name] = found.get(part.name, 0.0) + time.perf_counter() - start
+                    if part.counts is not None:
+                        rates[part.name] = float(part.counts().abs().mean())
                 if step == timesteps - 1:
-                    best = {name: min(value, best.get(name, value)) for name, value in found.items()}
-    total = sum(best.values())
-    macs = _macs(engine)
+                    seconds = {name: min(value, seconds.get(name, value)) for name, value in found.items()}
+    total = sum(seconds.values())
     return [
         SiteProfile(
             name=name,
-            milliseconds=1000 * seconds / rows,
-            share=seconds / total,
-            macs=macs.get(name, 0),
+            milliseconds=1000 * spent / parts[name].rows,
+            share=spent / total,
+            macs=parts[name].macs,
             spike_rate=rates.get(name),
         )
-        for name, seconds in best.items()
+        for name, spent in seconds.items()
     ]
-
-
-def _macs(engine: FusedEngine) -> Mapping[str, int]:
-    """Of the synapses that each instruction of a step computes."""
-    from seenn.runtime.lowering.program import SynapseTerm
-
-    shapes = engine.program.buffers
-    found: dict[str, int] = {}
-    for total in engine.program.sums():
-        for term in total.terms:
-            if isinstance(term, SynapseTerm):
-                output, source = shapes[total.target].shape, shapes[term.source].shape
-                found[total.target] = found.get(total.target, 0) + term.op.macs(output, source)
-    return found

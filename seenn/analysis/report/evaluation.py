@@ -9,6 +9,7 @@ from typing import Any
 from seenn.analysis.report.base import Report
 from seenn.analysis.report.text import percent
 from seenn.metrics import ExitCurve, ExitStatistics
+from seenn.metrics.energy import QuantisedANN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,11 @@ class Evaluation(Report):
     energy_pj: float  # mean up to the exit
     energy_full_pj: float  # at T
     ann_energy_pj: float
+    quantised: QuantisedANN
+    integer_energy_pj: float  # energy_pj in integers, without the policy's own network
+    events: float  # steps in which a neuron fires, mean up to the exit
+    popcount: float  # likewise the bits that are set in their counts
+    spikes: float  # likewise their counts
     ann_macs: float
     analog_macs: float  # MACs of the network that spikes do not replace, up to the exit
     analog_macs_per_step: float = 0.0  # the part of them that every step repeats: what analog values reach

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.text import count, energy, percent, points, steps
-from seenn.metrics.energy import ACCUMULATE_PJ, MAC_PJ
+from seenn.metrics.energy import ACCUMULATE_PJ, INTEGER_ACCUMULATE_PJ, INTEGER_MULTIPLY_PJ, MAC_PJ
 
+QUANTISED = "ANN quantised to as many levels"
 COLUMNS = ("per image", "accuracy", "steps", "work", "energy")
 
 ENERGY_NOTE = (
     f"Energies are estimates for 45 nm hardware: {MAC_PJ} pJ per multiply-add (MAC), {ACCUMULATE_PJ} pJ per "
-    f"addition (a spike reaching a synapse). Memory traffic is left out; measured gains can be far smaller."
+    f"addition (a spike reaching a synapse). In integers of b bits: {INTEGER_MULTIPLY_PJ} · (b/8)² + "
+    f"{INTEGER_ACCUMULATE_PJ} pJ per MAC, {INTEGER_ACCUMULATE_PJ} pJ per addition (Horowitz 2014). Memory traffic is "
+    f"left out; measured gains can be far smaller."
 )
 
 
@@ -20,6 +23,7 @@ def summary_rows(e: Evaluation) -> list[tuple[str, ...]]:
     if e.ann_accuracy is not None:
         macs = f"{count(e.ann_macs)} MACs"
         rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
+        rows.append((QUANTISED, "–", "–", f"{macs}, {e.quantised.bits} bits", energy(e.quantised.energy_pj)))
     full = (percent(e.full_accuracy), f"{e.steps[-1]}", f"{count(e.synops_full)} additions")
     early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
@@ -40,6 +44,7 @@ def verdict(e: Evaluation) -> list[str]:
     ]
     if e.ann_accuracy is not None:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
+        sentences.append(_against_quantised(e))
     else:
         sentences.append("There is no ANN behind this network, so it is compared with none.")
     if e.initial_steps:
@@ -57,6 +62,10 @@ def verdict(e: Evaluation) -> list[str]:
             f"first layer, for one); the energy includes them."
         )
     sentences.append(_fed_by_spikes(e))
+    sentences.append(
+        f"Spikes per image: {count(e.events)} events (a neuron that fires in a step), {count(e.popcount)} set bits of "
+        f"their counts, {count(e.spikes)} as unary spikes, which the additions count."
+    )
     return [*sentences, ENERGY_NOTE]
 
 
@@ -85,6 +94,15 @@ def _energy_against_ann(e: Evaluation) -> str:
     if ratio == 1:
         return f"By this estimate the SNN saves no energy against the ANN: {figures}."
     return f"By this estimate the SNN needs {100 * (1 - ratio):.0f} % less energy than the ANN: {figures}."
+
+
+def _against_quantised(e: Evaluation) -> str:
+    ann, snn = e.quantised.energy_pj, e.integer_energy_pj
+    return (
+        f"Beside an ANN quantised to as many levels as the finest neurons tell apart ({e.quantised.levels:,}, "
+        f"{e.quantised.bits} bits), and in integers itself, the SNN needs {'MORE' if snn > ann else 'less'} energy: "
+        f"{energy(snn)} against {energy(ann)}, {snn / max(ann, 1e-9):.2f} times as much."
+    )
 
 
 def _fed_by_spikes(e: Evaluation) -> str:

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from seenn.core.ops.activation import QCFS, Activation, Identity, LeakyReLU, ReLU
+from seenn.core.ops.activation import QCFS, Activation, Identity, LeakyReLU, Quantise, Quantiser, ReLU, quantiser
 from seenn.core.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
 from seenn.core.ops.base import (
     Geometry,
@@ -33,6 +33,7 @@ from seenn.core.ops.pointwise import Pointwise
 from seenn.core.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from seenn.core.ops.prepass import PrepassIFNeuron
 from seenn.core.ops.product import Divide, Einsum, MatMul, Maximum, Multiply, Product
+from seenn.core.ops.quantiser_neuron import QuantiserNeuron
 from seenn.core.ops.reduction import L2Norm, Largest, Variance
 from seenn.core.ops.resize import Resize
 from seenn.core.ops.select import Expand, Take
@@ -93,6 +94,9 @@ __all__ = [
     "Pointwise",
     "PrepassIFNeuron",
     "Product",
+    "Quantise",
+    "Quantiser",
+    "QuantiserNeuron",
     "RMSNorm",
     "ReLU",
     "Rearrangement",
@@ -115,6 +119,7 @@ __all__ = [
     "leaky_relu_if_step",
     "make_op",
     "op_kinds",
+    "quantiser",
     "register",
     "reset",
     "signed_if_step",

@@ -76,11 +76,32 @@ class CumulativeDifference(OverTime):
         *sums, value, t = state
         t = t + 1
         sums = [s + x for s, x in zip(sums, inputs, strict=True)]
-        if self.op.homogeneous:
-            now = self.op(*sums)
-        else:
-            now = _rows(t, value) * self.op(*(s / _rows(t, s) for s in sums))
+        now = self._total(sums, t)
         return now - value, (*sums, now, t)
+
+    def counted_step(
+        self, inputs: tuple[Tensor, ...], state: State, *, in_place: bool = False
+    ) -> tuple[Tensor, Tensor | None, State]:
+        if not in_place:
+            return super().counted_step(inputs, state)
+        *sums, value, t = state
+        t.add_(1)
+        for s, x in zip(sums, inputs, strict=True):
+            s.add_(x)
+        now = self._total(sums, t)
+        output = now - value
+        value.copy_(now)
+        return output, None, state
+
+    def _total(self, sums: Sequence[Tensor], t: Tensor) -> Tensor:
+        """``t·f(S_t/t)``."""
+        if self.op.homogeneous:
+            return self.op(*sums)  # type: ignore[no-any-return]
+        if self.op.bilinear:
+            product: Tensor = self.op(*sums)
+            return product.div_(_rows(t, product))
+        value: Tensor = self.op(*(s / _rows(t, s) for s in sums))
+        return value * _rows(t, value)
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         if lowering.constant:
@@ -140,7 +161,9 @@ class IncrementalProduct(OverTime):
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         if lowering.constant:
             return self.op.lower(lowering, inputs)
-        return lowering.call(self, inputs, f"{self.op.kind} over time is divided by t, which is not an integer")
+        # Where sums are at hand, the product of both is what the increments add up to, for half of the arithmetic.
+        together = CumulativeDifference(self.op)
+        return lowering.call(together, inputs, f"{self.op.kind} over time is divided by t, which is not an integer")
 
 
 def _rows(t: Tensor, like: Tensor) -> Tensor:

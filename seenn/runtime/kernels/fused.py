@@ -14,7 +14,7 @@ from seenn.native import RowWriter
 from seenn.runtime.kernels.bind import Binder, Thunk
 from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Program
-from seenn.runtime.slots import Engine, SlotObserver, Slots, check_memory
+from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
 TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
@@ -44,6 +44,7 @@ class FusedEngine(Engine):
         self.name = name
         self.device = device
         self.exact = program.exact
+        self.rounding = program.report
         self.input_scale = program.input_scale
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
@@ -133,12 +134,13 @@ class FusedSlots(Slots):
         for tensor in (*self._kept.values(), self._total, self._new):
             tensor[: len(rows)] = tensor[rows]
 
-    def thunks(self, active: int) -> Sequence[Thunk]:
-        """What a later step of the first ``active`` slots consists of, for a profile; one tile at most."""
+    def parts(self, active: int) -> Sequence[StepPart]:
+        """See ``seenn.runtime.slots.DividedSlots``; of a later step, which initialises nothing; one tile at most."""
         stop = min(active, self._tile)
         if bool(self._new[:stop].any()):
             self.step(stop)
-        return self._bound(0, stop)
+        macs = self._program.macs()
+        return [StepPart(t.label, stop, t.run, t.counts, macs.get(t.label, 0)) for t in self._bound(0, stop)]
 
     def _bound(self, start: int, stop: int) -> list[Thunk]:
         if (start, stop) not in self._tiles:

@@ -267,7 +267,7 @@ def _difference(op: StatelessOp, target: Tensor, source: Tensor, total: Tensor, 
 def _take_step(op: StatefulOp, arity: int, target: Tensor, *buffers: Tensor) -> None:
     """A step of ``op``, whose spike counts, where it has some, are the last of its state."""
     inputs, kept = buffers[:arity], buffers[arity:]
-    output, count, state = op.counted_step(inputs, kept[: len(kept) - op.fires])
+    output, count, state = op.counted_step(inputs, kept[: len(kept) - op.fires], in_place=True)
     given = (output, *state) if count is None else (output, *state, count)
     for buffer, values in zip((target, *kept), given, strict=False):
         buffer.copy_(values)

@@ -16,6 +16,7 @@ from torch import Tensor
 from seenn.core.ops import Geometry, Synapse
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import InputError
+from seenn.runtime.slots import LayerReport
 
 EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
 
@@ -206,17 +207,12 @@ class Program:
             if isinstance(found, Sum):
                 yield found
 
-
-@dataclass(frozen=True, kw_only=True)
-class LayerReport:
-    """One synapse after rounding its weights.
-
-    Attributes:
-        layer: the node.
-        bits: of its weights.
-        weight_error: ``‖Ŵ − W‖ / ‖W‖``.
-    """
-
-    layer: str
-    bits: int
-    weight_error: float
+    def macs(self) -> dict[str, int]:
+        """Multiply-accumulates of the synapses in each sum of a step, were every input dense."""
+        found: dict[str, int] = {}
+        for total in self.sums():
+            for term in total.terms:
+                if isinstance(term, SynapseTerm):
+                    macs = term.op.macs(self.buffers[total.target].shape, self.buffers[term.source].shape)
+                    found[total.target] = found.get(total.target, 0) + macs
+        return found

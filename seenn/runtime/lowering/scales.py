@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, GainTerm, LayerReport, SynapseTerm, Term
+from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, GainTerm, SynapseTerm, Term
 from seenn.runtime.lowering.rounding import INT8_LEVELS, Calibration, Rounding
 from seenn.runtime.lowering.values import Value, along, compressed, spread
+from seenn.runtime.slots import LayerReport
 
 WIDE_LEVELS = INT8_LEVELS << 7  # weights outside int8: as many as the exact range allows, halving from here
 FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer scale

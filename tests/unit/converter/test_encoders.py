@@ -11,16 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.random_weights import convergence
 from converter import ConvertConfig, Max, check, convert_module
 from converter.inspect import inspect_model
-from converter.pipeline import spiking_report
 from seenn import load
-from seenn.analysis.synops import SpikeMeter, dense_cost
+from seenn.analysis.synops import SpikeMeter, dense_cost, spiking_report
 from seenn.batch import Batch
+from seenn.core.graph import Node, OpGraph
+from seenn.core.network import SpikingNetwork
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
 from seenn.snn import SNN
+from tests.operands import check_operands
 from tests.runs import run
 
 
@@ -154,6 +157,33 @@ def test_every_multiplication_but_the_first_layer_is_fed_by_spikes(model: nn.Mod
     assert cost.ann == cost.once + cost.spiking
 
 
+def test_every_operand_is_what_spikes_decode_to(model: nn.Module, images: Tensor) -> None:
+    network = convert_module(model, images, ConvertConfig(neuron="if", levels=1)).network  # whatever the kind
+    assert check_operands(network, images[:4], 3) >= 3 * sum(
+        cost.macs > 0 for cost in inspect_model(model, (3, 8, 8)).nodes[1:]
+    )
+
+
+def test_an_operand_that_is_not_spikes_is_found(images: Tensor) -> None:
+    torch.manual_seed(0)
+    network = convert_module(gated(), images, ConvertConfig(correction="none")).network
+    nodes = [Node(n.name, n.op, tuple(name.removesuffix(".encoder") for name in n.inputs)) for n in network.graph]
+    analog = SpikingNetwork(OpGraph(nodes, network.graph.output), (3, 8, 8))
+    assert dense_cost(analog).spiking_mac_share < 1
+    with pytest.raises(AssertionError, match="is analog"):
+        check_operands(analog, images[:4], 1)
+
+
+@torch.no_grad()
+def test_unseen_images_come_as_one_over_t_nearer(model: nn.Module, images: Tensor) -> None:
+    """Where ranges hold on them, which three times those of other images do."""
+    network = convert_module(model, images[16:], ConvertConfig(correction="none", recipe=Max())).network
+    for site in network.sites:
+        network.graph[site].op.v_threshold.mul_(3)  # type: ignore[operator]
+    few, _, many = convergence(network, images[:16], (8, 32, 128))
+    assert many <= few / 6
+
+
 def test_what_acts_on_running_means_is_named(images: Tensor) -> None:
     torch.manual_seed(0)
     network = convert_module(Transformer(), images, ConvertConfig(correction="none")).network
@@ -211,6 +241,32 @@ def test_one_encoder_serves_all_readers_of_a_value_and_of_its_parts() -> None:
     assert [node.node for node in seen.nodes if node.encoder] == ["qkv", "softmax", "matmul_1", "tanh"]
     seen = inspect_model(gated(), (3, 8, 8))
     assert [node.node for node in seen.nodes if node.encoder] == ["3.sigmoid", "3.mul", "5"]
+
+
+class Pooled(nn.Module):
+    """A query that no image changes attends to tokens (as in attention pooling)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.query, self.head = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 8)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.patches(x)).flatten(2)
+        query = self.query.expand(len(x), 1, 8)
+        return self.head((query @ x).softmax(-1) @ x.transpose(1, 2)).flatten(1)
+
+
+def test_a_product_with_a_constant_is_linear(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = enliven(Pooled())
+    network = convert_module(model, images, ConvertConfig(correction="none", recipe=Max())).network
+    kinds = [(node.op.title, len(node.inputs)) for node in network.graph if "matmul" in node.op.title]
+    assert ("incremental matmul", 2) in kinds
+    assert len(kinds) == 1 or ("matmul", 2) in kinds
+    assert dense_cost(network).spiking_mac_share == 1.0
+    assert check_operands(network, images[:4], 2)
+    few, _, many = convergence(network, images[:8], (8, 32, 128))
+    assert many <= few / 6
 
 
 def test_the_keyword_of_an_earlier_version_warns(images: Tensor) -> None:

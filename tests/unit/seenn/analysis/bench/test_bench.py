@@ -12,14 +12,14 @@ from seenn.analysis.bench.ann import Contender
 from seenn.analysis.bench.figures import run_bench
 from seenn.analysis.bench.layers import layer_losses
 from seenn.analysis.bench.machine import this_machine
-from seenn.analysis.bench.plots import plot_growth, plot_speed
+from seenn.analysis.bench.plots import growth_chart, speed_chart
 from seenn.analysis.bench.profile import profile_sites
 from seenn.analysis.bench.timing import Growth, Timing, alternate, grow
 from seenn.analysis.report.base import plain
 from seenn.core.network import SpikingNetwork
+from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.runtime import make_engine
-from seenn.runtime.kernels.fused import FusedEngine
 from seenn.snn import SNN
 
 MakeNetwork = Callable[..., SpikingNetwork]
@@ -77,7 +77,6 @@ def test_every_ratio_is_measured_and_named(make_network: MakeNetwork, images: Te
 def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, images: Tensor) -> None:
     network = make_network().float()
     engine = make_engine("int8", network, timesteps=8)
-    assert isinstance(engine, FusedEngine)
     sites = profile_sites(engine, images.float(), repeats=1)
     assert sum(site.share for site in sites) == pytest.approx(1)
     by_name = {site.name: site for site in sites}
@@ -85,6 +84,12 @@ def test_the_profile_accounts_for_all_of_a_step(make_network: MakeNetwork, image
     assert by_name["relu2.v"].macs == 4 * 2 * 9 * 36
     assert by_name["relu1.v"].macs == 0  # its current is computed once an image
     assert set(plain(by_name["relu1"])) == {"name", "milliseconds", "share", "macs", "spike_rate"}
+
+
+def test_an_engine_whose_steps_are_not_divided_has_no_profile(make_network: MakeNetwork, images: Tensor) -> None:
+    engine = make_engine("reference", make_network().float(), timesteps=8)
+    with pytest.raises(UnsupportedError, match="reference engine does not divide its steps into parts"):
+        profile_sites(engine, images.float(), repeats=1)
 
 
 def test_growth_is_timed_size_by_size() -> None:
@@ -118,10 +123,11 @@ def test_each_layer_is_charged_for_its_own_rounding(make_network: MakeNetwork, i
 
 def test_pictures_of_a_benchmark_are_files(tmp_path: Path) -> None:
     times = {size: Timing((0.9 * size, 1.0 * size, 1.2 * size)) for size in (1, 2, 4)}
-    plot_growth([Growth(of="timesteps", times=times), Growth(of="width", times=times)], "a $ b", tmp_path / "g.png")
-    plot_speed({"SNN, int8": (30.0, 0.9), "ANN, torch float32": (20.0, 0.91)}, "a $ b", tmp_path / "s.png")
-    for name in ("g.png", "s.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    growth = growth_chart([Growth(of="timesteps", times=times), Growth(of="width", times=times)], "a $ b")
+    speed = speed_chart({"SNN, int8": (30.0, 0.9), "ANN, torch float32": (20.0, 0.91)}, "a $ b")
+    for chart in (growth, speed):
+        chart.draw(tmp_path / chart.file)
+        assert (tmp_path / chart.file).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_machine_says_what_decides_its_speed() -> None:
