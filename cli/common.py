@@ -55,8 +55,8 @@ class Console:
             click.echo(json.dumps(result, indent=2, allow_nan=False) if self.json else "\n".join(parts))
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar on stderr; call it with ``(done, total)``."""
+    def progress(self, title: str) -> Iterator[Callable[[int, int | None], None]]:
+        """A progress bar on stderr; call it with ``(done, total)``, None where nobody knows how many will come."""
         import rich.console
         from rich import progress
 

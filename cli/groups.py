@@ -198,9 +198,15 @@ class ModelOptions:
             )
 
 
-def output_file(path: str, *, keep: str | None = None) -> Path:
-    """An output path that can be written, checked before any work; never the input ``keep``."""
+def output_file(path: str, *, keep: str | None = None, suffix: str = ".safetensors") -> Path:
+    """An output path that can be written, checked before any work; never the input ``keep``, nor another kind of file.
+
+    Any name without one of the endings of other kinds will do.
+    """
     try:
-        return check_output(path, keep=keep)
+        target, kind = check_output(path, keep=keep), Path(path).suffix.lower()
+        if kind != suffix and kind in (".safetensors", ".pth", ".pt", ".onnx", ".ckpt"):
+            raise ValueError(f"what is written is a {suffix} file, and {path} says {kind}: name it …{suffix}")
+        return target
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error

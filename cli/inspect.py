@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
@@ -34,7 +35,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     target, ckpt = options.target, options.ckpt
-    if target.endswith(".safetensors"):
+    if (Path(target).is_file() and Path(target).suffix.lower() != ".onnx") or target.endswith(".safetensors"):
         _show_network(console, target)
         return
     from converter.inspect import inspect_model

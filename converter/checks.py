@@ -131,7 +131,10 @@ def _compare(
     network: SpikingNetwork, batch: Batch, session: Session, counter: SpikeCounter | None, *, several: bool
 ) -> tuple[list[int], list[float]]:
     """Of one batch: same answers, ANN right, SNN right after each step; squared errors of the output and by site, then
-    signals. Sites are looked at where there is a ``counter``, which then counts their spikes."""
+    signals.
+
+    Sites are looked at where there is a ``counter``, which then counts their spikes.
+    """
     twin, timesteps = network.analog(), session.timesteps
     analog = twin.evaluate(batch.inputs.to(network.device), {twin.output, *(() if counter is None else network.sites)})
     scores, spikes = ScoreTrace(timesteps, len(batch)), SpikeSums(len(batch))

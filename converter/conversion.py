@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate, check_images
 from converter.config import ConvertConfig
-from converter.float64 import in_float64
 from converter.outputs import with_scores
 from converter.passes import encode_operands, normalise, verify_equivalent
+from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.capture.head import without_head
 from seenn.capture.plain import Substitutes
@@ -147,7 +147,7 @@ def canonical_graph(
     source = source.double().requires_grad_(False)
     example = example.detach().cpu().double()
     shape = example.shape[1:]
-    with in_float64():
+    with computing_in(torch.float64):
         found = capture_graph(source, example)
         graph = normalise(found.checked(strict=False), shape)
         difference = verify_equivalent(source, graph, example)

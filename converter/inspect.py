@@ -13,6 +13,7 @@ from torch import nn
 from converter.config import warn_of_islands
 from converter.conversion import MAXIMUM, maxima_of, place_neurons, refuse_linear, refuse_neurons, sites_of
 from converter.passes import encode_operands, normalise
+from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.analysis.synops import dense_cost, running_means
 from seenn.capture import CapturedGraph, Offender, Unsupported
@@ -115,7 +116,8 @@ def inspect_model(
     refuse_neurons(model)
     example = torch.zeros(2, *input_shape)
     source = prepared(model, example, output=output, activations=activations).requires_grad_(False)
-    found = capture_graph(source, example)
+    with computing_in(torch.float32):
+        found = capture_graph(source, example)
     graph, shapes = found.graph, found.graph.shapes(input_shape)
     canonical, head, left_out = without_head(normalise(graph, input_shape), input_shape)
     after = encode_operands(canonical, input_shape)

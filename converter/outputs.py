@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seenn.capture.state import run_apart
+from converter.precision import computing_in
+from seenn.capture.state import WorkingCopy, run_apart
 from seenn.capture.trace import untraceable
 from seenn.core.graph import Node, OpGraph, prune
 from seenn.core.ops import ElementwiseAffine, Linear, Op, Reshape
@@ -33,15 +34,17 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
         UnsupportedError: the model takes more than images, or fails; or ``output`` names nothing, or is needed.
     """
     name = type(model).__name__
-    needed = [p for p in inspect.signature(model.forward).parameters.values()
-              if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]  # fmt: skip
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 1:
         raise UnsupportedError(
             f"{name} takes several inputs ({', '.join(p.name for p in needed)}): wrap it in a module whose forward "
             "takes the images alone"
         )
+    weight = next((p for p in model.parameters() if p.is_floating_point()), example)
     try:
-        returned = run_apart(model, (example[:1],))
+        with WorkingCopy(model) as copied, computing_in(weight.dtype):
+            returned = run_apart(copied.model, (example[:1].to(weight.dtype),))
     except Exception as error:
         raise untraceable(model, example, error) from error
     if isinstance(returned, Tensor):

@@ -65,8 +65,9 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate, and the last fifth,
-            as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate,
+            and the last fifth, as long as 16 are left, is held out for the check. None: the data that ``weights``
+            record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
@@ -92,6 +93,8 @@ def convert(
     source, recorded = _load(model, weights)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
+        if "data" not in recorded:
+            raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
@@ -144,6 +147,8 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
+        if not isinstance(model, str | ModelSpec):
+            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
         model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
     if weights is None:
         return model, {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,11 @@ class SNN:
     policy: ExitPolicy | None = None
     sections: Mapping[str, Section] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        shape = list(self.network.input_shape)
+        exits = "no exit policy" if self.policy is None else repr(self.policy)
+        return f"<SNN: {len(self.network.sites)} neuron sites, inputs {shape}, T = {self.timesteps}, {exits}>"
+
     @property
     def timesteps(self) -> int:
         """T that the thresholds were chosen for; 8 where the manifest does not say, or says what none can be."""
@@ -89,7 +95,7 @@ class SNN:
 
     @property
     def task(self) -> str:
-        """What the scores say: ``classes``, also two of a yes or no (``binary``); ``labels``, each its own; ``values``."""
+        """What the scores say: ``classes``, or two for a yes or no (``binary``); ``labels``, by signs; ``values``."""
         return str(self.manifest.get("task", "classes"))
 
     def refuse_other_tasks(self, what: str) -> None:
@@ -161,7 +167,7 @@ class SNN:
     def batch(self, images: Any) -> Batch:
         """Pictures, paths, arrays or tensors as this network's input; see ``Preprocessing.prepare``.
 
-        Floating-point tensors are taken as prepared: images ``[B, C, H, W]``, one ``[C, H, W]``, or frames
+        Floating-point tensors and arrays are taken as prepared: images ``[B, C, H, W]``, one ``[C, H, W]``, or frames
         ``[T, B, C, H, W]``. Images of a network that was trained on Poisson spikes are encoded.
 
         Raises:
@@ -171,6 +177,8 @@ class SNN:
         """
         if isinstance(images, Batch):
             return images
+        if isinstance(images, np.ndarray) and images.dtype.kind == "f":
+            images = torch.from_numpy(images).float()
         shape = self.network.input_shape
         if isinstance(images, Tensor) and images.is_floating_point() and images.dim() == len(shape):
             images = images.unsqueeze(0)
@@ -181,7 +189,7 @@ class SNN:
         elif not (isinstance(images, Tensor) and images.is_floating_point()):
             raise DataError(
                 f"this network does not record how images are prepared, got {type(images).__name__}: give prepared "
-                "floating-point tensors"
+                "floating-point tensors or arrays"
             )
         batch = Batch.of(images, shape)
         encoding = self.manifest.get("encoding")

@@ -38,6 +38,11 @@ def clamp_min(call: Call) -> Result:
     return _clip(call, call.argument(1, "min"), None)
 
 
+@handles("clamp_max", any_layout=True)
+def clamp_max(call: Call) -> Result:
+    return _clip(call, None, call.argument(1, "max"))
+
+
 @handles(nn.Threshold, F.threshold, "threshold", any_layout=True)
 def threshold(call: Call) -> Result:
     threshold, value = call.argument(1, "threshold"), call.argument(2, "value")
@@ -72,17 +77,14 @@ def _leaky(call: Call, slope: float) -> Result:
 
 def _clip(call: Call, low: Any, high: Any) -> Result:
     """Between numbers; from 0 also to one ceiling a channel, of which each value is then a share."""
-    if low is not None and (low := _bound(call, low)).dim() == 0:
-        low = low.item()
-    if high is not None and (high := _bound(call, high)).dim() == 0:
-        high = high.item()
-    if low == 0 and (high is None or (not isinstance(high, Tensor) and high > 0)):
-        return call.of(ReLU(ceiling=high))
-    if isinstance(high, Tensor) and not isinstance(low, Tensor) and low == 0 and bool((high > 0).all()):
+    low, high = _bound(call, low), _bound(call, high)
+    if isinstance(high, Tensor) and low == 0 and bool((high > 0).all()):
         share = Made(ReLU(ceiling=1.0), (call.of(ElementwiseAffine(1 / high)),))
         return Made(ElementwiseAffine(high), (share,))
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise Refused("clips to bounds that differ", "clip from 0 to one bound a channel, or to two numbers")
+    if low == 0 and (high is None or high > 0):
+        return call.of(ReLU(ceiling=high))
     if low is None:
         op = Pointwise(function="clamp_max", settings={"max": high})
     elif high is None:
@@ -92,10 +94,10 @@ def _clip(call: Call, low: Any, high: Any) -> Result:
     return call.of(op)
 
 
-def _bound(call: Call, value: Any) -> Tensor:
-    """A constant bound: a number, or what meets the value's channels."""
+def _bound(call: Call, value: Any) -> float | Tensor | None:
+    """A constant bound: a number, or one a channel."""
     if not isinstance(value, fx.Node):
-        return torch.as_tensor(value, dtype=torch.float64)
+        return None if value is None else float(value)
     if (found := call.known(value)) is None:
         raise Refused("clips to a bound that depends on the image", "clip to constant numbers")
-    return found.squeeze() if found.numel() == 1 else call.meeting(found)
+    return float(found.max()) if bool((found == found.max()).all()) else call.meeting(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -43,6 +44,13 @@ class Unsupported(StatelessOp):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].new_zeros(len(inputs[0]), *self.shape)
+
+
+class Passing(StatelessOp):
+    """A part of what is written out, recognised as a whole: an op that no network has."""
+
+    reason: ClassVar[str]  # why it is refused where it is part of nothing
+    fix: ClassVar[str]
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,13 @@ def called(target: Any) -> str:
     return str(target.__name__).rstrip("_") if package in ("torch", "_operator", "builtins") else ""
 
 
+def value_of(node: Any, *names: str) -> Any:
+    """The call whose value this is, without what only cuts its gradient, copies it, or is called one of ``names``."""
+    while isinstance(node, fx.Node) and called(node.target) in ("detach", "clone", "contiguous", "alias", *names):
+        node = node.args[0]
+    return node
+
+
 def find_handler(target: Any) -> Handler | None:
     """The handler of a function, a method name, or a module (by its class, then its base classes).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,8 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
             )
         if type(module).__module__.startswith(_INTEGER):
             raise UnsupportedError(
-                f"{where} ({type(module).__name__}) computes with integers of torch.ao: give the model as it was before "
-                "torch.ao.quantization.convert or quantize_dynamic; fake-quantised ones are taken"
+                f"{where} ({type(module).__name__}) computes with integers of torch.ao: give the model as it was "
+                "before torch.ao.quantization.convert or quantize_dynamic; fake-quantised ones are taken"
             )
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -64,7 +64,9 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
 def _inner(module: nn.Module) -> nn.Module:
     """What a wrapper wraps, be it several times; any other module itself."""
     while isinstance(inner := getattr(module, "_orig_mod", None), nn.Module) or isinstance(module, _WRAPPERS):
-        module = inner if isinstance(inner, nn.Module) else module.module
+        found = inner if isinstance(inner, nn.Module) else module.module
+        assert isinstance(found, nn.Module)
+        module = found
     return module
 
 
@@ -76,11 +78,11 @@ def _compute_weights(module: nn.Module) -> None:
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(module, hook.name)
         elif isinstance(hook, prune.BasePruningMethod):
-            prune.remove(module, hook._tensor_name)
+            prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
     if isinstance(fake := getattr(module, "weight_fake_quant", None), nn.Module):
         # In single precision, as it was trained: the largest weight of a channel lies between two of its levels.
         fake.apply(torch.ao.quantization.disable_observer)
-        weight, norm = module.weight.detach(), getattr(module, "bn", None)
+        weight, norm = cast(Tensor, module.weight).detach(), getattr(module, "bn", None)
         scale = torch.ones(()) if norm is None else norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
         scale = scale.view(-1, *[1] * (weight.dim() - 1))
         module.weight = nn.Parameter(torch.where(scale == 0, weight, fake(weight * scale).detach() / scale))
@@ -147,7 +149,7 @@ class FakeQuantised(nn.Module):
         self.low, self.high, self.axis = low, high, axis
 
     def forward(self, x: Tensor) -> Tensor:
-        scale: Tensor = self.scale
+        scale = cast(Tensor, self.scale)
         if scale.dim() == 0:
             return (x / scale).round().clamp(self.low, self.high) * scale
         levels = (x.movedim(self.axis, -1) / scale).round().clamp(self.low, self.high)

@@ -13,18 +13,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from seenn.capture.captured import Offender
+from seenn.capture.captured import Offender, Passing
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.graph import INPUT, Node, OpGraph, prune
-from seenn.core.ops import ElementwiseAffine, Op, Pointwise, ReLU, Scale, Shift, StatelessOp, quantiser
+from seenn.core.ops import ElementwiseAffine, Op, Pointwise, ReLU, Scale, Shift, quantiser
 
 _INFINITE = float("inf")
 
 
-class Round(StatelessOp):
-    """``⌊x + ½⌋``: what a quantiser is recognised by. No network has one."""
+class Round(Passing):
+    """``⌊x + ½⌋``: what a quantiser is recognised by."""
 
     kind = "round"
+    reason, fix = "rounds without limits", "clamp before or after it, to constant limits"
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return (inputs[0] + 0.5).floor()
@@ -115,7 +116,7 @@ def _replaced(graph: OpGraph, rounding: Node, like: Tensor) -> OpGraph:
             if (ops := wider.ops(like, exact)) is not None:
                 found.append((ops, first, last))
     if not found:
-        raise Refused("rounds without limits", "clamp before or after it, to constant limits")
+        raise Refused(Round.reason, Round.fix)
     ops, first, last = min(found, key=lambda choice: (len(choice[0]) - choice[1] - choice[2], choice[1] + choice[2]))
     end, read = after[last].name, before[first - 1].inputs[0] if first else rounding.inputs[0]
     names = [*(f"{end}.{op.title}" for op in ops[:-1]), end]

@@ -251,7 +251,7 @@ class SpikingNetwork(nn.Module):
                 "or divide the events into as many frames"
             )
         if not constant and self.no_frames is not None:
-            raise UnsupportedError(f"{self.no_frames}, got a sequence")
+            raise UnsupportedError(f"{self.no_frames}, got a sequence: give images, not frames")
         current = self.encode(x if constant else x.flatten(0, 1))
         values = dict(zip(self._boundary, current, strict=True))
         once = frozenset(values) if constant else frozenset()

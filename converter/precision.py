@@ -1,4 +1,4 @@
-"""Running a model in float64, also where its code names another precision."""
+"""Running a model in one precision, also where its code names a narrower one."""
 
 from __future__ import annotations
 
@@ -10,35 +10,40 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_NARROWER = (torch.float32, torch.float16, torch.bfloat16)
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @contextmanager
-def in_float64() -> Iterator[None]:
-    """Inside, tensors that a model makes as it runs are float64, and its casts do not round."""
+def computing_in(precision: torch.dtype) -> Iterator[None]:
+    """Inside, tensors that a model makes as it runs are of this precision, and its casts do not round further."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(precision)
     try:
-        with _CastsToFloat64():
+        with _Widened(precision):
             yield
     finally:
         torch.set_default_dtype(before)
 
 
-class _CastsToFloat64(TorchFunctionMode):
-    """What is narrower than float64 is that, wherever a call names it."""
+class _Widened(TorchFunctionMode):
+    """What is narrower than a precision is of that precision, wherever a call names it."""
+
+    def __init__(self, precision: torch.dtype) -> None:
+        super().__init__()
+        self._precision = precision
+        self._narrower = tuple(kind for kind in _FLOATS if kind.itemsize < precision.itemsize)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (Tensor.float, Tensor.half, Tensor.bfloat16):
-            return args[0].double()
-        if func is torch.fake_quantize_per_tensor_affine:
+        if func in (Tensor.half, Tensor.bfloat16) or (func is Tensor.float and torch.float32 in self._narrower):
+            return args[0].to(self._precision)
+        if func is torch.fake_quantize_per_tensor_affine and self._precision is torch.float64:
             return _fake_quantised(*args, **(kwargs or {}))
-        if func is torch.fake_quantize_per_channel_affine:
+        if func is torch.fake_quantize_per_channel_affine and self._precision is torch.float64:
             x, scale, zero_point, axis, *limits = args
             return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
 
         def widened(value: Any) -> Any:
-            return torch.float64 if isinstance(value, torch.dtype) and value in _NARROWER else value
+            return self._precision if isinstance(value, torch.dtype) and value in self._narrower else value
 
         return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
 
