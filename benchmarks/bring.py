@@ -170,8 +170,9 @@ def own_answers(brought: Brought, work: Path, module: nn.Module, images: Tensor)
         for part in name.split("."):
             factory = getattr(factory, part)
         module = factory(**brought.kwargs)
-        reader: Any = types.SimpleNamespace(Unpickler=_Unpickler)
-        content = torch.load(weights_file(brought, work), weights_only=False, pickle_module=reader)  # type: ignore[arg-type]
+        reader = types.ModuleType("reader")
+        vars(reader).update(Unpickler=_Unpickler, load=pickle.load)
+        content = torch.load(weights_file(brought, work), weights_only=False, pickle_module=reader)
         state = content.get("state_dict", content)
         prefix = "encoder." if "encoder.layernorm.weight" in state else ""  # PESTO's, in its Lightning module
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
