@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cli.common import Console, command
+from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
-from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
+from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from converter.config import ConvertConfig
     from seenn.snn import SNN
 
 RECIPE = Registered("recipe", "converter.recipes", "converter.recipes:RECIPES")
@@ -57,19 +57,43 @@ class ConvertOptions:
     timesteps: int | None = option(
         "T to convert for.  [default: 8; as many as it has levels for a QCFS network]", short="-T", type=TIMESTEPS
     )
+    min_agreement: float | None = option(
+        "Choose --levels, --encoder-levels and --timesteps, those that are not given: the fewest spikes with which ANN "
+        "and SNN agree on this share of held-out images.",
+        metavar="SHARE",
+        type=FiniteRange(0, 1),
+    )
+    max_accuracy_drop: float | None = option(
+        "Likewise, by the accuracy that may be lost on held-out images, 0.005 for half a point.",
+        metavar="SHARE",
+        type=FiniteRange(0, 1),
+    )
+    memory: float | None = option(
+        "GiB for values between layers; the rest goes to temporary files. Changes no result.  [default: 1, or half of "
+        "what is free]",
+        metavar="GIB",
+        type=FiniteRange(0),
+    )
     calibration_images: int | None = option("How many, at least 16.  [default: 512, or all]", type=COUNT)
     check_images: int = option("Held-out images that compare ANN and SNN.", type=COUNT, default=1000)
     silent_channels: Literal["borrow", "refuse"] = option(
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
-    analog_islands: bool = option(
-        "Keep gates, smooth activations, normalisation and attention analog instead of refusing them."
+    encoder_levels: int | None = option(
+        "Most spikes a step and sign of the neurons in front of what is not spikes.  [default: 15]",
+        type=Integer(1, 127),
+    )
+    strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
+    analog_islands: bool = removed(NOT_NEEDED)
+    task: Literal["classes", "binary", "labels", "values"] | None = option(
+        "What the model's scores say: binary, a logit for yes or no; labels, a logit for each; values, quantities.  "
+        "[default: classes; with a sigmoid at the end binary or labels]"
     )
     force: bool = option("Convert a model that is not shown to be better than chance on held-out images.")
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
-    def config(self, qcfs_levels: int | None) -> ConvertConfig:
-        """What the options say, and where they say nothing what suits the network. Wrong values are wrong usage."""
+    def chosen(self, qcfs_levels: int | None) -> dict[str, Any]:
+        """What the options say of a ``ConvertConfig``. Wrong values are wrong usage."""
         from converter.config import ConvertConfig
         from converter.recipes import RECIPES
 
@@ -80,16 +104,16 @@ class ConvertOptions:
                 if name != "percentile":
                     raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
                 settings["q"] = self.percentile
-            return ConvertConfig.suited(
-                qcfs_levels=qcfs_levels,
-                recipe=RECIPES.get(name)(**settings),
-                initial_steps=self.prepass,
-                **given(self, "neuron", "levels", "correction", "timesteps", "silent_channels", "analog_islands"),
-            )
+            names = ("neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict")
+            found = {"recipe": RECIPES.get(name)(**settings), "initial_steps": self.prepass, **given(self, *names)}
+            ConvertConfig.suited(qcfs_levels=qcfs_levels, **found)
+            return found
 
 
 @command("Turn a trained classifier into a spiking network.")
-def convert(console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions) -> None:
+def convert(
+    console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions, report: ReportOptions
+) -> None:
     """Convert a trained classifier into a spiking network, and check it against the original.
 
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
@@ -106,81 +130,118 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter.load import load_model
     from converter.load.onnx_source import is_onnx
     from converter.load.weights import read_weights
+    from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
 
     spec = model.spec(options.model)
-    options.config(None)  # what the options get wrong among themselves
+    options.chosen(None)  # what the options get wrong among themselves
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     own = data.splits(record, None, in_chans=model.in_chans)
     loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
-    config = options.config(loaded.spec.levels)
+    chosen = options.chosen(loaded.spec.levels)
     if loaded.preprocessing is None:
         splits = data.prepared(own, fitted(loaded, own.preprocessing), model.in_chans)
     else:
         splits = data.prepared(own.with_preprocessing(loaded.preprocessing), loaded.preprocessing, model.in_chans)
     check_splits(record, splits, use="calibration")
     with console.progress("calibrating sites") as update:
-        done = itertools.count(1)
+        done = itertools.count()
         snn = run(
             loaded,
             splits,
-            config,
             weights=ckpt,
             preprocessing=None if splits.guess else splits.preprocessing,
             force=options.force,
+            memory=None if options.memory is None else int(options.memory * 2**30),
+            min_agreement=options.min_agreement,
+            max_accuracy_drop=options.max_accuracy_drop,
+            task=options.task,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
             seed=console.seed,
-            progress=lambda site, total: update(next(done), total),
+            progress=lambda site, total: update(next(done) % total + 1, total),
+            **chosen,
         )
     if console.first:
         snn.save(target)
-    check = snn.manifest["check"]
-    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "analog", "conversion", "source", "data")
+    check, summary = snn.manifest["check"], _summary(snn)
+    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
+    records = ("task", "outputs", "per_site", "conversion", "goal", "source", "data")
+    result = {
+        "sites": len(snn.manifest["per_site"]),
+        "neurons": len(snn.network.sites),
+        **{name: check[name] for name in figures},
+        "check_split": check["split"],
+        "check_samples": check["samples"],
+        **snn.manifest["spiking"],
+        **{name: snn.manifest[name] for name in records if name in snn.manifest},
+        "output": str(target),
+    }
+    page = Path(report.report)
+    if console.first:
+        page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
     console.answer(
-        {
-            "sites": len(snn.manifest["per_site"]),
-            "neurons": len(snn.network.sites),
-            **{name: check[name] for name in figures},
-            "check_split": check["split"],
-            "check_samples": check["samples"],
-            **{name: snn.manifest[name] for name in records},
-            "output": str(target),
-        },
-        *_summary(snn),
-        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
+        {**result, "report": str(page)}, *summary, f"wrote {target}; next: seenn calibrate-exit --threshold 0.95"
     )
+    report.show(console, page)
 
 
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
-    sites, check, analog = (snn.manifest[name] for name in ("per_site", "check", "analog"))
+    sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
+    from seenn.core.ops import Encoder
+
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
+    encoders = [op for op in snn.network.graph.ops if isinstance(op, Encoder)]
     lines = [
-        f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
+        f"{len(sites) - len(encoders)} activation sites became {len(snn.network.sites) - len(encoders)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",
-        f"accuracy on {check['samples']} held-out images{after}:",
-        f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
     ]
+    if (head := snn.manifest["outputs"]["head"]) is not None:
+        lines.append(f"the final {head} is left out: the network returns logits")
+    if check["ann_accuracy"] is not None:
+        lines.append(f"accuracy on {check['samples']} held-out images{after}:")
+        lines.append(f"  ANN           {100 * check['ann_accuracy']:6.2f} %")
+    elif check["output_error"] is not None:
+        same = "" if check["agreement"] is None else f", same answers {100 * check['agreement']:.2f} %"
+        lines.append(
+            f"{snn.task} on {check['samples']} held-out samples{after}: relative error of the output "
+            f"{check['output_error']:.3f}{same}"
+        )
     for t, accuracy in enumerate(accuracies, 1):
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
+    if goal := snn.manifest.get("goal"):
+        picked = snn.manifest["conversion"]
+        lines.append(
+            f"picked T = {picked['timesteps']}, {picked['neuron']['max_spikes']} levels, of encoders "
+            f"{picked['encoder_levels']}: the fewest spikes that reach what was asked, {len(goal['tried'])} tried"
+        )
     if sites:
+        clipped = max(sites, key=lambda site: float(site["clipped_energy"]))
+        lines.append(
+            f"most clipped on images that its range was not chosen on: {100 * clipped['clipped_unseen']:.2g} % of the "
+            f"values, {100 * clipped['clipped_energy']:.2g} % of their energy, at {clipped['site']}"
+        )
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
-    kinds = ", ".join(sorted(set(analog["nodes"].values())))
-    nodes = f"{len(analog['nodes'])} nodes stay analog ({kinds}); " if analog["nodes"] else ""
+    if encoders:
+        lines.insert(1, f"{len(encoders)} encoders carry other values: up to ±{encoders[0].max_spikes} spikes a step")
     lines.append(
-        f"{nodes}{100 * analog['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
-        f"  {analog['macs_once']:,} once an image, {analog['macs_per_step']:,} in every step"
+        f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
+        f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
+    if spiking["events"] is not None:
+        figures = (f"{spiking[name]:,.0f} {name}" for name in ("events", "popcount", "spikes"))
+        lines.append(f"in {len(accuracies) or snn.timesteps} steps an image takes {', '.join(figures)}")
+    if means := spiking["running_means"]:
+        lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:
-        lines.append("WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN")
+        lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
     if check["diverged"]:
         lines.append(
             f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"

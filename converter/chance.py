@@ -28,7 +28,9 @@ def shown_better(right: int, samples: int, chance: float) -> bool:
     return float(binom.sf(right - 1, samples, chance)) <= 1 - CONFIDENCE
 
 
-def refuse_chance(graph: OpGraph, batches: Iterable[Batch], *, guess: str = "", force: bool = False) -> None:
+def refuse_chance(
+    graph: OpGraph, batches: Iterable[Batch], *, task: str = "classes", guess: str = "", force: bool = False
+) -> None:
     """Refuses a model that is not shown to be better than always answering the most frequent class.
 
     Few images, or none with classes, show nothing: that is a warning. So is a preprocessing that nobody stated.
@@ -36,6 +38,7 @@ def refuse_chance(graph: OpGraph, batches: Iterable[Batch], *, guess: str = "", 
     Args:
         graph: the ANN.
         batches: held-out images with their classes.
+        task: what the scores say, one of ``converter.outputs.TASKS``; labels and values are no classes.
         guess: where the preprocessing is from, if nobody stated it.
         force: a warning in place of the error.
 
@@ -46,14 +49,12 @@ def refuse_chance(graph: OpGraph, batches: Iterable[Batch], *, guess: str = "", 
     device = next(iter(graph.state_dict().values()), torch.zeros(0)).device
     with torch.no_grad():
         for number, batch in enumerate(batches):
-            if batch.labels is None:
+            if batch.labels is None or task in ("labels", "values"):
                 log.warning("without classes, nothing shows that images are prepared as the model wants them")
                 return
             labels.append(batch.labels)
             if here.takes(number):
-                scores = graph(batch.inputs.to(device)).cpu()
-                answers = scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0).long()
-                right += int((answers == batch.labels).sum())
+                right += int((graph(batch.inputs.to(device)).argmax(1).cpu() == batch.labels).sum())
     if not labels:
         return
     right = int(here.sum_(torch.tensor(right)))

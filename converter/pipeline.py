@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converter import calibrate
-from converter.calibrate import MIN_IMAGES, Calibration
+from converter.calibrate import Calibration
 from converter.chance import refuse_chance
-from converter.checks import CheckReport, check
+from converter.checks import CheckReport, check, images_at_once
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
+from converter.images import MIN_IMAGES, CalibrationImages
 from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
-from seenn.analysis.synops import analog_nodes, dense_cost
+from converter.search import Attempt, Goal, candidates, cheapest
+from seenn.analysis.synops import spiking_report
 from seenn.batch import Batch
+from seenn.capture.plain import Substitutes
+from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
-from seenn.data.labels import task_of
+from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
 from seenn.data.rule import SPLITS
 from seenn.errors import CalibrationError
@@ -39,6 +43,8 @@ log = logging.getLogger(__name__)
 DEFAULT_CALIBRATION_IMAGES = 512
 DEFAULT_CHECK_IMAGES = 1000
 _BATCH = 64  # images checked at once
+#: What scores say where labels that are no classes go with them.
+TASK_OF_LABELS: dict[Task, str] = {"multi-label": "labels", "regression": "values"}
 
 
 def convert(
@@ -47,12 +53,18 @@ def convert(
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
+    output: str | None = None,
+    task: str | None = None,
+    activations: Substitutes | None = None,
     preprocessing: Preparation | None = None,
     force: bool = False,
+    min_agreement: float | None = None,
+    max_accuracy_drop: float | None = None,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
     session: Callable[[SpikingNetwork], Session] | None = None,
     device: torch.device | str = "cpu",
+    memory: int | None = None,
     seed: int = 0,
     progress: Callable[[str, int], None] = lambda site, total: None,
     **options: Any,
@@ -68,17 +80,24 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of ``DataSplits``, calibration takes the calibration split and the check the exit split; the test split
-            is not touched. Of images ``[N, C, H, W]``, a batch, a split, a ``Dataset`` or ``DataLoader`` of torch, or a
-            pair of samples and labels, the first ones calibrate, and the last fifth, as long as 16 are left, is held
-            out for the check. None: the data that ``weights`` record.
+            is not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch, a split, a ``Dataset`` or
+            ``DataLoader`` of torch, or a pair of samples and labels, the first ones calibrate, and the last fifth, as
+            long as 16 are left, is held out for the check. None: the data that ``weights`` record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
+        output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
+            place of modules that have no equivalent. See ``convert_module``.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
         force: go on with a model that is not shown to be better than chance.
+        min_agreement, max_accuracy_drop: shares. Of ``levels``, ``encoder_levels`` and ``timesteps`` those that
+            ``options`` leave out are chosen: the fewest spikes with which ANN and SNN agree on at least so many of the
+            images of the check, or the accuracy on them falls by no more.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
         session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
         device: where to calibrate, and where the network is left.
+        memory: bytes for what waits between layers, beyond which calibration writes temporary files; None takes 1 GiB,
+            or half of what is free. The result does not depend on it.
         seed: recorded; conversion itself draws nothing at random.
         progress: called with each calibrated site and their total number.
         options: fields of ``ConvertConfig``; what is left out goes with the rest and with the model.
@@ -87,42 +106,71 @@ def convert(
         ModelError, CheckpointError: the model or its weights cannot be loaded, or are not finite.
         UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
         CalibrationError: the images do not determine the thresholds, or are not those of the model.
-        ConversionError: the graph is not the model.
+        ConversionError: the graph is not the model; or what is asked of it cannot be reached.
         ModelError: also for a model that is not shown to be better than chance on the images of the check.
         ValueError: options that are out of range or do not go together.
     """
-    if config is not None and options:
-        raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
+    if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
+        given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
+        raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     source, recorded = _load(model, weights)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
+        if "data" not in recorded:
+            raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     known = preprocessing or source.preprocessing
     guess = ""
     if isinstance(data, DataSplits) and known is None and not isinstance(model, nn.Module):
         data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)
         guess = data.guess and f"{data.preprocessing}, {data.guess}"
+    goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
+    choices = [config]
+    if goal:
+        choices = candidates(config, fixed={name for name, value in options.items() if value is not None})
     shares = _share(data, known, calibration_images, check_images)
-    calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source.spec)
-    conversion = convert_module(
-        source.module,
-        shares.calibration.inputs,
-        config,
-        device=device,
-        accept=lambda graph: refuse_chance(graph, shares.check(), guess=guess, force=force),
-        progress=progress,
-    )
-    network, report = conversion.network, CheckReport()
-    if shares.check_samples:
-        runner = None if session is None else session(network)
-        report = check(network, shares.check(), config.timesteps, session=runner)
+    if goal and not shares.check_samples:
+        raise CalibrationError(f"{shares.name} leaves no image to judge the conversion on: give more images")
+    accepted: list[str] = []  # once for all attempts
+
+    def accept(graph: OpGraph, task: str) -> None:
+        if shares.check_samples and not accepted:
+            refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
+        accepted.append(task)
+
+    def attempt(config: ConvertConfig) -> Attempt:
+        conversion = convert_module(
+            source.module,
+            shares.calibration,
+            config,
+            output=output,
+            task=task or TASK_OF_LABELS.get(shares.labels),
+            activations=activations,
+            device=device,
+            accept=accept,
+            memory=memory,
+            progress=progress,
+        )
+        network, report = conversion.network, CheckReport()
+        if shares.check_samples:
+            runner = None if session is None else session(network)
+            batches = shares.check(min(_BATCH, images_at_once(network)))
+            report = check(network, batches, config.timesteps, task=conversion.task, session=runner)
+        return Attempt(config, conversion, report)
+
+    chosen, tried = cheapest(goal, choices, attempt)
+    config, conversion, report = chosen.config, chosen.conversion, chosen.report
+    network = conversion.network
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
         **({"preprocessing_guess": guess} if guess else {}),
         "class_names": list(shares.class_names),
         "conversion": config.to_json(),
+        "task": conversion.task,
+        "outputs": {"head": conversion.head, "name": output},
+        "activations": [f"{kind.__module__}.{kind.__qualname__}" for kind in activations or ()],
         "timesteps": config.timesteps,
         "calibration_images": len(shares.calibration),
         "seed": seed,
@@ -132,11 +180,12 @@ def convert(
             **report.to_json(),
             "float64_difference": conversion.float64_difference,
         },
+        **({"goal": {**asdict(goal), "tried": [one.to_json() for one in tried]}} if goal else {}),
         "per_site": per_site(conversion.calibration, report),
-        "analog": analog_report(network),
+        "spiking": {**spiking_report(network), **report.spikes},
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
-    return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
+    return snn.prepare(Batch(shares.calibration.first(PREPARE_SAMPLES)).to(device))
 
 
 def _load(
@@ -149,6 +198,8 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
+        if not isinstance(model, str | ModelSpec):
+            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
         model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
     if weights is None:
         return model, {}
@@ -160,9 +211,10 @@ class _Shares:
     """What calibrates and what checks; nothing is in both."""
 
     name: str  # of the data
-    calibration: Batch
-    check: Callable[[], Iterable[Batch]]
+    calibration: CalibrationImages
+    check: Callable[[int], Iterable[Batch]]  # in batches of this size
     check_samples: int
+    labels: Task = "classes"
     check_split: str = "held out"
     preprocessing: Preparation | None
     class_names: tuple[str, ...] = ()
@@ -170,7 +222,7 @@ class _Shares:
 
     def refuse_other_models(self, spec: ModelSpec) -> None:
         """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
-        channels, known = self.calibration.inputs.shape[1], len(self.class_names)
+        channels, known = self.calibration.shape[0], len(self.class_names)
         if spec.in_chans not in (None, channels):
             raise CalibrationError(
                 f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
@@ -203,8 +255,9 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),
-            check=lambda: _with_classes(data.exit.batches(_BATCH, limit=most_checked)),
+            check=partial(data.exit.batches, limit=most_checked),
             check_samples=min(most_checked, len(data.exit)),
+            labels=data.train.task,
             check_split="exit",
             preprocessing=data.preprocessing,
             class_names=data.class_names,
@@ -224,19 +277,11 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     return _Shares(
         name=name,
         calibration=calibration,
-        check=lambda: _with_classes(
-            data.batches(_BATCH, order=rest) if isinstance(data, Split) else data[rest].split(_BATCH)
-        ),
+        check=partial(data.batches, order=rest) if isinstance(data, Split) else data[rest].split,
         check_samples=held,
+        labels="classes" if data.labels is None else task_of(data.labels),
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
     )
-
-
-def _with_classes(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Without labels that are no classes: accuracy means nothing there."""
-    for batch in batches:
-        classes = batch.labels is not None and task_of(batch.labels) == "classes"
-        yield batch if classes else Batch(batch.inputs, None, batch.is_sequence)
 
 
 def _prepared(data: Any) -> Tensor:
@@ -254,33 +299,19 @@ def _prepared(data: Any) -> Tensor:
     return data.to(torch.float32)
 
 
-def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> Batch:
+def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> CalibrationImages:
     """The images that calibrate."""
     count = min(DEFAULT_CALIBRATION_IMAGES, available) if wanted is None else wanted
     if count > available:
         raise CalibrationError(
             f"{count} calibration images were asked for and {name} has {available}: ask for at most {available}"
         )
-    batch = data.batch(limit=count) if isinstance(data, Split) else data[:count]
-    if batch.is_sequence:
+    if data.is_sequence:
         raise CalibrationError(
             f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
             "on it with `seenn train-direct`"
         )
-    return batch
-
-
-def analog_report(network: SpikingNetwork) -> dict[str, Any]:
-    """What of a network is not spikes: nodes by name, and multiply-accumulates per image."""
-    cost = dense_cost(network)
-    return {
-        "wholly": not network.sites,  # nothing spikes
-        "nodes": analog_nodes(network),
-        "ann_macs": cost.ann,
-        "macs_once": cost.once,
-        "macs_per_step": cost.per_step,
-        "share_of_macs": cost.analog_share,
-    }
+    return CalibrationImages(data, count)
 
 
 def per_site(calibration: Calibration, report: CheckReport) -> list[dict[str, Any]]:

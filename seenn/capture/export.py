@@ -6,10 +6,11 @@ modules are seen through. The graph that comes out calls ``aten`` operators; the
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import torch
 from torch import Tensor, fx, nn
@@ -59,11 +60,11 @@ def _inline_regions(traced: fx.GraphModule) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences hints to whoever writes models; what goes wrong is raised."""
-    log = logging.getLogger("torch.export")
-    before, log.disabled = log.disabled, True
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # it also prints what it has of a graph
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.disabled = before
+        logging.disable(before)

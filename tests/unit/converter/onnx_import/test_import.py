@@ -36,7 +36,7 @@ def test_import_says_what_it_found(save: Save, small: Small) -> None:
 
 def test_imported_graph_is_one_that_conversion_understands(save: Save, small: Small) -> None:
     imported = import_onnx(save(small()))
-    graph, difference = canonical_graph(imported.module, torch.randn(2, 4, 6, 6))
+    graph, difference, _ = canonical_graph(imported.module, torch.randn(2, 4, 6, 6))
     assert [node.op.kind for node in graph][:2] == ["conv2d", "relu"]
     assert difference < 1e-12
 
