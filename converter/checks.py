@@ -142,7 +142,8 @@ def check(
 def images_at_once(network: SpikingNetwork) -> int:
     """How many images in a batch keep the check's memory, for two values of every site, within half a GiB."""
     shapes = network.graph.shapes(network.input_shape)
-    return max(1, _MEMORY // (8 * sum(math.prod(shapes[site]) for site in network.sites)))
+    held = 8 * sum(math.prod(shapes[site]) for site in network.sites)
+    return max(1, _MEMORY // max(1, held))
 
 
 def _compare(
