@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from converter.calibrate import relative_error, squared_norm
+from converter.statistics import relative_error, squared_norm
 from seenn.analysis.synops import SpikeCounter
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
