@@ -19,12 +19,13 @@ from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
 from converter.load.weights import read_weights
 from converter.qcfs import with_qcfs
-from seenn.data import DataSplits, Preprocessing
+from seenn.data import DataSplits, Preparation
+from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError, ModelError
 
 logger = logging.getLogger(__name__)
 
-ImageSize = tuple[int, int, int]  # channels, height, width
+ImageSize = tuple[int, ...]  # channels, height, width; or the shape of other samples
 _FITTED_ON = 512  # calibration images, at most
 
 
@@ -58,7 +59,7 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
     module, spec = _build(_resolve(spec, weights.tensors))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
-    preprocessing = None if recorded is None else Preprocessing.from_json(recorded)
+    preprocessing = None if recorded is None else preparation_from_json(recorded)
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     load_tensors(module, weights.tensors, file=file, name=spec.name)
@@ -78,7 +79,7 @@ def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedM
         return load_onnx(spec, image_size=image_size)
     if spec.pretrained and spec.stem == "auto":
         spec = replace(spec, stem="imagenet")
-    elif image_size is not None and spec.in_chans is None and not spec.pretrained:
+    elif image_size is not None and len(image_size) > 1 and spec.in_chans is None and not spec.pretrained:
         spec = replace(spec, in_chans=image_size[0])
     module, spec = _build(spec, image_size)
     preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
@@ -102,8 +103,7 @@ def model_to_train(
         DataError: more classes than the model was told to have.
         UnsupportedError, CheckpointError: see ``load_model`` and ``with_qcfs``.
     """
-    p = splits.preprocessing
-    size = (p.channels, p.height, p.width)
+    size = splits.preprocessing.shape
     loaded = load_model(spec, ckpt, image_size=size) if ckpt is not None else build_model(spec, size)
     if loaded.spec.num_classes is not None:
         splits.train.check_classes(loaded.spec.num_classes, spec.name)
@@ -163,9 +163,9 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
     return replace(spec, **{name: getattr(recorded, name) for name in left_out if name != "name"})
 
 
-def _example(preprocessing: Preprocessing | None, image_size: ImageSize | None, file: Path) -> Tensor:
+def _example(preprocessing: Preparation | None, image_size: ImageSize | None, file: Path) -> Tensor:
     if preprocessing is not None:
-        image_size = (preprocessing.channels, preprocessing.height, preprocessing.width)
+        image_size = preprocessing.shape
     if image_size is None:
         raise CheckpointError(f"{file} does not record the size of its images; pass image_size")
     return torch.zeros(2, *image_size)

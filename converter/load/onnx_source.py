@@ -16,8 +16,14 @@ def is_onnx(name: str) -> bool:
     return name.endswith(SUFFIX)
 
 
+def _of_images(size: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(size) != 3:
+        raise ModelError(f"an ONNX file is imported for images [C, H, W], got samples {list(size)}")
+    return size[0], size[1], size[2]
+
+
 def load_onnx(
-    spec: ModelSpec, ckpt: str | Path | None = None, image_size: tuple[int, int, int] | None = None
+    spec: ModelSpec, ckpt: str | Path | None = None, image_size: tuple[int, ...] | None = None
 ) -> LoadedModel:
     """Imports the file that ``spec`` names; its record says what the import changed.
 
@@ -35,7 +41,7 @@ def load_onnx(
     given = {"--ckpt": ckpt, "--model-kwargs": spec.kwargs, "--stem cifar": spec.stem == "cifar"}
     if extra := [option for option, value in {**given, "--pretrained": spec.pretrained}.items() if value]:
         raise ModelError(f"{spec.name} holds its own layers and weights: leave out {', '.join(extra)}")
-    imported = import_onnx(spec.name, input_shape=image_size)
+    imported = import_onnx(spec.name, input_shape=None if image_size is None else _of_images(image_size))
     found = {"num_classes": imported.classes, "in_chans": imported.input_shape[0]}
     for key, size in found.items():
         if getattr(spec, key) not in (None, size):

@@ -9,11 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from converter.load.spec import ModelSpec
+from converter.load.spec import HUB_PREFIXES, ModelSpec
 from seenn.data import Preprocessing
 from seenn.errors import ModelError, did_you_mean, first_line
-
-HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
 @cache
@@ -57,7 +55,9 @@ def building(spec: ModelSpec) -> Iterator[None]:
             "weights elsewhere and pass them with --ckpt FILE, without --pretrained"
         ) from error
     except Exception as error:
-        raise ModelError(f"cannot build {spec.name!r} with {dict(spec.kwargs)}: {first_line(error)}") from error
+        raise ModelError(
+            f"cannot build {spec.name!r} with {dict(spec.kwargs)}: {first_line(error)}; change --model-kwargs"
+        ) from error
 
 
 def _check_tag(name: str) -> None:
