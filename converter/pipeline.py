@@ -223,7 +223,7 @@ class _Shares:
     def refuse_other_models(self, spec: ModelSpec) -> None:
         """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
         channels, known = self.calibration.shape[0], len(self.class_names)
-        if spec.in_chans not in (None, channels):
+        if len(self.calibration.shape) > 1 and spec.in_chans not in (None, channels):  # a vector has features instead
             raise CalibrationError(
                 f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
                 f"--in-chans {spec.in_chans} with its --mean and --std, or name data of those channels with --data"

@@ -219,7 +219,7 @@ def test_inspection_of_an_onnx_file_shows_what_would_become_of_it(
 
 
 def test_a_network_in_which_nothing_spikes_says_so(seenn: Seenn, tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Sigmoid(), nn.Flatten()).eval()
+    net = nn.Sequential(nn.Conv2d(1, 10, 8), nn.GELU(), nn.Flatten()).eval()
     export(net, torch.randn(1, 1, 8, 8), tmp_path / "net.onnx")
     arguments = ("convert", "--model", "net.onnx", "--data", "digits", "--calibration-images", "16",
                  "--check-images", "20", "--timesteps", "2")  # fmt: skip
