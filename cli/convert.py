@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
-from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option
+from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class ConvertOptions:
         required=True,
         metavar="NAME",
     )
-    ckpt: str | None = option("Trained weights: .pth or .safetensors.", type=FILE)
+    ckpt: str | None = option("Trained weights: a file of torch or safetensors, or its folder.", type=PATH)
     recipe: str | None = option(
         "How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]", type=RECIPE
     )

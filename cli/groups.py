@@ -168,6 +168,7 @@ class ModelOptions:
     num_classes: int | None = option("Classes; inferred when not given.", type=COUNT)
     in_chans: int | None = option("Image channels; inferred when not given.", type=COUNT)
     pretrained: bool = option("Download the library's trained weights.")
+    ema: bool = option("Of a checkpoint that holds both, take the averaged (EMA) weights.")
 
     def spec(self, name: str, *, num_classes: int | None = None) -> ModelSpec:
         """The model called ``name``; ``num_classes`` where the options do not say. Wrong values are wrong usage."""
@@ -181,6 +182,7 @@ class ModelOptions:
                 in_chans=self.in_chans,
                 stem=self.stem,
                 pretrained=self.pretrained,
+                ema=self.ema,
             )
 
 

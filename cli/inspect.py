@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
 from cli.groups import ModelOptions, SnnFile
-from cli.options import COUNT, FILE, Commas, argument, option
+from cli.options import COUNT, PATH, Commas, argument, option
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -19,7 +19,7 @@ class InspectOptions:
     """What is looked at."""
 
     target: str = argument(metavar="MODEL|SNN", required=True)
-    ckpt: str | None = option("Trained weights; random ones do for a model.", type=FILE)
+    ckpt: str | None = option("Trained weights: a file or folder; random ones do for a model.", type=PATH)
     image_size: tuple[int, int, int] | None = option(
         "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W", type=Commas(COUNT, 3)
     )

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from converter.load.layout import find_first_convolution, find_head
-from converter.load.match import load_tensors, named_as_in
+from converter.load.match import load_tensors
+from converter.load.names import name_as_in
 from converter.load.onnx_source import is_onnx, load_onnx
 from converter.load.sources import build_source, pretrained_preprocessing
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
-from converter.load.weights import read_weights
+from converter.load.weights import Weights, read_weights
 from converter.qcfs import with_qcfs
 from seenn.data import DataSplits, Preprocessing
 from seenn.errors import CheckpointError, ModelError
@@ -37,7 +38,7 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
 
     Args:
         spec: the architecture.
-        ckpt: a weights file, see :func:`converter.load.weights.read_weights`.
+        ckpt: a weights file or folder, see :func:`converter.load.weights.read_weights`.
         image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
 
     Raises:
@@ -56,13 +57,14 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     file = Path(ckpt)
     weights = read_weights(file)
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
-    module, spec = _build(_resolve(spec, weights.tensors))
+    module, spec = _build(_resolve(spec, weights))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
     preprocessing = None if recorded is None else Preprocessing.from_json(recorded)
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
-    load_tensors(module, weights.tensors, file=file, name=spec.name)
-    return LoadedModel.of(module, spec, preprocessing)
+    notes = load_tensors(module, weights, name=spec.name, ema=spec.ema)
+    loaded = LoadedModel.of(module, spec, preprocessing)
+    return replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded
 
 
 def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedModel:
@@ -132,12 +134,12 @@ def _build(spec: ModelSpec, image_size: ImageSize | None = None) -> tuple[nn.Mod
     return module, spec
 
 
-def _resolve(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> ModelSpec:
+def _resolve(spec: ModelSpec, weights: Weights) -> ModelSpec:
     """Fills the open fields of ``spec`` from a checkpoint's shapes, through a first draft of the model."""
     if spec.stem != "auto" and spec.num_classes is not None and spec.in_chans is not None:
         return spec
     draft = build_source(spec)
-    tensors = named_as_in(draft, tensors)
+    tensors = name_as_in(draft.state_dict(), weights, ema=spec.ema).tensors
     if spec.stem == "auto":
         spec = replace(spec, stem=stem_for_checkpoint(draft, tensors))
     if spec.stem == "cifar":
@@ -160,7 +162,7 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
         raise ModelError(f"{file} was trained as {recorded.name!r}, got {spec.name!r}; pass --model {recorded.name}")
     default = ModelSpec(name=spec.name)
     left_out = [field.name for field in fields(spec) if getattr(spec, field.name) == getattr(default, field.name)]
-    return replace(spec, **{name: getattr(recorded, name) for name in left_out if name != "name"})
+    return replace(spec, **{name: getattr(recorded, name) for name in left_out if name not in ("name", "ema")})
 
 
 def _example(preprocessing: Preprocessing | None, image_size: ImageSize | None, file: Path) -> Tensor:

@@ -42,6 +42,7 @@ class ModelSpec:
     stem: str = "auto"  # "imagenet": as the library builds it; "cifar": 3×3 stride 1 and no max-pool
     levels: int | None = None  # of QCFS activations in place of the model's ReLUs; None: the model's own
     pretrained: bool = False  # download the library's weights where no checkpoint is given
+    ema: bool = False  # of a checkpoint that holds both, take the averaged weights
 
     def __post_init__(self) -> None:
         if not self.name:
