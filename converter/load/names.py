@@ -29,6 +29,7 @@ ROLES = frozenset(
      "ema_model", "model_ema", "timm_model", "base_model", "feature_extractor", "head", "neck", "learner", "cnn"]
 )  # fmt: skip
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")  # as in torchvision's files of 2017
+_SWAPPED = "current_model_state."  # Lightning's WeightAveraging: the plain weights, where state_dict are averages
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|avg|averaged|shadow)([._]|$)")
 #: Entries that no network computes with: counters, those of profilers, losses, torchvision's training-only heads.
 _BOOKKEEPING = re.compile(
@@ -36,6 +37,9 @@ _BOOKKEEPING = re.compile(
     r"|^(aux1|aux2|AuxLogits|criterion|loss|loss_fn|loss_func|loss_function|loss_module|data_preprocessor|metrics?"
     r"|(train|val|valid|test)_(acc|accuracy|loss|metrics?))\."
 )
+
+
+_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ def name_as_in(own: Mapping[str, Tensor], weights: Weights, *, ema: bool = False
         places = [_chosen(file, full, given, expected, roots, ema, notes)]
     else:
         places = _best(required, hits, given, expected, removed) or [max(roots, key=lambda r: _count(given, r))]
+        if ema and len(places) > 1:
+            raise _no_average(file)
     tensors: dict[str, Tensor] = {}
     for place in places:
         for name, tensor in given.items():
@@ -105,8 +111,8 @@ def name_as_in(own: Mapping[str, Tensor], weights: Weights, *, ema: bool = False
     left_out += [name.removeprefix(root) for name in weights.others if _plain(name).startswith(root) and root in roots]
     for name in left_out:
         tensors.pop(name, None)
-    if counted := [name for name in left_out if not name.endswith("num_batches_tracked")]:
-        notes.append(f"left out {', '.join(counted[:6])}" + f" and {len(counted) - 6} more" * (len(counted) > 6))
+    if said := _summary([name for name in left_out if not name.endswith("num_batches_tracked")]):
+        notes.append(f"left out {said}")
     check_storage(file, tensors)
     return Named(tensors, tuple(notes))
 
@@ -184,10 +190,15 @@ def _chosen(
     """The one path of several that hold the whole module: by shapes, by what was asked for, and by directness."""
     fitting = [place for place in full if all(given[place + n].shape == t.shape for n, t in expected.items())]
     places = fitting or full
-    averaged = [place for place in places if _AVERAGED.search(place) or f"{place}n_averaged" in given]
+    swapped = any(root.startswith(_SWAPPED) for root in roots)
+    averaged = [
+        place
+        for place in places
+        if _AVERAGED.search(place) or f"{place}n_averaged" in given or (swapped and not place.startswith(_SWAPPED))
+    ]
     plain = [place for place in places if place not in averaged]
     if ema and not averaged:
-        raise CheckpointError(f"{file}: holds no averaged (EMA) weights of this model; leave out --ema")
+        raise _no_average(file)
     if averaged and plain:
         notes.append("averaged (EMA) weights are taken" if ema else "averaged (EMA) weights are there too: see --ema")
     places = averaged if ema or not plain else plain
@@ -229,6 +240,20 @@ def _best(
             return [best]
         found += places
     return [best, *dict.fromkeys(found)]
+
+
+def _no_average(file: object) -> CheckpointError:
+    return CheckpointError(f"{file}: holds no averaged (EMA) weights of this model; leave out --ema")
+
+
+def _summary(names: list[str]) -> str:
+    """The names; many of a kind as one with a star."""
+    if len(names) > _LISTED:
+        counters = {"total_ops", "total_params"}
+        names = [f"*.{name.rpartition('.')[2]}" if name.rpartition(".")[2] in counters else name for name in names]
+        names = [name if name[0] == "*" or "." not in name else f"{name.split('.')[0]}.*" for name in names]
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:_LISTED]) + f" and {len(names) - _LISTED} more" * (len(names) > _LISTED)
 
 
 def _count(given: Mapping[str, Tensor], root: str) -> int:

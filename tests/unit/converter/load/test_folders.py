@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -114,12 +115,18 @@ def test_more_than_the_shards_hold_is_not_allocated(tmp_path: Path, state: State
         read_weights(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: Any) -> Path:
+    folder: Path = tmp_path_factory.mktemp("shards")
+    as_distributed(folder, {"a": torch.ones(3), "b": torch.zeros(2, 2)})
+    return folder
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_only_checkpoint_errors_come_out_of_mutated_shards(data: Any, tmp_path_factory: Any) -> None:
-    folder = tmp_path_factory.mktemp("shards")
-    as_distributed(folder, {"a": torch.ones(3), "b": torch.zeros(2, 2)})
-    path = data.draw(st.sampled_from(sorted(p for p in folder.iterdir() if p.is_file())))
+def test_only_checkpoint_errors_come_out_of_mutated_shards(data: Any, sound: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
+    path = folder / data.draw(st.sampled_from([".metadata", "__0_0.distcp"]))
     content = bytearray(path.read_bytes())
     places = st.integers(0, len(content) - 1)
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=8)):

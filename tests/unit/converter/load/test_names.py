@@ -101,15 +101,16 @@ def test_optimizers_and_settings_do_not_matter(state: State) -> None:
     ("plain", "average"),
     [("state_dict.", "state_dict_ema."), ("model.", "model_ema.module."), ("model.", "ema."),
      ("model.", "ema_model."), ("online_model.", "ema_model."), ("state_dict.model.", "state_dict.model_ema."),
-     ("params.", "params_ema.")],
+     ("params.", "params_ema."), ("current_model_state.model.", "state_dict.model.")],
 )  # fmt: skip
 def test_averages_are_taken_when_asked_for_and_said(state: State, plain: str, average: str) -> None:
     other = {name: tensor + 1 for name, tensor in state.items()}
     both = {**under(plain, state), **under(average, other)}
-    found = named(state, both)
+    roots = ("state_dict.", "current_model_state.") if plain.startswith("current") else ()
+    found = named(state, both, *roots)
     assert_found(found, state)
     assert "averaged (EMA) weights are there too: see --ema" in found.notes
-    averaged = named(state, both, ema=True)
+    averaged = named(state, both, *roots, ema=True)
     assert_found(averaged, other)
     assert "averaged (EMA) weights are taken" in averaged.notes
 
@@ -137,6 +138,8 @@ def test_several_sets_that_fit_are_refused_unless_they_are_the_same(state: State
 def test_backbone_and_head_apart_are_one_model(state: State) -> None:
     parts = {f"{'head' if n.startswith('fc') else 'backbone'}.{n}": tensor for n, tensor in state.items()}
     assert_found(named(state, {**parts, "data_preprocessor.mean": torch.ones(3)}), state)
+    with pytest.raises(CheckpointError, match="no averaged"):
+        named(state, parts, ema=True)
 
 
 def test_old_names_of_torchvisions_densenet_are_read() -> None:
