@@ -31,7 +31,7 @@ PLAIN = frozenset(
     + [f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")]
     + ["argparse.Namespace", "types.SimpleNamespace", "builtins.frozenset", "builtins.slice", "builtins.range",
        "fractions.Fraction", "decimal.Decimal", "uuid.UUID", "typing.Any",
-       "mmengine.logging.history_buffer.HistoryBuffer"]
+       "mmengine.logging.history_buffer.HistoryBuffer", "fastcore.foundation.L"]
     + [f"omegaconf.{name}" for name in (
         "base.ContainerMetadata", "base.Metadata", "dictconfig.DictConfig", "listconfig.ListConfig", "nodes.AnyNode",
         "nodes.BooleanNode", "nodes.FloatNode", "nodes.IntegerNode", "nodes.StringNode")]
@@ -136,6 +136,7 @@ def _check_archive(file: Path) -> None:
 
 def _refusal(file: Path, names: list[str], content: Any) -> CheckpointError:
     """What is in the way, and the line that writes the weights alone."""
+    names.sort(key=lambda name: name.startswith("builtins."))
     more = f" and {len(names) - 1} more kinds of objects" if len(names) > 1 else ""
     source = f"torch.load({str(file)!r}, weights_only=False)"
     if any(name.startswith("fastai.learner.") for name in names):
