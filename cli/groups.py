@@ -167,6 +167,12 @@ class ModelOptions:
     )
     num_classes: int | None = option("Classes; inferred when not given.", type=COUNT)
     in_chans: int | None = option("Image channels; inferred when not given.", type=COUNT)
+    output_name: str | None = option(
+        "Of a model with several outputs: the one with the scores, by name or number.", metavar="NAME|INDEX"
+    )
+    layout: Literal["auto", "nchw", "nhwc"] = option(
+        "Of an ONNX file: nhwc has the channels last, as in Keras; auto: found out.", default="auto"
+    )
     pretrained: bool = option("Download the library's trained weights.")
     ema: bool = option("Of a checkpoint that holds both, take the averaged (EMA) weights.")
 
@@ -183,6 +189,8 @@ class ModelOptions:
                 stem=self.stem,
                 pretrained=self.pretrained,
                 ema=self.ema,
+                layout=self.layout,
+                output=self.output_name,
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from seenn.errors import CheckpointError, ModelError
 
 logger = logging.getLogger(__name__)
 
-ImageSize = tuple[int, int, int]  # channels, height, width
 _FITTED_ON = 512  # calibration images, at most
 
 
-def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: ImageSize | None = None) -> LoadedModel:
+def load_model(
+    spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: Sequence[int] | None = None
+) -> LoadedModel:
     """Builds the model that ``spec`` names and puts the weights of ``ckpt`` into it.
 
     What ``spec`` leaves open is taken from the record that ``train-ann`` wrote into the checkpoint, then
@@ -39,14 +40,15 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     Args:
         spec: the architecture.
         ckpt: a weights file or folder, see :func:`converter.load.weights.read_weights`.
-        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
+        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint, and what
+            an ONNX file leaves open.
 
     Raises:
         ModelError: the model cannot be built, or the checkpoint is of another one.
         CheckpointError: the checkpoint cannot be read or does not fit.
     """
     if is_onnx(spec.name):
-        return load_onnx(spec, ckpt, image_size)
+        return load_onnx(spec, ckpt, default_size=image_size)
     if ckpt is None:
         loaded = build_model(spec, image_size)
         if spec.pretrained:
@@ -67,7 +69,7 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     return replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded
 
 
-def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedModel:
+def build_model(spec: ModelSpec, image_size: Sequence[int] | None = None) -> LoadedModel:
     """Builds the model to be trained: random weights, or pretrained ones if ``spec`` says so.
 
     ``in_chans`` defaults to the images', and ``stem="auto"`` is the CIFAR stem for images of at most 64
@@ -124,7 +126,7 @@ def model_to_train(
     return LoadedModel.of(module, replace(loaded.spec, levels=levels), loaded.preprocessing)
 
 
-def _build(spec: ModelSpec, image_size: ImageSize | None = None) -> tuple[nn.Module, ModelSpec]:
+def _build(spec: ModelSpec, image_size: Sequence[int] | None = None) -> tuple[nn.Module, ModelSpec]:
     """The module with its stem, and the spec with the stem filled in."""
     module = build_source(spec)
     if spec.stem == "auto":
@@ -165,7 +167,7 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
     return replace(spec, **{name: getattr(recorded, name) for name in left_out if name not in ("name", "ema")})
 
 
-def _example(preprocessing: Preprocessing | None, image_size: ImageSize | None, file: Path) -> Tensor:
+def _example(preprocessing: Preprocessing | None, image_size: Sequence[int] | None, file: Path) -> Tensor:
     if preprocessing is not None:
         image_size = (preprocessing.channels, preprocessing.height, preprocessing.width)
     if image_size is None:

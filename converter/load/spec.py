@@ -15,6 +15,7 @@ from seenn.data import Preprocessing
 from seenn.errors import CheckpointError
 
 STEMS = ("auto", "imagenet", "cifar")
+LAYOUTS = ("auto", "nchw", "nhwc")
 
 #: Keywords of model factories that a spec has a field for, or that would read files or the network.
 RESERVED_KWARGS = frozenset(
@@ -43,12 +44,16 @@ class ModelSpec:
     levels: int | None = None  # of QCFS activations in place of the model's ReLUs; None: the model's own
     pretrained: bool = False  # download the library's weights where no checkpoint is given
     ema: bool = False  # of a checkpoint that holds both, take the averaged weights
+    layout: str = "auto"  # of an ONNX file: "nhwc" has the channels last; "auto": found out
+    output: str | None = None  # name or number of the output with the scores, where there are several
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("the model name is empty")
         if self.stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
         for name in ("num_classes", "in_chans", "levels"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

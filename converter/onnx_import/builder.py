@@ -24,6 +24,7 @@ class FxBuilder:
         self._graph = fx.Graph()
         self._root = nn.Module()
         node = self._graph.placeholder("images")
+        self._orders: dict[fx.Node, tuple[Traced, tuple[int, ...]]] = {}  # permuted values: of what, and how
         self.images = self._checked(node, *(torch.empty(size, *input_shape, device="meta") for size in batch.sizes))
 
     def module(self, name: str, module: nn.Module, x: Traced) -> Traced:
@@ -39,6 +40,16 @@ class FxBuilder:
         """``function(*args, **kwargs)``, where arguments may hold ``Traced`` values at any depth."""
         first, second = (self._run(function, args, kwargs, i) for i in (0, 1))
         return self._checked(self._call(name, function, args, kwargs), first, second)
+
+    def permute(self, name: str, x: Traced, order: tuple[int, ...]) -> Traced:
+        """``x`` with its axes in another order; of two in a row one is left, or none."""
+        source, before = self._orders.get(x.node, (x, tuple(range(len(order)))))
+        order = tuple(before[axis] for axis in order)
+        if order == tuple(range(len(order))):
+            return source
+        made = self.function(name, torch.permute, source, order)
+        self._orders[made.node] = (source, order)
+        return made
 
     def buffer(self, name: str, tensor: Tensor) -> Traced:
         """A constant as an argument of ``function``; it must broadcast along the batch."""

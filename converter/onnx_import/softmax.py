@@ -1,4 +1,4 @@
-"""The softmax that many classifiers end in: a spiking network accumulates the logits before it."""
+"""The softmax or sigmoid that many classifiers end in: a spiking network accumulates the logits before it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LAYOUT = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze")
 
 
 def find_final_softmax(graph: onnx.GraphProto) -> onnx.NodeProto | None:
-    """The softmax whose only use is the output, be it through nodes that only change the layout."""
+    """The softmax or sigmoid whose only use is the output, be it through nodes that only change the layout."""
     makers = {name: node for node in graph.node for name in node.output}
     name = graph.output[0].name
     while name in makers and sum(list(node.input).count(name) for node in graph.node) == (name != graph.output[0].name):
         node: onnx.NodeProto = makers[name]
-        if node.op_type in ("Softmax", "LogSoftmax"):
+        if node.op_type in ("Softmax", "LogSoftmax", "Sigmoid"):
             return node
         if node.op_type not in _LAYOUT or not node.input:
             return None
@@ -34,7 +34,9 @@ def drop_softmax(call: OnnxCall) -> str:
     """
     x = call.traced()
     classes = math.prod(x.shape)
-    if call.opset < 13:  # flattens everything from the axis on
+    if call.node.op_type == "Sigmoid":
+        over = classes
+    elif call.opset < 13:  # flattens everything from the axis on
         over = math.prod(x.shape[call.axis(call.attribute("axis", 1), x) - 1 :])
     else:
         over = x.shape[call.axis(call.attribute("axis", -1), x) - 1]

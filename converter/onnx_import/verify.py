@@ -98,10 +98,13 @@ def _reference(
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         outputs = [
-            [session.run([signature.logits], {signature.images: part.numpy()})[0] for part in torch.split(images, size)]
+            [
+                session.run([signature.logits], {signature.images: signature.as_declared(part).numpy()})[0]
+                for part in torch.split(images, size)
+            ]
             for size in sizes
         ]
-        return [torch.cat([torch.as_tensor(part) for part in parts]).flatten(1) for parts in outputs]
+        return [torch.cat([torch.as_tensor(part) for part in parts]).reshape(len(images), -1) for parts in outputs]
     except Exception as error:  # its errors have no common base
         raise ConversionError(
             f"{path}: onnxruntime {onnxruntime.__version__} cannot run the model, so that nothing can be compared: "
