@@ -96,7 +96,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
     with usage():
-        if ckpt is None and not model.pretrained and not options.model.endswith(".onnx"):
+        if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
@@ -107,7 +107,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
 
     spec = model.spec(options.model)
     options.config(None)  # what the options get wrong among themselves
-    loaded = load_model(spec, ckpt)
+    loaded = load_model(spec, ckpt, open_size=lambda: data.splits({}, None).preprocessing.shape)
     config = options.config(loaded.spec.levels)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,13 @@ def convert(
     """
     if config is not None and options:
         raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
-    source, recorded = _load(model, weights)
+    source, recorded = _load(model, weights, data)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
-    shares.refuse_other_models(source.spec)
+    shares.refuse_other_models(source)
     conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
     network, report = conversion.network, CheckReport()
     if shares.check_samples:
@@ -98,7 +98,7 @@ def convert(
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
-        "class_names": list(shares.class_names),
+        "class_names": list(source.spec.score_names or shares.class_names),
         "conversion": config.to_json(),
         "timesteps": config.timesteps,
         "calibration_images": len(shares.calibration),
@@ -117,7 +117,7 @@ def convert(
 
 
 def _load(
-    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None
+    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None, data: Any
 ) -> tuple[LoadedModel, Mapping[str, Any]]:
     """The ANN, and what its weights record beside themselves."""
     if isinstance(model, nn.Module):
@@ -126,10 +126,23 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
-        model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
+        spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
+        model = load_model(spec, weights, open_size=lambda: _size_of(data))
     if weights is None:
         return model, {}
     return replace(model, record={**model.record, "file": Path(weights).name}), read_weights(weights).record
+
+
+def _sized(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _size_of(data: Any) -> tuple[int, ...]:
+    """Of one sample, where the data have it."""
+    if isinstance(data, DataSplits | Split):
+        return data.preprocessing.shape
+    inputs = data.inputs if isinstance(data, Batch) else data
+    return tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,16 +158,27 @@ class _Shares:
     class_names: tuple[str, ...] = ()
     splits: DataSplits | None = None
 
-    def refuse_other_models(self, spec: ModelSpec) -> None:
-        """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
-        channels, known = self.calibration.inputs.shape[1], len(self.class_names)
+    def refuse_other_models(self, source: LoadedModel) -> None:
+        """Raises CalibrationError for a model of other images or other classes; None in its spec is not known."""
+        spec, shape = source.spec, tuple(self.calibration.inputs.shape[1:])
+        channels, known = shape[0], len(self.class_names)
         fix = "name the data it was trained on"
         if spec.in_chans not in (None, channels):
             raise CalibrationError(
                 f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: {fix}"
             )
-        if spec.num_classes is not None and spec.num_classes < known:
-            raise CalibrationError(f"the model knows {spec.num_classes} classes, {self.name} has {known}: {fix}")
+        if source.input_shape not in (None, shape):
+            raise CalibrationError(
+                f"the model takes {_sized(source.input_shape)}, {self.name} is prepared as {_sized(shape)}: prepare it "
+                "as the model wants it"
+            )
+        if spec.scores is not None and spec.scores < known:
+            raise CalibrationError(f"the model knows {spec.scores} classes, {self.name} has {known}: {fix}")
+        if spec.scores is not None and 1 < known < spec.scores:
+            raise CalibrationError(
+                f"the model gives {spec.scores} scores, {self.name} has {known} classes: say which outputs these are, "
+                f"in the order of the data's, with --classes (0-{known - 1} for the first)"
+            )
 
 
 def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, most_checked: int) -> _Shares:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from converter.load.classes import with_classes
 from converter.load.layout import find_first_convolution, find_head
 from converter.load.match import load_tensors
 from converter.load.names import name_as_in
@@ -29,7 +30,11 @@ _FITTED_ON = 512  # calibration images, at most
 
 
 def load_model(
-    spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: Sequence[int] | None = None
+    spec: ModelSpec,
+    ckpt: str | Path | None = None,
+    *,
+    image_size: Sequence[int] | None = None,
+    open_size: Callable[[], Sequence[int]] | None = None,
 ) -> LoadedModel:
     """Builds the model that ``spec`` names and puts the weights of ``ckpt`` into it.
 
@@ -40,15 +45,15 @@ def load_model(
     Args:
         spec: the architecture.
         ckpt: a weights file or folder, see :func:`converter.load.weights.read_weights`.
-        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint, and what
-            an ONNX file leaves open.
+        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
+        open_size: finds the images' size, asked only where an ONNX file leaves it open.
 
     Raises:
         ModelError: the model cannot be built, or the checkpoint is of another one.
         CheckpointError: the checkpoint cannot be read or does not fit.
     """
     if is_onnx(spec.name):
-        return load_onnx(spec, ckpt, default_size=image_size)
+        return load_onnx(spec, ckpt, default_size=image_size or open_size)
     if ckpt is None:
         loaded = build_model(spec, image_size)
         if spec.pretrained:
@@ -66,7 +71,7 @@ def load_model(
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     notes = load_tensors(module, weights, name=spec.name, ema=spec.ema)
     loaded = LoadedModel.of(module, spec, preprocessing)
-    return replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded
+    return with_classes(replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded)
 
 
 def build_model(spec: ModelSpec, image_size: Sequence[int] | None = None) -> LoadedModel:
@@ -86,7 +91,7 @@ def build_model(spec: ModelSpec, image_size: Sequence[int] | None = None) -> Loa
         spec = replace(spec, in_chans=image_size[0])
     module, spec = _build(spec, image_size)
     preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
-    return LoadedModel.of(module, spec, preprocessing)
+    return with_classes(LoadedModel.of(module, spec, preprocessing))
 
 
 def model_to_train(
@@ -109,8 +114,8 @@ def model_to_train(
     p = splits.preprocessing
     size = (p.channels, p.height, p.width)
     loaded = load_model(spec, ckpt, image_size=size) if ckpt is not None else build_model(spec, size)
-    if loaded.spec.num_classes is not None:
-        splits.train.check_classes(loaded.spec.num_classes, spec.name)
+    if loaded.spec.scores is not None:
+        splits.train.check_classes(loaded.spec.scores, spec.name)
     if levels is None or loaded.spec.levels == levels:
         return loaded
     if loaded.spec.levels is not None:
@@ -123,7 +128,8 @@ def model_to_train(
     if ckpt is not None or spec.pretrained:
         images = prepared.calibration.batch(limit=_FITTED_ON).inputs
     module = with_qcfs(loaded.module, torch.zeros(2, *size), levels=levels, images=images)
-    return LoadedModel.of(module, replace(loaded.spec, levels=levels), loaded.preprocessing)
+    spec = replace(loaded.spec, levels=levels)
+    return replace(loaded, module=module.eval(), spec=spec, record=spec.to_record())
 
 
 def _build(spec: ModelSpec, image_size: Sequence[int] | None = None) -> tuple[nn.Module, ModelSpec]:

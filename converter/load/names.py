@@ -200,7 +200,7 @@ def _chosen(
     if ema and not averaged:
         raise _no_average(file)
     if averaged and plain:
-        notes.append("averaged (EMA) weights are taken" if ema else "averaged (EMA) weights are there too: see --ema")
+        notes.append("averaged (EMA) weights are taken" if ema else "averaged (EMA) weights are there too: see --use-ema")
     places = averaged if ema or not plain else plain
     places = [place for place in places if place in roots] or places
     for place in places:
@@ -243,7 +243,7 @@ def _best(
 
 
 def _no_average(file: object) -> CheckpointError:
-    return CheckpointError(f"{file}: holds no averaged (EMA) weights of this model; leave out --ema")
+    return CheckpointError(f"{file}: holds no averaged (EMA) weights of this model; leave out --use-ema")
 
 
 def _summary(names: list[str]) -> str:

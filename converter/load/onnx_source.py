@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from converter.load.classes import with_classes
 from converter.load.spec import LoadedModel, ModelSpec
 from seenn.errors import ModelError
+
+if TYPE_CHECKING:
+    from converter.onnx_import.signature import Size
 
 SUFFIX = ".onnx"
 
@@ -22,7 +27,7 @@ def load_onnx(
     ckpt: str | Path | None = None,
     image_size: Sequence[int] | None = None,
     *,
-    default_size: Sequence[int] | None = None,
+    default_size: Size | None = None,
 ) -> LoadedModel:
     """Imports the file that ``spec`` names; its record says what the import changed.
 
@@ -30,7 +35,7 @@ def load_onnx(
         spec: of the file; also which output is meant, and where the channels are.
         ckpt: refused, the file holds its own weights.
         image_size: of one sample, channels first; must agree with the file.
-        default_size: likewise, only for what the file leaves open.
+        default_size: likewise, or what finds it; only for what the file leaves open.
 
     Raises:
         ModelError: the spec asks for other weights, sizes or layers than the file's.
@@ -40,7 +45,7 @@ def load_onnx(
     """
     from converter.onnx_import import import_onnx
 
-    given = {"--ckpt": ckpt, "--ema": spec.ema, "--model-kwargs": spec.kwargs, "--stem cifar": spec.stem == "cifar"}
+    given = {"--ckpt": ckpt, "--use-ema": spec.ema, "--model-kwargs": spec.kwargs, "--stem cifar": spec.stem == "cifar"}
     if extra := [option for option, value in {**given, "--pretrained": spec.pretrained}.items() if value]:
         raise ModelError(f"{spec.name} holds its own layers and weights: leave out {', '.join(extra)}")
     imported = import_onnx(
@@ -56,4 +61,5 @@ def load_onnx(
     spec = replace(spec, stem="imagenet", num_classes=imported.classes, in_chans=channels)
     origin = {key: getattr(imported, key) for key in ("opset", "ir_version", "difference", "tolerance")}
     origin["notes"] = list(imported.notes)
-    return LoadedModel(imported.module, spec, None, {**spec.to_record(), "onnx": origin})
+    record = {**spec.to_record(), "onnx": origin}
+    return with_classes(LoadedModel(imported.module, spec, None, record, imported.input_shape))

@@ -65,6 +65,11 @@ class Preprocessing:
         if not _is_finite(self.crop) or not 0 < self.crop <= 1:
             yield f"crop is {self.crop!r}, expected a number in (0, 1]"
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the network's input: channels, height, width."""
+        return self.channels, self.height, self.width
+
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 ``[B, C, H, W]`` to float32 ``[B, channels, height, width]``, on the same device.
 

@@ -109,7 +109,7 @@ def test_averages_are_taken_when_asked_for_and_said(state: State, plain: str, av
     roots = ("state_dict.", "current_model_state.") if plain.startswith("current") else ()
     found = named(state, both, *roots)
     assert_found(found, state)
-    assert "averaged (EMA) weights are there too: see --ema" in found.notes
+    assert "averaged (EMA) weights are there too: see --use-ema" in found.notes
     averaged = named(state, both, *roots, ema=True)
     assert_found(averaged, other)
     assert "averaged (EMA) weights are taken" in averaged.notes
