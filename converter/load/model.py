@@ -16,7 +16,7 @@ from converter.load.layout import find_first_convolution, find_head
 from converter.load.match import load_tensors
 from converter.load.names import name_as_in
 from converter.load.onnx_source import is_onnx, load_onnx
-from converter.load.sources import build_source, pretrained_preprocessing
+from converter.load.sources import build_source, is_as_published, pretrained_preprocessing
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
 from converter.load.weights import Weights, read_weights
@@ -66,11 +66,14 @@ def load_model(
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
     module, spec = _build(_resolve(spec, weights))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
-    preprocessing = None if recorded is None else Preprocessing.from_json(recorded)
+    suggestion = pretrained_preprocessing(module, spec)
+    preprocessing = suggestion if is_as_published(module, spec) else None
+    if recorded is not None:
+        preprocessing = Preprocessing.from_json(recorded)
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     notes = load_tensors(module, weights, name=spec.name, ema=spec.ema)
-    loaded = LoadedModel.of(module, spec, preprocessing)
+    loaded = replace(LoadedModel.of(module, spec, preprocessing), suggestion=suggestion)
     return with_classes(replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded)
 
 

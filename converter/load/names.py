@@ -200,7 +200,9 @@ def _chosen(
     if ema and not averaged:
         raise _no_average(file)
     if averaged and plain:
-        notes.append("averaged (EMA) weights are taken" if ema else "averaged (EMA) weights are there too: see --use-ema")
+        notes.append(
+            "averaged (EMA) weights are taken" if ema else "averaged (EMA) weights are there too: see --use-ema"
+        )
     places = averaged if ema or not plain else plain
     places = [place for place in places if place in roots] or places
     for place in places:

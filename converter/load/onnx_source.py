@@ -62,4 +62,4 @@ def load_onnx(
     origin = {key: getattr(imported, key) for key in ("opset", "ir_version", "difference", "tolerance")}
     origin["notes"] = list(imported.notes)
     record = {**spec.to_record(), "onnx": origin}
-    return with_classes(LoadedModel(imported.module, spec, None, record, imported.input_shape))
+    return with_classes(LoadedModel(imported.module, spec, None, record, input_shape=imported.input_shape))

@@ -121,6 +121,7 @@ class LoadedModel:
     spec: ModelSpec  # resolved: num_classes, in_chans (None without convolutions) and stem are filled in
     preprocessing: Preprocessing | None  # None: not known, the data set's own applies
     record: dict[str, Any]  # JSON: the resolved spec
+    suggestion: Preprocessing | None = None  # the library's, for pictures that have no size of their own
     input_shape: tuple[int, ...] | None = None  # the only one that it takes; None: any, or not known
 
     @classmethod
