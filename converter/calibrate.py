@@ -30,7 +30,7 @@ from seenn.core.graph import INPUT, OpGraph, schedule
 from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
 from seenn.device import available_memory
 from seenn.distributed import world
-from seenn.errors import CalibrationError, ConversionError, UnsupportedError
+from seenn.errors import CalibrationError, UnsupportedError
 from seenn.neurons import NEURONS
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def calibrate(
                 axis = axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
                 threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
                 neuron = NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes).to(images.device)
-                if correction.measured:
+                if correction.measured and not neuron.settles:
                     constant = inputs[0].train is None
                     current = inputs[0].analog if constant else inputs[0].train
                     assert current is not None
@@ -183,13 +183,9 @@ def _choose_threshold(
 ) -> tuple[Tensor, int]:
     """The site's threshold, scalar or ``[C]``, and the number of channels that borrowed theirs."""
     recipe, max_spikes = config.recipe, config.max_spikes
-    if op.learned_threshold is not None:
-        if not recipe.learned:
-            raise ConversionError(
-                f"site {site!r} is a {op.kind.upper()} activation, whose threshold is learned: convert with the qcfs "
-                f"recipe, not with {recipe.name}"
-            )
-        return op.learned_threshold / max_spikes, 0
+    signed = NEURONS.get(config.neuron).signed
+    if (own := op.own_threshold(config.timesteps, max_spikes, signed=signed)) is not None:
+        return own, 0
     # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
     sizes = [chunk.abs() for chunk in analog] if op.two_sided else analog
     statistics = SiteStatistics.of(sizes, axis=axis, per_channel=recipe.per_channel)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from seenn.capture.handlers import Call, Refused, Result, handles, makes
-from seenn.core.ops import QCFS, LeakyReLU, Pointwise, ReLU
+from seenn.core.ops import LeakyReLU, Pointwise, Quantiser, ReLU
 
 makes(ReLU, nn.ReLU, "relu")
 makes(lambda: ReLU(ceiling=6.0), nn.ReLU6, "relu6")
@@ -17,9 +17,9 @@ makes(lambda: ReLU(ceiling=6.0), nn.ReLU6, "relu6")
 makes(lambda: LeakyReLU(torch.tensor(-1.0, dtype=torch.float64)), "abs")
 
 
-@handles(QCFS)
-def qcfs(call: Call) -> Result:
-    assert isinstance(call.module, QCFS)
+@handles(Quantiser)
+def quantiser(call: Call) -> Result:
+    assert isinstance(call.module, Quantiser)
     return call.of(call.module)
 
 

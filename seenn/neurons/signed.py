@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seenn.core.ops import Activation, IFNeuron, IntegratingNeuron, Neuron, TwoSidedIFNeuron
+from seenn.core.ops import Activation, IFNeuron, IntegratingNeuron, Neuron, Quantiser, QuantiserNeuron, TwoSidedIFNeuron
 from seenn.neurons import NEURONS, NeuronKind
 
 
@@ -17,6 +17,9 @@ class Signed(NeuronKind):
     signed = True
 
     def convert(self, activation: Activation, v_threshold: Tensor, levels: int) -> IntegratingNeuron:
+        if isinstance(activation, Quantiser) and activation.needs_limits(v_threshold, levels):
+            unit, steps, low, high = activation.grid
+            return QuantiserNeuron(v_threshold, scale=unit.detach() / steps, low=low, high=high, max_spikes=levels)
         if activation.two_sided:
             return TwoSidedIFNeuron(v_threshold, max_spikes=levels, **activation.neuron_arguments())
         return IFNeuron(v_threshold, signed=True, max_spikes=levels, **activation.neuron_arguments())

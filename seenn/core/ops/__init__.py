@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from seenn.core.ops.activation import QCFS, Activation, LeakyReLU, ReLU
+from seenn.core.ops.activation import QCFS, Activation, LeakyReLU, Quantise, Quantiser, ReLU, quantiser
 from seenn.core.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
 from seenn.core.ops.base import (
     Geometry,
@@ -32,6 +32,7 @@ from seenn.core.ops.pointwise import Pointwise
 from seenn.core.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from seenn.core.ops.prepass import PrepassIFNeuron
 from seenn.core.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
+from seenn.core.ops.quantiser_neuron import QuantiserNeuron
 from seenn.core.ops.reduction import L2Norm, Largest, Variance
 from seenn.core.ops.resize import Resize
 from seenn.core.ops.select import Expand, Take
@@ -88,6 +89,9 @@ __all__ = [
     "Permute",
     "Pointwise",
     "PrepassIFNeuron",
+    "Quantise",
+    "Quantiser",
+    "QuantiserNeuron",
     "RMSNorm",
     "ReLU",
     "Rearrangement",
@@ -110,6 +114,7 @@ __all__ = [
     "leaky_relu_if_step",
     "make_op",
     "op_kinds",
+    "quantiser",
     "register",
     "reset",
     "signed_if_step",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _LARGEST = 1 << 20  # no kernel, pad, stride or size of a classifier comes near; a hostile file might
+MOST_LEVELS = 4096  # of a quantiser, to one side of zero
 _LARGEST_FLOAT = sys.float_info.max
 
 
@@ -121,7 +122,7 @@ Integer = Annotated[int, integer]
 Positive = Annotated[int, partial(integer, low=1)]
 Axis = Annotated[int, partial(integer, low=1, high=8)]  # of one image: the batch is axis 0
 Axes = Annotated[tuple[int, ...], partial(integers, low=1, high=8)]
-Levels = Annotated[int | None, partial(optional, check=integer, low=1, high=4096)]
+Levels = Annotated[int | None, partial(optional, check=integer, low=1, high=MOST_LEVELS)]
 Ceiling = Annotated[float | None, partial(optional, check=number, above=0.0)]
 Pair = Annotated[tuple[int, int], partial(integers, count=2)]
 PositivePair = Annotated[tuple[int, int], partial(integers, count=2, low=1)]

@@ -186,6 +186,7 @@ class IntegratingNeuron(Neuron):
     """
 
     signed = False  # whether spikes may be negative
+    settles = False  # on exactly its activation, so that no error is left to correct
     bias: OptionalVector = None
     _: KW_ONLY
     max_spikes: Annotated[int, partial(integer, low=1, high=127)] = 1

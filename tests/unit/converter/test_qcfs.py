@@ -96,9 +96,12 @@ def test_corrections_apply_to_qcfs_networks_and_leave_the_thresholds() -> None:
     assert neuron.v_init.shape == (4,)
 
 
-def test_recipe_and_activation_must_fit_each_other() -> None:
-    with pytest.raises(ConversionError, match=r"is a QCFS activation, .*with the qcfs recipe, not with mmse"):
-        convert_module(with_qcfs(block(), IMAGES[:2], levels=4), IMAGES)
+def test_an_activation_that_brings_its_threshold_keeps_it_whatever_the_recipe() -> None:
+    swapped = with_qcfs(block(), IMAGES[:2], levels=4, images=IMAGES)
+    network = convert_module(swapped, IMAGES, ConvertConfig(timesteps=4)).network  # signed neurons, mmse
+    with torch.no_grad():
+        close = (network(IMAGES, 4) - swapped(IMAGES)).abs() < 1e-5
+    assert float(close.double().mean()) > 0.95  # rounding may move a value across the edge of a level
     with pytest.raises(ConversionError, match="the qcfs recipe copies learned thresholds, and a ReLU has none"):
         convert_module(block(), IMAGES, ConvertConfig.suited(qcfs_levels=4))
 

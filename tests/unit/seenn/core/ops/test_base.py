@@ -45,6 +45,8 @@ from seenn.core.ops import (
     Permute,
     Pointwise,
     PrepassIFNeuron,
+    Quantise,
+    QuantiserNeuron,
     ReLU,
     Reshape,
     Resize,
@@ -113,6 +115,8 @@ OPS = [
     Fold(size=(5, 6), kernel=(2, 3), stride=2, padding=1, dilation=2),
     LocalResponseNorm(size=5, alpha=1e-3, beta=0.5, k=2.0),
     QCFS(V, levels=2, axis=2),
+    Quantise(V, -2, 1, axis=2),
+    QuantiserNeuron(V, 0.25, V, scale=V, low=-2, high=1, max_spikes=3, axis=2),
     PrepassIFNeuron(V, 0.25, V, prepass=3, rule="srp", ceiling=6.0, levels=4, axis=2),
     CumulativeDifference(Pointwise(function="pow", settings={"exponent": 3.0})),
 ]
