@@ -196,8 +196,8 @@ def _check_kind(node: onnx.NodeProto, opset: int) -> None:
 
 
 def _unknown(node: onnx.NodeProto) -> Refused:
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear") or "Integer" in node.op_type:
-        return Refused("is quantised arithmetic", "export the float32 model")
+    if "Quant" in node.op_type or "Integer" in node.op_type or node.op_type.startswith("QLinear"):
+        return Refused("computes with integers", "quantise with quant_format=QuantFormat.QDQ, or export in float32")
     return Refused("is not supported", "replace it in the source model, or cut it off before the import")
 
 
