@@ -95,6 +95,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
+    spec = model.spec(options.model)
     with usage():
         if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
@@ -105,7 +106,6 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter.load.weights import read_weights
     from seenn.data import check_splits
 
-    spec = model.spec(options.model)
     options.config(None)  # what the options get wrong among themselves
     loaded = load_model(spec, ckpt, open_size=lambda: data.splits({}, None).preprocessing.shape)
     config = options.config(loaded.spec.levels)

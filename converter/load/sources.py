@@ -49,7 +49,7 @@ def pretrained_preprocessing(module: nn.Module, spec: ModelSpec) -> Preprocessin
 
 
 def is_as_published(module: nn.Module, spec: ModelSpec) -> bool:
-    """Whether weights of this shape are most likely the library's: its folder, or its own classes, channels and stem."""
+    """Whether weights of this shape are most likely the library's own: by its folder, or its classes and stem."""
     if spec.name.startswith(HUB_PREFIXES):
         return True
     classes = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from converter.load.foreign import no_model
 from converter.load.layout import find_first_convolution, find_head
 from seenn.data import Preprocessing
 from seenn.errors import CheckpointError
@@ -54,6 +55,8 @@ class ModelSpec:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.name:
             raise ValueError("the model name is empty")
+        if reason := no_model(self.name):
+            raise ValueError(reason)
         if self.stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
         if self.layout not in LAYOUTS:

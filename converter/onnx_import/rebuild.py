@@ -14,11 +14,11 @@ from torch import fx
 
 from converter.onnx_import import ops  # noqa: F401 - registers the handlers
 from converter.onnx_import.builder import FxBuilder
+from converter.onnx_import.ends import find_ends, leave_out
 from converter.onnx_import.fold import Folder
 from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
 from converter.onnx_import.signature import Signature
-from converter.onnx_import.softmax import drop_softmax, find_final_softmax
 from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError, first_line
@@ -84,7 +84,7 @@ class _Run:
         self._signature = signature
         self._folder = Folder(opset)
         self._builder = FxBuilder(signature.batch, signature.shape)
-        self._softmax = find_final_softmax(graph)
+        self._left_out = find_ends(graph, signature.images)
         self._read = {name for node in graph.node for name in node.input} | {signature.logits}
         self._values: dict[str, Value] = {t.name: Known.constant(to_array(t)) for t in graph.initializer}
         self._notes = [*notes]
@@ -152,8 +152,9 @@ class _Run:
     def _imported(self, call: OnnxCall) -> Result:
         if call.node.op_type in ("Shape", "Size"):
             return _shape_of(call, self._signature.batch)
-        if call.node is self._softmax:
-            self._notes.append(drop_softmax(call))
+        if any(call.node is node for node in self._left_out):
+            if (note := leave_out(call)) not in self._notes:
+                self._notes.append(note)
             return call.traced()
         handler = find_handler(call.node.op_type)
         if handler is None:
