@@ -42,17 +42,16 @@ def choose_output(graph: onnx.GraphProto, path: Path, wanted: str | None) -> str
     Raises:
         UnsupportedError: several could be meant, or there is no such output; lists them.
     """
-    outputs = list(graph.output)
+    mapped = {name: node.input[0] for node in graph.node if node.op_type == "ZipMap" for name in node.output}
+    outputs = [_scores(mapped[value.name], value.name) if value.name in mapped else value for value in graph.output]
     listed = ", ".join(_described(value) for value in outputs)
     if wanted is None:
         chosen = outputs if len(outputs) == 1 else [value for value in outputs if _is_real(value)]
     else:
-        chosen = [value for i, value in enumerate(outputs) if wanted in (value.name, str(i))][:1]
+        chosen = [value for i, value in enumerate(outputs) if wanted in (value.name, value.doc_string, str(i))][:1]
     if len(chosen) != 1:
         raise UnsupportedError(f"{path}: outputs {listed}; choose the one with the scores: --output-name NAME")
     (value,) = chosen
-    if mapped := next((n for n in graph.node if n.op_type == "ZipMap" and value.name in n.output), None):
-        value = onnx.helper.make_tensor_value_info(mapped.input[0], onnx.TensorProto.FLOAT, None)
     del graph.output[:]
     graph.output.append(value)
     return f"of the outputs {listed}, {value.name!r} is taken" if len(outputs) > 1 else None
@@ -135,6 +134,11 @@ def _shape(declared: list[int | None], given: Sequence[int] | None, default: Siz
     if math.prod(sizes) > MAX_VALUES:
         raise UnsupportedError(f"{where} is for images of shape ({shown}); expected at most {MAX_VALUES:,} values")
     return tuple(sizes)
+
+
+def _scores(name: str, mapped: str) -> onnx.ValueInfoProto:
+    """What scikit-learn's converter puts into a map from class to score at the end."""
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None, doc_string=mapped)
 
 
 def _is_real(value: onnx.ValueInfoProto) -> bool:
