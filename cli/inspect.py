@@ -20,8 +20,8 @@ class InspectOptions:
 
     target: str = argument(metavar="MODEL|SNN", required=True)
     ckpt: str | None = option("Trained weights: a file or folder; random ones do for a model.", type=PATH)
-    image_size: tuple[int, int, int] | None = option(
-        "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W", type=Commas(COUNT, 3)
+    image_size: tuple[int, ...] | None = option(
+        "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W", type=Commas(COUNT)
     )
     analog_islands: bool = option("Show it with gates, smooth activations and attention analog.")
 
@@ -41,6 +41,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
 
     spec, shape = model.spec(target), options.image_size
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
+    shape = loaded.input_shape or shape
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
         p = loaded.preprocessing

@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from converter.load.match import load_tensors
@@ -249,3 +252,17 @@ def test_spiking_network_is_not_taken_for_weights(tmp_path: Path, state: dict[st
     safetensors.torch.save_file(state, path, metadata={"seenn": "1", "graph": "[]"})
     with pytest.raises(CheckpointError, match="a spiking network of seenn, expected the weights of an ANN"):
         read_weights(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), zipped=st.booleans())
+def test_only_checkpoint_errors_come_out_of_mutated_files(data: Any, zipped: bool, tmp_path: Path) -> None:
+    content = {"args": argparse.Namespace(best=np.float64(1), out=Path("x")), "state_dict": {"a": torch.ones(3)}}
+    path = saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=zipped)
+    changed = bytearray(path.read_bytes())
+    places = st.integers(0, len(changed) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
+        changed[place] = value
+    path.write_bytes(bytes(changed[: data.draw(st.one_of(st.none(), places))]))
+    with suppress(CheckpointError):
+        read(path, {"a": torch.ones(3)})
