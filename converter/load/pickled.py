@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from seenn.errors import CheckpointError, first_line
+from seenn.errors import CheckpointError
 
 _ARRAYS = ("scalar", "_reconstruct", "_frombuffer")
 #: Objects of plain data that trainings keep beside their weights.
@@ -109,12 +109,6 @@ def _unknown(error: Exception) -> str | None:
         return None
     name = found.group(1)
     return name if "." in name else f"builtins.{name}"  # torch shortens these
-
-
-def _reason(error: Exception) -> str:
-    """Torch's own words without its advice."""
-    found = re.search(r"WeightsUnpickler error: (.+)", str(error))
-    return found.group(1).strip() if found else first_line(error)
 
 
 def _check_archive(file: Path) -> None:

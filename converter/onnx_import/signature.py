@@ -95,7 +95,8 @@ def find_signature(
         )
     tensor = images.type.tensor_type
     if tensor.elem_type != onnx.TensorProto.FLOAT:
-        raise UnsupportedError(f"{where} does not hold float32 (element type {tensor.elem_type}); export it in float32")
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        raise UnsupportedError(f"{where} holds {kind}; expected real numbers: export it to take prepared images")
     for value in (images, logits):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value <= 0:
