@@ -79,7 +79,8 @@ def read_pickled(file: Path) -> Any:
             if name is None or name in foreign or len(foreign) == _MOST_FOREIGN or "is blocked" in str(error):
                 if name is None and not foreign:
                     raise CheckpointError(
-                        f"{file}: not a torch checkpoint, or damaged or truncated ({first_line(error)}); copy it again"
+                        f"{file}: not a torch checkpoint, or damaged or truncated; copy it again, or save it by "
+                        "torch.save(model.state_dict(), 'weights.pth')"
                     ) from error
                 raise _refusal(file, [*foreign, *([name] if name else [])], None) from error
             foreign.add(name)
