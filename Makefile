@@ -10,12 +10,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test check format wheel bench clean
+.PHONY: help install demo test check messages format wheel bench clean
 
 help:
 	@echo "make demo    train, convert, calibrate and evaluate on the digits (two minutes)"
 	@echo "make test    run every test"
 	@echo "make check   format, lint, types and tests"
+	@echo "make messages  docs/messages.md, from the tests that raise them"
 	@echo "make bench SNN=snn.safetensors   engines beside the ANN and other libraries"
 	@echo "make wheel   build the wheel and install it into a scratch environment"
 
@@ -37,6 +38,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST)
+
+messages: $(READY)
+	$(BIN)/python benchmarks/messages.py
 
 format: $(READY)
 	$(BIN)/ruff format .

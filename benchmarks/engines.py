@@ -29,7 +29,7 @@ from converter.load import ModelSpec, load_model, parse_model_kwargs
 from seenn.analysis.bench.ann import ann_contenders
 from seenn.analysis.bench.figures import run_bench
 from seenn.analysis.bench.machine import this_machine
-from seenn.analysis.bench.plots import plot_speed
+from seenn.analysis.bench.plots import speed_chart
 from seenn.analysis.bench.profile import profile_sites
 from seenn.analysis.bench.timing import alternate
 from seenn.batch import Batch
@@ -92,7 +92,7 @@ def main(
     ann: torch.nn.Module = network.analog()
     if ckpt is not None:
         source = load_model(ModelSpec(name=model, kwargs=parse_model_kwargs(model_kwargs)), ckpt)
-        ann = canonical_graph(source.module, images[:2])[0]
+        ann = canonical_graph(source.module, images[:2]).graph
     anns = ann_contenders(ann, splits.calibration.images(limit=64))
     policy = loaded.policy or FixedExit()
     found = run_bench(
@@ -141,7 +141,7 @@ def main(
         rows.append(Row(f"images/s with exits / {name}", rate / speed, None, True, command))
     sites = profile_sites(engines["int8"], images)
     subject = f"{title or Path(snn).stem}, {len(labels)} test images"
-    plot_speed(points | peers, subject, Path(out).with_suffix(".png"))
+    speed_chart(points | peers, subject).draw(Path(out).with_suffix(".png"))
     write(out, subject, rows, found, {"int8 with exits": (rate, right), **peers}, peer_limit, sites)
 
 

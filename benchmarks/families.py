@@ -25,7 +25,7 @@ def _fixed(family: str, name: str, size: int, **kwargs: Any) -> Member:
     return Member(f"timm {family}", name, size, {"img_size": size, **kwargs})
 
 
-#: Only ReLU, ReLU6, LeakyReLU or PReLU, and no gates: these must convert without analog islands.
+#: Only ReLU, ReLU6, LeakyReLU or PReLU, and no gates: these must convert without smooth functions.
 SPIKING = (
     _timm("resnet", "resnet10t", 32),
     _timm("resnet (blur pool)", "resnetblur18", 32),

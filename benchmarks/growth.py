@@ -23,7 +23,7 @@ from bars import Row
 from common import RESULTS, conclude
 
 from seenn.analysis.bench.machine import this_machine
-from seenn.analysis.bench.plots import plot_growth
+from seenn.analysis.bench.plots import growth_chart
 from seenn.analysis.bench.timing import Growth, grow, grow_timesteps, step_of
 from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
@@ -170,7 +170,8 @@ def main(repeats: int, out: str) -> None:
         )
         notes.append(f"ms by {found.of}, median (minimum to maximum): {times}.")
     stem = Path(out)
-    plot_growth((growths[2], exits, slots, widths, sides), "int8 engine, random weights", stem.with_suffix(".png"))
+    chart = growth_chart((growths[2], exits, slots, widths, sides), "int8 engine, random weights")
+    chart.draw(stem.with_suffix(".png"))
     notes.append(f"![growth]({stem.name}.png)")
     conclude(out, "Growth of time and memory", [*rows, row], notes)
 

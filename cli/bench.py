@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cli.common import Console, command, text_table
-from cli.groups import DataOptions, ModelOptions, SnnFile, StepOptions
-from cli.options import COUNT, PATH, Integer, OutputFolder, option
+from cli.common import Console, command, command_line, table_cells, text_table
+from cli.groups import DataOptions, ModelOptions, ReportOptions, SnnFile, StepOptions
+from cli.options import COUNT, PATH, Integer, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ DETAILS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions:
+class BenchOptions(ReportOptions):
     """What is measured, how often, and beside what."""
 
     ann: str | None = option("The ANN to compare with.  [default: the one that SNN stands for]", metavar="MODEL")
@@ -38,7 +38,6 @@ class BenchOptions:
     per_layer: int | None = option(
         "Also what int8 costs in each layer alone: accuracy and error of the scores, on N test images.", type=COUNT
     )
-    plots: str | None = option("Draw speed.png and growth.png there.", type=OutputFolder())
 
     def __post_init__(self) -> None:
         if self.ann is None and self.ckpt is not None:
@@ -65,12 +64,11 @@ def bench(
     from seenn.analysis.bench.figures import run_bench
     from seenn.analysis.bench.layers import layer_losses
     from seenn.analysis.bench.machine import this_machine
-    from seenn.analysis.bench.plots import plot_growth, plot_speed
+    from seenn.analysis.bench.page import write_bench
     from seenn.analysis.bench.profile import profile_sites
     from seenn.analysis.report.base import plain
     from seenn.errors import UnsupportedError
     from seenn.exits import FixedExit
-    from seenn.files import make_folder
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -114,18 +112,13 @@ def bench(
     )
     few = slice(options.per_layer)
     losses = layer_losses(snn, images[few], labels[few], steps, say=console.say) if options.per_layer else []
-    if options.plots is not None:
-        folder = make_folder(options.plots)
-        subject = f"{Path(file.snn).name}, {len(labels)} test images"
-        plot_speed(found.speed_and_accuracy, subject, folder / "speed.png")
-        plot_growth([found.growth], subject, folder / "growth.png")
     contenders = []
     for name, latency in found.latency_ms.items():
         rate, accuracy = found.speed_and_accuracy[f"{'SNN' if name in engines else 'ANN'}, {name}"]
         contenders.append((name, 100 * accuracy, latency["p50"], rate))
-    tables = [
-        text_table({"ratio": "", "value": ".3f"}, found.ratios.items()),
-        text_table({"contender": "", "accuracy %": ".2f", "p50 ms": ".2f", "images/s": ".1f"}, contenders),
+    tables: list[tuple[dict[str, str], list[tuple[Any, ...]]]] = [
+        ({"ratio": "", "value": ".3f"}, list(found.ratios.items())),
+        ({"contender": "", "accuracy %": ".2f", "p50 ms": ".2f", "images/s": ".1f"}, contenders),
     ]
     result = {
         "network": Path(file.snn).name,
@@ -137,10 +130,13 @@ def bench(
     for name, details in (("per_site", sites), ("per_layer", losses)):
         if details:
             result[name] = plain(details)
-            tables.append(text_table(DETAILS[name], [tuple(row.values()) for row in result[name]]))
+            tables.append((DETAILS[name], [tuple(row.values()) for row in result[name]]))
     for note in result["notes"]:
         console.say(note)
-    console.answer(result, "\n\n".join(tables))
+    cells = [(list(columns), table_cells(columns, rows)) for columns, rows in tables]
+    page = write_bench(found, result, cells, snn.network.graph.fingerprint(), command_line(), options.report)
+    console.answer({**result, "report": str(page)}, "\n\n".join(text_table(*table) for table in tables))
+    options.show(console, page)
 
 
 def _ann(console: Console, snn: SNN, spec: ModelSpec | None, ckpt: str | None, splits: DataSplits) -> nn.Module | None:
@@ -153,7 +149,7 @@ def _ann(console: Console, snn: SNN, spec: ModelSpec | None, ckpt: str | None, s
 
     module: nn.Module = load_model(spec, ckpt).module
     try:
-        return canonical_graph(module, splits.calibration.batch(limit=2).inputs, analog_islands=True)[0]
+        return canonical_graph(module, splits.calibration.batch(limit=2).inputs).graph
     except UnsupportedError:
         console.say(f"{spec.name} is run as it is, without folding its normalisation")
         return module

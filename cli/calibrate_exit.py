@@ -17,6 +17,8 @@ def calibrate_exit(
     in the file. Rules that learn (cutoff, scaled, conformal, failure, two-sided) and guarantees set a third of it
     aside.
     """
+    from seenn.analysis.report.text import energy
+
     target, made = file.output(out.output), rule.made()
     snn = file.load(with_policy=made is None).to(console.device)
     steps = how.timesteps or snn.timesteps
@@ -38,6 +40,7 @@ def calibrate_exit(
     if console.first:
         file.save(found, target)
     record = found.manifest["exit"]
+    found_energy = record["mean_energy_pj"]
     chosen = record["threshold"]
     shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple | list) else (chosen,)))
     console.answer(
@@ -45,7 +48,7 @@ def calibrate_exit(
         f"exit threshold {shown}, tried on {record['samples']} held-out images:\n"
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {snn.network.initial_steps + steps} timesteps\n"
         f"  early exit   {100 * record['accuracy']:6.2f} % in {record['mean_timesteps']:.2f} timesteps on average,\n"
-        f"               at an estimated {record['mean_energy_pj']:.4g} pJ per image\n"
+        f"               at an estimated {energy(found_energy)} ({found_energy:.4g} pJ) per image\n"
         f"wrote {target}; next: seenn evaluate",
         engine=engine,
     )

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.config import read_config, write_config
 from cli.errors import failures, usage
-from cli.options import collect, import_plugins, option, parameters
+from cli.options import FILE, collect, import_plugins, option, parameters
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +40,11 @@ class Console:
     device: torch.device
     seed: int
     first: bool = True  # of the processes that torchrun started: the one that writes and talks
+    quiet: bool = False
 
     def say(self, text: str) -> None:
         """One line of talk on stderr."""
-        if self.first:
+        if self.first and not self.quiet:
             click.echo(text, err=True)
 
     def answer(self, result: dict[str, Any], *parts: str, engine: Engine | None = None) -> None:
@@ -53,14 +55,20 @@ class Console:
             click.echo(json.dumps(result, indent=2, allow_nan=False) if self.json else "\n".join(parts))
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar on stderr; call it with ``(done, total)``."""
+    def progress(self, title: str) -> Iterator[Callable[[int, int | None], None]]:
+        """A progress bar on stderr; call it with ``(done, total)``, None where nobody knows how many will come."""
         import rich.console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich import progress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        screen = rich.console.Console(stderr=True, highlight=False, quiet=not self.first)
-        with Progress(*columns, console=screen, transient=False) as bar:
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        screen = rich.console.Console(stderr=True, highlight=False, quiet=self.quiet or not self.first)
+        with progress.Progress(*columns, console=screen, transient=False) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -78,6 +86,19 @@ class CommonOptions:
     as_json: bool = option("Print one JSON object on stdout.", name="--json")
     device: str = option("Where to compute.", metavar="cpu|cuda|mps|auto", default="auto")
     seed: int = option("Seed of everything random.", type=click.IntRange(0, 2**32 - 1), default=0)
+    quiet: bool = option("Only the answer, warnings and errors.", short="-q")
+    verbose: bool = option("Also what is only of interest where something is odd.", short="-v")
+    config: str | None = option(
+        "Options from the command's table in this TOML file; what is typed wins.",
+        type=FILE,
+        is_eager=True,
+        callback=lambda context, parameter, path: read_config(context, path),
+    )
+    write_config: str | None = option("Write the options that are given there, and do nothing else.", type=FILE)
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise ValueError("--quiet and --verbose contradict each other: give one")
 
 
 def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
@@ -92,10 +113,18 @@ def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
 
         @functools.wraps(function)
         def run(**values: Any) -> None:
-            logging.basicConfig(level=logging.WARNING, handlers=[Talk()])
             with usage():
                 common = collect(CommonOptions, values)
                 given = {name: collect(group, values) for name, group in groups.items()}
+            logging.basicConfig(level=logging.WARNING, handlers=[Talk()])
+            if common.verbose:
+                for package in ("seenn", "converter"):
+                    logging.getLogger(package).setLevel(logging.DEBUG)
+            if common.write_config is not None:
+                with failures():
+                    write_config(click.get_current_context(), common.write_config)
+                click.echo(f"wrote {common.write_config}; run it with --config {common.write_config}", err=True)
+                return
             with failures():
                 import torch
 
@@ -106,7 +135,13 @@ def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
                     device = own_device(resolve_device(common.device))
                 torch.manual_seed(common.seed)
                 with joined(device) as here:
-                    console = Console(json=common.as_json, device=device, seed=common.seed, first=here.first)
+                    console = Console(
+                        json=common.as_json,
+                        device=device,
+                        seed=common.seed,
+                        first=here.first,
+                        quiet=common.quiet,
+                    )
                     function(console, **given)
 
         made = click.command(short_help=short_help)(run)
@@ -123,13 +158,19 @@ def text_table(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> 
         columns: the format of each, by name: "" is text, every other aligns to the right.
     """
     formats = list(columns.values())
-    cells = [["" if v is None else format(v, how) for v, how in zip(row, formats, strict=True)] for row in rows]
+    cells = table_cells(columns, rows)
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = [
         "  ".join(f"{cell:{'>' if how else '<'}{width}}" for cell, how, width in zip(row, formats, widths, strict=True))
         for row in ([*columns], ["-" * width for width in widths], *cells)
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def table_cells(columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> list[list[str]]:
+    """The values in their columns' formats; None is left empty."""
+    formats = columns.values()
+    return [["" if v is None else format(v, how) for v, how in zip(row, formats, strict=True)] for row in rows]
 
 
 def command_line() -> str:

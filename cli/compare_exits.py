@@ -7,12 +7,12 @@ from pathlib import Path
 
 from cli.common import Console, command, command_line, text_table
 from cli.exit_rules import ExitTargets
-from cli.groups import RULE, DataOptions, ReportOptions, RunOptions, SnnFile
+from cli.groups import RULE, DataOptions, LimitedReport, RunOptions, SnnFile
 from cli.options import COUNT, Integer, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(ReportOptions, ExitTargets):
+class CompareOptions(LimitedReport, ExitTargets):
     """What is compared, on how much, and where the report goes."""
 
     policy: tuple[str, ...] = option(
@@ -40,7 +40,7 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
     Each rule is calibrated on the exit split for the same target (by default a loss of 0.005), then judged on the test
     split, which nothing else looks at. The policy stored in the file takes part as it is.
     """
-    from seenn.analysis.report.comparison import COLUMNS, comparison_rows, write_comparison
+    from seenn.analysis.report.comparison import COLUMNS, beside_ann, comparison_rows, write_comparison
     from seenn.exits import EXIT_RULES, make_rule
 
     chosen = [name for name in options.policy if not hasattr(EXIT_RULES.get(name), "made_with")]
@@ -71,7 +71,8 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
         text_table(columns, comparison_rows(comparison)),
         f"full T: {100 * comparison.full_accuracy:.2f} % in {comparison.steps[-1]} timesteps; "
         f"oracle: {comparison.oracle_aet:.2f}; brackets: 95 % intervals",
+        *([] if (beside := beside_ann(comparison)) is None else [beside]),
         *(f"left out: {name}: {reason}" for name, reason in comparison.left_out.items()),
         engine=engine,
     )
-    console.say(f"report: {written}")
+    options.show(console, Path(written))

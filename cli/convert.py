@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cli.common import Console, command
+from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
-from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
+from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,14 @@ class ConvertOptions:
     silent_channels: Literal["borrow", "refuse"] = option(
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
-    analog_islands: bool = option(
-        "Keep gates, smooth activations, normalisation and attention analog instead of refusing them."
+    encoder_levels: int = option(
+        "Most spikes a step and sign of the neurons in front of what is not spikes.", type=Integer(1, 127), default=15
+    )
+    strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
+    analog_islands: bool = removed(NOT_NEEDED)
+    task: Literal["classes", "binary", "labels", "values"] | None = option(
+        "What the model's scores say: binary, a logit for yes or no; labels, a logit for each; values, quantities.  "
+        "[default: classes; with a sigmoid at the end binary or labels]"
     )
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
@@ -83,12 +90,16 @@ class ConvertOptions:
                 qcfs_levels=qcfs_levels,
                 recipe=RECIPES.get(name)(**settings),
                 initial_steps=self.prepass,
-                **given(self, "neuron", "levels", "correction", "timesteps", "silent_channels", "analog_islands"),
+                **given(
+                    self, "neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict"
+                ),
             )
 
 
 @command("Turn a trained classifier into a spiking network.")
-def convert(console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions) -> None:
+def convert(
+    console: Console, options: ConvertOptions, model: ModelOptions, data: DataOptions, report: ReportOptions
+) -> None:
     """Convert a trained classifier into a spiking network, and check it against the original.
 
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
@@ -104,6 +115,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
     from converter import convert as run
     from converter.load import load_model
     from converter.load.weights import read_weights
+    from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
 
     options.config(None)  # what the options get wrong among themselves
@@ -121,6 +133,7 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
             splits,
             config,
             weights=ckpt,
+            task=options.task,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
@@ -129,49 +142,70 @@ def convert(console: Console, options: ConvertOptions, model: ModelOptions, data
         )
     if console.first:
         snn.save(target)
-    check = snn.manifest["check"]
-    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "diverged", "float64_difference")
-    records = ("per_site", "analog", "conversion", "source", "data")
+    check, summary = snn.manifest["check"], _summary(snn)
+    figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
+    records = ("task", "outputs", "per_site", "conversion", "source", "data")
+    result = {
+        "sites": len(snn.manifest["per_site"]),
+        "neurons": len(snn.network.sites),
+        **{name: check[name] for name in figures},
+        "check_split": check["split"],
+        "check_samples": check["samples"],
+        **snn.manifest["spiking"],
+        **{name: snn.manifest[name] for name in records},
+        "output": str(target),
+    }
+    page = Path(report.report)
+    if console.first:
+        page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
     console.answer(
-        {
-            "sites": len(snn.manifest["per_site"]),
-            "neurons": len(snn.network.sites),
-            **{name: check[name] for name in figures},
-            "check_split": check["split"],
-            "check_samples": check["samples"],
-            **{name: snn.manifest[name] for name in records},
-            "output": str(target),
-        },
-        *_summary(snn),
-        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
+        {**result, "report": str(page)}, *summary, f"wrote {target}; next: seenn calibrate-exit --threshold 0.95"
     )
+    report.show(console, page)
 
 
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
-    sites, check, analog = (snn.manifest[name] for name in ("per_site", "check", "analog"))
+    sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
+    from seenn.core.ops import Encoder
+
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
+    encoders = [op for op in snn.network.graph.ops if isinstance(op, Encoder)]
     lines = [
-        f"{len(sites)} activation sites became {len(snn.network.sites)} neuron sites",
+        f"{len(sites) - len(encoders)} activation sites became {len(snn.network.sites) - len(encoders)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",
-        f"accuracy on {check['samples']} held-out images{after}:",
-        f"  ANN           {100 * (check['ann_accuracy'] or 0):6.2f} %",
     ]
+    if (head := snn.manifest["outputs"]["head"]) is not None:
+        lines.append(f"the final {head} is left out: the network returns logits")
+    if check["ann_accuracy"] is not None:
+        lines.append(f"accuracy on {check['samples']} held-out images{after}:")
+        lines.append(f"  ANN           {100 * check['ann_accuracy']:6.2f} %")
+    elif check["output_error"] is not None:
+        same = "" if check["agreement"] is None else f", same answers {100 * check['agreement']:.2f} %"
+        lines.append(
+            f"{snn.task} on {check['samples']} held-out samples{after}: relative error of the output "
+            f"{check['output_error']:.3f}{same}"
+        )
     for t, accuracy in enumerate(accuracies, 1):
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
     if sites:
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
-    kinds = ", ".join(sorted(set(analog["nodes"].values())))
-    nodes = f"{len(analog['nodes'])} nodes stay analog ({kinds}); " if analog["nodes"] else ""
+    if encoders:
+        lines.insert(1, f"{len(encoders)} encoders carry other values: up to ±{encoders[0].max_spikes} spikes a step")
     lines.append(
-        f"{nodes}{100 * analog['share_of_macs']:.1f} % of the ANN's MACs are not replaced by spikes:\n"
-        f"  {analog['macs_once']:,} once an image, {analog['macs_per_step']:,} in every step"
+        f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
+        f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
+    if spiking["events"] is not None:
+        figures = (f"{spiking[name]:,.0f} {name}" for name in ("events", "popcount", "spikes"))
+        lines.append(f"in {len(accuracies) or snn.timesteps} steps an image takes {', '.join(figures)}")
+    if means := spiking["running_means"]:
+        lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:
-        lines.append("WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN")
+        lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
     if check["diverged"]:
         lines.append(
             f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"

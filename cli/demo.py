@@ -34,13 +34,13 @@ def demo(console: Console, options: DemoOptions, how: EngineChoice) -> None:
 
     target = make_folder(options.folder)
     ann, snn, report = (str(target / name) for name in ("ann.pth", "snn.safetensors", "report"))
-    common = ["--device", str(console.device), "--seed", str(console.seed)]
+    common = ["--device", str(console.device), "--seed", str(console.seed), *(["--quiet"] if console.quiet else [])]
     engine = ["--engine", how.engine]
     if how.float_sites:
         engine += ["--float-sites", ",".join(how.float_sites)]
     steps = (
         (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
-        (convert, ["--model", "resnet18", "--ckpt", ann, "-o", snn]),
+        (convert, ["--model", "resnet18", "--ckpt", ann, "--neuron", "if", "-o", snn, "--report", report]),
         (calibrate_exit, [snn, "--max-accuracy-drop", "0.005"]),
         (evaluate, [snn, "--report", report, *engine]),
     )

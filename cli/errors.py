@@ -27,7 +27,10 @@ def failures() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (SeennError, OSError) as error:
-        raise Failure(type(error).__name__, str(error)) from error
+        message = str(error)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:  # of no file: a stream
+            message = f"cannot write to standard output: {error.strerror}. Make space there, or send it elsewhere"
+        raise Failure(type(error).__name__, message) from error
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.common import Console, command, command_line, text_table
-from cli.groups import DataOptions, OwnPolicyOptions, ReportOptions, RunOptions, SnnFile
+from cli.groups import DataOptions, LimitedReport, OwnPolicyOptions, RunOptions, SnnFile
 
 
 @command("Accuracy, exits, spikes, energy and plots on the test split.")
 def evaluate(
     console: Console,
     file: SnnFile,
-    options: ReportOptions,
+    options: LimitedReport,
     own: OwnPolicyOptions,
     how: RunOptions,
     data: DataOptions,
@@ -47,4 +47,4 @@ def evaluate(
         "\n".join(["", *verdict(found)]),
         engine=engine,
     )
-    console.say(f"report: {written}")
+    options.show(console, Path(written))

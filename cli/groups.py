@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seenn.runtime import Engine
     from seenn.snn import SNN
 
+NOT_NEEDED = "is not needed any more: every value that is multiplied comes as spikes; leave it out"
 SNN_FILE = "snn.safetensors"
 ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
 NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")
@@ -101,12 +102,25 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What is reported, and where."""
+    """Where the report goes."""
+
+    report: str = option(
+        "Folder of the report: report.html, figures, tables and plots.", type=OutputFolder(), default="seenn-report"
+    )
+    open: bool = option("Show report.html in the browser.")
+
+    def show(self, console: Console, page: Path) -> None:
+        """Says where ``report.html`` is, and opens it where that was asked for."""
+        console.say(f"report: {page}")
+        if self.open and console.first:
+            click.launch(str(page))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedReport(ReportOptions):
+    """On how much is reported, and where."""
 
     limit: int | None = option("The first so many images of a split only.", type=COUNT)
-    report: str = option(
-        "Folder of the report: figures, tables and plots.", type=OutputFolder(), default="seenn-report"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,9 +219,15 @@ class ModelOptions:
             )
 
 
-def output_file(path: str, *, keep: str | None = None) -> Path:
-    """An output path that can be written, checked before any work; never the input ``keep``."""
+def output_file(path: str, *, keep: str | None = None, suffix: str = ".safetensors") -> Path:
+    """An output path that can be written, checked before any work; never the input ``keep``, nor another kind of file.
+
+    Any name without one of the endings of other kinds will do.
+    """
     try:
-        return check_output(path, keep=keep)
+        target, kind = check_output(path, keep=keep), Path(path).suffix.lower()
+        if kind != suffix and kind in (".safetensors", ".pth", ".pt", ".onnx", ".ckpt"):
+            raise ValueError(f"what is written is a {suffix} file, and {path} says {kind}: name it …{suffix}")
+        return target
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
-from cli.groups import ModelOptions, SnnFile
-from cli.options import COUNT, PATH, Commas, argument, option
+from cli.groups import NOT_NEEDED, ModelOptions, SnnFile
+from cli.options import COUNT, PATH, Commas, argument, option, removed
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -23,7 +24,8 @@ class InspectOptions:
     image_size: tuple[int, ...] | None = option(
         "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W", type=Commas(COUNT)
     )
-    analog_islands: bool = option("Show it with gates, smooth activations and attention analog.")
+    strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
+    analog_islands: bool = removed(NOT_NEEDED)
 
 
 @command("What is in a network, or would become of a model.")
@@ -33,7 +35,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     target, ckpt = options.target, options.ckpt
-    if target.endswith(".safetensors"):
+    if (Path(target).is_file() and Path(target).suffix.lower() != ".onnx") or target.endswith(".safetensors"):
         _show_network(console, target)
         return
     from converter.inspect import inspect_model
@@ -47,13 +49,14 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
         p = loaded.preprocessing
         height, width = (p.height, p.width) if p else own.get("input_size", (3, 224, 224))[1:]
         shape = (loaded.spec.in_chans or 3, height, width)
-    found = inspect_model(loaded.module, shape, analog_islands=options.analog_islands)
+    found = inspect_model(loaded.module, shape, strict=options.strict, output=loaded.output)
     console.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
     if not found.convertible:
         raise SystemExit(1)
 
 
 def _show_network(console: Console, path: str) -> None:
+    from seenn.analysis.synops import spiking_report
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
 
@@ -65,6 +68,9 @@ def _show_network(console: Console, path: str) -> None:
         "input_shape": list(network.input_shape),
         "timesteps": snn.timesteps,
         "policy": policy,
+        **dict.fromkeys(("events", "popcount", "spikes")),
+        **dict(snn.manifest.get("spiking", {})),
+        **spiking_report(network),
         "manifest": dict(snn.manifest),
         "sites": {
             site: {"neuron": op.kind, **op.config(), "v_threshold_mean": float(op.v_threshold.detach().mean())}
@@ -79,30 +85,32 @@ def _show_network(console: Console, path: str) -> None:
 
 
 _LEGEND = (
-    "(spiking: neurons; synapse: weights that spikes travel through; folded: into a synapse; linear: acts on\n"
-    "every step; analog: not linear, acts on running means; unsupported: stands in the way)"
+    "(spiking: neurons; synapse: weights that spikes travel through; product: spikes times spikes; folded: into a\n"
+    "synapse; linear: acts on every step; running mean: acts on the mean of all steps; unsupported: stands in the\n"
+    "way; + encoder: identity neurons carry the value as spikes)"
 )
 
 
 def _table(name: str, found: Inspection) -> str:
     columns = {"node": "", "op": "", "output": "", "MACs": ",", "becomes": ""}
-    rows = ((n.node, n.op, "×".join(map(str, n.shape)), n.macs or None, n.fate) for n in found.nodes)
+    rows = (
+        (n.node, n.op, "×".join(map(str, n.shape)), n.macs or None, n.fate + (" + encoder" * bool(n.encoder)))
+        for n in found.nodes
+    )
     fates = Counter(node.fate for node in found.nodes)
     lines = [
         text_table(columns, rows),
         _LEGEND,
         "",
         f"{name}: {', '.join(f'{count} {fate}' for fate, count in fates.items())}",
-        f"{found.sites:,} spiking sites with {found.neurons:,} neurons",
+        f"{found.sites:,} spiking sites and {found.encoders:,} encoders with {found.neurons:,} neurons",
         f"{found.parameters:,} parameters, {found.macs:,} MACs per image",
-        f"{100 * found.analog_share:.1f} % of the MACs are not replaced by spikes:",
-        f"  {found.macs_once:,} once an image, {found.macs_per_step:,} in every step",
+        f"{100 * found.spiking_mac_share:.1f} % of the MACs behind the first layers are fed by spikes;",
+        f"  analog MACs: {found.macs_once:,} once an image, {found.macs_per_step:,} in every step",
         *(f"note: {note}" for note in found.notes),
     ]
     if found.convertible:
-        return "\n".join([*lines, "can be converted" + (" with --analog-islands" * found.analog_islands)])
+        return "\n".join([*lines, "can be converted"])
     calls = "1 problem stands" if len(found.problems) == 1 else f"{len(found.problems)} problems stand"
     problems = (f"  {problem}" for problem in found.problems)
-    analog = all(problem.analog for problem in found.problems)
-    hint = ["all of them can stay analog: add --analog-islands"] if analog else []
-    return "\n".join([*lines, f"cannot be converted; {calls} in the way:", *problems, *hint])
+    return "\n".join([*lines, f"cannot be converted; {calls} in the way:", *problems])

@@ -22,7 +22,10 @@ COMMANDS = (
     "compare_exits",
     "predict",
     "bench",
+    "report",
     "inspect",
+    "doctor",
+    "completion",
 )
 
 
@@ -73,6 +76,7 @@ def main() -> None:
         hint = f" (see {context.command_path} --help)" if context else ""
         show_error("UsageError", error.format_message() + hint, as_json=as_json)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        show_error("Interrupted", "interrupted; no file was left half-written", as_json=as_json)
+    except (click.Abort, KeyboardInterrupt) as error:
+        said = str(error) or str(error.__cause__ or "") or "interrupted; no file was left half-written"
+        show_error("Interrupted", said, as_json=as_json)
         sys.exit(130)

@@ -45,6 +45,17 @@ def option(help: str, *, name: str = "", short: str = "", **attributes: Any) -> 
     return field(default=attributes.get("default", MISSING), metadata=metadata)
 
 
+def removed(why: str) -> Any:
+    """A flag of an earlier version, which is wrong usage now: ``why``, and what to do instead."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, typed: bool) -> bool:
+        if typed:
+            raise click.UsageError(f"{parameter.opts[0]} {why}", context)
+        return typed
+
+    return option("", hidden=True, callback=refuse)
+
+
 def argument(**attributes: Any) -> Any:
     """A field that an argument fills: what ``click.argument`` takes."""
     return field(default=attributes.get("default", MISSING), metadata={"attributes": attributes})
@@ -99,7 +110,7 @@ class FiniteRange(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+            self.fail(f"{value} is not a finite number: give one.", param, ctx)
         return number
 
 
@@ -112,9 +123,9 @@ class OutputFolder(click.ParamType):  # type: ignore[type-arg]
         target = Path(value)
         nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
         if not nearest.is_dir():
-            self.fail(f"{nearest} is not a folder", param, ctx)
+            self.fail(f"{nearest} is not a folder: name another", param, ctx)
         if not os.access(nearest, os.W_OK):
-            self.fail(f"the folder {nearest} is not writable", param, ctx)
+            self.fail(f"the folder {nearest} is not writable: name another", param, ctx)
         return str(target)
 
 

@@ -1,53 +1,155 @@
-"""``seenn predict``: labels of image files, each with the steps it took."""
+"""``seenn predict``: labels of pictures, of any number, each with the steps it took."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
 
 from cli.common import Console, command
-from cli.groups import OwnPolicyOptions, RunOptions, SnnFile
-from cli.options import FILE, argument
+from cli.groups import OwnPolicyOptions, RunOptions, SnnFile, output_file
+from cli.options import FILE, Integer, argument, option
+
+if TYPE_CHECKING:
+    from seenn.answers import AnswerFile, Picture, Row, Summary
+    from seenn.answers.file import Units
+    from seenn.runtime import Engine
+
+FORMATS = ("csv", "jsonl", "parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictFiles(SnnFile):
-    """The network, which has to be named before the images."""
+    """The network, which has to be named before the pictures."""
 
     snn: str = argument(required=True, type=FILE)
-    images: tuple[str, ...] = argument(required=True, nargs=-1, type=FILE)
+    inputs: tuple[str, ...] = argument(required=True, nargs=-1, metavar="PICTURES...")
 
 
-@command("Classify image files.")
-def predict(console: Console, files: PredictFiles, own: OwnPolicyOptions, how: RunOptions) -> None:
-    """Classify image files with the spiking network SNN."""
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """Where answers go."""
+
+    output: str | None = option(
+        "Write the answers here as they come.  [default: print them]", short="-o", metavar="FILE"
+    )
+    format: str | None = option("Of -o.  [default: by its suffix]", type=click.Choice(FORMATS))
+    resume: bool = option("Go on with -o where a run was cut off; begin it where there is none.")
+    strict: bool = option("Exit code 1 where a picture cannot be read.")
+    workers: int | None = option(
+        "Processes that decode pictures; 0: none but this.  [default: half of the processors]", type=Integer(0, 256)
+    )
+
+    def __post_init__(self) -> None:
+        if self.output is None and (self.resume or self.format is not None):
+            raise ValueError("--resume and --format are of a file of answers: add -o FILE")
+        if self.output is not None and output_file(self.output) and self._format not in FORMATS:
+            raise ValueError(f"-o {self.output} does not end in .{', .'.join(FORMATS)}: add --format")
+
+    @property
+    def _format(self) -> str:
+        return self.format or Path(self.output or "").suffix.lower().removeprefix(".")
+
+    def file(self, **identity: object) -> AnswerFile | None:
+        """The file of answers that depend on ``identity``; None where they are printed."""
+        from seenn import answers
+        from seenn.distributed import world
+
+        if self.output is not None:
+            return answers.AnswerFile(Path(self.output), answers.FORMATS[self._format], identity)
+        if world().size > 1:
+            raise click.UsageError("several processes write their answers into one file: add -o FILE")
+        return None
+
+
+@command("Classify pictures, of any number.")
+def predict(
+    console: Console, files: PredictFiles, answers: AnswerOptions, own: OwnPolicyOptions, how: RunOptions
+) -> None:
+    """Classify PICTURES with the spiking network SNN.
+
+    PICTURES are image files, folders, patterns ('shard-{000..099}.tar'), webdataset tar files, .csv or .tsv tables
+    with a column path, or - for a list of such names on stdin. Answers keep their order.
+    """
+    from seenn.answers import answer_pictures, check_inputs, find_pictures
+    from seenn.distributed import world
     from seenn.errors import CheckpointError
+    from seenn.files import fingerprint
 
     snn = files.load().to(console.device)
     if "frames" in (snn.manifest.get("data") or {}):
         raise CheckpointError(
             f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
         )
+    if "-" in files.inputs and world().size > 1:
+        raise click.UsageError(
+            "several processes cannot share the list on stdin: write it into a table with a column path"
+        )
+    check_inputs(files.inputs)
     engine = how.make(console, snn)
-    answers = snn.predict(
-        [Path(image) for image in files.images],
-        engine=engine,
-        timesteps=how.timesteps or snn.timesteps,
-        batch_size=how.batch_size,
+    timesteps = how.timesteps or snn.timesteps
+    target = answers.file(
+        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites)
     )
-    names, columns = snn.class_names, (answers.labels, answers.confidence, answers.exit_timestep)
-    rows = [
-        {
-            "image": path,
-            "label": label,
-            "class": names[label] if label < len(names) else str(label),
-            "confidence": confidence,
-            "exit_timestep": snn.network.initial_steps + t,
-        }
-        for path, label, confidence, t in zip(files.images, *(column.tolist() for column in columns), strict=True)
-    ]
-    text = "\n".join(
-        f"{row['image']}: {row['class']}  (confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
-        for row in rows
-    )
-    console.answer({"predictions": rows}, text, engine=engine)
+    session = snn.session(engine, timesteps=timesteps, slots=how.batch_size)
+    answer = partial(answer_pictures, snn, session, workers=answers.workers)
+    units = find_pictures(files.inputs)
+    if target is None:
+        found = _print(console, answer(chain.from_iterable(units)), engine)
+    else:
+        found = _write(console, target, units, answer, engine, resume=answers.resume)
+    if found.unreadable and console.first:
+        which = "none could be read" if not found.answered else f"{found.unreadable} could not be read"
+        said = found.first_error is None or (target is None and not console.json)
+        first = "" if said else f"; the first: {found.first_error}"
+        click.echo(f"warning: of {found.pictures} pictures {which}{first}", err=True)
+    if found.unreadable and (answers.strict or not found.answered):
+        sys.exit(1)
+
+
+def _print(console: Console, rows: Iterable[Row], engine: Engine) -> Summary:
+    """Answers on stdout: a line each as they come, or one object in the end."""
+    from seenn.answers import Summary
+
+    summary, kept = Summary(), []
+    for row in rows:
+        summary.add(row)
+        if console.json:
+            kept.append(row)
+        elif row["error"] is None:
+            found = f"(confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
+            click.echo(f"{row['path']}: {row['class']}  {found}")
+        else:
+            console.say(f"warning: {row['error']}")
+    if console.json:
+        console.answer({"predictions": kept, **summary.to_json()}, engine=engine)
+    return summary
+
+
+def _write(
+    console: Console,
+    target: AnswerFile,
+    units: Units,
+    answer: Callable[[Iterable[Picture]], Iterator[Row]],
+    engine: Engine,
+    *,
+    resume: bool,
+) -> Summary:
+    """Answers in a file, and their summary on stdout."""
+    target.begin(resume=resume)
+    try:
+        with console.progress("pictures") as update:
+            summary = target.write(units, answer, progress=lambda done: update(done, None))
+    except KeyboardInterrupt:
+        console.say(f"the answers so far are kept: the same command with --resume goes on with {target.path}")
+        raise
+    steps = "" if summary.mean_timesteps is None else f", {summary.mean_timesteps:.2f} steps on average"
+    text = f"{target.path}: {summary.answered} of {summary.pictures} pictures answered{steps}"
+    console.answer({"answers": str(target.path), **summary.to_json()}, text, engine=engine)
+    return summary

@@ -54,7 +54,7 @@ def train_ann(
     data: DataOptions,
 ) -> None:
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
-    ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
+    ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt, suffix=".pth")
     from converter.load import load_model, model_to_train
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
     from seenn.data import check_splits

@@ -25,9 +25,10 @@ from torch import Tensor
 from converter.config import ConvertConfig
 from converter.corrections import CORRECTIONS
 from converter.corrections._sample import SiteSample
+from converter.recipes.mmse import MMSE
 from converter.statistics import SMALLEST, SiteStatistics, cache_blocks
 from seenn.core.graph import INPUT, OpGraph, schedule
-from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, StatelessOp
+from seenn.core.ops import Activation, CumulativeDifference, Encoder, Identity, IntegratingNeuron, StatelessOp
 from seenn.device import available_memory
 from seenn.distributed import world
 from seenn.errors import CalibrationError, UnsupportedError
@@ -106,7 +107,7 @@ def calibrate(
             if isinstance(op, Activation):
                 axis = axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
                 threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
-                neuron = NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes).to(images.device)
+                neuron = _neuron(op, threshold, config).to(images.device)
                 if correction.measured and not neuron.settles:
                     constant = inputs[0].train is None
                     current = inputs[0].analog if constant else inputs[0].train
@@ -137,9 +138,10 @@ def calibrate(
 
 
 def check_images(images: Tensor) -> None:
-    """Raises CalibrationError unless there are at least 16 images ``[N, C, H, W]`` of finite floats."""
-    if images.dim() != 4:
-        raise CalibrationError(f"calibration images must be [N, C, H, W], got shape {list(images.shape)}")
+    """Raises CalibrationError unless there are at least 16 samples of finite floats: images ``[N, C, H, W]``, signals
+    ``[N, C, L]``, vectors ``[N, F]``."""
+    if images.dim() < 2:
+        raise CalibrationError(f"calibration samples must be [N, C, ...] or [N, F], got shape {list(images.shape)}")
     if len(images) < MIN_IMAGES:
         raise CalibrationError(
             f"{len(images)} calibration images are too few: thresholds would describe only those; give at least "
@@ -164,12 +166,23 @@ def squared_norm(values: Tensor) -> Tensor:
 
 def _check_signs(graph: OpGraph, neuron: str) -> None:
     """Raises UnsupportedError, naming all sites, where spikes of one sign are to carry values of both."""
-    sites = [node.name for node in graph if isinstance(node.op, Activation) and node.op.two_sided]
+    sites = [
+        node.name
+        for node in graph
+        if isinstance(node.op, Activation) and node.op.two_sided and not isinstance(node.op, Identity)
+    ]
     if sites and not NEURONS.get(neuron).signed:
         raise UnsupportedError(
             f"{len(sites)} activations have values below zero ({', '.join(sites[:8])}{', …' if sites[8:] else ''}), "
             f"which the spikes of {neuron} neurons cannot carry: use signed neurons (--neuron signed)"
         )
+
+
+def _neuron(op: Activation, threshold: Tensor, config: ConvertConfig) -> IntegratingNeuron:
+    """What stands for ``op``: an encoder, of whatever kind the other neurons are, for the identity."""
+    if isinstance(op, Identity):
+        return Encoder(threshold, max_spikes=config.encoder_levels)
+    return NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
 
 
 def _with_axis(neuron: IntegratingNeuron, axis: int) -> IntegratingNeuron:
@@ -183,6 +196,8 @@ def _choose_threshold(
 ) -> tuple[Tensor, int]:
     """The site's threshold, scalar or ``[C]``, and the number of channels that borrowed theirs."""
     recipe, max_spikes = config.recipe, config.max_spikes
+    if isinstance(op, Identity):
+        recipe, max_spikes = (MMSE() if recipe.learned else recipe), config.encoder_levels
     signed = NEURONS.get(config.neuron).signed
     if (own := op.own_threshold(config.timesteps, max_spikes, signed=signed)) is not None:
         return own, 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
 
 from converter.corrections import CORRECTIONS
@@ -10,6 +11,13 @@ from converter.recipes import RECIPES, Recipe
 from converter.recipes.mmse import MMSE
 from seenn.core.ops.arguments import flag, integer
 from seenn.neurons import NEURONS
+
+
+def warn_of_islands(analog_islands: bool | None) -> None:
+    """For callers of a keyword that went: everything that is not affine converts without it."""
+    if analog_islands is not None:
+        message = "analog_islands goes with seenn 0.3: it is not needed any more, leave it out (strict=True refuses)"
+        warnings.warn(message, DeprecationWarning, stacklevel=4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +40,18 @@ class ConvertConfig:
     rounds: int = 2  # how often the correction is measured and applied at a site
     timesteps: int = 8  # T that thresholds and correction are chosen for, without initial steps
     silent_channels: Literal["borrow", "refuse"] = "borrow"  # never active in calibration
-    analog_islands: bool = False  # keep gates, smooth activations, normalisation and attention analog
+    encoder_levels: int = 15  # Γ of the neurons in front of what is not spikes, of either sign
+    strict: bool = False  # refuse anything but affine ops and neurons
+    analog_islands: InitVar[bool | None] = None  # deprecated: without effect
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, analog_islands: bool | None) -> None:
+        warn_of_islands(analog_islands)
         if isinstance(self.recipe, str):
             object.__setattr__(self, "recipe", RECIPES.get(self.recipe)())
         integer("timesteps", self.timesteps, low=1, high=4096)
         integer("rounds", self.rounds, low=1, high=100)
-        flag("analog_islands", self.analog_islands)
+        flag("strict", self.strict)
+        integer("encoder_levels", self.encoder_levels, low=1, high=127)
         if self.silent_channels not in ("borrow", "refuse"):
             raise ValueError(f"silent_channels must be borrow or refuse, got {self.silent_channels!r}")
         kind, correction = NEURONS.get(self.neuron), CORRECTIONS.get(self.correction)
@@ -96,5 +108,6 @@ class ConvertConfig:
             "rounds": self.rounds,
             "timesteps": self.timesteps,
             "silent_channels": self.silent_channels,
-            "analog_islands": self.analog_islands,
+            "encoder_levels": self.encoder_levels,
+            "strict": self.strict,
         }

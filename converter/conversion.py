@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate, check_images
 from converter.config import ConvertConfig
-from converter.float64 import in_float64
-from converter.passes import normalise, verify_equivalent
-from converter.trace import trace_model
+from converter.outputs import with_scores
+from converter.passes import encode_operands, normalise, verify_equivalent
+from converter.precision import computing_in
+from converter.trace import capture_graph, prepared
+from seenn.capture.head import without_head
+from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
-from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Activation, CumulativeDifference, IntegratingNeuron, Neuron, Op, StatelessOp
+from seenn.core.network import SpikingNetwork, constant_nodes
+from seenn.core.ops import (
+    Activation,
+    CumulativeDifference,
+    IncrementalProduct,
+    IntegratingNeuron,
+    Neuron,
+    Op,
+    StatelessOp,
+)
 from seenn.errors import ConversionError, ModelError, UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -28,14 +39,18 @@ class Conversion:
     """A spiking network and how it came about.
 
     Attributes:
-        network: with as many neurons as the source has activation call sites.
+        network: with a neuron for each activation call site of the source, and for each encoder.
         calibration: thresholds and errors per site, on the calibration images.
         float64_difference: largest difference between source and normalised graph in float64, relative.
+        head: the softmax or sigmoid that the model ends in, which is left out.
+        task: what the scores say, one of ``converter.outputs.TASKS``.
     """
 
     network: SpikingNetwork
     calibration: Calibration
     float64_difference: float
+    head: str | None = None
+    task: str = "classes"
 
 
 def convert_module(
@@ -43,6 +58,9 @@ def convert_module(
     images: Tensor,
     config: ConvertConfig | None = None,
     *,
+    output: str | None = None,
+    task: str | None = None,
+    activations: Substitutes | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[str, int], None] = lambda site, total: None,
 ) -> Conversion:
@@ -52,55 +70,100 @@ def convert_module(
         model: takes ``[B, C, H, W]`` and returns logits ``[B, K]``.
         images: preprocessed calibration images ``[N, C, H, W]``, at least 16; their labels are not needed.
         config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
+        output: of a model that returns several tensors, which one: a key, a field or a position.
+        task: what the model's scores say, one of ``converter.outputs.TASKS``; None follows from how the model ends.
+        activations: by module class, what makes the module that stands in its place: ``{MyAct: lambda m: nn.ReLU()}``.
         device: where to calibrate, and where the network is left.
         progress: called with each calibrated site and their total number.
 
     Raises:
-        UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
+        UnsupportedError: the model cannot be expressed, or not as ``config.strict`` asks (lists every offender); or it
+            has no activation at all.
         CalibrationError: the images do not determine the thresholds.
         ConversionError: the model returns no scores, or the graph is not the model.
         ModelError: non-finite weights, or neurons in the model.
     """
     config = config or ConvertConfig()
     check_images(images)
-    graph, difference = canonical_graph(model, images[:2], analog_islands=config.analog_islands)
+    found = canonical_graph(model, images[:2], strict=config.strict, output=output, activations=activations)
+    if found.head is not None:
+        log.warning("the final %s is left out: the network returns logits", found.head)
     input_shape = tuple(images.shape[1:])
-    output_shape = graph.shapes(input_shape)[graph.output]
-    if len(output_shape) != 1:
-        returned = ", ".join(map(str, ("B", *output_shape)))
-        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
+    graph, task = with_scores(found.graph, input_shape, task, found.head)
+    refuse_linear(graph)
+    graph = encode_operands(graph, input_shape).to(device)
     sites = sites_of(graph)
     if not sites:
         log.warning(
-            "the model has no activation that can spike: the result has 0 neurons, all of it is analog, and it saves "
-            "nothing over the ANN"
+            "nothing in the model is multiplied after its first layer: the result has 0 neurons, and saves nothing"
         )
-    graph = graph.to(device)
     calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
     network = place_neurons(graph, calibration.neurons, input_shape).eval()
-    return Conversion(network=network, calibration=calibration, float64_difference=difference)
+    return Conversion(
+        network=network,
+        calibration=calibration,
+        float64_difference=found.difference,
+        head=found.head,
+        task=task,
+    )
 
 
-def canonical_graph(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> tuple[OpGraph, float]:
-    """The model as a normalised float32 ANN graph, verified in float64; ``(graph, relative difference)``.
+class Canonical(NamedTuple):
+    """A model as a normalised float32 ANN graph.
+
+    Attributes:
+        graph: returns what the model's last layer does.
+        difference: the largest in float64 between it and the model, relative.
+        head: the function of the logits that the model ends in and the graph leaves out: a softmax or a sigmoid.
+    """
+
+    graph: OpGraph
+    difference: float
+    head: str | None
+
+
+def canonical_graph(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    strict: bool = False,
+    output: str | None = None,
+    activations: Substitutes | None = None,
+) -> Canonical:
+    """The model as a normalised float32 ANN graph, verified in float64; arguments as of ``convert_module``.
 
     Raises:
         ModelError: weights are not finite, or the model holds neurons already.
-        UnsupportedError: lists every call that cannot be expressed, or not without ``analog_islands``.
+        UnsupportedError: lists every call that cannot be expressed, or (``strict``) not by affine ops and neurons.
         ConversionError: the graph computes something else than the model.
     """
     refuse_neurons(model)
-    bad = [name for name, t in model.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
+    source = prepared(model, example, output=output, activations=activations)
+    bad = [name for name, t in source.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = copy.deepcopy(model).cpu().eval().double().requires_grad_(False)
+    source = source.double().requires_grad_(False)
     example = example.detach().cpu().double()
-    with in_float64():
-        graph = normalise(trace_model(source, example, analog_islands=analog_islands), example.shape[1:])
+    shape = example.shape[1:]
+    with computing_in(torch.float64):
+        found = capture_graph(source, example)
+        graph = normalise(found.checked(strict=False), shape)
         difference = verify_equivalent(source, graph, example)
-    return graph.float().requires_grad_(False), difference
+        graph, head, left_out = without_head(graph, shape)
+    found.checked(strict=strict, left_out=left_out)
+    if strict and (pools := maxima_of(graph)):
+        raise UnsupportedError(f"{', '.join(pools)}: {MAXIMUM}")
+    return Canonical(graph.float().requires_grad_(False), difference, head)
+
+
+MAXIMUM = "a maximum acts on running means, which --strict (strict=True) refuses: use average pooling"
+
+
+def maxima_of(graph: OpGraph) -> list[str]:
+    """The maxima that no activation follows, in a canonical graph."""
+    return [node.name for node in graph if isinstance(node.op, StatelessOp) and node.op.selects]
 
 
 def refuse_neurons(model: nn.Module) -> None:
@@ -110,28 +173,42 @@ def refuse_neurons(model: nn.Module) -> None:
 
 
 def sites_of(graph: OpGraph) -> tuple[str, ...]:
-    """The activation call sites of an ANN graph, in order; none in a graph of analog islands alone.
+    """Where neurons stand in an ANN graph: its activation call sites and encoders, in order."""
+    return tuple(node.name for node in graph if isinstance(node.op, Activation))
+
+
+def activations_of(graph: OpGraph) -> tuple[str, ...]:
+    """``sites_of`` a graph that is to be trained with neurons, or their like, in place of its activations.
 
     Raises:
-        UnsupportedError: there is neither an activation nor an island.
+        UnsupportedError: there are none.
     """
-    sites = tuple(node.name for node in graph if isinstance(node.op, Activation))
-    if not sites and not any(node.op.island for node in graph):
+    if not (sites := sites_of(graph)):
         raise UnsupportedError(
-            "the model has no ReLU activation, so nothing in it can become a neuron: convert a model with nn.ReLU, "
+            "the model has no ReLU activation, so nothing in it can become a neuron: take a model with nn.ReLU, "
             "nn.ReLU6, nn.LeakyReLU or nn.PReLU"
         )
     return sites
 
 
+def refuse_linear(graph: OpGraph) -> None:
+    """Raises UnsupportedError for a graph that has no activation, nor any other function that is not affine."""
+    if all(node.op.affine for node in graph):
+        raise UnsupportedError(
+            "the model has no activation, so that all of it is one linear map, which needs no spikes: convert a model "
+            "with activations, such as nn.ReLU"
+        )
+
+
 def place_neurons(
     graph: OpGraph, neurons: Mapping[str, IntegratingNeuron], input_shape: Sequence[int]
 ) -> SpikingNetwork:
-    """Puts a neuron at every site and a ``CumulativeDifference`` around every other non-affine op.
+    """Puts a neuron at every site, and makes every other op that is not affine one over time.
+
+    Products of two values that change are incremental; one with a value that does not is an ordinary linear op.
 
     Raises:
         ConversionError: a site without a neuron, or a neuron without a site.
-        UnsupportedError: the graph has neither an activation nor an analog island.
     """
     sites = sites_of(graph)
     if missing := [site for site in sites if site not in neurons]:
@@ -141,5 +218,9 @@ def place_neurons(
     changes: dict[str, Op] = dict(neurons)
     for node in graph:
         if node.name not in changes and isinstance(node.op, StatelessOp) and not node.op.affine:
-            changes[node.name] = CumulativeDifference(node.op)
+            changes[node.name] = (IncrementalProduct if node.op.bilinear else CumulativeDifference)(node.op)
+    constant = constant_nodes(graph.replace(changes))
+    for node in graph:
+        if node.op.bilinear and sum(name in constant for name in node.inputs) == 1:
+            changes[node.name] = node.op
     return SpikingNetwork(graph.replace(changes), input_shape)

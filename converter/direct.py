@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from converter.conversion import refuse_neurons, sites_of
+from converter.conversion import activations_of, refuse_neurons
 from converter.load import ModelSpec, build_model
 from converter.passes import fold_batch_norm, verify_equivalent
 from converter.trace import trace_model
@@ -174,8 +174,8 @@ def with_neurons(model: nn.Module, example: Tensor, make_neuron: Callable[[], Ne
         ModelError: the model holds neurons already.
     """
     refuse_neurons(model)
-    graph = trace_model(model.train(), example)
-    neurons = {site: make_neuron() for site in sites_of(graph)}
+    graph = trace_model(model.train(), example, strict=True)
+    neurons = {site: make_neuron() for site in activations_of(graph)}
     return SpikingNetwork(graph.replace(neurons), tuple(example.shape[1:])).train()
 
 

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from converter.conversion import place_neurons, refuse_neurons, sites_of
-from converter.passes import normalise
-from converter.trace import capture_graph
-from seenn.analysis.synops import dense_cost
+from converter.config import warn_of_islands
+from converter.conversion import MAXIMUM, maxima_of, place_neurons, refuse_linear, refuse_neurons, sites_of
+from converter.passes import encode_operands, normalise
+from converter.precision import computing_in
+from converter.trace import capture_graph, prepared
+from seenn.analysis.synops import dense_cost, running_means
 from seenn.capture import CapturedGraph, Offender, Unsupported
+from seenn.capture.head import without_head
+from seenn.capture.plain import Substitutes
 from seenn.core.graph import Node, OpGraph, macs
-from seenn.core.ops import Activation, IFNeuron, Synapse
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Activation, Identity, IFNeuron, Synapse
 from seenn.errors import UnsupportedError
+from seenn.metrics.energy import DenseCost
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport:
     """One call of the source model and its ``fate``.
 
-    ``spiking``: becomes neurons. ``synapse``: the weights that spikes travel through. ``folded``: becomes part
-    of the synapse before. ``linear``: acts on every step's current. ``analog``: not linear, acts on running means
-    and stays analog. ``unsupported``: stands in the way.
+    ``spiking``: becomes neurons. ``synapse``: the weights that spikes travel through. ``product``: multiplies spikes by
+    spikes. ``folded``: becomes part of a synapse. ``linear``: acts on every step's current. ``running mean``: not
+    linear, acts on the mean of all steps so far. ``unsupported``: stands in the way. ``encoder`` is the neurons that
+    carry the node's value as spikes to what multiplies it, 0 where none are needed.
     """
 
     node: str
@@ -37,6 +43,7 @@ class NodeReport:
     macs: int
     parameters: int
     neurons: int = 0
+    encoder: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +54,27 @@ class Inspection:
         nodes: in the order of the calls.
         problems: with the reason and a fix each; none where the model can be converted as asked.
         notes: what is unusual about the result, for people.
-        analog_islands: whether calls that can only stay analog were allowed.
+        strict: whether only affine ops and neurons are allowed.
         sites: activation call sites that become neurons.
-        neurons: neurons at all sites together, for one image.
+        encoders: values that identity encoders carry as spikes.
+        neurons: neurons at all of these sites together, for one image.
+        spiking_mac_share: see ``DenseCost``.
+        running_means: the nodes that act on running means, with what they compute.
         parameters: of the model.
         macs: multiply-accumulates of the ANN, per image.
         macs_once: of them, what the spiking network does once an image: its first layers.
-        macs_per_step: and in every step: what analog values reach.
+        macs_per_step: and in every step, where what they multiply is not spikes.
     """
 
     nodes: tuple[NodeReport, ...]
     problems: tuple[Offender, ...]
     notes: tuple[str, ...]
-    analog_islands: bool
+    strict: bool
     sites: int
+    encoders: int
     neurons: int
+    spiking_mac_share: float
+    running_means: Mapping[str, str]
     parameters: int
     macs: int
     macs_once: int
@@ -72,29 +85,44 @@ class Inspection:
         """Whether nothing stands in the way."""
         return not self.problems
 
-    @property
-    def analog_share(self) -> float:
-        """The part of the multiply-accumulates that spikes do not replace, 0 to 1."""
-        return (self.macs_once + self.macs_per_step) / max(1, self.macs)
-
     def to_json(self) -> dict[str, Any]:
-        """For ``seenn inspect --json``."""
-        return {**asdict(self), "analog_share": self.analog_share, "convertible": self.convertible}
+        """For ``seenn inspect --json``. Counts of spikes are known when images have been seen."""
+        return {**asdict(self), "convertible": self.convertible, "events": None, "popcount": None, "spikes": None}
 
 
-def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_islands: bool = False) -> Inspection:
+def inspect_model(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    strict: bool = False,
+    output: str | None = None,
+    activations: Substitutes | None = None,
+    analog_islands: bool | None = None,
+) -> Inspection:
     """Traces and normalises a model and says what becomes of each node, and all that stands in the way.
+
+    Args:
+        model: an ANN.
+        input_shape: of one image.
+        strict: allow affine ops and neurons only.
+        output, activations: as of ``convert_module``.
+        analog_islands: deprecated: without effect.
 
     Raises:
         UnsupportedError: it cannot be traced at all.
         ModelError: it holds neurons already.
     """
+    warn_of_islands(analog_islands)
     refuse_neurons(model)
-    source = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    found = capture_graph(source, torch.zeros(2, *input_shape))
+    example = torch.zeros(2, *input_shape)
+    source = prepared(model, example, output=output, activations=activations).requires_grad_(False)
+    with computing_in(torch.float32):
+        found = capture_graph(source, example)
     graph, shapes = found.graph, found.graph.shapes(input_shape)
-    after = normalise(graph, input_shape)
+    canonical, head, left_out = without_head(normalise(graph, input_shape), input_shape)
+    after = encode_operands(canonical, input_shape)
     kept = after.shapes(input_shape)
+    encoded = {node.inputs[0]: math.prod(kept[node.name]) for node in after if isinstance(node.op, Identity)}
     nodes = tuple(
         NodeReport(
             node=node.name,
@@ -104,54 +132,66 @@ def inspect_model(model: nn.Module, input_shape: Sequence[int], *, analog_island
             macs=macs(node, shapes),
             parameters=sum(t.numel() for t in node.op.tensors().values()),
             neurons=math.prod(kept[node.name]) if isinstance(node.op, Activation) else 0,
+            encoder=encoded.get(node.name, 0),
         )
         for node in graph
     )
-    problems, notes = _problems(model, found, shapes[graph.output], analog_islands)
+    problems = _problems(model, found, canonical, left_out, kept[canonical.output], strict)
     sites = [node for node in nodes if node.fate == "spiking"]
-    cost = _cost(after, input_shape)
+    network = _placed(after, input_shape)
+    cost = DenseCost(ann=0, once=0, per_step=0) if network is None else dense_cost(network)
+    notes: tuple[str, ...] = () if head is None else (f"the final {head} is left out: the network returns logits",)
+    if not problems and network is not None and not network.sites:
+        notes += ("0 neurons: nothing is multiplied after the first layer, so that nothing needs spikes",)
     return Inspection(
         nodes=nodes,
         problems=problems,
         notes=notes,
-        analog_islands=analog_islands,
+        strict=strict,
         sites=len(sites),
-        neurons=sum(site.neurons for site in sites),
+        encoders=len(encoded),
+        neurons=sum(site.neurons for site in sites) + sum(encoded.values()),
+        spiking_mac_share=cost.spiking_mac_share,
+        running_means={} if network is None else running_means(network),
         parameters=sum(p.numel() for p in model.parameters()),
         macs=sum(node.macs for node in nodes),
-        macs_once=cost[0],
-        macs_per_step=cost[1],
+        macs_once=cost.once,
+        macs_per_step=cost.per_step,
     )
 
 
 def _problems(
-    model: nn.Module, found: CapturedGraph, output: tuple[int, ...], analog_islands: bool
-) -> tuple[tuple[Offender, ...], tuple[str, ...]]:
-    problems = list(found.refused(analog_islands=analog_islands))
-    notes = []
+    model: nn.Module,
+    found: CapturedGraph,
+    canonical: OpGraph,
+    left_out: Collection[str],
+    output: Sequence[int],
+    strict: bool,
+) -> tuple[Offender, ...]:
+    problems = list(found.refused(strict=strict, left_out=left_out))
+    if strict:
+        reason, fix = MAXIMUM.split(": ")
+        problems += [Offender(name, "maximum", reason, fix) for name in maxima_of(canonical)]
     name = type(model).__name__
-    if len(output) != 1 and not problems:
+    if len(output) > 1 and not problems:
         returned = ", ".join(map(str, ("B", *output)))
         problems.append(
             Offender("output", name, f"returns [{returned}]", "return one score per class, [B, K]: cut off the rest")
         )
     try:
-        if not sites_of(found.graph):
-            notes.append("0 spiking sites: nothing in this model can spike, all of it would stay analog")
+        refuse_linear(found.graph)
     except UnsupportedError as error:
         if not problems:
             reason, fix = str(error).split(": ", 1)
             problems.append(Offender(name, "model", reason, fix))
-    return tuple(problems), tuple(notes)
+    return tuple(problems)
 
 
-def _cost(graph: OpGraph, input_shape: Sequence[int]) -> tuple[int, int]:
-    """Multiply-accumulates once an image and in every step; what is unsupported counts as analog."""
-    sites = {node.name: IFNeuron() for node in graph if isinstance(node.op, Activation)}
-    if not sites and not any(node.op.island for node in graph):
-        return 0, 0
-    cost = dense_cost(place_neurons(graph, sites, input_shape))
-    return cost.once, cost.per_step
+def _placed(graph: OpGraph, input_shape: Sequence[int]) -> SpikingNetwork | None:
+    """The network with neurons of any kind; None where nothing in it has a state. What is unsupported stays analog."""
+    if all(node.op.affine for node in graph):
+        return None
+    return place_neurons(graph, {site: IFNeuron() for site in sites_of(graph)}, input_shape)
 
 
 def _fate(node: Node, kept: Collection[str]) -> str:
@@ -164,4 +204,6 @@ def _fate(node: Node, kept: Collection[str]) -> str:
         return "spiking"
     if isinstance(op, Synapse):
         return "synapse"
-    return "linear" if op.affine else "analog"
+    if op.bilinear:
+        return "product"
+    return "linear" if op.affine else "running mean"

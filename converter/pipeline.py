@@ -18,8 +18,9 @@ from converter.config import ConvertConfig
 from converter.conversion import convert_module
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.weights import read_weights
-from seenn.analysis.synops import analog_nodes, dense_cost
+from seenn.analysis.synops import spiking_report
 from seenn.batch import Batch
+from seenn.capture.plain import Substitutes
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.provenance import load_recorded_data
@@ -41,6 +42,9 @@ def convert(
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
+    output: str | None = None,
+    task: str | None = None,
+    activations: Substitutes | None = None,
     preprocessing: Preprocessing | None = None,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
@@ -61,10 +65,13 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]``, a batch or a split, the first ones calibrate, and the last fifth,
-            as long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate,
+            and the last fifth, as long as 16 are left, is held out for the check. None: the data that ``weights``
+            record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
+        output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
+            place of modules that have no equivalent. See ``convert_module``.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
@@ -84,22 +91,37 @@ def convert(
     if config is not None and options:
         raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
     source, recorded = _load(model, weights, data)
+    output = source.output if output is None else output
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
+        if "data" not in recorded:
+            raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
     calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
     shares.refuse_other_models(source)
-    conversion = convert_module(source.module, shares.calibration.inputs, config, device=device, progress=progress)
+    conversion = convert_module(
+        source.module,
+        shares.calibration.inputs,
+        config,
+        output=output,
+        task=task,
+        activations=activations,
+        device=device,
+        progress=progress,
+    )
     network, report = conversion.network, CheckReport()
     if shares.check_samples:
         runner = None if session is None else session(network)
-        report = check(network, shares.check, config.timesteps, session=runner)
+        report = check(network, shares.check, config.timesteps, task=conversion.task, session=runner)
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
         "class_names": list(source.spec.score_names or shares.class_names),
         "conversion": config.to_json(),
+        "task": conversion.task,
+        "outputs": {"head": conversion.head, "name": output},
+        "activations": [f"{kind.__module__}.{kind.__qualname__}" for kind in activations or ()],
         "timesteps": config.timesteps,
         "calibration_images": len(shares.calibration),
         "seed": seed,
@@ -110,7 +132,7 @@ def convert(
             "float64_difference": conversion.float64_difference,
         },
         "per_site": per_site(conversion.calibration, report),
-        "analog": analog_report(network),
+        "spiking": {**spiking_report(network), **report.spikes},
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
     return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
@@ -126,6 +148,8 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
+        if not isinstance(model, str | ModelSpec):
+            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
         spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
         model = load_model(spec, weights, open_size=lambda: _size_of(data))
     if weights is None:
@@ -240,19 +264,6 @@ def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -
             "on it with `seenn train-direct`"
         )
     return batch
-
-
-def analog_report(network: SpikingNetwork) -> dict[str, Any]:
-    """What of a network is not spikes: nodes by name, and multiply-accumulates per image."""
-    cost = dense_cost(network)
-    return {
-        "wholly": not network.sites,  # nothing spikes
-        "nodes": analog_nodes(network),
-        "ann_macs": cost.ann,
-        "macs_once": cost.once,
-        "macs_per_step": cost.per_step,
-        "share_of_macs": cost.analog_share,
-    }
 
 
 def per_site(calibration: Calibration, report: CheckReport) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from converter.calibrate import calibrate, check_images
 from converter.config import ConvertConfig
-from converter.conversion import canonical_graph, sites_of
+from converter.conversion import activations_of, canonical_graph
 from converter.trace import trace_fx
 from seenn.capture.build import SITE, to_graph
 from seenn.core.ops import QCFS
@@ -42,8 +42,8 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
     """
     model = copy.deepcopy(model).eval()  # flags that depend on the mode are traced as in evaluation
     traced = trace_fx(model, example)
-    graph = to_graph(traced)  # refuses now what could not be converted after the training
-    sites = set(sites_of(graph))
+    graph = to_graph(traced, strict=False)  # refuses now what could not be converted after the training
+    sites = set(activations_of(graph))
     start = {} if images is None else _fitted(model, images, levels)
     taken = {name for name, _ in traced.named_modules()}
     for node in list(traced.graph.nodes):
@@ -69,7 +69,7 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
 def _fitted(model: nn.Module, images: Tensor, levels: int) -> Mapping[str, Tensor]:
     """Thresholds by site with the least squared error of L levels on the model's activations, ``[C]`` each."""
     check_images(images)
-    graph, _ = canonical_graph(model, images[:2])
+    graph = canonical_graph(model, images[:2]).graph
     config = ConvertConfig(neuron="if", correction="none", timesteps=levels)
     return {
         site: neuron.v_threshold.detach().clone() for site, neuron in calibrate(graph, images, config).neurons.items()

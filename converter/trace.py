@@ -4,23 +4,48 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, fx, nn
 
+from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
-from seenn.capture.state import WorkingCopy, run_apart
+from seenn.capture.plain import Substitutes, plain_copy
+from seenn.capture.state import WorkingCopy, run_apart, tensors_in
 from seenn.capture.trace import untraceable
 from seenn.core.graph import OpGraph
-from seenn.errors import UnsupportedError
+from seenn.errors import UnsupportedError, first_line
 
 
-def trace_model(model: nn.Module, example: Tensor, *, analog_islands: bool = False) -> OpGraph:
+def prepared(
+    model: nn.Module, example: Tensor, *, output: str | None = None, activations: Substitutes | None = None
+) -> nn.Module:
+    """A copy to trace that returns one tensor: see ``plain_copy`` and ``choose_output``.
+
+    Args:
+        model: any.
+        example: images.
+        output: which of the tensors that the model returns.
+        activations: what stands in place of modules of these classes, which have no equivalent.
+
+    Raises:
+        UnsupportedError: it cannot be copied, computes with integers, or does not take images or return tensors.
+    """
+    substitutes = dict(activations or {})
+    if "torchvision" in _sources(model):
+        from converter.torchvision_calls import SUBSTITUTES
+
+        substitutes |= SUBSTITUTES
+    return choose_output(plain_copy(model, substitutes), example.cpu(), output)
+
+
+def trace_model(model: nn.Module, example: Tensor, *, strict: bool = False) -> OpGraph:
     """``model`` as a graph over the closed op set, one node a call.
 
     Raises:
-        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or not without
-            ``analog_islands``.
+        UnsupportedError: it cannot be traced, or lists every call that cannot be expressed, or (``strict``) not by
+            affine ops and neurons.
     """
-    return capture_graph(model, example).checked(analog_islands=analog_islands)
+    return capture_graph(model, example).checked(strict=strict)
 
 
 def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
@@ -33,11 +58,8 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
         UnsupportedError: it cannot be traced.
     """
     with WorkingCopy(model) as copied:
-        try:
-            # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
-            run_apart(copied.model, (example[:1],))
-        except Exception as error:
-            raise untraceable(model, example, error) from error
+        # Models keep what they compute from weights alone (tables of position biases): of this run, not of a trace.
+        _refuse_dependent_images(copied.model, example)
         try:
             followed = build_graph(trace_fx(copied.model, example))
         except UnsupportedError as error:
@@ -45,13 +67,44 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
                 return build_graph(trace_exported(copied.model, example))
             except UnsupportedError:
                 raise error from None  # fx names the line of the model that stands in the way
-        if not followed.refused(analog_islands=True):
+        if not followed.refused(strict=False):
             return followed
         try:
             exported = build_graph(trace_exported(copied.model, example))
         except UnsupportedError:
             return followed
-        return min(followed, exported, key=lambda found: len(found.refused(analog_islands=True)))
+        return min(followed, exported, key=lambda found: len(found.refused(strict=False)))
+
+
+def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
+    """Raises UnsupportedError for a model that fails, or whose answer to an image is another in another call.
+
+    In training mode it may be: images are normalised together there.
+    """
+    name = type(model).__name__
+    try:
+        alone = run_apart(model, (example[:1],))
+    except Exception as error:
+        raise untraceable(model, example, error) from error
+    if any(module.training for module in model.modules()):
+        return
+    fix = "keep the batch axis, as in x.flatten(1)"
+    try:
+        together = run_apart(model, (example,))
+    except Exception as error:
+        why = first_line(error)
+        raise UnsupportedError(
+            f"{name} takes one image at a time, and fails on {len(example)} ({why}): {fix}"
+        ) from error
+    for one, all_ in zip(tensors_in(alone), tensors_in(together), strict=False):
+        if one.dim() and one.shape != all_[:1].shape:
+            both = f"{list(one.shape)} for one image and {list(all_.shape)} for {len(example)}"
+            raise UnsupportedError(f"{name} returns {both}, not one row an image: {fix}")
+        if one.is_floating_point() and not torch.allclose(one, all_[:1], rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise UnsupportedError(
+                f"{name} gives an image another answer in a second call, beside others: it draws at random, keeps "
+                "values from call to call, or mixes the images; make it a function of each image"
+            )
 
 
 def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -60,7 +113,7 @@ def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
     Raises:
         UnsupportedError: it cannot be traced.
     """
-    sources = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    sources = _sources(model)
     if "torchvision" in sources:
         import converter.torchvision_calls  # noqa: F401 - registers handlers
     if "timm" not in sources:
@@ -68,6 +121,10 @@ def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:
     with WorkingCopy(model) as copied:
         _split_norm_act(copied.model)
         return trace(copied.model, example, _timm_tracer())
+
+
+def _sources(model: nn.Module) -> set[str]:
+    return {type(module).__module__.partition(".")[0] for module in model.modules()}
 
 
 def _timm_tracer() -> Tracer:

@@ -89,5 +89,9 @@ class _Package(ModuleType):
         if name not in _MODULE or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """By its name: functions that use ``seenn`` travel to other processes (Ray, Dask and joblib by cloudpickle)."""
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package

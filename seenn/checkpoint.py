@@ -94,7 +94,9 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
             f"{where} holds weights but no seenn network: make one with `seenn convert --model NAME --ckpt {where}`"
         )
     if metadata["seenn"] != VERSION:
-        raise CheckpointError(f"{where} has format {metadata['seenn']!r}; this version of seenn reads {VERSION!r}")
+        raise CheckpointError(
+            f"{where} has format {metadata['seenn']!r}; this version of seenn reads {VERSION!r}: update seenn"
+        )
     try:
         of_policy = _taken(tensors, "policy:")
         sections = {
@@ -121,7 +123,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
             sections=sections,
         )
     except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+        raise CheckpointError(f"{where}: {error}; copy the file again, or make the network anew") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

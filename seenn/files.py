@@ -99,13 +99,15 @@ def check_output(path: PathLike, *, keep: PathLike | None = None) -> Path:
     """
     real = Path(os.path.realpath(path))
     if not real.parent.is_dir():
-        raise ValueError(f"the folder {real.parent if os.path.islink(path) else Path(path).parent} does not exist")
+        raise ValueError(
+            f"the folder {real.parent if os.path.islink(path) else Path(path).parent} does not exist: make it first"
+        )
     if obstacle := _obstacle(path):
-        raise ValueError(f"{os.fspath(path)} {obstacle}")
+        raise ValueError(f"{os.fspath(path)} {obstacle}: name another file")
     if not os.access(real.parent, os.W_OK):
-        raise ValueError(f"the folder {Path(path).parent} is not writable")
+        raise ValueError(f"the folder {Path(path).parent} is not writable: name a file in another")
     if keep is not None and real == Path(os.path.realpath(keep)):
-        raise ValueError(f"{os.fspath(path)} is the input, which would be lost")
+        raise ValueError(f"{os.fspath(path)} is the input, which would be lost: name another file")
     return Path(path)
 
 

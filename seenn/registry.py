@@ -104,7 +104,9 @@ def load_plugin(module: str) -> None:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the plugin's code raises
-        raise PluginError(f"the plugin {module} cannot be imported ({type(error).__name__}: {error})") from error
+        raise PluginError(
+            f"the plugin {module} cannot be imported ({type(error).__name__}: {error}): check its name and its code"
+        ) from error
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

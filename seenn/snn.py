@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,8 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preprocessing, Split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
-from seenn.errors import DataError, InputError
-from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs, policy_to_json
+from seenn.errors import DataError, InputError, UnsupportedError
+from seenn.exits import ExitPolicy, ExitTarget, FixedExit, find_exit, make_rule, policy_macs, policy_to_json
 from seenn.exits.record import check_record
 from seenn.exits.registry import threshold_of
 from seenn.runtime import (
@@ -70,6 +71,11 @@ class SNN:
     policy: ExitPolicy | None = None
     sections: Mapping[str, Section] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        shape = list(self.network.input_shape)
+        exits = "no exit policy" if self.policy is None else repr(self.policy)
+        return f"<SNN: {len(self.network.sites)} neuron sites, inputs {shape}, T = {self.timesteps}, {exits}>"
+
     @property
     def timesteps(self) -> int:
         """T that the thresholds were chosen for; 8 where the manifest does not say, or says what none can be."""
@@ -86,6 +92,19 @@ class SNN:
         """Of the outputs in order; empty where they are not known."""
         names = self.manifest.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else ()
+
+    @property
+    def task(self) -> str:
+        """What the scores say: ``classes``, or two for a yes or no (``binary``); ``labels``, by signs; ``values``."""
+        return str(self.manifest.get("task", "classes"))
+
+    def refuse_other_tasks(self, what: str) -> None:
+        """Raises UnsupportedError where the scores are not those of classes, which ``what`` compares."""
+        if self.task not in ("classes", "binary"):
+            raise UnsupportedError(
+                f"{what} compares the scores of classes, and this network gives {self.task}: predict with all T steps "
+                "and read logits_sum / timesteps"
+            )
 
     def to(self, device: torch.device | str) -> SNN:
         """The same; its network is moved to ``device``."""
@@ -119,8 +138,11 @@ class SNN:
 
         Raises:
             CalibrationError: the own policy was made for another network or T.
+            UnsupportedError: an exit policy for scores that are not those of classes.
         """
         steps = timesteps or self.timesteps
+        if (used := policy or self.policy) is not None and not isinstance(used, FixedExit):
+            self.refuse_other_tasks(f"the exit rule {type(used).__name__}")
         runner = self.make_engine(engine, timesteps=steps)
         if policy is None and (sentence := self.check_policy(steps, runner.name)):
             log.warning(sentence)
@@ -145,7 +167,7 @@ class SNN:
     def batch(self, images: Any) -> Batch:
         """Pictures, paths, arrays or tensors as this network's input; see ``Preprocessing.prepare``.
 
-        Floating-point tensors are taken as prepared: images ``[B, C, H, W]``, one ``[C, H, W]``, or frames
+        Floating-point tensors and arrays are taken as prepared: images ``[B, C, H, W]``, one ``[C, H, W]``, or frames
         ``[T, B, C, H, W]``. Images of a network that was trained on Poisson spikes are encoded.
 
         Raises:
@@ -155,6 +177,8 @@ class SNN:
         """
         if isinstance(images, Batch):
             return images
+        if isinstance(images, np.ndarray) and images.dtype.kind == "f":
+            images = torch.from_numpy(images).float()
         shape = self.network.input_shape
         if isinstance(images, Tensor) and images.is_floating_point() and images.dim() == len(shape):
             images = images.unsqueeze(0)
@@ -165,7 +189,7 @@ class SNN:
         elif not (isinstance(images, Tensor) and images.is_floating_point()):
             raise DataError(
                 f"this network does not record how images are prepared, got {type(images).__name__}: give prepared "
-                "floating-point tensors"
+                "floating-point tensors or arrays"
             )
         batch = Batch.of(images, shape)
         encoding = self.manifest.get("encoding")
@@ -263,6 +287,7 @@ class SNN:
         """
         from seenn.analysis.collect import collect_run, start_states
 
+        self.refuse_other_tasks("an exit rule")
         asked = asdict(ExitTarget(**target))
         self.check_split(split, use="exit")
         steps = timesteps or self.timesteps
@@ -309,6 +334,7 @@ class SNN:
         """
         from seenn.analysis.evaluate import evaluate
 
+        self.refuse_other_tasks("accuracy")
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=batch_size)
         return evaluate(self, split, session, **options)
 
@@ -328,6 +354,7 @@ class SNN:
         """
         from seenn.analysis.compare import compare_exits
 
+        self.refuse_other_tasks("an exit rule")
         session = self.session(engine, timesteps=timesteps, slots=batch_size)
         return compare_exits(self, data, session, rules, **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from converter.corrections import CORRECTIONS, Correction
-from seenn.core.ops import IntegratingNeuron, PrepassIFNeuron
+from seenn.core.ops import IFNeuron, IntegratingNeuron, PrepassIFNeuron
 
 
 class OffsetSpikes(Correction):
@@ -16,6 +16,8 @@ class OffsetSpikes(Correction):
     rule: ClassVar[str] = "cos"
 
     def with_initial_steps(self, neuron: IntegratingNeuron, steps: int) -> IntegratingNeuron:
+        if not isinstance(neuron, IFNeuron):  # an encoder, which takes back what it fires too early
+            return neuron
         arguments: dict[str, Any] = {**neuron.tensors(), **neuron.config()}
         del arguments["signed"], arguments["max_spikes"]
         return PrepassIFNeuron(**arguments, rule=self.rule, prepass=steps)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -30,11 +30,7 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
         factory = _import(spec.name)
         wanted = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
         sizes = {key: size for key, size in wanted.items() if size is not None and _takes(factory, key)}
-        arguments = {**spec.kwargs, **sizes}
-        try:
-            module = factory(**arguments)
-        except Exception as error:  # the user's code can raise anything
-            raise ModelError(f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}") from error
+        module = _call(factory, spec, sizes)
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"{spec.name} returned a {type(module).__name__}; expected a torch.nn.Module (a factory, or a class of one)"
@@ -48,6 +44,18 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
                 f"let the factory take an argument {key!r}"
             )
     return module
+
+
+def _call(factory: Callable[..., Any], spec: ModelSpec, sizes: Mapping[str, int]) -> object:
+    """What the factory returns; one that passes any keyword on does without the sizes that it cannot place."""
+    arguments = {**spec.kwargs, **sizes}
+    try:
+        return factory(**arguments)
+    except Exception as error:  # the user's code can raise anything
+        refused = [key for key in sizes if f"unexpected keyword argument {key!r}" in str(error)]
+        if isinstance(error, TypeError) and refused:
+            return _call(factory, spec, {key: size for key, size in sizes.items() if key not in refused})
+        raise ModelError(f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}") from error
 
 
 def _import(path: str) -> Callable[..., Any]:

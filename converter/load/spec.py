@@ -127,6 +127,11 @@ class LoadedModel:
     suggestion: Preprocessing | None = None  # the library's, for pictures that have no size of their own
     input_shape: tuple[int, ...] | None = None  # the only one that it takes; None: any, or not known
 
+    @property
+    def output(self) -> str | None:
+        """Which of several results of the module is meant; of an ONNX file its import chose."""
+        return None if "onnx" in self.record else self.spec.output
+
     @classmethod
     def from_module(cls, module: nn.Module, *, preprocessing: Preprocessing | None = None) -> LoadedModel:
         """Takes a copy of a module as it is; the caller's own stays as it was, in training mode or not.

@@ -1,6 +1,6 @@
 """What is left out at either end: a spiking network takes images as they are, and accumulates logits.
 
-Many classifiers end in a softmax or a sigmoid, and quantised ones round their input and their logits as well.
+Many classifiers end in a softmax, and quantised ones round their input and their logits as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from converter.onnx_import.registry import OnnxCall
 from seenn.capture import Refused
 
 _LAYOUT = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-_PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid")
+_PROBABILITIES = ("Softmax", "LogSoftmax")  # a sigmoid goes later: it also says what the scores mean
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 

@@ -23,7 +23,7 @@ def import_onnx(
 ) -> ImportedModel:
     """Reads a classifier and verifies that the torch graph computes what onnxruntime does.
 
-    A softmax or sigmoid at the very end is left out, and noted: the network returns logits. A batch size that is baked
+    A softmax at the very end is left out, and noted: the network returns logits. A batch size that is baked
     into the file is made free. Other precisions are computed in float32, and a file that takes ``[B, H, W, C]`` becomes
     a module that takes ``[B, C, H, W]``; both are noted.
 

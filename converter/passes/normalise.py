@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from converter.passes.batch_norm import fold_batch_norm
+from converter.passes.gains import fold_gains
 from converter.passes.max_pool import move_max_pool
 from seenn.core.graph import OpGraph
 from seenn.errors import ConversionError
@@ -16,11 +17,11 @@ _TOLERANCE = 1e-9  # relative to the largest logit, in float64
 
 
 def normalise(graph: OpGraph, input_shape: Sequence[int]) -> OpGraph:
-    """Folds normalisation and moves max-pools before their activations; idempotent.
+    """Folds normalisation and gains, and moves max-pools before their activations; idempotent.
 
     ``input_shape`` is ``(C, H, W)`` of one image.
     """
-    return move_max_pool(fold_batch_norm(graph, input_shape))
+    return move_max_pool(fold_gains(fold_batch_norm(graph, input_shape), input_shape))
 
 
 def verify_equivalent(

@@ -14,6 +14,7 @@ from torch import Tensor
 from seenn.analysis.collect import Progress, collect_run, part_of, start_states
 from seenn.analysis.report.comparison import Amount, Comparison, PolicyFigures
 from seenn.analysis.report.samples import easiest_and_hardest
+from seenn.analysis.synops import dense_cost, most_levels
 from seenn.core.ops import State
 from seenn.data import DataSplits, Split
 from seenn.errors import CalibrationError
@@ -32,7 +33,7 @@ from seenn.metrics import (
     expected_calibration_error,
     oracle_exit_time,
 )
-from seenn.metrics.energy import MAC_PJ
+from seenn.metrics.energy import MAC_PJ, QuantisedANN, ann_energy_pj
 from seenn.runtime import Session
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def compare_exits(
         for policy_name, policy in policies.items()
         if images
     }
+    cost = dense_cost(network)
     how = f"{engine.name} engine, batch {latency_batch}, {images} images, this machine"
     return compare_policies(
         run,
@@ -125,10 +127,13 @@ def compare_exits(
         class_names=splits.class_names,
         seed=seed,
         network=name,
+        fingerprint=network.graph.fingerprint(),
         data=splits.spec,
         split="test",
         latency=how if images else "not measured",
         command=command,
+        ann_energy_pj=ann_energy_pj(cost) if snn.has_ann else None,
+        quantised=QuantisedANN.of(cost, most_levels(network, timesteps)) if snn.has_ann else None,
     )
 
 
@@ -158,6 +163,8 @@ def compare_policies(
     left_out: Mapping[str, str] | None = None,
     class_names: Sequence[str] = (),
     seed: int = 0,
+    ann_energy_pj: float | None = None,
+    quantised: QuantisedANN | None = None,
     **origin: str,
 ) -> Comparison:
     """What each policy, calibrated elsewhere, does on ``run``; nothing is chosen here.
@@ -173,6 +180,7 @@ def compare_policies(
         left_out: policies that could not take part, and why.
         class_names: for the table of classes; by number where empty.
         seed: of the bootstrap.
+        ann_energy_pj, quantised: of the ANN, where there is one.
         origin: network, data, split, command: for the report.
     """
     states, latencies, correct = states or {}, latencies or {}, run.correct()
@@ -218,6 +226,8 @@ def compare_policies(
         samples=len(run.labels),
         timesteps=timesteps,
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
+        ann_energy_pj=ann_energy_pj,
+        quantised=quantised,
         energy_per_timestep_pj=tuple(run.energy_with(FixedExit()).mean(1).tolist()),
         ece_per_timestep=tuple(ece),
         oracle_aet=initial_steps + oracle,

@@ -11,7 +11,7 @@ from torch import Tensor
 from seenn.analysis.collect import Progress, measure, part_of, start_states
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.samples import easiest_and_hardest
-from seenn.analysis.synops import SpikeMeter, analog_nodes, dense_cost
+from seenn.analysis.synops import SpikeMeter, dense_cost, most_levels, running_means
 from seenn.core.network import evaluating
 from seenn.data import Split
 from seenn.distributed import world
@@ -24,7 +24,7 @@ from seenn.metrics import (
     oracle_exit_time,
     wilson_interval,
 )
-from seenn.metrics.energy import MAC_PJ, ann_energy_pj, snn_energy_pj
+from seenn.metrics.energy import MAC_PJ, QuantisedANN, ann_energy_pj, snn_energy_pj
 from seenn.runtime import Predictions, Session
 from seenn.version import versions
 
@@ -101,10 +101,12 @@ def evaluate(
         curve = full.of(policy, state).curve(policy)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
     synops, synops_full = (float(counted.synops.sum()) / samples for counted in (meter, full_meter))
+    quantised = QuantisedANN.of(cost, most_levels(network, timesteps))
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
     source = snn.manifest.get("source")
     return Evaluation(
         network=name,
+        fingerprint=network.graph.fingerprint(),
         source=str(source.get("name", UNNAMED)) if isinstance(source, Mapping) else UNNAMED,
         data=split.spec,
         split=split.name,
@@ -125,10 +127,14 @@ def evaluate(
         energy_pj=snn_energy_pj(cost, synops, exits.mean) + MAC_PJ * own_macs,
         energy_full_pj=snn_energy_pj(cost, synops_full, timesteps),
         ann_energy_pj=ann_energy_pj(cost),
+        quantised=quantised,
+        integer_energy_pj=quantised.snn_energy_pj(cost, synops, exits.mean),
+        **{name: total / samples for name, total in meter.totals.items()},
         ann_macs=cost.ann,
         analog_macs=cost.once + cost.per_step * exits.mean,
         analog_macs_per_step=cost.per_step,
-        analog_nodes=analog_nodes(network),
+        spiking_mac_share=cost.spiking_mac_share,
+        running_means=running_means(network),
         initial_steps=network.initial_steps,
         policy_macs=own_macs,
         easiest=easiest,

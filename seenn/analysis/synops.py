@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import StatelessOp
+from seenn.core.ops import IncrementalProduct, Neuron, StatelessOp
 from seenn.core.ops.base import Traffic
 from seenn.distributed import World
 from seenn.metrics.energy import DenseCost
@@ -49,17 +50,19 @@ def fan_out(network: SpikingNetwork) -> dict[str, Tensor]:
 
 def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
     """How many synapses the events reach in all: a linear function of them."""
-    kinds = traffic(network)
+    kinds, shapes = traffic(network), {INPUT: network.input_shape, **network.shapes}
     values: dict[str, Tensor] = {}
     total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
     for node in network.graph:
         if node.op.fires:
             values[node.name] = events[node.name]
-        elif isinstance(node.op, StatelessOp) and node.op.affine and all(kinds[i] == "spikes" for i in node.inputs):
-            arrived = node.op.route(*(values[name] for name in node.inputs))
+        elif node.op.fed_by_spikes([kinds[name] for name in node.inputs]):
+            assert isinstance(node.op, StatelessOp | IncrementalProduct)
+            none = (torch.zeros(1, *shapes[name], dtype=torch.float64, device=total.device) for name in node.inputs)
+            arrived = node.op.route(*(values.get(name, zeros) for name, zeros in zip(node.inputs, none, strict=True)))
             if kinds[node.name] == "spikes":
                 values[node.name] = arrived
-            else:  # spikes end in a synapse
+            else:  # spikes end in a synapse, or in a product
                 total = total + arrived.sum()
     return total
 
@@ -70,24 +73,77 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
     The first layers see a constant image once, and every frame of a ``sequence``.
     """
     kinds, shapes = traffic(network), network.graph.shapes(network.input_shape)
-    ann = once = per_step = 0
+    ann = once = per_step = spiking = 0
     for node in network.graph:
         cost = macs(node, shapes)
         ann += cost
         if node.name in network.prefix and not sequence:
             once += cost
-        elif not node.op.affine or any(kinds[name] != "spikes" for name in node.inputs):
+        elif node.op.fed_by_spikes([kinds[name] for name in node.inputs]):
+            spiking += cost
+        else:
             per_step += cost
-    return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step)
+    return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step, spiking=spiking)
 
 
-def analog_nodes(network: SpikingNetwork) -> dict[str, str]:
-    """The nodes that stay analog, with what they compute: the islands of a hybrid, and max pools."""
-    return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.islands}
+def running_means(network: SpikingNetwork) -> dict[str, str]:
+    """The nodes that act on running means, with what they compute: smooth functions, normalisation, maxima."""
+    return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.running_means}
 
 
-class SpikeMeter(Observer):
-    """Counts spikes and synaptic operations of the samples that really run; a burst of n spikes counts n.
+def spiking_report(network: SpikingNetwork) -> dict[str, Any]:
+    """How much of a network is spikes: multiply-accumulates per image, and what acts on running means."""
+    cost = dense_cost(network)
+    return {
+        "spiking_mac_share": cost.spiking_mac_share,
+        "running_means": running_means(network),
+        "ann_macs": cost.ann,
+        "macs_once": cost.once,
+        "macs_per_step": cost.per_step,
+    }
+
+
+def most_levels(network: SpikingNetwork, timesteps: int) -> int:
+    """How many values the finest neurons of a network tell apart in so many steps."""
+    neurons = (network.graph[site].op for site in network.sites)
+    return max((op.distinct(timesteps) for op in neurons if isinstance(op, Neuron)), default=1)
+
+
+class SpikeCounter(Observer):
+    """Counts spikes in three ways, of the samples that really run.
+
+    Of a neuron's count n in a step, ``events`` counts one unless n = 0; ``popcount`` the bits that are set in its size,
+    which is what a binary-weighted code sends; ``spikes`` its size, so that a spike taken back counts one more.
+    """
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        self._counted = torch.zeros(len(network.sites), 4, dtype=torch.float64)  # steps, events, popcount, spikes
+        self._row = {site: row for row, site in enumerate(network.sites)}
+
+    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
+        sizes = torch.bincount(counts.detach().abs().flatten().int()).cpu().double()  # how often each occurs
+        worth = [(1, n > 0, n.bit_count(), n) for n in range(len(sizes))]
+        self._counted[self._row[site]] += sizes @ torch.tensor(worth, dtype=torch.float64).view(-1, 4)
+
+    def gather(self, here: World) -> None:
+        """Adds up what the processes have counted."""
+        self._counted = here.sum_(self._counted)
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Events, popcount and spikes, of all sites and samples together."""
+        return dict(zip(("events", "popcount", "spikes"), self._counted.sum(0)[1:].tolist(), strict=True))
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Spikes per neuron and timestep, by site; a negative spike counts one."""
+        return {
+            site: float(self._counted[row, 3] / self._counted[row, 0].clamp(min=1)) for site, row in self._row.items()
+        }
+
+
+class SpikeMeter(SpikeCounter):
+    """Counts spikes, and the synaptic operations that they are worth; a burst of n spikes counts n.
 
     Attributes:
         synops: of each sample in each step, float64 ``[T, N]``; 0 where it did not run. The first step's include those
@@ -95,32 +151,23 @@ class SpikeMeter(Observer):
     """
 
     def __init__(self, network: SpikingNetwork, timesteps: int, samples: int) -> None:
+        super().__init__(network)
         self._fan_out = fan_out(network)
-        self._spikes = dict.fromkeys(network.sites, 0.0)
-        self._chances = dict.fromkeys(network.sites, 0.0)
         self.synops = torch.zeros(timesteps, samples, dtype=torch.float64)
 
     def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
-        found = _spikes_and_synops(counts.detach().abs(), self._fan_out[site]).cpu()
-        self._spikes[site] += float(found[:, 0].sum())
-        self._chances[site] += counts.numel()
-        self.synops.index_put_((t.clamp(min=1) - 1, samples), found[:, 1], accumulate=True)
+        super().spikes(t, samples, site, counts)
+        found = _synops(counts.detach().abs(), self._fan_out[site]).cpu()
+        self.synops.index_put_((t.clamp(min=1) - 1, samples), found, accumulate=True)
 
     def gather(self, here: World) -> None:
         """Adds up what the processes have counted, and joins their samples in the order of the ranks."""
+        super().gather(here)
         self.synops = here.cat(self.synops, 1)
-        for counted in (self._spikes, self._chances):
-            sums = here.sum_(torch.tensor([*counted.values()], dtype=torch.float64)).tolist()
-            counted.update(zip(counted, sums, strict=True))
-
-    @property
-    def rates(self) -> Mapping[str, float]:
-        """Spikes per neuron and timestep, by site; a negative spike counts one."""
-        return {site: self._spikes[site] / max(1, self._chances[site]) for site in self._spikes}
 
 
-def _spikes_and_synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
-    """How many spikes each sample has and how many synapses they reach, float64 ``[B, 2]``.
+def _synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
+    """How many synapses the spikes of each sample reach, float64 ``[B]``.
 
     In one reading, along the memory: parts of a sample are added up in float32, which is exact while they stay below
     2^24, and the parts in float64.
@@ -129,9 +176,8 @@ def _spikes_and_synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
     order = sorted(range(1, spikes.dim()), key=spikes.stride, reverse=True)
     parts = spikes.shape[order[0]] if len(order) > 1 else 1
     values = spikes.permute(0, *order).reshape(len(spikes), parts, -1).transpose(0, 1)
-    reached = fan_out.permute([axis - 1 for axis in order]).reshape(parts, -1)
-    weights = torch.stack([torch.ones_like(reached), reached], dim=-1)
+    weights = fan_out.permute([axis - 1 for axis in order]).reshape(parts, -1, 1)
     found = torch.bmm(values, weights.to(values.dtype))
     if found.numel() and float(found.max()) >= EXACT:
         found = torch.bmm(values.double(), weights.double())
-    return found.sum(0, dtype=torch.float64)
+    return found.sum(0, dtype=torch.float64).squeeze(1)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from seenn.capture.handlers import Call, Refused, Result, handles, makes
-from seenn.core.ops import LeakyReLU, Pointwise, Quantiser, ReLU
+from seenn.capture.handlers import Call, Made, Refused, Result, handles, makes
+from seenn.core.ops import ElementwiseAffine, LeakyReLU, Pointwise, Quantiser, ReLU
 
 makes(ReLU, nn.ReLU, "relu")
 makes(lambda: ReLU(ceiling=6.0), nn.ReLU6, "relu6")
@@ -36,6 +36,11 @@ def clamp(call: Call) -> Result:
 @handles("clamp_min", any_layout=True)
 def clamp_min(call: Call) -> Result:
     return _clip(call, call.argument(1, "min"), None)
+
+
+@handles("clamp_max", any_layout=True)
+def clamp_max(call: Call) -> Result:
+    return _clip(call, None, call.argument(1, "max"))
 
 
 @handles(nn.Threshold, F.threshold, "threshold", any_layout=True)
@@ -71,10 +76,15 @@ def _leaky(call: Call, slope: float) -> Result:
 
 
 def _clip(call: Call, low: Any, high: Any) -> Result:
-    if isinstance(low, fx.Node) or isinstance(high, fx.Node):
-        raise Refused(f"clips to [{low}, {high}]", "clip to constant numbers")
+    """Between numbers; from 0 also to one ceiling a channel, of which each value is then a share."""
+    low, high = _bound(call, low), _bound(call, high)
+    if isinstance(high, Tensor) and low == 0 and bool((high > 0).all()):
+        share = Made(ReLU(ceiling=1.0), (call.of(ElementwiseAffine(1 / high)),))
+        return Made(ElementwiseAffine(high), (share,))
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        raise Refused("clips to bounds that differ", "clip from 0 to one bound a channel, or to two numbers")
     if low == 0 and (high is None or high > 0):
-        return call.of(ReLU(ceiling=None if high is None else float(high)))
+        return call.of(ReLU(ceiling=high))
     if low is None:
         op = Pointwise(function="clamp_max", settings={"max": high})
     elif high is None:
@@ -82,3 +92,12 @@ def _clip(call: Call, low: Any, high: Any) -> Result:
     else:
         op = Pointwise(function="hardtanh", settings={"min_val": low, "max_val": high})
     return call.of(op)
+
+
+def _bound(call: Call, value: Any) -> float | Tensor | None:
+    """A constant bound: a number, or one a channel."""
+    if not isinstance(value, fx.Node):
+        return None if value is None else float(value)
+    if (found := call.known(value)) is None:
+        raise Refused("clips to a bound that depends on the image", "clip to constant numbers")
+    return float(found.max()) if bool((found == found.max()).all()) else call.meeting(found)

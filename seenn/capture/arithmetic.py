@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, called, handles, makes
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, called, handles, makes, value_of
+from seenn.capture.spelled import is_zero, one_side, product, total
 from seenn.core.ops import (
     Add,
     Concat,
@@ -44,6 +45,10 @@ def subtract_from(call: Call) -> Result:
 
 def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
     """``left + factor · right``."""
+    if (passed := _straight_through(left, right, factor)) is not None:
+        return Alias(passed)
+    if (spelled := total(call, left, right, factor)) is not None:
+        return spelled
     if (fixed := _fixed(call, right)) is not None:
         return _shifted(call, left, fixed if factor == 1 else factor * fixed)
     scaled = right if factor == 1 else Made(Scale(factor=float(factor)), (right,))
@@ -56,6 +61,8 @@ def _sum(call: Call, left: Any, right: Any, factor: float) -> Result:
 @handles("mul", "imul", "multiply", any_layout=True)
 def multiply(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
+    if (spelled := product(call, left, right)) is not None:
+        return spelled
     for value, other in ((left, right), (right, left)):
         if (fixed := _fixed(call, other)) is not None:
             return _scaled(call, value, fixed)
@@ -77,22 +84,45 @@ def divide(call: Call) -> Result:
     return Made(Divide(), (left, right))
 
 
+def _straight_through(left: Any, right: Any, factor: float) -> Any:
+    """q of ``x + (q − x)`` and ``(q + x) − x``, which gradients pass as if it were x; None of other sums."""
+    for x, other, name in ((left, right, "sub"), (right, left, "sub" if factor == 1 else "add")):
+        other = value_of(other)
+        if isinstance(other, fx.Node) and called(other.target) == name and abs(factor) == 1 and len(other.args) == 2:
+            first, second = other.args
+            if factor == 1 and value_of(second) is value_of(x):
+                return first
+            if factor == -1 and x is right and value_of(x) in (found := [value_of(first), value_of(second)]):
+                return found[1 - found.index(value_of(x))]
+    return None
+
+
 def _fixed(call: Call, value: Any) -> Any:
     """The number or tensor that an operand always is; None for one that depends on the image."""
     return value if _is_number(value) else call.known(value)
 
 
 def _shifted(call: Call, value: Any, amount: Any) -> Made:
-    op = Shift(amount=float(amount)) if _is_number(amount) else ElementwiseAffine(bias=_meeting(call, amount))
+    op = Shift(amount=float(amount)) if _is_number(amount) else ElementwiseAffine(bias=call.meeting(amount))
     return Made(op, (value,))
 
 
 def _scaled(call: Call, value: Any, factor: Any) -> Made:
-    op = Scale(factor=float(factor)) if _is_number(factor) else ElementwiseAffine(_meeting(call, factor))
+    op = Scale(factor=float(factor)) if _is_number(factor) else ElementwiseAffine(call.meeting(factor))
     return Made(op, (value,))
 
 
 makes(lambda: Scale(factor=-1.0), "neg", "negative")
+
+
+@handles("lerp", any_layout=True)
+def interpolated(call: Call) -> Result:
+    """``input + weight · (end − input)``."""
+    start, end, weight = call.args[0], call.argument(1, "end"), call.argument(2, "weight")
+    if not _is_number(weight):
+        raise Refused("weighs by a tensor", "write it as a * (1 - w) + b * w")
+    call.shared(start, end)
+    return Made(Add(), (Made(Scale(factor=1.0 - weight), (start,)), Made(Scale(factor=float(weight)), (end,))))
 
 
 @handles("addcmul", any_layout=True)
@@ -106,15 +136,26 @@ def add_product(call: Call) -> Result:
         gain, x = call.known(b), a
     if shift is None or gain is None:
         raise Refused("multiplies activations and adds another", "write it as two calls: a * b, then +")
-    return Made(ElementwiseAffine(_meeting(call, factor * gain), _meeting(call, shift)), (x,))
+    return Made(ElementwiseAffine(call.meeting(factor * gain), call.meeting(shift)), (x,))
 
 
-@handles("maximum", "minimum", any_layout=True)
+@handles("maximum", "minimum", "fmax", "fmin", any_layout=True)
 def extreme(call: Call) -> Result:
-    """``min(a, b) = −max(−a, −b)``."""
+    """``min(a, b) = −max(−a, −b)``; with a constant c, ``max(x, c) = relu(x − c) + c``."""
     a, b = call.args[0], call.argument(1, "other")
+    sign = -1 if called(call.node.target) in ("minimum", "min", "fmin") else 1
+    for x, constant in ((a, b), (b, a)):
+        if is_zero(call, constant):
+            return one_side(call, sign, x)
+        if (known := call.known(constant)) is not None:
+            if bool((known == known.max()).all()):
+                name = "max" if sign < 0 else "min"
+                return Made(Pointwise(function=f"clamp_{name}", settings={name: float(known.max())}), (x,))
+            limit = call.meeting(known)
+            beyond = one_side(call, sign, Made(ElementwiseAffine(bias=-limit), (x,)))
+            return Made(ElementwiseAffine(bias=limit), (beyond,))
     call.shared(a, b)
-    if called(call.node.target) != "minimum":
+    if sign > 0:
         return Made(Maximum(), (a, b))
     largest = Made(Maximum(), tuple(Made(Scale(factor=-1.0), (value,)) for value in (a, b)))
     return Made(Scale(factor=-1.0), (largest,))
@@ -157,19 +198,6 @@ def materialised(call: Call, value: Any) -> Any:
         return value
     layout = call.layout(value)
     return Made(Constant(constant.squeeze(layout.axis) if layout.fold == 1 else constant), (IMAGE,))
-
-
-def _meeting(call: Call, constant: Tensor) -> Tensor:
-    """A constant as it meets the values of the call, image by image."""
-    shape = call.shape(call.node)
-    met = call.layout(call.node).constant(constant, len(shape))
-    if met is None or not met.is_floating_point():
-        kind = "" if constant.is_floating_point() else f" and type {constant.dtype}"
-        raise Refused(
-            f"meets a constant of shape {list(constant.shape)}{kind} with values of shape {list(shape)}",
-            "give every image the same floating-point constant",
-        )
-    return met
 
 
 def _is_number(value: Any) -> bool:

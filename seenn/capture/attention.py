@@ -14,7 +14,23 @@ from seenn.core.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, Mat
 
 @handles("matmul", "bmm", any_layout=True)
 def matmul(call: Call) -> Result:
-    a, b = call.args[0], call.argument(1, "other", call.kwargs.get("mat2"))
+    return _product(call, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
+
+
+@handles("addmm", "baddbmm", any_layout=True)
+def product_and_sum(call: Call) -> Result:
+    """``beta · input + alpha · a @ b``."""
+    start, (a, b) = call.args[0], (call.argument(i, f"mat{i}", call.kwargs.get(f"batch{i}")) for i in (1, 2))
+    alpha, beta = float(call.argument(4, "alpha", 1)), float(call.argument(3, "beta", 1))
+    made = _product(call, a, b)
+    made = made if alpha == 1 else Made(Scale(factor=alpha), (made,))
+    if (known := call.known(start)) is not None:
+        return made if beta == 0 else Made(ElementwiseAffine(bias=call.meeting(beta * known)), (made,))
+    call.shared(start, call.node)
+    return Made(Add(), (made, start if beta == 1 else Made(Scale(factor=beta), (start,))))
+
+
+def _product(call: Call, a: Any, b: Any) -> Made:
     weight = call.known(b)
     if weight is not None and weight.dim() == 2:
         _keep_apart(call, a, axes=1)

@@ -7,28 +7,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
 
-from seenn.capture.captured import CapturedGraph, Offender, Unsupported
+from seenn.capture.captured import CapturedGraph, Offender, Passing, Unsupported
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, find_handler
 from seenn.capture.layout import Layout
+from seenn.capture.quantiser import find_quantisers
+from seenn.capture.spelled import simplified
 from seenn.capture.state import STATE_FIX
-from seenn.core.graph import INPUT, Node, OpGraph, shapes_only
-from seenn.core.ops import Op
+from seenn.core.graph import INPUT, Node, OpGraph, prune, shapes_only
+from seenn.core.ops import Op, Reshape
 from seenn.errors import UnsupportedError, first_line
 
 SITE = "site"  # key in the meta of a traced call: the node of the graph that holds its value
 _FIRST = ("input", "tensors", "x")  # what torch, and neurons, call their first argument
 #: Make a tensor of their own, whatever values the one they are called on has.
 _CREATORS = ("new_zeros", "new_ones", "new_full", "new_tensor", "zeros_like", "ones_like", "full_like")
-_KEEP_ANALOG = "keep it analog with --analog-islands (analog_islands=True)"
+_NOT_STRICT = "convert without --strict (strict=False): it then acts on running means, or multiplies spikes"
 
 
-def to_graph(traced: fx.GraphModule, *, analog_islands: bool = False) -> OpGraph:
+def to_graph(traced: fx.GraphModule, *, strict: bool = True) -> OpGraph:
     """A traced module as a graph over the closed op set; raises as ``CapturedGraph.checked`` does."""
-    return build_graph(traced).checked(analog_islands=analog_islands)
+    return build_graph(traced).checked(strict=strict)
 
 
 def build_graph(traced: fx.GraphModule) -> CapturedGraph:
@@ -70,6 +72,7 @@ class _GraphBuilder:
         self._constants: dict[fx.Node, Tensor | tuple[Any, ...]] = {}  # tuples where several come at once
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._shaped: dict[str, Tensor] = {}  # the nodes' values, which have a shape only
+        self._reshapes: dict[str, str] = {}  # what reshapes read: two in a row are one
         self._cause: Exception | None = None
 
     def run(self) -> CapturedGraph:
@@ -89,7 +92,17 @@ class _GraphBuilder:
                 self._step(node)
         if output == INPUT:
             raise UnsupportedError("the model returns its input: there is nothing to convert")
-        return CapturedGraph(OpGraph(self._nodes, output), tuple(self._offenders), self._cause)
+        graph, offenders = OpGraph(self._nodes, output), self._offenders
+        if not isinstance(graph[output].op, Unsupported):
+            graph, others = find_quantisers(simplified(graph), self._shaped)
+            alive = [node.name for node in graph if node.op.island]
+            offenders = [o for o in offenders if not o.analog or any(name.startswith(o.name) for name in alive)]
+            offenders.extend(others)
+            refused = {o.name for o in offenders}
+            for node in prune(graph, graph.output):
+                if isinstance(node.op, Passing) and node.name not in refused:
+                    offenders.append(Offender(node.name, node.op.kind, node.op.reason, node.op.fix))
+        return CapturedGraph(graph, tuple(offenders), self._cause)
 
     def _output(self, node: fx.Node) -> str:
         result: Any = node.args[0]
@@ -187,7 +200,11 @@ class _GraphBuilder:
         if stale := self._stale(node):
             raise Refused(*stale)
         if reason := node.meta.get("opaque"):
-            raise Refused(f"cannot be traced: {reason}", "its forward must not branch on the values of the image")
+            opaque = self._traced.get_submodule(str(node.target))
+            raise Refused(
+                f"cannot be traced: {reason}",
+                f"its forward must not branch on the values of the image; else {_substitute(opaque)}split it up",
+            )
         given = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
         if not given:
             raise Refused("gives its input under an unusual name", "pass the input by position")
@@ -201,7 +218,7 @@ class _GraphBuilder:
             raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
         handler = find_handler(module if module is not None else node.target)
         if handler is None:
-            raise Refused("has no spiking equivalent")
+            raise Refused("has no spiking equivalent", f"{_substitute(module)}give it a handler in a --plugin")
         args, kwargs = map_arg((given, node.kwargs), _known)
         call = Call(node, module, args, kwargs, self._constants)
         if not handler.any_layout:
@@ -216,7 +233,7 @@ class _GraphBuilder:
         site = site_name(node)
         if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
             reason = f"{' and '.join(islands)}: neither linear over time nor spikes"
-            self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _KEEP_ANALOG, analog=True))
+            self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _NOT_STRICT, analog=True))
         if isinstance(made, tuple):
             parts = tuple(None if part is None else self._emit(part, site) for part in made)
             for part, shape, layout in zip(parts, node.meta["shape"], node.meta["layout"], strict=False):
@@ -255,6 +272,10 @@ class _GraphBuilder:
 
     def _add(self, name: str, op: Op, inputs: tuple[str, ...]) -> str:
         """Adds a node and runs it on shapes: an op that does not fit what it reads is found at its own call."""
+        if isinstance(op, Reshape) and (before := self._reshapes.get(inputs[0])) is not None:
+            inputs = (before,)
+            if tuple(self._shaped[before].shape[1:]) == op.shape:
+                return before
         candidate, count = name, 1
         while candidate in self._shaped:
             count += 1
@@ -262,6 +283,8 @@ class _GraphBuilder:
         with shapes_only(self._mode):
             self._shaped[candidate] = op.first(*(self._shaped[read] for read in inputs))
         self._nodes.append(Node(candidate, op, inputs))
+        if isinstance(op, Reshape):
+            self._reshapes[candidate] = inputs[0]
         return candidate
 
     def _unsupported(self, node: fx.Node) -> _Name:
@@ -287,6 +310,13 @@ def _ops(made: Any) -> Iterator[Any]:
     elif isinstance(made, Made):
         yield from _ops(made.inputs)
         yield made.op
+
+
+def _substitute(module: nn.Module | None) -> str:
+    """The advice to say what stands for a module."""
+    return (
+        "" if module is None else f"say what stands for it, activations={{{type(module).__name__}: lambda m: …}}, or "
+    )
 
 
 def _plain(layout: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from seenn.errors import UnsupportedError
 
 @dataclass(frozen=True)
 class Offender:
-    """A call that cannot be expressed, or (``analog``) that can only stay analog."""
+    """A call that cannot be expressed, or (``analog``) not by affine ops and neurons alone."""
 
     name: str
     what: str
@@ -44,6 +46,13 @@ class Unsupported(StatelessOp):
         return inputs[0].new_zeros(len(inputs[0]), *self.shape)
 
 
+class Passing(StatelessOp):
+    """A part of what is written out, recognised as a whole: an op that no network has."""
+
+    reason: ClassVar[str]  # why it is refused where it is part of nothing
+    fix: ClassVar[str]
+
+
 @dataclass(frozen=True)
 class CapturedGraph:
     """Every call of a model as a node, those that cannot be expressed as ``Unsupported``."""
@@ -52,18 +61,25 @@ class CapturedGraph:
     offenders: tuple[Offender, ...]  # in the order of the calls
     cause: Exception | None = None  # the first that was raised where no call should raise, if any was
 
-    def refused(self, *, analog_islands: bool) -> tuple[Offender, ...]:
-        """The offenders that stand in the way."""
-        return tuple(o for o in self.offenders if not (o.analog and analog_islands))
+    def refused(self, *, strict: bool, left_out: Collection[str] = ()) -> tuple[Offender, ...]:
+        """The offenders that stand in the way, where nothing but affine ops and neurons is allowed or not.
 
-    def checked(self, *, analog_islands: bool = False) -> OpGraph:
-        """The graph of what the output needs.
+        Args:
+            left_out: nodes that will not be in the network.
+        """
+        out = tuple(left_out)
+        return tuple(
+            o for o in self.offenders if not o.analog or (strict and not any(n.startswith(o.name) for n in out))
+        )
+
+    def checked(self, *, strict: bool = True, left_out: Collection[str] = ()) -> OpGraph:
+        """The graph of what the output needs; arguments as of ``refused``.
 
         Raises:
-            UnsupportedError: lists every call that has no equivalent, or that has only an analog one and
-                ``analog_islands`` does not allow it, with the reason and a fix.
+            UnsupportedError: lists every call that has no equivalent, or (``strict``) none of affine ops and neurons,
+                with the reason and a fix.
         """
-        if offenders := self.refused(analog_islands=analog_islands):
+        if offenders := self.refused(strict=strict, left_out=left_out):
             listed = "\n".join(f"  {offender}" for offender in offenders)
             calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
             raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}") from self.cause

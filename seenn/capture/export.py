@@ -59,11 +59,11 @@ def _inline_regions(traced: fx.GraphModule) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences hints to whoever writes models; what goes wrong is raised."""
-    log = logging.getLogger("torch.export")
-    before, log.disabled = log.disabled, True
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.disabled = before
+        logging.disable(before)

@@ -100,6 +100,17 @@ class Call:
         """One axis or several of the first argument as the network's, in order."""
         return tuple(sorted(self.axis(v) for v in ((value,) if isinstance(value, int) else value)))
 
+    def meeting(self, constant: Tensor) -> Tensor:
+        """A constant as it meets the values of the call, image by image."""
+        shape = self.shape(self.node)
+        met = self.layout(self.node).constant(constant, len(shape))
+        if met is None:
+            raise Refused(
+                f"meets a constant of shape {list(constant.shape)} with values of shape {list(shape)}",
+                "give every image the same constant",
+            )
+        return met if met.is_floating_point() else met.to(self.node.meta["dtype"])
+
     def shared(self, *values: Any) -> None:
         """Refuses traced values that do not have their images along the same axis, counted from the last."""
         places = {(len(self.shape(v)), self.layout(v)) for v in values}
@@ -177,6 +188,13 @@ def called(target: Any) -> str:
         return target.overloadpacket.__name__.rstrip("_") if target.namespace == "aten" else ""
     package = str(getattr(target, "__module__", "")).partition(".")[0]
     return str(target.__name__).rstrip("_") if package in ("torch", "_operator", "builtins") else ""
+
+
+def value_of(node: Any, *names: str) -> Any:
+    """The call whose value this is, without what only cuts its gradient, copies it, or is called one of ``names``."""
+    while isinstance(node, fx.Node) and called(node.target) in ("detach", "clone", "contiguous", "alias", *names):
+        node = node.args[0]
+    return node
 
 
 def find_handler(target: Any) -> Handler | None:

@@ -8,22 +8,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
-from seenn.capture.parts import by_part, flat
+from seenn.capture.parts import by_part
+from seenn.capture.rows import by_row
 from seenn.core.ops import BatchNorm, BorderPad, Conv2d, Linear, Neuron, Pad
 
 
-@handles(nn.Conv2d, "conv2d", any_layout=True)
+@handles(nn.Conv1d, nn.Conv2d, "conv1d", "conv2d", any_layout=True)
+@by_row
 @by_part
 def conv2d(call: Call) -> Result:
     source, settings, module = call.args[0], _settings(call), call.module
-    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-        border = BorderPad(amounts=tuple(module._reversed_padding_repeated_twice), mode=module.padding_mode)
+    if isinstance(module, nn.Conv1d | nn.Conv2d) and module.padding_mode != "zeros":
+        amounts = (*module._reversed_padding_repeated_twice, 0, 0)[:4]
+        border = BorderPad(amounts=amounts, mode=module.padding_mode)
         source, settings["padding"] = Made(border, (source,)), 0
     return _conv2d(source, **settings)
 
 
 def _settings(call: Call) -> dict[str, Any]:
-    """What convolutions of one and two axes share."""
+    """What a convolution is made with."""
     return {
         "weight": call.constant(call.argument(1, "weight")),
         "bias": call.weight(2, "bias"),
@@ -51,25 +54,13 @@ def _conv2d(
     return Made(op, (source,))
 
 
-@handles(nn.Conv1d, "conv1d")
-def conv1d(call: Call) -> Result:
-    """The convolution of images one pixel high."""
-    if isinstance(call.module, nn.Conv1d) and call.module.padding_mode != "zeros":
-        raise Refused(f"pads with {call.module.padding_mode}", "pad with zeros")
-    settings = _settings(call)
-    for name, across in (("stride", 1), ("padding", 0), ("dilation", 1)):
-        if not isinstance(value := settings[name], str):
-            settings[name] = (across, value if isinstance(value, int) else value[0])
-    settings["weight"] = settings["weight"].unsqueeze(2)
-    return flat(call, lambda image: _conv2d(image, **settings))
-
-
 @handles(nn.Linear, "linear", any_layout=True)
 def linear(call: Call) -> Result:
     return call.of(Linear(call.constant(call.argument(1, "weight")), call.weight(2, "bias")))
 
 
 @handles(nn.BatchNorm1d, nn.BatchNorm2d, F.batch_norm, "batch_norm", any_layout=True)
+@by_row
 @by_part
 def batch_norm(call: Call) -> Result:
     """The operator takes its tensors in another order than the function."""

@@ -25,7 +25,7 @@ def by_part(handler: Handler) -> Handler:
 
     @wraps(handler)
     def handle(call: Call) -> Result:
-        if isinstance(call.args[0], fx.Node) and (layout := call.layout()).plain:
+        if not isinstance(call.args[0], fx.Node) or (layout := call.layout()).plain:
             return handler(call)
         parts, shape = layout.fold, call.shape()
         if layout.axis != 0 or len(shape) < 2:
@@ -76,10 +76,3 @@ def frozen(weight: Tensor) -> Tensor:
         raise Refused("shares its weights between parts of an image, which training would tear apart",
                       "freeze them: requires_grad_(False)")  # fmt: skip
     return weight.detach()
-
-
-def flat(call: Call, made: Callable[[Made], Made]) -> Made:
-    """What 2-D ops make of ``[B, C, L]``, as images one pixel high."""
-    channels, length = call.image()
-    image = call.of(Reshape(shape=(channels, 1, length)))
-    return Made(Reshape(shape=call.image(call.node)), (made(image),))

@@ -10,6 +10,7 @@ from torch import nn
 
 from seenn.capture.handlers import Call, Made, Result, handles
 from seenn.capture.parts import by_part, frozen
+from seenn.capture.rows import by_row
 from seenn.core.ops import Conv2d, ElementwiseAffine, Fold, Reshape, Unfold
 
 #: The settings in the order of the functions' arguments; a module has them as attributes.
@@ -27,7 +28,9 @@ def fold(call: Call) -> Result:
     return call.of(Fold(size=_pair(call.argument(1, "output_size")), **_settings(call, 2)))
 
 
-@handles(nn.ConvTranspose2d, "conv_transpose2d")
+@handles(nn.ConvTranspose1d, nn.ConvTranspose2d, "conv_transpose1d", "conv_transpose2d", any_layout=True)
+@by_row
+@by_part
 def conv_transpose(call: Call) -> Result:
     """Every pixel's weighted window, by a 1 x 1 convolution, added up where windows overlap."""
     weight, bias = call.constant(call.argument(1, "weight")), call.weight(2, "bias")

@@ -8,13 +8,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
-from seenn.capture.parts import by_part, flat
+from seenn.capture.parts import by_part
+from seenn.capture.rows import by_row
 from seenn.core.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Scale
 
+_MAX = ("max_pool1d", "max_pool2d", "max_pool1d_with_indices", "max_pool2d_with_indices")
+_ADAPTIVE_MAX = tuple(f"adaptive_{name}" for name in _MAX)
 _INCLUDE = ("count_include_pad", True)  # average pooling's argument, and its default
 
 
-@handles(nn.AvgPool2d, "avg_pool2d", any_layout=True)
+@handles(nn.AvgPool1d, nn.AvgPool2d, "avg_pool1d", "avg_pool2d", any_layout=True)
+@by_row
 @by_part
 def avg_pool(call: Call) -> Result:
     divisor, ceil = call.argument(6, "divisor_override"), call.argument(4, "ceil_mode", False)
@@ -27,21 +31,8 @@ def avg_pool(call: Call) -> Result:
     return pooled if divisor is None else Made(Scale(factor=op.kernel[0] * op.kernel[1] / divisor), (pooled,))
 
 
-@handles(nn.AvgPool1d, "avg_pool1d")
-def avg_pool_1d(call: Call) -> Result:
-    """The average of images one pixel high."""
-    row = {name: n if isinstance(n, int) else n[0] for name, n in _window(call).items()}
-    op = AvgPool2d(
-        kernel=(1, row["kernel"]),
-        stride=(1, row["stride"]),
-        padding=(0, row["padding"]),
-        ceil_mode=call.argument(4, "ceil_mode", False),
-        count_include_pad=call.argument(5, *_INCLUDE),
-    )
-    return flat(call, lambda image: Made(op, (image,)))
-
-
-@handles(nn.MaxPool2d, "max_pool2d", "max_pool2d_with_indices", any_layout=True)
+@handles(nn.MaxPool1d, nn.MaxPool2d, *_MAX, any_layout=True)
+@by_row
 @by_part
 def max_pool(call: Call) -> Result:
     if call.argument(6, "return_indices", False):
@@ -50,13 +41,15 @@ def max_pool(call: Call) -> Result:
     return call.of(MaxPool2d(**_window(call), dilation=dilation, ceil_mode=ceil))
 
 
-@handles(nn.AdaptiveAvgPool2d, "adaptive_avg_pool2d", any_layout=True)
+@handles(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, "adaptive_avg_pool1d", "adaptive_avg_pool2d", any_layout=True)
+@by_row
 @by_part
 def adaptive_avg(call: Call) -> Result:
     return call.of(AdaptiveAvgPool2d(size=_size(call, call.argument(1, "output_size"))))
 
 
-@handles(nn.AdaptiveMaxPool2d, "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", any_layout=True)
+@handles(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, *_ADAPTIVE_MAX, any_layout=True)
+@by_row
 @by_part
 def adaptive_max(call: Call) -> Result:
     return call.of(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))))

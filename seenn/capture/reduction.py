@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from torch import fx
+
 from seenn.capture.arithmetic import extreme
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
 from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
@@ -26,15 +28,25 @@ def largest_along(call: Call) -> Result:
     return extreme(call)
 
 
+@handles("min", any_layout=True)
+def smallest(call: Call) -> Result:
+    if not isinstance(call.argument(1, "other"), fx.Node):
+        raise Refused("takes a minimum along axes", "write it as -(-x).amax(...)")
+    return extreme(call)
+
+
 def _largest(call: Call, dims: Any) -> Made:
-    """Over height and width it is a pooling, which conversion knows more about."""
+    """Over height and width, or length, it is a pooling, which conversion knows more about."""
     if dims is None or dims == ():
         raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
     axes, keepdim = call.axes(dims), bool(call.argument(2, "keepdim", False))
-    if not (call.layout().plain and axes == (2, 3) and len(call.shape()) == 4):
+    if not (call.layout().plain and axes in ((2,), (2, 3)) and len(call.shape()) == axes[-1] + 1):
         return call.of(Largest(axes=axes, keepdim=keepdim))
-    pooled = call.of(AdaptiveMaxPool2d())
-    return pooled if keepdim else Made(Reshape(shape=call.image()[:1]), (pooled,))
+    channels, *size = call.image()
+    image = call.args[0] if len(size) == 2 else call.of(Reshape(shape=(channels, 1, *size)))
+    pooled = Made(AdaptiveMaxPool2d(), (image,))
+    left = (channels, *(1 for _ in size if keepdim))
+    return pooled if len(left) == 3 else Made(Reshape(shape=left), (pooled,))
 
 
 @handles("var", any_layout=True)

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.capture.shape import select
-from seenn.core.ops import Reshape, Slice, Take
+from seenn.core.ops import Permute, Reshape, Slice, Take
 
 _FULL = slice(None)
 _SLICE = (("dim", 0), ("start", None), ("end", None), ("step", 1))  # arguments of aten.slice, and defaults
@@ -136,3 +136,17 @@ def _taken(call: Call, picks: Iterator[tuple[int, list[int]]] | Sequence[tuple[i
     for dim, index in picks:
         value = Made(Take(axis=call.axis(dim), index=tuple(index)), (value,))
     return Alias(value) if value is call.args[0] else value
+
+
+@handles("unfold", any_layout=True)
+def windows(call: Call) -> Result:
+    """``x.unfold(dim, size, step)``: windows along an axis, their entries along a new last one."""
+    dim, size, step = (call.argument(i, name) for i, name in ((1, "dimension"), (2, "size"), (3, "step")))
+    axis, length = call.axis(dim), call.shape()[dim]
+    starts = range(0, length - size + 1, step)
+    taken = call.of(Take(axis=axis, index=tuple(start + i for start in starts for i in range(size))))
+    shape = list(call.image())
+    shape[axis - 1 : axis] = [len(starts), size]
+    parted = Made(Reshape(shape=tuple(shape)), (taken,))
+    order = [place for place in range(len(shape) + 1) if place != axis + 1]
+    return Made(Permute(axes=(*order, axis + 1)), (parted,))

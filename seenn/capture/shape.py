@@ -121,7 +121,7 @@ def expand(call: Call) -> Result:
 
 
 _COPIES = ("alias", "lift_fresh_copy", "contiguous", "clone", "detach")
-_CASTS = ("_to_copy", "float", "double", "to", "type", "type_as")
+_CASTS = ("_to_copy", "float", "double", "half", "bfloat16", "to", "type", "type_as")
 
 
 @handles(*_COPIES, *_CASTS, any_layout=True)

@@ -8,19 +8,30 @@ from typing import Any
 from torch import fx, nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, called, handles
+from seenn.capture.rows import by_row
 from seenn.core.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
 
+_BY_ROW = {"linear": "bilinear"}
 _LINEAR = ("nearest", "nearest-exact", "bilinear", "bicubic")
-_BORDERS = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate", nn.CircularPad2d: "circular"}
+_BORDERS = {
+    nn.ReflectionPad1d: "reflect",
+    nn.ReflectionPad2d: "reflect",
+    nn.ReplicationPad1d: "replicate",
+    nn.ReplicationPad2d: "replicate",
+    nn.CircularPad1d: "circular",
+    nn.CircularPad2d: "circular",
+}
 _UPSAMPLES = {
     "upsample_nearest": "nearest",
+    "upsample_nearest1d": "nearest",
     "upsample_nearest2d": "nearest",
+    "upsample_linear1d": "bilinear",
     "upsample_bilinear2d": "bilinear",
     "upsample_bicubic2d": "bicubic",
 }
 
 
-@handles(nn.ZeroPad2d, nn.ConstantPad2d, *_BORDERS)
+@handles(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, *_BORDERS)
 def pad_module(call: Call) -> Result:
     mode = next((mode for kind, mode in _BORDERS.items() if isinstance(call.module, kind)), "constant")
     return _pad(call, call.argument(1, "padding"), mode, call.argument(2, "value"))
@@ -53,10 +64,16 @@ def _pad(call: Call, amounts: Any, mode: str, value: float | None) -> Result:
         mode = "lowest"
     if mode not in ("reflect", "replicate", "circular", "lowest") or not call.layout().plain:
         raise Refused(f"pads with {mode} {value}", "pad with zeros, or repeat the image")
-    return call.of(BorderPad(amounts=amounts, mode=mode))  # type: ignore[arg-type]
+    op = BorderPad(amounts=(*amounts, 0, 0)[:4], mode=mode)  # type: ignore[arg-type]
+    if len(call.shape()) != 3:
+        return call.of(op)
+    channels, length = call.image()
+    image = call.of(Reshape(shape=(channels, 1, length)))
+    return Made(Reshape(shape=call.image(call.node)), (Made(op, (image,)),))
 
 
 @handles(nn.Upsample, "interpolate", "upsample")
+@by_row
 def interpolate(call: Call) -> Result:
     return _resize(
         call,
@@ -68,6 +85,7 @@ def interpolate(call: Call) -> Result:
 
 
 @handles(*_UPSAMPLES)
+@by_row
 def upsample(call: Call) -> Result:
     """What ``interpolate`` does, as an operator for each mode; the nearest has no corners."""
     mode = _UPSAMPLES[called(call.node.target)]
@@ -78,6 +96,7 @@ def upsample(call: Call) -> Result:
 def _resize(call: Call, mode: str, corners: bool | None, scale: Any, antialias: bool) -> Result:
     """To the traced size; with a scale that this size does not follow from, the samples would lie elsewhere."""
     before, after = call.shape()[2:], call.shape(call.node)[2:]
+    mode = _BY_ROW.get(mode, mode)
     if mode not in _LINEAR or antialias or len(before) != 2:
         raise Refused(f"resizes {len(before)} axes by {mode}{' with antialias' if antialias else ''}",
                       f"use one of {', '.join(_LINEAR)} on images")  # fmt: skip
@@ -96,3 +115,23 @@ def channel_shuffle(call: Call) -> Result:
     parted = call.of(Reshape(shape=(groups, channels // groups, *rest)))
     swapped = Made(Permute(axes=(0, 2, 1, *range(3, 3 + len(rest)))), (parted,))
     return Made(Reshape(shape=(channels, *rest)), (swapped,))
+
+
+@handles(nn.PixelShuffle, "pixel_shuffle")
+def pixel_shuffle(call: Call) -> Result:
+    """Channels ``[C, r, r]`` of each pixel become its ``r × r`` pixels."""
+    r = call.argument(1, "upscale_factor")
+    channels, height, width = call.image()
+    parts = call.of(Reshape(shape=(channels // r**2, r, r, height, width)))
+    moved = Made(Permute(axes=(0, 1, 4, 2, 5, 3)), (parts,))
+    return Made(Reshape(shape=(channels // r**2, height * r, width * r)), (moved,))
+
+
+@handles(nn.PixelUnshuffle, "pixel_unshuffle")
+def pixel_unshuffle(call: Call) -> Result:
+    """And back."""
+    r = call.argument(1, "downscale_factor")
+    channels, height, width = call.image()
+    parts = call.of(Reshape(shape=(channels, height // r, r, width // r, r)))
+    moved = Made(Permute(axes=(0, 1, 3, 5, 2, 4)), (parts,))
+    return Made(Reshape(shape=(channels * r**2, height // r, width // r)), (moved,))

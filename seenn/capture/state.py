@@ -34,16 +34,7 @@ class WorkingCopy:
             for tensor in (*module._parameters.values(), *module._buffers.values()):
                 if tensor is not None:
                     memo[id(tensor)] = tensor
-            for value in vars(module).values():
-                for tensor in tensors_in(value):  # what a forward pass has left there may have a history
-                    memo.setdefault(id(tensor), _apart(tensor))
-        try:
-            self.model = copy.deepcopy(model, memo)
-        except Exception as error:  # whatever an attribute raises
-            raise UnsupportedError(
-                f"{_uncopied(model, memo)} cannot be copied ({first_line(error)}), and tracing must not change "
-                "the model: make it copyable, or take it off the model"
-            ) from error
+        self.model = deep_copy(model, memo)
         self._buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
         self._before = _pictures(self.model)
         self._seen: list[str] = []
@@ -86,6 +77,26 @@ class WorkingCopy:
             for buffer, values, version in self._buffers:
                 if _version(buffer) != version:
                     buffer.copy_(values)
+
+
+def deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """A copy, but for what ``memo`` has by id, also of what a forward pass has left on the model.
+
+    Raises:
+        UnsupportedError: an attribute cannot be copied; the message names it.
+    """
+    for module in model.modules():
+        for value in vars(module).values():
+            for tensor in tensors_in(value):
+                if isinstance(tensor, Tensor) and not isinstance(tensor, nn.Parameter):
+                    memo.setdefault(id(tensor), _apart(tensor))  # which may have a history
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever an attribute raises
+        raise UnsupportedError(
+            f"{_uncopied(model, memo)} cannot be copied ({first_line(error)}), and tracing must not change "
+            "the model: make it copyable, or take it off the model"
+        ) from error
 
 
 @contextmanager
@@ -187,9 +198,7 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _apart(tensor: Any) -> Any:
-    if isinstance(tensor, nn.Parameter) or not isinstance(tensor, Tensor):
-        return tensor
+def _apart(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad and tensor.is_leaf)
 
 

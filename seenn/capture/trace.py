@@ -10,16 +10,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
 from seenn.capture.handlers import find_handler
 from seenn.capture.propagate import note_shapes
-from seenn.capture.state import WorkingCopy, assignable_buffers
+from seenn.capture.state import STATE_FIX, WorkingCopy, assignable_buffers, run_apart, tensors_in
 from seenn.core.graph import PROBE_BATCHES
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Neuron
+from seenn.core.ops import Neuron, reset
 from seenn.errors import UnsupportedError, first_line
 from seenn.registry import load_plugins
 
@@ -34,7 +35,7 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if find_handler(m) is not None or isinstance(m, self._leaves):
             return True
-        inside_torch = m.__module__.startswith(("torch.nn.", "torch.ao.nn."))
+        inside_torch = m.__module__.startswith("torch.nn.")
         return inside_torch and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
     def call_module(
@@ -123,12 +124,37 @@ def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
 
     Raises:
         UnsupportedError: lists every call that is outside the closed op set; or there are no neurons; or the model
-            keeps values from call to call otherwise than in neurons.
+            keeps values from call to call otherwise than in neurons, be it outside of its modules.
     """
-    graph = to_graph(trace(model, example))
+    repeats = _repeats(model, example)  # now: a trace may leave its own values where the model keeps some
+    try:
+        graph = to_graph(trace(model, example))
+    except UnsupportedError as error:
+        if repeats or STATE_FIX in str(error):  # which names what is kept
+            raise
+        graph = None
+    if graph is None or not repeats:
+        raise UnsupportedError(
+            f"{type(model).__name__} gives other outputs in a second run, after reset(): it draws at random, or keeps "
+            f"values outside of its modules: {STATE_FIX}"
+        )
     if not any(isinstance(node.op, Neuron) for node in graph):
         raise UnsupportedError(
             f"{type(model).__name__} holds no neurons: put seenn.IFNeuron in place of its activations, "
             "or convert it with converter.convert"
         )
     return SpikingNetwork(graph, tuple(example.shape[1:]))
+
+
+def _repeats(model: nn.Module, example: Tensor) -> bool:
+    """Whether a second run, after a ``reset()`` of the neurons, gives what the first one did; True where none can."""
+    images = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
+    runs = []
+    with WorkingCopy(model) as copied:
+        for _ in range(2):
+            reset(copied.model)
+            try:
+                runs.append([run_apart(copied.model, (images,)) for _ in range(2)])
+            except Exception:  # what is called on two sizes needs two membranes, as the network will have
+                return True
+    return all(torch.equal(a, b) for a, b in zip(*map(tensors_in, runs), strict=False))

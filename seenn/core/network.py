@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seenn.core.graph import INPUT, OpGraph, schedule
-from seenn.core.ops import State, StatefulOp
+from seenn.core.ops import IncrementalProduct, State, StatefulOp, StatelessOp
 from seenn.core.ops.arguments import integer
 from seenn.core.unroll import Piece, apart, in_pieces
 from seenn.errors import UnsupportedError
@@ -32,22 +32,30 @@ class SpikingNetwork(nn.Module):
     Every tensor in ``current`` and ``state`` has the batch first: a sample is a row.
 
     Args:
-        graph: must contain at least one neuron, or else analog islands, which make all of it analog.
+        graph: must contain at least one neuron, or else functions of running means, which make all of it analog.
         input_shape: ``(C, H, W)`` of one image.
+
+    Raises:
+        ValueError: nothing in it has a state; or two values that both change over time are multiplied step by step.
     """
 
     def __init__(self, graph: OpGraph, input_shape: Sequence[int]) -> None:
         super().__init__()
         self.graph = graph
         self.input_shape = tuple(input_shape)
-        if not self.sites and not self.islands:
+        if not self.sites and not self.running_means:
             raise ValueError("a spiking network needs at least one neuron; this graph has none")
-        constant = _constant_nodes(graph)
+        constant = constant_nodes(graph)
+        for node in graph:
+            if node.op.bilinear and isinstance(node.op, StatelessOp) and not constant & {*node.inputs}:
+                raise ValueError(
+                    f"the operands of {node.name!r} ({node.op.title}) have no common time: the product of one step's "
+                    "values is not that of their means; use IncrementalProduct"
+                )
         self._prefix = tuple(node for node in graph if node.name in constant)
         self._body = tuple(node for node in graph if node.name not in constant)
         read = [name for node in self._body for name in node.inputs] + [graph.output]
-        known = constant | {INPUT}
-        self._boundary = tuple(dict.fromkeys(name for name in read if name in known))
+        self._boundary = tuple(dict.fromkeys(name for name in read if name in constant))
         self._prefix_schedule = schedule(self._prefix, self._boundary)
         self._body_schedule = schedule(self._body, (graph.output,))
         self._stateful = tuple((node, node.op) for node in self._body if isinstance(node.op, StatefulOp))
@@ -64,9 +72,13 @@ class SpikingNetwork(nn.Module):
         return tuple(node.name for node in self.graph if node.op.fires)
 
     @property
-    def islands(self) -> tuple[str, ...]:
-        """Names of the nodes that are neither affine nor spiking and act on running means, max pools included."""
-        return tuple(node.name for node in self.graph if isinstance(node.op, StatefulOp) and not node.op.fires)
+    def running_means(self) -> tuple[str, ...]:
+        """Names of the nodes that are neither affine, nor neurons, nor products: functions of running means."""
+        return tuple(
+            node.name
+            for node in self.graph
+            if isinstance(node.op, StatefulOp) and not node.op.fires and not isinstance(node.op, IncrementalProduct)
+        )
 
     @property
     def prefix(self) -> frozenset[str]:
@@ -95,6 +107,8 @@ class SpikingNetwork(nn.Module):
             return "its initial steps are over one constant image"
         if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
             return f"{', '.join(pools)} before the first neuron can only be run on constant images"
+        if products := [node.name for node in self._body if node.op.bilinear]:
+            return f"{', '.join(products)} multiply by what the image alone determines: they take constant images"
         return None
 
     @property
@@ -237,7 +251,7 @@ class SpikingNetwork(nn.Module):
                 "or divide the events into as many frames"
             )
         if not constant and self.no_frames is not None:
-            raise UnsupportedError(f"{self.no_frames}, got a sequence")
+            raise UnsupportedError(f"{self.no_frames}, got a sequence: give images, not frames")
         current = self.encode(x if constant else x.flatten(0, 1))
         values = dict(zip(self._boundary, current, strict=True))
         once = frozenset(values) if constant else frozenset()
@@ -296,8 +310,8 @@ class SpikingNetwork(nn.Module):
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
         sites = "1 neuron site" if len(self.sites) == 1 else f"{len(self.sites)} neuron sites"
-        count = len(self.islands)
-        analog = f", {count} analog node{'s' if count > 1 else ''}" if count else ""
+        count = len(self.running_means)
+        analog = f", {count} function{'s' if count > 1 else ''} of running means" if count else ""
         lines.append(f"{sites}{analog}, {sum(p.numel() for p in self.parameters()):,} parameters")
         return "\n".join(lines)
 
@@ -312,8 +326,8 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"images are {x.dtype}, the network computes in {self.dtype}: preprocess or cast them")
 
 
-def _constant_nodes(graph: OpGraph) -> frozenset[str]:
-    """Nodes whose value does not change while the image does not: no neuron lies before them.
+def constant_nodes(graph: OpGraph) -> frozenset[str]:
+    """Values that do not change while the image does not: the input, and nodes with no neuron before them.
 
     A cumulative difference of a constant is a constant too.
     """
@@ -322,7 +336,7 @@ def _constant_nodes(graph: OpGraph) -> frozenset[str]:
         varies = isinstance(node.op, StatefulOp) and not node.op.steady
         if not varies and constant.issuperset(node.inputs):
             constant.add(node.name)
-    return frozenset(constant - {INPUT})
+    return frozenset(constant)
 
 
 def compact(rows: Iterable[Tensor], index: Tensor) -> tuple[Tensor, ...]:

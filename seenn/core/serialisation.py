@@ -79,7 +79,8 @@ def check_tensors(tensors: Mapping[str, Tensor]) -> None:
     if len(types := sorted({str(t.dtype) for t in tensors.values()})) > 1:
         raise CheckpointError(f"the tensors are of several types, {' and '.join(types)}: cast the network to one")
     if bad := sorted(name for name, t in tensors.items() if not bool(t.isfinite().all())):
-        raise CheckpointError(f"{len(bad)} tensors hold NaN or infinite values: {', '.join(bad[:8])}")
+        names = ", ".join(bad[:8])
+        raise CheckpointError(f"{len(bad)} tensors hold NaN or infinite values: {names}; train or convert it again")
 
 
 def _node(item: Any, unused: dict[str, Tensor]) -> Node:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from seenn.data.reading import reading
@@ -30,12 +31,25 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
             ``MAX_IMAGE_PIXELS``) that decoding it could exhaust memory.
     """
     file = Path(path)
-    with reading(file), warnings.catch_warnings():
+    with reading(file):
         if not file.is_file():
             raise DataError(f"{file}: no such image file")
+        with file.open("rb") as stream:
+            return decode_picture(file, stream)
+
+
+def decode_picture(where: object, stream: BinaryIO) -> Tensor:
+    """An image file's bytes as uint8 ``[C, H, W]``; as :func:`read_picture`, whose errors name ``where``."""
+    with reading(where), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file, formats=FORMATS) as image:
-            return picture_pixels(file, image)
+        try:
+            image = Image.open(stream, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise DataError(
+                f"{where}: is damaged or no {', '.join(FORMATS)} picture: fetch or write it again"
+            ) from error
+        with image:
+            return picture_pixels(where, image)
 
 
 def picture_pixels(where: object, image: Image.Image) -> Tensor:

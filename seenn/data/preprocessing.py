@@ -73,6 +73,15 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 ``[B, C, H, W]`` to float32 ``[B, channels, height, width]``, on the same device.
 
+        Raises as ``pixels``.
+        """
+        pixels = self.pixels(images).to(torch.float32)
+        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return pixels.div_(255).sub_(mean).div_(std)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """The same without the normalisation: uint8 ``[B, channels, height, width]``.
+
         Raises:
             TypeError: the images are not uint8.
             ValueError: they are not ``[B, C, H, W]``.
@@ -82,9 +91,7 @@ class Preprocessing:
             raise TypeError(f"images are {images.dtype}, expected torch.uint8 with pixels from 0 to 255")
         if images.dim() != 4:
             raise ValueError(f"images have shape {list(images.shape)}, expected [B, C, H, W]")
-        pixels = self._resize(self._convert_channels(images)).to(torch.float32)
-        mean, std = (pixels.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return pixels.div_(255).sub_(mean).div_(std)
+        return self._resize(self._convert_channels(images)).to(torch.uint8)
 
     def prepare(self, images: Any) -> Tensor:
         """Images in any form as the network's input: float32 ``[B, channels, height, width]``, on the same device.

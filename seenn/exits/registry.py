@@ -55,10 +55,10 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
             raise ValueError(f"the {name} rule needs an inner rule with one threshold to calibrate; {inner} has none")
         return rule(inner=inside, **own)
     if inner is not None:
-        raise ValueError(f"inner goes with rules that hold another, as two-sided does; {name} does not")
+        raise ValueError(f"inner goes with rules that hold another, as two-sided does; {name} does not: leave it out")
     if wrong := [option for option in given if option not in takes]:
         takes_words = ", ".join(takes) or "no options of its own"
-        raise ValueError(f"the {name} rule does not take {', '.join(wrong)}: it takes {takes_words}")
+        raise ValueError(f"the {name} rule does not take {', '.join(wrong)}: it takes {takes_words}; leave it out")
     if missing := [field for field, needed in required.items() if needed and field not in given]:
         made = f": make one with `{rule.made_with}`" if hasattr(rule, "made_with") else ""
         raise ValueError(f"the {name} rule cannot be made by its name, it needs {', '.join(missing)}{made}")

@@ -125,4 +125,4 @@ class ProbabilityExit(ThresholdExit):
         super().__post_init__()
         for value in self.threshold if isinstance(self.threshold, tuple) else (self.threshold,):
             if not 0.0 < value <= 1.0:
-                raise ValueError(f"threshold is a probability in (0, 1], got {value}")
+                raise ValueError(f"threshold is a probability in (0, 1], got {value}: give one")

@@ -44,7 +44,12 @@ class Session:
 
     def __init__(self, engine: Engine, policy: ExitPolicy | None = None, timesteps: int = 8, slots: int = 64) -> None:
         self.engine = engine
-        self.policy = policy or FixedExit()
+        self.policy = FixedExit() if policy is None else policy
+        if not isinstance(self.policy, ExitPolicy):
+            raise TypeError(
+                f"policy is a {type(self.policy).__name__}; expected an exit policy, such as "
+                "seenn.ConfidenceExit(threshold=0.9)"
+            )
         accept_timesteps(type(self.policy))
         self.timesteps = integer("timesteps", timesteps, low=1)
         self.slots = integer("slots", slots, low=1)
@@ -100,8 +105,19 @@ class Session:
         one holds up nobody that runs. With one slot, each is answered before the next is taken. If making one fails,
         or it cannot be run, those before it are answered first.
         """
-        answers = self._answers(RequestSource(requests), self.slots, observers)
-        found = chain.from_iterable(map(_Answers.one_by_one, answers))
+        return self._one_by_one(RequestSource(requests), ordered, observers)
+
+    def answers(
+        self, batches: Iterable[Batch], *, ordered: bool = True, observers: Sequence[Observer] = ()
+    ) -> Iterator[Prediction]:
+        """As ``stream``, of the samples of batches, in memory that does not grow with their number.
+
+        A batch is waited for, so whoever makes them should be ahead: running samples stand still meanwhile.
+        """
+        return self._one_by_one(BatchSource(batches), ordered, observers)
+
+    def _one_by_one(self, source: Source, ordered: bool, observers: Sequence[Observer]) -> Iterator[Prediction]:
+        found = chain.from_iterable(map(_Answers.one_by_one, self._answers(source, self.slots, observers)))
         return _in_order(found) if ordered else found
 
     def _answers(self, source: Source, capacity: int, observers: Sequence[Observer]) -> Iterator[_Answers]:
@@ -197,7 +213,7 @@ class Session:
         shape = list(inputs.shape)
         if shape[1:] == expected:
             if self.engine.no_frames is not None:
-                raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames")
+                raise UnsupportedError(f"{self.engine.no_frames}, got a sequence of frames: give images")
             if len(inputs) != self.timesteps:
                 raise InputError(
                     f"sample {number} has {len(inputs)} frames and {self.timesteps} timesteps were asked for: give as "

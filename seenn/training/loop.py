@@ -121,7 +121,7 @@ def fit(
                     run.after_step(state, here, epoch_ended=ended)
                     if stop.asked(here):
                         run.save(state, here)
-                        raise TrainingError(
+                        raise (KeyboardInterrupt if stop.name == "SIGINT" else TrainingError)(
                             f"stopped by {stop.name} after step {state.step} of {plan.total_steps}; the state is saved "
                             f"in {run.folder}: the same command with --resume continues"
                         )

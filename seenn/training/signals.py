@@ -1,4 +1,4 @@
-"""SIGTERM as a request: finish the step, save, leave."""
+"""SIGTERM and Ctrl-C as a request: finish the step, save, leave."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class StopRequest:
         self.name = ""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.name and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: at once
         self.name = signal.Signals(number).name
 
     def asked(self, here: World) -> bool:
@@ -33,13 +35,14 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(wanted: object) -> Iterator[StopRequest]:
-    """Inside, SIGTERM only marks the request, if there is anything to save (``wanted`` is not None)."""
+    """Inside, SIGTERM and the first Ctrl-C only mark the request, if there is anything to save (``wanted``)."""
     request = StopRequest()
     if wanted is None or threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = signal.signal(signal.SIGTERM, request)
+    before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield request
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

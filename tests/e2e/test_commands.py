@@ -167,14 +167,18 @@ def test_unknown_model_has_its_nearest_names(command: str, seenn: Seenn, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_model_that_cannot_be_converted_fails_inspection(seenn: Seenn) -> None:
-    outcome = seenn("inspect", "test_vit", "--image-size", "3,160,160")
-    assert outcome.code == 1
-    assert "softmax: neither linear over time nor spikes" in outcome.out
-    assert outcome.out.endswith("all of them can stay analog: add --analog-islands\n")
-    hybrid = seenn("inspect", "test_vit", "--image-size", "3,160,160", "--analog-islands", "--json")
-    assert hybrid.code == 0, hybrid.err
-    assert json.loads(hybrid.out)["problems"] == []
+def test_a_transformer_converts_as_typed_and_not_strictly(seenn: Seenn) -> None:
+    arguments = ("inspect", "test_vit", "--image-size", "3,160,160")
+    strict = seenn(*arguments, "--strict")
+    assert strict.code == 1
+    assert "softmax: neither linear over time nor spikes" in strict.out
+    typed = seenn(*arguments, "--json")
+    assert typed.code == 0, typed.err
+    answer = json.loads(typed.out)
+    assert answer["problems"] == []
+    assert answer["spiking_mac_share"] == 1.0
+    assert set(answer["running_means"].values()) == {"softmax", "layer_norm", "gelu"}
+    refused(seenn(*arguments, "--analog-islands"), 2, "--analog-islands is not needed any more: every value that is")
 
 
 def export(net: nn.Module, images: Tensor, path: Path) -> None:
@@ -189,27 +193,26 @@ def test_inspection_of_an_onnx_file_shows_what_would_become_of_it(
 ) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), layer, nn.Flatten(), nn.Linear(16, 5)).eval()
     export(net, torch.randn(1, 3, 4, 4), tmp_path / "net.onnx")
-    table, answer = seenn("inspect", "net.onnx"), seenn("inspect", "net.onnx", "--json")
+    table, answer = seenn("inspect", "net.onnx", "--strict"), seenn("inspect", "net.onnx", "--strict", "--json")
     assert table.code == answer.code == code, table.err
     found = json.loads(answer.out)
     assert found["model"]["name"] == "net.onnx"
     assert found["input_shape"] == [3, 4, 4]
     assert [node["op"] for node in found["nodes"]] == ["conv2d", "sigmoid" if code else "relu", "flatten", "linear"]
-    assert (found["sites"], found["neurons"]) == ((0, 0) if code else (1, 16))
+    assert (found["sites"], found["neurons"]) == ((0, 16) if code else (1, 16))
     assert ("cannot be converted; 1 problem stands in the way" if code else "can be converted\n") in table.out
 
 
 def test_a_network_in_which_nothing_spikes_says_so(seenn: Seenn, tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 10)).eval()
+    net = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Sigmoid(), nn.Flatten()).eval()
     export(net, torch.randn(1, 1, 8, 8), tmp_path / "net.onnx")
     arguments = ("convert", "--model", "net.onnx", "--data", "digits", "--calibration-images", "16",
-                 "--check-images", "20", "--timesteps", "2", "--analog-islands")  # fmt: skip
+                 "--check-images", "20", "--timesteps", "2")  # fmt: skip
     told = seenn(*arguments)
     assert told.code == 0, told.err
-    assert "WARNING: nothing in this network spikes: all of it is analog, and it saves nothing over the ANN" in told.out
+    assert "WARNING: nothing in this network spikes, and it saves nothing over the ANN" in told.out
     answer = json.loads(seenn(*arguments, "--json").out)
-    assert answer["analog"]["wholly"] is True
-    assert answer["neurons"] == 0
+    assert answer["spiking_mac_share"] == answer["neurons"] == 0
 
 
 def test_a_missing_onnx_file_cannot_be_inspected(seenn: Seenn) -> None:

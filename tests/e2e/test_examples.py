@@ -8,7 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_snn
+
 import seenn
+from seenn.answers import COLUMNS
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +78,27 @@ def test_exit_with_target_keeps_its_target_on_the_exit_split_and_exits_earlier_f
     assert steps == sorted(steps, reverse=True)
     assert 1 <= steps[-1] <= steps[0] < 8
     assert all(found > 85 for found in on_test)
+
+
+def test_ray_predict_maps_contents_of_files_to_the_columns_of_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from ray_predict import Predict
+
+    snn = tiny_snn()
+    snn.save(tmp_path / "snn.safetensors")
+    contents = [b"damaged"]
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        contents.append((tmp_path / "a.png").read_bytes())
+    batch = {"path": np.array(list("abcdef")), "bytes": np.array(contents, dtype=object)}
+    answers = Predict(str(tmp_path / "snn.safetensors"), engine="float32", slots=2)(batch)
+    assert list(answers) == list(COLUMNS)
+    assert answers["path"].tolist() == list("abcdef")
+    assert [error is None for error in answers["error"]] == [False, *[True] * 5]
+    assert answers["label"][5] == int(snn.predict(tmp_path / "a.png", engine="float32").labels)
 
 
 def test_custom_exit_stops_early(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
         assert done.out.endswith(answer)
         assert all(len(line) <= 80 for line in done.out.splitlines())
         assert "Traceback" not in done.err
-    assert {path.name for path in folder.iterdir()} == {"ann.pth", "snn.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {"ann.pth", "snn.safetensors", "seenn-report"}
     return folder
 
 
@@ -47,8 +47,11 @@ def test_evaluate_answers_with_one_json_object_and_a_report(folder: Path, shell:
     assert figures["synops"] > 0
     assert figures["energy_pj"] > 0
     report = folder / "seenn-report"
-    pictures = {"accuracy.png", "exits.png", "tradeoff.png", "images.png"}
-    assert pictures | {"report.md", "report.json"} == {path.name for path in report.iterdir()}
+    pictures = {"accuracy.png", "exits.png", "tradeoff.png", "images.png", "conversion.png"}
+    pages = {"report.md", "report.json", "conversion.md", "conversion.json", "pages.json", "report.html"}
+    assert pictures | pages == {path.name for path in report.iterdir()}
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert html.index("Conversion of snn.safetensors</h1>") < html.index("snn.safetensors on digits</h1>")
     assert all((report / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     stored = json.loads((report / "report.json").read_text(encoding="utf-8"))
     assert stored["accuracy"] == figures["accuracy"]
@@ -77,7 +80,7 @@ def test_inspect_shows_a_network_and_what_would_become_of_a_model(folder: Path, 
     assert (found["sites"], found["convertible"], found["input_shape"]) == (17, True, [3, 224, 224])
     maps = {64: 56, 128: 28, 256: 14, 512: 7}  # the stem is pooled before its activation: one map more of 64 channels
     assert found["neurons"] == 64 * 56**2 + sum(4 * channels * side**2 for channels, side in maps.items())
-    assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "analog"}
+    assert {node["fate"] for node in found["nodes"]} == {"synapse", "spiking", "folded", "linear", "running mean"}
 
 
 @pytest.mark.parametrize("neuron", [["lif"], ["burst", "--save-memory"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import subprocess
 import sys
 import tomllib
@@ -23,7 +24,7 @@ SEENN = (
     ("core", "metrics", "models", "neurons"),
     ("capture", "data", "exits"),
     ("runtime",),
-    ("analysis", "training"),
+    ("analysis", "answers", "training"),
     ("snn", "checkpoint", "deprecated", "__init__"),
 )
 #: Packages of one layer that may not see each other.
@@ -132,6 +133,10 @@ def test_the_runtime_loads_heavy_libraries_only_when_they_are_used() -> None:
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == seenn.__version__ == versions()["seenn"]
+
+
+def test_the_package_travels_to_other_processes_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(seenn)) is seenn  # noqa: S301
 
 
 def test_what_the_runtime_exports_exists() -> None:

@@ -104,10 +104,10 @@ def test_the_python_example_runs(
     assert "tensor(" in answers[0]
 
 
-def _inspect(name: str, *, analog_islands: bool = False) -> Inspection:
+def _inspect(name: str, *, strict: bool = False) -> Inspection:
     module = build_model(ModelSpec(name=name)).module
     size = 224 if name.startswith("vit") else 64
-    return inspect_model(module, (3, size, size), analog_islands=analog_islands)
+    return inspect_model(module, (3, size, size), strict=strict)
 
 
 @pytest.mark.parametrize("name", listed("convertible"))
@@ -117,10 +117,12 @@ def test_models_that_are_called_convertible_are(name: str) -> None:
     assert found.sites > 0
 
 
-@pytest.mark.parametrize("name", listed("refused"))
-def test_models_that_are_called_refused_are_unless_parts_stay_analog(name: str) -> None:
-    assert not _inspect(name).convertible
-    assert _inspect(name, analog_islands=True).convertible
+@pytest.mark.parametrize("name", listed("smooth"))
+def test_models_that_are_called_smooth_convert_with_spikes_everywhere_but_not_strictly(name: str) -> None:
+    found = _inspect(name)
+    assert found.convertible
+    assert found.spiking_mac_share == 1.0
+    assert not _inspect(name, strict=True).convertible
 
 
 def test_files_that_are_pointed_to_exist() -> None:

@@ -1,51 +1,55 @@
-"""Two pictures of a benchmark: how fast at which accuracy, and how time grows."""
+"""Two charts of a benchmark: how fast at which accuracy, and how time grows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from seenn.analysis.bench.timing import Growth
-from seenn.analysis.report.figures import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, PathLike, plot, plots
+from seenn.analysis.report.chart import Chart, Panel, Series
+from seenn.analysis.report.figures import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION
 
 COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, INK, GREY)
-MARKERS = "s^Dvph8X"
+MARKERS = "*s^Dvp8X"
 
 
-def plot_speed(points: Mapping[str, tuple[float, float]], subject: str, path: PathLike) -> None:
+def speed_chart(points: Mapping[str, tuple[float, float]], subject: str) -> Chart:
     """Images/s against accuracy, one mark a contender; up and to the right is better.
 
     Args:
         points: images/s and accuracy (a fraction) by contender; the first is the one that it is about.
         subject: what was run on what.
-        path: of the PNG.
     """
-    with plot(path, "Images/s against accuracy", subject, "accuracy (%)", "images/s") as axes:
-        for number, (name, (rate, accuracy)) in enumerate(points.items()):
-            axes.plot(
-                100 * accuracy,
-                rate,
-                linestyle="none",
-                marker=MARKERS[number % 8] if number else "*",
-                markersize=7 if number else 15,
-                color=COLOURS[number % len(COLOURS)],
-                label=f"{name}: {rate:.1f}/s",
-            )
-        axes.set_yscale("log")
-        axes.margins(0.15)
+    series = [
+        Series(
+            name=f"{name}: {rate:.1f}/s",
+            style="marks",
+            x=(100 * accuracy,),
+            y=(rate,),
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % 8 or (1 if number else 0)],
+        )
+        for number, (name, (rate, accuracy)) in enumerate(points.items())
+    ]
+    panel = Panel(xlabel="accuracy (%)", series=series)
+    title = "Images/s against accuracy"
+    return Chart(name="speed", title=title, subtitle=subject, ylabel="images/s", panels=(panel,), log_y=True)
 
 
-def plot_growth(growths: Sequence[Growth], subject: str, path: PathLike) -> None:
+def growth_chart(growths: Sequence[Growth], subject: str) -> Chart:
     """Time against each thing that was varied, on logarithmic axes: linear growth is the slope of the dashed line."""
-    subtitle, labels = f"{subject}; dashed: linear", [growth.of for growth in growths]
-    with plots(path, "How time grows", subtitle, labels, "time (ms)", legend=0) as panels:
-        for axes, growth in zip(panels, growths, strict=True):
-            sizes = list(growth.times)
-            middle = [1000 * timing.median for timing in growth.times.values()]
-            low, high = ([1000 * edge(t.seconds) for t in growth.times.values()] for edge in (min, max))
-            axes.fill_between(sizes, low, high, color=BLUE, alpha=0.15, linewidth=0)
-            axes.plot(sizes, middle, color=BLUE, marker="o", markersize=4)
-            axes.plot(sizes, [middle[-1] * s / sizes[-1] for s in sizes], color=GREY, linestyle="--", linewidth=1)
-            axes.annotate(f"slope {growth.slope:.2f}", (0.05, 0.93), xycoords="axes fraction", color=INK, fontsize=10)
-            axes.set_xscale("log", base=2)
-            axes.set_yscale("log")
-            axes.set_xticks(sizes, [str(size) for size in sizes])
+    panels = []
+    for growth in growths:
+        sizes = list(growth.times)
+        middle = [1000 * timing.median for timing in growth.times.values()]
+        low, high = ([1000 * edge(t.seconds) for t in growth.times.values()] for edge in (min, max))
+        linear = [middle[-1] * size / sizes[-1] for size in sizes]
+        series = (
+            Series(style="band", x=sizes, low=low, high=high),
+            Series(x=sizes, y=middle, marker="o"),
+            Series(x=sizes, y=linear, color=GREY, dashed=True, faint=True),
+        )
+        panels.append(Panel(xlabel=f"{growth.of} (slope {growth.slope:.2f})", series=series, log_x=True, ticks=sizes))
+    subtitle = f"{subject}; dashed: linear"
+    return Chart(
+        name="growth", title="How time grows", subtitle=subtitle, ylabel="time (ms)", panels=panels, log_y=True
+    )

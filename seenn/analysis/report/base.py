@@ -1,15 +1,12 @@
-"""What reports on one split have in common: a subject, JSON, and the files that they are written to."""
+"""What reports on one split have in common: a subject, and JSON."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from seenn.analysis.report.samples import SampleExit
-from seenn.files import write_text
 from seenn.metrics import ExitCurve
 
 
@@ -18,6 +15,7 @@ class Report:
     """Figures of a spiking network on one split: accuracies as fractions, energies as estimates in pJ per image."""
 
     network: str  # the checkpoint or a name
+    fingerprint: str = ""  # of its graph and weights
     data: str
     split: str
     samples: int
@@ -49,22 +47,6 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Every figure by name."""
         return {**plain(vars(self)), "full_accuracy": self.full_accuracy}
-
-    def write(self, folder: Path, name: str, sections: Sequence[str]) -> Path:
-        """Writes ``NAME.md`` from its sections, then ``NAME.json``, each atomically; returns the path of the page.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
-        page = folder / f"{name}.md"
-        write_text(page, "\n\n".join(sections) + "\n")
-        write_json(folder / f"{name}.json", self.to_json())
-        return page
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` as JSON, atomically; raises as ``write_text``, and ValueError for NaN and infinity."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

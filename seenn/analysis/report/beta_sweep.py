@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seenn.analysis.report.base import write_json
-from seenn.analysis.report.figures import BLUE, INK, plot, plot_fixed
+from seenn.analysis.report.chart import Chart, Panel, Series, fixed_steps
+from seenn.analysis.report.page import write_json
 from seenn.files import make_folder
 
 
@@ -39,15 +39,18 @@ def write_beta_sweep(
         }
         for beta, found in sorted(records.items())
     ]
-    title, path = "SEENN-II by the cost of a wrong answer", folder / "beta-sweep.png"
-    with plot(path, title, subtitle, "mean timesteps", "accuracy (%)") as axes:
-        for number, point in enumerate(points):
-            at = (point["mean_timesteps"], 100 * point["accuracy"])
-            label = None if number else "SEENN-II (policy network not counted), by beta"
-            axes.plot(*at, color=BLUE, marker="o", linestyle="none", label=label)
-            beta = f"{point['beta']:g}"
-            axes.annotate(beta, at, xytext=(5, 4), textcoords="offset points", fontsize=8, color=INK)
-        steps = range(initial_steps + 1, initial_steps + len(accuracy_per_timestep) + 1)
-        plot_fixed(axes, steps, accuracy_per_timestep)
+    steps = range(initial_steps + 1, initial_steps + len(accuracy_per_timestep) + 1)
+    policies = Series(
+        name="SEENN-II (policy network not counted), by beta",
+        style="marks",
+        x=[point["mean_timesteps"] for point in points],
+        y=[100 * point["accuracy"] for point in points],
+        texts=[f"{point['beta']:g}" for point in points],
+        marker="o",
+    )
+    panel = Panel(xlabel="mean timesteps", series=(policies, fixed_steps(steps, accuracy_per_timestep)))
+    title = "SEENN-II by the cost of a wrong answer"
+    chart = Chart(name="beta-sweep", title=title, subtitle=subtitle, ylabel="accuracy (%)", panels=(panel,))
+    chart.draw(folder / chart.file)
     write_json(folder / "beta-sweep.json", {"points": points, "accuracy_per_timestep": list(accuracy_per_timestep)})
     return points

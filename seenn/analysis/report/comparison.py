@@ -10,11 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from seenn.analysis.report.base import Report, plain
-from seenn.analysis.report.figures import GREEN, PathLike, plots
+from seenn.analysis.report.chart import Chart, Panel, Series
+from seenn.analysis.report.figures import COLOURS, GREEN, PathLike
 from seenn.analysis.report.gallery import plot_gallery
-from seenn.analysis.report.text import energy, markdown_cell, markdown_code, markdown_table, percent, steps
+from seenn.analysis.report.page import Block, Heading, Lines, Page, Picture, Plot, Table, provenance
+from seenn.analysis.report.text import energy, percent, steps
 from seenn.files import make_folder
 from seenn.metrics import ExitCurve
+from seenn.metrics.energy import QuantisedANN
 
 COLUMNS = ("policy", "accuracy (%)", "below T", "timesteps", "energy", "ms", "of oracle", "Pareto-best in")
 
@@ -59,6 +62,8 @@ class Comparison(Report):
     """All policies on one split, and what holds for the network whatever stops it."""
 
     latency: str  # how it was measured
+    ann_energy_pj: float | None = None  # None: there is no ANN behind the network
+    quantised: QuantisedANN | None = None
     energy_per_timestep_pj: tuple[float, ...]
     ece_per_timestep: tuple[float, ...]  # of max softmax(S_t / t)
     policies: tuple[PolicyFigures, ...]
@@ -88,14 +93,26 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     ]
 
 
+def beside_ann(c: Comparison) -> str | None:
+    """The energies of the ANN, and which policies need more; None where there is no ANN."""
+    if c.ann_energy_pj is None or c.quantised is None:
+        return None
+    more = [f.name for f in c.policies if f.energy_pj.mean > c.ann_energy_pj]
+    lost = f"MORE than the ANN need {', '.join(more)}. " if more else "All policies need less than the ANN. "
+    return (
+        f"Energy of the ANN: {energy(c.ann_energy_pj)}. {lost}ANN quantised to as many levels ({c.quantised.levels:,}, "
+        f"{c.quantised.bits} bits): {energy(c.quantised.energy_pj)}; `seenn evaluate` has the SNN in integers, too."
+    )
+
+
 def write_comparison(c: Comparison, raw: Callable[[int], Tensor], folder: PathLike) -> Path:
-    """Writes ``exits.md``, ``exits.json``, ``exits-compared.png`` and ``exit-images.png`` into ``folder``.
+    """Writes ``exits.md``, ``exits.json``, ``report.html`` and the plots into ``folder``, each atomically.
 
     Args:
         raw: the pixels of a sample by its index, uint8 ``[C, H, W]``.
 
     Returns:
-        The path of ``exits.md``.
+        The path of ``report.html``.
 
     Raises:
         DataError: an image cannot be read.
@@ -103,67 +120,88 @@ def write_comparison(c: Comparison, raw: Callable[[int], Tensor], folder: PathLi
     """
     target = make_folder(folder)
     pictured = plot_gallery(c, raw, target / "exit-images.png")
-    plot_comparison(c, target / "exits-compared.png")
     first = c.cheapest_first[0]
     before = f" after {c.initial_steps} initial ones, which all mean timesteps include" if c.initial_steps else ""
-    per_t = zip(c.accuracy_per_timestep, c.energy_per_timestep_pj, c.ece_per_timestep, strict=True)
-    sections = [
-        f"# Exit policies of {markdown_cell(c.network)} on {markdown_cell(c.data)}",
-        f"{c.samples:,} images of the {c.split} split, used for this report only. T = {c.timesteps}{before}, accuracy "
-        f"at T {percent(c.full_accuracy)}; the oracle, which stops at the first right answer, needs "
-        f"{steps(c.oracle_aet)}. Brackets: 95 % bootstrap intervals. «Below T»: points of accuracy; «of oracle»: share "
-        f"of the steps that the oracle saves. Times: {c.latency}. Energies are estimates for 45 nm, a policy's own "
-        "network included.",
-        markdown_table(COLUMNS, [tuple(map(markdown_cell, row)) for row in comparison_rows(c)]),
-        *(f"Left out: {markdown_cell(name)}: {markdown_cell(reason)}" for name, reason in c.left_out.items()),
-        "![Exit policies compared](exits-compared.png)",
-        "## Mean timesteps by difficulty",
+    per_t = enumerate(zip(c.accuracy_per_timestep, c.energy_per_timestep_pj, c.ece_per_timestep, strict=True), 1)
+    about = [
+        f"{c.samples:,} images of the {c.split} split, used for this report only.",
+        f"T = {c.timesteps}{before}, accuracy at T {percent(c.full_accuracy)}; the oracle, which stops at the first "
+        f"right answer, needs {steps(c.oracle_aet)}.",
+        "Brackets: 95 % bootstrap intervals. «Below T»: points of accuracy; «of oracle»: share of the steps that the "
+        "oracle saves.",
+        f"Times: {c.latency}. Energies are estimates for 45 nm, a policy's own network included.",
+    ]
+    blocks: list[Block] = [
+        Lines(about),
+        Table(COLUMNS, comparison_rows(c)),
+        *([] if (beside := beside_ann(c)) is None else [Lines([beside])]),
+        *(Lines([f"Left out: {name}: {reason}"]) for name, reason in c.left_out.items()),
+        Plot(comparison_chart(c)),
+        Heading("Mean timesteps by difficulty"),
         _by_policy(c, first.exits_by_difficulty, lambda f, group: f"{f.exits_by_difficulty[group]:.2f}"),
-        "## Mean timesteps and accuracy by class",
+        Heading("Mean timesteps and accuracy by class"),
         _by_policy(
             c,
             first.exits_per_class,
             lambda f, k: f"{f.exits_per_class[k]:.2f} ({100 * f.accuracy_per_class[k]:.1f} %)",
         ),
-        "## Per timestep",
-        "ECE: expected calibration error of the mean logits' top probability, 15 bins.",
-        markdown_table(
+        Heading("Per timestep"),
+        Lines(["ECE: expected calibration error of the mean logits' top probability, 15 bins."]),
+        Table(
             ("t", "accuracy", "energy", "ECE"),
-            [(str(t), percent(a), energy(e), f"{ece:.4f}") for t, (a, e, ece) in enumerate(per_t, 1)],
+            [(str(t), percent(a), energy(e), f"{ece:.4f}") for t, (a, e, ece) in per_t],
         ),
     ]
     if pictured:
-        sections.append(f"## Easiest and hardest images, by {markdown_cell(c.sample_policy)}")
-        sections.append("![images](exit-images.png)")
-    return c.write(target, "exits", [*sections, f"Command: {markdown_code(c.command)}"])
+        blocks.append(Picture("exit-images.png", f"Easiest and hardest images, by {c.sample_policy}"))
+    blocks += provenance(network=c.network, fingerprint=c.fingerprint, command=c.command, seed=str(c.seed))
+    title = f"Exit policies of {c.network} on {c.data}"
+    return Page(name="exits", title=title, network=c.fingerprint, blocks=blocks).write(target, c.to_json())
 
 
-def plot_comparison(c: Comparison, path: PathLike) -> None:
+def comparison_chart(c: Comparison) -> Chart:
     """Accuracy against mean timesteps, energy and latency: a point a policy, its curve where it has one."""
     labels = ("mean timesteps", "energy per image (µJ)", f"ms per image ({c.latency})")
-    with plots(path, "Exit policies compared", c.subject, labels, "accuracy (%)", legend=4) as panels:
-        for index, f in enumerate(c.policies):
-            color, marker = f"C{index % 10}", "osD^vP*X"[index // 10 * 4 % 8 + index % 4]
-            accuracy = 100 * f.accuracy.mean
-            bars = [[accuracy - 100 * f.accuracy.low], [100 * f.accuracy.high - accuracy]]
-            costs = (f.timesteps.mean, f.energy_pj.mean / 1e6, f.latency_ms)
-            for axes, cost in zip(panels, costs, strict=True):
-                label = f.name if axes is panels[0] else None
-                if cost is not None:
-                    axes.errorbar([cost], [accuracy], yerr=bars, color=color, marker=marker, markersize=6, label=label)
-            if f.curve is not None:
-                along = 100 * f.curve.accuracy
-                panels[0].plot(f.curve.mean_timesteps, along, color=color, linewidth=0.9, alpha=0.6)
-                if f.curve.mean_energy_pj is not None:
-                    panels[1].plot(f.curve.mean_energy_pj / 1e6, along, color=color, linewidth=0.9, alpha=0.6)
-        panels[0].axvline(c.oracle_aet, color=GREEN, linestyle=":", label=f"oracle, {steps(c.oracle_aet)}")
-        low = min(100 * f.accuracy.low for f in c.policies)
-        high = max(100 * f.accuracy.high for f in c.policies)
-        margin = 0.2 * (high - low) or 1.0  # of a point, where all are alike
-        panels[0].set_ylim(low - margin, high + margin)  # the panels share it
+    series: list[list[Series]] = [[], [], []]
+    for index, f in enumerate(c.policies):
+        color, marker = COLOURS[index % len(COLOURS)], "osD^vP*X"[index // 10 * 4 % 8 + index % 4]
+        mean, low, high = (100 * value for value in (f.accuracy.mean, f.accuracy.low, f.accuracy.high))
+        costs = (f.timesteps.mean, f.energy_pj.mean / 1e6, f.latency_ms)
+        for panel, cost in enumerate(costs):
+            if cost is not None:
+                mark = Series(
+                    name="" if panel else f.name,
+                    style="marks",
+                    x=(cost,),
+                    y=(mean,),
+                    low=(low,),
+                    high=(high,),
+                    color=color,
+                    marker=marker,
+                )
+                series[panel].append(mark)
+        if f.curve is not None:
+            along = (100 * f.curve.accuracy).tolist()
+            energies = f.curve.mean_energy_pj
+            for panel, values in enumerate((f.curve.mean_timesteps, None if energies is None else energies / 1e6)):
+                if values is not None:
+                    series[panel].append(Series(x=values.tolist(), y=along, color=color, faint=True))
+    series[0].append(Series(name=f"oracle, {steps(c.oracle_aet)}", style="vertical", x=(c.oracle_aet,), color=GREEN))
+    low = min(100 * f.accuracy.low for f in c.policies)
+    high = max(100 * f.accuracy.high for f in c.policies)
+    margin = 0.2 * (high - low) or 1.0  # of a point, where all are alike
+    panels = [Panel(xlabel=label, series=own) for label, own in zip(labels, series, strict=True)]
+    return Chart(
+        name="exits-compared",
+        title="Exit policies compared",
+        subtitle=c.subject,
+        ylabel="accuracy (%)",
+        panels=panels,
+        ylim=(low - margin, high + margin),
+    )
 
 
-def _by_policy(c: Comparison, columns: Iterable[str], cell: Callable[[PolicyFigures, str], str]) -> str:
+def _by_policy(c: Comparison, columns: Iterable[str], cell: Callable[[PolicyFigures, str], str]) -> Table:
     """A table with a row for each policy, cheapest first."""
-    rows = [(markdown_cell(f.name), *(cell(f, column) for column in columns)) for f in c.cheapest_first]
-    return markdown_table(("policy", *map(markdown_cell, columns)), rows)
+    names = tuple(columns)
+    return Table(("policy", *names), [(f.name, *(cell(f, name) for name in names)) for f in c.cheapest_first])

@@ -9,6 +9,7 @@ from typing import Any
 from seenn.analysis.report.base import Report
 from seenn.analysis.report.text import percent
 from seenn.metrics import ExitCurve, ExitStatistics
+from seenn.metrics.energy import QuantisedANN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,16 @@ class Evaluation(Report):
     energy_pj: float  # mean up to the exit
     energy_full_pj: float  # at T
     ann_energy_pj: float
+    quantised: QuantisedANN
+    integer_energy_pj: float  # energy_pj in integers, without the policy's own network
+    events: float  # steps in which a neuron fires, mean up to the exit
+    popcount: float  # likewise the bits that are set in their counts
+    spikes: float  # likewise their counts
     ann_macs: float
     analog_macs: float  # MACs of the network that spikes do not replace, up to the exit
     analog_macs_per_step: float = 0.0  # the part of them that every step repeats: what analog values reach
-    analog_nodes: Mapping[str, str] = field(default_factory=dict)  # name to op: islands of a hybrid, max pools
+    spiking_mac_share: float = 0.0  # of the MACs of every step, those whose operand is a spike count
+    running_means: Mapping[str, str] = field(default_factory=dict)  # nodes that act on them: name to op
     policy_macs: float = 0.0  # MACs of the exit policy's own network (SEENN-II); energy_pj includes them
     manifest: Mapping[str, Any]  # how the network was made
     versions: Mapping[str, str]  # of the programs that ran

@@ -18,6 +18,8 @@ PathLike = str | os.PathLike[str]
 # Okabe and Ito, 'Color Universal Design' (2008): distinct for the common kinds of colour blindness.
 BLUE, ORANGE, VERMILLION, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 INK, GREY = "#222222", "#767676"
+#: For things side by side: matplotlib's ten.
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
 
 def new_figure(width: float = 7.0, height: float = 4.4) -> Figure:
@@ -73,13 +75,6 @@ def plots(
     if legend:
         figure.legend(loc="outside lower center", ncols=legend, frameon=False, fontsize=9)
     save_png(figure, path)
-
-
-def plot_fixed(axes: Axes, steps: Sequence[float], accuracies: Sequence[float]) -> None:
-    """White squares: the accuracy (a fraction) of running every image for the same number of steps."""
-    percent = [100 * accuracy for accuracy in accuracies]
-    label = "no early exit, the same t for every image"
-    axes.plot(steps, percent, color=GREY, linestyle="none", marker="s", markersize=5, mfc="white", label=label)
 
 
 def save_png(figure: Figure, path: PathLike) -> None:

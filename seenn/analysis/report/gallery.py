@@ -14,6 +14,7 @@ from seenn.analysis.report.samples import SampleExit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+GALLERY = "images.png"
 _COLUMNS = 8
 _MAX_NAME = 14  # characters of a class name that fit above a tile
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.text import count, energy, percent, points, steps
-from seenn.metrics.energy import ACCUMULATE_PJ, MAC_PJ
+from seenn.metrics.energy import ACCUMULATE_PJ, INTEGER_ACCUMULATE_PJ, INTEGER_MULTIPLY_PJ, MAC_PJ
 
+QUANTISED = "ANN quantised to as many levels"
 COLUMNS = ("per image", "accuracy", "steps", "work", "energy")
 
 ENERGY_NOTE = (
     f"Energies are estimates for 45 nm hardware: {MAC_PJ} pJ per multiply-add (MAC), {ACCUMULATE_PJ} pJ per "
-    f"addition (a spike reaching a synapse). Memory traffic is left out; measured gains can be far smaller."
+    f"addition (a spike reaching a synapse). In integers of b bits: {INTEGER_MULTIPLY_PJ} · (b/8)² + "
+    f"{INTEGER_ACCUMULATE_PJ} pJ per MAC, {INTEGER_ACCUMULATE_PJ} pJ per addition (Horowitz 2014). Memory traffic is "
+    f"left out; measured gains can be far smaller."
 )
 
 
@@ -20,6 +23,7 @@ def summary_rows(e: Evaluation) -> list[tuple[str, ...]]:
     if e.ann_accuracy is not None:
         macs = f"{count(e.ann_macs)} MACs"
         rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
+        rows.append((QUANTISED, "–", "–", f"{macs}, {e.quantised.bits} bits", energy(e.quantised.energy_pj)))
     full = (percent(e.full_accuracy), f"{e.steps[-1]}", f"{count(e.synops_full)} additions")
     early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
@@ -40,6 +44,7 @@ def verdict(e: Evaluation) -> list[str]:
     ]
     if e.ann_accuracy is not None:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
+        sentences.append(_against_quantised(e))
     else:
         sentences.append("There is no ANN behind this network, so it is compared with none.")
     if e.initial_steps:
@@ -56,8 +61,11 @@ def verdict(e: Evaluation) -> list[str]:
             f"The SNN also does {count(e.analog_macs)} MACs per image that spikes do not replace (its "
             f"first layer, for one); the energy includes them."
         )
-    if e.analog_nodes:
-        sentences.append(_hybrid(e))
+    sentences.append(_fed_by_spikes(e))
+    sentences.append(
+        f"Spikes per image: {count(e.events)} events (a neuron that fires in a step), {count(e.popcount)} set bits of "
+        f"their counts, {count(e.spikes)} as unary spikes, which the additions count."
+    )
     return [*sentences, ENERGY_NOTE]
 
 
@@ -88,14 +96,24 @@ def _energy_against_ann(e: Evaluation) -> str:
     return f"By this estimate the SNN needs {100 * (1 - ratio):.0f} % less energy than the ANN: {figures}."
 
 
-def _hybrid(e: Evaluation) -> str:
-    kinds = ", ".join(sorted(set(e.analog_nodes.values())))
-    nodes = "1 node stays analog" if len(e.analog_nodes) == 1 else f"{len(e.analog_nodes)} nodes stay analog"
-    share = f" ({100 * e.analog_macs_per_step / e.ann_macs:.1f} % of the ANN's)" if e.ann_macs else ""
+def _against_quantised(e: Evaluation) -> str:
+    ann, snn = e.quantised.energy_pj, e.integer_energy_pj
     return (
-        f"{nodes} ({kinds}): in every step, {count(e.analog_macs_per_step)} MACs{share} "
-        "are analog and cost as much as the ANN's."
+        f"Beside an ANN quantised to as many levels as the finest neurons tell apart ({e.quantised.levels:,}, "
+        f"{e.quantised.bits} bits), and in integers itself, the SNN needs {'MORE' if snn > ann else 'less'} energy: "
+        f"{energy(snn)} against {energy(ann)}, {snn / max(ann, 1e-9):.2f} times as much."
     )
+
+
+def _fed_by_spikes(e: Evaluation) -> str:
+    fed = f"Spikes feed {100 * e.spiking_mac_share:.1f} % of the MACs behind the first layers"
+    if e.analog_macs_per_step:
+        fed += f"; in every step, {count(e.analog_macs_per_step)} MACs are analog and cost as much as the ANN's"
+    if not e.running_means:
+        return f"{fed}."
+    kinds = ", ".join(sorted(set(e.running_means.values())))
+    nodes = "1 node acts" if len(e.running_means) == 1 else f"{len(e.running_means)} nodes act"
+    return f"{fed}. {nodes} on running means ({kinds}), of whose arithmetic no account is taken."
 
 
 def _more_or_less(change: float) -> str:

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from seenn.core.ops.activation import QCFS, Activation, LeakyReLU, Quantise, Quantiser, ReLU, quantiser
+from seenn.core.ops.activation import QCFS, Activation, Identity, LeakyReLU, Quantise, Quantiser, ReLU, quantiser
 from seenn.core.ops.arithmetic import Add, ChannelAffine, Concat, Scale, Shift
 from seenn.core.ops.base import (
     Geometry,
@@ -20,8 +20,9 @@ from seenn.core.ops.base import (
 )
 from seenn.core.ops.batch_norm import BatchNorm
 from seenn.core.ops.border import BorderPad
-from seenn.core.ops.cumulative import CumulativeDifference
+from seenn.core.ops.cumulative import CumulativeDifference, IncrementalProduct
 from seenn.core.ops.elementwise import Constant, ElementwiseAffine
+from seenn.core.ops.encoder import Encoder
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron, leaky_relu_if_step
 from seenn.core.ops.lif import LIFNeuron
 from seenn.core.ops.lowering import Lowering, Value
@@ -31,7 +32,7 @@ from seenn.core.ops.patches import Fold, Unfold
 from seenn.core.ops.pointwise import Pointwise
 from seenn.core.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from seenn.core.ops.prepass import PrepassIFNeuron
-from seenn.core.ops.product import Divide, Einsum, MatMul, Maximum, Multiply
+from seenn.core.ops.product import Divide, Einsum, MatMul, Maximum, Multiply, Product
 from seenn.core.ops.quantiser_neuron import QuantiserNeuron
 from seenn.core.ops.reduction import L2Norm, Largest, Variance
 from seenn.core.ops.resize import Resize
@@ -61,11 +62,14 @@ __all__ = [
     "Divide",
     "Einsum",
     "ElementwiseAffine",
+    "Encoder",
     "Expand",
     "Flatten",
     "Fold",
     "Geometry",
     "IFNeuron",
+    "Identity",
+    "IncrementalProduct",
     "Initialisation",
     "IntegratingNeuron",
     "L2Norm",
@@ -89,6 +93,7 @@ __all__ = [
     "Permute",
     "Pointwise",
     "PrepassIFNeuron",
+    "Product",
     "Quantise",
     "Quantiser",
     "QuantiserNeuron",

@@ -58,6 +58,17 @@ class ReLU(Activation):
         return inputs[0].relu() if self.ceiling is None else inputs[0].clamp(0.0, self.ceiling)
 
 
+@register("identity")
+class Identity(Activation):
+    """``x``: a value that spikes carry to what multiplies it by weights, or by other spikes."""
+
+    two_sided = True
+    homogeneous = True
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+
 class Grid(NamedTuple):
     """The values of a quantiser: ``k · unit / steps`` for the integers k from ``low`` ≤ 0 to ``high`` ≥ 0."""
 

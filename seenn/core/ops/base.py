@@ -67,8 +67,10 @@ class Op(nn.Module, ABC):
     affine: ClassVar[bool] = False
     #: f(a·x) = a·f(x) for a > 0.
     homogeneous: ClassVar[bool] = False
-    #: Neither affine nor an activation that neurons express: stays analog, and only where the user allows it.
+    #: Neither affine nor an activation that neurons express: it acts on running means, or is a product of two values.
     island: ClassVar[bool] = False
+    #: Takes two inputs and is linear in each: its multiply-accumulates need spikes from both.
+    bilinear: ClassVar[bool] = False
     #: A neuron: what it emits in a step is a number of spikes times its threshold.
     fires: ClassVar[bool] = False
     #: Takes any number of inputs; every other op takes ``arity``.
@@ -130,6 +132,10 @@ class Op(nn.Module, ABC):
     def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
         """Multiply-accumulates of one call on one image, from shapes without the batch; none by default."""
         return 0
+
+    def fed_by_spikes(self, inputs: Sequence[Traffic]) -> bool:
+        """Whether every multiply-accumulate of a step accumulates by spikes where this flows in."""
+        return self.affine and set(inputs) == {"spikes"}
 
     def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
         """Where the output's channels are if those of the (first) input are along ``axis``, the batch counted.

@@ -30,7 +30,10 @@ class Lowering(Protocol[Value]):
         """``op.response(x, op.weight, op.bias)``; ``op.geometry`` says how the weights meet x."""
 
     def fire(self, neuron: IntegratingNeuron, x: Value, *, slope: Tensor | None = None) -> Value:
-        """Integrate-and-fire with soft reset, in both forms: see ``IFNeuron``; with ``slope`` ``LeakyReLUNeuron``."""
+        """Integrate-and-fire with soft reset, in both forms: see ``IFNeuron``; with ``slope`` ``LeakyReLUNeuron``.
+
+        A slope of 1 is the ``Encoder``.
+        """
 
     def add(self, inputs: Sequence[Value]) -> Value:
         """The sum of values that broadcast."""

@@ -114,6 +114,10 @@ class Neuron(StatefulOp):
         ``in_place`` (without autograd) lets the new state take the memory of the one given.
         """
 
+    def distinct(self, timesteps: int) -> int:
+        """How many values the sum of its spikes may take after so many steps."""
+        return timesteps + 1
+
     def current(self, x: Tensor, axis: int) -> Tensor:
         """What charges the membrane when ``x`` arrives; ``axis`` is that of its channels."""
         return x
@@ -198,6 +202,9 @@ class IntegratingNeuron(Neuron):
     @property
     def analog(self) -> Activation:
         return self.activation()
+
+    def distinct(self, timesteps: int) -> int:
+        return (1 + self.activation().two_sided) * self.max_spikes * timesteps + 1
 
     def current(self, x: Tensor, axis: int) -> Tensor:
         return x if self.bias is None else x + per_channel(self.bias, x, axis)

@@ -1,4 +1,4 @@
-"""Ops over two activations: gates, quotients, matrix products. Bilinear, hence not linear over time."""
+"""Ops over two activations: gates, matrix products, quotients, maxima. None of them is linear over time."""
 
 from __future__ import annotations
 
@@ -10,32 +10,46 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.base import StatelessOp, Traffic, register
 
 _EQUATION = re.compile("[a-zA-Z]{1,9},[a-zA-Z]{1,9}->[a-zA-Z]{1,9}")
 
 
-class _Elementwise(StatelessOp):
+class Product(StatelessOp):
+    """Linear in each of its two inputs: linear where one is constant, and over time an ``IncrementalProduct``."""
+
     island = True
+    bilinear = True
     arity = 2
 
-    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
-        """One an output element."""
-        return math.prod(output)
+    def fed_by_spikes(self, inputs: Sequence[Traffic]) -> bool:
+        return "spikes" in inputs and "analog" not in inputs
+
+    def route(self, *events: Tensor) -> Tensor:
+        """An event of either input reaches all that it is multiplied with."""
+        a, b = events
+        return self.forward(a, torch.ones_like(b)) + self.forward(torch.ones_like(a), b)
 
 
 @register("multiply")
-class Multiply(_Elementwise):
+class Multiply(Product):
     """``a · b`` element by element, broadcasting: a gate."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         a, b = inputs
         return a * b
 
+    def macs(self, output: Sequence[int], *inputs: Sequence[int]) -> int:
+        """One an output element."""
+        return math.prod(output)
+
 
 @register("divide")
-class Divide(_Elementwise):
-    """``a / b`` element by element, broadcasting."""
+class Divide(StatelessOp):
+    """``a / b`` element by element, broadcasting. A division is no multiply-accumulate."""
+
+    island = True
+    arity = 2
 
     def forward(self, *inputs: Tensor) -> Tensor:
         a, b = inputs
@@ -56,11 +70,8 @@ class Maximum(StatelessOp):
 
 
 @register("matmul")
-class MatMul(StatelessOp):
+class MatMul(Product):
     """``a @ b`` over the last two axes, ``[..., n, m], [..., m, p] -> [..., n, p]``: what attention is made of."""
-
-    island = True
-    arity = 2
 
     def forward(self, *inputs: Tensor) -> Tensor:
         a, b = inputs
@@ -80,11 +91,9 @@ def _contraction(name: str, value: object) -> str:
 
 
 @register("einsum")
-class Einsum(StatelessOp):
+class Einsum(Product):
     """A contraction of two activations in Einstein's notation, ``bnd,bmd->bnm``; the first letter is the batch."""
 
-    island = True
-    arity = 2
     equation: Annotated[str, _contraction]
 
     def forward(self, *inputs: Tensor) -> Tensor:

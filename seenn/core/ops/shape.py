@@ -122,6 +122,8 @@ def reduced_axis(axes: Sequence[int], keepdim: bool, axis: int, after: Sequence[
 
 def _reshaped_axis(axis: int, before: Sequence[int], after: Sequence[int]) -> int:
     """The axis of the same size with as much before it; else the one that it was merged into, or its outer part."""
+    if not before:
+        return 1
     outer = math.prod(before[: axis - 1])
     for found in range(1, len(after) + 1):
         if math.prod(after[: found - 1]) == outer and after[found - 1] == before[axis - 1]:

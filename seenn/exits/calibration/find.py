@@ -42,7 +42,8 @@ def find_exit(run: CachedRun, rule: Policy, *, state: State | None = None, **tar
     classes = len(set(run.labels.tolist()))
     if classes < 2:
         raise CalibrationError(
-            f"the exit split has {len(run)} images of {classes} classes; an exit threshold needs images of at least two"
+            f"the exit split has {len(run)} images of {classes} classes; an exit threshold needs images of at "
+            "least two: give other data"
         )
     if bad := int((~run.logits_sum.isfinite()).any(dim=2).any(dim=0).sum()):
         raise CalibrationError(

@@ -56,7 +56,7 @@ class FixedExit:
         steps = last if self.timesteps is None else self.timesteps
         if steps > last:
             raise CalibrationError(
-                f"a fixed exit after {steps} timesteps is never reached: the network runs for {last}"
+                f"a fixed exit after {steps} timesteps is never reached: the network runs for {last}; choose fewer"
             )
         if target.given:
             curve = run.choices(torch.arange(last)[:, None].expand(last, len(run)))

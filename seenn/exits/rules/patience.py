@@ -48,5 +48,5 @@ class PatienceExit(ScoredExit):
 
     def at(self, threshold: Threshold) -> Self:
         if isinstance(threshold, tuple):
-            raise ValueError("patience is one number for every timestep, got one per timestep")
+            raise ValueError("patience is one number for every timestep, got one per timestep: give one")
         return replace(self, patience=max(1, math.floor(threshold) + 1))

@@ -44,7 +44,9 @@ class BudgetExit(ThresholdExit):
 
     def start(self, inputs: Tensor) -> State:
         if inputs.dim() != 4:
-            raise CalibrationError("the seenn-ii policy decides by the images, and was given none")
+            raise CalibrationError(
+                "the seenn-ii policy decides by the images, and was given none: give images, not frames"
+            )
         scores = self.network(inputs)
         later = scores.flip(-1).cummax(-1).values.flip(-1)[:, 1:]
         last = torch.full_like(scores[:, :1], torch.inf)  # T is the most it can ask for

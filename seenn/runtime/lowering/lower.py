@@ -16,6 +16,8 @@ from seenn.runtime.lowering.program import InputScale, Program
 from seenn.runtime.lowering.rounding import Calibration, Rounding
 from seenn.runtime.lowering.scales import IntegerScale, Scale
 
+LISTED = 3  # of what has no integer form
+
 
 def lower(
     network: SpikingNetwork,
@@ -37,7 +39,7 @@ def lower(
         rounding: of the weights, from ``choose_rounding``; without it, the largest weight of each channel decides.
 
     Raises:
-        UnsupportedError: a node has no integer form, or a value could leave the exact range; lists all.
+        UnsupportedError: a node has no integer form, or a value could leave the exact range; lists the first.
         ValueError: ``timesteps < 1``, ``float_sites`` names no synapse of this network, or a rounding that was made
             for another.
     """
@@ -50,8 +52,9 @@ def lower(
             f"there are no layers {', '.join(unknown)} to keep in float: choose from {', '.join(sorted(layers))}"
         )
     if problems := obstacles(network):
+        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise UnsupportedError(
-            f"{len(problems)} nodes have no exact integer form: {'; '.join(problems)}. "
+            f"{len(problems)} nodes have no exact integer form: {'; '.join(problems[:LISTED])}{more}. "
             "Run this network with the float32 or the reference engine"
         )
     if rounding is not None:

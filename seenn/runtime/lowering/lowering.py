@@ -95,7 +95,8 @@ class ProgramLowering(Builder):
         theta, v_init = (each.detach().double().expand(shape[axis]) for each in (neuron.v_threshold, neuron.v_init))
         x = x.plus(None if neuron.bias is None else along(neuron.bias.detach().double(), axis, dims))
         start, gain = float(v_init.abs().max()), 1.0
-        if slope is not None:  # without what was emitted the membrane holds v_init twice at most
+        leaks = slope is not None and bool((slope != 1).any())
+        if slope is not None and leaks:  # without what was emitted the membrane holds v_init twice at most
             start, gain = 2 * start, max(1.0, float(slope.detach().abs().max()))
         use = Use(axis=axis, threshold=theta, start=start, gain=gain, steps=True)
         found = self.scales.scaled_sum(name, x, self.buffers, use)
@@ -104,7 +105,7 @@ class ProgramLowering(Builder):
         membrane = self.buffer(f"{name}.v", shape, "state", -math.inf, math.inf, compressed(charge))
         current = self.current(name, found, shape)
         taken_back = None
-        if slope is not None:
+        if slope is not None and leaks:
             charged = self.buffer(f"{name}.charge", shape, "state", -math.inf, math.inf, ZERO)
             before = self.buffer(f"{name}.before", shape, "state", -math.inf, math.inf, ZERO)
             self.step.append(Sum(target=charged, terms=current.terms, constant=current.constant, accumulate=True))
@@ -113,7 +114,7 @@ class ProgramLowering(Builder):
             self.step.append(
                 Compute(target=membrane, function=function, sources=(charged,), state=(before,), constants=(factor,))
             )
-        elif neuron.signed:
+        elif neuron.signed and slope is None:
             taken_back = self.buffer(f"{name}.net", shape, "state", -math.inf, 0, ZERO)
         total = Sum(target=membrane, terms=current.terms, constant=current.constant, accumulate=True)
         fewest = -neuron.max_spikes if neuron.signed else 0
@@ -122,7 +123,7 @@ class ProgramLowering(Builder):
             Fire(
                 target=spikes,
                 membrane=membrane,
-                current=total if slope is None else None,
+                current=None if leaks else total,
                 taken_back=taken_back,
                 threshold=compressed(threshold),
                 fewest=fewest,
@@ -266,7 +267,7 @@ def _difference(op: StatelessOp, target: Tensor, source: Tensor, total: Tensor, 
 def _take_step(op: StatefulOp, arity: int, target: Tensor, *buffers: Tensor) -> None:
     """A step of ``op``, whose spike counts, where it has some, are the last of its state."""
     inputs, kept = buffers[:arity], buffers[arity:]
-    output, count, state = op.counted_step(inputs, kept[: len(kept) - op.fires])
+    output, count, state = op.counted_step(inputs, kept[: len(kept) - op.fires], in_place=True)
     given = (output, *state) if count is None else (output, *state, count)
     for buffer, values in zip((target, *kept), given, strict=False):
         buffer.copy_(values)

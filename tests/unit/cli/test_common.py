@@ -38,6 +38,12 @@ def test_bugs_keep_their_traceback() -> None:
         failing(ZeroDivisionError()).main([], standalone_mode=False)
 
 
+def test_a_stream_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(Failure) as caught:
+        failing(OSError(28, "No space left on device")).main([], standalone_mode=False)
+    assert caught.value.message.startswith("cannot write to standard output: No space left on device. ")
+
+
 def test_an_error_is_told_where_nobody_takes_the_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,13 +86,13 @@ def test_numbers_must_be_finite(value: str) -> None:
 
 
 def test_output_paths_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert output_file(str(tmp_path / "a.pth")) == tmp_path / "a.pth"
+    assert output_file(str(tmp_path / "a.snn")) == tmp_path / "a.snn"
     assert OutputFolder().convert(str(tmp_path / "a" / "b"), None, None) == str(tmp_path / "a" / "b")
     with pytest.raises(click.BadParameter, match="is a folder"):
         output_file(str(tmp_path))
     monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser would be let in
     with pytest.raises(click.BadParameter, match="is not writable"):
-        output_file(str(tmp_path / "a.pth"))
+        output_file(str(tmp_path / "a.snn"))
     with pytest.raises(click.BadParameter, match="is not writable"):
         OutputFolder().convert(str(tmp_path / "a" / "b"), None, None)
 
@@ -101,3 +107,11 @@ def test_columns_are_as_wide_as_they_need_to_be() -> None:
     assert text_table({"node": "", "MACs": ","}, [("conv", 1024), ("a", None)]) == (
         "node   MACs\n----  -----\nconv  1,024\na"
     )
+
+
+def test_a_file_is_not_called_what_it_is_not(tmp_path: Path) -> None:
+    with pytest.raises(
+        click.BadParameter, match=r"is a \.safetensors file, and .*a\.pth says \.pth: name it …\.safetensors"
+    ):
+        output_file(str(tmp_path / "a.pth"))
+    assert output_file(str(tmp_path / "a.pth"), suffix=".pth").name == "a.pth"

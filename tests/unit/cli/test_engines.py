@@ -97,10 +97,11 @@ def test_unknown_float_sites_are_wrong_usage(snn: str) -> None:
 
 
 def test_bench_measures_the_network_beside_its_ann(snn: str, tmp_path: Path) -> None:
-    more = ("--per-site", "--per-layer", "16", "--plots", str(tmp_path / "plots"))
+    more = ("--per-site", "--per-layer", "16", "--report", str(tmp_path / "report"))
     found, _ = run("bench", snn, "--limit", "64", "--slots", "8", "--repeats", "1", *more)
     assert [loss["layer"] for loss in found["per_layer"]] == ["(none)", "conv1", "conv2", "head", "(all)"]
-    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["growth.png", "speed.png"]
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"bench.md", "bench.json", "pages.json", "report.html", "growth.png", "speed.png"}
     assert found["machine"]["threads"] == torch.get_num_threads()
     assert set(found["latency_ms"]) >= {"int8", "torch float32", "onnxruntime float32", "onnxruntime int8"}
     assert "images/s with exits / fastest float32 ANN" in found["ratios"]

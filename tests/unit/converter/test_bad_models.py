@@ -52,5 +52,7 @@ def test_two_inputs_are_refused(images: Tensor) -> None:
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             return self.body(x + y)
 
-    with pytest.raises(UnsupportedError, match="Two cannot be traced on input of shape"):
+    with pytest.raises(
+        UnsupportedError, match=r"Two takes several inputs \(x, y\): wrap it in a module whose forward takes the images"
+    ):
         convert_module(Two(), images)

@@ -141,7 +141,7 @@ def with_nan(images: Tensor) -> Tensor:
         (lambda x: x[:15], "15 calibration images are too few: .* give at least 16, better 256"),
         (lambda x: x[:0], "0 calibration images are too few"),
         (with_nan, "the calibration images hold NaN or infinite pixels"),
-        (lambda x: x[0], r"must be \[N, C, H, W\], got shape \[3, 8, 8\]"),
+        (lambda x: x[0, 0, 0], r"must be \[N, C, ...\] or \[N, F\], got shape \[8\]"),
         (lambda x: x.to(torch.uint8), r"are torch\.uint8: prepare them as for the ANN"),
     ],
 )

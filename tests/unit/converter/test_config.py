@@ -18,7 +18,8 @@ from seenn.neurons import NEURONS
         ({"timesteps": 0}, "timesteps must be an integer from 1 to 4096, got 0"),
         ({"timesteps": True}, "timesteps must be an integer from 1 to 4096, got True"),
         ({"silent_channels": "ignore"}, "silent_channels must be borrow or refuse, got 'ignore'"),
-        ({"analog_islands": 1}, "analog_islands must be true or false, got 1"),
+        ({"strict": 1}, "strict must be true or false, got 1"),
+        ({"encoder_levels": 128}, "encoder_levels must be an integer from 1 to 127, got 128"),
         ({"correction": "cos", "neuron": "if", "initial_steps": 0}, "1 initial step or more goes with corrections"),
         ({"initial_steps": 4}, "and with no other: got 4 with potential"),
         ({"correction": "srp", "initial_steps": 4}, "srp is for if neurons, got signed"),
@@ -72,5 +73,6 @@ def test_manifest_form_is_json_and_complete() -> None:
         "rounds": 2,
         "timesteps": 8,
         "silent_channels": "borrow",
-        "analog_islands": False,
+        "encoder_levels": 15,
+        "strict": False,
     }

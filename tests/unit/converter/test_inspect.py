@@ -20,7 +20,7 @@ def test_every_node_has_its_fate(net: nn.Module) -> None:
         ("conv2d", "synapse"),
         ("batch_norm", "folded"),
         ("relu", "spiking"),
-        ("max_pool2d", "analog"),
+        ("max_pool2d", "running mean"),
         ("conv2d", "synapse"),
         ("batch_norm", "folded"),
         ("relu", "spiking"),
@@ -36,15 +36,15 @@ def test_every_node_has_its_fate(net: nn.Module) -> None:
     assert net.training  # as it came
 
 
-def problems(model: nn.Module, *, analog_islands: bool = False) -> list[str]:
-    found = inspect_model(model, (3, 8, 8), analog_islands=analog_islands)
+def problems(model: nn.Module, *, strict: bool = False) -> list[str]:
+    found = inspect_model(model, (3, 8, 8), strict=strict)
     assert found.convertible is (not found.problems)
     return list(map(str, found.problems))
 
 
 def test_what_stands_in_the_way_is_listed_with_reason_and_fix() -> None:
     (no_activation,) = problems(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
-    assert no_activation.startswith("Sequential (model): the model has no ReLU activation, so nothing in it can")
+    assert no_activation.startswith("Sequential (model): the model has no activation, so that all of it is one linear")
     (images,) = problems(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
     assert images.startswith("output (Sequential): returns [B, 4, 6, 6] — return one score per class, [B, K]")
     with pytest.raises(ModelError, match="already holds neurons"):
@@ -54,18 +54,16 @@ def test_what_stands_in_the_way_is_listed_with_reason_and_fix() -> None:
 def test_all_problems_are_listed_at_once_and_what_comes_after_them_is_still_looked_at() -> None:
     parts = (nn.Conv2d(3, 4, 3), nn.GELU(), nn.LPPool2d(2, 3, stride=1), nn.ReLU(), nn.Sigmoid(), nn.Flatten())
     model = nn.Sequential(*parts, nn.Linear(64, 2))
-    first, second, third = problems(model)
-    assert first.startswith(
-        "1 (GELU): gelu: neither linear over time nor spikes — keep it analog with --analog-islands"
-    )
+    first, second, third = problems(model, strict=True)
+    assert first.startswith("1 (GELU): gelu: neither linear over time nor spikes — convert without --strict")
     assert second == "2 (LPPool2d): has no spiking equivalent"
     assert third.startswith("4 (Sigmoid): sigmoid: neither linear")
-    assert problems(model, analog_islands=True) == [second]
-    found = inspect_model(model, (3, 8, 8), analog_islands=True)
+    assert problems(model) == [second]
+    found = inspect_model(model, (3, 8, 8))
     assert [node.fate for node in found.nodes] == [
-        "synapse", "analog", "unsupported", "spiking", "analog", "linear", "synapse",
+        "synapse", "running mean", "unsupported", "spiking", "running mean", "linear", "synapse",
     ]  # fmt: skip
-    assert (found.sites, found.neurons, found.macs_per_step) == (1, 64, 128)
+    assert (found.sites, found.encoders, found.neurons, found.macs_per_step) == (1, 1, 2 * 64, 0)
 
 
 class Branching(nn.Module):
@@ -81,12 +79,3 @@ def test_modules_that_cannot_be_traced_are_listed_with_everything_else() -> None
     assert first.endswith(" — its forward must not branch on the values of the image")
     assert second == "3 (LPPool2d): has no spiking equivalent"
     assert third.startswith("4 (Branching): cannot be traced")
-
-
-def test_a_model_without_a_spiking_site_says_so() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.GELU(), nn.Flatten(), nn.Linear(4, 2))
-    found = inspect_model(model, (3, 8, 8), analog_islands=True)
-    assert found.convertible
-    assert found.analog_share == 1.0
-    assert found.sites == found.neurons == 0
-    assert "0 spiking sites: nothing in this model can spike" in found.notes[0]

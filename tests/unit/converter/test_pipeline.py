@@ -52,7 +52,7 @@ def test_splits_calibrate_on_one_and_check_on_another(module: nn.Module, splits:
     assert record["check"]["float64_difference"] < 1e-12
     assert [site["site"] for site in record["per_site"]] == ["1"]
     assert record["per_site"][0]["relative_error"] < 0.2
-    assert record["analog"]["wholly"] is False
+    assert record["spiking"]["spiking_mac_share"] == 1.0
     json.dumps(record, allow_nan=False)
     assert snn.preprocessing == splits.preprocessing
     snn.save(tmp_path / "snn.safetensors")
@@ -145,7 +145,7 @@ def with_frames(splits: DataSplits) -> Batch:
         ),
         (lambda s: s.exit.batch(limit=12), {}, "12 calibration images are too few"),
         (with_frames, {}, "comes as frames over time, .* `seenn train-direct`"),
-        (lambda s: torch.zeros(3, 8, 8), {}, r"must be \[N, C, H, W\], got shape \[3, 8, 8\]"),
+        (lambda s: torch.zeros(3, 8, 8), {}, "3 calibration images are too few"),
     ],
 )
 def test_data_that_cannot_calibrate_are_refused(
@@ -153,6 +153,11 @@ def test_data_that_cannot_calibrate_are_refused(
 ) -> None:
     with pytest.raises(CalibrationError, match=message):
         convert(module, data(splits), **options)
+
+
+def test_no_data_is_taken_where_none_is_given_or_recorded(module: nn.Module) -> None:
+    with pytest.raises(CalibrationError, match="nothing records the data of this model: give images, or a data set"):
+        convert(module)
 
 
 def test_data_of_another_model_are_refused(splits: DataSplits) -> None:
@@ -169,6 +174,8 @@ def test_arguments_that_do_not_go_together_are_refused(module: nn.Module, splits
         convert(module, splits, weights="ann.pth")
     with pytest.raises(TypeError, match=r"got list; for pictures and arrays give preprocessing="):
         convert(module, [1, 2])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"model is a function; expected a torch.nn.Module or the name of a model"):
+        convert(lambda images: images, splits)  # type: ignore[arg-type]
 
 
 def test_the_model_is_left_as_it_was(module: nn.Module, splits: DataSplits) -> None:

@@ -1,4 +1,4 @@
-"""Files that version 0.1 wrote: they load, and give the answers that 0.1 gave."""
+"""Files that earlier versions wrote (of 0.1; `islands` of the time between): they load, and give the same answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CASES = [(name, engine) for name, found in EXPECTED.items() for engine in found 
 
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
-def test_a_file_of_0_1_gives_the_same_answers_on_the_same_engine(name: str, engine: str) -> None:
+def test_an_earlier_file_gives_the_same_answers_on_the_same_engine(name: str, engine: str) -> None:
     snn, expected = seenn.load(FOLDER / f"{name}.safetensors"), EXPECTED[name]
     assert snn.timesteps == expected["timesteps"]
     found = snn.predict(seenn.load_data("digits").test.images(limit=24), engine=engine)
@@ -33,7 +33,7 @@ def test_a_file_of_0_1_gives_the_same_answers_on_the_same_engine(name: str, engi
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_file_of_0_1_is_written_again_as_it_was_read(name: str, tmp_path: Path) -> None:
+def test_an_earlier_file_is_written_again_as_it_was_read(name: str, tmp_path: Path) -> None:
     snn = seenn.load(FOLDER / f"{name}.safetensors")
     snn.save(tmp_path / "again.safetensors")
     again = seenn.load(tmp_path / "again.safetensors")

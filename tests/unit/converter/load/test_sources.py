@@ -25,6 +25,9 @@ def fixed():
 def anything(**kwargs):
     return nn.Sequential(nn.Flatten(), nn.Linear(4, kwargs["num_classes"]))
 
+def passes_on(**kwargs):
+    return sized(**{"num_classes": 7, **kwargs}) if "in_chans" not in kwargs else fixed(**kwargs)
+
 class Holder:
     fixed = staticmethod(fixed)
 
@@ -103,6 +106,13 @@ def test_factory_gets_the_sizes_that_it_takes(own_models: str) -> None:
     assert module(torch.zeros(1, 2, 8, 8)).shape == (1, 5)
     assert module.get_parameter("0.weight").shape == (6, 2, 3, 3)
     assert build_model(ModelSpec(name=f"{own_models}:anything", num_classes=5)).spec.num_classes == 5
+
+
+def test_factory_that_passes_keywords_on_may_not_know_a_size(own_models: str) -> None:
+    spec = ModelSpec(name=f"{own_models}:passes_on", in_chans=3)
+    assert build_source(spec)(torch.zeros(1, 3, 8, 8)).shape == (1, 7)
+    with pytest.raises(ModelError, match="in_chans=3, expected 2; let the factory take an argument 'in_chans'"):
+        build_source(ModelSpec(name=f"{own_models}:passes_on", in_chans=2))
 
 
 def test_factory_may_be_an_attribute_and_take_nothing(own_models: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from converter import canonical_graph
+from converter import canonical_graph, convert
 from converter.onnx_import import import_onnx, importer, verify
 from seenn.errors import ConversionError, UnsupportedError
 
@@ -36,7 +36,7 @@ def test_import_says_what_it_found(save: Save, small: Small) -> None:
 
 def test_imported_graph_is_one_that_conversion_understands(save: Save, small: Small) -> None:
     imported = import_onnx(save(small()))
-    graph, difference = canonical_graph(imported.module, torch.randn(2, 4, 6, 6))
+    graph, difference, _ = canonical_graph(imported.module, torch.randn(2, 4, 6, 6))
     assert [node.op.kind for node in graph][:2] == ["conv2d", "relu"]
     assert difference < 1e-12
 
@@ -181,13 +181,13 @@ class TestSignature:
             import_onnx(save(nodes))
 
     def test_one_score_is_enough(self, save: Save) -> None:
-        nodes = [make("ReduceMean", "x", "s", axes=[1, 2, 3], keepdims=0), make("Sigmoid", "s", "logits")]
-        imported = import_onnx(save(nodes))
-        assert imported.notes == (
-            "the final Sigmoid 'sigmoid' is left out: the network returns logits",
-            "logits of shape [B] are flattened to [B, 1]",
-        )
-        assert imported.module(torch.ones(2, 4, 6, 6)).tolist() == [[1.0], [1.0]]
+        nodes = [make("Relu", "x", "r"), make("ReduceMean", "r", "s", axes=[1, 2, 3], keepdims=0)]
+        path = save([*nodes, make("Sigmoid", "s", "logits")])
+        imported = import_onnx(path)
+        assert imported.notes == ("logits of shape [B] are flattened to [B, 1]",)
+        assert imported.module(torch.zeros(2, 4, 6, 6)).tolist() == [[0.5], [0.5]]
+        snn = convert(str(path), torch.randn(24, 4, 6, 6))
+        assert (snn.task, snn.manifest["outputs"]["head"]) == ("binary", "sigmoid")
 
     def test_logits_with_axes_of_size_one_are_flattened(self, save: Save) -> None:
         imported = import_onnx(save([make("GlobalAveragePool", "x", "logits")]))

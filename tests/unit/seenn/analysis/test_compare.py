@@ -72,7 +72,8 @@ def test_figures_are_those_of_the_exits(run: CachedRun, tmp_path: Path) -> None:
         assert better == (f.name in beaten)
     pixels = {s.index: torch.zeros(1, 6, 6, dtype=torch.uint8) for s in (*found.easiest, *found.hardest)}
     path = write_comparison(found, pixels.__getitem__, tmp_path / "report")
-    text = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "report" / "report.html"
+    text = (path.parent / "exits.md").read_text(encoding="utf-8")
     assert all(row[0] in text for row in comparison_rows(found))
     assert "Left out: other: too few" in text
     written = json.loads((path.parent / "exits.json").read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ import torch
 from runs import run
 from torch import Tensor
 
-from seenn.analysis.synops import EXACT, SpikeMeter, dense_cost, fan_out, traffic
+from seenn.analysis.synops import EXACT, SpikeCounter, SpikeMeter, dense_cost, fan_out, most_levels, traffic
 from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
@@ -17,15 +17,22 @@ from seenn.core.ops import (
     Concat,
     Conv2d,
     CumulativeDifference,
+    Encoder,
     Flatten,
     IFNeuron,
+    IncrementalProduct,
     Linear,
+    MatMul,
     MaxPool2d,
     Mean,
+    Multiply,
+    Product,
     Scale,
+    Slice,
+    Softmax,
 )
 from seenn.exits import ConfidenceExit
-from seenn.metrics.energy import DenseCost, ann_energy_pj, snn_energy_pj
+from seenn.metrics.energy import DenseCost, QuantisedANN, ann_energy_pj, integer_mac_pj, snn_energy_pj
 from seenn.runtime import Session
 from seenn.runtime.engines.reference import ReferenceEngine
 
@@ -115,7 +122,9 @@ def test_values_behind_a_maximum_are_analog_and_their_synapses_cost_macs_each_st
     assert kinds["max"] == kinds["conv4"] == kinds["add"] == "analog"
     assert int(fan_out(net)["n3"].sum()) == 0
     once, conv2, skip, conv3, conv4, head = 4 * 36 * 18, 4 * 9 * 18, 4 * 9 * 4, 4 * 9 * 36, 3 * 16 * 4, 60
-    assert dense_cost(net) == DenseCost(ann=once + conv2 + skip + conv3 + conv4 + head, once=once, per_step=conv4)
+    spiking = conv2 + skip + conv3 + head
+    assert dense_cost(net) == DenseCost(ann=once + spiking + conv4, once=once, per_step=conv4, spiking=spiking)
+    assert dense_cost(net).spiking_mac_share == spiking / (spiking + conv4)
 
 
 @pytest.mark.parametrize(("signed", "max_spikes"), [(True, 3), (False, 4), (False, 1)])
@@ -154,6 +163,55 @@ def test_energy_is_macs_and_accumulates_at_45_nm() -> None:
     cost = DenseCost(ann=1000, once=100, per_step=10)
     assert ann_energy_pj(cost) == 4600.0
     assert snn_energy_pj(cost, synops=200.0, timesteps=2.5) == pytest.approx(4.6 * (100 + 25) + 0.9 * 200)
+
+
+def test_integers_of_a_width_cost_what_multipliers_of_that_width_do() -> None:
+    assert integer_mac_pj(8) == pytest.approx(0.2 + 0.1)
+    assert integer_mac_pj(32) == pytest.approx(3.1 + 0.1, rel=0.05)  # 3.1 pJ by the same source
+    cost = DenseCost(ann=1000, once=100, per_step=10)
+    ann = QuantisedANN.of(cost, levels=17)
+    assert (ann.bits, ann.energy_pj) == (5, pytest.approx(1000 * integer_mac_pj(5)))
+    assert ann.snn_energy_pj(cost, 200.0, 2.5) == pytest.approx(0.3 * 100 + integer_mac_pj(5) * 25 + 0.1 * 200)
+
+
+def test_the_finest_neurons_say_how_many_levels_there_are() -> None:
+    assert most_levels(network(signed=True, max_spikes=3), 5) == 16
+    nodes = [Node("a", IFNeuron(1.0, max_spikes=20), (INPUT,)), Node("b", Encoder(1.0, max_spikes=15), ("a",))]
+    assert most_levels(SpikingNetwork(OpGraph(nodes, "b"), (3,)), 4) == 2 * 4 * 15 + 1
+
+
+def test_spikes_are_counted_as_events_set_bits_and_one_by_one() -> None:
+    net = SpikingNetwork(OpGraph([Node("n", Encoder(1.0, max_spikes=15), (INPUT,))], "n"), (4,))
+    counter = SpikeCounter(net)
+    assert counter.totals == {"events": 0, "popcount": 0, "spikes": 0}
+    counter.spikes(torch.tensor([1]), torch.tensor([0]), "n", torch.tensor([[0.0, -7.0, 8.0, 1.0]]))
+    counter.spikes(torch.tensor([2]), torch.tensor([0]), "n", torch.tensor([[0.0, 0.0, 15.0, 0.0]]))
+    assert counter.totals == {"events": 4, "popcount": 3 + 1 + 1 + 4, "spikes": 7 + 8 + 1 + 15}
+    assert counter.rates == {"n": 31 / 8}
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_a_spike_that_is_multiplied_reaches_everything_that_it_is_multiplied_with(gate: bool) -> None:
+    op: Product = Multiply() if gate else MatMul()
+    nodes = [
+        Node("x", Encoder(1.0), (INPUT,)),
+        Node("y", Slice(axis=2, start=0, stop=1 if gate else 3), ("x",)),
+        Node("product", IncrementalProduct(op), ("x", "y")),
+    ]
+    net = SpikingNetwork(OpGraph(nodes, "product"), (3, 3))
+    # x @ x[:, :3]: 3 outputs from the left, 3 from the right; as a gate, one and those of its whole row.
+    expected = [[1 + 3, 1, 1]] * 3 if gate else [[6, 6, 6]] * 3
+    assert fan_out(net)["x"].tolist() == expected
+    assert dense_cost(net) == DenseCost(ann=9 if gate else 27, once=0, per_step=0, spiking=9 if gate else 27)
+
+
+def test_a_product_with_an_analog_value_is_analog() -> None:
+    nodes = [
+        Node("x", Encoder(1.0), (INPUT,)),
+        Node("smooth", CumulativeDifference(Softmax(axis=1)), ("x",)),
+        Node("product", IncrementalProduct(Multiply()), ("x", "smooth")),
+    ]
+    assert dense_cost(SpikingNetwork(OpGraph(nodes, "product"), (3,))).spiking_mac_share == 0.0
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64])

@@ -130,3 +130,25 @@ def test_tables_made_from_weights_and_tensors_made_inside_are_no_state() -> None
     model = nn.Sequential(Keeper(body), nn.ReLU(), nn.Flatten()).requires_grad_(False)
     x = torch.rand(2, 4, 6, 6)
     torch.testing.assert_close(trace_model(model, x)(x), model(x))
+
+
+KEPT: dict[str, Tensor] = {}
+
+
+class Global(nn.Module):
+    """Adds up its inputs in a variable of the Python module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neuron = seenn.IFNeuron()
+
+    def forward(self, x: Tensor) -> Tensor:
+        KEPT["sum"] = x.flatten(1) + KEPT.get("sum", 0.0)
+        return self.neuron(KEPT["sum"])  # type: ignore[no-any-return]
+
+
+def test_state_in_a_global_is_refused_because_reset_does_not_reach_it() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"Global gives other outputs in a second run, after reset\(\): .*outside"
+    ):
+        capture(Global(), torch.zeros(2, 1, 2, 2))

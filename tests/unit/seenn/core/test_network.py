@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seenn.batch import Batch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork, compact, evaluating
-from seenn.core.ops import BatchNorm, Conv2d, CumulativeDifference, IFNeuron, Linear, MaxPool2d, ReLU
+from seenn.core.ops import BatchNorm, Conv2d, CumulativeDifference, IFNeuron, Linear, MaxPool2d, Multiply, ReLU
+from seenn.errors import UnsupportedError
 from seenn.exits import FixedExit
 from seenn.runtime import Session
 from seenn.runtime.engines.reference import ReferenceEngine
@@ -96,7 +97,7 @@ def test_describe_is_a_readable_table() -> None:
         "relu  signed (up to 4 spikes)  4×8×8   5           each step",
         "pool  cumulative max_pool2d    4×1×1   0           each step",
         "head  conv2d                   10×1×1  40          each step",
-        "1 neuron site, 1 analog node, 85 parameters",
+        "1 neuron site, 1 function of running means, 85 parameters",
     ]
 
 
@@ -174,6 +175,22 @@ def test_wrong_images_are_refused_by_shape_and_type(network: SpikingNetwork, ima
 def test_a_network_needs_a_neuron() -> None:
     with pytest.raises(ValueError, match="needs at least one neuron"):
         SpikingNetwork(OpGraph([Node("r", ReLU(), (INPUT,))], "r"), (3,))
+
+
+def test_a_product_of_values_without_a_common_time_is_refused() -> None:
+    nodes = [Node("a", IFNeuron(1.0), (INPUT,)), Node("square", Multiply(), ("a", "a"))]
+    with pytest.raises(ValueError, match=r"the operands of 'square' \(multiply\) have no common time: .* Incremental"):
+        SpikingNetwork(OpGraph(nodes, "square"), (3,))
+
+
+def test_a_product_with_what_the_image_determines_takes_one_image_at_all_times() -> None:
+    nodes = [Node("a", IFNeuron(1.0), (INPUT,)), Node("gate", Multiply(), ("a", INPUT))]
+    network = SpikingNetwork(OpGraph(nodes, "gate"), (3,))
+    assert network.running_means == ()
+    assert "gate multiply by what the image alone determines" in str(network.no_frames)
+    torch.testing.assert_close(network(torch.tensor([[0.5, 0.25, -1.0]]), 4), torch.tensor([[0.25, 0.0625, 0.0]]))
+    with pytest.raises(UnsupportedError, match="they take constant images, got a sequence"):
+        network.unroll(torch.zeros(2, 1, 3), 2)
 
 
 def test_a_deep_copy_is_independent(network: SpikingNetwork, images: Tensor) -> None:

@@ -49,12 +49,12 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_text_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
-    with pytest.raises(DataError, match=r"a\.png: cannot be read \(UnidentifiedImageError.*damaged or of an"):
+    with pytest.raises(DataError, match=r"a\.png: is damaged or no BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP picture"):
         read_picture(tmp_path / "a.png")
 
 
 def test_postscript_is_not_handed_to_an_interpreter(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="UnidentifiedImageError"):
+    with pytest.raises(DataError, match=r"a\.eps: is damaged or no BMP"):
         read_picture(saved(tmp_path / "a.eps", Image.fromarray(PIXELS)))
 
 

@@ -38,6 +38,16 @@ def test_pixels_of_the_right_size_are_only_normalised() -> None:
     torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (12, 9)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_that_were_prepared_are_only_normalised_after_that(channels: int, size: tuple[int, int]) -> None:
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    prepare = Preprocessing(channels=channels, height=8, width=8, mean=(0.4,) * channels, std=(0.2,) * channels)
+    pixels = prepare.pixels(images)
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (2, channels, 8, 8))
+    assert torch.equal(prepare(pixels), prepare(images))
+
+
 def test_crop_leaves_an_image_of_the_right_size_alone() -> None:
     images = random_images(2, 1, 4, 4)
     assert torch.equal(replace(GRAY, crop=0.5)(images), GRAY(images))

@@ -86,13 +86,29 @@ def test_a_rule_is_made_by_its_name_and_options(name: str, options: Any, rule: A
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("entropy", {"temperature": 2.0}, "the entropy rule does not take temperature: it takes accumulation$"),
-        ("patience", {"alpha": 0.1}, "the patience rule does not take alpha: it takes no options of its own$"),
+        (
+            "entropy",
+            {"temperature": 2.0},
+            "the entropy rule does not take temperature: it takes accumulation; leave it out$",
+        ),
+        (
+            "patience",
+            {"alpha": 0.1},
+            "the patience rule does not take alpha: it takes no options of its own; leave it out$",
+        ),
         ("scaled", {"temperatures": (1.0,)}, "the scaled rule does not take temperatures: it takes no options"),
-        ("two-sided", {"alpha": 0.1}, "the confidence rule does not take alpha: it takes temperature, accumulation$"),
+        (
+            "two-sided",
+            {"alpha": 0.1},
+            "the confidence rule does not take alpha: it takes temperature, accumulation; leave it out$",
+        ),
         ("two-sided", {"inner": "fixed"}, "two-sided rule needs an inner rule with one threshold .*; fixed has none$"),
         ("two-sided", {"inner": "cutoff"}, "needs an inner rule with one threshold to calibrate; cutoff has none$"),
-        ("gap", {"inner": "entropy"}, "inner goes with rules that hold another, as two-sided does; gap does not$"),
+        (
+            "gap",
+            {"inner": "entropy"},
+            "inner goes with rules that hold another, as two-sided does; gap does not: leave it out$",
+        ),
         ("patience", {"threshold": 2.5}, "patience must be an integer from 1 to 1048576, got 2.5$"),
         ("confidence", {"threshold": 2.0}, r"threshold is a probability in \(0, 1\], got 2"),
         ("seenn-ii", {}, "seenn-ii rule cannot be made by its name, it needs network: .* `seenn train-policy`$"),

@@ -49,6 +49,30 @@ def test_without_a_policy_the_sums_are_those_of_the_network(
 
 
 @pytest.mark.parametrize("slots", [1, 5, 64])
+def test_batches_are_answered_one_by_one_and_taken_as_slots_are_free(
+    engine: Engine, images: Tensor, slots: int
+) -> None:
+    taken = 0
+
+    def batches() -> Iterator[Batch]:
+        nonlocal taken
+        for batch in Batch(images).split(2):
+            taken += len(batch)
+            yield batch
+
+    session = Session(engine, ConfidenceExit(threshold=0.9, accumulation="sum"), T, slots)
+    expected = session.run(Batch(images))
+    answers = []
+    for answer in session.answers(batches()):
+        answers.append(answer)
+        assert taken <= len(answers) + (T + 1) * slots + 2
+    assert [answer.index for answer in answers] == list(range(12))
+    assert [answer.exit_timestep for answer in answers] == expected.exit_timestep.tolist()
+    torch.testing.assert_close(torch.stack([answer.logits_sum for answer in answers]), expected.logits_sum)
+    assert sorted(answer.index for answer in session.answers(batches(), ordered=False)) == list(range(12))
+
+
+@pytest.mark.parametrize("slots", [1, 5, 64])
 def test_samples_that_leave_make_room_and_answers_keep_their_order(engine: Engine, images: Tensor, slots: int) -> None:
     policy = ConfidenceExit(threshold=0.9, accumulation="sum")
     alone = Session(engine, policy, T, slots=1)

@@ -12,7 +12,7 @@ from seenn.analysis.bench.ann import Contender
 from seenn.analysis.bench.figures import run_bench
 from seenn.analysis.bench.layers import layer_losses
 from seenn.analysis.bench.machine import this_machine
-from seenn.analysis.bench.plots import plot_growth, plot_speed
+from seenn.analysis.bench.plots import growth_chart, speed_chart
 from seenn.analysis.bench.profile import profile_sites
 from seenn.analysis.bench.timing import Growth, Timing, alternate, grow
 from seenn.analysis.report.base import plain
@@ -123,10 +123,11 @@ def test_each_layer_is_charged_for_its_own_rounding(make_network: MakeNetwork, i
 
 def test_pictures_of_a_benchmark_are_files(tmp_path: Path) -> None:
     times = {size: Timing((0.9 * size, 1.0 * size, 1.2 * size)) for size in (1, 2, 4)}
-    plot_growth([Growth(of="timesteps", times=times), Growth(of="width", times=times)], "a $ b", tmp_path / "g.png")
-    plot_speed({"SNN, int8": (30.0, 0.9), "ANN, torch float32": (20.0, 0.91)}, "a $ b", tmp_path / "s.png")
-    for name in ("g.png", "s.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    growth = growth_chart([Growth(of="timesteps", times=times), Growth(of="width", times=times)], "a $ b")
+    speed = speed_chart({"SNN, int8": (30.0, 0.9), "ANN, torch float32": (20.0, 0.91)}, "a $ b")
+    for chart in (growth, speed):
+        chart.draw(tmp_path / chart.file)
+        assert (tmp_path / chart.file).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_machine_says_what_decides_its_speed() -> None:

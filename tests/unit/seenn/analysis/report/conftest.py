@@ -9,6 +9,7 @@ import torch
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.samples import SampleExit
 from seenn.metrics import exit_curve, exit_statistics
+from seenn.metrics.energy import QuantisedANN
 
 MakeEvaluation = Callable[..., Evaluation]
 
@@ -44,6 +45,11 @@ def make_evaluation() -> MakeEvaluation:
             "energy_pj": 2e6,
             "energy_full_pj": 3e6,
             "ann_energy_pj": 4e6,
+            "quantised": QuantisedANN(levels=33, bits=6, energy_pj=2e5),
+            "integer_energy_pj": 3e5,
+            "events": 1e5,
+            "popcount": 2e5,
+            "spikes": 3e5,
             "ann_macs": 1e6,
             "analog_macs": 1e4,
             "easiest": (easy,),

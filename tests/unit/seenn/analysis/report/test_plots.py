@@ -8,26 +8,25 @@ import pytest
 import torch
 from PIL import Image
 
+from seenn.analysis.report.chart import Chart
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.figures import new_figure, save_png
 from seenn.analysis.report.gallery import plot_gallery
-from seenn.analysis.report.plots import plot_accuracy, plot_exits, plot_tradeoff
+from seenn.analysis.report.plots import accuracy_chart, exits_chart, tradeoff_chart
 from seenn.metrics import exit_statistics
 
 Make = Callable[..., Evaluation]
 
 
-def tradeoff(evaluation: Evaluation, path: Path) -> None:
-    assert evaluation.curve is not None
-    plot_tradeoff(evaluation, evaluation.curve, path)
+def charts(e: Evaluation) -> tuple[Chart, ...]:
+    assert e.curve is not None
+    return accuracy_chart(e), exits_chart(e), tradeoff_chart(e, e.curve)
 
 
-@pytest.mark.parametrize("plot", [plot_accuracy, plot_exits, tradeoff])
+@pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("network", ["snn.safetensors", "a$b$_{c"])  # a name is never a formula
-def test_plots_are_readable_pngs(
-    make_evaluation: Make, tmp_path: Path, plot: Callable[..., None], network: str
-) -> None:
-    plot(make_evaluation(network=network), tmp_path / "plot.png")
+def test_plots_are_readable_pngs(make_evaluation: Make, tmp_path: Path, number: int, network: str) -> None:
+    charts(make_evaluation(network=network))[number].draw(tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as image:
         image.load()
         assert image.format == "PNG"
@@ -37,17 +36,16 @@ def test_plots_are_readable_pngs(
 
 
 def test_a_plot_repeats_byte_for_byte_and_shows_its_figures(make_evaluation: Make, tmp_path: Path) -> None:
-    plot_accuracy(make_evaluation(), tmp_path / "a.png")
-    plot_accuracy(make_evaluation(), tmp_path / "b.png")
-    plot_accuracy(make_evaluation(accuracy=0.5), tmp_path / "c.png")
+    for name, e in (("a", make_evaluation()), ("b", make_evaluation()), ("c", make_evaluation(accuracy=0.5))):
+        accuracy_chart(e).draw(tmp_path / f"{name}.png")
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c
 
 
 def test_one_timestep_can_be_plotted(make_evaluation: Make, tmp_path: Path) -> None:
     one = make_evaluation(timesteps=1, accuracy_per_timestep=(0.75,), exit=exit_statistics(torch.ones(4).long(), 1))
-    for plot in (plot_accuracy, plot_exits, tradeoff):
-        plot(one, tmp_path / "plot.png")
+    for chart in charts(one):
+        chart.draw(tmp_path / "plot.png")
 
 
 def test_a_failed_plot_leaves_the_older_file(tmp_path: Path) -> None:
@@ -73,4 +71,4 @@ def test_gallery_draws_grey_and_colour_images(
 
 def test_plots_need_no_pyplot(make_evaluation: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # importing it now fails
-    plot_exits(make_evaluation(), tmp_path / "plot.png")
+    exits_chart(make_evaluation()).draw(tmp_path / "plot.png")

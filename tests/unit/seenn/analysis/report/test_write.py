@@ -12,6 +12,7 @@ from seenn.analysis.report.write import write_report
 from seenn.errors import DataError
 
 Make = Callable[..., Evaluation]
+PAGES = {"report.json", "report.md", "report.html", "pages.json"}
 PLOTS = {"accuracy.png", "exits.png", "tradeoff.png", "images.png"}
 
 
@@ -23,13 +24,13 @@ def test_report_is_json_markdown_and_the_plots_it_shows(
     make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
 ) -> None:
     page = write_report(make_evaluation(), images.__getitem__, tmp_path / "new" / "report")
-    assert page == tmp_path / "new" / "report" / "report.md"
-    assert names(page.parent) == {"report.json", "report.md", *PLOTS}
-    text = page.read_text(encoding="utf-8")
+    assert page == tmp_path / "new" / "report" / "report.html"
+    assert names(page.parent) == {*PAGES, *PLOTS}
+    text = (page.parent / "report.md").read_text(encoding="utf-8")
     assert all(f"]({name})" in text for name in PLOTS)
     assert "| spiking (SNN), early exit | 75.00 % | 2.00 |" in text
     assert "| 2 | 75.00 % | 2 |" in text
-    assert "| `` a\\|b`c `` | 0.5000 |" in text
+    assert "| `` a\\|b`c `` | 0.5000 | – |" in text
     assert json.loads((page.parent / "report.json").read_text()) == make_evaluation().to_json()
 
 
@@ -37,9 +38,9 @@ def test_a_new_report_leaves_no_plot_of_an_older_one(
     make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
 ) -> None:
     write_report(make_evaluation(), images.__getitem__, tmp_path)
-    page = write_report(make_evaluation(curve=None, easiest=(), hardest=()), images.__getitem__, tmp_path)
-    assert names(tmp_path) == {"report.json", "report.md", "accuracy.png", "exits.png"}
-    assert "tradeoff.png" not in page.read_text(encoding="utf-8")
+    write_report(make_evaluation(curve=None, easiest=(), hardest=()), images.__getitem__, tmp_path)
+    assert names(tmp_path) == {*PAGES, "accuracy.png", "exits.png"}
+    assert "tradeoff.png" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_an_image_that_cannot_be_read_leaves_nothing(make_evaluation: Make, tmp_path: Path) -> None:

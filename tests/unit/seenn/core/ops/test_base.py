@@ -23,10 +23,13 @@ from seenn.core.ops import (
     Divide,
     Einsum,
     ElementwiseAffine,
+    Encoder,
     Expand,
     Flatten,
     Fold,
+    Identity,
     IFNeuron,
+    IncrementalProduct,
     L2Norm,
     L2Normalise,
     Largest,
@@ -118,6 +121,9 @@ OPS = [
     Quantise(V, -2, 1, axis=2),
     QuantiserNeuron(V, 0.25, V, scale=V, low=-2, high=1, max_spikes=3, axis=2),
     PrepassIFNeuron(V, 0.25, V, prepass=3, rule="srp", ceiling=6.0, levels=4, axis=2),
+    Identity(),
+    Encoder(V, 0.25, V, max_spikes=15, axis=2),
+    IncrementalProduct(Einsum(equation="bnm,bkm->bkn")),
     CumulativeDifference(Pointwise(function="pow", settings={"exponent": 3.0})),
 ]
 

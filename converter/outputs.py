@@ -1,0 +1,142 @@
+"""What of a model's results is converted, and what it says: classes, yes or no, labels, or quantities."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from converter.precision import computing_in
+from seenn.capture.state import WorkingCopy, run_apart
+from seenn.capture.trace import untraceable
+from seenn.core.graph import Node, OpGraph, prune
+from seenn.core.ops import ElementwiseAffine, Linear, Op, Reshape
+from seenn.errors import ConversionError, UnsupportedError, did_you_mean
+
+#: One of several classes; one logit above 0 for yes; a logit for each of several labels; numbers.
+Task = Literal["classes", "binary", "labels", "values"]
+TASKS: tuple[str, ...] = get_args(Task)
+
+
+def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.Module:
+    """The model, made to return one tensor: of several, the one called ``output``; in place.
+
+    Args:
+        model: a copy.
+        example: images.
+        output: a key, a field or a position in what the model returns.
+
+    Raises:
+        UnsupportedError: the model takes more than images, or fails; or ``output`` names nothing, or is needed.
+    """
+    name = type(model).__name__
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1:
+        raise UnsupportedError(
+            f"{name} takes several inputs ({', '.join(p.name for p in needed)}): wrap it in a module whose forward "
+            "takes the images alone"
+        )
+    weight = next((p for p in model.parameters() if p.is_floating_point()), example)
+    try:
+        with WorkingCopy(model) as copied, computing_in(weight.dtype):
+            returned = run_apart(copied.model, (example[:1].to(weight.dtype),))
+    except Exception as error:
+        raise untraceable(model, example, error) from error
+    if isinstance(returned, Tensor):
+        if output not in (None, "0"):
+            raise UnsupportedError(f"{name} returns one tensor, and nothing called {output!r}: leave the output out")
+        return model
+    found = {key: value for key, value in _parts(returned).items() if isinstance(value, Tensor)}
+    listed = ", ".join(f"{key} {list(value.shape)}" for key, value in found.items())
+    if not found:
+        raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: return one")
+    if output is None and len(found) > 1:
+        raise UnsupportedError(f"{name} returns several tensors: {listed}; name one (output=, --output-name)")
+    chosen = next(iter(found)) if output is None else output
+    if chosen not in found:
+        raise UnsupportedError(f"{name} returns no {chosen!r}.{did_you_mean(chosen, found)} It returns {listed}")
+    base: Any = type(model)
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return _parts(base.forward(self, *args, **kwargs))[chosen]
+
+    model.__class__ = type(name, (base,), {"forward": forward, "__module__": base.__module__})
+    return model
+
+
+def _parts(returned: Any) -> dict[str, Any]:
+    """What a model returns, by key, field or position."""
+    if isinstance(returned, Mapping):
+        return {str(key): value for key, value in returned.items()}
+    if hasattr(returned, "_fields"):
+        return returned._asdict()  # type: ignore[no-any-return]
+    if isinstance(returned, tuple | list):
+        return {str(place): value for place, value in enumerate(returned)}
+    if dataclasses.is_dataclass(returned):
+        return {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+    return {}
+
+
+def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, head: str | None) -> tuple[OpGraph, str]:
+    """The graph with one score a class, label or quantity, ``[B, K]``, and the task.
+
+    A logit z that says yes or no becomes the scores −z/2 and z/2 of two classes, whose softmax is its sigmoid.
+
+    Args:
+        graph: ends in logits.
+        input_shape: of one image.
+        task: one of ``TASKS``; None follows from ``head`` and the number of scores.
+        head: the function that was taken off the model's end.
+
+    Raises:
+        ConversionError: scores that fit no task, or not the one given; or the task does not follow from them.
+        ValueError: there is no such task.
+    """
+    if task not in (None, *TASKS):
+        raise ValueError(f"unknown task {task!r}.{did_you_mean(str(task), TASKS)}")
+    shape = graph.shapes(input_shape)[graph.output]
+    if len(shape) > 1:
+        returned = ", ".join(map(str, ("B", *shape)))
+        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
+    while not shape and isinstance(graph[graph.output].op, Reshape):
+        before = graph[graph.output].inputs[0]
+        graph = OpGraph(prune(graph, before), before)
+        shape = graph.shapes(input_shape)[before]
+    if not shape:
+        graph = _followed(graph, "scores", Reshape(shape=(1,)))
+    scores = shape[0] if shape else 1
+    sigmoid = head in ("sigmoid", "logsigmoid")
+    if task is None and scores == 1 and not sigmoid:
+        raise ConversionError(
+            "the model returns one number an image: say whether it is a logit for yes or no, or a quantity "
+            "(task='binary' or 'values', --task)"
+        )
+    task = task or ("binary" if scores == 1 else "labels" if sigmoid else "classes")
+    if (task == "binary") != (scores == 1) and task in ("binary", "classes"):
+        raise ConversionError(f"the model returns {scores} scores an image, which fits no {task} task: {_FITS[task]}")
+    return (_two_classes(graph) if task == "binary" else graph), task
+
+
+_FITS = {
+    "binary": "one logit does; leave the task out for classes",
+    "classes": "two or more do; for one logit take the task 'binary'",
+}
+
+
+def _two_classes(graph: OpGraph) -> OpGraph:
+    last = graph[graph.output].op
+    if isinstance(last, Linear):
+        weight = last.weight.detach() / 2
+        bias = None if last.bias is None else torch.cat([-last.bias.detach(), last.bias.detach()]) / 2
+        return graph.replace({graph.output: Linear(torch.cat([-weight, weight]), bias)})
+    like = next(graph.parameters(), torch.zeros(()))
+    return _followed(graph, "two_classes", ElementwiseAffine(like.new_tensor([-0.5, 0.5])))
+
+
+def _followed(graph: OpGraph, name: str, op: Op) -> OpGraph:
+    return OpGraph([*graph, Node(name, op, (graph.output,))], name)

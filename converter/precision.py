@@ -1,0 +1,58 @@
+"""Running a model in one precision, also where its code names a narrower one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@contextmanager
+def computing_in(precision: torch.dtype) -> Iterator[None]:
+    """Inside, tensors that a model makes as it runs are of this precision, and its casts do not round further."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(precision)
+    try:
+        with _Widened(precision):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Widened(TorchFunctionMode):
+    """What is narrower than a precision is of that precision, wherever a call names it."""
+
+    def __init__(self, precision: torch.dtype) -> None:
+        super().__init__()
+        self._precision = precision
+        self._narrower = tuple(kind for kind in _FLOATS if kind.itemsize < precision.itemsize)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.half, Tensor.bfloat16) or (func is Tensor.float and torch.float32 in self._narrower):
+            return args[0].to(self._precision)
+        if func is torch.fake_quantize_per_tensor_affine and self._precision is torch.float64:
+            return _fake_quantised(*args, **(kwargs or {}))
+        if func is torch.fake_quantize_per_channel_affine and self._precision is torch.float64:
+            x, scale, zero_point, axis, *limits = args
+            return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
+
+        def widened(value: Any) -> Any:
+            return self._precision if isinstance(value, torch.dtype) and value in self._narrower else value
+
+        return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
+
+
+def _fake_quantised(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Tensor:
+    """Fake quantisation with scales in float32, as torch has them, but without its rounding of what it returns."""
+    scale = (
+        float(torch.tensor(scale, dtype=torch.float32)) if isinstance(scale, int | float) else scale.float().double()
+    )
+    levels = ((x / scale).round() + zero_point).clamp(quant_min, quant_max)
+    found: Tensor = (levels - zero_point) * scale
+    return found

@@ -1,0 +1,27 @@
+"""Answers for any number of pictures: where they come from, how they are decoded, and the file that goes on.
+
+::
+
+    found = find_pictures(["photos/", "more/*.png", "shard-{000..099}.tar"])
+    answer = partial(answer_pictures, snn, snn.session())
+    summary = AnswerFile(Path("answers.csv"), FORMATS["csv"], {"engine": "int8"}).write(found, answer)
+
+Whatever is named is listed, decoded and answered in its order, one row a picture, in memory that does not grow.
+"""
+
+from seenn.answers.decode import answer_pictures
+from seenn.answers.file import AnswerFile, Summary
+from seenn.answers.formats import COLUMNS, FORMATS, Row
+from seenn.answers.pictures import Picture, check_inputs, find_pictures
+
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "AnswerFile",
+    "Picture",
+    "Row",
+    "Summary",
+    "answer_pictures",
+    "check_inputs",
+    "find_pictures",
+]

@@ -1,0 +1,128 @@
+"""Pictures to answers: decoded beside the engine, in processes that are a bounded number of blocks ahead of it."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from seenn.answers.formats import Row, one_line
+from seenn.answers.pictures import Picture
+from seenn.batch import Batch
+from seenn.data.preprocessing import Preprocessing
+from seenn.device import processors
+from seenn.errors import CheckpointError, DataError, SeennError
+from seenn.runtime import Prediction, Session
+
+if TYPE_CHECKING:
+    from seenn.snn import SNN
+
+MOST_WORKERS = 16  # that are started unasked
+FEW = 256  # pictures for which none is started
+
+Decoded = tuple[list[tuple[str, str | None]], Tensor]  # path and error of each, and the pixels of those without one
+
+
+def answer_pictures(
+    snn: SNN, session: Session, pictures: Iterable[Picture], *, workers: int | None = None
+) -> Iterator[Row]:
+    """One row a picture, in their order, with the columns of ``COLUMNS``; what cannot be read has an ``error``.
+
+    Args:
+        snn: whose preprocessing and class names are used.
+        session: runs ``snn``.
+        workers: processes that decode; 0 decodes in this one, None takes half of the processors for many pictures.
+
+    Raises:
+        CheckpointError: the network does not record how pictures are prepared.
+        SeennError: a worker was killed, or outputs are not finite.
+    """
+    if not isinstance(snn.preprocessing, Preprocessing):
+        raise CheckpointError("this network does not record how pictures are prepared: convert it again with --data")
+    blocks = _decoded(pictures, snn.preprocessing, workers, session.slots)
+    waiting: deque[tuple[str, str | None]] = deque()  # of those that were decoded, and not answered yet
+    most = session.timesteps + session.engine.initial_steps
+
+    def batches() -> Iterator[Batch]:
+        for found, pixels in blocks:
+            waiting.extend(found)
+            if len(pixels):
+                yield snn.batch(pixels)
+
+    def row(path: str, error: str | None, answer: Prediction | None) -> Row:
+        empty = dict.fromkeys(("label", "class", "confidence", "exit_timestep", "cost"))
+        if answer is None:
+            return {"path": path, **empty, "error": error}
+        names, label = snn.class_names, answer.label
+        return {
+            "path": path,
+            "label": label,
+            "class": one_line(names[label]) if label < len(names) else str(label),
+            "confidence": answer.confidence,
+            "exit_timestep": session.engine.initial_steps + answer.exit_timestep,
+            "cost": answer.cost / most,
+            "error": None,
+        }
+
+    for answer in session.answers(batches()):
+        while waiting[0][1] is not None:
+            yield row(*waiting.popleft(), None)
+        yield row(*waiting.popleft(), answer)
+    yield from (row(*each, None) for each in waiting)
+
+
+def _decoded(
+    pictures: Iterable[Picture], preprocessing: Preprocessing, workers: int | None, size: int
+) -> Iterator[Decoded]:
+    """Blocks of ``size`` pictures, prepared up to the normalisation, in their order."""
+    rest = iter(pictures)
+    if workers is None:
+        first = list(islice(rest, FEW))
+        rest = chain(first, rest)
+        workers = min(max(1, processors() // 2), MOST_WORKERS) if len(first) == FEW else 0
+    loader: DataLoader[Any] = DataLoader(
+        _Decoder(preprocessing),
+        batch_sampler=iter(lambda: list(islice(rest, size)), []),
+        num_workers=workers,
+        collate_fn=_together,
+        worker_init_fn=_leave_interrupts,
+        generator=torch.Generator(),  # so that the global one stays as it is
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise SeennError(
+            "a process that decodes pictures was killed, perhaps for want of memory (/dev/shm included): use fewer "
+            "--workers, or 0 to decode without them"
+        ) from error
+
+
+class _Decoder(Dataset[Any]):
+    """Is asked for pictures as data sets are for numbers."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+
+    def __getitem__(self, picture: Picture) -> tuple[str, Tensor | None, str | None]:
+        try:
+            return picture.path, self._preprocessing.pixels(picture.read().unsqueeze(0)), None
+        except DataError as error:
+            return picture.path, None, one_line(str(error))
+
+
+def _together(found: list[tuple[str, Tensor | None, str | None]]) -> Decoded:
+    pixels = [pixels for _, pixels, _ in found if pixels is not None]
+    return [(path, error) for path, _, error in found], torch.cat(pixels) if pixels else torch.empty(0)
+
+
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the one that writes answers ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,141 @@
+"""What people name: pictures, folders, patterns, tables, tar shards and lists of them, one picture after the other."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from seenn.answers.formats import one_line
+from seenn.answers.shards import SHARD, members, refuse
+from seenn.data.picture import SUFFIXES, read_picture
+from seenn.data.reading import reading
+from seenn.errors import DataError
+
+LIST = "-"  # stands for the lines of stdin
+TABLES = {".csv": ",", ".tsv": "\t"}  # with a column of this name:
+PATHS = ("path", "file", "filename", "filepath", "image", "image_path")
+NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was named, and how to read it, in whatever process: uint8 ``[C, H, W]``, or a DataError."""
+
+    path: str
+    read: Callable[[], Tensor]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", one_line(self.path))
+
+
+def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
+    """All pictures of ``inputs``, in their order, in units that one process takes: a tar shard, or one file.
+
+    What cannot be listed (a damaged shard, a folder without permission) is a picture that cannot be read in its place.
+
+    Args:
+        inputs: picture files; folders, searched at any depth in the order of names, without what is hidden; tar files;
+            ``.csv`` and ``.tsv`` tables whose column ``path`` (or another of ``PATHS``) is relative to them; patterns
+            (``*.png``, ``{000..099}``); ``-`` for such names on stdin, one a line.
+    """
+    for given in inputs:
+        names = _lines() if given == LIST else [given]
+        for name in (found for line in names for found in expand(line)):
+            path = Path(name)
+            if path.is_dir():
+                yield from ((picture,) for picture in _folder(path, ()))
+            elif SHARD.search(name):
+                yield _listed(name, (Picture(where, read) for where, read in members(path)))
+            elif path.suffix.lower() in TABLES:
+                yield from ((picture,) for picture in _listed(name, _table(path)))
+            else:
+                yield (Picture(name, partial(read_picture, path)),)
+
+
+def check_inputs(inputs: Iterable[str]) -> None:
+    """Before any work: that everything exists and that there is a picture in it; what ``-`` lists is not known yet.
+
+    Raises:
+        DataError: names everything that is missing, and the first input without a picture.
+    """
+    names = [name for given in inputs if given != LIST for name in expand(given)]
+    if missing := [name for name in names if not os.path.exists(name)]:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(f"{', '.join(missing[:5])}{more}: no such file, folder or pattern; check the spelling")
+    for name in names:
+        if Path(name).suffix.lower() in TABLES:
+            next(_table(Path(name)), None)
+        if os.path.isdir(name) and next(_folder(Path(name), ()), None) is None:
+            raise DataError(f"{name}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
+
+
+def expand(name: str) -> Iterator[str]:
+    """The names that a pattern stands for; what is there, or matches nothing, stands for itself."""
+    numbers = NUMBERS.search(name)
+    if os.path.lexists(name) or not (numbers or glob.has_magic(name)):
+        yield name
+    elif numbers:
+        first, last = numbers.groups()
+        for number in range(int(first), int(last) + 1):
+            yield from expand(f"{name[: numbers.start()]}{number:0{len(first)}}{name[numbers.end() :]}")
+    else:
+        yield from sorted(glob.glob(name, recursive=True)) or [name]
+
+
+def _listed(name: str, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    """``pictures``, and where they cannot all be listed, why."""
+    try:
+        with reading(name):
+            yield from pictures
+    except DataError as error:
+        yield Picture(name, partial(refuse, str(error)))
+
+
+def _folder(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Picture]:
+    """The pictures below; links are followed, but not into a folder ``above``."""
+
+    def found() -> Iterator[Picture]:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise DataError(f"{folder}: is a link to a folder that it lies in; remove it")
+        for name in sorted(name for name in os.listdir(folder) if not _is_hidden(name)):
+            if os.path.isdir(folder / name):
+                yield from _folder(folder / name, (*above, here))
+            elif Path(name).suffix.lower() in SUFFIXES:
+                yield Picture(str(folder / name), partial(read_picture, folder / name))
+
+    return _listed(str(folder), found())
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _table(path: Path) -> Iterator[Picture]:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.DictReader(stream, delimiter=TABLES[path.suffix.lower()])
+        columns = rows.fieldnames or ()
+        column = next((name for name in PATHS if name in columns), None)
+        if column is None:
+            raise DataError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one named path")
+        for row in rows:
+            if row[column]:
+                yield Picture(str(path.parent / row[column]), partial(read_picture, path.parent / row[column]))
+            else:
+                where = f"{path}:{rows.line_num}"
+                yield Picture(where, partial(refuse, f"{where}: the column {column} is empty; expected a file"))
+
+
+def _lines() -> Iterator[str]:
+    with open(sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape", closefd=False) as stream:
+        yield from (line.rstrip("\n") for line in stream if line.strip())

@@ -1,0 +1,170 @@
+"""A model as it computes, apart from the original: without what PyTorch wraps around modules, and around weights."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from seenn.capture.state import deep_copy
+from seenn.core.ops.arguments import scale as check_scale
+from seenn.errors import UnsupportedError
+
+log = logging.getLogger(__name__)
+
+Substitutes = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
+
+_INTEGER = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.quantizable", "torch.nn.quantized")
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.Module:
+    """A deep copy in evaluation mode on the CPU, whose weights and modules are what the model computes with.
+
+    Taken off: ``torch.compile``, data parallelism, old weight and spectral norms, prune masks, and what observes values
+    for ``torch.ao``; its fake quantisation is written out. Half precision becomes float32, which is said.
+
+    Args:
+        substitutes: what takes the place of modules of these classes.
+
+    Raises:
+        UnsupportedError: TorchScript, modules that compute with integers, or an attribute that cannot be copied.
+    """
+    model = _inner(model)
+    name = type(model).__name__
+    for path, module in model.named_modules():
+        where = f"{name}.{path}" if path else name
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedError(
+                f"{where} is TorchScript, which cannot be traced: give the nn.Module that it was made from, or an ONNX "
+                "file of it (torch.onnx.export)"
+            )
+        if type(module).__module__.startswith(_INTEGER):
+            raise UnsupportedError(
+                f"{where} ({type(module).__name__}) computes with integers of torch.ao: give the model as it was "
+                "before torch.ao.quantization.convert or quantize_dynamic; fake-quantised ones are taken"
+            )
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        if (inner := _inner(module)) is not module:
+            memo[id(module)] = deep_copy(inner, memo)
+    copied = deep_copy(model, memo).cpu().eval()
+    for module in list(copied.modules()):
+        _compute_weights(module)
+    return _widened(_rebuilt("", copied, {**_torch_ao(), **(substitutes or {})}, {}))
+
+
+def _inner(module: nn.Module) -> nn.Module:
+    """What a wrapper wraps, be it several times; any other module itself."""
+    while isinstance(inner := getattr(module, "_orig_mod", None), nn.Module) or isinstance(module, _WRAPPERS):
+        found = inner if isinstance(inner, nn.Module) else module.module
+        assert isinstance(found, nn.Module)
+        module = found
+    return module
+
+
+def _compute_weights(module: nn.Module) -> None:
+    """Puts the weights that are computed in every call, by hooks or by ``torch.ao``, in their place."""
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(module, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+        elif isinstance(hook, prune.BasePruningMethod):
+            prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
+    if isinstance(fake := getattr(module, "weight_fake_quant", None), nn.Module):
+        # In single precision, as it was trained: the largest weight of a channel lies between two of its levels.
+        fake.apply(torch.ao.quantization.disable_observer)
+        weight, norm = cast(Tensor, module.weight).detach(), getattr(module, "bn", None)
+        scale = torch.ones(()) if norm is None else norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+        scale = scale.view(-1, *[1] * (weight.dim() - 1))
+        module.weight = nn.Parameter(torch.where(scale == 0, weight, fake(weight * scale).detach() / scale))
+        module.weight_fake_quant = nn.Identity()
+
+
+def _torch_ao() -> Substitutes:
+    from torch.ao.quantization import FakeQuantizeBase, ObserverBase
+
+    return {FakeQuantizeBase: _quantiser, ObserverBase: lambda observer: nn.Identity()}
+
+
+def _rebuilt(path: str, module: nn.Module, substitutes: Substitutes, done: dict[int, nn.Module]) -> nn.Module:
+    """The module with substitutes inside, and with what hooks of ``torch.ao`` call as modules before or after it."""
+    if id(module) in done:
+        return done[id(module)]
+    done[id(module)] = module
+    for kind, substitute in substitutes.items():
+        if isinstance(module, kind):
+            try:
+                done[id(module)] = substitute(module)
+            except ValueError as error:
+                raise UnsupportedError(f"{path} ({type(module).__name__}): {error}") from error
+            return done[id(module)]
+    for name, child in list(module.named_children()):
+        module._modules[name] = _rebuilt(f"{path}.{name}" if path else name, child, substitutes, done)
+    for hooks, order in ((module._forward_pre_hooks, -1), (module._forward_hooks, 1)):
+        for key, hook in list(hooks.items()):
+            if getattr(hook, "__name__", "").startswith("_observer_forward"):
+                del hooks[key]
+                parts = {"module": module, "activation_post_process": module._modules.pop("activation_post_process")}
+                done[id(module)] = nn.Sequential(OrderedDict(list(parts.items())[::order]))  # type: ignore[arg-type]
+    return done[id(module)]
+
+
+def _quantiser(module: Any) -> nn.Module:
+    """The op of a fake-quantising module, with the scale that it has by now.
+
+    Raises:
+        ValueError: it has none, or none of a quantiser.
+    """
+    if not int(module.fake_quant_enabled[0]):
+        return nn.Identity()
+    observer = getattr(module, "activation_post_process", module)
+    if not bool(torch.as_tensor(getattr(observer, "min_val", 0.0)).isfinite().all()):
+        raise ValueError("it has seen no values and has no scale: train the model first")
+    zero = module.zero_point.double().round()
+    if bool((zero != zero.max()).any()):
+        raise ValueError("its zero points differ between channels: quantise symmetrically")
+    source = observer if hasattr(observer, "quant_min") else module
+    low, high = (int(limit - zero.max()) for limit in (source.quant_min, source.quant_max))
+    return FakeQuantised(module.scale.float().squeeze(), low, high, max(0, module.ch_axis))
+
+
+class FakeQuantised(nn.Module):
+    """``s · clip(round(x/s), low, high)``, s a number or one for each entry along ``axis``; halves to even, as torch.
+
+    Written out: of activations a ``Quantiser`` is recognised in it, and of weights it is computed once.
+    """
+
+    def __init__(self, scale: Tensor, low: int, high: int, axis: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", check_scale("scale", scale, positive=True).detach())
+        self.low, self.high, self.axis = low, high, axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = cast(Tensor, self.scale)
+        if scale.dim() == 0:
+            return (x / scale).round().clamp(self.low, self.high) * scale
+        levels = (x.movedim(self.axis, -1) / scale).round().clamp(self.low, self.high)
+        return (levels * scale).movedim(-1, self.axis)
+
+
+def _widened(model: nn.Module) -> nn.Module:
+    """Half precision as float32."""
+    kinds = {str(t.dtype).removeprefix("torch.") for t in _tensors(model) if t.is_floating_point() and t.itemsize < 4}
+    if not kinds:
+        return model
+    log.warning("the weights are in %s: converted, and computed with, in float32", " and ".join(sorted(kinds)))
+    return model.float()
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()

@@ -1,0 +1,80 @@
+"""Completion, doctor, --quiet, and options from files."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import seenn
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell(shell: str) -> None:
+    done = CliRunner().invoke(seenn, ["completion", shell])
+    assert done.exit_code == 0, done.output
+    assert "_SEENN_COMPLETE" in done.stdout
+    assert f"{shell}_complete" in done.stdout
+
+
+def test_tab_completes_options() -> None:
+    done = CliRunner().invoke(
+        seenn,
+        [],
+        prog_name="seenn",
+        env={"_SEENN_COMPLETE": "bash_complete", "COMP_WORDS": "seenn convert --timest", "COMP_CWORD": "2"},
+    )
+    assert "--timesteps" in done.stdout
+
+
+def test_doctor_looks_at_every_engine_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = json.loads(CliRunner().invoke(seenn, ["doctor", "--json"]).stdout)
+    assert {"seenn", "torch", "python", "CPU", "compiled code", "cache", "GPU", "engine int8"} <= set(found)
+    assert found["engine reference"]["ok"] is True
+    monkeypatch.setattr("seenn.native.library._compiler", lambda: None)
+    done = CliRunner().invoke(seenn, ["doctor"])
+    assert done.exit_code == 0
+    assert "compiled code: install a C compiler" in done.stdout
+
+
+def test_options_are_written_to_a_file_and_read_from_it(tmp_path: Path) -> None:
+    run = tmp_path / "run.toml"
+    run.write_text("[evaluate]\nlimit = 3\n")
+    options = ["resnet18", "--image-size", "1,8,8", "--num-classes", "10", "--json"]
+    done = CliRunner().invoke(seenn, ["inspect", *options, "--write-config", str(run)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    table = tomllib.loads(run.read_text())
+    assert table["evaluate"] == {"limit": 3}
+    assert table["inspect"]["num-classes"] == 10
+    typed = CliRunner().invoke(seenn, ["inspect", *options])
+    read = CliRunner().invoke(seenn, ["inspect", "--config", str(run)])
+    assert read.exit_code == 0, read.output
+    assert json.loads(read.stdout) == json.loads(typed.stdout)
+    wins = CliRunner().invoke(seenn, ["inspect", "--config", str(run), "--num-classes", "7"])
+    assert json.loads(wins.stdout)["parameters"] != json.loads(typed.stdout)["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[inspect", "cannot be read as TOML"),
+        ("[convert]", r"has no table [inspect]: it has convert"),
+        ("[inspect]\nimage-sise = '1,8,8'", "has no option 'image-sise'. Did you mean 'image-size'?"),
+        ("[inspect]\nnum-classes = 'many'", "Invalid value for '--num-classes'"),
+    ],
+)
+def test_a_file_that_says_something_else_is_wrong_usage(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    done = CliRunner().invoke(seenn, ["inspect", "resnet18", "--config", str(tmp_path / "run.toml")])
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_quiet_and_verbose_contradict_each_other() -> None:
+    done = CliRunner().invoke(seenn, ["inspect", "resnet18", "--quiet", "--verbose"])
+    assert done.exit_code == 2
+    assert "--quiet and --verbose contradict each other: give one" in done.output

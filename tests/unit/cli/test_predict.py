@@ -1,0 +1,113 @@
+"""``seenn predict``: what it takes, what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from tiny import tiny_snn
+
+from cli.main import seenn
+from seenn.checkpoint import load
+from seenn.exits import ConfidenceExit
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``snn.safetensors``, ten pictures in ``p`` and a damaged one in ``bad.png``."""
+    monkeypatch.chdir(tmp_path)
+    tiny_snn().save("snn.safetensors")
+    Path("p").mkdir()
+    for number in range(10):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"p/{number}.png")
+    Path("bad.png").write_bytes(b"damaged")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(seenn, ["predict", "snn.safetensors", *arguments])
+
+
+@pytest.mark.usefixtures("folder")
+def test_answers_are_printed_a_line_each_and_what_cannot_be_read_is_told() -> None:
+    done = run("p/3.png", "bad.png", "p/4.png")
+    assert done.exit_code == 0
+    first, second = done.stdout.splitlines()
+    assert first.startswith("p/3.png: ")
+    assert second.startswith("p/4.png: ")
+    assert "warning: bad.png: is damaged or no BMP" in done.stderr
+    assert "warning: of 3 pictures 1 could not be read\n" in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_of_answers_agrees_with_what_is_printed() -> None:
+    printed = json.loads(run("p", "bad.png", "--json").stdout)
+    done = run("p", "bad.png", "-o", "a.csv", "--json")
+    written = json.loads(done.stdout)
+    with open("a.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    expected = [{name: "" if v is None else str(v) for name, v in row.items()} for row in printed["predictions"]]
+    assert rows == expected
+    assert written["answers"] == "a.csv"
+    assert written["engine"] == printed["engine"]
+    assert {name: written[name] for name in ("pictures", "answered", "unreadable")} == {
+        **{"pictures": 11, "answered": 10, "unreadable": 1}
+    }
+    assert "of 11 pictures 1 could not be read; the first: bad.png: is damaged" in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("p", "bad.png"), 0),
+        (("p", "bad.png", "--strict"), 1),
+        (("p", "--strict"), 0),
+        (("bad.png",), 1),
+        (("p", "bad.png", "--strict", "-o", "a.jsonl"), 1),
+        (("bad.png", "-o", "a.jsonl"), 1),
+    ],
+)
+def test_exit_codes(arguments: tuple[str, ...], code: int) -> None:
+    assert run(*arguments).exit_code == code
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("p", "--resume"), 2, "--resume and --format are of a file of answers: add -o FILE"),
+        (("p", "--format", "csv"), 2, "are of a file of answers: add -o FILE"),
+        (("p", "-o", "a.txt"), 2, r"-o a.txt does not end in .csv, .jsonl, .parquet: add --format"),
+        (("p", "-o", "none/a.csv"), 2, "the folder none does not exist"),
+        (("p", "-o", "p"), 2, "p is a folder, not a file"),
+        (("gone", "gone.tar"), 1, "gone, gone.tar: no such file, folder or pattern; check the spelling"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = run(*arguments)
+    assert (done.exit_code, "engine:" in done.stderr) == (code, False)
+    assert message in done.stderr
+    assert not list(Path().glob("a.*"))
+
+
+@pytest.mark.usefixtures("folder")
+def test_another_network_does_not_go_on_with_the_answers() -> None:
+    assert run("p", "-o", "a.csv").exit_code == 0
+    assert run("p", "-o", "a.csv", "--resume").exit_code == 0
+    for options in (("-T", "2"), ("--engine", "reference")):
+        done = run("p", "-o", "a.csv", "--resume", *options)
+        assert done.exit_code == 1
+        assert "a.csv was begun with other options: " in done.stderr
+    snn = load("snn.safetensors")
+    replace(snn, policy=ConfidenceExit(threshold=0.8)).save("snn.safetensors")
+    done = run("p", "-o", "a.csv", "--resume")
+    assert done.exit_code == 1
+    assert "a.csv was begun with other options: snn was " in done.stderr

@@ -1,0 +1,129 @@
+"""What a model returns: functions that it ends in, several tensors, and scores that are not of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import seenn
+from converter import ConvertConfig, convert, convert_module
+from converter.inspect import inspect_model
+from seenn import Batch
+from seenn.errors import ConversionError, UnsupportedError
+
+X = torch.randn(64, 12, generator=torch.Generator().manual_seed(0))
+
+
+class Model(nn.Module):
+    """Two layers, and a function of their scores at the end."""
+
+    def __init__(self, end: Callable[[Tensor], Any], scores: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, scores))
+        self.end = end
+
+    def forward(self, x: Tensor) -> Any:
+        return self.end(self.body(x))
+
+
+HEADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "module": (nn.Softmax(1), "softmax"),
+    "in a sequence": (nn.Sequential(nn.Dropout(), nn.LogSoftmax(dim=-1), nn.Identity()), "log_softmax"),
+    "function": (lambda y: F.log_softmax(y, 1), "log_softmax"),
+    "logarithm of it": (lambda y: torch.log(torch.softmax(y, 1)), "log_softmax"),
+    "before a reshape": (lambda y: y.unsqueeze(-1).softmax(1).flatten(1), "softmax"),
+    "of each": (lambda y: torch.sigmoid(y), "sigmoid"),
+}
+
+
+@pytest.mark.parametrize("spelling", HEADS)
+def test_the_function_that_a_model_ends_in_is_left_out_and_named(
+    spelling: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    end, name = HEADS[spelling]
+    model = Model(end).eval()
+    found = convert_module(model, X, ConvertConfig(strict=True))
+    assert found.head == name
+    assert f"the final {name} is left out: the network returns logits" in caplog.text
+    torch.testing.assert_close(found.network.analog()(X), model.body(X))
+    assert inspect_model(model, (12,), strict=True).notes == (
+        f"the final {name} is left out: the network returns logits",
+    )
+
+
+def test_a_softmax_that_others_read_or_that_is_of_something_else_stays() -> None:
+    inside = Model(nn.Sequential(nn.Softmax(1), nn.Linear(4, 3))).eval()
+    assert convert_module(inside, X).head is None
+    elsewhere = Model(lambda y: y.view(-1, 2, 2).softmax(1).flatten(1)).eval()
+    assert convert_module(elsewhere, X).head is None
+
+
+@pytest.mark.parametrize("end", [nn.Sigmoid(), lambda y: torch.sigmoid(y).squeeze(1), lambda y: y.sigmoid().view(-1)])
+def test_one_logit_becomes_the_scores_of_two_classes(end: Any) -> None:
+    model = Model(end, 1).eval()
+    snn = convert(model, Batch(X, (model.body(X)[:, 0] > 0).long()))
+    assert snn.task == "binary"
+    assert snn.manifest["outputs"]["head"] == "sigmoid"
+    torch.testing.assert_close(snn.network.analog()(X).softmax(1)[:, 1], model.body(X)[:, 0].sigmoid())
+    assert snn.manifest["check"]["ann_accuracy"] == 1.0
+    assert snn.predict(X[:8], policy=seenn.ConfidenceExit(threshold=0.6)).labels.max() <= 1
+
+
+def test_labels_and_quantities_are_checked_as_such_and_know_no_exits() -> None:
+    labels = convert(Model(nn.Sigmoid()).eval(), X)
+    assert labels.task == "labels"
+    assert labels.manifest["check"]["agreement"] > 0.9
+    assert labels.manifest["check"]["output_error"] < 0.2
+    values = convert(model := Model(nn.Identity(), 1).eval(), X, task="values")
+    assert values.manifest["check"]["agreement"] is None
+    given, wanted = values.predict(X).logits_sum / values.timesteps, model(X).detach()
+    assert float((given - wanted).norm() / wanted.norm()) < 0.2
+    for snn in (labels, values):
+        with pytest.raises(
+            UnsupportedError, match=f"ConfidenceExit compares the scores of classes, .* {snn.task}: pred"
+        ):
+            snn.predict(X, policy=seenn.ConfidenceExit(threshold=0.9))
+
+
+def test_what_scores_say_is_asked_for_where_it_does_not_follow() -> None:
+    with pytest.raises(ConversionError, match="one number an image: say whether it is a logit for yes or no"):
+        convert_module(Model(nn.Identity(), 1).eval(), X)
+    with pytest.raises(ConversionError, match="returns 4 scores an image, which fits no binary task: one logit does"):
+        convert_module(Model(nn.Identity()).eval(), X, task="binary")
+    with pytest.raises(ValueError, match=r"unknown task 'class'.* Did you mean 'classes'"):
+        convert_module(Model(nn.Identity()).eval(), X, task="class")
+
+
+RETURNED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "a tuple": (lambda y: (y * 2, y), "1"),
+    "a dictionary": (lambda y: {"features": y * 2, "logits": y}, "logits"),
+    "one and none": (lambda y: (y, None), ""),
+    "one by name": (lambda y: {"out": y}, ""),
+}
+
+
+@pytest.mark.parametrize("kind", RETURNED)
+def test_of_several_tensors_one_is_chosen_by_name_or_place(kind: str) -> None:
+    end, output = RETURNED[kind]
+    model = Model(end).eval()
+    found = convert_module(model, X, output=output or None)
+    assert found.network.sites == ("body.1",)
+    torch.testing.assert_close(found.network.analog()(X), model.body(X))
+
+
+def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
+    model = Model(RETURNED["a dictionary"][0]).eval()
+    with pytest.raises(
+        UnsupportedError, match=r"returns several tensors: features \[1, 4\], logits \[1, 4\]; name one"
+    ):
+        convert_module(model, X)
+    with pytest.raises(UnsupportedError, match=r"returns no 'logit'. Did you mean 'logits'\? It returns features"):
+        inspect_model(model, (12,), output="logit")
+    with pytest.raises(UnsupportedError, match="returns str, and no tensor in it"):
+        convert_module(Model(lambda y: "scores").eval(), X)
