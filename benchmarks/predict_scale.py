@@ -38,7 +38,7 @@ SIDE = 64  # pixels of a picture; the network takes 32
 SHARD = 1000  # pictures
 SEENN = [sys.executable, "-c", "from cli.main import main; main()"]
 WARM_UP = 0.2  # share of the pictures after which memory must not grow
-POLL = 0.1  # seconds
+POLL = 0.5  # seconds; to ask for memory costs the machine some milliseconds
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def bench(
         torch.set_num_threads(options.threads)
     snn = file.load().to(console.device)
     steps = how.timesteps or snn.timesteps
-    splits = data.splits(snn.manifest, snn.preprocessing)
+    snn, splits = data.of(snn)
     if splits.test.is_sequence:
         raise UnsupportedError(f"bench measures networks on images, and {file.snn} runs on one frame a timestep")
     snn.check_split(splits.test, use="test")

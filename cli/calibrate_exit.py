@@ -23,7 +23,7 @@ def calibrate_exit(
     snn = file.load(with_policy=made is None).to(console.device)
     steps = how.timesteps or snn.timesteps
     policy = made or rule.stored(snn, steps)
-    splits = data.splits(snn.manifest, snn.preprocessing)
+    snn, splits = data.of(snn)
     engine = how.make(console, snn)
     with console.progress("running the exit split") as update:
         found = snn.calibrate_exit(

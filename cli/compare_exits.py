@@ -45,7 +45,7 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
 
     chosen = [name for name in options.policy if not hasattr(EXIT_RULES.get(name), "made_with")]
     snn = file.load().to(console.device)
-    splits = data.splits(snn.manifest, snn.preprocessing)
+    snn, splits = data.of(snn)
     engine = how.make(console, snn)
     with console.progress("exit split, test split, times") as update:
         comparison = snn.compare_exits(
@@ -63,7 +63,7 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
             command=command_line(),
             progress=update,
         )
-    written = write_comparison(comparison, splits.test.raw, options.report) if console.first else options.report
+    written = write_comparison(comparison, splits.test.picture, options.report) if console.first else options.report
     columns = {name: "" if name in (COLUMNS[0], COLUMNS[-1]) else ">" for name in COLUMNS}
     console.answer(
         {**comparison.to_json(), "report": str(written)},

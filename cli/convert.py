@@ -16,7 +16,6 @@ from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from converter.config import ConvertConfig
     from seenn.snn import SNN
 
 RECIPE = Registered("recipe", "converter.recipes", "converter.recipes:RECIPES")
@@ -58,13 +57,31 @@ class ConvertOptions:
     timesteps: int | None = option(
         "T to convert for.  [default: 8; as many as it has levels for a QCFS network]", short="-T", type=TIMESTEPS
     )
+    min_agreement: float | None = option(
+        "Choose --levels, --encoder-levels and --timesteps, those that are not given: the fewest spikes with which ANN "
+        "and SNN agree on this share of held-out images.",
+        metavar="SHARE",
+        type=FiniteRange(0, 1),
+    )
+    max_accuracy_drop: float | None = option(
+        "Likewise, by the accuracy that may be lost on held-out images, 0.005 for half a point.",
+        metavar="SHARE",
+        type=FiniteRange(0, 1),
+    )
+    memory: float | None = option(
+        "GiB for values between layers; the rest goes to temporary files. Changes no result.  [default: 1, or half of "
+        "what is free]",
+        metavar="GIB",
+        type=FiniteRange(0),
+    )
     calibration_images: int | None = option("How many, at least 16.  [default: 512, or all]", type=COUNT)
     check_images: int = option("Held-out images that compare ANN and SNN.", type=COUNT, default=1000)
     silent_channels: Literal["borrow", "refuse"] = option(
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
-    encoder_levels: int = option(
-        "Most spikes a step and sign of the neurons in front of what is not spikes.", type=Integer(1, 127), default=15
+    encoder_levels: int | None = option(
+        "Most spikes a step and sign of the neurons in front of what is not spikes.  [default: 15]",
+        type=Integer(1, 127),
     )
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
@@ -72,10 +89,11 @@ class ConvertOptions:
         "What the model's scores say: binary, a logit for yes or no; labels, a logit for each; values, quantities.  "
         "[default: classes; with a sigmoid at the end binary or labels]"
     )
+    force: bool = option("Convert a model that is not shown to be better than chance on held-out images.")
     output: str = option("The spiking network.", short="-o", metavar="FILE", default=SNN_FILE)
 
-    def config(self, qcfs_levels: int | None) -> ConvertConfig:
-        """What the options say, and where they say nothing what suits the network. Wrong values are wrong usage."""
+    def chosen(self, qcfs_levels: int | None) -> dict[str, Any]:
+        """What the options say of a ``ConvertConfig``. Wrong values are wrong usage."""
         from converter.config import ConvertConfig
         from converter.recipes import RECIPES
 
@@ -86,14 +104,10 @@ class ConvertOptions:
                 if name != "percentile":
                     raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
                 settings["q"] = self.percentile
-            return ConvertConfig.suited(
-                qcfs_levels=qcfs_levels,
-                recipe=RECIPES.get(name)(**settings),
-                initial_steps=self.prepass,
-                **given(
-                    self, "neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict"
-                ),
-            )
+            names = ("neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict")
+            found = {"recipe": RECIPES.get(name)(**settings), "initial_steps": self.prepass, **given(self, *names)}
+            ConvertConfig.suited(qcfs_levels=qcfs_levels, **found)
+            return found
 
 
 @command("Turn a trained classifier into a spiking network.")
@@ -113,38 +127,49 @@ def convert(
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
     from converter import convert as run
+    from converter.known import fitted
     from converter.load import load_model
+    from converter.load.onnx_source import is_onnx
     from converter.load.weights import read_weights
     from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
 
-    options.config(None)  # what the options get wrong among themselves
-    loaded = load_model(spec, ckpt, open_size=lambda: data.splits({}, None).preprocessing.shape)
-    config = options.config(loaded.spec.levels)
+    options.chosen(None)  # what the options get wrong among themselves
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
-    splits = data.splits(record, loaded.preprocessing)
+    own = data.splits(record, None, in_chans=model.in_chans)
+    loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
+    chosen = options.chosen(loaded.spec.levels)
+    if loaded.preprocessing is None:
+        splits = data.prepared(own, fitted(loaded, own.preprocessing), model.in_chans)
+    else:
+        splits = data.prepared(own.with_preprocessing(loaded.preprocessing), loaded.preprocessing, model.in_chans)
     check_splits(record, splits, use="calibration")
     with console.progress("calibrating sites") as update:
-        done = itertools.count(1)
+        done = itertools.count()
         snn = run(
             loaded,
             splits,
-            config,
             weights=ckpt,
+            preprocessing=None if splits.guess else splits.preprocessing,
+            force=options.force,
+            memory=None if options.memory is None else int(options.memory * 2**30),
+            min_agreement=options.min_agreement,
+            max_accuracy_drop=options.max_accuracy_drop,
             task=options.task,
             calibration_images=options.calibration_images,
             check_images=options.check_images,
             device=console.device,
             seed=console.seed,
-            progress=lambda site, total: update(next(done), total),
+            progress=lambda site, total: update(next(done) % total + 1, total),
+            **chosen,
         )
     if console.first:
         snn.save(target)
     check, summary = snn.manifest["check"], _summary(snn)
     figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
-    records = ("task", "outputs", "per_site", "conversion", "source", "data")
+    records = ("task", "outputs", "per_site", "conversion", "goal", "source", "data")
     result = {
         "sites": len(snn.manifest["per_site"]),
         "neurons": len(snn.network.sites),
@@ -152,7 +177,7 @@ def convert(
         "check_split": check["split"],
         "check_samples": check["samples"],
         **snn.manifest["spiking"],
-        **{name: snn.manifest[name] for name in records},
+        **{name: snn.manifest[name] for name in records if name in snn.manifest},
         "output": str(target),
     }
     page = Path(report.report)
@@ -190,7 +215,18 @@ def _summary(snn: SNN) -> list[str]:
     for t, accuracy in enumerate(accuracies, 1):
         if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
             lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
+    if goal := snn.manifest.get("goal"):
+        picked = snn.manifest["conversion"]
+        lines.append(
+            f"picked T = {picked['timesteps']}, {picked['neuron']['max_spikes']} levels, of encoders "
+            f"{picked['encoder_levels']}: the fewest spikes that reach what was asked, {len(goal['tried'])} tried"
+        )
     if sites:
+        clipped = max(sites, key=lambda site: float(site["clipped_energy"]))
+        lines.append(
+            f"most clipped on images that its range was not chosen on: {100 * clipped['clipped_unseen']:.2g} % of the "
+            f"values, {100 * clipped['clipped_energy']:.2g} % of their energy, at {clipped['site']}"
+        )
         worst = max(sites, key=lambda site: float(site["relative_error"]))
         lines.append(f"largest relative error of a site: {worst['relative_error']:.3f}, at {worst['site']}")
     if encoders:

@@ -25,7 +25,7 @@ def evaluate(
     from seenn.analysis.report.write import write_report
 
     snn = file.load().to(console.device)
-    splits = data.splits(snn.manifest, snn.preprocessing)
+    snn, splits = data.of(snn)
     engine = how.make(console, snn)
     with console.progress("ANN, SNN, SNN with exits") as update:
         found = snn.evaluate(
@@ -39,7 +39,7 @@ def evaluate(
             command=command_line(),
             progress=update,
         )
-    written = write_report(found, splits.test.raw, options.report) if console.first else options.report
+    written = write_report(found, splits.test.picture, options.report) if console.first else options.report
     console.answer(
         {**found.to_json(), "report": str(written)},
         f"{found.subject}\n",

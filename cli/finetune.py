@@ -51,7 +51,7 @@ def finetune(
     from seenn.training.finetune import default_train_config
 
     snn = file.load()
-    splits = data.splits(snn.manifest, snn.preprocessing)
+    snn, splits = data.of(snn)
     train_options = training.config(default_train_config(splits, snn.network), seed=console.seed)
     with usage():
         train = augment.add(train_options, splits)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,15 +13,30 @@ import click
 
 from cli.common import Console
 from cli.errors import usage
-from cli.options import COUNT, FILE, FOLDER, TIMESTEPS, Commas, Integer, OutputFolder, Registered, argument, option
+from cli.options import (
+    COUNT,
+    FILE,
+    FOLDER,
+    PORTION,
+    RATIO,
+    TIMESTEPS,
+    Commas,
+    Integer,
+    OutputFolder,
+    Registered,
+    argument,
+    option,
+)
 from seenn.data.registry import data_help
 from seenn.files import FileVersion, check_output, version_of
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
-    from seenn.data import DataSplits, Preprocessing
+    from seenn.data import DataSplits, Preparation, Stated
     from seenn.runtime import Engine
     from seenn.snn import SNN
+
+log = logging.getLogger(__name__)
 
 NOT_NEEDED = "is not needed any more: every value that is multiplied comes as spikes; leave it out"
 SNN_FILE = "snn.safetensors"
@@ -71,19 +87,88 @@ class DataOptions:
         "Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
         type=Integer(0),
     )
+    group_by: str | None = option(
+        "Keeps samples in one split that share this: a column of a manifest, an array of an npz file, or the level of "
+        "a folder below the class.",
+        metavar="COLUMN|LEVEL",
+    )
+    input_size: tuple[int, ...] = option(
+        "Of the model's input: one side in pixels, H,W or C,H,W.  [default: as recorded, else the library's, else the "
+        "data's]",
+        metavar="H,W",
+        type=Commas(COUNT),
+        default=(),
+    )
+    mean: tuple[float, ...] = option(
+        "Of pixel/255, one or one a channel: inputs are (pixel/255 − mean)/std. 0 and 1/255 make inputs from 0 to 255.",
+        metavar="M,…",
+        type=Commas(RATIO),
+        default=(),
+    )
+    std: tuple[float, ...] = option("Likewise.", metavar="S,…", type=Commas(RATIO), default=())
+    crop_pct: float | None = option("Share of the resized image's side that is kept.", type=PORTION)
+    interpolation: Literal["bicubic", "bilinear"] | None = option("For resizing.")
 
-    def splits(self, manifest: Mapping[str, Any], preprocessing: Preprocessing | None) -> DataSplits:
-        """These data, by default those that ``manifest`` records, prepared as a network wants them."""
+    def stated(self, in_chans: int | None = None) -> Stated:
+        """What the options say about preprocessing."""
+        from seenn.data import Stated
+
+        return Stated(
+            input_size=self.input_size or None,
+            in_chans=in_chans,
+            mean=self.mean or None,
+            std=self.std or None,
+            crop_pct=self.crop_pct,
+            interpolation=self.interpolation,
+        )
+
+    def splits(
+        self, manifest: Mapping[str, Any], preprocessing: Preparation | None, *, in_chans: int | None = None
+    ) -> DataSplits:
+        """These data, by default those that ``manifest`` records, prepared as the options say and else as given.
+
+        Args:
+            manifest: of a network, or the record beside an ANN's weights.
+            preprocessing: of the network; None is the data's own.
+            in_chans: as its option says.
+        """
         from seenn.data.provenance import load_recorded_data
 
-        return load_recorded_data(
+        splits = load_recorded_data(
             manifest,
             preprocessing,
             spec=self.data,
             data_dir=self.data_dir,
             download=self.download,
             split_seed=self.split_seed,
+            group_by=self.group_by,
         )
+        return self.prepared(splits, splits.preprocessing, in_chans)
+
+    def prepared(self, splits: DataSplits, base: Preparation, in_chans: int | None = None) -> DataSplits:
+        """``splits`` prepared like ``base``, but for what the options say."""
+        stated = self.stated(in_chans)
+        with usage():
+            prepared = stated.over(base)
+        return splits.with_preprocessing(prepared, guess="" if stated.normalisation else splits.guess)
+
+    def of(self, snn: SNN) -> tuple[SNN, DataSplits]:
+        """The data for a network, prepared as it records. Where it records nothing, it does from now on."""
+        from seenn.data import Stated
+
+        recorded, stated = snn.preprocessing, self.stated()
+        with usage():
+            if recorded is not None and stated.over(recorded) != recorded:
+                raise ValueError(
+                    f"the network records its preprocessing, {recorded}: leave out --input-size, --mean, --std, "
+                    "--crop-pct and --interpolation, or convert it again with them"
+                )
+        splits = self.splits(snn.manifest, recorded)
+        if recorded is None:
+            own = Stated(input_size=snn.network.input_shape).over(splits.preprocessing)
+            splits = self.prepared(splits, own)
+            log.warning("the network records no preprocessing: taken is %s", splits.preprocessing)
+        return replace(snn, preprocessing=splits.preprocessing), splits
 
 
 @dataclass(frozen=True, kw_only=True)

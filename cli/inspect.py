@@ -21,8 +21,13 @@ class InspectOptions:
 
     target: str = argument(metavar="MODEL|SNN", required=True)
     ckpt: str | None = option("Trained weights: a file or folder; random ones do for a model.", type=PATH)
-    image_size: tuple[int, ...] | None = option(
-        "Of the model's input.  [default: the model's own, else 3,224,224]", metavar="C,H,W", type=Commas(COUNT)
+    image_size: tuple[int, ...] = option(
+        "Of the model's input; [C,]L of signals, F of tables.  [default: the model's own, else 3,224,224]",
+        name="--input-size",
+        short="--image-size",
+        metavar="C,H,W",
+        type=Commas(COUNT),
+        default=(),
     )
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
@@ -41,14 +46,14 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     from converter.inspect import inspect_model
     from converter.load import build_model, load_model
 
-    spec, shape = model.spec(target), options.image_size
+    spec, shape = model.spec(target), options.image_size or None
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
     shape = loaded.input_shape or shape
+    if shape is None and loaded.preprocessing is not None:
+        shape = loaded.preprocessing.shape
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
-        p = loaded.preprocessing
-        height, width = (p.height, p.width) if p else own.get("input_size", (3, 224, 224))[1:]
-        shape = (loaded.spec.in_chans or 3, height, width)
+        shape = (loaded.spec.in_chans or 3, *own.get("input_size", (3, 224, 224))[1:])
     found = inspect_model(loaded.module, shape, strict=options.strict, output=loaded.output)
     console.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
     if not found.convertible:

@@ -114,6 +114,17 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Ratio(FiniteRange):
+    """A number, or one divided by another: 1/255."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        above, slash, below = str(value).partition("/")
+        divisor = super().convert(below, param, ctx) if slash else 1.0
+        if divisor == 0:
+            self.fail(f"{value} divides by zero.", param, ctx)
+        return super().convert(above, param, ctx) / divisor
+
+
 class OutputFolder(click.ParamType):  # type: ignore[type-arg]
     """A folder that exists and is writable or can be made, checked before any work."""
 
@@ -149,6 +160,7 @@ FILE, FOLDER, PATH = click.Path(dir_okay=False), click.Path(file_okay=False), cl
 COUNT, TIMESTEPS = Integer(1), Integer(1, 4096)
 POSITIVE = FiniteRange(0, min_open=True)
 SHARE, FRACTION = FiniteRange(0, 1), FiniteRange(0, 1, max_open=True)  # 1 included, and not
+PORTION, RATIO = FiniteRange(0, 1, min_open=True), Ratio()
 PROBABILITY = FiniteRange(0, 1, min_open=True, max_open=True)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from cli.common import Console, command
+from cli.errors import usage
 from cli.groups import DataOptions, ModelOptions, output_file
 from cli.options import PATH, SHARE, Integer, option
 from cli.training import AugmentOptions, RunFolder, TrainOptions
@@ -67,7 +68,7 @@ def train_ann(
         raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
     start = read_weights(ckpt) if ckpt else None
     before = start.record if start else {}
-    splits = data.splits(before, None)
+    splits = data.splits(before, None, in_chans=model.in_chans)
     check_splits(before, splits, use="calibration")
     spec = model.spec(options.model, num_classes=splits.num_classes)
     optim = OptimConfig(lr=0.02) if ckpt else OptimConfig()
@@ -76,7 +77,8 @@ def train_ann(
     levels = (options.levels or 4) if options.activation == "qcfs" else None
     loaded = model_to_train(spec, splits, ckpt, levels=levels)
     if loaded.preprocessing is not None:
-        splits = splits.with_preprocessing(loaded.preprocessing)
+        with usage():
+            splits = splits.with_preprocessing(data.stated(model.in_chans).over(loaded.preprocessing))
     config = augment.add(config, splits)
     record = {
         "model": loaded.spec.to_record(),
@@ -87,8 +89,7 @@ def train_ann(
     }
     teacher = None
     if ckpt is not None and options.distil:
-        p = splits.preprocessing
-        teacher = load_model(spec, ckpt, image_size=(p.channels, p.height, p.width)).module
+        teacher = load_model(spec, ckpt, image_size=splits.preprocessing.shape).module
     run = where.run(record)
     with console.progress("training") as update:
         result = train(

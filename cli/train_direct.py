@@ -111,7 +111,7 @@ def train_direct(
     from seenn.training import Augment, TrainConfig
 
     rules, direct = neurons.rules(), options.config(console.seed)
-    splits = prepare_splits(data.splits({"data": {"frames": direct.timesteps}}, None), direct)
+    splits = prepare_splits(data.splits({"data": {"frames": direct.timesteps}}, None, in_chans=model.in_chans), direct)
     base = TrainConfig(epochs=20, augment=Augment.suggest(splits), label_smoothing=0.0)
     config = training.config(base, seed=console.seed)
     with console.progress("training") as update:

@@ -74,7 +74,7 @@ def train_policy(
         kwargs = parse_model_kwargs(options.model_kwargs)
         spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
         side = spec.input_shape(snn.network.input_shape)[1]
-    splits = data.splits(snn.manifest, snn.preprocessing)
+    snn, splits = data.of(snn)
     steps, initial_steps = how.timesteps or snn.timesteps, snn.network.initial_steps
     augment = Augment.suggest(splits, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)

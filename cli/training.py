@@ -108,8 +108,11 @@ class AugmentOptions:
         if not (self.aa or self.reprob or self.mixup or self.cutmix):
             return config
         from converter.augment import TimmAugment
+        from seenn.data import Preprocessing
 
         with usage():
+            if not isinstance(splits.preprocessing, Preprocessing):
+                raise ValueError("--aa, --reprob, --mixup and --cutmix change pictures, and the data are numbers")
             if (self.mixup or self.cutmix) and config.batch_size % 2:
                 raise ValueError(
                     f"--mixup and --cutmix mix images in pairs: --batch-size must be even, got {config.batch_size}"

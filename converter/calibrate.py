@@ -1,21 +1,24 @@
 """Thresholds and corrections for every site, in one sweep through the layers.
 
-The sweep holds the whole calibration set at one layer at a time: its analog values, and its spike trains
-from the sites before, which are already calibrated. At a site
+The sweep is at one site at a time, with all calibration images, a chunk at a time:
 
-1. the recipe turns the analog activations into a threshold per channel;
-2. the neuron runs on the currents that the *spiking* network really delivers there, and its mean error is
-   cancelled (``converter.corrections``).
+1. the ANN's activations, and the currents that the *spiking* network really delivers there, are looked at; the recipe
+   turns the former into a threshold per channel, and the neuron's mean error on the latter is cancelled
+   (``converter.corrections``);
+2. the neuron runs, and its spikes wait for the sites that they reach (``converter.segments``).
 
-So each layer is run once on the ANN's values and once on T steps of spikes, and every later layer sees the
-corrected earlier ones. All sums are order-independent: exact maxima, integer counts, float64 means. Several
-processes share the images by whole chunks and find exactly what one would.
+So each layer is run once on the ANN's values and twice on T steps of spikes, and every later layer sees the corrected
+earlier ones. What waits does so in a bounded memory, and beyond it on disk (``converter.spill``): the result does not
+depend on the bound. All sums are order-independent: exact maxima, integer counts, float64 means. Several processes
+share the images by whole chunks and find exactly what one would.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+import shutil
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +27,14 @@ from torch import Tensor
 
 from converter.config import ConvertConfig
 from converter.corrections import CORRECTIONS
-from converter.corrections._sample import SiteSample
-from converter.recipes.mmse import MMSE
-from converter.statistics import SMALLEST, SiteStatistics, cache_blocks
-from seenn.core.graph import INPUT, OpGraph, schedule
-from seenn.core.ops import Activation, CumulativeDifference, Encoder, Identity, IntegratingNeuron, StatelessOp
+from converter.images import MIN_IMAGES, CalibrationImages
+from converter.sample import CURRENT_IMAGES, Activations, Currents
+from converter.segments import Segment, Values, repeated, segments
+from converter.spill import Spill
+from converter.statistics import cache_blocks
+from converter.thresholds import choose_threshold
+from seenn.core.graph import INPUT, OpGraph
+from seenn.core.ops import Activation, Encoder, Identity, IntegratingNeuron
 from seenn.device import available_memory
 from seenn.distributed import world
 from seenn.errors import CalibrationError, UnsupportedError
@@ -36,8 +42,10 @@ from seenn.neurons import NEURONS
 
 log = logging.getLogger(__name__)
 
-MIN_IMAGES = 16
-_CHUNK = 32  # images per call of an op; results do not depend on it beyond float rounding
+MEMORY = 1 << 30  # bytes, for what waits between layers
+TRUSTED = 0.01  # of the energy that unseen images may lose more than seen ones
+_CHUNK = 32  # images at a time, at most
+_WORKING = 1 << 28  # bytes of the largest value of a chunk, over all steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,9 @@ class SiteReport:
 
     ``relative_error`` is ‖analog − mean spike output‖ / ‖analog‖ over the calibration images at T; None
     without correction, when no spikes were run. ``silent_channels`` were never active and borrowed their
-    threshold (0 where all channels share one).
+    threshold (0 where all channels share one). ``clipped_unseen`` is the share of the activations that a range found
+    on one half of the images cuts off on the other half, and ``clipped_energy`` the share of their squares that is
+    lost; 0 where the threshold was learned.
     """
 
     site: str
@@ -55,6 +65,8 @@ class SiteReport:
     threshold_min: float
     threshold_max: float
     relative_error: float | None
+    clipped_unseen: float
+    clipped_energy: float
 
 
 @dataclass(frozen=True)
@@ -65,92 +77,166 @@ class Calibration:
     reports: tuple[SiteReport, ...]
 
 
-@dataclass
-class _Value:
-    """A node's value for all calibration images, in chunks."""
-
-    analog: list[Tensor]  # [b, ...] each
-    train: list[Tensor] | None  # [T, b, ...] each; None while the value does not change over time
-
-
 def calibrate(
-    graph: OpGraph, images: Tensor, config: ConvertConfig, progress: Callable[[str], None] = lambda site: None
+    graph: OpGraph,
+    images: Tensor | CalibrationImages,
+    config: ConvertConfig,
+    progress: Callable[[str], None] = lambda site: None,
+    *,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
 ) -> Calibration:
     """Neurons for every activation of a canonical ANN graph.
 
     Args:
-        graph: from ``normalise``.
-        images: preprocessed calibration images ``[N, C, H, W]``, sound (``check_images``), on the graph's device.
+        graph: from ``normalise``, on ``device``.
+        images: preprocessed calibration images ``[N, C, H, W]``.
         config: recipe, neuron, correction and T.
         progress: called with each site's name when it is done.
+        device: where to compute.
+        memory: bytes that values may take while they wait for later layers, the rest of them being written to
+            temporary files; None takes 1 GiB, or half of what is free. The result does not depend on it.
 
     Raises:
         CalibrationError: a site that never activates (or a channel, when the config refuses those), or more
-            memory needed than there is.
+            space needed than there is.
         UnsupportedError: activations that the kind of neuron cannot stand for.
     """
     _check_signs(graph, config.neuron)
-    correction = CORRECTIONS.get(config.correction)
-    shapes = graph.shapes(tuple(images.shape[1:]))
-    _check_memory(graph, shapes, images, config.timesteps if correction.measured else 0)
-    mine = images[world().batches(len(images), _CHUNK)]
-    values = {INPUT: _Value(list(torch.split(mine, _CHUNK)), None)}
-    axes = graph.channel_axes(shapes)
-    neurons: dict[str, IntegratingNeuron] = {}
-    reports: list[SiteReport] = []
     with torch.no_grad():
-        for node, done in schedule(graph.nodes, ()):
-            op, inputs = node.op, [values[name] for name in node.inputs]
-            assert isinstance(op, StatelessOp)
-            analog = [op(*chunk) for chunk in zip(*(value.analog for value in inputs), strict=True)]
-            train, error = None, None
-            if isinstance(op, Activation):
-                axis = axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
-                threshold, silent = _choose_threshold(node.name, op, analog, axis, config)
-                neuron = _neuron(op, threshold, config).to(images.device)
-                if correction.measured and not neuron.settles:
-                    constant = inputs[0].train is None
-                    current = inputs[0].analog if constant else inputs[0].train
-                    assert current is not None
-                    sample = SiteSample.of(current, analog, config.timesteps, constant=constant, axis=axis)
-                    neuron = correction.correct(neuron, sample, config.rounds)
-                neuron = _with_axis(correction.with_initial_steps(neuron, config.steps_before), axis)
-                if correction.measured:
-                    train, error = _run(neuron, inputs[0], analog, config.timesteps)
-                neurons[node.name] = neuron
-                reports.append(
-                    SiteReport(
-                        site=node.name,
-                        channels=analog[0].shape[axis],
-                        silent_channels=silent,
-                        threshold_min=float(neuron.v_threshold.min()),
-                        threshold_max=float(neuron.v_threshold.max()),
-                        relative_error=error,
-                    )
-                )
-                progress(node.name)
-            elif correction.measured:
-                train = _trains(op, inputs, config.timesteps)
-            values[node.name] = _Value(analog, train)
-            for name in done:
-                del values[name]
-    return Calibration(neurons, tuple(reports))
+        return _Sweep(graph, CalibrationImages.of(images), config, torch.device(device), memory).run(progress)
 
 
-def check_images(images: Tensor) -> None:
-    """Raises CalibrationError unless there are at least 16 samples of finite floats: images ``[N, C, H, W]``, signals
-    ``[N, C, L]``, vectors ``[N, F]``."""
-    if images.dim() < 2:
-        raise CalibrationError(f"calibration samples must be [N, C, ...] or [N, F], got shape {list(images.shape)}")
-    if len(images) < MIN_IMAGES:
-        raise CalibrationError(
-            f"{len(images)} calibration images are too few: thresholds would describe only those; give at least "
-            f"{MIN_IMAGES}, better 256"
+class _Sweep:
+    """One calibration."""
+
+    def __init__(
+        self, graph: OpGraph, images: CalibrationImages, config: ConvertConfig, device: torch.device, memory: int | None
+    ) -> None:
+        self.graph, self.images, self.config, self.device = graph, images, config, device
+        self.correction = CORRECTIONS.get(config.correction)
+        self.timesteps = config.timesteps if self.correction.measured else 0
+        self.segments, self.excess = segments(graph), dict[str, float]()
+        self.shapes = graph.shapes(images.shape)
+        self.axes = graph.channel_axes(self.shapes)
+        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        largest = 4 * (1 + self.timesteps) * max(sizes.values())
+        self.chunk = max(1, min(_CHUNK, _WORKING // largest))
+        self.mine = world().batches(len(images), self.chunk)
+        self.every = max(1, len(images) // CURRENT_IMAGES)  # chunk whose currents are looked at
+        if memory is None:
+            available = available_memory(torch.device("cpu"))
+            memory = MEMORY if available is None else min(MEMORY, available // 2)
+        spill = Spill(memory)
+        self.values = Values(graph, spill, self.timesteps, device)
+        count = self.mine.stop - self.mine.start
+        self.chunks = range(-(-count // self.chunk))
+        _check_space(count * self._waiting(sizes), count, spill)
+
+    def run(self, progress: Callable[[str], None]) -> Calibration:
+        """The whole sweep."""
+        neurons: dict[str, IntegratingNeuron] = {}
+        reports: list[SiteReport] = []
+        waiting = self.values.new(INPUT)
+        try:
+            for images in self.images.chunks(self.chunk, self.mine):
+                waiting.analog.append(images.to(torch.float32))
+            for segment in self.segments:
+                name = segment.site.name
+                neurons[name], report = self._site(segment)
+                reports.append(report)
+                progress(name)
+        finally:
+            self.values.close()
+        _warn_of_few(self.excess, len(self.images))
+        return Calibration(neurons, tuple(reports))
+
+    def _waiting(self, sizes: Mapping[str, int]) -> int:
+        """Bytes of an image that wait between layers, at most."""
+        alive, most = {INPUT: 4 * sizes[INPUT]}, 0
+        for segment in self.segments:
+            for name in {*segment.gives, segment.site.name}:
+                each = 0 if name not in self.values.changing else 1 if name == segment.site.name else 4
+                alive[name] = sizes[name] * (4 + each * self.timesteps)
+            most = max(most, sum(alive.values()))
+            for name in self._over(segment):
+                del alive[name]
+        return most
+
+    @staticmethod
+    def _over(segment: Segment) -> Collection[str]:
+        """Values that wait no longer."""
+        return {*segment.done, segment.site.name} - {*segment.gives}
+
+    def _site(self, segment: Segment) -> tuple[IntegratingNeuron, SiteReport]:
+        node, config, measured = segment.site, self.config, self.correction.measured
+        op = node.op
+        assert isinstance(op, Activation)
+        axis = self.axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
+        seen, currents = self._look(segment, op, axis)
+        chosen = choose_threshold(node.name, op, seen, config)
+        self.excess[node.name] = chosen.excess
+        neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
+        if measured and not neuron.settles:
+            neuron = self.correction.correct(neuron, currents.sample(), config.rounds)
+        neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
+        error = self._fire(segment, neuron) if measured else None
+        self.values.free(self._over(segment))
+        report = SiteReport(
+            site=node.name,
+            channels=self.shapes[node.name][axis - 1],
+            silent_channels=chosen.silent,
+            threshold_min=float(neuron.v_threshold.min()),
+            threshold_max=float(neuron.v_threshold.max()),
+            relative_error=error,
+            clipped_unseen=chosen.clipped,
+            clipped_energy=chosen.clipped_energy,
         )
-    if not images.is_floating_point():
-        raise CalibrationError(f"calibration images are {images.dtype}: prepare them as for the ANN, as floats")
-    if not bool(images.isfinite().all()):
-        raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")
+        return neuron, report
+
+    def _look(self, segment: Segment, op: Activation, axis: int) -> tuple[Activations, Currents]:
+        """The ANN's values of the segment, and what is looked at of its site."""
+        source, site, count = segment.site.inputs[0], segment.site.name, len(self.images)
+        given = {name: self.values.new(name) for name in {*segment.gives, site}}
+        seen = Activations(count, self.mine.start, axis, two_sided=op.two_sided)
+        currents = Currents(-(-count // self.every), axis)
+        for chunk in self.chunks:
+            watched = (chunk + self.mine.start // self.chunk) % self.every == 0
+            ann, steps = self.values.run(segment, chunk, {source, *given}, steps=watched)
+            ann[site] = target = op(ann[source])
+            for name, value in given.items():
+                value.analog.append(ann[name])
+            seen.add(target)
+            if self.timesteps and (watched or not chunk):
+                current = steps[source] if source in steps else repeated(ann[source], self.timesteps)
+                some = slice(None if watched else 0)  # none of the first chunk, for a process that watches no other
+                currents.add(target[some], current[:, some])
+        return seen, currents
+
+    def _fire(self, segment: Segment, neuron: IntegratingNeuron) -> float:
+        """The segment's values over time, with the spikes of its site; the site's relative error."""
+        source, site = segment.site.inputs[0], self.values[segment.site.name]
+        site.neuron = neuron
+        given = [name for name in segment.gives if name in self.values.changing and name != segment.site.name]
+        squares = []
+        for chunk in self.chunks:
+            ann, steps = self.values.run(segment, chunk, {source, *given}, analog=False)
+            for name in given:
+                self.values[name].steps.append(steps[name])
+            current = steps[source] if source in steps else repeated(ann[source], self.timesteps)
+            target = site.analog[chunk].to(self.device)
+            counts = torch.empty(current.shape, dtype=torch.int8)
+            total = torch.zeros_like(target)
+            for rows in cache_blocks(target):
+                state = neuron.initial_state(target[rows])
+                for t in range(self.timesteps):
+                    count, state = neuron.fire(current[t, rows], state, in_place=True)
+                    counts[t, rows] = count.to(counts)
+                    total[rows] += count
+            site.steps.append(counts)
+            wrong = target - neuron.emit(total) / self.timesteps
+            squares.append(torch.stack([squared_norm(wrong), squared_norm(target)]))
+        return relative_error(*world().cat(torch.stack(squares)).sum(0).tolist())
 
 
 def relative_error(wrong: float, power: float) -> float:
@@ -166,11 +252,8 @@ def squared_norm(values: Tensor) -> Tensor:
 
 def _check_signs(graph: OpGraph, neuron: str) -> None:
     """Raises UnsupportedError, naming all sites, where spikes of one sign are to carry values of both."""
-    sites = [
-        node.name
-        for node in graph
-        if isinstance(node.op, Activation) and node.op.two_sided and not isinstance(node.op, Identity)
-    ]
+    activations = (node for node in graph if isinstance(node.op, Activation) and not isinstance(node.op, Identity))
+    sites = [node.name for node in activations if node.op.two_sided]
     if sites and not NEURONS.get(neuron).signed:
         raise UnsupportedError(
             f"{len(sites)} activations have values below zero ({', '.join(sites[:8])}{', …' if sites[8:] else ''}), "
@@ -191,104 +274,30 @@ def _with_axis(neuron: IntegratingNeuron, axis: int) -> IntegratingNeuron:
     return neuron if neuron.axis == axis else type(neuron)(**arguments)
 
 
-def _choose_threshold(
-    site: str, op: Activation, analog: Sequence[Tensor], axis: int, config: ConvertConfig
-) -> tuple[Tensor, int]:
-    """The site's threshold, scalar or ``[C]``, and the number of channels that borrowed theirs."""
-    recipe, max_spikes = config.recipe, config.max_spikes
-    if isinstance(op, Identity):
-        recipe, max_spikes = (MMSE() if recipe.learned else recipe), config.encoder_levels
-    signed = NEURONS.get(config.neuron).signed
-    if (own := op.own_threshold(config.timesteps, max_spikes, signed=signed)) is not None:
-        return own, 0
-    # Where both signs occur they share one threshold: rounding and clipping are alike on either side.
-    sizes = [chunk.abs() for chunk in analog] if op.two_sided else analog
-    statistics = SiteStatistics.of(sizes, axis=axis, per_channel=recipe.per_channel)
-    if not bool(statistics.maximum.isfinite().all()):
-        raise CalibrationError(f"site {site!r}: the ANN's activations are not finite; check its weights")
-    alive = statistics.maximum > SMALLEST
-    silent = int((~alive).sum())
-    if not bool(alive.any()):
-        largest = float(statistics.maximum.max())
-        what = f"reaches at most {largest:.1e}, which float32 cannot compute with," if largest else "is never active"
-        raise CalibrationError(
-            f"site {site!r} {what} on the calibration images: no threshold can be chosen. "
-            "Check that the images are preprocessed as in training, and that the checkpoint is trained"
-        )
-    if silent and config.silent_channels == "refuse":
-        where = (~alive).nonzero().flatten().tolist()
-        raise CalibrationError(
-            f"site {site!r}: {silent} of {len(alive)} channels are never active on the calibration images "
-            f"({', '.join(map(str, where[:8]))}{', …' if silent > 8 else ''}): use more images, or let them borrow "
-            "the site's largest threshold (silent_channels='borrow')"
-        )
-    ranges = recipe.range(statistics, config.timesteps * max_spikes).to(analog[0].dtype)
-    # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
-    ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
-    if silent:
+def _warn_of_few(excess: Mapping[str, float], images: int) -> None:
+    """Says where ranges lose much more on images that they were not found on, and about how many would do."""
+    site = max(excess, key=lambda name: excess[name], default=None)
+    if site is not None and excess[site] > TRUSTED:
+        many = sum(share > TRUSTED for share in excess.values())
         log.warning(
-            "site %s: %d of %d channels were never active in calibration; they borrow the site's largest threshold",
+            "%d calibration images are too few to trust the ranges of %d sites: on unseen ones they clip up to %.1f %% "
+            "more of the energy (%s); give about %d",
+            images,
+            many,
+            100 * excess[site],
             site,
-            silent,
-            len(alive),
+            math.ceil(images * excess[site] / TRUSTED),  # a maximum of n images is passed by one in n others
         )
-    threshold = (ranges / max_spikes).to(analog[0].device)
-    return threshold if recipe.per_channel else threshold[0], silent
 
 
-def _run(
-    neuron: IntegratingNeuron, current: _Value, analog: Sequence[Tensor], timesteps: int
-) -> tuple[list[Tensor], float]:
-    """The site's spike trains, and its relative error."""
-    trains, squares = [], []
-    for chunk, target in enumerate(analog):
-        train = target.new_empty(timesteps, *target.shape)
-        steps = _over_time(current, chunk, timesteps)
-        for rows in cache_blocks(target):
-            train[:, rows], _ = neuron.unroll((steps[:, rows],), neuron.initial_state(target[rows]))
-        trains.append(train)
-        squares.append(torch.stack([squared_norm(target - train.mean(0)), squared_norm(target)]))
-    wrong, power = world().cat(torch.stack(squares)).sum(0).tolist()
-    return trains, relative_error(wrong, power)
-
-
-def _trains(op: StatelessOp, inputs: Sequence[_Value], timesteps: int) -> list[Tensor] | None:
-    """The op over time: affine ops take all steps at once, others go through their cumulative difference."""
-    if all(value.train is None for value in inputs):
-        return None
-    result = []
-    for chunk in range(len(inputs[0].analog)):
-        steps = tuple(_over_time(value, chunk, timesteps) for value in inputs)
-        if op.affine:
-            result.append(op(*(x.flatten(0, 1) for x in steps)).unflatten(0, (timesteps, -1)))
-        else:
-            memory = CumulativeDifference(op)
-            result.append(memory.unroll(steps, memory.initial_state(*(x[0] for x in steps)))[0])
-    return result
-
-
-def _over_time(value: _Value, chunk: int, timesteps: int) -> Tensor:
-    if value.train is not None:
-        return value.train[chunk]
-    return value.analog[chunk].expand(timesteps, *value.analog[chunk].shape)
-
-
-def _check_memory(graph: OpGraph, shapes: Mapping[str, tuple[int, ...]], images: Tensor, timesteps: int) -> None:
-    """Refuses before the work what would not fit: the widest set of values alive at one time."""
-    size = {name: images.element_size() * (1 + timesteps) * torch.Size(shape).numel() for name, shape in shapes.items()}
-    size[INPUT] = 0
-    alive = peak = 0
-    for node, done in schedule(graph.nodes, ()):
-        alive += size[node.name]
-        peak = max(peak, alive)
-        alive -= sum(size[name] for name in done)
-    needed, available = peak * len(images), available_memory(images.device)
-    if available is not None and needed > available:
-        what = f"the ANN's values and {timesteps} steps of spikes" if timesteps else "the ANN's values"
-        fits = int(available // peak)
-        fix = f"use at most {fits} of them" if fits >= MIN_IMAGES else "use smaller images or a smaller network"
+def _check_space(needed: int, images: int, spill: Spill) -> None:
+    """Refuses before the work what would fit neither into memory nor on the disk."""
+    free = shutil.disk_usage(spill.folder).free
+    if needed > spill.free + free:
+        fits = int(images * (spill.free + free) / needed)
+        fewer = f"use at most {fits} images, " if fits >= MIN_IMAGES else ""
         raise CalibrationError(
-            f"calibration on {len(images)} images needs about {needed / 1e9:.1f} GB, for {what}, and "
-            f"{available / 1e9:.1f} GB are free: {fix}"
-            f"{', fewer timesteps, or no correction' if timesteps else ''}"
+            f"calibration on {images} images puts {needed / 1e9:.1f} GB aside, and has {spill.free / 1e9:.1f} GB of "
+            f"memory and {free / 1e9:.1f} GB of disk in {spill.folder}: {fewer}free space, or name another folder by "
+            "the variable TMPDIR"
         )

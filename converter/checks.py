@@ -20,6 +20,7 @@ from seenn.runtime import ScoreTrace, Session, SpikeSums, make_engine
 
 #: A site whose error is as large as its signal (one that never fires, for example) says nothing about the ANN.
 DIVERGED = 1.0
+_MEMORY = 1 << 29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,17 @@ class CheckReport:
     spikes: Mapping[str, float | None] = field(
         default_factory=lambda: dict.fromkeys(("events", "popcount", "spikes"), None)
     )
+
+    @property
+    def accuracy_drop(self) -> float:
+        """Of the SNN at T against the ANN, a share.
+
+        Raises:
+            ConversionError: the images have no labels.
+        """
+        if self.ann_accuracy is None:
+            raise ConversionError("the images have no labels, so that no accuracy is known: ask for agreement instead")
+        return self.ann_accuracy - self.accuracy_per_timestep[-1]
 
     def to_json(self) -> dict[str, Any]:
         """For manifests, without the sites."""
@@ -125,6 +137,12 @@ def check(
         spikes={name: total / inspected for name, total in counter.totals.items()},
         diverged=next((site for site in network.sites if errors[site] >= DIVERGED), None),
     )
+
+
+def images_at_once(network: SpikingNetwork) -> int:
+    """How many images in a batch keep the check's memory, for two values of every site, within half a GiB."""
+    shapes = network.graph.shapes(network.input_shape)
+    return max(1, _MEMORY // (8 * sum(math.prod(shapes[site]) for site in network.sites)))
 
 
 def _compare(

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from converter.calibrate import Calibration, calibrate, check_images
+from converter.calibrate import Calibration, calibrate
 from converter.config import ConvertConfig
+from converter.images import CalibrationImages
 from converter.outputs import with_scores
 from converter.passes import encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in
@@ -55,25 +56,30 @@ class Conversion:
 
 def convert_module(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | CalibrationImages,
     config: ConvertConfig | None = None,
     *,
     output: str | None = None,
     task: str | None = None,
     activations: Substitutes | None = None,
     device: torch.device | str = "cpu",
+    accept: Callable[[OpGraph, str], None] = lambda graph, task: None,
+    memory: int | None = None,
     progress: Callable[[str, int], None] = lambda site, total: None,
 ) -> Conversion:
     """Converts a classifier. The model itself is not changed.
 
     Args:
         model: takes ``[B, C, H, W]`` and returns logits ``[B, K]``.
-        images: preprocessed calibration images ``[N, C, H, W]``, at least 16; their labels are not needed.
+        images: preprocessed calibration images, ``[N, C, H, W]`` or read as they are needed, at least 16; their labels
+            are not needed.
         config: recipe, neuron, correction and T; the default is the most accurate at T = 8.
         output: of a model that returns several tensors, which one: a key, a field or a position.
         task: what the model's scores say, one of ``converter.outputs.TASKS``; None follows from how the model ends.
         activations: by module class, what makes the module that stands in its place: ``{MyAct: lambda m: nn.ReLU()}``.
         device: where to calibrate, and where the network is left.
+        accept: sees the ANN's graph and its task before anything is calibrated, and raises where it is not worth it.
+        memory: bytes for values between layers, see ``calibrate``; the result does not depend on it.
         progress: called with each calibrated site and their total number.
 
     Raises:
@@ -84,11 +90,11 @@ def convert_module(
         ModelError: non-finite weights, or neurons in the model.
     """
     config = config or ConvertConfig()
-    check_images(images)
-    found = canonical_graph(model, images[:2], strict=config.strict, output=output, activations=activations)
+    images = CalibrationImages.of(images)
+    found = canonical_graph(model, images.first(2), strict=config.strict, output=output, activations=activations)
     if found.head is not None:
         log.warning("the final %s is left out: the network returns logits", found.head)
-    input_shape = tuple(images.shape[1:])
+    input_shape = images.shape
     graph, task = with_scores(found.graph, input_shape, task, found.head)
     refuse_linear(graph)
     graph = encode_operands(graph, input_shape).to(device)
@@ -97,7 +103,10 @@ def convert_module(
         log.warning(
             "nothing in the model is multiplied after its first layer: the result has 0 neurons, and saves nothing"
         )
-    calibration = calibrate(graph, images.to(device, torch.float32), config, lambda site: progress(site, len(sites)))
+    accept(graph, task)
+    calibration = calibrate(
+        graph, images, config, lambda site: progress(site, len(sites)), device=device, memory=memory
+    )
     network = place_neurons(graph, calibration.neurons, input_shape).eval()
     return Conversion(
         network=network,

@@ -18,7 +18,7 @@ from seenn.analysis.collect import collect_run
 from seenn.capture import capture
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
-from seenn.data import DataSplits
+from seenn.data import DataSplits, Stated
 from seenn.errors import DataError, ModelError, did_you_mean
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
@@ -86,7 +86,7 @@ def train_direct(
         return kind.train(levels, **rules)
 
     example = make_neuron()
-    network, source = spiking_network(spec, make_neuron, (p.channels, p.height, p.width), width=width)
+    network, source = spiking_network(spec, make_neuron, p.shape, width=width)
     surrogate = None if example.surrogate is None else type(example.surrogate).__name__.lower()
     source = {**source, "neuron": example.kind, **example.config(), "surrogate": surrogate}
     record = {"direct": direct.to_record(), "training": config.to_record(), "data": data.manifest()}
@@ -122,7 +122,7 @@ def train_direct(
 
 
 def spiking_network(
-    spec: ModelSpec, make_neuron: Callable[[], Neuron], input_shape: tuple[int, int, int], *, width: float = 1.0
+    spec: ModelSpec, make_neuron: Callable[[], Neuron], input_shape: tuple[int, ...], *, width: float = 1.0
 ) -> tuple[SpikingNetwork, dict[str, Any]]:
     """A spiking network with random weights and live normalisation, and the record of what it is.
 
@@ -137,6 +137,8 @@ def spiking_network(
     """
     example = torch.zeros(2, *input_shape)
     if spec.name.startswith("spiking_"):
+        if len(input_shape) != 3:
+            raise ModelError(f"{spec.name} takes images [C, H, W], got samples {list(input_shape)}: name another model")
         channels, height, side = input_shape
         module = build_spiking_model(
             spec.name,
@@ -200,7 +202,7 @@ def prepare_splits(splits: DataSplits, direct: DirectConfig) -> DataSplits:
     if direct.encoding is None:
         return splits
     p = splits.preprocessing
-    return splits.with_preprocessing(replace(p, mean=(0.0,) * p.channels, std=(1.0,) * p.channels))
+    return splits.with_preprocessing(Stated(mean=(0.0,), std=(1.0,)).over(p))
 
 
 def fold_normalisation(network: SpikingNetwork, example: Tensor, timesteps: int) -> tuple[SpikingNetwork, float]:

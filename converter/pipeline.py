@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from converter import calibrate
-from converter.calibrate import MIN_IMAGES, Calibration
-from converter.checks import CheckReport, check
+from converter.calibrate import Calibration
+from converter.chance import refuse_chance
+from converter.checks import CheckReport, check, images_at_once
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
+from converter.images import MIN_IMAGES, CalibrationImages
+from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
+from converter.load.onnx_source import is_onnx
 from converter.load.weights import read_weights
+from converter.search import Attempt, Goal, candidates, cheapest
 from seenn.analysis.synops import spiking_report
 from seenn.batch import Batch
 from seenn.capture.plain import Substitutes
+from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preprocessing, Split
+from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
+from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
+from seenn.data.rule import SPLITS
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -34,22 +44,28 @@ log = logging.getLogger(__name__)
 DEFAULT_CALIBRATION_IMAGES = 512
 DEFAULT_CHECK_IMAGES = 1000
 _BATCH = 64  # images checked at once
+#: What scores say where labels that are no classes go with them.
+TASK_OF_LABELS: dict[Task, str] = {"multi-label": "labels", "regression": "values"}
 
 
 def convert(
     model: str | ModelSpec | LoadedModel | nn.Module,
-    data: Tensor | Batch | Split | DataSplits | None = None,
+    data: Any = None,
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
     output: str | None = None,
     task: str | None = None,
     activations: Substitutes | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preparation | None = None,
+    force: bool = False,
+    min_agreement: float | None = None,
+    max_accuracy_drop: float | None = None,
     calibration_images: int | None = None,
     check_images: int = DEFAULT_CHECK_IMAGES,
     session: Callable[[SpikingNetwork], Session] | None = None,
     device: torch.device | str = "cpu",
+    memory: int | None = None,
     seed: int = 0,
     progress: Callable[[str, int], None] = lambda site, total: None,
     **options: Any,
@@ -64,19 +80,25 @@ def convert(
     Args:
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
-        data: of a data set, calibration takes the calibration split and the check the exit split; the test split is
-            not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch or a split, the first ones calibrate,
-            and the last fifth, as long as 16 are left, is held out for the check. None: the data that ``weights``
-            record.
+        data: of ``DataSplits``, calibration takes the calibration split and the check the exit split; the test split
+            is not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch, a split, a ``Dataset`` or
+            ``DataLoader`` of torch, or a pair of samples and labels, the first ones calibrate, and the last fifth, as
+            long as 16 are left, is held out for the check. None: the data that ``weights`` record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
             place of modules that have no equivalent. See ``convert_module``.
         preprocessing: how raw images become the input of a module of your own; of a data set it is known.
+        force: go on with a model that is not shown to be better than chance.
+        min_agreement, max_accuracy_drop: shares. Of ``levels``, ``encoder_levels`` and ``timesteps`` those that
+            ``options`` leave out are chosen: the fewest spikes with which ANN and SNN agree on at least so many of the
+            images of the check, or the accuracy on them falls by no more.
         calibration_images: how many; None takes 512, or all where there are fewer.
         check_images: how many compare ANN and SNN, at most.
         session: makes the session that the check runs on, for T steps without exits; None: the reference engine.
         device: where to calibrate, and where the network is left.
+        memory: bytes for what waits between layers, beyond which calibration writes temporary files; None takes 1 GiB,
+            or half of what is free. The result does not depend on it.
         seed: recorded; conversion itself draws nothing at random.
         progress: called with each calibrated site and their total number.
         options: fields of ``ConvertConfig``; what is left out goes with the rest and with the model.
@@ -85,11 +107,13 @@ def convert(
         ModelError, CheckpointError: the model or its weights cannot be loaded, or are not finite.
         UnsupportedError: the model cannot be expressed (lists every offender), or has no activation at all.
         CalibrationError: the images do not determine the thresholds, or are not those of the model.
-        ConversionError: the graph is not the model.
+        ConversionError: the graph is not the model; or what is asked of it cannot be reached.
+        ModelError: also for a model that is not shown to be better than chance on the images of the check.
         ValueError: options that are out of range or do not go together.
     """
-    if config is not None and options:
-        raise ValueError(f"give config, or {', '.join(sorted(options))} as options, not both")
+    if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
+        given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
+        raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     source, recorded = _load(model, weights, data)
     output = source.output if output is None else output
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
@@ -97,26 +121,53 @@ def convert(
         if "data" not in recorded:
             raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
-    shares = _share(data, preprocessing or source.preprocessing, calibration_images, check_images)
-    calibrate.check_images(shares.calibration.inputs)  # before what they are is compared
+    known = preprocessing or source.preprocessing
+    guess = ""
+    if isinstance(data, DataSplits) and known is None and not isinstance(model, nn.Module):
+        data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)
+        guess = data.guess and f"{data.preprocessing}, {data.guess}"
+    goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
+    choices = [config]
+    if goal:
+        choices = candidates(config, fixed={name for name, value in options.items() if value is not None})
+    shares = _share(data, known, calibration_images, check_images)
     shares.refuse_other_models(source)
-    conversion = convert_module(
-        source.module,
-        shares.calibration.inputs,
-        config,
-        output=output,
-        task=task,
-        activations=activations,
-        device=device,
-        progress=progress,
-    )
-    network, report = conversion.network, CheckReport()
-    if shares.check_samples:
-        runner = None if session is None else session(network)
-        report = check(network, shares.check, config.timesteps, task=conversion.task, session=runner)
+    if goal and not shares.check_samples:
+        raise CalibrationError(f"{shares.name} leaves no image to judge the conversion on: give more images")
+    accepted: list[str] = []  # once for all attempts
+
+    def accept(graph: OpGraph, task: str) -> None:
+        if shares.check_samples and not accepted:
+            refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
+        accepted.append(task)
+
+    def attempt(config: ConvertConfig) -> Attempt:
+        conversion = convert_module(
+            source.module,
+            shares.calibration,
+            config,
+            output=output,
+            task=task or TASK_OF_LABELS.get(shares.labels),
+            activations=activations,
+            device=device,
+            accept=accept,
+            memory=memory,
+            progress=progress,
+        )
+        network, report = conversion.network, CheckReport()
+        if shares.check_samples:
+            runner = None if session is None else session(network)
+            batches = shares.check(min(_BATCH, images_at_once(network)))
+            report = check(network, batches, config.timesteps, task=conversion.task, session=runner)
+        return Attempt(config, conversion, report)
+
+    chosen, tried = cheapest(goal, choices, attempt)
+    config, conversion, report = chosen.config, chosen.conversion, chosen.report
+    network = conversion.network
     manifest = {
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
+        **({"preprocessing_guess": guess} if guess else {}),
         "class_names": list(source.spec.score_names or shares.class_names),
         "conversion": config.to_json(),
         "task": conversion.task,
@@ -131,11 +182,12 @@ def convert(
             **report.to_json(),
             "float64_difference": conversion.float64_difference,
         },
+        **({"goal": {**asdict(goal), "tried": [one.to_json() for one in tried]}} if goal else {}),
         "per_site": per_site(conversion.calibration, report),
         "spiking": {**spiking_report(network), **report.spikes},
     }
     snn = SNN(network=network, preprocessing=shares.preprocessing, manifest=manifest)
-    return snn.prepare(shares.calibration[:PREPARE_SAMPLES].to(device))
+    return snn.prepare(Batch(shares.calibration.first(PREPARE_SAMPLES)).to(device))
 
 
 def _load(
@@ -151,7 +203,7 @@ def _load(
         if not isinstance(model, str | ModelSpec):
             raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
         spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
-        model = load_model(spec, weights, open_size=lambda: _size_of(data))
+        model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)
     if weights is None:
         return model, {}
     return replace(model, record={**model.record, "file": Path(weights).name}), read_weights(weights).record
@@ -174,30 +226,34 @@ class _Shares:
     """What calibrates and what checks; nothing is in both."""
 
     name: str  # of the data
-    calibration: Batch
-    check: Iterable[Batch]
+    calibration: CalibrationImages
+    check: Callable[[int], Iterable[Batch]]  # in batches of this size
     check_samples: int
+    labels: Task = "classes"
     check_split: str = "held out"
-    preprocessing: Preprocessing | None
+    preprocessing: Preparation | None
     class_names: tuple[str, ...] = ()
     splits: DataSplits | None = None
 
     def refuse_other_models(self, source: LoadedModel) -> None:
         """Raises CalibrationError for a model of other images or other classes; None in its spec is not known."""
-        spec, shape = source.spec, tuple(self.calibration.inputs.shape[1:])
+        spec, shape = source.spec, tuple(self.calibration.shape)
         channels, known = shape[0], len(self.class_names)
-        fix = "name the data it was trained on"
         if spec.in_chans not in (None, channels):
             raise CalibrationError(
-                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: {fix}"
+                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
+                f"--in-chans {spec.in_chans} with its --mean and --std, or name data of those channels with --data"
+            )
+        if spec.scores is not None and 1 < spec.scores < known:
+            raise CalibrationError(
+                f"the model knows {spec.scores} classes, {self.name} has {known}: name data of its own classes "
+                "with --data, or train it on these"
             )
         if source.input_shape not in (None, shape):
             raise CalibrationError(
-                f"the model takes {_sized(source.input_shape)}, {self.name} is prepared as {_sized(shape)}: prepare it "
-                "as the model wants it"
+                f"the model takes {_sized(source.input_shape)}, {self.name} is prepared as {_sized(shape)}: state "
+                f"--input-size {','.join(map(str, source.input_shape))}, or prepare it so"
             )
-        if spec.scores is not None and spec.scores < known:
-            raise CalibrationError(f"the model knows {spec.scores} classes, {self.name} has {known}: {fix}")
         if spec.scores is not None and 1 < known < spec.scores:
             raise CalibrationError(
                 f"the model gives {spec.scores} scores, {self.name} has {known} classes: say which outputs these are, "
@@ -205,7 +261,7 @@ class _Shares:
             )
 
 
-def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, most_checked: int) -> _Shares:
+def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, most_checked: int) -> _Shares:
     """Divides the data as ``convert`` says.
 
     Raises:
@@ -215,25 +271,28 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
     if isinstance(data, DataSplits | Split) and preprocessing is not None:
         data = data.with_preprocessing(preprocessing)
     if isinstance(data, DataSplits):
-        name = f"the calibration split of {data.spec}"
+        name, total = f"the calibration split of {data.spec}", sum(len(getattr(data, split)) for split in SPLITS)
+        if wanted is None and len(data.calibration) < MIN_IMAGES:
+            needed = math.ceil(total * MIN_IMAGES / len(data.calibration))
+            raise CalibrationError(
+                f"{data.spec} has {total} images, of which {len(data.calibration)} calibrate: too few, at least "
+                f"{MIN_IMAGES} are needed. Bring {needed} images or more in all"
+            )
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),
-            check=data.exit.batches(_BATCH, limit=most_checked),
+            check=partial(data.exit.batches, limit=most_checked),
             check_samples=min(most_checked, len(data.exit)),
+            labels=data.train.task,
             check_split="exit",
             preprocessing=data.preprocessing,
             class_names=data.class_names,
             splits=data,
         )
+    if not isinstance(data, Batch | Split) and is_data_set(data):
+        data = as_split(data, "given", preprocessing)
     if not isinstance(data, Batch | Split):
-        data = data if preprocessing is None else preprocessing.prepare(data)
-        if not isinstance(data, Tensor):
-            raise TypeError(
-                f"calibration takes a tensor [N, C, H, W], a Batch, a Split or DataSplits, got {type(data).__name__}; "
-                "for pictures and arrays give preprocessing= as well"
-            )
-        data = Batch(data)
+        data = Batch(_prepared(data) if preprocessing is None else preprocessing.prepare(data))
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
     held = 0 if wanted is not None else max(0, min(most_checked, total // 5, total - MIN_IMAGES))
     calibration = _first(data, wanted, total - held, name)
@@ -244,26 +303,41 @@ def _share(data: Any, preprocessing: Preprocessing | None, wanted: int | None, m
     return _Shares(
         name=name,
         calibration=calibration,
-        check=data.batches(_BATCH, order=rest) if isinstance(data, Split) else data[rest].split(_BATCH),
+        check=partial(data.batches, order=rest) if isinstance(data, Split) else data[rest].split,
         check_samples=held,
+        labels="classes" if data.labels is None else task_of(data.labels),
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
     )
 
 
-def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> Batch:
+def _prepared(data: Any) -> Tensor:
+    """Floats, of which nothing says that they are to be prepared: a tensor, an array, or a list of them."""
+    if isinstance(data, list | tuple) and data and all(isinstance(sample, np.ndarray | Tensor) for sample in data):
+        data = torch.stack([torch.as_tensor(sample) for sample in data])
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(np.ascontiguousarray(data))
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        found = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise TypeError(
+            "calibration takes floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a pair of samples "
+            f"and labels, got {found}; for pictures and arrays give preprocessing= as well"
+        )
+    return data.to(torch.float32)
+
+
+def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> CalibrationImages:
     """The images that calibrate."""
     count = min(DEFAULT_CALIBRATION_IMAGES, available) if wanted is None else wanted
     if count > available:
         raise CalibrationError(
             f"{count} calibration images were asked for and {name} has {available}: ask for at most {available}"
         )
-    batch = data.batch(limit=count) if isinstance(data, Split) else data[:count]
-    if batch.is_sequence:
+    if data.is_sequence:
         raise CalibrationError(
             f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
             "on it with `seenn train-direct`"
         )
-    return batch
+    return CalibrationImages(data, count)
 
 
 def per_site(calibration: Calibration, report: CheckReport) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from converter.calibrate import calibrate, check_images
+from converter.calibrate import calibrate
 from converter.config import ConvertConfig
 from converter.conversion import activations_of, canonical_graph
+from converter.images import CalibrationImages
 from converter.trace import trace_fx
 from seenn.capture.build import SITE, to_graph
 from seenn.core.ops import QCFS
@@ -68,9 +69,9 @@ def with_qcfs(model: nn.Module, example: Tensor, *, levels: int, images: Tensor 
 
 def _fitted(model: nn.Module, images: Tensor, levels: int) -> Mapping[str, Tensor]:
     """Thresholds by site with the least squared error of L levels on the model's activations, ``[C]`` each."""
-    check_images(images)
-    graph = canonical_graph(model, images[:2]).graph
+    found = CalibrationImages.of(images)
+    graph = canonical_graph(model, found.first(2)).graph
     config = ConvertConfig(neuron="if", correction="none", timesteps=levels)
     return {
-        site: neuron.v_threshold.detach().clone() for site, neuron in calibrate(graph, images, config).neurons.items()
+        site: neuron.v_threshold.detach().clone() for site, neuron in calibrate(graph, found, config).neurons.items()
     }

@@ -1,10 +1,15 @@
-"""What is looked at of a site's values, and how it is distributed: never with an effect of the images' order."""
+"""How a site's activations are distributed, on the images that a range is chosen on and on others.
+
+Maxima are exact. What they are too many of is sampled by position: which ones depends on the number and the size of
+the images only. Counts are integers, so that neither the order of the images nor the processes that share them matter.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,25 +18,9 @@ from seenn.distributed import world
 
 BINS = 2048
 SMALLEST = 1e-30  # of activations that thresholds are chosen for: squares of smaller ones vanish in float32
-_SAMPLES_PER_CHANNEL = 1 << 16
 _BLOCK = 1 << 17  # values: half a MiB of floats, so that a neuron's tensors stay in a core's cache over all steps
-
-
-def position_stride(images: int, positions: int, most: int) -> int:
-    """Take every so-manieth position of each image to keep roughly ``most`` values a channel; 1 takes all.
-
-    It has no divisor in common with the number of positions: a stride that divides the width would see some
-    columns only, perhaps the border alone.
-    """
-    stride = max(1, images * positions // most)
-    while math.gcd(stride, positions) > 1:
-        stride -= 1
-    return stride
-
-
-def by_position(values: Tensor) -> Tensor:
-    """``[B, C, ...]`` as ``[B, C, positions]``; a linear layer's ``[B, C]`` has one position."""
-    return values.unsqueeze(-1).flatten(2)
+_FINENESS = 1.03  # between the ranges whose error is computed; that of others is the nearest one's
+_NARROWEST = -100  # power of it: 1/19 of the maximum
 
 
 def cache_blocks(values: Tensor) -> Iterator[slice]:
@@ -39,44 +28,96 @@ def cache_blocks(values: Tensor) -> Iterator[slice]:
 
     Neurons act on each value by itself, so the results are those of all rows at once, bit for bit.
     """
-    size = max(1, _BLOCK // max(1, values[0].numel()))
+    size = max(1, _BLOCK // max(1, math.prod(values.shape[1:])))
     return (slice(start, start + size) for start in range(0, len(values), size))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SiteStatistics:
-    """How a site's activations are distributed: exact maxima, and counts that do not depend on any order.
+    """How a site's activations are distributed.
 
     Attributes:
         maximum: largest activation per channel ``[C]`` (all channels as one: ``[1]``).
-        counts: ``[C, BINS]`` int64; bin k holds values around ``k/BINS · maximum``, bin 0 the zeros too.
+        counts: ``[C, BINS + 1]`` int64; bin 0 holds the zeros, bin k what is in ((k − 1)/BINS, k/BINS] · maximum.
+            Nothing where a maximum is not finite.
+        halves: the same of the first and of the second half of the images; a range that was chosen on one is judged
+            on the other. None of such a half.
     """
 
     maximum: Tensor
     counts: Tensor
+    halves: tuple[SiteStatistics, SiteStatistics] | None = None
+    _errors: dict[int, Tensor] = field(default_factory=dict, init=False)
 
     @staticmethod
-    def of(batches: Sequence[Tensor], *, axis: int = 1, per_channel: bool = True) -> SiteStatistics:
-        """From activations ``[B, ..., C, ...]`` in batches; of all processes, where they share the images.
+    def of(values: Tensor, maximum: Tensor | None = None) -> SiteStatistics:
+        """Of activations ``[n, C]``, all of them or a sample; of all processes, where they share them.
 
-        Every value enters the maximum. Where a channel has more than 65,536 values, the counts take every
-        k-th position of each image; which ones depends on the number and size of the images only.
+        ``maximum``: of all of them, ``[C]``, where ``values`` is a sample.
         """
         here = world()
-        images = int(here.sum_(torch.tensor(sum(len(batch) for batch in batches))))
-        rows = [by_position(batch.movedim(axis, 1)) for batch in batches]
-        stride = position_stride(images, rows[0].shape[2], _SAMPLES_PER_CHANNEL)
-        maximum = torch.stack([row.amax((0, 2)) for row in rows]).amax(0).clamp_min(0.0)
-        if not per_channel:
-            maximum = maximum.amax(0, keepdim=True)
-        maximum = here.max_(maximum)
-        counts = torch.zeros(len(maximum), BINS, dtype=torch.int64)
-        offset = torch.arange(len(maximum)).view(-1, 1) * BINS
-        scale = (BINS / maximum.clamp_min(SMALLEST)).view(-1, 1)
-        for row in rows:
-            sample = row[:, :, ::stride].transpose(0, 1).flatten(1).cpu()
-            if not per_channel:
-                sample = sample.reshape(1, -1)
-            index = (sample * scale.cpu()).round().long().clamp_(0, BINS - 1) + offset
-            counts += torch.bincount(index.flatten(), minlength=counts.numel()).view_as(counts)
-        return SiteStatistics(maximum.cpu(), here.sum_(counts))
+        maximum = values.amax(0) if maximum is None else maximum
+        maximum = here.max_(maximum.clamp_min(0.0).cpu())
+        channels = len(maximum)
+        counts = torch.zeros(channels * (BINS + 1), dtype=torch.int64)
+        first, one = torch.arange(channels) * (BINS + 1), torch.ones(1, dtype=torch.int64)
+        scale = BINS / maximum.clamp_min(SMALLEST)
+        for rows in cache_blocks(values) if bool(maximum.isfinite().all()) else ():
+            index = (values[rows].cpu() * scale).ceil_().clamp_(0, BINS).long() + first
+            counts.scatter_add_(0, index.flatten(), one.expand(index.numel()))
+        return SiteStatistics(maximum, here.sum_(counts).view(channels, BINS + 1))
+
+    def error(self, ranges: Tensor, steps: int) -> Tensor:
+        """Mean squared error per channel of rounding to ``steps`` levels up to each of ``ranges`` and clipping there.
+
+        ``E‖x − clip(⌊x·s/r + ½⌋, 0, s)·r/s‖²``, with the values of a bin spread evenly over it.
+
+        Args:
+            ranges: ``[C, n]``, or ``[C]``.
+            steps: s = T·Γ.
+
+        Returns:
+            float64, as ``ranges``; to the nearest of a grid of ranges that are 3 % apart.
+        """
+        if steps not in self._errors:
+            counts = self.counts.double()
+            shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+            self._errors[steps] = shares @ _bin_errors(steps)
+        table, unit = self._errors[steps], self.maximum.double().clamp_min(SMALLEST)
+        ratio = ranges.double().view(len(unit), -1) / unit[:, None]
+        index = (ratio.clamp_min(SMALLEST).log() / math.log(_FINENESS)).round().long() - _NARROWEST
+        found = table.gather(1, index.clamp(0, table.shape[1] - 1)) * unit[:, None].square()
+        return found.view(ranges.shape)
+
+    def clipped(self, ranges: Tensor) -> Tensor:
+        """What ``ranges`` ``[C]`` cut off: numbers of values clipped and of all, lost and whole energy, ``[4]``."""
+        edge = torch.arange(BINS + 1, dtype=torch.float64) / BINS * self.maximum.double()[:, None]
+        counts, limit = self.counts.double(), ranges.double()[:, None]
+        middle = edge - self.maximum.double()[:, None] / (2 * BINS)
+        middle[:, 0] = 0
+        over = edge > limit * (1 + 1e-6)  # a range that is the maximum, in float32, clips nothing
+        lost = (middle.square() - limit.square()).clamp_min(0) * over
+        sums = ((counts * over).sum(), counts.sum(), (counts * lost).sum(), (counts * middle.square()).sum())
+        return torch.stack(sums)
+
+
+@lru_cache(maxsize=4)
+def _bin_errors(steps: int) -> Tensor:
+    """Mean squared error of the values of each bin, in units of the maximum, for each range of the grid: float64
+    ``[BINS + 1, ranges]``.
+    """
+    widest = math.ceil(math.log(4 * steps, _FINENESS))  # from there on everything rounds to zero
+    ranges = _FINENESS ** torch.arange(_NARROWEST, widest + 1, dtype=torch.float64)
+    step = ranges / steps
+    low = torch.arange(BINS, dtype=torch.float64)[:, None] / BINS
+    high = low + 1 / BINS
+    rounding = step**3 * (_sawtooth(high.minimum(ranges) / step) - _sawtooth(low.minimum(ranges) / step))
+    clipping = ((high - ranges).clamp_min(0) ** 3 - (low - ranges).clamp_min(0) ** 3) / 3
+    zeros = torch.zeros(1, len(ranges), dtype=torch.float64)
+    return torch.cat([zeros, (rounding + clipping) * BINS])
+
+
+def _sawtooth(u: Tensor) -> Tensor:
+    """∫₀ᵘ (v − ⌊v + ½⌋)² dv."""
+    nearest = (u + 0.5).floor()
+    return nearest / 12 + (u - nearest) ** 3 / 3

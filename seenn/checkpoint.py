@@ -31,7 +31,7 @@ from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
 from seenn.core.serialisation import graph_from_json, graph_to_json
-from seenn.data.preprocessing import Preprocessing
+from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
 from seenn.files import FileVersion, atomic_path
@@ -117,13 +117,15 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
             raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
         return SNN(
             network=network,
-            preprocessing=None if preprocessing is None else Preprocessing.from_json(preprocessing),
+            preprocessing=None if preprocessing is None else preparation_from_json(preprocessing),
             manifest=manifest,
             policy=found,
             sections=sections,
         )
     except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}; copy the file again, or make the network anew") from error
+        # A missing plugin's says in a sentence of its own what to do; everything else is a damaged or foreign file.
+        advice = "" if str(error).endswith(".") else "; copy the file again, or make the network anew"
+        raise CheckpointError(f"{where}: {error}{advice}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

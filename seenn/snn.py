@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preprocessing, Split
+from seenn.data import DataSplits, Preparation, Preprocessing, Split, as_split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError, UnsupportedError
@@ -66,7 +66,7 @@ class SNN:
     """
 
     network: SpikingNetwork
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preparation | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     policy: ExitPolicy | None = None
     sections: Mapping[str, Section] = field(default_factory=dict)
@@ -92,6 +92,11 @@ class SNN:
         """Of the outputs in order; empty where they are not known."""
         names = self.manifest.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else ()
+
+    @property
+    def _of_pixels(self) -> Preprocessing | None:
+        """The preprocessing, where it makes inputs of pixels, which engines may hold as integers."""
+        return self.preprocessing if isinstance(self.preprocessing, Preprocessing) else None
 
     @property
     def task(self) -> str:
@@ -121,7 +126,7 @@ class SNN:
             engine,
             self.network,
             timesteps=timesteps or self.timesteps,
-            preprocessing=self.preprocessing,
+            preprocessing=self._of_pixels,
             float_sites=float_sites,
             sections=self.sections,
         )
@@ -259,7 +264,7 @@ class SNN:
 
     def calibrate_exit(
         self,
-        split: Split,
+        split: Any,
         rule: str | ExitPolicy = "confidence",
         *,
         threshold: float | None = None,
@@ -272,7 +277,8 @@ class SNN:
         """This network with the exit policy that meets a target on held-out samples, and the record of its figures.
 
         Args:
-            split: samples that nothing else has seen.
+            split: samples that nothing else has seen: a split, a data set or loader of torch, or a pair of samples and
+                labels, see ``seenn.data.as_split``.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
             threshold: where a rule by name stays, if there is no target.
             progress: is told how many samples are done, and of how many.
@@ -289,6 +295,7 @@ class SNN:
 
         self.refuse_other_tasks("an exit rule")
         asked = asdict(ExitTarget(**target))
+        split = as_split(split, "exit", self.preprocessing)
         self.check_split(split, use="exit")
         steps = timesteps or self.timesteps
         chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
@@ -320,7 +327,7 @@ class SNN:
 
     def evaluate(
         self,
-        split: Split,
+        split: Any,
         *,
         engine: str | Engine = "auto",
         policy: ExitPolicy | None = None,
@@ -328,7 +335,7 @@ class SNN:
         batch_size: int = 64,
         **options: Any,
     ) -> Evaluation:
-        """Accuracy, exits, spikes and energy on a split, each measured.
+        """Accuracy, exits, spikes and energy on samples as of :meth:`calibrate_exit`, each measured.
 
         ``options`` and errors are those of ``seenn.analysis.evaluate.evaluate``.
         """
@@ -336,7 +343,7 @@ class SNN:
 
         self.refuse_other_tasks("accuracy")
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=batch_size)
-        return evaluate(self, split, session, **options)
+        return evaluate(self, as_split(split, "test", self.preprocessing), session, **options)
 
     def compare_exits(
         self,
@@ -383,7 +390,7 @@ class SNN:
 
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""
-        options = EngineOptions(timesteps=self.timesteps, preprocessing=self.preprocessing)
+        options = EngineOptions(timesteps=self.timesteps, preprocessing=self._of_pixels)
         kept = {name: kind.prepare(self.network, batch, options) for name, kind in ENGINES.items()}
         return replace(self, sections={name: section for name, section in kept.items() if section is not None})
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from seenn.registry import Registry
 
 if TYPE_CHECKING:
-    from converter.corrections._sample import SiteSample
+    from converter.sample import SiteSample
     from seenn.core.ops import IntegratingNeuron
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converter.corrections import CORRECTIONS, Correction
-from converter.corrections._sample import SiteSample, channel_mean
+from converter.sample import SiteSample, channel_mean
 from seenn.core.ops import IntegratingNeuron
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from converter.corrections import CORRECTIONS
-from converter.corrections._sample import SiteSample, channel_mean
 from converter.corrections.bias import Bias
+from converter.sample import SiteSample, channel_mean
 from seenn.core.ops import IntegratingNeuron
 
 _STARTS = (0.5, -1.0, -0.5, 0.0, 0.25, 0.75, 1.0)  # in thresholds; the first wins ties

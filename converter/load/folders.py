@@ -82,19 +82,21 @@ def _read_index(file: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[s
 def _read_distributed(folder: Path) -> dict[str, Tensor]:
     """A checkpoint of ``torch.distributed.checkpoint``, as FSDP trainings write it; only its tensors."""
     reader = _Reader(folder)
-    entries = {
-        name: entry
-        for name, entry in reader.read_metadata().state_dict_metadata.items()
-        if isinstance(entry, TensorStorageMetadata)
-    }
-    declared = sum(entry.size.numel() * entry.properties.dtype.itemsize for entry in entries.values())
-    if declared > (held := sum(path.stat().st_size for path in folder.iterdir() if path.is_file())):
-        raise CheckpointError(f"{folder}: declares {declared:,} bytes of weights in files of {held:,}; copy it again")
-    tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries.items()}
+    held = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     try:
+        stored = reader.read_metadata().state_dict_metadata
+        entries = {name: entry for name, entry in stored.items() if isinstance(entry, TensorStorageMetadata)}
+        declared = sum(entry.size.numel() * entry.properties.dtype.itemsize for entry in entries.values())
+        if declared > held:
+            raise CheckpointError(
+                f"{folder}: declares {declared:,} bytes of weights in files of {held:,}; copy it again"
+            )
+        tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in entries.items()}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*in a single process")
             load(dict(tensors), storage_reader=reader)
+    except CheckpointError:
+        raise
     except (Exception, CheckpointException) as error:  # the latter is no Exception
         raise CheckpointError(f"{folder}: a shard is damaged or truncated; copy all of it again") from error
     return tensors

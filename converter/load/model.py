@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
 from converter.load.weights import Weights, read_weights
 from converter.qcfs import with_qcfs
-from seenn.data import DataSplits, Preprocessing
+from seenn.data import DataSplits, Preparation
+from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError, ModelError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ def load_model(
     ckpt: str | Path | None = None,
     *,
     image_size: Sequence[int] | None = None,
-    open_size: Callable[[], Sequence[int]] | None = None,
 ) -> LoadedModel:
     """Builds the model that ``spec`` names and puts the weights of ``ckpt`` into it.
 
@@ -45,15 +45,15 @@ def load_model(
     Args:
         spec: the architecture.
         ckpt: a weights file or folder, see :func:`converter.load.weights.read_weights`.
-        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
-        open_size: finds the images' size, asked only where an ONNX file leaves it open.
+        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint, and what
+            an ONNX file leaves open.
 
     Raises:
         ModelError: the model cannot be built, or the checkpoint is of another one.
         CheckpointError: the checkpoint cannot be read or does not fit.
     """
     if is_onnx(spec.name):
-        return load_onnx(spec, ckpt, default_size=image_size or open_size)
+        return load_onnx(spec, ckpt, default_size=image_size)
     if ckpt is None:
         loaded = build_model(spec, image_size)
         if spec.pretrained:
@@ -67,9 +67,9 @@ def load_model(
     module, spec = _build(_resolve(spec, weights))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
     suggestion = pretrained_preprocessing(module, spec)
-    preprocessing = suggestion if is_as_published(module, spec) else None
+    preprocessing: Preparation | None = suggestion if is_as_published(module, spec) else None
     if recorded is not None:
-        preprocessing = Preprocessing.from_json(recorded)
+        preprocessing = preparation_from_json(recorded)
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     notes = load_tensors(module, weights, name=spec.name, ema=spec.ema)
@@ -90,7 +90,7 @@ def build_model(spec: ModelSpec, image_size: Sequence[int] | None = None) -> Loa
         return load_onnx(spec, image_size=image_size)
     if spec.pretrained and spec.stem == "auto":
         spec = replace(spec, stem="imagenet")
-    elif image_size is not None and spec.in_chans is None and not spec.pretrained:
+    elif image_size is not None and len(image_size) > 1 and spec.in_chans is None and not spec.pretrained:
         spec = replace(spec, in_chans=image_size[0])
     module, spec = _build(spec, image_size)
     preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
@@ -114,8 +114,7 @@ def model_to_train(
         DataError: more classes than the model was told to have.
         UnsupportedError, CheckpointError: see ``load_model`` and ``with_qcfs``.
     """
-    p = splits.preprocessing
-    size = (p.channels, p.height, p.width)
+    size = splits.preprocessing.shape
     loaded = load_model(spec, ckpt, image_size=size) if ckpt is not None else build_model(spec, size)
     if loaded.spec.scores is not None:
         splits.train.check_classes(loaded.spec.scores, spec.name)
@@ -176,9 +175,9 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
     return replace(spec, **{name: getattr(recorded, name) for name in left_out if name not in ("name", "ema")})
 
 
-def _example(preprocessing: Preprocessing | None, image_size: Sequence[int] | None, file: Path) -> Tensor:
+def _example(preprocessing: Preparation | None, image_size: Sequence[int] | None, file: Path) -> Tensor:
     if preprocessing is not None:
-        image_size = (preprocessing.channels, preprocessing.height, preprocessing.width)
+        image_size = preprocessing.shape
     if image_size is None:
         raise CheckpointError(f"{file} does not record the size of its images; pass image_size")
     return torch.zeros(2, *image_size)

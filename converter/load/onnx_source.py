@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converter.load.classes import with_classes
 from converter.load.spec import LoadedModel, ModelSpec
 from seenn.errors import ModelError
-
-if TYPE_CHECKING:
-    from converter.onnx_import.signature import Size
 
 SUFFIX = ".onnx"
 
@@ -27,7 +23,7 @@ def load_onnx(
     ckpt: str | Path | None = None,
     image_size: Sequence[int] | None = None,
     *,
-    default_size: Size | None = None,
+    default_size: Sequence[int] | None = None,
 ) -> LoadedModel:
     """Imports the file that ``spec`` names; its record says what the import changed.
 
@@ -35,7 +31,7 @@ def load_onnx(
         spec: of the file; also which output is meant, and where the channels are.
         ckpt: refused, the file holds its own weights.
         image_size: of one sample, channels first; must agree with the file.
-        default_size: likewise, or what finds it; only for what the file leaves open.
+        default_size: likewise, only for what the file leaves open.
 
     Raises:
         ModelError: the spec asks for other weights, sizes or layers than the file's.

@@ -6,10 +6,9 @@ from torch import nn
 
 from converter.load.layout import find_head
 from converter.load.python_path import build_python_path
-from converter.load.spec import ModelSpec
-from converter.load.timm_source import HUB_PREFIXES, build_timm, is_timm_name, timm_names, timm_preprocessing
+from converter.load.spec import HUB_PREFIXES, TORCHVISION, ModelSpec
+from converter.load.timm_source import build_timm, is_timm_name, timm_names, timm_preprocessing
 from converter.load.torchvision_source import (
-    TORCHVISION,
     build_torchvision,
     torchvision_names,
     torchvision_preprocessing,

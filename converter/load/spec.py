@@ -12,13 +12,16 @@ from torch import nn
 
 from converter.load.foreign import no_model
 from converter.load.layout import find_first_convolution, find_head
-from seenn.data import Preprocessing
+from seenn.data import Preparation, Preprocessing
 from seenn.errors import CheckpointError
 
+TORCHVISION = "torchvision:"
+HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 STEMS = ("auto", "imagenet", "cifar")
 LAYOUTS = ("auto", "nchw", "nhwc")
 
-#: Keywords of model factories that a spec has a field for, or that would read files or the network.
+#: Keywords of model factories that a spec has a field for, or that would read files or the network. Factories of the
+#: user's own may get them switched off, where that is not their default.
 RESERVED_KWARGS = frozenset(
     {
         "cache_dir",
@@ -69,7 +72,9 @@ class ModelSpec:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if reserved := sorted(RESERVED_KWARGS & set(self.kwargs)):
+        own = ":" in self.name and not self.name.startswith((TORCHVISION, *HUB_PREFIXES))
+        off = {key for key, value in self.kwargs.items() if own and value in (None, False)}
+        if reserved := sorted(RESERVED_KWARGS & self.kwargs.keys() - off):
             raise ValueError(
                 f"model kwargs may not hold {', '.join(reserved)}; use the options of their own "
                 f"(--num-classes, --in-chans, --pretrained, --ckpt)"
@@ -122,7 +127,7 @@ class LoadedModel:
 
     module: nn.Module
     spec: ModelSpec  # resolved: num_classes, in_chans (None without convolutions) and stem are filled in
-    preprocessing: Preprocessing | None  # None: not known, the data set's own applies
+    preprocessing: Preparation | None  # None: not known, the data set's own applies
     record: dict[str, Any]  # JSON: the resolved spec
     suggestion: Preprocessing | None = None  # the library's, for pictures that have no size of their own
     input_shape: tuple[int, ...] | None = None  # the only one that it takes; None: any, or not known
@@ -133,7 +138,7 @@ class LoadedModel:
         return None if "onnx" in self.record else self.spec.output
 
     @classmethod
-    def from_module(cls, module: nn.Module, *, preprocessing: Preprocessing | None = None) -> LoadedModel:
+    def from_module(cls, module: nn.Module, *, preprocessing: Preparation | None = None) -> LoadedModel:
         """Takes a copy of a module as it is; the caller's own stays as it was, in training mode or not.
 
         Raises:
@@ -144,7 +149,7 @@ class LoadedModel:
         return cls.of(module, spec, preprocessing)
 
     @classmethod
-    def of(cls, module: nn.Module, spec: ModelSpec, preprocessing: Preprocessing | None) -> LoadedModel:
+    def of(cls, module: nn.Module, spec: ModelSpec, preprocessing: Preparation | None) -> LoadedModel:
         """``module`` with ``spec``, whose open fields are read off the module."""
         first = find_first_convolution(module)
         in_chans = None if first is None else first.inputs

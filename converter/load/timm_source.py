@@ -9,11 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from converter.load.spec import ModelSpec
+from converter.load.spec import HUB_PREFIXES, ModelSpec
 from seenn.data import Preprocessing
 from seenn.errors import ModelError, did_you_mean, first_line
-
-HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
 @cache

@@ -8,12 +8,10 @@ from typing import Any, cast
 from torch import nn
 
 from converter.load.layout import find_first_convolution
-from converter.load.spec import ModelSpec
+from converter.load.spec import TORCHVISION, ModelSpec
 from converter.load.timm_source import building
 from seenn.data import Preprocessing
 from seenn.errors import ModelError
-
-TORCHVISION = "torchvision:"
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
 _INIT_ANNOUNCED = ("googlenet", "inception_v3")  # they warn unless told to initialise as they always did

@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.onnx_import.precision import in_float32
 from converter.onnx_import.read import read_model
 from converter.onnx_import.rebuild import ImportedModel, rebuild
-from converter.onnx_import.signature import Size, choose_output, find_signature
+from converter.onnx_import.signature import choose_output, find_signature
 from converter.onnx_import.verify import verify
 
 
@@ -17,7 +17,7 @@ def import_onnx(
     path: str | os.PathLike[str],
     *,
     input_shape: Sequence[int] | None = None,
-    default_shape: Size | None = None,
+    default_shape: Sequence[int] | None = None,
     layout: str = "auto",
     output: str | None = None,
 ) -> ImportedModel:
@@ -30,7 +30,7 @@ def import_onnx(
     Args:
         path: a ``.onnx`` file; external data lies beside it.
         input_shape: C, H, W (of signals C, L; of vectors F); must agree with the file.
-        default_shape: likewise, or what finds it; only for what the file leaves open.
+        default_shape: likewise, only for what the file leaves open.
         layout: ``nhwc``: the file has the channels last; ``nchw``: second; ``auto``: found out.
         output: the name or number of the output with the scores, where there are several.
 

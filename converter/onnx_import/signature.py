@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from converter.onnx_import.values import BatchSizes
 from seenn.errors import UnsupportedError
 
 Shape = tuple[int, ...]
-Size = Sequence[int] | Callable[[], Sequence[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ def find_signature(
     path: Path,
     shape: Sequence[int] | None = None,
     *,
-    default: Size | None = None,
+    default: Sequence[int] | None = None,
     layout: str = "auto",
 ) -> Signature:
     """Axis 0 of the one input that is not a weight is the batch: fixed, or any.
@@ -73,7 +72,7 @@ def find_signature(
         graph: with one output.
         path: of the file, for messages.
         shape: of one sample, channels first; must agree with what the file says.
-        default: likewise, or what finds it; only for what the file leaves open.
+        default: likewise, only for what the file leaves open.
         layout: ``nhwc`` where the file has the channels last, ``nchw`` where it has not, ``auto`` to find out.
 
     Raises:
@@ -121,11 +120,9 @@ def find_signature(
     )
 
 
-def _shape(declared: list[int | None], given: Sequence[int] | None, default: Size | None, where: str) -> Shape:
+def _shape(declared: list[int | None], given: Sequence[int] | None, default: Sequence[int] | None, where: str) -> Shape:
     shown = ", ".join("?" if size is None else str(size) for size in declared)
-    offered = given or ()
-    if given is None and default is not None and None in declared:
-        offered = default() if callable(default) else default
+    offered = given or default or ()
     fill: list[int | None] = [*offered] if len(offered) == len(declared) else [None] * len(declared)
     sizes = [size for own, other in zip(declared, fill, strict=True) if (size := own if own is not None else other)]
     if given is not None and (len(given) != len(declared) or (len(sizes) == len(given) and sizes != [*given])):

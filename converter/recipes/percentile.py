@@ -25,5 +25,5 @@ class Percentile(Recipe):
 
     def range(self, statistics: SiteStatistics, steps: int) -> Tensor:
         share = statistics.counts.cumsum(1).double() / statistics.counts.sum(1, keepdim=True)
-        index = (share < self.q / 100.0).sum(1).clamp(1, BINS - 1)
-        return statistics.maximum * index / (BINS - 1)
+        index = (share < self.q / 100.0).sum(1).clamp(1, BINS)
+        return statistics.maximum * index / BINS

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -22,7 +24,6 @@ log = logging.getLogger(__name__)
 Substitutes = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
 
 _INTEGER = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.ao.nn.quantizable", "torch.nn.quantized")
-_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.Module:
@@ -37,8 +38,7 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
     Raises:
         UnsupportedError: TorchScript, modules that compute with integers, or an attribute that cannot be copied.
     """
-    model = _inner(model)
-    name = type(model).__name__
+    name = type(_inner(model)).__name__
     for path, module in model.named_modules():
         where = f"{name}.{path}" if path else name
         if isinstance(module, torch.jit.ScriptModule):
@@ -51,11 +51,17 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
                 f"{where} ({type(module).__name__}) computes with integers of torch.ao: give the model as it was "
                 "before torch.ao.quantization.convert or quantize_dynamic; fake-quantised ones are taken"
             )
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        if (inner := _inner(module)) is not module:
-            memo[id(module)] = deep_copy(inner, memo)
-    copied = deep_copy(model, memo).cpu().eval()
+        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
+            raise UnsupportedError(
+                f"{where} is sharded by fully_shard: gather its weights with get_model_state_dict "
+                "(full_state_dict=True), and load them into the plain model"
+            )
+    with _gathered(model):
+        memo: dict[int, Any] = {}
+        for module in reversed(list(model.modules())):  # what is inside first
+            if (inner := _inner(module)) is not module:
+                memo[id(module)] = deep_copy(inner, memo)
+        copied = deep_copy(_inner(model), memo).cpu().eval()
     for module in list(copied.modules()):
         _compute_weights(module)
     return _widened(_rebuilt("", copied, {**_torch_ao(), **(substitutes or {})}, {}))
@@ -63,11 +69,29 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
 
 def _inner(module: nn.Module) -> nn.Module:
     """What a wrapper wraps, be it several times; any other module itself."""
-    while isinstance(inner := getattr(module, "_orig_mod", None), nn.Module) or isinstance(module, _WRAPPERS):
+    while isinstance(inner := getattr(module, "_orig_mod", None), nn.Module) or isinstance(module, _wrappers()):
         found = inner if isinstance(inner, nn.Module) else module.module
         assert isinstance(found, nn.Module)
         module = found
     return module
+
+
+def _wrappers() -> tuple[type[nn.Module], ...]:
+    return (nn.DataParallel, nn.parallel.DistributedDataParallel, *_fsdp())
+
+
+def _fsdp() -> tuple[Any, ...]:
+    """The class of modules whose weights several processes share, where it is in use."""
+    loaded = sys.modules.get("torch.distributed.fsdp")
+    return () if loaded is None else (loaded.FullyShardedDataParallel,)
+
+
+def _gathered(model: nn.Module) -> AbstractContextManager[Any]:
+    """Inside, weights that several processes share are whole."""
+    for kind in _fsdp():
+        if any(isinstance(module, kind) for module in model.modules()):
+            return kind.summon_full_params(model, writeback=False)  # type: ignore[no-any-return]
+    return nullcontext()
 
 
 def _compute_weights(module: nn.Module) -> None:

@@ -29,6 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seenn.data.load import load_data as load_data
+    from seenn.data.numbers import Numbers as Numbers
+    from seenn.data.objects import as_split as as_split
+    from seenn.data.objects import is_data_set as is_data_set
+    from seenn.data.preprocessing import Preparation as Preparation
     from seenn.data.preprocessing import Preprocessing as Preprocessing
     from seenn.data.provenance import check_split as check_split
     from seenn.data.provenance import check_splits as check_splits
@@ -39,14 +43,18 @@ if TYPE_CHECKING:
     from seenn.data.source import labelled_arrays as labelled_arrays
     from seenn.data.split import DataSplits as DataSplits
     from seenn.data.split import Split as Split
+    from seenn.data.stated import Stated as Stated
 
 _NAMES = {
     "load": "load_data",
-    "preprocessing": "Preprocessing",
+    "numbers": "Numbers",
+    "objects": "as_split is_data_set",
+    "preprocessing": "Preparation Preprocessing",
     "provenance": "check_split check_splits",
     "registry": "DATA_SETS Request needs",
     "source": "Source labelled_arrays",
     "split": "DataSplits Split",
+    "stated": "Stated",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from seenn.data.labels import strata, task_of
+from seenn.data.objects import source_of
 from seenn.data.overlap import refuse_overlap
-from seenn.data.preprocessing import Preprocessing
+from seenn.data.preprocessing import Preparation, Preprocessing, suited
 from seenn.data.registry import DATA_SETS, Request
 from seenn.data.rule import divide
 from seenn.data.source import Source, measure
@@ -19,23 +22,27 @@ DEFAULT_FRAMES = 4
 
 
 def load_data(
-    spec: str = "digits",
+    spec: str | Any = "digits",
     *,
     data_dir: str | None = None,
     download: bool = False,
     split_seed: int = 0,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preparation | None = None,
     frames: int | None = None,
+    group_by: str | None = None,
 ) -> DataSplits:
     """Loads a data set in its four disjoint splits; see ``seenn.data`` for the rule.
 
     Args:
-        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH``.
+        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH``. Or the data: a
+            ``torch.utils.data.Dataset`` or DataLoader, or a pair of samples and labels.
         data_dir: the folder of the set's files, where it needs one.
         download: fetch a named set's files into ``data_dir`` where they are not there yet.
         split_seed: for the shuffling, 0 or more.
         preprocessing: how images become inputs; by default with the data set's own size, mean and std.
         frames: T, the frames that a recording of events is divided into, 4 unless given; images have none.
+        group_by: what keeps samples in one split: a column of a manifest, an array of an npz file, or the level of a
+            folder below the class, from 1.
 
     Raises:
         ValueError: the seed is negative.
@@ -46,20 +53,33 @@ def load_data(
         raise ValueError(f"split_seed is {split_seed}, expected 0 or more")
     if frames is not None and frames < 1:
         raise ValueError(f"frames is {frames}, expected 1 or more")
-    source = _read(spec, data_dir, download, frames or DEFAULT_FRAMES)
-    indices = divide(source.train.labels, has_test=source.test is not None, seed=split_seed)
+    if isinstance(spec, str):
+        source = _read(spec, data_dir, download, frames or DEFAULT_FRAMES, group_by)
+    else:
+        source, spec = source_of(spec), f"python:{type(spec).__name__}"
+    if group_by is not None and source.train.groups is None:
+        raise DataError(f"data {spec!r} has nothing to group by {group_by!r}: use a manifest, an npz file or a folder")
+    balanced, groups = strata(source.train.labels), source.train.groups
+    indices = divide(balanced, has_test=source.test is not None, seed=split_seed, groups=groups)
     parts = {name: (source.train, chosen) for name, chosen in indices.items()}
     if source.test is not None:
         parts["test"] = (source.test, torch.arange(len(source.test.labels)))
     _check(spec, source, {name: part.labels[chosen] for name, (part, chosen) in parts.items()})
+    guess = ""
     if preprocessing is None:
         preprocessing = source.preprocessing or measure(spec, source.train.images, indices["train"])
+        guess = "the data set's own" if source.preprocessing else "measured on the train split"
+        guess = guess if isinstance(preprocessing, Preprocessing) else "numbers as they are"
+    else:
+        preprocessing = suited(spec, preprocessing, pictures=source.train.images.pictures)
     splits = DataSplits(
         spec=spec,
         split_seed=split_seed,
         data_dir=data_dir,
         class_names=source.class_names,
         preprocessing=preprocessing,
+        guess=guess,
+        group_by=group_by,
         frames=source.train.images.frames,
         chiral=source.chiral,
         **{name: Split(name, part, chosen, preprocessing) for name, (part, chosen) in parts.items()},
@@ -69,7 +89,7 @@ def load_data(
     return splits
 
 
-def _read(spec: str, data_dir: str | None, download: bool, frames: int) -> Source:
+def _read(spec: str, data_dir: str | None, download: bool, frames: int, group_by: str | None) -> Source:
     """The data set that ``spec`` names."""
     name, colon, path = spec.partition(":")
     try:
@@ -87,7 +107,8 @@ def _read(spec: str, data_dir: str | None, download: bool, frames: int) -> Sourc
         raise DataError(f"data {spec!r}: download needs a data_dir (--data-dir) to keep the files in")
     folder = None if data_dir is None else _path(spec, data_dir)
     try:
-        return data_set(Request(path=_path(spec, path), data_dir=folder, download=download, frames=frames))
+        asked = Request(path=_path(spec, path), data_dir=folder, download=download, frames=frames, group_by=group_by)
+        return data_set(asked)
     except OSError as error:  # no permission, a failing disk
         raise DataError(f"data {spec!r}: cannot be opened: {error}") from error
 
@@ -102,14 +123,21 @@ def _path(spec: str, text: str) -> Path:
 
 
 def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:
-    """Every split has images, and no class that train has not."""
+    """Every split has images, none the groups of another, and no class that train has not."""
+    parts = [set(part.groups or ()) for part in (source.train, source.test) if part is not None]
+    if len(parts) > 1 and (shared := sorted(parts[0] & parts[1])):
+        raise DataError(
+            f"data {spec!r}: {len(shared)} groups are in train and in test, as {shared[0]!r}: move them to one part"
+        )
     if not all(map(len, labels.values())):
         sizes = ", ".join(f"{name} {len(split)}" for name, split in labels.items())
         least = 12 if source.test is not None else 6
         raise DataError(
             f"data {spec!r}: too few images for four splits ({sizes}); expected at least {least} "
-            f"{'training ' if source.test is not None else ''}images"
+            f"{'training ' if source.test is not None else ''}{'images' if source.train.groups is None else 'groups'}"
         )
+    if task_of(source.train.labels) != "classes":
+        return
     if len(source.class_names) < 2:
         raise DataError(f"data {spec!r}: only the class {source.class_names[0]!r}; expected two or more")
     known = set(labels["train"].tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -15,19 +16,23 @@ from torch import Tensor
 from seenn.data.reading import reading
 from seenn.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 # Only formats that PIL decodes itself: it would hand EPS, for one, to an external program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
 def read_picture(path: str | os.PathLike[str]) -> Tensor:
     """An image file as uint8 ``[C, H, W]``: gray stays one channel, everything else becomes RGB.
 
     As torchvision's and timm's loaders do, transparency and EXIF orientation are ignored and the first frame
-    of several is taken, so accuracies compare with published ones.
+    of several is taken, so accuracies compare with published ones. 16-bit gray is scaled to 8 bits.
 
     Raises:
-        DataError: the file is missing, damaged, of another format, deeper than 8 bits, or so large (PIL's
+        DataError: the file is missing, damaged, of another format, deeper than 16 bits, or so large (PIL's
             ``MAX_IMAGE_PIXELS``) that decoding it could exhaust memory.
     """
     file = Path(path)
@@ -48,6 +53,9 @@ def decode_picture(where: object, stream: BinaryIO) -> Tensor:
             raise DataError(
                 f"{where}: is damaged or no {', '.join(FORMATS)} picture: fetch or write it again"
             ) from error
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            most = Image.MAX_IMAGE_PIXELS or 0
+            raise DataError(f"{where}: too large, more than {most:,} pixels: make it smaller first") from error
         with image:
             return picture_pixels(where, image)
 
@@ -56,12 +64,35 @@ def picture_pixels(where: object, image: Image.Image) -> Tensor:
     """A PIL image as uint8 ``[C, H, W]``; as :func:`read_picture`.
 
     Raises:
-        DataError: its pixels are deeper than 8 bits.
+        DataError: its pixels are deeper than 16 bits.
     """
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        _warn("pictures such as %s are to be turned by their EXIF orientation, which training ignores, and so it is "
+              "here: turn them upright yourself if the network has learned so", where)  # fmt: skip
     if image.mode.startswith(("I", "F")):
-        raise DataError(
-            f"{where}: pixels are deeper than 8 bits (PIL mode {image.mode}); "
-            "expected 8-bit gray or colour: convert it, choosing how to scale"
-        )
+        return _deep(where, image)
     pixels = np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
+
+
+def _deep(where: object, image: Image.Image) -> Tensor:
+    """16-bit gray to 8 bits, each 257 levels to one."""
+    values = np.array(image)
+    if image.mode.startswith("F") or values.min() < 0 or values.max() > 65_535:
+        raise DataError(
+            f"{where}: pixels are deeper than 16 bits (PIL mode {image.mode}); "
+            "expected 8-bit or 16-bit gray, or colour: convert it, choosing how to scale"
+        )
+    _warn("pictures such as %s have 16 bits: their levels 0 to 65535 become 0 to 255; scale them yourself if they use "
+          "less of that range", where)  # fmt: skip
+    return torch.from_numpy(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))[None]
+
+
+_said: set[str] = set()
+
+
+def _warn(text: str, where: object) -> None:
+    """Of each kind of picture the first alone, or a folder would say it a thousand times."""
+    if text not in _said:
+        _said.add(text)
+        logger.warning(text, where)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seenn.data.inputs import as_tensor, check_prepared
+from seenn.data.numbers import Numbers
 from seenn.errors import CheckpointError, DataError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -47,6 +48,14 @@ class Preprocessing:
         if problems := list(self._problems()):
             raise ValueError(f"Preprocessing: {'; '.join(problems)}")
 
+    def __str__(self) -> str:
+        return f"{'×'.join(map(str, self.shape))}, mean {_short(self.mean)}, std {_short(self.std)}"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the network's input: channels, height, width."""
+        return self.channels, self.height, self.width
+
     def _problems(self) -> Iterator[str]:
         for name, largest in (("channels", MAX_CHANNELS), ("height", MAX_SIDE), ("width", MAX_SIDE)):
             value = getattr(self, name)
@@ -64,11 +73,6 @@ class Preprocessing:
             yield f"interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
         if not _is_finite(self.crop) or not 0 < self.crop <= 1:
             yield f"crop is {self.crop!r}, expected a number in (0, 1]"
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of the network's input: channels, height, width."""
-        return self.channels, self.height, self.width
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 ``[B, C, H, W]`` to float32 ``[B, channels, height, width]``, on the same device.
@@ -112,11 +116,10 @@ class Preprocessing:
                 raise ValueError("there are no images in the list")
             parts = [self.prepare(image) for image in images]
             return torch.cat(parts, dim=parts[0].dim() - 4)
-        size = (self.channels, self.height, self.width)
-        tensor = as_tensor(images, size)
+        tensor = as_tensor(images, self.shape)
         if tensor.dtype == torch.uint8:
-            return self(tensor.flatten(0, -4)).view(*tensor.shape[:-3], *size)
-        check_prepared(tensor, size, self.mean, self.std)
+            return self(tensor.flatten(0, -4)).view(*tensor.shape[:-3], *self.shape)
+        check_prepared(tensor, self.shape, self.mean, self.std)
         return tensor
 
     def to_json(self) -> dict[str, Any]:
@@ -177,6 +180,37 @@ class Preprocessing:
         if target_height * width >= target_width * height:
             return target_height, target_height * width // height
         return target_width * height // width, target_width
+
+
+#: How samples become the network's input, pictures or numbers.
+Preparation = Preprocessing | Numbers
+
+
+def suited(where: object, preparation: Preparation, *, pictures: bool) -> Preparation:
+    """``preparation`` for these samples: numbers are taken as prepared by a network that is for pictures.
+
+    Raises:
+        DataError: the samples are pictures, and the network takes numbers.
+    """
+    if pictures and isinstance(preparation, Numbers):
+        raise DataError(
+            f"{where} has pictures, and the network takes numbers of shape {list(preparation.shape)}: give it what it "
+            "was made for, stored as floats"
+        )
+    return preparation if pictures or isinstance(preparation, Numbers) else Numbers(shape=preparation.shape)
+
+
+def preparation_from_json(obj: object) -> Preparation:
+    """What ``to_json`` of either wrote.
+
+    Raises:
+        CheckpointError: ``obj`` is something else.
+    """
+    return Numbers.from_json(obj) if isinstance(obj, dict) and "shape" in obj else Preprocessing.from_json(obj)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)
 
 
 def _is_finite(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.load import load_data
 from seenn.data.overlap import DECODED_FILES, refuse_overlap
-from seenn.data.preprocessing import Preprocessing
+from seenn.data.preprocessing import Preparation
 from seenn.data.rule import SPLITS
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError
@@ -22,12 +22,13 @@ Kind = TypeVar("Kind")
 
 def load_recorded_data(
     manifest: Mapping[str, Any],
-    preprocessing: Preprocessing | None,
+    preprocessing: Preparation | None,
     *,
     spec: str | None = None,
     data_dir: str | None = None,
     download: bool = False,
     split_seed: int | None = None,
+    group_by: str | None = None,
 ) -> DataSplits:
     """The splits that ``manifest["data"]`` records, or those that the caller names instead, encoded as recorded.
 
@@ -35,7 +36,7 @@ def load_recorded_data(
         manifest: of a checkpoint, or the record beside an ANN's weights.
         preprocessing: of the network; None is the data set's own.
         spec: another data set; None is the recorded one, and ``digits`` where nothing is recorded.
-        data_dir, split_seed: None is the recorded one, as long as ``spec`` is.
+        data_dir, split_seed, group_by: None is the recorded one, as long as ``spec`` is.
 
     Raises:
         DataError: the recorded data can no longer be read, or is not the same any more.
@@ -45,12 +46,14 @@ def load_recorded_data(
     if chosen == record.get("spec"):
         data_dir = _field(record, "data_dir", str) if data_dir is None else data_dir
         split_seed = _seed(record) if split_seed is None else split_seed
+        group_by = _field(record, "group_by", str) if group_by is None else group_by
     splits = load_data(
         chosen,
         data_dir=data_dir,
         download=download,
         split_seed=split_seed or 0,
         preprocessing=preprocessing,
+        group_by=group_by,
         frames=max(0, _field(record, "frames", int) or 0) or None,
     )
     if _is_recorded(record, splits):
@@ -143,7 +146,11 @@ def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: 
 
 
 def _is_recorded(record: Mapping[str, Any], splits: DataSplits) -> bool:
-    return record.get("spec") == splits.spec and _seed(record) == splits.split_seed
+    return (record.get("spec"), _seed(record), record.get("group_by")) == (
+        splits.spec,
+        splits.split_seed,
+        splits.group_by,
+    )
 
 
 def _seed(record: Mapping[str, Any]) -> int:

@@ -46,8 +46,13 @@ def check_declared_size(where: object, declared: int, on_disk: int, *, deflated:
         )
 
 
+def is_hidden(name: str) -> bool:
+    """What no person put there: names that begin with a dot, and what macOS and Windows leave behind."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN")
+
+
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files below ``folder`` with one of these endings, sorted; hidden ones are left out.
+    """The files below ``folder`` with one of these endings, sorted; hidden ones and hidden folders are left out.
 
     Raises:
         OSError: a folder cannot be listed.
@@ -58,8 +63,11 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
     if not folder.is_dir():
         return []
-    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names)
-    return sorted(path for path in paths if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    paths = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not is_hidden(name)]  # walk goes into what is left
+        paths += [Path(parent, name) for name in names if not is_hidden(name)]
+    return sorted(path for path in paths if path.suffix.lower() in suffixes)
 
 
 def file_size(path: Path) -> int:

@@ -31,6 +31,7 @@ class Request:
     data_dir: Path | None = None  # the folder of its files
     download: bool = False  # fetch what is missing into data_dir
     frames: int = 4  # a recording of events is divided into so many
+    group_by: str | None = None  # what keeps samples together: a column, or a level of folders
 
 
 class DataSet(Protocol):

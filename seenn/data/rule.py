@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,17 +15,31 @@ DEAL_HELD_OUT = ("exit", "calibration", "exit", "exit", "exit")
 DEAL_ALL = ("train", "exit", "train", "test", "train", "calibration", "train", "exit", "train", "test")
 
 
-def divide(labels: Tensor, *, has_test: bool, seed: int) -> dict[str, Tensor]:
-    """Indices for each split of one part with ``labels`` ``[N]``; disjoint, and together all N.
+def divide(labels: Tensor, *, has_test: bool, seed: int, groups: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """Indices for each split of one part with classes ``labels`` ``[N]``; disjoint, and together all N.
 
     With ``has_test`` the part is a training part: the splits are train (the same for every seed),
-    calibration and exit. Without, test is dealt from it too.
+    calibration and exit. Without, test is dealt from it too. ``groups`` are dealt as wholes, each by its first class.
     """
+    if groups is not None:
+        return _divide_groups(labels, groups, has_test, seed)
     everything = torch.arange(len(labels))
     if not has_test:
         return deal(labels, everything, DEAL_ALL, seed)
     held = held_out(labels)
     return {"train": everything[~held], **deal(labels, everything[held], DEAL_HELD_OUT, seed)}
+
+
+def _divide_groups(labels: Tensor, groups: Sequence[str], has_test: bool, seed: int) -> dict[str, Tensor]:
+    """The rule for groups in place of images, in the order in which they begin; images follow their group, shuffled."""
+    _, first, number = np.unique(np.array(groups), return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))  # of each group among all, by its first image
+    of_image = torch.from_numpy(order[number])
+    starts = torch.from_numpy(np.sort(first))
+    dealt = divide(labels[starts], has_test=has_test, seed=seed)
+    keys = np.random.PCG64(seed).random_raw(len(labels))
+    parts = {name: torch.isin(of_image, chosen).nonzero().squeeze(1) for name, chosen in dealt.items()}
+    return {name: part[torch.from_numpy(np.argsort(keys[part.numpy()], kind="stable"))] for name, part in parts.items()}
 
 
 def held_out(labels: Tensor) -> Tensor:

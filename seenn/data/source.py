@@ -1,4 +1,4 @@
-"""What a data set hands over before it is split: images, labels, class names, preprocessing."""
+"""What a data set hands over before it is split: samples, labels, class names, preprocessing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seenn.data.preprocessing import Preprocessing
+from seenn.data.labels import as_labels
+from seenn.data.numbers import Numbers
+from seenn.data.preprocessing import Preparation, Preprocessing
 from seenn.errors import DataError
 
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Images in memory, all of one size."""
+    """Samples in memory, all of one shape."""
 
-    pixels: Tensor  # uint8 [N, C, H, W]
+    pixels: Tensor  # images, uint8 [N, C, H, W]; or numbers, float32 [N, ...]
+    files: ClassVar[None] = None
+    frames: ClassVar[None] = None
+
+    @property
+    def pictures(self) -> bool:
+        """Whether they are pixels; else numbers."""
+        return self.pixels.dtype == torch.uint8
+
+    def blocks(self, indices: Tensor) -> Iterator[Tensor]:
+        """The samples at ``indices``, in that order, in blocks ``[b, ...]`` of one shape each."""
+        yield self.pixels[indices]
+
+
+@dataclass(frozen=True)
+class ItemImages:
+    """Samples that something gives one by one, by their number, whenever they are asked for."""
+
+    item: Callable[[int], Tensor]  # an image, uint8 [C, H, W], or numbers, float32 [...]
+    count: int  # N
+    pictures: bool
     files: ClassVar[None] = None
     frames: ClassVar[None] = None
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
-        """The images at ``indices``, in that order, as uint8 ``[b, C, H, W]`` blocks of one size each."""
-        yield self.pixels[indices]
+        """As of :class:`ArrayImages`."""
+        return (self.item(index).unsqueeze(0) for index in indices.tolist())
 
 
 @dataclass(frozen=True)
@@ -36,21 +58,23 @@ class FileImages:
     files: Sequence[Path]
     read: Callable[[Path], Tensor]  # an image, uint8 [C, H, W], or a recording, [T, C, H, W]
     frames: int | None = None  # T of recordings; None: images
+    pictures: ClassVar[bool] = True
 
     def blocks(self, indices: Tensor) -> Iterator[Tensor]:
         """As of :class:`ArrayImages`; recordings are ``[b, T, C, H, W]``."""
         return (self.read(self.files[index]).unsqueeze(0) for index in indices.tolist())
 
 
-Images = ArrayImages | FileImages
+Images = ArrayImages | ItemImages | FileImages
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with a label each."""
+    """Samples with a label each."""
 
     images: Images
-    labels: Tensor  # int64 [N]
+    labels: Tensor  # classes int64 [N], multi-labels bool [N, K], or values float32 [N] or [N, D]
+    groups: Sequence[str] | None = None  # samples of one group, a patient or a film, never part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,64 +84,65 @@ class Source:
     train: Labelled
     test: Labelled | None = None
     class_names: tuple[str, ...]
-    preprocessing: Preprocessing | None = None  # None: mean and std are measured on the train split
+    preprocessing: Preparation | None = None  # None: mean and std are measured on the train split
     chiral: bool = False  # whether a mirror image is of another class, or of none
 
 
 def labelled_arrays(
     where: object, images: NDArray[Any], labels: NDArray[Any], num_classes: int | None = None
 ) -> Labelled:
-    """Checks an array of images ``[N, C, H, W]`` and one of labels ``[N]``, and makes tensors of them.
+    """Checks an array of samples and one of labels, and makes tensors of them.
+
+    Args:
+        images: images uint8 ``[N, C, H, W]``, or numbers ``[N, ...]``, which are taken as the network takes them.
+        labels: see ``seenn.data.labels.as_labels``.
 
     Raises:
-        DataError: any of them is empty or of a wrong type or shape, they differ in length, or a label is
-            not in ``[0, num_classes)``.
+        DataError: any of them is empty or of a wrong type or shape, numbers are not finite, they differ in length, or
+            a label is not in ``[0, num_classes)``.
     """
-    if images.dtype != np.uint8:
+    if images.dtype.kind == "f" or (images.ndim == 2 and images.dtype.kind in "ui"):
+        images = images.astype(np.float32)
+        if bad := int((~np.isfinite(images)).sum()):
+            raise DataError(f"{where}: {bad} numbers are NaN or infinite: leave those samples out, or fill them in")
+    elif images.dtype.kind in "ui" and images.size and images.min() >= 0 and images.max() <= 255:
+        images = images.astype(np.uint8)
+    elif images.dtype != np.uint8:
         raise DataError(
-            f"{where}: images are {images.dtype}, expected uint8 with pixels from 0 to 255; "
-            "store the raw pixels, not normalised ones"
+            f"{where}: images are {images.dtype}, expected uint8 with pixels from 0 to 255, or floats as the network "
+            "takes them: scale them yourself"
         )
-    if images.ndim != 4 or 0 in images.shape[1:]:
+    if 0 in images.shape[1:] or images.ndim < 2 or (images.dtype == np.uint8 and images.ndim != 4):
         raise DataError(f"{where}: images have shape {list(images.shape)}, expected [N, C, H, W]")
-    if labels.ndim != 1:
-        raise DataError(f"{where}: labels have shape {list(labels.shape)}, expected [N]: one a image")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{where}: labels are {labels.dtype}, expected integers from 0")
     if len(images) != len(labels):
         raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; expected one label each")
     if len(images) == 0:
         raise DataError(f"{where}: holds no images")
-    upper = num_classes if num_classes is not None else np.iinfo(np.int64).max
-    if len(bad := np.flatnonzero((labels < 0) | (labels >= upper))):
-        allowed = f"0 to {num_classes - 1}" if num_classes is not None else "0 and up"
-        raise DataError(
-            f"{where}: {len(bad)} labels are out of range, the first at index {bad[0]} is {labels[bad[0]]}; "
-            f"expected {allowed}"
-        )
-    return Labelled(
-        ArrayImages(torch.from_numpy(np.ascontiguousarray(images))),
-        torch.from_numpy(labels.astype(np.int64)),
-    )
+    known = as_labels(where, labels, num_classes)
+    return Labelled(ArrayImages(torch.from_numpy(np.ascontiguousarray(images))), known)
 
 
-def measure(where: object, images: Images, indices: Tensor) -> Preprocessing:
+def measure(where: object, images: Images, indices: Tensor) -> Preparation:
     """Preprocessing with the images' own size, and the mean and std of each channel over all their pixels.
 
-    Counted on histograms, so the order of the images changes nothing.
+    Counted on histograms, so the order of the images changes nothing. Numbers are taken as they are.
 
     Raises:
         DataError: a channel has the same value everywhere.
     """
-    pixels = torch.cat(list(images.blocks(indices)))  # [N, C, H, W]
-    histograms = torch.stack([channel.flatten().bincount(minlength=256) for channel in pixels.unbind(1)])
+    first = next(images.blocks(indices[:1]))
+    if first.dtype != torch.uint8:
+        return Numbers(shape=tuple(first.shape[1:]))
+    _, channels, height, width = first.shape
+    histograms = torch.zeros(channels, 256, dtype=torch.int64)
+    for block in images.blocks(indices):  # [b, C, H, W]
+        histograms += torch.stack([channel.flatten().bincount(minlength=256) for channel in block.unbind(1)])
     levels = torch.arange(256, dtype=torch.float64) / 255
     share = histograms.double() / histograms.sum(1, keepdim=True)  # [C, 256]
     mean = share @ levels
     std = (share * (levels - mean.unsqueeze(1)).square()).sum(1).sqrt()
     if constant := [channel for channel, counts in enumerate(histograms) if (counts > 0).sum() == 1]:
         raise DataError(f"{where}: channels {constant} have the same value in every pixel of the train split")
-    _, channels, height, width = pixels.shape
     return Preprocessing(
         channels=channels, height=height, width=width, mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )

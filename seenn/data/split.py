@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.data.encoding import PoissonEncoding
-from seenn.data.preprocessing import Preprocessing
+from seenn.data.labels import Task, label_column, task_of
+from seenn.data.preprocessing import Preparation, suited
 from seenn.data.reading import file_digest, to_int64
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
@@ -23,16 +25,16 @@ from seenn.errors import DataError
 
 
 class Split:
-    """Some of a data set's images, in a fixed order; decoded and preprocessed when they are asked for.
+    """Some of a data set's samples, in a fixed order; decoded and preprocessed when they are asked for.
 
     Attributes:
         data: the data set that it is a split of; None where it was made alone.
     """
 
-    def __init__(self, name: str, source: Labelled, indices: Tensor, preprocessing: Preprocessing) -> None:
+    def __init__(self, name: str, source: Labelled, indices: Tensor, preprocessing: Preparation) -> None:
         """``indices`` (int64) choose and order the images of ``source``."""
         self.name = name
-        self.labels = source.labels[indices]  # int64 [N]
+        self.labels = source.labels[indices]  # int64 [N]; of other tasks see Labelled
         self.preprocessing = preprocessing
         self.encoding: PoissonEncoding | None = None
         self.data: DataSplits | None = None
@@ -54,7 +56,26 @@ class Split:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Of the data set; of a split alone, the numbers of its classes."""
-        return tuple(map(str, range(int(self.labels.max()) + 1))) if self.data is None else self.data.class_names
+        if self.data is not None:
+            return self.data.class_names
+        if self.task != "classes":
+            return tuple(map(str, range(self.labels[0].numel())))
+        return tuple(map(str, range(int(self.labels.max()) + 1)))
+
+    @property
+    def task(self) -> Task:
+        """What the labels say: ``classes``, or else ``multi-label`` or ``regression``."""
+        return task_of(self.labels)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether samples are pixels; else they are numbers."""
+        return self._images.pictures
+
+    @property
+    def picture(self) -> Callable[[int], Tensor] | None:
+        """:meth:`raw`, where there is something to look at."""
+        return self.raw if self.has_pictures else None
 
     @property
     def num_classes(self) -> int:
@@ -82,7 +103,7 @@ class Split:
         """Whether batches are sequences ``[T, B, C, H, W]``."""
         return self.timesteps is not None
 
-    def with_preprocessing(self, preprocessing: Preprocessing) -> Split:
+    def with_preprocessing(self, preprocessing: Preparation) -> Split:
         """The same images, prepared in another way."""
         return self._with(preprocessing=preprocessing)
 
@@ -97,12 +118,15 @@ class Split:
         return other
 
     def check_classes(self, known: int, whose: str = "the network") -> None:
-        """Raises DataError where the data set has more classes than are ``known``: its labels would mean nothing."""
+        """Raises DataError where the labels are no classes, or of more than are ``known``: they would mean nothing."""
+        where = self.spec or f"the {self.name} split"
+        if self.task != "classes":
+            raise DataError(f"{where} has {self.task} labels, and this needs classes: convert and predict take others")
         found = max(self.num_classes, int(self.labels.max()) + 1) if len(self) else 0
         if found > known:
             raise DataError(
-                f"{self.spec or f'the {self.name} split'} has {found} classes, and {whose} knows {known}: "
-                "name the data that it was trained on"
+                f"{where} has {found} classes, and {whose} knows {known}: name data of its own classes with --data, or "
+                "train it on these"
             )
 
     def batches(self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None) -> Iterator[Batch]:
@@ -133,7 +157,7 @@ class Split:
         return self.batch(limit).inputs
 
     def raw(self, index: int) -> Tensor:
-        """One image as it is stored: uint8 ``[C, H, W]``; of a recording, one gray picture of all its events.
+        """One sample as it is stored: uint8 ``[C, H, W]``, or numbers; of a recording, one gray picture of all events.
 
         Raises:
             IndexError: ``index`` is outside the split.
@@ -142,7 +166,7 @@ class Split:
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside the {self.name} split of {len(self)} images")
         stored = next(self._images.blocks(self._indices[index : index + 1]))[0]
-        if stored.dim() == 3:
+        if self._images.frames is None:
             return stored
         total = stored.sum((0, 1), dtype=torch.float32)[None]  # [T, C, H, W] to [1, H, W]
         return (255 * total / total.max().clamp_min(1)).to(torch.uint8)
@@ -172,7 +196,7 @@ class Split:
 
     def content_hash(self, *, labels: bool = True, decoded: bool = False) -> str:
         """As ``fingerprint``; without ``labels`` of the sorted digests alone. ``decoded`` is as for ``digests``."""
-        columns = [self.digests(decoded=decoded).numpy(), *([self.labels.numpy()] if labels else [])]
+        columns = [self.digests(decoded=decoded).numpy(), *([label_column(self.labels)] if labels else [])]
         pairs = np.stack(columns, axis=1)[np.lexsort(columns[::-1])]
         return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
 
@@ -189,11 +213,11 @@ class Split:
 
     def _prepared(self, chosen: Tensor) -> Batch:
         parts = [self._prepared_block(block) for block in self._images.blocks(self._indices[chosen])]
-        return Batch(torch.cat(parts, dim=parts[0].dim() - 4), self.labels[chosen], self.is_sequence)
+        return Batch(torch.cat(parts, dim=int(self.is_sequence)), self.labels[chosen], self.is_sequence)
 
     def _prepared_block(self, block: Tensor) -> Tensor:
-        """``[b, C, H, W]`` to images or, with an encoding, sequences; ``[b, T, C, H, W]`` to sequences."""
-        if block.dim() == 5:
+        """``[b, ...]`` to samples or, with an encoding, sequences; recordings ``[b, T, C, H, W]`` to sequences."""
+        if self._images.frames is not None:
             frames = self.preprocessing(block.transpose(0, 1).flatten(0, 1))
             return frames.view(block.shape[1], block.shape[0], *frames.shape[1:])
         images = self.preprocessing(block)
@@ -208,7 +232,9 @@ class DataSplits:
     split_seed: int
     data_dir: str | None
     class_names: tuple[str, ...]
-    preprocessing: Preprocessing
+    preprocessing: Preparation
+    guess: str = ""  # where the preprocessing is from, if nobody stated it and networks may want another
+    group_by: str | None = None  # what keeps samples together
     frames: int | None = None  # T of recordings of events; None for images
     chiral: bool = False  # whether a mirror image is of another class, or of none
     train: Split
@@ -225,10 +251,15 @@ class DataSplits:
         """K."""
         return len(self.class_names)
 
-    def with_preprocessing(self, preprocessing: Preprocessing) -> DataSplits:
-        """The same splits, prepared in another way, for example as a pretrained network wants them."""
+    def with_preprocessing(self, preprocessing: Preparation, *, guess: str = "") -> DataSplits:
+        """The same splits, prepared in another way, for example as a pretrained network wants them.
+
+        Raises:
+            DataError: the data are pictures, and the network takes numbers.
+        """
+        preprocessing = suited(self.spec, preprocessing, pictures=self.train.has_pictures)
         splits = {name: getattr(self, name)._with(preprocessing=preprocessing) for name in SPLITS}
-        return replace(self, preprocessing=preprocessing, **splits)
+        return replace(self, preprocessing=preprocessing, guess=guess, **splits)
 
     def with_encoding(self, encoding: PoissonEncoding | None) -> DataSplits:
         """The same splits, as sequences of spikes; None gives the images again.
@@ -253,6 +284,7 @@ class DataSplits:
             "data_dir": self.data_dir,
             "split_seed": self.split_seed,
             **({} if self.frames is None else {"frames": self.frames}),
+            **({} if self.group_by is None else {"group_by": self.group_by}),
             "sizes": {name: len(split) for name, split in splits.items()},
             "content": "pixels" if self.train.in_memory else "files",
             "fingerprints": {name: split.fingerprint for name, split in hashed.items()},
@@ -260,6 +292,7 @@ class DataSplits:
         }
 
 
-def _pixel_digest(image: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
-    shape = np.array(image.shape, dtype="<i8").tobytes()
-    return to_int64(hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest())
+def _pixel_digest(sample: NDArray[Any]) -> int:
+    shape = np.array(sample.shape, dtype="<i8").tobytes()
+    kind = b"" if sample.dtype == np.uint8 else sample.dtype.str.encode()
+    return to_int64(hashlib.blake2b(shape + kind + sample.tobytes(), digest_size=8).digest())

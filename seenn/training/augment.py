@@ -37,11 +37,14 @@ class Augment:
 
     @classmethod
     def suggest(cls, splits: DataSplits, *, height: int | None = None) -> Augment:
-        """Mirroring where the classes allow it, and ±1 pixel per 14 of height, from 24 pixels on.
+        """Mirroring where the classes allow it, and ±1 pixel per 14 of height, from 24 pixels on; numbers stay as they
+        are.
 
         ``height`` is the data's own where it is not given.
         """
-        height = splits.preprocessing.height if height is None else height
+        if not splits.train.has_pictures:
+            return cls()
+        height = splits.preprocessing.shape[-2] if height is None else height
         return cls() if height < 24 else cls(flip=not splits.chiral, shift=height // 14)
 
     def __call__(
@@ -52,6 +55,8 @@ class Augment:
         Random numbers come from ``generator`` (on the CPU) alone. Where the batch is the part ``rows`` of one of
         ``size`` samples that several processes share, each is changed as it would be in the whole.
         """
+        if not (self.flip or self.shift):
+            return batch
         images = as_images(batch)
         part, _, height, width = images.shape
         size, device = part if size is None else size, images.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
@@ -24,6 +25,8 @@ from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
 from seenn.training.positive import positive_thresholds
 from seenn.version import versions
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
@@ -149,7 +152,15 @@ def finetune(
         training = fit(unrolled, loss_fn, splits, config.train, validate=validate, **options)
     network.requires_grad_(False).eval()
     twin = None if teacher is None else accuracies(teacher, splits.calibration, limit=limit, device=device)[0]
-    return Finetuned(network=network, training=training, before=before, after=measure(unrolled), twin=twin)
+    after = measure(unrolled)
+    if after[-1] < before[-1]:
+        log.warning(
+            "fine-tuning lost accuracy: %.2f %% after %d steps, %.2f %% before it; train longer, or at a lower rate",
+            100 * after[-1],
+            len(after),
+            100 * before[-1],
+        )
+    return Finetuned(network=network, training=training, before=before, after=after, twin=twin)
 
 
 def _twin(network: SpikingNetwork, distil: float) -> nn.Module | None:

@@ -19,6 +19,7 @@ from cli.main import main
 from converter.load import LoadedModel, ModelSpec, build_model
 from converter.load.weights import write_weights
 from seenn.data import load_data
+from seenn.training import TrainConfig, train_ann
 
 ROOT = Path(__file__).parents[2]
 NARROW = {"channels": (8, 8, 8, 8), "stem_width": 8, "layers": (1, 1, 1, 1)}
@@ -86,9 +87,11 @@ def seenn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 @pytest.fixture(scope="session")
 def narrow() -> LoadedModel:
-    """A narrow ResNet for the digits, with random weights that keep every layer alive."""
+    """A narrow ResNet that knows the digits a little."""
     torch.manual_seed(0)
-    return build_model(ModelSpec(name="resnet18", kwargs=NARROW, num_classes=10), (1, 8, 8))
+    loaded = build_model(ModelSpec(name="resnet18", kwargs=NARROW, num_classes=10), (1, 8, 8))
+    train_ann(loaded.module, load_data("digits"), TrainConfig(epochs=2))
+    return loaded
 
 
 @pytest.fixture

@@ -53,6 +53,21 @@ def test_convert_answers_with_one_json_object(converted: Any) -> None:
     assert answer["data"]["spec"] == "digits"
 
 
+def test_convert_picks_the_fewest_spikes_that_are_good_enough(seenn: Seenn, checkpoint: Checkpoint) -> None:
+    checkpoint()
+    common = (*CONVERT, "--calibration-images", "64", "--check-images", "50", "--memory", "0.001")
+    answer = json.loads(seenn(*common, "--timesteps", "2", "--min-agreement", "0.6", "--json").out)
+    assert answer["agreement"] >= 0.6
+    picked = answer["conversion"]["neuron"]["max_spikes"], answer["conversion"]["timesteps"]
+    assert picked in [(one["levels"], one["timesteps"]) for one in answer["goal"]["tried"]]
+    assert picked[1] == 2
+    assert all(0 <= site["clipped_unseen"] <= 1 for site in answer["per_site"])
+    few = ("--timesteps", "1", "--levels", "1", "--encoder-levels", "1")
+    refused(
+        seenn(*common, *few, "--min-agreement", "1"), 1, "min_agreement 1.0 is not reached; the best is T = 1 with 1"
+    )
+
+
 def test_exit_target_is_found_and_stored(seenn: Seenn, converted: Any) -> None:
     found = json.loads(seenn("calibrate-exit", "--max-accuracy-drop", "0.05", "--json").out)
     assert found["accuracy"] >= found["full_accuracy"] - 0.05
@@ -97,9 +112,9 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
         ("train-ann --model resnet18 --lr nan", "nan is not a finite number"),
         ("train-ann --model resnet18 --model-kwargs depth", "depth"),
         ("evaluate --seed -1", "-1 is not in the range"),
-        ("inspect resnet18 --image-size 3x224x224", "Invalid value for '--image-size': '3x224x224' is not a valid"),
-        ("inspect resnet18 --image-size 3,224", "Invalid value for '--image-size': '3,224' has 2 values, expected 3"),
+        ("inspect resnet18 --input-size 3x224x224", "'--image-size': '3x224x224' is not a valid"),
         ("convert", "Missing option '--model'"),
+        ("convert --model resnet18 --min-agreement 98", "98.0 is not in the range 0<=x<=1"),
         ("levitate", "No such command 'levitate'"),
     ],
 )
@@ -237,7 +252,7 @@ def test_weights_that_are_not_finite(seenn: Seenn, checkpoint: Checkpoint, tmp_p
 
 def test_site_that_is_never_active(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
     checkpoint(bn1__weight=torch.zeros(64), bn1__bias=torch.full((64,), -1.0))
-    refused(seenn(*CONVERT), 1, "site 'act1' is never active on the calibration images")
+    refused(seenn(*CONVERT, "--force"), 1, "site 'act1' is never active on the calibration images")
     assert no_snn(tmp_path)
 
 
@@ -268,7 +283,7 @@ def arrays(n: int = 60, classes: int = 3) -> dict[str, Any]:
     ("change", "text"),
     [
         ({"images": np.zeros((0, 8, 8), np.uint8), "labels": np.zeros(0, np.int64)}, "data.npz"),
-        ({"images": np.zeros((60, 8), np.uint8)}, "has shape [60, 8], expected [N, H, W]"),
+        ({"images": np.zeros((60, 2, 2, 8, 8), np.uint8)}, "have shape [60, 2, 2, 8, 8], expected [N, C, H, W]"),
         ({"labels": np.arange(59) % 3}, "59"),
         ({"labels": np.full(60, -1)}, "-1"),
         ({"labels": np.full(60, 7)}, "labels go up to 7"),

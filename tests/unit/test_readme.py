@@ -14,6 +14,8 @@ from cli.main import seenn as front_door
 from converter.inspect import Inspection, inspect_model
 from converter.load import ModelSpec, build_model
 from converter.load.weights import write_weights
+from seenn.data import load_data
+from seenn.training import TrainConfig, train_ann
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -92,6 +94,7 @@ def test_the_python_example_runs(
     spec = ModelSpec(name="resnet18", kwargs={"channels": (8, 8, 8, 8), "layers": (1, 1, 1, 1)}, num_classes=10)
     torch.manual_seed(0)
     loaded = build_model(spec, (1, 8, 8))  # stands in for the one that `seenn train-ann` writes
+    train_ann(loaded.module, load_data("digits"), TrainConfig(epochs=2))
     write_weights(tmp_path / "ann.pth", loaded.module.state_dict(), {"model": loaded.record})
     monkeypatch.chdir(tmp_path)
 

@@ -105,11 +105,11 @@ def beside_ann(c: Comparison) -> str | None:
     )
 
 
-def write_comparison(c: Comparison, raw: Callable[[int], Tensor], folder: PathLike) -> Path:
+def write_comparison(c: Comparison, raw: Callable[[int], Tensor] | None, folder: PathLike) -> Path:
     """Writes ``exits.md``, ``exits.json``, ``report.html`` and the plots into ``folder``, each atomically.
 
     Args:
-        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``.
+        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``; None: samples are no pictures.
 
     Returns:
         The path of ``report.html``.

@@ -19,14 +19,14 @@ _COLUMNS = 8
 _MAX_NAME = 14  # characters of a class name that fit above a tile
 
 
-def plot_gallery(report: Report, raw: Callable[[int], Tensor], path: PathLike) -> bool:
+def plot_gallery(report: Report, raw: Callable[[int], Tensor] | None, path: PathLike) -> bool:
     """Grid of the easiest and hardest images with label, prediction, exit timestep and confidence.
 
     Args:
-        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``; gray unless C = 3.
+        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``, gray unless C = 3; None: there are no pictures.
 
     Returns:
-        Whether there is a picture: the report may name no samples.
+        Whether there is a picture: samples may be none, or the report may name none.
 
     Raises:
         DataError: an image cannot be read.
@@ -36,7 +36,7 @@ def plot_gallery(report: Report, raw: Callable[[int], Tensor], path: PathLike) -
         ("Hardest: last to exit, least sure first", report.hardest),
     ]
     groups = [(title, samples) for title, samples in groups if samples]
-    if not groups:
+    if not groups or raw is None:
         return False
     rows = [-(-len(samples) // _COLUMNS) for _, samples in groups]
     figure = new_figure(1.25 * _COLUMNS, 0.5 * len(groups) + 1.75 * sum(rows))

@@ -18,14 +18,14 @@ from seenn.analysis.report.text import percent, steps
 from seenn.files import make_folder
 
 
-def write_report(e: Evaluation, raw: Callable[[int], Tensor], folder: PathLike) -> Path:
+def write_report(e: Evaluation, raw: Callable[[int], Tensor] | None, folder: PathLike) -> Path:
     """Writes ``report.json``, ``report.md``, ``report.html`` and the plots into ``folder``, each atomically.
 
     The folder is made where it is missing; files of an earlier report are replaced, and plots that this
     evaluation does not have are removed.
 
     Args:
-        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``.
+        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``; None: samples are no pictures.
 
     Returns:
         The path of ``report.html``.

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import torch
 
+from seenn.data.imagenet import likely_preprocessing
+from seenn.data.parts import choose_parts, part_of
 from seenn.data.picture import SUFFIXES, read_picture
-from seenn.data.preprocessing import Preprocessing
-from seenn.data.reading import list_files
+from seenn.data.reading import is_hidden, list_files
 from seenn.data.registry import DATA_SETS, Request, needs
 from seenn.data.source import FileImages, Labelled, Source
 from seenn.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-IMAGENET = Preprocessing(
-    channels=3, height=224, width=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.875
-)
 
 
 @DATA_SETS.register("imagefolder")
@@ -27,8 +24,9 @@ IMAGENET = Preprocessing(
 def imagefolder(request: Request) -> Source:
     """``path/train/CLASS/*`` with ``path/test/CLASS/*`` or ``path/val/CLASS/*``; or ``path/CLASS/*`` alone.
 
-    Classes are numbered in the order of their folders' names, and files are in the order of theirs. Where
-    both ``test`` and ``val`` are there, ``test`` is taken and a warning says so.
+    The parts have the names that ``seenn.data.parts`` lists, in any case; of one part alone all splits are dealt.
+    Classes are numbered in the order of their folders' names, and files are in the order of theirs. Hidden folders
+    and files are left out, at any depth. ``group_by`` is a level of folders below the class, from 1.
 
     Raises:
         DataError: the folder is missing, has no classes, a class without images, or test classes that have
@@ -37,25 +35,43 @@ def imagefolder(request: Request) -> Source:
     path = request.path
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; expected imagefolder:PATH with one subfolder a class")
-    if not (path / "train").is_dir():
-        classes = _classes(path)
-        return Source(train=_part(classes, classes), class_names=tuple(classes), preprocessing=IMAGENET)
-    test_dirs = [path / name for name in ("test", "val") if (path / name).is_dir()]
-    if not test_dirs:
-        raise DataError(f"{path}: has train/ but neither test/ nor val/; expected one of them beside it")
-    if len(test_dirs) > 1:
-        logger.warning("%s: has test/ and val/; test/ is taken, val/ is left out", path)
-    train, test = _classes(path / "train"), _classes(test_dirs[0])
+    folders = _subfolders(path)
+    parts = [folder for folder in folders if part_of(folder.name) and _subfolders(folder)]
+    if not parts:
+        train_dir, test_dir = path, None
+    else:
+        if others := [folder.name for folder in folders if folder not in parts]:
+            logger.warning("%s: beside its parts, these folders are left out: %s", path, ", ".join(others))
+        chosen = choose_parts(path, [folder.name for folder in parts])
+        train_dir, test_dir = path / chosen[0], None if chosen[1] is None else path / chosen[1]
+    train = _classes(train_dir)
+    test = {} if test_dir is None else _classes(test_dir)
     if unknown := sorted(set(test) - set(train)):
-        raise DataError(f"{test_dirs[0]}: classes that {path / 'train'} does not have: {', '.join(unknown)}")
-    return Source(train=_part(train, train), test=_part(test, train), class_names=tuple(train), preprocessing=IMAGENET)
+        raise DataError(f"{test_dir}: classes that {train_dir} does not have: {', '.join(unknown)}")
+    level = _level(request.group_by)
+    files = [file for found in train.values() for file in found]
+    return Source(
+        train=_part(train_dir, train, train, level),
+        test=None if test_dir is None else _part(test_dir, test, train, level),
+        class_names=tuple(train),
+        preprocessing=likely_preprocessing(files),
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """The image files of each class, all in the order of their names."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    names = [entry.name for entry in _subfolders(folder)]
     if not names:
         raise DataError(f"{folder}: has no subfolders; expected one for each class")
+    if len(names) == 1 and (inner := _subfolders(folder / names[0])):
+        raise DataError(
+            f"{folder}: only the folder {names[0]}, in which are {', '.join(f.name for f in inner[:4])}: name "
+            f"imagefolder:{folder / names[0]}"
+        )
     classes = {name: list_files(folder / name, SUFFIXES) for name in names}
     if empty := [name for name, files in classes.items() if not files]:
         endings = " ".join(sorted(SUFFIXES))
@@ -63,6 +79,23 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _part(classes: Mapping[str, list[Path]], names: Iterable[str]) -> Labelled:
+def _level(group_by: str | None) -> int | None:
+    if group_by is None:
+        return None
+    if not group_by.isdecimal() or int(group_by) < 1:
+        raise DataError(f"folders are grouped by a level below the class, from 1, got {group_by!r}")
+    return int(group_by)
+
+
+def _part(folder: Path, classes: Mapping[str, list[Path]], names: Iterable[str], level: int | None) -> Labelled:
     files = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
-    return Labelled(FileImages([path for path, _ in files], read_picture), torch.tensor([label for _, label in files]))
+    paths, labels = [path for path, _ in files], torch.tensor([label for _, label in files])
+    groups = None if level is None else [_group(path, path.relative_to(folder).parts, level) for path in paths]
+    return Labelled(FileImages(paths, read_picture), labels, groups)
+
+
+def _group(path: Path, parts: tuple[str, ...], level: int) -> str:
+    """The names from the class to the folder of that level."""
+    if len(parts) < level + 2:  # the class, so many folders, the file
+        raise DataError(f"{path}: lies in no folder of level {level} below its class, by which files are grouped")
+    return "/".join(parts[: level + 1])

@@ -1,10 +1,11 @@
-"""Images and labels from a numpy ``.npz`` file; nothing in it is ever unpickled."""
+"""Samples and labels from a numpy ``.npz`` file; nothing in it is ever unpickled."""
 
 from __future__ import annotations
 
 import logging
 import math
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,29 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seenn.data.labels import task_of
+from seenn.data.parts import choose_parts, part_of
 from seenn.data.reading import check_declared_size, reading
 from seenn.data.registry import DATA_SETS, Request, needs
-from seenn.data.source import Source, labelled_arrays
+from seenn.data.source import Labelled, Source, labelled_arrays
 from seenn.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# Images and labels in turn: of the one part, or of the training part and then the test part.
-LAYOUTS = (
-    ("images", "labels"),
-    ("train_images", "train_labels", "test_images", "test_labels"),
-    ("x_train", "y_train", "x_test", "y_test"),
-)
+IMAGES, LABELS = ("images", "image", "x", "data", "samples", "signals"), ("labels", "label", "y", "target", "targets")
 CHANNELS = (1, 3)
 
 
 @DATA_SETS.register("npz")
 @needs("path")
 def npz(request: Request) -> Source:
-    """uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, integer labels ``[N]`` or ``[N, 1]``.
+    """uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, or floats as the network takes them.
 
-    Every class from 0 to the largest label must have a training image. Arrays of other names are left out,
-    with a warning.
+    Names are ``images`` and ``labels``, ``X`` and ``y``, …, in any case; with a part before or behind them,
+    ``x_train``, ``train_images``, as ``seenn.data.parts`` says. Floats may be images, signals ``[N, C, L]`` or tables
+    ``[N, F]``. Labels are as ``seenn.data.labels`` says; every class from 0 to the largest must have a training image.
+    ``group_by`` is an array ``[N]``, with the part's name as the images have it. Other arrays are left out, with a
+    warning.
 
     Raises:
         DataError: the file is missing, damaged or holds pickles; its arrays have other names, types or
@@ -43,37 +44,67 @@ def npz(request: Request) -> Source:
     """
     path = request.path
     if not path.is_file():
-        raise DataError(f"{path}: no such file; expected npz:PATH with the arrays {_layouts_text()}")
+        raise DataError(f"{path}: no such file; expected npz:PATH with the arrays {_EXPECTED}")
     with reading(path), zipfile.ZipFile(path) as archive:
-        names = _choose_layout(path, [entry.removesuffix(".npy") for entry in archive.namelist()])
-        arrays = [_read_array(path, archive, name) for name in names]
-    where = [f"{path}: {name}" for name in names[::2]]
-    pixels = list(map(_channels_first, where, arrays[::2]))
-    labels = list(map(_flat, arrays[1::2]))
-    if len({part.shape[1:] for part in pixels}) > 1:
-        shapes = " and ".join(str(list(part.shape[1:])) for part in pixels)
+        found = [entry.removesuffix(".npy") for entry in archive.namelist()]
+        chosen = _choose(path, found, request.group_by)
+        arrays = [[_read_array(path, archive, name) for name in names if name] for names in chosen]
+    where = [f"{path}: {names[0]}" for names in chosen]
+    samples = [_channels_first(there, found[0]) for there, found in zip(where, arrays, strict=True)]
+    if len({part.shape[1:] for part in samples}) > 1:
+        shapes = " and ".join(str(list(part.shape[1:])) for part in samples)
         raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}")
-    train = labelled_arrays(where[0], pixels[0], labels[0])
-    num_classes = _count_classes(where[0], train.labels)
-    return Source(
-        train=train,
-        test=labelled_arrays(where[1], pixels[1], labels[1], num_classes) if len(pixels) > 1 else None,
-        class_names=tuple(map(str, range(num_classes))),
-    )
+    train = labelled_arrays(where[0], samples[0], arrays[0][1])
+    classes = task_of(train.labels) == "classes"
+    count = _count_classes(where[0], train.labels) if classes else train.labels[0].numel()
+    parts = [train]
+    if len(samples) > 1:
+        parts.append(labelled_arrays(where[1], samples[1], arrays[1][1], count if classes else None))
+    if request.group_by is not None:
+        parts = [replace(p, groups=_groups(where, p, a[2])) for p, a in zip(parts, arrays, strict=True)]
+    return Source(train=parts[0], test=parts[1] if len(parts) > 1 else None, class_names=tuple(map(str, range(count))))
 
 
-def _choose_layout(path: Path, found: list[str]) -> tuple[str, ...]:
-    complete = [names for names in LAYOUTS if set(names) <= set(found)]
-    if len(complete) != 1:
-        problem = "more than one of the layouts" if complete else "none of the layouts"
-        raise DataError(f"{path}: has the arrays {', '.join(found)}: {problem} {_layouts_text()}")
-    if rest := sorted(set(found) - set(complete[0])):
+_EXPECTED = "(images, labels), (X, y), (x_train, y_train, x_test, y_test) or (train_images, train_labels, …)"
+
+
+def _choose(path: Path, found: list[str], group_by: str | None) -> list[tuple[str, str, str | None]]:
+    """Names of samples, labels and groups, of the one part or of the training and the test part."""
+    roles: dict[str, dict[str, list[str]]] = {"images": {}, "labels": {}, "groups": {}}
+    for name in found:
+        role, part = _role(name, group_by)
+        if role:
+            roles[role].setdefault(part, []).append(name)
+    twice = [names for parts in roles.values() for names in parts.values() if len(names) > 1]
+    if twice or ("" in roles["images"] and len(roles["images"]) > 1 and "train" in map(part_of, roles["images"])):
+        raise DataError(f"{path}: has the arrays {', '.join(found)}: more than one of the layouts {_EXPECTED}")
+    named = [part for part in roles["images"] if part and part in roles["labels"]]
+    if "" in roles["images"] and "" in roles["labels"]:
+        chosen = [""]
+    elif named:
+        train, test = choose_parts(path, named)
+        chosen = [train] if test is None else [train, test]
+    else:
+        raise DataError(f"{path}: has the arrays {', '.join(found)}: none of the layouts {_EXPECTED}")
+    if group_by is not None and (lacking := [part for part in chosen if part not in roles["groups"]]):
+        raise DataError(f"{path}: has no array {group_by} of {' and '.join(lacking) or 'the images'} to group by")
+    names = [(roles["images"][p][0], roles["labels"][p][0], roles["groups"].get(p, [None])[0]) for p in chosen]
+    if rest := sorted(set(found) - {name for part in names for name in part}):
         logger.warning("%s: arrays that are left out: %s", path, ", ".join(rest))
-    return complete[0]
+    return names
 
 
-def _layouts_text() -> str:
-    return " or ".join(f"({', '.join(names)})" for names in LAYOUTS)
+def _role(name: str, group_by: str | None) -> tuple[str, str]:
+    """What an array is, ``images``, ``labels``, ``groups`` or nothing, and of which part by its own name."""
+    head, _, tail = name.partition("_")
+    splits = [(name, "")]
+    splits += [(tail, head)] if part_of(head) else []
+    splits += [(head, tail)] if part_of(tail) else []
+    for plain, part in splits:
+        for role, names in (("images", IMAGES), ("labels", LABELS), ("groups", (group_by,))):
+            if plain.lower() in names or plain in names:
+                return role, part
+    return "", ""
 
 
 def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -94,24 +125,29 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]
     return array
 
 
-def _flat(labels: NDArray[Any]) -> NDArray[Any]:
-    """Keras and MedMNIST store labels as a column."""
-    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+def _groups(where: object, part: Labelled, groups: NDArray[Any]) -> list[str]:
+    if groups.shape != (len(part.labels),):
+        raise DataError(f"{where}: groups have shape {list(groups.shape)}, expected one for each image")
+    return list(map(str, groups.tolist()))
 
 
 def _channels_first(where: str, images: NDArray[Any]) -> NDArray[Any]:
-    if images.ndim == 3:
+    """Images ``[N, C, H, W]``; signals, tables and volumes as they are."""
+    if images.ndim == 3 and images.dtype.kind != "f":
         return images[:, np.newaxis]
     if images.ndim != 4:
-        raise DataError(f"{where} has shape {list(images.shape)}, expected [N, H, W], [N, C, H, W] or [N, H, W, C]")
-    first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
-    if first == last:
-        problem = "both axis 1 and axis 3" if first else "neither axis 1 nor axis 3"
+        return images
+    _, one, middle, last = images.shape
+    first_fits, last_fits = one in CHANNELS, last in CHANNELS
+    if not first_fits and not last_fits:  # of four or more channels: the axis that is unlike the two sides
+        first_fits, last_fits = middle == last != one, one == middle != last
+    if first_fits == last_fits:
+        problem = "both axis 1 and axis 3" if first_fits else "neither axis 1 nor axis 3"
         raise DataError(
-            f"{where} has shape {list(images.shape)}: {problem} could be the channels (1 or 3), and seenn "
-            "does not guess; store [N, H, W] for gray, or [N, 3, H, W] with sides above 3 for colour"
+            f"{where} has shape {list(images.shape)}: {problem} could be the channels, and seenn does not guess; "
+            "store [N, H, W] for gray, or [N, C, H, W] with square images or C of 1 or 3"
         )
-    return images if first else images.transpose(0, 3, 1, 2)
+    return images if first_fits else images.transpose(0, 3, 1, 2)
 
 
 def _count_classes(where: str, labels: Tensor) -> int:

@@ -56,3 +56,18 @@ def test_two_inputs_are_refused(images: Tensor) -> None:
         UnsupportedError, match=r"Two takes several inputs \(x, y\): wrap it in a module whose forward takes the images"
     ):
         convert_module(Two(), images)
+
+
+def test_a_view_that_holds_one_image_only_is_named(images: Tensor) -> None:
+    class View(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(144, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.relu(self.conv(x)).view(1, -1))  # type: ignore[no-any-return]
+
+    with pytest.raises(
+        UnsupportedError, match=r"View takes one image at a time, and fails on 2 .*: keep the batch axis"
+    ):
+        convert_module(View(), images)

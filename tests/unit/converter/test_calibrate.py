@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from converter import MMSE, ConvertConfig, Max, Percentile, check, convert_module
+from converter.images import CalibrationImages
 from converter.qcfs import with_qcfs
+from converter.spill import Series
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IFNeuron
@@ -47,7 +53,10 @@ def test_order_and_chunks_of_the_images_do_not_matter(
     config = ConvertConfig(recipe=recipe, correction="bias")
     first = neurons(convert_module(net, images, config).network)
     monkeypatch.setattr("converter.calibrate._CHUNK", 7)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(5))
+    random = torch.Generator().manual_seed(5)
+    order = torch.cat(
+        [start + torch.randperm(24, generator=random) for start in (0, 24)]
+    )  # ranges are judged by halves
     second = neurons(convert_module(net, images[order], config).network)
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a.v_threshold, b.v_threshold, rtol=1e-5, atol=0)
@@ -104,6 +113,23 @@ def test_every_site_is_reported(net: nn.Module, images: Tensor) -> None:
     assert [report.relative_error for report in plain.calibration.reports] == [None, None]
 
 
+def test_too_few_images_to_trust_a_range_are_said_with_how_many_would_do(
+    net: nn.Module, images: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    outliers = images.clone()
+    outliers[30:] *= 40  # the second half of the images is nothing like the first
+    with caplog.at_level(logging.WARNING):
+        found = convert_module(net, outliers, ConvertConfig(recipe=Max(), correction="none"))
+        assert "48 calibration images are too few to trust the ranges of 2 sites: on unseen ones" in caplog.text
+        assert "; give about " in caplog.text
+        reports = found.calibration.reports
+        assert all(0 < report.clipped_unseen < 1 and 0.1 < report.clipped_energy < 1 for report in reports)
+        caplog.clear()
+        found = convert_module(net, images.repeat(2, 1, 1, 1), ConvertConfig(recipe=Max(), correction="none"))
+    assert caplog.text == ""
+    assert [report.clipped_unseen for report in found.calibration.reports] == [0, 0]
+
+
 def silence(net: nn.Module, channels: slice) -> nn.Module:
     net[1].weight.data[channels] = 0  # type: ignore[index, union-attr]
     net[1].bias.data[channels] = -1  # type: ignore[index, union-attr]
@@ -156,15 +182,62 @@ def test_activations_that_overflow_are_refused(net: nn.Module, images: Tensor) -
         convert_module(net, images)
 
 
-def test_calibration_that_does_not_fit_into_memory_is_refused_first(
+@pytest.mark.parametrize("correction", ["none", "potential"])
+def test_the_memory_that_values_may_take_does_not_matter(correction: str, net: nn.Module, images: Tensor) -> None:
+    config = ConvertConfig(correction=correction)
+    plenty, some, none = (convert_module(net, images, config, memory=memory) for memory in (1 << 30, 50_000, 0))
+    for other in (some, none):
+        assert other.network.graph.fingerprint() == plenty.network.graph.fingerprint()
+        assert other.calibration.reports == plenty.calibration.reports
+
+
+def test_temporary_files_have_no_name(
+    net: nn.Module, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    written, seen = [], []
+    append = Series.append
+
+    def watched(self: Series, tensor: Tensor) -> None:
+        append(self, tensor)
+        written.append(tensor.nbytes)
+        seen.extend(tmp_path.iterdir())
+
+    monkeypatch.setattr(Series, "append", watched)
+    convert_module(net, images, memory=0)
+    assert sum(written) > images.nbytes
+    assert seen == []
+
+
+def test_images_are_read_a_few_at_a_time(net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converter.calibrate._WORKING", 1)
+    seen = []
+
+    class Watched(CalibrationImages):
+        def chunks(self, size: int, part: slice) -> Iterator[Tensor]:
+            for chunk in super().chunks(size, part):
+                seen.append(len(chunk))
+                yield chunk
+
+    convert_module(net, Watched(Batch(images)))
+    assert max(seen) <= 2  # those that trace it
+    assert seen.count(1) >= len(images)
+
+
+def free(monkeypatch: pytest.MonkeyPatch, disk: int) -> None:
+    usage = shutil.disk_usage(".")._replace(free=disk)
+    monkeypatch.setattr("converter.calibrate.shutil.disk_usage", lambda folder: usage)
+
+
+def test_calibration_that_fits_neither_into_memory_nor_on_the_disk_is_refused_first(
     net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000_000)
-    with pytest.raises(CalibrationError, match=r"on 48 images needs about 0\.0 GB, for .* 8 steps .* at most \d\d of"):
-        convert_module(net, images)
-    monkeypatch.setattr("converter.calibrate.available_memory", lambda device: 1_000)
-    with pytest.raises(CalibrationError, match=r"use smaller images or a smaller network$"):
-        convert_module(net, images, ConvertConfig(correction="none"))
+    free(monkeypatch, 70_000)
+    with pytest.raises(CalibrationError, match=r"on 48 images .* 0\.0 GB of disk in .*: use at most \d\d images, free"):
+        convert_module(net, images, memory=1_000)
+    free(monkeypatch, 1_000)
+    with pytest.raises(CalibrationError, match=r"0\.0 GB of disk in .*: free space, or name another folder by"):
+        convert_module(net, images, ConvertConfig(correction="none"), memory=1_000)
 
 
 def tiny(factor: float) -> nn.Module:

@@ -14,17 +14,21 @@ from torch import Tensor, nn
 from benchmarks.random_weights import convergence
 from converter import ConvertConfig, Max, check, convert_module
 from converter.inspect import inspect_model
+from converter.qcfs import with_qcfs
 from seenn import load
 from seenn.analysis.synops import SpikeMeter, dense_cost, spiking_report
 from seenn.batch import Batch
 from seenn.core.graph import Node, OpGraph
 from seenn.core.network import SpikingNetwork
+from seenn.core.ops import Encoder, IFNeuron, PrepassIFNeuron
 from seenn.errors import UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.metrics.energy import ann_energy_pj, snn_energy_pj
 from seenn.snn import SNN
 from tests.operands import check_operands
 from tests.runs import run
+
+Enliven = Callable[[nn.Module], nn.Module]
 
 
 class SqueezeExcite(nn.Module):
@@ -100,7 +104,7 @@ SMOOTH: dict[str, Callable[[], nn.Module]] = {"gated": gated, "transformer": Tra
 
 
 @pytest.fixture(params=SMOOTH)
-def model(request: pytest.FixtureRequest, enliven: Callable[[nn.Module], nn.Module]) -> nn.Module:
+def model(request: pytest.FixtureRequest, enliven: Enliven) -> nn.Module:
     torch.manual_seed(2)
     return enliven(SMOOTH[request.param]())
 
@@ -115,9 +119,7 @@ def test_the_error_shrinks_as_one_over_t(model: nn.Module, images: Tensor) -> No
     assert errors[2] < errors[0] / 6
 
 
-def test_the_corrections_run_spikes_through_encoders_and_products(
-    images: Tensor, enliven: Callable[[nn.Module], nn.Module]
-) -> None:
+def test_the_corrections_run_spikes_through_encoders_and_products(images: Tensor, enliven: Enliven) -> None:
     found = convert_module(enliven(gated()), images, ConvertConfig())
     report = check(found.network, [Batch(images)], 8)
     assert report.diverged is None
@@ -256,7 +258,34 @@ class Pooled(nn.Module):
         return self.head((query @ x).softmax(-1) @ x.transpose(1, 2)).flatten(1)
 
 
-def test_a_product_with_a_constant_is_linear(images: Tensor, enliven: Callable[[nn.Module], nn.Module]) -> None:
+def test_neurons_with_initial_steps_stand_beside_encoders(images: Tensor, enliven: Enliven) -> None:
+    config = ConvertConfig(correction="cos", neuron="if", initial_steps=3, timesteps=8)
+    network = convert_module(enliven(gated()), images, config).network
+    assert {type(network.graph[site].op) for site in network.sites} == {PrepassIFNeuron, Encoder}
+    assert network.initial_steps == 3
+    assert network(images[:4], 2).isfinite().all()
+
+
+def test_learned_thresholds_stay_and_encoders_find_their_own(images: Tensor, enliven: Enliven) -> None:
+    bottleneck = (nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 3))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *bottleneck, nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+    quantised = with_qcfs(enliven(model), images[:2], levels=4)
+    network = convert_module(quantised, images, ConvertConfig.suited(qcfs_levels=4)).network
+    first, encoder, _ = (network.graph[site].op for site in network.sites)
+    assert isinstance(encoder, Encoder)
+    assert isinstance(first, IFNeuron)
+    assert torch.equal(first.v_threshold, quantised.get_submodule("1").v_threshold)  # type: ignore[arg-type]
+
+
+def test_encoders_and_products_are_trained_through(images: Tensor, enliven: Enliven) -> None:
+    network = convert_module(enliven(Windows()), images, ConvertConfig()).network.requires_grad_(True)
+    network.unroll(images[:4], 3).sum().backward()
+    encoders = [op for op in network.graph.ops if isinstance(op, Encoder)]
+    assert encoders
+    assert all(op.v_threshold.grad is not None and bool(op.v_threshold.grad.any()) for op in encoders)
+
+
+def test_a_product_with_a_constant_is_linear(images: Tensor, enliven: Enliven) -> None:
     torch.manual_seed(0)
     model = enliven(Pooled())
     network = convert_module(model, images, ConvertConfig(correction="none", recipe=Max())).network

@@ -161,7 +161,7 @@ def test_no_data_is_taken_where_none_is_given_or_recorded(module: nn.Module) -> 
 
 
 def test_data_of_another_model_are_refused(splits: DataSplits) -> None:
-    for classes, channels, message in ((4, 3, "takes images of 3 channels"), (2, 1, "knows 2 classes, .* has 4")):
+    for classes, channels, message in ((4, 2, "takes images of 2 channels"), (2, 1, "knows 2 classes, .* has 4")):
         loaded = build_model(ModelSpec(name="resnet18", kwargs=SMALL, num_classes=classes, in_chans=channels))
         with pytest.raises(CalibrationError, match=message):
             convert(loaded, splits)

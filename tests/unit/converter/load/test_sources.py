@@ -28,6 +28,10 @@ def anything(**kwargs):
 def passes_on(**kwargs):
     return sized(**{"num_classes": 7, **kwargs}) if "in_chans" not in kwargs else fixed(**kwargs)
 
+def pretrained_by_itself(pretrained=True):
+    assert not pretrained
+    return fixed()
+
 class Holder:
     fixed = staticmethod(fixed)
 
@@ -113,6 +117,11 @@ def test_factory_that_passes_keywords_on_may_not_know_a_size(own_models: str) ->
     assert build_source(spec)(torch.zeros(1, 3, 8, 8)).shape == (1, 7)
     with pytest.raises(ModelError, match="in_chans=3, expected 2; let the factory take an argument 'in_chans'"):
         build_source(ModelSpec(name=f"{own_models}:passes_on", in_chans=2))
+
+
+def test_own_factory_may_be_told_not_to_download(own_models: str) -> None:
+    spec = ModelSpec(name=f"{own_models}:pretrained_by_itself", kwargs={"pretrained": False})
+    assert build_source(spec)(torch.zeros(1, 3, 8, 8)).shape == (1, 10)
 
 
 def test_factory_may_be_an_attribute_and_take_nothing(own_models: str) -> None:

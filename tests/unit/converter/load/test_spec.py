@@ -27,6 +27,8 @@ def test_record_is_json_and_rebuilds_the_same_spec() -> None:
         ({"num_classes": 0}, "num_classes must be a positive integer, got 0"),
         ({"in_chans": True}, "in_chans must be a positive integer, got True"),
         ({"kwargs": {"pretrained": True, "in_chans": 1}}, "may not hold in_chans, pretrained"),
+        ({"name": "torchvision:resnet18", "kwargs": {"weights": None}}, "may not hold weights"),
+        ({"name": "own:net", "kwargs": {"pretrained": True, "weights": None}}, "may not hold pretrained;"),
         ({"kwargs": {"act_layer": nn.ReLU}}, "must be Python literals, which act_layer is not"),
         ({"kwargs": {"scale": math.nan}}, "must be Python literals, which scale is not"),
     ],

@@ -125,7 +125,7 @@ def test_labels_beyond_the_classes_and_empty_limits_are_refused(snn: SNN, splits
     splits.test.labels[0] = 5
     with pytest.raises(DataError, match="the same images with other labels in test"):
         run(snn, splits)
-    with pytest.raises(DataError, match="has 6 classes, and the network knows 5: name the data that it was trained on"):
+    with pytest.raises(DataError, match="has 6 classes, and the network knows 5: name data of its own classes"):
         run(replace(snn, manifest={"timesteps": 5}), splits)
     splits.test.labels[0] = label
     for limit in (0, -3):

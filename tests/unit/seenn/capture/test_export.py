@@ -70,3 +70,13 @@ def test_branches_on_values_are_refused() -> None:
 
     with pytest.raises(UnsupportedError, match=r"Branching cannot be traced .* must not branch on the values in it"):
         to_graph(trace_exported(Branching(), torch.zeros(1, 4, 6, 6)))
+
+
+def test_nothing_is_printed_where_it_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else x.relu()
+
+    with pytest.raises(UnsupportedError, match="cannot be traced"):
+        trace_exported(Branching(), torch.zeros(2, 3))
+    assert capfd.readouterr() == ("", "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,6 +110,31 @@ def test_half_precision_inside_forward_is_followed() -> None:
             return self.body(x.to(torch.bfloat16)).float()  # type: ignore[no-any-return]
 
     assert len(convert_module(Cast().eval(), X).network.sites) == 2
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A process group of one."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_distributed_wrappers_are_taken_off_and_what_they_share_is_gathered() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+    cpu = torch.device("cpu")
+    nested = body()
+    nested[3] = FullyShardedDataParallel(nested[3], device_id=cpu)  # type: ignore[assignment]
+    for model in (nn.parallel.DistributedDataParallel(body()), FullyShardedDataParallel(nested, device_id=cpu)):
+        network = convert_module(model.eval(), X).network
+        assert network.sites == ("2", "4")
+        torch.testing.assert_close(network.analog()(X), body()(X), rtol=1e-4, atol=1e-5)
+    fully_shard(sharded := body(), mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(UnsupportedError, match="Sequential is sharded by fully_shard: gather its weights with"):
+        convert_module(sharded, X)
 
 
 class Stubs(nn.Module):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from seenn.data import Preprocessing, load_data
+from seenn.data.imagenet import IMAGENET
 from seenn.data.picture import read_picture
 from seenn.errors import DataError
 
@@ -34,8 +36,84 @@ def test_single_folder_of_classes_is_dealt_to_four_splits(write_folder: WriteFol
     splits = load_data(f"imagefolder:{write_folder({'cat': 20, 'dog': 10})}")
     assert [len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)] == [15, 3, 6, 6]
     assert splits.train.labels.bincount().tolist() == [10, 5]
-    assert splits.test.images(limit=1).shape == (1, 3, 224, 224)
+    assert splits.test.images(limit=1).shape == (1, 3, 6, 8)
     assert splits.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert splits.guess == "the data set's own"
+
+
+@pytest.mark.parametrize("other", [(6, 9), (300, 300)])
+def test_pictures_of_several_sizes_or_large_ones_are_taken_at_224_pixels(
+    write_folder: WriteFolder, other: tuple[int, int]
+) -> None:
+    path = write_folder({"cat": 20, "dog": 10})
+    for file in (path / "dog").iterdir():
+        Image.new("RGB", other).save(file)
+    if other == (300, 300):
+        for file in (path / "cat").iterdir():
+            Image.new("RGB", other).save(file)
+    assert load_data(f"imagefolder:{path}").preprocessing == IMAGENET
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "Testing"), ("TRAIN", "Valid"), ("training", "validation"), ("train", "Test")]
+)
+def test_parts_are_known_by_their_usual_names(write_folder: WriteFolder, train: str, test: str) -> None:
+    path = write_folder({f"{train}/cat": 12, f"{train}/dog": 6, f"{test}/cat": 2, f"{test}/dog": 1})
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert splits.class_names == ("cat", "dog")
+    assert len(splits.test) == 3
+
+
+@pytest.mark.parametrize("part", ["train", "val", "Testing"])
+def test_one_part_alone_is_dealt_to_four_splits(
+    write_folder: WriteFolder, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({f"{part}/cat": 20, f"{part}/dog": 10})
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert [len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)] == [15, 3, 6, 6]
+    assert f"has {part} alone; all four splits are dealt from it" in caplog.text
+
+
+def test_a_class_called_train_is_a_class(write_folder: WriteFolder) -> None:
+    assert load_data(f"imagefolder:{write_folder({'bus': 10, 'train': 10})}").class_names == ("bus", "train")
+
+
+def test_folders_beside_the_parts_are_left_out_with_a_warning(
+    write_folder: WriteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({"train/a": 12, "train/b": 12, "test/a": 2, "test/b": 2, "masks/a": 3})
+    assert load_data(f"imagefolder:{path}").class_names == ("a", "b")
+    assert "these folders are left out: masks" in caplog.text
+
+
+def test_what_nobody_put_there_is_left_out_at_any_depth(write_folder: WriteFolder) -> None:
+    path = write_folder(
+        {
+            "cat": 20,
+            "dog": 20,
+            "cat/.ipynb_checkpoints": 4,
+            "dog/indoors/__MACOSX": 3,
+            ".git": 2,
+            "__MACOSX/cat": 2,
+        }
+    )
+    (path / "cat" / "._000.png").write_bytes(b"no image")
+    splits = load_data(f"imagefolder:{path}")
+    assert splits.class_names == ("cat", "dog")
+    assert sum(len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)) == 40
+
+
+def test_files_of_one_folder_below_the_class_stay_together(write_folder: WriteFolder) -> None:
+    path = write_folder({f"{name}/patient{k}": 4 for name in ("ill", "well") for k in range(20)})
+    splits = load_data(f"imagefolder:{path}", group_by="1")
+    patients = [
+        {file.parent for file in s.files or ()} for s in (splits.train, splits.calibration, splits.exit, splits.test)
+    ]
+    assert sum(map(len, patients)) == 40
+    assert splits.manifest()["group_by"] == "1"
+    for level, message in (("2", "in no folder of level 2 below its class"), ("who", "by a level .* got 'who'")):
+        with pytest.raises(DataError, match=message):
+            load_data(f"imagefolder:{path}", group_by=level)
 
 
 def test_files_are_found_in_subfolders_and_others_are_left_alone(write_folder: WriteFolder) -> None:
@@ -67,7 +145,9 @@ def test_val_is_left_out_with_a_warning_where_there_is_a_test_folder(
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        ({"train/a": 6, "train/b": 6}, "has train/ but neither test/ nor val/"),
+        ({"val/a": 6, "val/b": 6, "test/a": 6, "test/b": 6}, "has test and val but no train"),
+        ({"train/a": 6, "Training/a": 6}, "Training and train both mean train: rename"),
+        ({"archive/train/a": 6, "archive/train/b": 6}, "only the folder archive, .* name imagefolder:.*archive"),
         ({"train/a": 6, "train/b": 6, "val/a": 1, "val/c": 1, "val/d": 1}, "does not have: c, d"),
         ({"train/a": 6, "train/b": 0, "train/c": 0, "val/a": 1}, r"without an image \(.*\.jpg.*\): b, c"),
         ({"": 3}, "has no subfolders; expected one for each class"),

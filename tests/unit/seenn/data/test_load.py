@@ -79,7 +79,9 @@ def test_every_set_is_registered_under_the_name_of_its_file() -> None:
     sets = {name: DATA_SETS.get(name) for name in DATA_SETS.names()}
     assert all(callable(data_set) for data_set in sets.values())
     assert [name for name, data_set in sets.items() if getattr(data_set, "needs", "") == "path"] == [
+        "hf",
         "imagefolder",
+        "manifest",
         "npz",
     ]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from seenn.data import load_data
+from seenn.data import Numbers, load_data
 from seenn.errors import DataError
 
 WriteNpz = Callable[..., str]
@@ -60,9 +60,10 @@ def test_axis_of_the_channels_is_derived(write_npz: WriteNpz, axes: Callable[...
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((60, 3, 8, 3), "both axis 1 and axis 3 could be the channels .* does not guess"),
-        ((60, 4, 8, 8), "neither axis 1 nor axis 3 could be the channels"),
-        ((60, 64), r"shape \[60, 64\], expected \[N, H, W\], \[N, C, H, W\] or \[N, H, W, C\]"),
+        ((60, 3, 8, 3), "both axis 1 and axis 3 could be the channels, and seenn does not guess"),
+        ((60, 4, 8, 9), "neither axis 1 nor axis 3 could be the channels"),
+        ((60, 4, 4, 4), "neither axis 1 nor axis 3 could be the channels"),
+        ((60, 2, 2, 8, 8), r"images have shape \[60, 2, 2, 8, 8\], expected \[N, C, H, W\]"),
         ((60, 0, 8), r"images have shape \[60, 1, 0, 8\], expected \[N, C, H, W\]"),
         ((0, 8, 8), "0 images but 60 labels"),
         ((59, 8, 8), "59 images but 60 labels; expected one label each"),
@@ -73,18 +74,92 @@ def test_shape_that_does_not_say_what_it_is(write_npz: WriteNpz, shape: tuple[in
         load_data(write_npz(images=pixels(*shape), labels=LABELS))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16])
-def test_pixels_that_are_not_uint8_are_refused(write_npz: WriteNpz, dtype: type) -> None:
-    with pytest.raises(DataError, match=f"images are {np.dtype(dtype)}, expected uint8 .*store the raw pixels"):
-        load_data(write_npz(images=pixels(60, 5, 7).astype(dtype), labels=LABELS))
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16])
+def test_integers_are_pixels_as_long_as_they_can_be(write_npz: WriteNpz, dtype: type) -> None:
+    images = pixels(60, 5, 7).astype(dtype)
+    assert load_data(write_npz(images=images, labels=LABELS)).train.has_pictures
+    images[0, 0, 0] = 256
+    with pytest.raises(DataError, match=f"images are {np.dtype(dtype)}, expected uint8 .*scale them yourself"):
+        load_data(write_npz(images=images, labels=LABELS))
+
+
+@pytest.mark.parametrize(
+    ("stored", "shape"),
+    [
+        ((60, 9), (9,)),  # a table
+        ((60, 2, 50), (2, 50)),  # signals
+        ((60, 3, 8, 8), (3, 8, 8)),
+        ((60, 8, 8, 3), (3, 8, 8)),
+        ((60, 13, 8, 8), (13, 8, 8)),
+        ((60, 8, 8, 13), (13, 8, 8)),
+        ((60, 2, 4, 5, 6), (2, 4, 5, 6)),  # volumes
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_of_any_shape_are_taken_as_they_are(
+    write_npz: WriteNpz, stored: tuple[int, ...], shape: tuple[int, ...], dtype: type
+) -> None:
+    values = np.random.default_rng(0).normal(size=stored).astype(dtype)
+    splits = load_data(write_npz(X=values, y=LABELS))
+    assert splits.preprocessing == Numbers(shape=shape)
+    assert splits.guess == "numbers as they are"
+    assert splits.train.picture is None
+    batch = splits.train.batch(limit=5)
+    assert batch.inputs.shape == (5, *shape)
+    assert batch.inputs.dtype == torch.float32
+    rows = {row.tobytes() for row in values.astype(np.float32).reshape(60, -1)}
+    assert splits.train.raw(0).numel() == values[0].size
+    assert len(stored) == 4 or splits.train.raw(0).numpy().tobytes() in rows
+
+
+def test_whole_numbers_in_a_table_are_numbers(write_npz: WriteNpz) -> None:
+    table = np.arange(300).reshape(60, 5)
+    assert load_data(write_npz(X=table, y=LABELS)).train.raw(0).dtype == torch.float32
+
+
+def test_numbers_that_are_none_are_refused(write_npz: WriteNpz) -> None:
+    values = np.ones((60, 2, 50))
+    values[3, 1, 7] = np.nan
+    with pytest.raises(DataError, match="1 numbers are NaN or infinite: leave those samples out"):
+        load_data(write_npz(X=values, y=LABELS))
+
+
+def test_pixels_of_any_number_of_channels_are_found(write_npz: WriteNpz) -> None:
+    for shape in ((60, 6, 8, 8), (60, 8, 8, 6)):
+        assert load_data(write_npz(images=pixels(*shape), labels=LABELS)).preprocessing.shape == (6, 8, 8)
+
+
+def test_a_table_and_its_copy_with_one_number_changed_have_other_fingerprints(write_npz: WriteNpz) -> None:
+    values = np.random.default_rng(0).normal(size=(60, 4))
+    before = load_data(write_npz(X=values, y=LABELS)).manifest()["fingerprints"]
+    assert load_data(write_npz(X=values.copy(), y=LABELS)).manifest()["fingerprints"] == before
+    values[0, 0] += 1e-3
+    assert load_data(write_npz(X=values, y=LABELS)).manifest()["fingerprints"] != before
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("X_train", "y_train", "X_test", "y_test"), ("images_training", "labels_training", "images_val", "labels_val")],
+)
+def test_parts_have_their_usual_names_on_either_side(write_npz: WriteNpz, names: tuple[str, ...]) -> None:
+    arrays = (pixels(60, 5, 7), LABELS, pixels(9, 5, 7, seed=1), np.arange(9) % 3)
+    assert len(load_data(write_npz(**dict(zip(names, arrays, strict=True)))).test) == 9
+
+
+def test_an_array_keeps_samples_together(write_npz: WriteNpz) -> None:
+    who = np.array([f"p{k // 3}" for k in range(60)])
+    splits = load_data(write_npz(images=pixels(60, 5, 7), labels=np.arange(60) // 3 % 3, who=who), group_by="who")
+    assert sum(len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)) == 60
+    with pytest.raises(DataError, match="has no array patient of the images to group by"):
+        load_data(write_npz(images=pixels(60, 5, 7), labels=LABELS, who=who), group_by="patient")
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (LABELS.astype(float), "labels are float64, expected integers from 0"),
-        (np.full(60, np.nan), "labels are float64, expected integers from 0"),
-        (LABELS > 0, "labels are bool, expected integers from 0"),
+        (np.full(60, np.nan), "60 labels are NaN or infinite"),
+        (np.full((60, 2), 3), r"labels are integers \[60, 2\] other than 0 and 1"),
+        (LABELS.astype("U1"), r"labels are <U1 \[60\], expected classes \[N\] as integers"),
         (LABELS - 1, "20 labels are out of range, the first at index 0 is -1; expected 0 and up"),
         (
             LABELS.astype(np.uint64) + 2**63,
@@ -92,7 +167,6 @@ def test_pixels_that_are_not_uint8_are_refused(write_npz: WriteNpz, dtype: type)
         ),
         (LABELS + 1, "labels go up to 3 but only 3 of these classes have a training image"),
         (LABELS * 10**12, "labels go up to 2000000000000 but only 3 of these classes"),
-        (np.eye(3, dtype=int)[LABELS], r"labels have shape \[60, 3\], expected \[N\]: one a image"),
     ],
 )
 def test_labels_that_are_not_classes_are_refused(write_npz: WriteNpz, labels: NDArray[Any], message: str) -> None:
@@ -120,8 +194,8 @@ def test_train_and_test_images_of_different_sizes_are_refused(write_npz: WriteNp
 
 
 def test_arrays_of_other_names_are_refused_with_the_names_expected(write_npz: WriteNpz) -> None:
-    with pytest.raises(DataError, match=r"has the arrays data, target: none of the layouts \(images, labels\)"):
-        load_data(write_npz(data=pixels(60, 5, 7), target=LABELS))
+    with pytest.raises(DataError, match=r"has the arrays pics, target: none of the layouts \(images, labels\)"):
+        load_data(write_npz(pics=pixels(60, 5, 7), target=LABELS))
 
 
 def test_two_layouts_in_one_file_are_ambiguous(write_npz: WriteNpz) -> None:

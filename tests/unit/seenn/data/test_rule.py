@@ -66,3 +66,21 @@ def test_shuffle_is_the_one_that_published_splits_were_made_with() -> None:
     labels = torch.arange(30) % 3
     assert divide(labels, has_test=True, seed=0)["exit"].tolist() == [27, 26, 25, 29]
     assert divide(labels, has_test=False, seed=0)["calibration"].tolist() == [24, 23, 28]
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=label_lists, sizes=st.integers(1, 4), has_test=st.booleans(), seed=seeds)
+def test_groups_are_never_parted(labels: list[int], sizes: int, has_test: bool, seed: int) -> None:
+    groups = [f"g{index // sizes}" for index in range(len(labels))]
+    splits = divide(torch.tensor(labels), has_test=has_test, seed=seed, groups=groups)
+    assert torch.equal(torch.cat(list(splits.values())).sort().values, torch.arange(len(labels)))
+    owners = [{groups[index] for index in split.tolist()} for split in splits.values()]
+    assert sum(map(len, owners)) == len(set(groups))
+
+
+def test_groups_of_one_image_are_dealt_as_the_images_would_be() -> None:
+    labels = torch.arange(60) % 3
+    groups = [str(index) for index in range(60)]
+    alone = divide(labels, has_test=True, seed=3)
+    for name, split in divide(labels, has_test=True, seed=3, groups=groups).items():
+        assert sorted(split.tolist()) == sorted(alone[name].tolist())

@@ -88,6 +88,17 @@ def test_a_network_that_leaks_has_no_teacher(network: SpikingNetwork, digits: Da
         finetune(leaky, digits, config(distil=0.5))
 
 
+def test_a_training_that_lost_accuracy_says_so(
+    network: SpikingNetwork, digits: DataSplits, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = finetune(network, digits, config(epochs=2)).network
+    assert not caplog.records
+    ruin = TrainConfig(epochs=0.1, batch_size=64, optim=OptimConfig(lr=50.0))
+    result = finetune(made, digits, config(train=ruin))
+    assert result.after[-1] < result.before[-1]
+    assert "fine-tuning lost accuracy" in caplog.text
+
+
 def test_sequences_are_refused_before_any_work(network: SpikingNetwork, digits: DataSplits) -> None:
     preprocessing = replace(digits.preprocessing, mean=(0.0,), std=(1.0,))
     spikes = digits.with_preprocessing(preprocessing).with_encoding(PoissonEncoding(timesteps=2))

@@ -1,0 +1,71 @@
+"""What a label says, told by its type: one class, several at once, or a value."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seenn.errors import DataError
+
+Task = Literal["classes", "multi-label", "regression"]
+
+
+def task_of(labels: Tensor) -> Task:
+    """Integers are classes, bools ``[N, K]`` several of them at once, floats values."""
+    if labels.dtype == torch.bool:
+        return "multi-label"
+    return "regression" if labels.is_floating_point() else "classes"
+
+
+def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = None) -> Tensor:
+    """Classes int64 ``[N]``, multi-labels bool ``[N, K]``, or values float32 ``[N]`` or ``[N, D]``.
+
+    Integers ``[N]`` or ``[N, 1]`` are classes, and so are bools. A matrix of zeros and ones is classes where each row
+    has exactly one 1, else multi-labels. Other floats are values.
+
+    Raises:
+        DataError: labels of another type or shape, not finite, or not in ``[0, num_classes)``.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # Keras and MedMNIST store labels as a column
+    if labels.ndim not in (1, 2) or labels.dtype.kind not in "buif":
+        raise DataError(
+            f"{where}: labels are {labels.dtype} {list(labels.shape)}, expected classes [N] as integers, a matrix "
+            "[N, K] of 0 and 1, or values as floats"
+        )
+    if not np.isfinite(labels).all():
+        raise DataError(f"{where}: {int((~np.isfinite(labels)).sum())} labels are NaN or infinite: leave them out")
+    if labels.ndim == 2 and bool(((labels == 0) | (labels == 1)).all()):
+        if not bool((labels.sum(1) == 1).all()):
+            return torch.from_numpy(labels.astype(bool))
+        labels = labels.argmax(1)
+    if labels.dtype.kind == "f":
+        return torch.from_numpy(labels.astype(np.float32))
+    if labels.ndim == 2:
+        raise DataError(f"{where}: labels are integers {list(labels.shape)} other than 0 and 1: store values as floats")
+    upper = num_classes if num_classes is not None else np.iinfo(np.int64).max
+    if len(bad := np.flatnonzero((labels < 0) | (labels >= upper))):
+        allowed = f"0 to {num_classes - 1}" if num_classes is not None else "0 and up"
+        raise DataError(
+            f"{where}: {len(bad)} labels are out of range, the first at index {bad[0]} is {labels[bad[0]]}; "
+            f"expected {allowed}"
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def strata(labels: Tensor) -> Tensor:
+    """What splits are balanced by, int64 ``[N]``: the classes; nothing where labels are something else."""
+    return labels if task_of(labels) == "classes" else torch.zeros(len(labels), dtype=torch.int64)
+
+
+def label_column(labels: Tensor) -> NDArray[np.int64]:
+    """A number for each label, for fingerprints: the class, or a hash of whatever else it is."""
+    if task_of(labels) == "classes":
+        return labels.numpy()
+    hashes = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in labels.numpy())
+    return np.frombuffer(b"".join(hashes), dtype="<i8").astype(np.int64)

@@ -1,0 +1,123 @@
+"""From arrays of numbers (signals, tables, images that somebody prepared) to the network's input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seenn.errors import CheckpointError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """How numbers ``[B, *shape]`` become the network's input: ``(x - mean) / std``, by default as they are.
+
+    Signals are ``[C, L]``, tables ``[F]``, prepared images ``[C, H, W]``. Nothing is resized: only axes of length 1
+    may be missing, so that ``[28, 28]`` goes into a network that takes ``[1, 28, 28]``.
+
+    Raises:
+        ValueError: a field is out of its range; the message names every such field.
+    """
+
+    shape: tuple[int, ...]  # of one sample
+    mean: tuple[float, ...] = (0.0,)  # one, or one for each entry of the first axis
+    std: tuple[float, ...] = (1.0,)  # likewise
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise ValueError(f"Numbers: {'; '.join(problems)}")
+
+    def _problems(self) -> Iterator[str]:
+        if not self.shape or not all(type(size) is int and size > 0 for size in self.shape):
+            yield f"shape is {self.shape!r}, expected positive integers"
+            return
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(map(_is_finite, values)):
+                yield f"{name} is {values!r}, expected finite numbers"
+            elif len(values) not in (1, self.shape[0]):
+                yield f"{name} has {len(values)} values, expected one, or one for each of {self.shape[0]} channels"
+            elif name == "std" and min(values) <= 0:
+                yield f"std is {values!r}, expected numbers above 0"
+
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{value:.4g}" for value in values[:4]) for values in (self.mean, self.std))
+        return f"{_sizes(self.shape)}, mean {mean}, std {std}"
+
+    def __call__(self, numbers: Tensor) -> Tensor:
+        """Numbers ``[B, ...]`` to float32 ``[B, *shape]``, on the same device.
+
+        Raises:
+            InputError: their shape is another.
+        """
+        found = tuple(numbers.shape[1:])
+        if [size for size in found if size > 1] != [size for size in self.shape if size > 1]:
+            raise InputError(f"{_sizes(found)} numbers a sample, the network takes {_sizes(self.shape)}")
+        values = numbers.to(torch.float32).reshape(-1, *self.shape)
+        mean, std = (values.new_tensor(v).view(-1, *[1] * (len(self.shape) - 1)) for v in (self.mean, self.std))
+        result: Tensor = (values - mean) / std
+        return result
+
+    def prepare(self, samples: Any) -> Tensor:
+        """One sample or several as the network's input, float32 ``[B, *shape]`` or, one a timestep, ``[T, B, *shape]``.
+
+        Floating-point arrays and tensors are taken as prepared, as those of images are; integers are raw numbers, and
+        so are lists of them.
+
+        Raises:
+            TypeError: they are of another type.
+            InputError: they have another shape, or hold NaN or infinity.
+        """
+        if isinstance(samples, list | tuple) and samples and isinstance(samples[0], np.ndarray | Tensor):
+            return torch.cat([self.prepare(sample) for sample in samples])
+        if isinstance(samples, list | tuple):
+            samples = np.array(samples)
+        if isinstance(samples, np.ndarray) and samples.dtype.kind in "iuf":
+            samples = torch.from_numpy(np.array(samples, dtype=np.float32 if samples.dtype.kind == "f" else np.int64))
+        if not isinstance(samples, Tensor) or samples.dtype == torch.bool or samples.is_complex():
+            raise TypeError(f"samples are {type(samples).__name__}: expected arrays or tensors {_sizes(self.shape)}")
+        extra = samples.dim() - len(self.shape)
+        if extra not in (0, 1, 2) or tuple(samples.shape[max(extra, 0) :]) != self.shape:
+            raise InputError(
+                f"samples have shape {list(samples.shape)}, expected {_sizes(self.shape)} each, [B, …] or [T, B, …]"
+            )
+        samples, extra = (samples, extra) if extra else (samples[None], 1)
+        if not samples.is_floating_point():
+            flat: Tensor = samples.flatten(0, extra - 1) if extra > 1 else samples
+            return self(flat).view(samples.shape)
+        if not bool(samples.isfinite().all()):
+            raise InputError("samples hold NaN or infinity: leave them out, or fill them in")
+        prepared: Tensor = samples.to(torch.float32)
+        return prepared
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {name: list(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, obj: dict[str, Any]) -> Numbers:
+        """The inverse of ``to_json``; accepts nothing else.
+
+        Raises:
+            CheckpointError: a field is missing, unknown, of another type or out of range.
+        """
+        if obj.keys() != {"shape", "mean", "std"} or not all(isinstance(value, list) for value in obj.values()):
+            raise CheckpointError(f"preprocessing: got {sorted(map(str, obj))}, expected lists shape, mean and std")
+        try:
+            return cls(**{name: tuple(value) for name, value in obj.items()})
+        except ValueError as error:
+            raise CheckpointError(f"preprocessing in the checkpoint cannot be used: {error}") from error
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "single"
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,59 @@
+"""The names by which people call the parts of a data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Literal
+
+from seenn.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+Part = Literal["train", "val", "test"]
+NAMES: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def part_of(name: str) -> Part | None:
+    """What a folder, an array or a column calls so, in any case; None for other names."""
+    return NAMES.get(name.strip().lower())
+
+
+def choose_parts(where: object, names: Iterable[str]) -> tuple[str, str | None]:
+    """Of what is there, the training part and the test part, by their own names.
+
+    ``val`` stands in for a missing ``test``, and is left out beside one, with a warning. Any part alone is the only
+    one, of which all splits are dealt.
+
+    Raises:
+        DataError: several names of one part, or ``val`` and ``test`` without ``train``.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        part = part_of(name)
+        if part is None:
+            continue
+        if part in found:
+            raise DataError(f"{where}: {found[part]} and {name} both mean {part}: rename or take out one of them")
+        found[part] = name
+    if len(found) == 1:
+        (only,) = found.values()
+        logger.warning("%s: has %s alone; all four splits are dealt from it", where, only)
+        return only, None
+    if "train" not in found:
+        raise DataError(f"{where}: has {' and '.join(found.values())} but no train; expected train beside one of them")
+    if len(found) == 3:
+        logger.warning("%s: has %s/ and %s/; %s/ is taken, %s/ is left out", where, *_both(found), *_both(found))
+    return found["train"], found.get("test", found.get("val"))
+
+
+def _both(found: dict[str, str]) -> tuple[str, str]:
+    return found["test"], found["val"]

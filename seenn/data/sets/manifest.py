@@ -1,0 +1,122 @@
+"""A table of image files: CSV or TSV with the columns path and label, and if wanted split and others to group by."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seenn.data.imagenet import likely_preprocessing
+from seenn.data.labels import as_labels
+from seenn.data.parts import NAMES, choose_parts, part_of
+from seenn.data.picture import read_picture
+from seenn.data.reading import reading
+from seenn.data.registry import DATA_SETS, Request, needs
+from seenn.data.source import FileImages, Labelled, Source
+from seenn.errors import DataError
+
+PATHS = ("path", "file", "filename", "filepath", "image", "image_path")
+LABELS = ("label", "class", "class_name", "target", "y")
+SPLITS = ("split", "set", "subset", "part")
+
+Row = dict[str, str]
+
+
+@DATA_SETS.register("manifest")
+@needs("path")
+def manifest(request: Request) -> Source:
+    """Rows with a header. Paths count from the folder of the manifest; labels are class names, or values.
+
+    Classes are numbered by their numbers where all labels are integers from 0, else in the order of their names.
+    Labels with a point are values to regress, and labels that ``|`` joins several classes of one image.
+
+    Raises:
+        DataError: the file is missing, is no table, lacks a column, or names files that are not there.
+    """
+    path = request.path
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected manifest:PATH, a CSV or TSV table with columns path and label")
+    rows = read_rows(path)
+    where, label, split = (_column(path, rows, names) for names in (PATHS, LABELS, SPLITS))
+    if where is None or label is None:
+        raise DataError(f"{path}: has the columns {', '.join(rows[0])}; expected path and label")
+    if request.group_by is not None and request.group_by not in rows[0]:
+        raise DataError(f"{path}: has the columns {', '.join(rows[0])}; none is {request.group_by!r} to group by")
+    files = [path.parent / row[where] for row in rows]
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"{path}: {len(missing)} of {len(files)} files are not there, the first is {missing[0]}")
+    names, labels = _labels(path, [row[label] for row in rows])
+    groups = None if request.group_by is None else [row[request.group_by] for row in rows]
+
+    def part(chosen: Sequence[int]) -> Labelled:
+        images = FileImages([files[i] for i in chosen], read_picture)
+        found = as_labels(path, labels[list(chosen)])
+        return Labelled(images, found, None if groups is None else [groups[i] for i in chosen])
+
+    parts = [row[split] for row in rows] if split else []
+    if wrong := sorted({name for name in parts if part_of(name) is None}):
+        raise DataError(f"{path}: the column {split} has {', '.join(wrong[:4])}; expected one of {', '.join(NAMES)}")
+    train, test = choose_parts(path, dict.fromkeys(parts)) if split else (None, None)
+    chosen = [[i for i in range(len(rows)) if not split or parts[i] == name] for name in (train, test)]
+    return Source(
+        train=part(chosen[0]),
+        test=part(chosen[1]) if test is not None else None,
+        class_names=names,
+        preprocessing=likely_preprocessing([files[i] for i in chosen[0]]),
+    )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a CSV or TSV table by its header; commas, semicolons or tabs between them.
+
+    Raises:
+        DataError: it cannot be read, has no rows, or rows of another length.
+    """
+    with reading(path), path.open(encoding="utf-8-sig", newline="") as stream:
+        head = stream.readline()
+        stream.seek(0)
+        delimiter = max("\t;,", key=head.count)
+        rows = list(csv.DictReader(stream, delimiter=delimiter, strict=True))
+    if not rows:
+        raise DataError(f"{path}: has no rows; expected a header and one row an image")
+    if bad := [number for number, row in enumerate(rows, 2) if None in row or None in row.values()]:
+        raise DataError(f"{path}: {len(bad)} rows have another number of columns, the first is row {bad[0]}")
+    return rows
+
+
+def _column(path: Path, rows: list[Row], names: Sequence[str]) -> str | None:
+    found = [column for column in rows[0] if column.strip().lower() in names]
+    if len(found) > 1:
+        raise DataError(f"{path}: the columns {' and '.join(found)} could both be the {names[0]}: keep one of them")
+    return found[0] if found else None
+
+
+def _labels(path: Path, texts: list[str]) -> tuple[tuple[str, ...], np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    """Class names and labels as an array; see ``manifest``."""
+    texts = [text.strip() for text in texts]
+    if empty := sum(not text for text in texts):
+        raise DataError(f"{path}: {empty} rows have no label: fill them in, or take them out")
+    if any("|" in text for text in texts):
+        sets = [set(text.split("|")) for text in texts]
+        names = sorted(set().union(*sets))
+        return tuple(names), np.array([[name in found for name in names] for found in sets])
+    if all(text.isdecimal() for text in texts):
+        numbers = np.array(texts, dtype=np.int64)
+        known = sorted(set(numbers.tolist()))
+        if known != list(range(len(known))):
+            raise DataError(f"{path}: labels go up to {known[-1]} but only {len(known)} occur; expected 0 to K-1")
+        return tuple(map(str, known)), numbers
+    values = [_number(text) for text in texts]
+    if None not in values:
+        return ("value",), np.array(values, dtype=np.float64)
+    names = sorted(set(texts))
+    return tuple(names), np.array([names.index(text) for text in texts])
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,120 @@
+"""Tables of image files: columns, labels, parts, groups, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seenn.data import DataSplits, load_data
+from seenn.errors import DataError
+
+Write = Callable[..., str]
+NAMES = ("cat", "dog", "emu")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A manifest of 60 pictures with a row each, made by ``row(number, path)`` under a header."""
+    (tmp_path / "pictures").mkdir()
+    random = np.random.default_rng(0)
+    for index in range(60):
+        pixels = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
+
+    def make(header: str, row: Callable[[int, str], str], name: str = "list.csv") -> str:
+        lines = [header, *(row(index, f"pictures/{index}.png") for index in range(60))]
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+        return f"manifest:{tmp_path / name}"
+
+    return make
+
+
+def sizes(splits: DataSplits) -> list[int]:
+    return [len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)]
+
+
+@pytest.mark.parametrize(("mark", "name"), [(",", "list.csv"), ("\t", "list.tsv"), (";", "list.txt")])
+def test_paths_count_from_the_manifest_and_classes_go_by_name(write: Write, mark: str, name: str) -> None:
+    spec = write(f"Path{mark}Label", lambda index, path: f"{path}{mark}{NAMES[index % 3]}", name)
+    splits = load_data(spec)
+    assert splits.class_names == NAMES
+    assert sizes(splits) == [30, 6, 12, 12]
+    for file, label in zip(splits.train.files or (), splits.train.labels.tolist(), strict=True):
+        assert int(file.stem) % 3 == label
+    assert splits.test.batch(limit=2).inputs.shape == (2, 3, 6, 6)
+    assert splits.test.fingerprint == load_data(spec).test.fingerprint
+
+
+def test_numbers_from_0_are_classes_and_a_split_column_makes_parts(write: Write) -> None:
+    def row(index: int, path: str) -> str:
+        return f"{path},{index % 3},{'Training' if index < 50 else 'valid'}"
+
+    splits = load_data(write("filename,class,split", row))
+    assert splits.class_names == ("0", "1", "2")
+    assert len(splits.test) == 10
+    assert sorted(int(file.stem) for file in splits.test.files or ()) == list(range(50, 60))
+
+
+def test_rows_of_one_group_stay_in_one_split(write: Write) -> None:
+    spec = write("path,label,patient", lambda index, path: f"{path},{NAMES[index // 4 % 3]},p{index // 4}")
+    splits = load_data(spec, group_by="patient")
+    owners = [
+        {int(f.stem) // 4 for f in s.files or ()} for s in (splits.train, splits.calibration, splits.exit, splits.test)
+    ]
+    assert sum(map(len, owners)) == 15
+    assert splits.manifest()["group_by"] == "patient"
+
+
+def test_groups_in_train_and_test_are_refused(write: Write) -> None:
+    spec = write("path,label,split,who", lambda i, path: f"{path},{i % 2},{'test' if i > 49 else 'train'},w{i % 7}")
+    with pytest.raises(DataError, match="7 groups are in train and in test, as 'w0': move them to one part"):
+        load_data(spec, group_by="who")
+
+
+def test_several_labels_and_values(write: Write) -> None:
+    several = load_data(write("path,label", lambda i, path: f"{path},{'cat|dog' if i % 2 else 'emu'}"))
+    assert several.class_names == ("cat", "dog", "emu")
+    assert several.train.task == "multi-label"
+    values = load_data(write("path,target", lambda i, path: f"{path},{i / 4}"))
+    assert values.train.task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("picture,label", "{path},cat", "has the columns picture, label; expected path and label"),
+        ("path,file,label", "{path},{path},cat", "columns path and file could both be the path"),
+        ("path,label", "{path},", "60 rows have no label"),
+        ("path,label", "gone{path},cat", r"60 of 60 files are not there, the first is .*gonepictures"),
+        ("path,label", "{path},7", r"labels go up to 7 but only 1 occur; expected 0 to K-1"),
+        ("path,label,split", "{path},cat,fold1", "column split has fold1; expected one of train, training"),
+        ("path,label", "{path}", "60 rows have another number of columns, the first is row 2"),
+        ("path,label", "{path},cat,more", "60 rows have another number of columns"),
+    ],
+)
+def test_other_tables_are_refused(write: Write, header: str, row: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(write(header, lambda index, path: row.format(path=path)))
+
+
+def test_a_column_that_is_not_there_and_empty_or_missing_tables(write: Write, tmp_path: Path) -> None:
+    spec = write("path,label", lambda index, path: f"{path},{index % 2}")
+    with pytest.raises(DataError, match="none is 'who' to group by"):
+        load_data(spec, group_by="who")
+    (tmp_path / "list.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match="has no rows"):
+        load_data(spec)
+    with pytest.raises(DataError, match="no such file; expected manifest:PATH"):
+        load_data(f"manifest:{tmp_path}/gone.csv")
+    (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00garbage\x00")
+    with pytest.raises(DataError, match=r"list\.csv: cannot be read"):
+        load_data(spec)
+
+
+def test_data_without_groups_says_so() -> None:
+    with pytest.raises(DataError, match="'digits' has nothing to group by 'who'"):
+        load_data("digits", group_by="who")

@@ -1,0 +1,55 @@
+"""What is said about preprocessing, over what is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from seenn.data import Numbers, Preprocessing, Stated
+from seenn.data.imagenet import IMAGENET
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {}),
+        ({"input_size": (160,)}, {"height": 160, "width": 160}),
+        ({"input_size": (32, 64)}, {"height": 32, "width": 64}),
+        ({"mean": (0.5,), "std": (0.25,)}, {"mean": (0.5,) * 3, "std": (0.25,) * 3}),
+        ({"crop_pct": 0.95, "interpolation": "bilinear"}, {"crop": 0.95, "interpolation": "bilinear"}),
+    ],
+)
+def test_what_is_said_replaces_and_the_rest_stays(said: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert Stated(**said).over(IMAGENET).to_json() == {
+        **IMAGENET.to_json(),
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in expected.items()},
+    }
+    assert bool(Stated(**said)) == bool(said)
+
+
+@pytest.mark.parametrize("said", [{"in_chans": 1}, {"input_size": (1, 28, 28)}])
+def test_one_channel_gets_the_average_of_three_and_three_get_that_of_one(said: dict[str, Any]) -> None:
+    gray = Stated(**said).over(IMAGENET)
+    assert isinstance(gray, Preprocessing)
+    assert gray.mean == pytest.approx((0.449,))
+    assert gray.std == pytest.approx((0.226,))
+    assert Stated(in_chans=3).over(gray).mean == gray.mean * 3
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    for said, message in (
+        ({"input_size": (1, 8, 8), "in_chans": 3}, "has 1 channels and in_chans is 3"),
+        ({"input_size": (1, 1, 8, 8)}, "the input size of images is H,W or C,H,W, got 1,1,8,8"),
+        ({"in_chans": 4}, "mean has 3 values, expected one for each of 4"),
+        ({"mean": (0.5, 0.5)}, "mean has 2 values"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Stated(**said).over(IMAGENET)  # type: ignore[arg-type]
+
+
+def test_numbers_are_normalised_and_get_axes_but_are_not_resized() -> None:
+    said = Stated(input_size=(1, 28, 28), mean=(0.1,), std=(0.3,), crop_pct=0.9)
+    assert said.over(Numbers(shape=(28, 28))) == Numbers(shape=(1, 28, 28), mean=(0.1,), std=(0.3,))
+    assert said.normalisation
+    assert not Stated(mean=(0.1,)).normalisation
