@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.common import Console, command, command_line, table_cells, text_table
 from cli.groups import DataOptions, ModelOptions, ReportOptions, SnnFile, StepOptions
-from cli.options import COUNT, FILE, Integer, option
+from cli.options import COUNT, PATH, Integer, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ class BenchOptions(ReportOptions):
     """What is measured, how often, and beside what."""
 
     ann: str | None = option("The ANN to compare with.  [default: the one that SNN stands for]", metavar="MODEL")
-    ckpt: str | None = option("Weights of --ann.", type=FILE)
+    ckpt: str | None = option("Weights of --ann.", type=PATH)
     slots: int = option("Images at once.", type=COUNT, default=64)
     limit: int = option("Test images.", type=Integer(64), default=512)
     repeats: int = option("Runs of every timing.", type=COUNT, default=5)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cli.common import Console, command, command_line
 from cli.errors import usage
 from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
-from cli.options import COUNT, FILE, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
+from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class ConvertOptions:
         required=True,
         metavar="NAME",
     )
-    ckpt: str | None = option("Trained weights: .pth or .safetensors.", type=FILE)
+    ckpt: str | None = option("Trained weights: a file of torch or safetensors, or its folder.", type=PATH)
     recipe: str | None = option(
         "How thresholds are chosen.  [default: mmse; qcfs, as they were learned, for a QCFS network]", type=RECIPE
     )
@@ -120,8 +120,9 @@ def convert(
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
+    spec = model.spec(options.model)
     with usage():
-        if ckpt is None and not model.pretrained and not options.model.endswith(".onnx"):
+        if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
@@ -133,7 +134,6 @@ def convert(
     from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
 
-    spec = model.spec(options.model)
     options.chosen(None)  # what the options get wrong among themselves
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:

@@ -266,20 +266,41 @@ class ModelOptions:
     )
     num_classes: int | None = option("Classes; inferred when not given.", type=COUNT)
     in_chans: int | None = option("Image channels; inferred when not given.", type=COUNT)
+    class_names: str | None = option(
+        "What the model's outputs are called, in their order: names, or a file with one a line.", metavar="FILE|A,B,…"
+    )
+    classes: str | None = option(
+        "Which outputs are the classes of the data, in their order: numbers, ranges, or names of --class-names.",
+        metavar="0-4,7,…",
+    )
+    output_name: str | None = option(
+        "Of a model with several outputs: the one with the scores, by name or number.", metavar="NAME|INDEX"
+    )
+    layout: Literal["auto", "nchw", "nhwc"] = option(
+        "Of an ONNX file: nhwc has the channels last, as in Keras; auto: found out.", default="auto"
+    )
     pretrained: bool = option("Download the library's trained weights.")
+    use_ema: bool = option("Of a checkpoint that holds both, take the averaged (EMA) weights.")
 
     def spec(self, name: str, *, num_classes: int | None = None) -> ModelSpec:
         """The model called ``name``; ``num_classes`` where the options do not say. Wrong values are wrong usage."""
-        from converter.load import ModelSpec, parse_model_kwargs
+        from converter.load import ModelSpec, parse_classes, parse_model_kwargs, read_class_names
 
         with usage():
+            names = read_class_names(self.class_names) if self.class_names else ()
+            classes = parse_classes(self.classes, names) if self.classes else None
             return ModelSpec(
                 name=name,
                 kwargs=parse_model_kwargs(self.model_kwargs),
-                num_classes=self.num_classes or num_classes,
+                num_classes=self.num_classes or (num_classes if classes is None else None),
                 in_chans=self.in_chans,
                 stem=self.stem,
                 pretrained=self.pretrained,
+                ema=self.use_ema,
+                layout=self.layout,
+                output=self.output_name,
+                classes=classes,
+                class_names=names,
             )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli.common import Console, command, text_table
 from cli.groups import NOT_NEEDED, ModelOptions, SnnFile
-from cli.options import COUNT, FILE, Commas, argument, option, removed
+from cli.options import COUNT, PATH, Commas, argument, option, removed
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -20,7 +20,7 @@ class InspectOptions:
     """What is looked at."""
 
     target: str = argument(metavar="MODEL|SNN", required=True)
-    ckpt: str | None = option("Trained weights; random ones do for a model.", type=FILE)
+    ckpt: str | None = option("Trained weights: a file or folder; random ones do for a model.", type=PATH)
     image_size: tuple[int, ...] = option(
         "Of the model's input; [C,]L of signals, F of tables.  [default: the model's own, else 3,224,224]",
         name="--input-size",
@@ -48,12 +48,13 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
 
     spec, shape = model.spec(target), options.image_size or None
     loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
+    shape = loaded.input_shape or shape
     if shape is None and loaded.preprocessing is not None:
         shape = loaded.preprocessing.shape
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
         shape = (loaded.spec.in_chans or 3, *own.get("input_size", (3, 224, 224))[1:])
-    found = inspect_model(loaded.module, shape, strict=options.strict)
+    found = inspect_model(loaded.module, shape, strict=options.strict, output=loaded.output)
     console.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
     if not found.convertible:
         raise SystemExit(1)

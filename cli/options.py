@@ -156,7 +156,7 @@ class Commas(click.ParamType):  # type: ignore[type-arg]
         return found
 
 
-FILE, FOLDER = click.Path(dir_okay=False), click.Path(file_okay=False)
+FILE, FOLDER, PATH = click.Path(dir_okay=False), click.Path(file_okay=False), click.Path()
 COUNT, TIMESTEPS = Integer(1), Integer(1, 4096)
 POSITIVE = FiniteRange(0, min_open=True)
 SHARE, FRACTION = FiniteRange(0, 1), FiniteRange(0, 1, max_open=True)  # 1 included, and not

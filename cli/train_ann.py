@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -11,7 +10,7 @@ import click
 from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import DataOptions, ModelOptions, output_file
-from cli.options import FILE, SHARE, Integer, option
+from cli.options import PATH, SHARE, Integer, option
 from cli.training import AugmentOptions, RunFolder, TrainOptions
 
 
@@ -22,7 +21,7 @@ class TrainAnnOptions:
     model: str = option(
         "timm name (resnet18), torchvision:NAME, or package.module:factory.", required=True, metavar="NAME"
     )
-    ckpt: str | None = option("Start from these weights: .pth or .safetensors.", type=FILE)
+    ckpt: str | None = option("Start from these weights: a file of torch or safetensors, or its folder.", type=PATH)
     activation: Literal["relu", "qcfs"] | None = option(
         "The model's own, or quantised ones whose thresholds are learned and become the neurons'.  "
         "[default: as in --ckpt, else relu]"
@@ -67,7 +66,8 @@ def train_ann(
     endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
     if target.suffix not in endings:
         raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
-    before = read_weights(ckpt).record if ckpt else {}
+    start = read_weights(ckpt) if ckpt else None
+    before = start.record if start else {}
     splits = data.splits(before, None, in_chans=model.in_chans)
     check_splits(before, splits, use="calibration")
     spec = model.spec(options.model, num_classes=splits.num_classes)
@@ -81,11 +81,11 @@ def train_ann(
             splits = splits.with_preprocessing(data.stated(model.in_chans).over(loaded.preprocessing))
     config = augment.add(config, splits)
     record = {
-        "model": loaded.record,
+        "model": loaded.spec.to_record(),
         "preprocessing": splits.preprocessing.to_json(),
         "data": splits.manifest(),
         "training": {**config.to_record(), "distil": options.distil},
-        **({"from": {"file": Path(ckpt).name, "sha256": fingerprint(ckpt)}} if ckpt else {}),
+        **({"from": {"file": start.file.name, "sha256": fingerprint(start.file)}} if start else {}),
     }
     teacher = None
     if ckpt is not None and options.distil:

@@ -9,6 +9,7 @@ from torch import nn
 from converter.load import LoadedModel
 from converter.load.layout import find_first_convolution
 from seenn.data import Numbers, Preparation, Stated
+from seenn.data.imagenet import IMAGENET
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,9 @@ _AXES = {nn.Conv1d: 2, nn.Conv2d: 3, nn.Conv3d: 4}  # of a sample
 def fitted(source: LoadedModel, own: Preparation) -> Preparation:
     """The data's own preparation, with the channels and the size that the model is known to take; says what changes.
 
-    An ONNX file says its size. A first convolution says its channels, between which only gray and RGB are converted,
-    and how many axes a sample has, of which a single channel may be missing.
+    An ONNX file says its size, and the library of a model how pictures without a size are prepared. A first convolution
+    says its channels, between which only gray and RGB are converted, and how many axes a sample has, of which a single
+    channel may be missing.
     """
     first = find_first_convolution(source.module)
     if isinstance(own, Numbers):
@@ -27,10 +29,9 @@ def fitted(source: LoadedModel, own: Preparation) -> Preparation:
         axes = next((axes for kind, axes in _AXES.items() if isinstance(layer, kind)), None)
         missing = first is not None and first.inputs == 1 and axes == len(own.shape) + 1
         return Stated(input_size=(1, *own.shape)).over(own) if missing else own
-    size = None
-    if "onnx" in source.record:
-        _, height, width = source.module.pretrained_cfg["input_size"]  # type: ignore[index]
-        size = (int(height), int(width))
+    if source.suggestion is not None and own == IMAGENET:
+        return source.suggestion
+    size = source.input_shape[1:] if len(source.input_shape or ()) == 3 else None  # type: ignore[index]
     channels = source.spec.in_chans if {source.spec.in_chans, own.channels} == {1, 3} else None
     found = Stated(input_size=size, in_chans=channels).over(own)
     if found.shape != own.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from converter.conversion import convert_module
 from converter.images import MIN_IMAGES, CalibrationImages
 from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
+from converter.load.onnx_source import is_onnx
 from converter.load.weights import read_weights
 from converter.search import Attempt, Goal, candidates, cheapest
 from seenn.analysis.synops import spiking_report
@@ -113,7 +114,8 @@ def convert(
     if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
-    source, recorded = _load(model, weights)
+    source, recorded = _load(model, weights, data)
+    output = source.output if output is None else output
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         if "data" not in recorded:
@@ -129,7 +131,7 @@ def convert(
     if goal:
         choices = candidates(config, fixed={name for name, value in options.items() if value is not None})
     shares = _share(data, known, calibration_images, check_images)
-    shares.refuse_other_models(source.spec)
+    shares.refuse_other_models(source)
     if goal and not shares.check_samples:
         raise CalibrationError(f"{shares.name} leaves no image to judge the conversion on: give more images")
     accepted: list[str] = []  # once for all attempts
@@ -166,7 +168,7 @@ def convert(
         "source": source.record,
         **({} if shares.splits is None else {"data": shares.splits.manifest()}),
         **({"preprocessing_guess": guess} if guess else {}),
-        "class_names": list(shares.class_names),
+        "class_names": list(source.spec.score_names or shares.class_names),
         "conversion": config.to_json(),
         "task": conversion.task,
         "outputs": {"head": conversion.head, "name": output},
@@ -189,7 +191,7 @@ def convert(
 
 
 def _load(
-    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None
+    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None, data: Any
 ) -> tuple[LoadedModel, Mapping[str, Any]]:
     """The ANN, and what its weights record beside themselves."""
     if isinstance(model, nn.Module):
@@ -200,10 +202,23 @@ def _load(
     if not isinstance(model, LoadedModel):
         if not isinstance(model, str | ModelSpec):
             raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
-        model = load_model(model if isinstance(model, ModelSpec) else ModelSpec(name=model), weights)
+        spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
+        model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)
     if weights is None:
         return model, {}
     return replace(model, record={**model.record, "file": Path(weights).name}), read_weights(weights).record
+
+
+def _sized(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _size_of(data: Any) -> tuple[int, ...]:
+    """Of one sample, where the data have it."""
+    if isinstance(data, DataSplits | Split):
+        return data.preprocessing.shape
+    inputs = data.inputs if isinstance(data, Batch) else data
+    return tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,18 +235,29 @@ class _Shares:
     class_names: tuple[str, ...] = ()
     splits: DataSplits | None = None
 
-    def refuse_other_models(self, spec: ModelSpec) -> None:
-        """Raises CalibrationError for a model of other images or fewer classes; None in its spec is not known."""
-        channels, known = self.calibration.shape[0], len(self.class_names)
-        if len(self.calibration.shape) > 1 and spec.in_chans not in (None, channels):  # a vector has features instead
+    def refuse_other_models(self, source: LoadedModel) -> None:
+        """Raises CalibrationError for a model of other images or other classes; None in its spec is not known."""
+        spec, shape = source.spec, tuple(self.calibration.shape)
+        channels, known = shape[0], len(self.class_names)
+        if len(shape) > 1 and spec.in_chans not in (None, channels):  # a vector has features instead
             raise CalibrationError(
                 f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
                 f"--in-chans {spec.in_chans} with its --mean and --std, or name data of those channels with --data"
             )
-        if spec.num_classes is not None and 1 < spec.num_classes < known:
+        if spec.scores is not None and 1 < spec.scores < known:
             raise CalibrationError(
-                f"the model knows {spec.num_classes} classes, {self.name} has {known}: name data of its own classes "
+                f"the model knows {spec.scores} classes, {self.name} has {known}: name data of its own classes "
                 "with --data, or train it on these"
+            )
+        if source.input_shape not in (None, shape):
+            raise CalibrationError(
+                f"the model takes {_sized(source.input_shape)}, {self.name} is prepared as {_sized(shape)}: state "
+                f"--input-size {','.join(map(str, source.input_shape))}, or prepare it so"
+            )
+        if spec.scores is not None and 1 < known < spec.scores:
+            raise CalibrationError(
+                f"the model gives {spec.scores} scores, {self.name} has {known} classes: say which outputs these are, "
+                f"in the order of the data's, with --classes (0-{known - 1} for the first)"
             )
 
 

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from torch import Tensor, nn
 
 from converter.load.layout import find_first_convolution, find_head
-from converter.load.weights import common_prefix
+from converter.load.names import name_as_in
+from converter.load.weights import Weights
 from seenn.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 _LISTED = 12
 
 #: Entries that do not change what a network in eval mode computes.
 _BOOKKEEPING = "num_batches_tracked"
-#: The training-only heads that torchvision's GoogLeNet and Inception checkpoints carry.
-_AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 
 
-def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, file: Path, name: str) -> None:
-    """Copies ``tensors`` into ``module``, whose names may all carry a wrapper prefix of its own.
+def load_tensors(module: nn.Module, weights: Weights, *, name: str, ema: bool = False) -> tuple[str, ...]:
+    """Copies the weights of a file into ``module``, half precision as float32; returns what is worth to be known.
 
     Raises:
-        CheckpointError: names or shapes differ; the message lists them all and the likeliest fix.
+        CheckpointError: names or shapes differ (the message lists them and the likeliest fix), values are not finite,
+            or see :func:`converter.load.names.name_as_in`.
     """
-    own = module.state_dict()
-    given = {
-        key: tensor
-        for key, tensor in named_as_in(module, tensors).items()
-        if key in own or not key.startswith(_AUXILIARY_HEADS)
-    }
+    file, own = weights.file, module.state_dict()
+    named = name_as_in(own, weights, ema=ema)
+    given = {key: _to_float32(tensor) for key, tensor in named.tensors.items()}
     missing = [key for key in own if key not in given and not key.endswith(_BOOKKEEPING)]
     unexpected = [key for key in given if key not in own]
     different = [key for key, tensor in own.items() if key in given and not _fits(given[key], tensor)]
@@ -46,13 +45,29 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, file: Path
             + "\n".join(part for part in parts if part)
             + f"\n  {_hint(module, missing, unexpected, different)}"
         )
+    _check_finite(file, given)
     module.load_state_dict(given, strict=False)
+    if named.notes:
+        logger.warning("%s: %s", file, "; ".join(named.notes))
+    return named.notes
 
 
-def named_as_in(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors`` with the prefix that all names of ``module`` carry: reading took it off as a wrapper's."""
-    prefix = common_prefix(module.state_dict())
-    return {prefix + key: tensor for key, tensor in tensors.items()}
+def _to_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
+
+
+def _check_finite(file: object, tensors: Mapping[str, Tensor]) -> None:
+    bad = {
+        name: int(tensor.numel() - tensor.isfinite().sum())
+        for name, tensor in tensors.items()
+        if not tensor.isfinite().all()
+    }
+    if bad:
+        listed = ", ".join(f"{name} ({count} of {tensors[name].numel()})" for name, count in bad.items())
+        raise CheckpointError(
+            f"{file}: values that are NaN or infinite in {len(bad)} tensors: {listed}; "
+            f"the training diverged or the file is damaged: use a checkpoint from before"
+        )
 
 
 def _fits(given: Tensor, own: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from converter.load.classes import with_classes
 from converter.load.layout import find_first_convolution, find_head
-from converter.load.match import load_tensors, named_as_in
+from converter.load.match import load_tensors
+from converter.load.names import name_as_in
 from converter.load.onnx_source import is_onnx, load_onnx
-from converter.load.sources import build_source, pretrained_preprocessing
+from converter.load.sources import build_source, is_as_published, pretrained_preprocessing
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
-from converter.load.weights import read_weights
+from converter.load.weights import Weights, read_weights
 from converter.qcfs import with_qcfs
 from seenn.data import DataSplits, Preparation
 from seenn.data.preprocessing import preparation_from_json
@@ -25,11 +27,15 @@ from seenn.errors import CheckpointError, ModelError
 
 logger = logging.getLogger(__name__)
 
-ImageSize = tuple[int, ...]  # channels, height, width; or the shape of other samples
 _FITTED_ON = 512  # calibration images, at most
 
 
-def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: ImageSize | None = None) -> LoadedModel:
+def load_model(
+    spec: ModelSpec,
+    ckpt: str | Path | None = None,
+    *,
+    image_size: Sequence[int] | None = None,
+) -> LoadedModel:
     """Builds the model that ``spec`` names and puts the weights of ``ckpt`` into it.
 
     What ``spec`` leaves open is taken from the record that ``train-ann`` wrote into the checkpoint, then
@@ -38,15 +44,16 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
 
     Args:
         spec: the architecture.
-        ckpt: a weights file, see :func:`converter.load.weights.read_weights`.
-        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint.
+        ckpt: a weights file or folder, see :func:`converter.load.weights.read_weights`.
+        image_size: ``(channels, height, width)`` of the images; decides open fields without a checkpoint, and what
+            an ONNX file leaves open.
 
     Raises:
         ModelError: the model cannot be built, or the checkpoint is of another one.
         CheckpointError: the checkpoint cannot be read or does not fit.
     """
     if is_onnx(spec.name):
-        return load_onnx(spec, ckpt, image_size)
+        return load_onnx(spec, ckpt, default_size=image_size)
     if ckpt is None:
         loaded = build_model(spec, image_size)
         if spec.pretrained:
@@ -57,16 +64,20 @@ def load_model(spec: ModelSpec, ckpt: str | Path | None = None, *, image_size: I
     file = Path(ckpt)
     weights = read_weights(file)
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
-    module, spec = _build(_resolve(spec, weights.tensors))
+    module, spec = _build(_resolve(spec, weights))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
-    preprocessing = None if recorded is None else preparation_from_json(recorded)
+    suggestion = pretrained_preprocessing(module, spec)
+    preprocessing: Preparation | None = suggestion if is_as_published(module, spec) else None
+    if recorded is not None:
+        preprocessing = preparation_from_json(recorded)
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
-    load_tensors(module, weights.tensors, file=file, name=spec.name)
-    return LoadedModel.of(module, spec, preprocessing)
+    notes = load_tensors(module, weights, name=spec.name, ema=spec.ema)
+    loaded = replace(LoadedModel.of(module, spec, preprocessing), suggestion=suggestion)
+    return with_classes(replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded)
 
 
-def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedModel:
+def build_model(spec: ModelSpec, image_size: Sequence[int] | None = None) -> LoadedModel:
     """Builds the model to be trained: random weights, or pretrained ones if ``spec`` says so.
 
     ``in_chans`` defaults to the images', and ``stem="auto"`` is the CIFAR stem for images of at most 64
@@ -83,7 +94,7 @@ def build_model(spec: ModelSpec, image_size: ImageSize | None = None) -> LoadedM
         spec = replace(spec, in_chans=image_size[0])
     module, spec = _build(spec, image_size)
     preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
-    return LoadedModel.of(module, spec, preprocessing)
+    return with_classes(LoadedModel.of(module, spec, preprocessing))
 
 
 def model_to_train(
@@ -105,8 +116,8 @@ def model_to_train(
     """
     size = splits.preprocessing.shape
     loaded = load_model(spec, ckpt, image_size=size) if ckpt is not None else build_model(spec, size)
-    if loaded.spec.num_classes is not None:
-        splits.train.check_classes(loaded.spec.num_classes, spec.name)
+    if loaded.spec.scores is not None:
+        splits.train.check_classes(loaded.spec.scores, spec.name)
     if levels is None or loaded.spec.levels == levels:
         return loaded
     if loaded.spec.levels is not None:
@@ -119,10 +130,11 @@ def model_to_train(
     if ckpt is not None or spec.pretrained:
         images = prepared.calibration.batch(limit=_FITTED_ON).inputs
     module = with_qcfs(loaded.module, torch.zeros(2, *size), levels=levels, images=images)
-    return LoadedModel.of(module, replace(loaded.spec, levels=levels), loaded.preprocessing)
+    spec = replace(loaded.spec, levels=levels)
+    return replace(loaded, module=module.eval(), spec=spec, record=spec.to_record())
 
 
-def _build(spec: ModelSpec, image_size: ImageSize | None = None) -> tuple[nn.Module, ModelSpec]:
+def _build(spec: ModelSpec, image_size: Sequence[int] | None = None) -> tuple[nn.Module, ModelSpec]:
     """The module with its stem, and the spec with the stem filled in."""
     module = build_source(spec)
     if spec.stem == "auto":
@@ -132,12 +144,12 @@ def _build(spec: ModelSpec, image_size: ImageSize | None = None) -> tuple[nn.Mod
     return module, spec
 
 
-def _resolve(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> ModelSpec:
+def _resolve(spec: ModelSpec, weights: Weights) -> ModelSpec:
     """Fills the open fields of ``spec`` from a checkpoint's shapes, through a first draft of the model."""
     if spec.stem != "auto" and spec.num_classes is not None and spec.in_chans is not None:
         return spec
     draft = build_source(spec)
-    tensors = named_as_in(draft, tensors)
+    tensors = name_as_in(draft.state_dict(), weights, ema=spec.ema).tensors
     if spec.stem == "auto":
         spec = replace(spec, stem=stem_for_checkpoint(draft, tensors))
     if spec.stem == "cifar":
@@ -160,10 +172,10 @@ def _with_recorded(spec: ModelSpec, record: Mapping[str, Any], file: Path) -> Mo
         raise ModelError(f"{file} was trained as {recorded.name!r}, got {spec.name!r}; pass --model {recorded.name}")
     default = ModelSpec(name=spec.name)
     left_out = [field.name for field in fields(spec) if getattr(spec, field.name) == getattr(default, field.name)]
-    return replace(spec, **{name: getattr(recorded, name) for name in left_out if name != "name"})
+    return replace(spec, **{name: getattr(recorded, name) for name in left_out if name not in ("name", "ema")})
 
 
-def _example(preprocessing: Preparation | None, image_size: ImageSize | None, file: Path) -> Tensor:
+def _example(preprocessing: Preparation | None, image_size: Sequence[int] | None, file: Path) -> Tensor:
     if preprocessing is not None:
         image_size = preprocessing.shape
     if image_size is None:

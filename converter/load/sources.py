@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from converter.load.layout import find_head
 from converter.load.python_path import build_python_path
 from converter.load.spec import HUB_PREFIXES, TORCHVISION, ModelSpec
 from converter.load.timm_source import build_timm, is_timm_name, timm_names, timm_preprocessing
@@ -44,6 +45,18 @@ def pretrained_preprocessing(module: nn.Module, spec: ModelSpec) -> Preprocessin
     elif hasattr(module, "pretrained_cfg"):
         found = timm_preprocessing(module)
     return found if found is not None and spec.in_chans in (None, found.channels) else None
+
+
+def is_as_published(module: nn.Module, spec: ModelSpec) -> bool:
+    """Whether weights of this shape are most likely the library's own: by its folder, or its classes and stem."""
+    if spec.name.startswith(HUB_PREFIXES):
+        return True
+    classes = (
+        1000
+        if spec.name.startswith(TORCHVISION)
+        else (getattr(module, "pretrained_cfg", None) or {}).get("num_classes")
+    )
+    return spec.stem == "imagenet" and find_head(module).outputs == classes
 
 
 def _unknown(name: str) -> ModelError:

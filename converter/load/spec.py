@@ -10,13 +10,15 @@ from typing import Any
 
 from torch import nn
 
+from converter.load.foreign import no_model
 from converter.load.layout import find_first_convolution, find_head
-from seenn.data import Preparation
+from seenn.data import Preparation, Preprocessing
 from seenn.errors import CheckpointError
 
 TORCHVISION = "torchvision:"
 HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
 STEMS = ("auto", "imagenet", "cifar")
+LAYOUTS = ("auto", "nchw", "nhwc")
 
 #: Keywords of model factories that a spec has a field for, or that would read files or the network. Factories of the
 #: user's own may get them switched off, where that is not their default.
@@ -45,12 +47,27 @@ class ModelSpec:
     stem: str = "auto"  # "imagenet": as the library builds it; "cifar": 3×3 stride 1 and no max-pool
     levels: int | None = None  # of QCFS activations in place of the model's ReLUs; None: the model's own
     pretrained: bool = False  # download the library's weights where no checkpoint is given
+    ema: bool = False  # of a checkpoint that holds both, take the averaged weights
+    layout: str = "auto"  # of an ONNX file: "nhwc" has the channels last; "auto": found out
+    output: str | None = None  # name or number of the output with the scores, where there are several
+    classes: tuple[int, ...] | None = None  # which scores are the classes, in their order; None: all
+    class_names: tuple[str, ...] = ()  # of all scores; () where they are not known
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", None if self.classes is None else tuple(self.classes))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.name:
             raise ValueError("the model name is empty")
+        if reason := no_model(self.name):
+            raise ValueError(reason)
         if self.stem not in STEMS:
             raise ValueError(f"stem must be one of {', '.join(STEMS)}, got {self.stem!r}")
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {self.layout!r}")
+        if not all(isinstance(row, int) and row >= 0 for row in self.classes or ()) or self.classes == ():
+            raise ValueError(f"classes must be numbers of outputs, got {self.classes!r}")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError(f"class_names must be strings, got {self.class_names!r:.80}")
         for name in ("num_classes", "in_chans", "levels"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -67,6 +84,17 @@ class ModelSpec:
                 f"model kwargs must be Python literals, which {', '.join(opaque)} is not; build the module "
                 f"yourself and pass it through LoadedModel.from_module"
             )
+
+    @property
+    def scores(self) -> int | None:
+        """How many scores come out; None where that is not known."""
+        return self.num_classes if self.classes is None else len(self.classes)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What they are called; () where that is not known."""
+        rows = range(len(self.class_names)) if self.classes is None else self.classes
+        return tuple(self.class_names[row] for row in rows) if self.class_names else ()
 
     @property
     def architecture(self) -> str:
@@ -101,6 +129,13 @@ class LoadedModel:
     spec: ModelSpec  # resolved: num_classes, in_chans (None without convolutions) and stem are filled in
     preprocessing: Preparation | None  # None: not known, the data set's own applies
     record: dict[str, Any]  # JSON: the resolved spec
+    suggestion: Preprocessing | None = None  # the library's, for pictures that have no size of their own
+    input_shape: tuple[int, ...] | None = None  # the only one that it takes; None: any, or not known
+
+    @property
+    def output(self) -> str | None:
+        """Which of several results of the module is meant; of an ONNX file its import chose."""
+        return None if "onnx" in self.record else self.spec.output
 
     @classmethod
     def from_module(cls, module: nn.Module, *, preprocessing: Preparation | None = None) -> LoadedModel:

@@ -6,7 +6,7 @@ the ImageNet stem (7×7 stride 2, max-pool) would leave 8×8 pixels of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ def stem_for_checkpoint(module: nn.Module, tensors: Mapping[str, Tensor]) -> str
     return "cifar" if weight.shape[2:] == (3, 3) else "imagenet"
 
 
-def stem_for_images(module: nn.Module, image_size: tuple[int, ...] | None) -> str:
+def stem_for_images(module: nn.Module, image_size: Sequence[int] | None) -> str:
     """``"cifar"`` for images of at most 64 pixels where the module has a stem to replace."""
     small = image_size is not None and len(image_size) == 3 and max(image_size[1:]) <= SMALL_IMAGE
     return "cifar" if small and find_stem(module) is not None else "imagenet"

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.fx.node import map_aggregate
 
 from converter.onnx_import.limits import MAX_VALUES
-from converter.onnx_import.values import BatchSizes, Traced
+from converter.onnx_import.values import Array, BatchSizes, Traced
 from seenn.capture import Refused
 
 
@@ -24,6 +24,9 @@ class FxBuilder:
         self._graph = fx.Graph()
         self._root = nn.Module()
         node = self._graph.placeholder("images")
+        self.grids: dict[fx.Node, tuple[Array, Array]] = {}  # scale and zero point of quantised values
+        self._traced: dict[fx.Node, Traced] = {}
+        self._orders: dict[fx.Node, tuple[Traced, tuple[int, ...]]] = {}  # permuted values: of what, and how
         self.images = self._checked(node, *(torch.empty(size, *input_shape, device="meta") for size in batch.sizes))
 
     def module(self, name: str, module: nn.Module, x: Traced) -> Traced:
@@ -39,6 +42,24 @@ class FxBuilder:
         """``function(*args, **kwargs)``, where arguments may hold ``Traced`` values at any depth."""
         first, second = (self._run(function, args, kwargs, i) for i in (0, 1))
         return self._checked(self._call(name, function, args, kwargs), first, second)
+
+    def made_by(self, x: Traced) -> nn.Module | None:
+        """The module that returned ``x``; None where a function did."""
+        return self._root.get_submodule(str(x.node.target)) if x.node.op == "call_module" else None
+
+    def input_of(self, x: Traced) -> Traced:
+        """The first value that went into the call that returned ``x``."""
+        return self._traced[x.node.all_input_nodes[0]]
+
+    def permute(self, name: str, x: Traced, order: tuple[int, ...]) -> Traced:
+        """``x`` with its axes in another order; of two in a row one is left, or none."""
+        source, before = self._orders.get(x.node, (x, tuple(range(len(order)))))
+        order = tuple(before[axis] for axis in order)
+        if order == tuple(range(len(order))):
+            return source
+        made = self.function(name, torch.permute, source, order)
+        self._orders[made.node] = (source, order)
+        return made
 
     def buffer(self, name: str, tensor: Tensor) -> Traced:
         """A constant as an argument of ``function``; it must broadcast along the batch."""
@@ -77,7 +98,7 @@ class FxBuilder:
                 f"has {first[:1].numel():,} values per image, expected at most {MAX_VALUES:,}",
                 "export the model for smaller images",
             )
-        return Traced(node, (first, second))
+        return self._traced.setdefault(node, Traced(node, (first, second)))
 
     def _free(self, name: str) -> str:
         name = candidate = _identifier(name)

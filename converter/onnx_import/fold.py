@@ -25,6 +25,8 @@ _ONCE = """
 """
 _SLOWLY = frozenset(("Erf", "Gelu", "Hardmax", "Resize", "TopK", "Unique", "Upsample"))  # once, but in Python
 _PRODUCTS = frozenset(("Gemm", "MatMul"))
+#: The oldest opset that the evaluator knows, of ops that older files mean the same by.
+_SAME_SINCE = {"DequantizeLinear": 19, "QuantizeLinear": 19}
 _SLOW = 128  # times as long as in numpy's own loops
 _SMALL = 1 << 12  # values that may decide a shape
 
@@ -70,7 +72,8 @@ class Folder:
         """Of a model with this node alone: given a bare node, onnx would take the newest version of its op."""
         inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in each] for each in (set(node.input), names))
         graph = helper.make_graph([node], "folded", [value for value in inputs if value.name], outputs)
-        return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)]))
+        opset = max(self._opset, _SAME_SINCE.get(node.op_type, 0))
+        return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
     def _reserve(self, node: onnx.NodeProto, feeds: Mapping[str, Array]) -> None:
         """Takes the results' size and the work off what is left, before any of it is done."""

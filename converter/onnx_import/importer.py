@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from converter.onnx_import.precision import in_float32
 from converter.onnx_import.read import read_model
 from converter.onnx_import.rebuild import ImportedModel, rebuild
-from converter.onnx_import.signature import find_signature
+from converter.onnx_import.signature import choose_output, find_signature
 from converter.onnx_import.verify import verify
 
 
-def import_onnx(path: str | os.PathLike[str], *, input_shape: tuple[int, int, int] | None = None) -> ImportedModel:
+def import_onnx(
+    path: str | os.PathLike[str],
+    *,
+    input_shape: Sequence[int] | None = None,
+    default_shape: Sequence[int] | None = None,
+    layout: str = "auto",
+    output: str | None = None,
+) -> ImportedModel:
     """Reads a classifier and verifies that the torch graph computes what onnxruntime does.
 
     A softmax at the very end is left out, and noted: the network returns logits. A batch size that is baked
-    into the file is made free.
+    into the file is made free. Other precisions are computed in float32, and a file that takes ``[B, H, W, C]`` becomes
+    a module that takes ``[B, C, H, W]``; both are noted.
 
     Args:
         path: a ``.onnx`` file; external data lies beside it.
-        input_shape: C, H, W, needed only where the file leaves them open.
+        input_shape: C, H, W (of signals C, L; of vectors F); must agree with the file.
+        default_shape: likewise, only for what the file leaves open.
+        layout: ``nhwc``: the file has the channels last; ``nchw``: second; ``auto``: found out.
+        output: the name or number of the output with the scores, where there are several.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile or too large.
-        UnsupportedError: lists every node that cannot be imported; or the model is no image classifier.
+        UnsupportedError: lists every node that cannot be imported; or the model is no classifier.
         ConversionError: the imported graph differs from what onnxruntime computes.
     """
     file = Path(path)
     model, opset = read_model(file)
-    signature = find_signature(model.graph, file, input_shape)
-    return verify(model, rebuild(model, opset, signature, file), signature, file)
+    notes = [in_float32(model.graph), choose_output(model.graph, file, output)]
+    signature = find_signature(model.graph, file, input_shape, default=default_shape, layout=layout)
+    found = rebuild(model, opset, signature, file, tuple(filter(None, notes)))
+    return verify(model, found, signature, file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MIN_IR, MIN_OPSET = 3, 9
+MIN_IR, MIN_OPSET = 3, 7
 MAX_FILE_BYTES = (1 << 31) - 1  # protobuf's own limit; onnxruntime takes the model in one such piece
 MAX_NODES = 100_000
 MAX_VALUES = 1 << 26  # of one intermediate result, per image

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx.numpy_helper import to_array
-from torch import fx, nn
+from torch import fx
 
 from converter.onnx_import import ops  # noqa: F401 - registers the handlers
 from converter.onnx_import.builder import FxBuilder
+from converter.onnx_import.ends import find_ends, leave_out
 from converter.onnx_import.fold import Folder
 from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
 from converter.onnx_import.signature import Signature
-from converter.onnx_import.softmax import drop_softmax, find_final_softmax
 from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError, first_line
@@ -29,8 +30,8 @@ _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 class ImportedModel:
     """A classifier as a torch graph, and where it comes from."""
 
-    module: fx.GraphModule  # [B, C, H, W] -> logits [B, K], in eval mode, for any B
-    input_shape: tuple[int, int, int]  # C, H, W
+    module: fx.GraphModule  # [B, *input_shape] -> logits [B, K], in eval mode, for any B
+    input_shape: tuple[int, ...]  # C, H, W of images, C, L of signals, F of vectors
     classes: int  # K
     opset: int
     ir_version: int
@@ -39,16 +40,19 @@ class ImportedModel:
     tolerance: float = math.nan  # that it was held to: 1e-5, or a few times the graph's own rounding in float32
 
 
-def rebuild(model: onnx.ModelProto, opset: int, signature: Signature, path: Path) -> ImportedModel:
+def rebuild(
+    model: onnx.ModelProto, opset: int, signature: Signature, path: Path, notes: tuple[str, ...] = ()
+) -> ImportedModel:
     """Imports every node that the output needs.
 
     ``model`` is left as what was imported: nodes that nothing needs are gone, a final softmax is an ``Identity``.
+    ``notes`` say what was changed before.
 
     Raises:
         UnsupportedError: lists every node that cannot be imported; or the output is not logits ``[B, K]``.
     """
     _prune(model.graph)
-    run = _Run(model, opset, signature)
+    run = _Run(model, opset, signature, notes)
     offenders = []
     for node in model.graph.node:
         try:
@@ -74,17 +78,22 @@ def _listing(offenders: list[Offender]) -> str:
 class _Run:
     """One pass over the nodes."""
 
-    def __init__(self, model: onnx.ModelProto, opset: int, signature: Signature) -> None:
+    def __init__(self, model: onnx.ModelProto, opset: int, signature: Signature, notes: tuple[str, ...]) -> None:
         graph = model.graph
         self._ir_version, self._opset = model.ir_version, opset
         self._signature = signature
         self._folder = Folder(opset)
         self._builder = FxBuilder(signature.batch, signature.shape)
-        self._softmax = find_final_softmax(graph)
+        self._left_out = find_ends(graph, signature.images)
         self._read = {name for node in graph.node for name in node.input} | {signature.logits}
         self._values: dict[str, Value] = {t.name: Known.constant(to_array(t)) for t in graph.initializer}
-        self._values[signature.images] = self._builder.images
-        self._notes: list[str] = []
+        self._notes = [*notes]
+        images = self._builder.images
+        if signature.channels_last:
+            self._notes.append(f"the file takes the channels last; the network takes [B, {_sizes(signature.shape)}]")
+            rank = len(signature.shape) + 1
+            images = self._builder.permute("channels_last", images, (0, *range(2, rank), 1))
+        self._values[signature.images] = images
 
     def step(self, node: onnx.NodeProto) -> None:
         """Finds the values of the node's outputs."""
@@ -111,22 +120,23 @@ class _Run:
         if not isinstance(output, Traced) or output is self._builder.images:
             raise UnsupportedError(f"{path}: the output does not depend on the image, or is the image")
         shape = output.shape
-        if not shape or math.prod(shape) != shape[0] or shape[0] < 2:
+        classes = math.prod(shape)
+        if classes != max(shape, default=1) or classes < 1:
             raise UnsupportedError(
-                f"{path}: the output {self._signature.logits!r} has shape [B{''.join(f', {n}' for n in shape)}]; "
-                "expected one score per class, [B, K] with K of 2 or more: the model is no classifier"
+                f"{path}: the output {self._signature.logits!r} has shape [B, {_sizes(shape)}]; expected one score per "
+                "class, [B, K]: the model is no classifier; cut it after its scores with onnx.utils.extract_model"
             )
-        if len(shape) > 1:
-            output = self._builder.module("logits", nn.Flatten(), output)
+        if len(shape) != 1:
+            output = self._builder.function("logits", torch.reshape, output, (-1, classes))
             self._notes.append(
-                f"logits of shape [B{''.join(f', {n}' for n in shape)}] are flattened to [B, {shape[0]}]"
+                f"logits of shape [{', '.join(map(str, ('B', *shape)))}] are flattened to [B, {classes}]"
             )
         if self._signature.batch.baked is not None:
             self._notes.append(f"the batch size {self._signature.batch.baked} was baked in; any will do now")
         return ImportedModel(
             module=self._builder.finish(output),
             input_shape=self._signature.shape,
-            classes=shape[0],
+            classes=classes,
             opset=self._opset,
             ir_version=self._ir_version,
             notes=tuple(self._notes),
@@ -142,8 +152,9 @@ class _Run:
     def _imported(self, call: OnnxCall) -> Result:
         if call.node.op_type in ("Shape", "Size"):
             return _shape_of(call, self._signature.batch)
-        if call.node is self._softmax:
-            self._notes.append(drop_softmax(call))
+        if any(call.node is node for node in self._left_out):
+            if (note := leave_out(call)) not in self._notes:
+                self._notes.append(note)
             return call.traced()
         handler = find_handler(call.node.op_type)
         if handler is None:
@@ -157,6 +168,10 @@ class _Run:
                 f"its output {extra[0]!r} is used", "classifiers use the first output only, in inference mode"
             )
         self._values.update(zip(node.output, results, strict=False))
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
 
 
 def _prune(graph: onnx.GraphProto) -> None:
@@ -182,8 +197,8 @@ def _check_kind(node: onnx.NodeProto, opset: int) -> None:
 
 
 def _unknown(node: onnx.NodeProto) -> Refused:
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear") or "Integer" in node.op_type:
-        return Refused("is quantised arithmetic", "export the float32 model")
+    if "Quant" in node.op_type or "Integer" in node.op_type or node.op_type.startswith("QLinear"):
+        return Refused("computes with integers", "quantise with quant_format=QuantFormat.QDQ, or export in float32")
     return Refused("is not supported", "replace it in the source model, or cut it off before the import")
 
 

@@ -106,6 +106,13 @@ class OnnxCall:
             raise Refused("it works across the batch", "keep images independent: act on the axes after the first")
         return axis % rank
 
+    def spatial(self, position: int = 0) -> tuple[Traced, int]:
+        """The activation at ``position``, which must be ``[B, C, ...]``, and how many axes come after the channels."""
+        x = self.traced(position)
+        if not 2 <= len(x.shape) <= 4:
+            raise Refused(f"works on {len(x.shape) + 1} axes", "expected images [B, C, H, W] or signals [B, C, L]")
+        return x, len(x.shape) - 1
+
     def image(self, position: int = 0) -> Traced:
         """The activation at ``position``, which must be ``[B, C, H, W]``."""
         x = self.traced(position)

@@ -1,15 +1,21 @@
-"""One batch of images in, one tensor out: which names, which shape, and which axis is the batch."""
+"""One batch of samples in, one tensor out: which names, which shape, and which axes are the batch and the channels."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from torch import Tensor
 
+from converter.onnx_import.layout import channels_last
 from converter.onnx_import.limits import MAX_BATCH, MAX_VALUES
 from converter.onnx_import.values import BatchSizes
 from seenn.errors import UnsupportedError
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,25 +24,66 @@ class Signature:
 
     images: str
     logits: str
-    shape: tuple[int, int, int]  # C, H, W
+    shape: Shape  # of one sample, channels first: C, H, W of an image
     batch: BatchSizes
+    channels_last: bool = False  # in the file
+
+    def as_declared(self, images: Tensor) -> Tensor:
+        """Samples as the file takes them."""
+        return images.movedim(1, -1).contiguous() if self.channels_last else images
 
 
-def find_signature(graph: onnx.GraphProto, path: Path, shape: tuple[int, int, int] | None = None) -> Signature:
-    """Axis 0 of the one input that is not a weight is the batch: fixed, or any.
+def choose_output(graph: onnx.GraphProto, path: Path, wanted: str | None) -> str | None:
+    """Leaves one output in the graph, ``wanted`` by name or number; a note where others went.
 
-    Args:
-        shape: C, H, W of the images, where the file leaves them open.
+    Without a choice it is the only output, or the only one of real numbers: labels beside scores are none.
 
     Raises:
-        UnsupportedError: several inputs or outputs, no images, open sizes, or sizes that contradict ``shape``.
+        UnsupportedError: several could be meant, or there is no such output; lists them.
+    """
+    mapped = {name: node.input[0] for node in graph.node if node.op_type == "ZipMap" for name in node.output}
+    outputs = [_scores(mapped[value.name], value.name) if value.name in mapped else value for value in graph.output]
+    listed = ", ".join(_described(value) for value in outputs)
+    if wanted is None:
+        chosen = outputs if len(outputs) == 1 else [value for value in outputs if _is_real(value)]
+    else:
+        chosen = [value for i, value in enumerate(outputs) if wanted in (value.name, value.doc_string, str(i))][:1]
+    if len(chosen) != 1:
+        raise UnsupportedError(f"{path}: outputs {listed}; choose the one with the scores: --output-name NAME")
+    (value,) = chosen
+    del graph.output[:]
+    graph.output.append(value)
+    return f"of the outputs {listed}, {value.name!r} is taken" if len(outputs) > 1 else None
+
+
+def find_signature(
+    graph: onnx.GraphProto,
+    path: Path,
+    shape: Sequence[int] | None = None,
+    *,
+    default: Sequence[int] | None = None,
+    layout: str = "auto",
+) -> Signature:
+    """Axis 0 of the one input that is not a weight is the batch: fixed, or any.
+
+    Sizes of −1 and 0 are open, and left out of ``graph``.
+
+    Args:
+        graph: with one output.
+        path: of the file, for messages.
+        shape: of one sample, channels first; must agree with what the file says.
+        default: likewise, only for what the file leaves open.
+        layout: ``nhwc`` where the file has the channels last, ``nchw`` where it has not, ``auto`` to find out.
+
+    Raises:
+        UnsupportedError: several inputs, no samples, open sizes, or sizes that contradict ``shape``.
     """
     weights = {tensor.name for tensor in graph.initializer}  # old IR versions list them as inputs as well
     inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1 or len(graph.output) != 1:
+    if len(inputs) != 1:
         raise UnsupportedError(
-            f"{path}: inputs {[value.name for value in inputs]}, outputs {[value.name for value in graph.output]}; "
-            "expected one batch of images in and one tensor of logits out; cut the rest with onnx.utils.extract_model"
+            f"{path}: inputs {[value.name for value in inputs]}; expected one batch of images; cut the rest off with "
+            "onnx.utils.extract_model"
         )
     (images,), (logits,) = inputs, graph.output
     where = f"{path}: input {images.name!r}"
@@ -47,28 +94,60 @@ def find_signature(graph: onnx.GraphProto, path: Path, shape: tuple[int, int, in
         )
     tensor = images.type.tensor_type
     if tensor.elem_type != onnx.TensorProto.FLOAT:
-        raise UnsupportedError(f"{where} does not hold float32 (element type {tensor.elem_type}); export it in float32")
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        raise UnsupportedError(f"{where} holds {kind}; expected real numbers: export it to take prepared images")
+    for value in (images, logits):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.Clear()  # onnxruntime would take 0 for a size
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
-    if len(sizes) != 4:
-        raise UnsupportedError(f"{where} has {len(sizes)} axes; expected images [B, C, H, W]")
+    if not 2 <= len(sizes) <= 5:
+        raise UnsupportedError(
+            f"{where} has {len(sizes)} axes; expected images [B, C, H, W], signals [B, C, L] or vectors [B, F]"
+        )
     baked, *declared = sizes
-    if baked is not None and not 0 < baked <= MAX_BATCH:
+    if baked is not None and baked > MAX_BATCH:
         raise UnsupportedError(f"{where} is for batches of {baked} images; expected 1 to {MAX_BATCH}")
+    last = len(sizes) > 2 and (layout == "nhwc" or (layout == "auto" and channels_last(graph, images.name, sizes)))
+    if last:
+        declared = [declared[-1], *declared[:-1]]
     return Signature(
-        images=images.name, logits=logits.name, shape=_shape(declared, shape, where), batch=BatchSizes(baked)
+        images=images.name,
+        logits=logits.name,
+        shape=_shape(declared, shape, default, where),
+        batch=BatchSizes(baked),
+        channels_last=last,
     )
 
 
-def _shape(declared: list[int | None], given: tuple[int, int, int] | None, where: str) -> tuple[int, int, int]:
+def _shape(declared: list[int | None], given: Sequence[int] | None, default: Sequence[int] | None, where: str) -> Shape:
     shown = ", ".join("?" if size is None else str(size) for size in declared)
-    sizes = [own if own is not None else (given[i] if given else None) for i, own in enumerate(declared)]
-    channels, height, width = sizes
-    if channels is None or height is None or width is None:
-        raise UnsupportedError(
-            f"{where} leaves channels, height or width open ({shown}); pass input_shape, or export it for one size"
-        )
-    if given is not None and (channels, height, width) != given:
-        raise UnsupportedError(f"{where} is for images of shape ({shown}), got input_shape={given}")
-    if min(channels, height, width) < 1 or channels * height * width > MAX_VALUES:
+    offered = given or default or ()
+    fill: list[int | None] = [*offered] if len(offered) == len(declared) else [None] * len(declared)
+    sizes = [size for own, other in zip(declared, fill, strict=True) if (size := own if own is not None else other)]
+    if given is not None and (len(given) != len(declared) or (len(sizes) == len(given) and sizes != [*given])):
+        raise UnsupportedError(f"{where} is for samples of shape ({shown}), got {tuple(given)}; leave --input-size out")
+    if len(sizes) < len(declared):
+        raise UnsupportedError(f"{where} leaves sizes open, ({shown}): state them with --input-size")
+    if math.prod(sizes) > MAX_VALUES:
         raise UnsupportedError(f"{where} is for images of shape ({shown}); expected at most {MAX_VALUES:,} values")
-    return channels, height, width
+    return tuple(sizes)
+
+
+def _scores(name: str, mapped: str) -> onnx.ValueInfoProto:
+    """What scikit-learn's converter puts into a map from class to score at the end."""
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None, doc_string=mapped)
+
+
+def _is_real(value: onnx.ValueInfoProto) -> bool:
+    return value.type.WhichOneof("value") == "tensor_type" and value.type.tensor_type.elem_type == (
+        onnx.TensorProto.FLOAT
+    )
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return f"{value.name} ({(kind or 'no type').removesuffix('_type')})"
+    sizes = (str(dim.dim_value) if dim.dim_value > 0 else "?" for dim in value.type.tensor_type.shape.dim)
+    return f"{value.name} [{', '.join(sizes)}]"

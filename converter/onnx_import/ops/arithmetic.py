@@ -20,6 +20,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "Mul": operator.mul,
     "Div": operator.truediv,
 }
+_COMPARISONS: dict[str, Callable[..., Any]] = {
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+}
 
 
 @imports(*_OPERATORS)
@@ -33,6 +39,20 @@ def arithmetic(call: OnnxCall) -> Result:
     operands = [_operand(call, i, rank) for i in positions]
     result: Traced = reduce(lambda left, right: call.function(function, left, right), operands)
     return result
+
+
+@imports(*_COMPARISONS)
+def comparison(call: OnnxCall) -> Result:
+    """``a > b`` and its like, as conditions of a ``Where``."""
+    rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
+    return call.function(_COMPARISONS[call.node.op_type], *(_operand(call, i, rank) for i in (0, 1)))
+
+
+@imports("Where")
+def where(call: OnnxCall) -> Result:
+    """``torch.where`` under a condition that comes from the image."""
+    rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
+    return call.function(torch.where, call.traced(0), _operand(call, 1, rank), _operand(call, 2, rank))
 
 
 @imports("Max", "Min")
@@ -60,5 +80,5 @@ def _operand(call: OnnxCall, position: int, rank: int) -> Any:
         raise Refused(
             f"has a constant of shape {list(constant.shape)} for {rank} axes", "expected the same one for every image"
         )
-    scales = call.node.op_type in ("Mul", "Div") and constant.numel() == 1
+    scales = call.node.op_type in ("Mul", "Div", *_COMPARISONS, "Where") and constant.numel() == 1
     return float(constant) if scales else call.buffer(constant)

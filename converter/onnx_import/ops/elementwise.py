@@ -18,14 +18,18 @@ _LARGEST = float(np.finfo(np.float32).max)  # old opsets' way of saying "no boun
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs,
+    "Ceil": torch.ceil,
     "Erf": torch.erf,
     "Exp": torch.exp,
+    "Floor": torch.floor,
     "HardSwish": F.hardswish,
     "Log": torch.log,
     "Mish": F.mish,
     "Neg": torch.neg,
     "Reciprocal": torch.reciprocal,
+    "Round": torch.round,
     "Sigmoid": torch.sigmoid,
+    "Sign": torch.sign,
     "Softplus": F.softplus,
     "Softsign": F.softsign,
     "Sqrt": torch.sqrt,
@@ -37,6 +41,8 @@ _MODULES: dict[str, Callable[[OnnxCall], nn.Module]] = {
     "Gelu": lambda call: nn.GELU(call.attribute("approximate", "none")),
     "LeakyRelu": lambda call: nn.LeakyReLU(call.attribute("alpha", 0.01)),
     "Relu": lambda call: nn.ReLU(),
+    "Selu": lambda call: nn.SELU(),
+    "ThresholdedRelu": lambda call: nn.Threshold(call.attribute("alpha", 1.0), 0.0),
 }
 
 

@@ -12,11 +12,12 @@ from seenn.capture import Refused
 
 @imports("BatchNormalization")
 def batch_norm(call: OnnxCall) -> Result:
-    """``nn.BatchNorm1d`` or ``nn.BatchNorm2d`` with the stored statistics."""
-    if call.attribute("training_mode", 0):
+    """``nn.BatchNorm2d`` or its like with the stored statistics."""
+    if call.attribute("training_mode", 0) or not call.attribute("spatial", 1):  # spatial: before opset 9
         raise Refused("normalises with the statistics of the batch", "export the model in inference mode")
     x, eps = call.traced(), call.attribute("epsilon", 1e-5)
-    module = (nn.BatchNorm2d if len(x.shape) == 3 else nn.BatchNorm1d)(x.shape[0], eps=eps)
+    kinds = {3: nn.BatchNorm2d, 4: nn.BatchNorm3d}
+    module = kinds.get(len(x.shape), nn.BatchNorm1d)(x.shape[0], eps=eps)
     module.weight, module.bias = parameter(call.tensor(1)), parameter(call.tensor(2))
     module.running_mean, module.running_var = call.tensor(3), call.tensor(4)
     return call.module(module, x)
@@ -24,9 +25,11 @@ def batch_norm(call: OnnxCall) -> Result:
 
 @imports("InstanceNormalization")
 def instance_norm(call: OnnxCall) -> Result:
-    """``nn.InstanceNorm2d``."""
-    x = call.image()
-    module = nn.InstanceNorm2d(x.shape[0], eps=call.attribute("epsilon", 1e-5), affine=True)
+    """``nn.InstanceNorm2d`` or its like."""
+    x, axes = call.spatial()
+    module = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[axes - 1](
+        x.shape[0], eps=call.attribute("epsilon", 1e-5), affine=True
+    )
     module.weight, module.bias = parameter(call.tensor(1)), parameter(call.tensor(2))
     return call.module(module, x)
 

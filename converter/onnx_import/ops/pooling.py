@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,23 +14,24 @@ from converter.onnx_import.registry import OnnxCall, Result, imports
 from converter.onnx_import.values import Traced
 from seenn.capture import Refused
 
+_GLOBAL = {
+    "GlobalAveragePool": (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    "GlobalMaxPool": (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+}
+_MAX = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
-@imports("GlobalAveragePool")
-def global_average(call: OnnxCall) -> Result:
-    """``nn.AdaptiveAvgPool2d(1)``."""
-    return call.module(nn.AdaptiveAvgPool2d(1), call.image())
 
-
-@imports("GlobalMaxPool")
-def global_max(call: OnnxCall) -> Result:
-    """``nn.AdaptiveMaxPool2d(1)``."""
-    return call.module(nn.AdaptiveMaxPool2d(1), call.image())
+@imports(*_GLOBAL)
+def global_pool(call: OnnxCall) -> Result:
+    """``nn.AdaptiveAvgPool2d(1)`` or ``nn.AdaptiveMaxPool2d(1)`` and their like."""
+    x, axes = call.spatial()
+    return call.module(_GLOBAL[call.node.op_type][axes - 1](1), x)
 
 
 @imports("MaxPool")
 def max_pool(call: OnnxCall) -> Result:
     """``nn.MaxPool2d``. What lies outside the image never wins, so only the number of windows has to agree."""
-    x = call.image()
+    x, axes = call.spatial()
     window = window_of(call, x, ())
     ceil = bool(call.attribute("ceil_mode", 0))
     small = all(2 * pad <= kernel for pad, kernel in zip(window.before, window.kernel, strict=True))
@@ -37,12 +39,12 @@ def max_pool(call: OnnxCall) -> Result:
         return _max(call, x, window, window.before, ceil)
     if small and not ceil and _ceil_covers(x, window):
         return _max(call, x, window, window.before, True)
-    return _max(call, pad_window(call, x, window, float("-inf")), window, (0, 0), ceil)
+    return _max(call, pad_window(call, x, window, float("-inf")), window, (0,) * axes, ceil)
 
 
-def _max(call: OnnxCall, x: Traced, window: Window, padding: tuple[int, int], ceil: bool) -> Traced:
-    pool = nn.MaxPool2d(window.kernel, window.stride, padding, window.dilation, ceil_mode=ceil)
-    return call.module(pool, x)
+def _max(call: OnnxCall, x: Traced, window: Window, padding: tuple[int, ...], ceil: bool) -> Traced:
+    make: Any = _MAX[len(padding) - 1]
+    return call.module(make(window.kernel, window.stride, padding, window.dilation, ceil_mode=ceil), x)
 
 
 def _ceil_covers(x: Traced, window: Window) -> bool:
@@ -61,16 +63,17 @@ def _ceil_covers(x: Traced, window: Window) -> bool:
 @imports("AveragePool")
 def average_pool(call: OnnxCall) -> Result:
     """``nn.AvgPool2d``; uneven padding is added before, and its effect on the average taken out again."""
-    x = call.image()
+    x, axes = call.spatial()
+    make: Any = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[axes - 1]
     window = window_of(call, x, ())
     ceil, include = bool(call.attribute("ceil_mode", 0)), bool(call.attribute("count_include_pad", 0))
-    if window.dilation != (1, 1):
+    if set(window.dilation) != {1}:
         raise Refused(f"dilations={list(window.dilation)}", "use average pooling without dilation")
     small = all(2 * pad <= kernel for pad, kernel in zip(window.before, window.kernel, strict=True))
     if window.symmetric and small:
-        pool = nn.AvgPool2d(window.kernel, window.stride, window.before, ceil_mode=ceil, count_include_pad=include)
+        pool = make(window.kernel, window.stride, window.before, ceil_mode=ceil, count_include_pad=include)
         return call.module(pool, x)
-    pool = nn.AvgPool2d(window.kernel, window.stride, 0, ceil_mode=ceil)
+    pool = make(window.kernel, window.stride, 0, ceil_mode=ceil)
     average = call.module(pool, pad_window(call, x, window))
     inside: torch.Tensor = pool(F.pad(torch.ones(1, 1, *x.shape[1:]), window.pads))  # share of each window
     if include or bool((inside == 1).all()):

@@ -101,4 +101,4 @@ def transpose(call: OnnxCall) -> Result:
     order = tuple(call.attribute("perm", range(len(x.shape), -1, -1)))
     if order[:1] != (0,):
         raise Refused(f"moves the batch axis (perm={list(order)})", "keep the batch axis first")
-    return x if order == tuple(range(len(order))) else call.function(torch.permute, x, order)
+    return call.builder.permute(call.name, x, order)

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 from onnx import helper
 
 from cli.main import seenn
+from converter import convert
 from converter.load import ModelSpec, build_model, load_model
-from seenn.errors import ModelError
+from seenn.errors import CalibrationError, ModelError
 
 Small = Callable[..., onnx.ModelProto]
 Save = Callable[..., Path]
@@ -86,3 +88,34 @@ def test_inspect_and_convert_take_a_file(save: Save, tmp_path: Path) -> None:
         "the final Softmax 'softmax' is left out: the network returns logits"
     ]
     assert output.is_file()
+
+
+@pytest.mark.parametrize("shape", [("N", 12), ("N", 2, 12)])
+def test_inspect_takes_vectors_and_signals(save: Save, shape: tuple[Any, ...]) -> None:
+    random = np.random.default_rng(0)
+    weights = {
+        "w": random.standard_normal((12, 8), np.float32),
+        "v": random.standard_normal((8 * len(shape) - 8, 5), "f4"),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("MatMul", ["f", "v"], ["logits"]),
+    ]
+    done = CliRunner().invoke(seenn, ["inspect", str(save(nodes, weights, shape=shape)), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["input_shape"] == list(shape[1:])
+
+
+def test_a_file_with_a_large_ending_is_one(save: Save, small: Small, tmp_path: Path) -> None:
+    path = save(small()).rename(tmp_path / "NET.ONNX")
+    assert load_model(ModelSpec(name=str(path))).input_shape == (4, 6, 6)
+
+
+def test_data_of_another_size_are_refused(save: Save, small: Small) -> None:
+    path = save(small())
+    with pytest.raises(CalibrationError, match="the model takes 4×6×6, the data given is prepared as 4×9×9"):
+        convert(str(path), torch.randn(20, 4, 9, 9))
+    open_path = save(small(shape=("N", 4, -1, -1)))
+    assert convert(str(open_path), torch.randn(20, 4, 9, 9)).network.input_shape == (4, 9, 9)

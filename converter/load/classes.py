@@ -1,0 +1,99 @@
+"""Which outputs of a model are classes, in which order, and what they are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from converter.load.spec import LoadedModel
+from seenn.errors import CheckpointError, ModelError, did_you_mean
+
+_MOST = 1_000_000
+
+
+class ChosenClasses(nn.Module):
+    """A classifier's scores for some of its classes, in an order of their own: ``[B, K] -> [B, len(rows)]``."""
+
+    rows: Tensor
+
+    def __init__(self, model: nn.Module, rows: Sequence[int]) -> None:
+        super().__init__()
+        self.model = model
+        self.pretrained_cfg = getattr(model, "pretrained_cfg", None)
+        self.register_buffer("rows", torch.tensor(rows), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.index_select(self.model(images), 1, self.rows)
+
+
+def with_classes(loaded: LoadedModel) -> LoadedModel:
+    """``loaded`` with the outputs that its spec chooses.
+
+    Raises:
+        ModelError: the model has no such outputs, or another number of them than it has names.
+    """
+    spec, outputs = loaded.spec, loaded.spec.num_classes or 0
+    if spec.class_names and len(spec.class_names) != outputs:
+        raise ModelError(
+            f"{spec.name} has {outputs} outputs, --class-names {len(spec.class_names)} names: name every output of the "
+            "model, in its order"
+        )
+    if spec.classes is None:
+        return loaded
+    if missing := [row for row in spec.classes if row >= outputs]:
+        raise ModelError(f"{spec.name} has outputs 0 to {outputs - 1}, --classes names {missing[0]}: choose among them")
+    return replace(loaded, module=ChosenClasses(loaded.module, spec.classes).eval())
+
+
+def read_class_names(text: str) -> tuple[str, ...]:
+    """Names of outputs: ``cat,dog``, or a file with one a line, a JSON list, or JSON ``{"0": "cat"}``.
+
+    Raises:
+        CheckpointError: the file is no text, or its JSON is something else.
+        ValueError: fewer than two names, or one twice.
+    """
+    path = Path(text)
+    names = _names_in(path) if path.suffix in (".txt", ".json", ".names", ".csv") or path.is_file() else text.split(",")
+    names = [name.strip() for name in names if name.strip()]
+    if len(names) < 2 or len({*names}) < len(names):
+        raise ValueError(f"--class-names: expected two different names or more, got {len(names)} in {text!r:.80}")
+    return tuple(names)
+
+
+def _names_in(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        if isinstance(content, dict):  # by number, as in the config of a model on a hub
+            content = [content[str(i)] for i in range(len(content))]
+        if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+            raise ValueError("expected a list of names, or an object from number to name")
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path}: no names of classes ({error}); write one a line") from error
+    return content
+
+
+def parse_classes(text: str, names: Sequence[str] = ()) -> tuple[int, ...]:
+    """Numbers of outputs from ``0-4,7,cat``: ranges include both ends; names are among ``names``.
+
+    Raises:
+        ValueError: something else, or an output twice.
+    """
+    rows: list[int] = []
+    for part in map(str.strip, text.split(",")):
+        if part in names:
+            rows.append(names.index(part))
+        elif found := re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", part):
+            rows += range(int(found[1]), int(found[2] or found[1]) + 1)
+        else:
+            near = did_you_mean(part, names) if names else " Names need --class-names."
+            raise ValueError(f"--classes: {part!r} is no number, no range and no name of an output.{near}")
+    if not 0 < len(rows) < _MOST or len({*rows}) < len(rows):
+        raise ValueError(f"--classes: expected each output once, got {text!r:.80}")
+    return tuple(rows)

@@ -1,0 +1,148 @@
+"""Torch's pickled files, read as data: tensors are made, and nothing else is.
+
+``torch.load(weights_only=True)`` runs no code but stops at the first object beside the tensors that it does not know.
+Objects of plain data (``PLAIN``) are named to it as ``Inert``, which holds nothing and does nothing: what trainings
+store beside their weights is passed over, whatever version of its library wrote it. Everything else is refused, with
+the line of Python that writes its weights alone.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seenn.errors import CheckpointError
+
+_ARRAYS = ("scalar", "_reconstruct", "_frombuffer")
+#: Objects of plain data that trainings keep beside their weights.
+PLAIN = frozenset(
+    [f"{package}.{module}.{name}" for package in ("numpy.core", "numpy._core") for module in ("multiarray", "numeric")
+     for name in _ARRAYS]
+    + [f"numpy.{name}" for name in ("bool_", "dtype", "ndarray", "float16", "float32", "float64", "int32", "int64",
+                                    "uint8")]
+    + [f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in (
+        "Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath")]
+    + [f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")]
+    + ["argparse.Namespace", "types.SimpleNamespace", "builtins.frozenset", "builtins.slice", "builtins.range",
+       "fractions.Fraction", "decimal.Decimal", "uuid.UUID", "typing.Any",
+       "mmengine.logging.history_buffer.HistoryBuffer", "fastcore.foundation.L"]
+    + [f"omegaconf.{name}" for name in (
+        "base.ContainerMetadata", "base.Metadata", "dictconfig.DictConfig", "listconfig.ListConfig", "nodes.AnyNode",
+        "nodes.BooleanNode", "nodes.FloatNode", "nodes.IntegerNode", "nodes.StringNode")]
+)  # fmt: skip
+_MOST_FOREIGN = 200  # kinds of objects in one file
+_WHOLE = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "ema",
+    "module",
+    "learner",
+)  # may be pickled whole
+
+
+class Inert:
+    """Stands for an object of the file that is not read."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        """Takes anything."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def read_pickled(file: Path) -> Any:
+    """What ``torch.save`` wrote, on the CPU; objects of plain data are ``Inert``.
+
+    Raises:
+        CheckpointError: it is no file of torch, is damaged, compressed or TorchScript, or holds objects of a program.
+    """
+    foreign: set[str] = set()
+    while True:
+        try:
+            content = _load(file, PLAIN | foreign)
+            break
+        except CheckpointError:
+            raise
+        except Exception as error:  # a damaged or hostile pickle can raise anything
+            name = _unknown(error)
+            if name is None or name in foreign or len(foreign) == _MOST_FOREIGN or "is blocked" in str(error):
+                if name is None and not foreign:
+                    raise CheckpointError(
+                        f"{file}: not a torch checkpoint, or damaged or truncated; copy it again, or save it by "
+                        "torch.save(model.state_dict(), 'weights.pth')"
+                    ) from error
+                raise _refusal(file, [*foreign, *([name] if name else [])], None) from error
+            foreign.add(name)
+    if foreign:
+        raise _refusal(file, sorted(foreign), content)
+    return content
+
+
+def _load(file: Path, names: Iterable[str]) -> Any:
+    if is_zip := zipfile.is_zipfile(file):
+        _check_archive(file)
+    with torch.serialization.safe_globals([_stand_in(name) for name in names]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+
+
+def _stand_in(name: str) -> Any:
+    """An ``Inert`` class called ``name``."""
+    module, _, own = name.rpartition(".")
+    return type(own, (Inert,), {"__module__": module})
+
+
+def _unknown(error: Exception) -> str | None:
+    """The name at which torch stopped."""
+    found = re.search(r"[Gg](?:lobal|LOBAL):? (?:GLOBAL )?([\w.]+)", str(error))
+    if found is None:
+        return None
+    name = found.group(1)
+    return name if "." in name else f"builtins.{name}"  # torch shortens these
+
+
+def _check_archive(file: Path) -> None:
+    """A torch checkpoint is a zip of stored members; compressed ones could inflate without bound."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    if any(Path(member.filename).name == "constants.pkl" for member in members):
+        raise CheckpointError(
+            f"{file}: a TorchScript archive holds code; write its weights alone: "
+            f"torch.save(torch.jit.load({str(file)!r}).state_dict(), 'weights.pth')"
+        )
+    declared = sum(member.file_size for member in members)
+    if declared > file.stat().st_size:
+        raise CheckpointError(
+            f"{file}: declares {declared:,} bytes in a file of {file.stat().st_size:,}; "
+            f"a torch checkpoint is not compressed, so the file is damaged or hostile"
+        )
+
+
+def _refusal(file: Path, names: list[str], content: Any) -> CheckpointError:
+    """What is in the way, and the line that writes the weights alone."""
+    names.sort(key=lambda name: name.startswith("builtins."))
+    more = f" and {len(names) - 1} more kinds of objects" if len(names) > 1 else ""
+    source = f"torch.load({str(file)!r}, weights_only=False)"
+    if any(name.startswith("fastai.learner.") for name in names):
+        source += ".model.state_dict()"
+    elif isinstance(content, Inert):
+        source += ".state_dict()"
+    elif isinstance(content, Mapping):
+        pickled = [key for key in _WHOLE if isinstance(content.get(key), Inert)]
+        plain = [key for key in _WHOLE if isinstance(content.get(key), Mapping)]
+        source += f"[{plain[0]!r}]" if plain else f"[{pickled[0]!r}].state_dict()" if pickled else ""
+    return CheckpointError(
+        f"{file}: the file pickles {names[0]}{more}: objects of a program, which seenn never runs. If you trust the "
+        f"file, write its weights alone: torch.save({source}, 'weights.pth')"
+    )

@@ -1,0 +1,139 @@
+"""Models that onnxruntime's static quantisation makes: pairs of QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import NodeProto, helper
+
+from converter import convert
+from converter.onnx_import import import_onnx, verify
+from converter.onnx_import.rounding import model_without_rounding
+from seenn.core.ops import QCFS, Quantiser
+from seenn.errors import ConversionError, UnsupportedError
+
+Save = Callable[..., Path]
+Arrays = Mapping[str, Any]
+RANDOM = np.random.default_rng(0)
+
+
+def make(op: str, reads: str, makes: str, **attributes: Any) -> NodeProto:
+    return helper.make_node(op, reads.split(), makes.split(), name=makes, **attributes)
+
+
+def pair(reads: str, makes: str, grid: str) -> list[NodeProto]:
+    """Rounding on the grid of ``{grid}_s`` and ``{grid}_z``."""
+    constants = f"{grid}_s {grid}_z"
+    return [
+        make("QuantizeLinear", f"{reads} {constants}", f"{makes}_q"),
+        make("DequantizeLinear", f"{makes}_q {constants}", makes),
+    ]
+
+
+def grids(kind: str) -> dict[str, Any]:
+    zero = {"uint8": 0, "int8": -128}[kind]
+    return {
+        "in_s": np.float32(0.03), "in_z": np.array(zero + 128, kind), "act_s": np.float32(0.05),
+        "act_z": np.array(zero, kind), "mid_s": np.float32(0.04), "mid_z": np.array(zero + 100, kind),
+    }  # fmt: skip
+
+
+def network(kind: str = "uint8", *, per_channel: bool = False) -> tuple[list[NodeProto], dict[str, Any]]:
+    """Two convolutions, the second without an activation, weights in int8, everything rounded."""
+    weights = {
+        "w": RANDOM.integers(-127, 128, (8, 4, 3, 3)).astype(np.int8),
+        "w_s": RANDOM.uniform(0.001, 0.003, 8).astype(np.float32) if per_channel else np.float32(0.002),
+        "w_z": np.zeros(8, np.int8) if per_channel else np.int8(0),
+        "u": RANDOM.integers(-127, 128, (5, 8, 1, 1)).astype(np.int8), "u_s": np.float32(0.01), "u_z": np.int8(0),
+    }  # fmt: skip
+    nodes = [
+        *pair("x", "i", "in"),
+        make("DequantizeLinear", "w w_s w_z", "wf", **({"axis": 0} if per_channel else {})),
+        make("DequantizeLinear", "u u_s u_z", "uf"),
+        make("Conv", "i wf", "a", pads=[1, 1, 1, 1]), make("Relu", "a", "r"), *pair("r", "rq", "act"),
+        make("MaxPool", "rq", "m", kernel_shape=[2, 2], strides=[2, 2]), *pair("m", "mq", "act"),
+        make("Conv", "mq uf", "b"), *pair("b", "bq", "mid"), make("GlobalAveragePool", "bq", "p"),
+        *pair("p", "pq", "mid"), make("Flatten", "pq", "logits"),
+    ]  # fmt: skip
+    return nodes, {**weights, **grids(kind)}
+
+
+def quantisers(module: torch.nn.Module) -> list[Quantiser]:
+    return [child for child in module.modules() if isinstance(child, Quantiser)]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+@pytest.mark.parametrize(("per_channel", "opset"), [(False, 10), (False, 13), (True, 17), (True, 21)])
+def test_activations_become_quantisers_and_weights_are_folded(
+    save: Save, kind: str, per_channel: bool, opset: int
+) -> None:
+    imported = import_onnx(save(*network(kind, per_channel=per_channel), opset=opset, ir=10))
+    assert imported.notes[0] == "rounding of the input or of the logits to whole numbers is left out"
+    assert imported.difference <= imported.tolerance == 1e-5
+    first, second, third = quantisers(imported.module)
+    assert isinstance(first, QCFS)  # the ReLU went into its limit
+    assert isinstance(second, QCFS)
+    assert (first.levels, first.v_threshold.item()) == (255, pytest.approx(255 * 0.05))
+    assert third.grid[2:] == (-100, 155)
+    assert not any(isinstance(child, torch.nn.ReLU) for child in imported.module.modules())
+
+
+def test_a_converted_one_settles_on_the_quantised_values(save: Save) -> None:
+    path = save(*network())
+    images = torch.randn(64, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    snn = convert(str(path), images, timesteps=8, levels=64)
+    assert len(snn.manifest["per_site"]) == 3
+    assert max(site["relative_error"] for site in snn.manifest["per_site"]) < 2e-2
+    assert snn.manifest["check"]["agreement"] == 1
+
+
+def test_rounding_in_another_direction_is_told_from_another_graph(
+    save: Save, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    path = save(*network())
+    found = import_onnx(path)
+    monkeypatch.setattr(verify, "TOLERANCE", -1.0)  # as if values had fallen on the other side
+    imported = import_onnx(path)
+    assert any("where activations are rounded the other way" in note for note in imported.notes)
+    assert imported.difference <= 1e-5
+    monkeypatch.setattr(verify, "COARSE", -1.0)
+    with pytest.raises(ConversionError, match="more than rounding of its activations explains"):
+        import_onnx(path)
+    assert found.difference <= 1e-5
+
+
+def test_a_model_without_rounding_keeps_its_limits(save: Save) -> None:
+    model = onnx.load(save(*network()))
+    smooth = model_without_rounding(model)
+    ops = [node.op_type for node in smooth.graph.node]
+    assert "QuantizeLinear" not in ops
+    assert ops.count("DequantizeLinear") == 2  # of the weights
+    assert ops.count("Max") == ops.count("Min") == 5
+    onnx.checker.check_model(smooth)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"act_s": np.float32(0)}, "cannot be a quantiser: .* quantise activations to 8 bits with scales above 0"),
+        ({"act_z": np.array(300, np.uint16)}, "cannot be a quantiser: .* an integer from"),
+    ],
+)
+def test_grids_that_no_neuron_has_are_refused(save: Save, changed: Arrays, message: str) -> None:
+    nodes, weights = network()
+    with pytest.raises(UnsupportedError, match=message):
+        import_onnx(save(nodes, {**weights, **changed}, opset=21, ir=10))
+
+
+def test_integers_that_are_read_on_another_grid_are_refused(save: Save) -> None:
+    nodes, weights = network()
+    node = next(node for node in nodes if node.name == "rq")
+    node.input[1] = "mid_s"
+    with pytest.raises(UnsupportedError, match="reads integers of another scale or zero point"):
+        import_onnx(save(nodes, weights))
