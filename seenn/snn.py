@@ -36,6 +36,7 @@ from seenn.runtime import (
 if TYPE_CHECKING:
     from seenn.analysis.report.comparison import Comparison
     from seenn.analysis.report.evaluation import Evaluation
+    from seenn.export.exporter import Exported
     from seenn.files import FileVersion
     from seenn.training import FinetuneConfig
     from seenn.training.loop import FitOptions
@@ -399,6 +400,26 @@ class SNN:
         from seenn.checkpoint import save
 
         save(path, self, expected=expected)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str,
+        images: Any = None,
+        timesteps: int | None = None,
+        raw_pixels: bool = False,
+        reader: str | None = None,
+    ) -> Exported:
+        """Writes the network for another program, once that program was seen to run it as the network does.
+
+        ``to`` is one of ``seenn.export.FORMATS``, ``images`` what is compared on, as for ``batch``. Options and errors
+        are those of ``seenn.export.exporter.export``.
+        """
+        from seenn.export.exporter import ExportOptions, export
+
+        options = ExportOptions(raw_pixels=raw_pixels, reader=reader)
+        return export(self, path, to, images=images, timesteps=timesteps, options=options)
 
 
 #: The largest T that a network is made for.

@@ -24,7 +24,7 @@ SEENN = (
     ("core", "metrics", "models", "neurons"),
     ("capture", "data", "exits"),
     ("runtime",),
-    ("analysis", "answers", "training"),
+    ("analysis", "answers", "export", "training"),
     ("snn", "checkpoint", "deprecated", "__init__"),
 )
 #: Packages of one layer that may not see each other.
