@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,13 @@ from torch import Tensor
 from seenn.errors import ExportError, first_line
 from seenn.export.exporter import Subject
 from seenn.export.parts import Names
-from seenn.export.witness import Judgement, Moment, Witness
+from seenn.export.witness import BATCHES, Judgement, Witness, joined, parts_of
 from seenn.runtime.lowering import InputScale
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 READER = f"onnxruntime {version('onnxruntime')}"
-BATCHES = (1, 7)
-Spikes = Sequence[Mapping[str, Tensor]]  # of batches, by name
 
 
 class Runner:
@@ -65,11 +63,6 @@ def images_of(subject: Subject, frame: Tensor) -> Tensor:
     return pixels.permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def parts_of(count: int, size: int) -> Iterable[slice]:
-    """Batches of ``size`` among so many samples."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
-
-
 def judge_steps(subject: Subject, encode: Runner, step: Runner) -> dict[str, Any]:
     """Every step of every image in batches of 1 and 7: currents, spikes, outputs and states.
 
@@ -101,41 +94,6 @@ def judge_steps(subject: Subject, encode: Runner, step: Runner) -> dict[str, Any
                 tuple(joined(found, f"next.{name}") for name in names.states),
             )
     return {"images": len(batch), "timesteps": subject.timesteps, "batches": list(BATCHES), **judgement.figures}
-
-
-def free_runs(subject: Subject, runs: Sequence[Spikes]) -> tuple[list[Tensor], dict[str, Any]]:
-    """Which images come through all steps of each run without a tie, bool ``[N]``, from the reader's own start.
-
-    Args:
-        subject: the network.
-        runs: of every batch, its sites' ``spikes.SITE`` ``[T', B, ...]`` in as many steps as it ran.
-
-    Raises:
-        ExportError: spikes that rounding does not explain.
-    """
-    judgement = Judgement(witness=Witness(subject.network), reader=READER)
-    clean = [torch.ones(len(subject.batch), dtype=torch.bool) for _ in runs]
-    for moment in judgement.witness.moments(subject.batch, subject.timesteps):
-        for index, spikes in enumerate(runs):
-            counts = {site: _of_step(spikes, site, moment) for site in moment.counts}
-            clean[index] = judgement.see(moment, counts, clean=clean[index], steps=moment.t)
-    return clean, {name: judgement.figures[name] for name in ("spikes", "ties")}
-
-
-def _of_step(spikes: Spikes, site: str, moment: Moment) -> Tensor:
-    """Of batches that are over, what the network has: nobody looks at it any more."""
-    own, found, start = moment.counts[site], [], 0
-    for part in spikes:
-        values = part[f"spikes.{site}"]
-        stop = start + values.shape[1]
-        found.append(values[moment.t - 1] if moment.t <= len(values) else own[start:stop])
-        start = stop
-    return torch.cat(found)
-
-
-def joined(parts: Iterable[Mapping[str, Tensor]], name: str) -> Tensor:
-    """One output of several batches."""
-    return torch.cat([part[name] for part in parts])
 
 
 def _near(name: str, theirs: Tensor, own: Tensor) -> None:

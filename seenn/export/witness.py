@@ -10,7 +10,7 @@ the same image is left out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,11 @@ from seenn.core.graph import Node
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron, State, StatefulOp
 from seenn.errors import ExportError
+from seenn.export.exporter import Subject
 
 ROUNDINGS = 8  # times its own rounding that another program may be away
 EPS = torch.finfo(torch.float32).eps
+BATCHES = (1, 7)  # sizes in which readers run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,11 +143,11 @@ class Judgement:
                 self._excuse(moment, site, theirs, differ, steps)
                 clean &= ~_rows(differ)
         if logits is not None:
-            self._near(moment, "logits", logits, moment.logits, clean)
+            self._near(moment, "logits", logits, moment.logits, clean, steps)
         if after:
             layout = self.witness._network.state_layout
             for (node, name), theirs, own in zip(layout, after, moment.after, strict=True):
-                self._near(moment, f"{node}.{name}", theirs, own, clean)
+                self._near(moment, f"{node}.{name}", theirs, own, clean, steps)
         return clean
 
     def _excuse(self, moment: Moment, site: str, theirs: Tensor, differ: Tensor, steps: int) -> None:
@@ -162,8 +164,8 @@ class Judgement:
             )
         self.figures["ties"] += int(differ.sum())
 
-    def _near(self, moment: Moment, name: str, theirs: Tensor, own: Tensor, clean: Tensor) -> None:
-        bound = moment.bounds[name]
+    def _near(self, moment: Moment, name: str, theirs: Tensor, own: Tensor, clean: Tensor, steps: int) -> None:
+        bound = steps * moment.bounds[name]
         away = float(_distance(theirs[clean], own[clean]).max()) if bool(clean.any()) else 0.0
         if not away <= bound:
             raise ExportError(
@@ -173,6 +175,51 @@ class Judgement:
         if name == "logits":
             self.figures["largest_difference"] = max(self.figures["largest_difference"], away)
             self.figures["tolerance"] = max(self.figures["tolerance"], bound)
+
+
+Batches = Sequence[Mapping[str, Tensor]]  # what a reader computed, by name
+
+
+def parts_of(count: int, size: int) -> list[slice]:
+    """Batches of ``size`` among so many samples."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def joined(parts: Batches, name: str) -> Tensor:
+    """One output of several batches."""
+    return torch.cat([part[name] for part in parts])
+
+
+def free_runs(subject: Subject, reader: str, runs: Sequence[Batches]) -> tuple[list[Tensor], dict[str, Any]]:
+    """Which images come through all steps of each run without a tie, bool ``[N]``, from the reader's own start.
+
+    Args:
+        subject: the network.
+        reader: what errors call it.
+        runs: of every batch ``spikes.SITE`` and, where it has them, ``logits``, ``[T', B, ...]`` in as many steps as it
+            ran.
+
+    Raises:
+        ExportError: spikes that rounding does not explain.
+    """
+    judgement = Judgement(witness=Witness(subject.network), reader=reader)
+    clean = [torch.ones(len(subject.batch), dtype=torch.bool) for _ in runs]
+    for moment in judgement.witness.moments(subject.batch, subject.timesteps):
+        for index, run in enumerate(runs):
+            counts = {site: _of_step(run, f"spikes.{site}", own, moment.t) for site, own in moment.counts.items()}
+            logits = _of_step(run, "logits", moment.logits, moment.t) if "logits" in run[0] else None
+            clean[index] = judgement.see(moment, counts, logits, clean=clean[index], steps=moment.t)
+    return clean, judgement.figures
+
+
+def _of_step(parts: Batches, name: str, own: Tensor, t: int) -> Tensor:
+    """Of batches that are over, what the network has: nobody looks at it any more."""
+    found, start = [], 0
+    for part in parts:
+        stop = start + part[name].shape[1]
+        found.append(part[name][t - 1] if t <= len(part[name]) else own[start:stop])
+        start = stop
+    return torch.cat(found)
 
 
 def _step(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from seenn.export.about import about
 from seenn.export.answers import Reference
 from seenn.export.exporter import FORMATS, Format, Subject
 from seenn.export.graphs import IR_VERSION, OPSET, onnx_model
-from seenn.export.ort import BATCHES, READER, Runner, free_runs, images_of, joined, parts_of
+from seenn.export.ort import READER, Runner, images_of
 from seenn.export.parts import STAND, Answer, Encode, Names, Part, StepWithExit, example
+from seenn.export.witness import BATCHES, free_runs, joined, parts_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -37,12 +39,15 @@ class _Onnx(Format):
         images, reference = images_of(subject, subject.batch.inputs), Reference.of(subject)
         file, watched = Runner(path), Runner(with_spikes(path))
         parts = [[images[part] for part in parts_of(len(images), size)] for size in BATCHES]
-        clean, figures = free_runs(subject, [[watched({"images": part}) for part in batches] for batches in parts])
+        clean, figures = free_runs(
+            subject, READER, [[watched({"images": part}) for part in batches] for batches in parts]
+        )
         for batches, own in zip(parts, clean, strict=True):
             answers = [file({"images": part}) for part in batches]
             labels, steps, logits = (joined(answers, name) for name in ("labels", "exit_timestep", "logits"))
-            figures |= reference.judge(READER, labels, steps, logits, own)
-        return READER, {"images": len(images), "timesteps": subject.timesteps, "batches": list(BATCHES), **figures}
+            found = reference.judge(READER, labels, steps, logits, own)
+        where = {"images": len(images), "timesteps": subject.timesteps, "batches": list(BATCHES)}
+        return READER, {**where, "spikes": figures["spikes"], "ties": figures["ties"], **found}
 
 
 def looping_model(subject: Subject) -> ModelProto:
@@ -91,7 +96,7 @@ def looping_model(subject: Subject) -> ModelProto:
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
-    helper.set_model_props(model, _metadata(subject))
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in about(subject).items()})
     onnx.checker.check_model(model)
     return model
 
@@ -114,19 +119,6 @@ def with_spikes(path: Path) -> ModelProto:
 def _part(part: Part, subject: Subject) -> ModelProto:
     with torch.no_grad():
         return onnx_model(part, example(part, subject))
-
-
-def _metadata(subject: Subject) -> dict[str, str]:
-    from seenn.exits import policy_to_json
-
-    known = {
-        "timesteps": subject.timesteps,
-        "policy": policy_to_json(subject.policy),
-        "preprocessing": None if subject.preprocessing is None else subject.preprocessing.to_json(),
-        "raw_pixels": subject.options.raw_pixels,
-        "class_names": list(subject.snn.class_names),
-    }
-    return {name: json.dumps(value) for name, value in known.items()}
 
 
 def _prefix(graph: GraphProto, prefix: str, keep: set[str]) -> None:
