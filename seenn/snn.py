@@ -401,6 +401,18 @@ class SNN:
 
         save(path, self, expected=expected)
 
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder for a model hub: see ``seenn.hub.save_pretrained``; ``seenn.from_pretrained`` reads it."""
+        from seenn.hub import save_pretrained
+
+        save_pretrained(self, folder)
+
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Uploads that folder to ``user/model`` of the Hugging Face Hub: see ``seenn.hub.push_to_hub``."""
+        from seenn.hub import push_to_hub
+
+        return push_to_hub(self, repository, private=private)
+
     def export(
         self,
         path: str | os.PathLike[str],

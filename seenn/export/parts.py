@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +160,21 @@ class Answer(Part):
         t, logits_sum = values
         confidence = self._policy.confidence(t, logits_sum)
         return logits_sum.argmax(-1), t, confidence, logits_sum / t[:, None].to(logits_sum.dtype)
+
+
+class Together(Part):
+    """Several parts as one: each name begins with that of its part."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        nn.Module.__init__(self)
+        self._parts = nn.ModuleDict(parts)
+        self.inputs = tuple(f"{name}/{value}" for name, part in parts.items() for value in part.inputs)
+        self.outputs = tuple(f"{name}/{value}" for name, part in parts.items() for value in part.outputs)
+
+    def forward(self, *values: Tensor) -> Tensors:
+        left = iter(values)
+        found = (part(*islice(left, len(part.inputs))) for part in cast(list[Part], [*self._parts.values()]))
+        return tuple(chain.from_iterable(found))
 
 
 def example(part: Part, subject: Subject, rows: int = 3) -> dict[str, Tensor]:

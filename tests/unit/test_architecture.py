@@ -25,7 +25,7 @@ SEENN = (
     ("capture", "data", "exits"),
     ("runtime",),
     ("analysis", "answers", "export", "training"),
-    ("snn", "checkpoint", "deprecated", "__init__"),
+    ("snn", "checkpoint", "deprecated", "hub", "__init__"),
 )
 #: Packages of one layer that may not see each other.
 APART = (("exits", "data"), ("exits", "capture"), ("data", "capture"), ("core", "metrics"))

@@ -216,8 +216,8 @@ class _Writer:
             raise UnsupportedError(f"{i.target} ({i.op.kind}) has no form in windows: use --to onnx")
         found = {"target": i.target, "source": i.sources[0], "windows": how}
         if i.what == "add_up":
-            factor = self._array(f"factor/{i.target}", i.constants[0]) if i.constants else None
-            return {"do": "add_up", **found, "factor": factor}
+            own = self._array(f"factor/{i.target}", i.constants[0]) if i.constants else None
+            return {"do": "add_up", **found, "factor": own}
         if i.what == "difference":
             total, before = i.state
             return {"do": "max_difference", **found, "total": total, "before": before}

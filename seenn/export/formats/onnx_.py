@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+from torch import Tensor
 
 from seenn.export.about import about
 from seenn.export.answers import Reference
 from seenn.export.exporter import FORMATS, Format, Subject
-from seenn.export.graphs import IR_VERSION, OPSET, onnx_model
+from seenn.export.graphs import model_of, onnx_graphs, renamed
 from seenn.export.ort import READER, Runner, images_of
-from seenn.export.parts import STAND, Answer, Encode, Names, Part, StepWithExit, example
+from seenn.export.parts import STAND, Answer, Encode, Names, StepWithExit
 from seenn.export.witness import BATCHES, free_runs, joined, parts_of
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import ModelProto
 
 SPIKES = "step/spikes."
 
@@ -55,25 +55,23 @@ def looping_model(subject: Subject) -> ModelProto:
 
     Weights lie in the outer graph, where both it and the body of the loop find them.
     """
-    import onnx
     from onnx import TensorProto, helper
 
     names = Names.of(subject.network, subject.policy)
     carried = (*STAND, *names.states, *names.rule)
-    begin, body, end = (
-        _part(part, subject).graph for part in (Encode(subject, subject.policy), StepWithExit(subject), Answer(subject))
-    )
-    _prefix(body, "step/", keep={*names.currents})
-    del body.output[1 + len(carried) :]  # the spikes, which keep their names
-    _prefix(end, "answer/", keep={*Answer.outputs})
-    outside = [*body.initializer, *end.initializer]
-    del body.initializer[:], end.initializer[:]
+    parts = {"begin": Encode(subject, subject.policy), "step": StepWithExit(subject), "answer": Answer(subject)}
+    found = onnx_graphs(parts, subject)
+    begin, body, end = (found.parts[name] for name in parts)
+    renamed(begin, {value.name: value.name.removeprefix("begin/") for value in (*begin.input, *begin.output)})
+    renamed(body, {f"step/{name}": name for name in names.currents})  # what the loop sees from outside
+    renamed(end, {value.name: value.name.removeprefix("answer/") for value in end.output})
 
-    inside = {value.name: value for value in body.input}
+    own = {value.name: value for value in body.input}
     del body.input[:]
     body.input.append(helper.make_tensor_value_info("step/index", TensorProto.INT64, []))
     body.input.append(helper.make_tensor_value_info("step/go", TensorProto.BOOL, []))
-    body.input.extend(inside[f"step/{name}"] for name in carried)
+    body.input.extend(own[f"step/{name}"] for name in carried)
+    del body.output[1 + len(carried) :]  # the spikes, which keep their names
     loop = helper.make_node(
         "Loop",
         ["timesteps", "", *carried],
@@ -83,21 +81,15 @@ def looping_model(subject: Subject) -> ModelProto:
     )
     steps = helper.make_tensor("timesteps", TensorProto.INT64, [], [subject.timesteps])
     graph = helper.make_graph(
-        [*begin.node, loop, *end.node],
+        [*found.nodes, *begin.node, loop, *end.node],
         "seenn",
         list(begin.input),
         list(end.output),
-        [*begin.initializer, *outside, steps],
+        [*found.initializers, steps],
         doc_string="A spiking network that stops as soon as its exit rule says so.",
     )
-    model = helper.make_model(
-        graph,
-        producer_name="seenn",
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-    )
+    model = model_of(graph)
     helper.set_model_props(model, {name: json.dumps(value) for name, value in about(subject).items()})
-    onnx.checker.check_model(model)
     return model
 
 
@@ -116,23 +108,8 @@ def with_spikes(path: Path) -> ModelProto:
     return model
 
 
-def _part(part: Part, subject: Subject) -> ModelProto:
-    with torch.no_grad():
-        return onnx_model(part, example(part, subject))
-
-
-def _prefix(graph: GraphProto, prefix: str, keep: set[str]) -> None:
-    """Gives every value and node in the graph a name of its own, those in ``keep`` aside."""
-
-    def named(name: str) -> str:
-        return name if not name or name in keep else prefix + name
-
-    for node in graph.node:
-        node.name = prefix + node.name
-        node.input[:] = map(named, node.input)
-        node.output[:] = map(named, node.output)
-    for value in (*graph.input, *graph.output, *graph.initializer):
-        value.name = named(value.name)
+def _spikes(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: values for name, values in outputs.items() if name.startswith("spikes.")}
 
 
 FORMATS.register("onnx")(_Onnx())

@@ -9,11 +9,9 @@ from typing import Any
 
 from seenn.export.about import stepwise
 from seenn.export.exporter import FORMATS, Format, Subject
-from seenn.export.graphs import onnx_model
+from seenn.export.graphs import onnx_graphs
 from seenn.export.ort import READER, Runner, judge_steps
-from seenn.export.parts import Encode, Step, example
-
-ENCODE, STEP, ABOUT = "encode.onnx", "step.onnx", "network.json"
+from seenn.export.parts import Encode, Step
 
 
 class _OnnxStep(Format):
@@ -22,12 +20,13 @@ class _OnnxStep(Format):
     takes = ("raw_pixels",)
 
     def write(self, subject: Subject, path: Path) -> None:
-        for name, part in ((ENCODE, Encode(subject)), (STEP, Step(subject))):
-            (path / name).write_bytes(onnx_model(part, example(part, subject)).SerializeToString())
-        (path / ABOUT).write_text(json.dumps(stepwise(subject), indent=2) + "\n", encoding="utf-8")
+        graphs = onnx_graphs({"encode": Encode(subject), "step": Step(subject)}, subject)
+        for name in graphs.parts:
+            (path / f"{name}.onnx").write_bytes(graphs.model(name).SerializeToString())
+        (path / "network.json").write_text(json.dumps(stepwise(subject), indent=2) + "\n", encoding="utf-8")
 
     def verify(self, subject: Subject, path: Path) -> tuple[str, Mapping[str, Any]]:
-        encode, step = Runner(path / ENCODE), Runner(path / STEP)
+        encode, step = Runner(path / "encode.onnx"), Runner(path / "step.onnx")
         return READER, judge_steps(subject, encode, step)
 
 

@@ -214,6 +214,6 @@ def test_what_the_compiler_cannot_follow_is_refused_and_nothing_is_left(make_snn
     snn = make_snn()
     graph = snn.network.graph.replace({"block.add": _Stubborn()})
     broken = SNN(network=type(snn.network)(graph, (1, 8, 8)), preprocessing=snn.preprocessing, policy=snn.policy)
-    with pytest.raises(UnsupportedError, match=r"torch.export cannot follow step.*len\(x\) being x.shape\[0\]"):
+    with pytest.raises(UnsupportedError, match=r"torch.export cannot follow the network.*len\(x\) being x.shape\[0\]"):
         broken.export(tmp_path / "snn.onnx", to="onnx")
     assert not list(tmp_path.iterdir())
