@@ -39,9 +39,8 @@ class _Onnx(Format):
         images, reference = images_of(subject, subject.batch.inputs), Reference.of(subject)
         file, watched = Runner(path), Runner(with_spikes(path))
         parts = [[images[part] for part in parts_of(len(images), size)] for size in BATCHES]
-        clean, figures = free_runs(
-            subject, READER, [[watched({"images": part}) for part in batches] for batches in parts]
-        )
+        spikes = [[_spikes(watched({"images": part})) for part in batches] for batches in parts]
+        clean, figures = free_runs(subject, READER, spikes)
         for batches, own in zip(parts, clean, strict=True):
             answers = [file({"images": part}) for part in batches]
             labels, steps, logits = (joined(answers, name) for name in ("labels", "exit_timestep", "logits"))

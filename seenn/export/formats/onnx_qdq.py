@@ -175,7 +175,7 @@ def _dequantised(x: Tensor, scale: Tensor, zero: Tensor, axis: int) -> Tensor:
 
 def _symbolic(name: str, inputs: Tensors, axis: int, dtype: torch.dtype, like: Tensor) -> Tensor:
     """An ONNX op that torch has no word for."""
-    attributes = {"axis": axis} if inputs[1].dim() else {}
+    attributes: dict[str, Any] = {"axis": axis} if inputs[1].dim() else {}
     return torch.onnx.ops.symbolic(name, inputs, attributes, dtype=dtype, shape=like.shape, version=OPSET)
 
 
