@@ -1,7 +1,7 @@
 """Classify pictures with an exported network: onnxruntime, NumPy and Pillow, and nothing of seenn.
 
-    seenn export snn.safetensors --to onnx --raw-pixels -o snn.onnx
-    python onnx_early_exit.py snn.onnx cat.png dog.png
+seenn export snn.safetensors --to onnx --raw-pixels -o snn.onnx
+python onnx_early_exit.py snn.onnx cat.png dog.png
 """
 
 from __future__ import annotations

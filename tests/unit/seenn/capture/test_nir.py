@@ -86,9 +86,7 @@ def test_a_current_based_neuron_has_a_current_that_decays(tmp_path: Path) -> Non
     torch.testing.assert_close(seenn.load(tmp_path / "snn.safetensors").network(IMAGES, 6), snn.network(IMAGES, 6))
 
 
-def test_an_integrating_neuron_of_sinabs_fires_several_times(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_integrating_neuron_of_sinabs_fires_several_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     snn = seenn.load(write(tmp_path / "net.nir", nir.IF(r=full(1), v_threshold=full(0.7))), dialect="sinabs")
     assert "neuron: sinabs cuts membranes off at −θ, and this network does not" in caplog.text
 

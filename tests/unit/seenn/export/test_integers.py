@@ -53,7 +53,7 @@ def test_the_interpreter_needs_nothing_but_numpy(make_snn: MakeSnn, tmp_path: Pa
 def test_neurons_without_an_integer_form_are_named(make_snn: MakeSnn, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"3 things .*block\.act1 \(lif_neuron\).*act3 \(lif_neuron\)"):
         make_snn(LIFNeuron).export(tmp_path / "snn.npz", to="integers")
-    with pytest.raises(UnsupportedError, match="3 initial steps in float: convert with another --correction"):
+    with pytest.raises(UnsupportedError, match="1 initial steps in float: convert with another --correction"):
         make_snn(NEURONS["cos"]).export(tmp_path / "snn.npz", to="integers")
     assert not list(tmp_path.iterdir())
 
