@@ -1,4 +1,5 @@
-"""Leaving the toolkit: files that other programs run, each compared with the network before it is kept.
+"""Leaving the toolkit: files that other programs run, each compared with the network before it is kept."""
 
-One file a format in ``seenn.export.formats``. Importing this imports neither torch nor any format.
-"""
+from seenn.export.exporter import FORMATS, Exported, ExportOptions, Format, Subject, export
+
+__all__ = ["FORMATS", "ExportOptions", "Exported", "Format", "Subject", "export"]
