@@ -175,12 +175,21 @@ def export(
     )
     if problems := [*_common(subject), *found.violations(subject)]:
         count = "1 thing stands" if len(problems) == 1 else f"{len(problems)} things stand"
-        raise UnsupportedError(f"{count} in the way of {to}: {'; '.join(problems)}")
+        raise UnsupportedError(f"{count} in the way of {to}: {'; '.join(_grouped(problems))}")
     place: AbstractContextManager[Path] = atomic_folder(path) if found.is_folder else atomic_path(path)
     with place as temporary, torch.no_grad():
         found.write(subject, temporary)
         reader, compared = found.verify(subject, temporary)
     return Exported(format=to, path=str(path), reader=reader, inputs=inputs, compared=compared)
+
+
+def _grouped(problems: Iterable[str]) -> list[str]:
+    """What is said of several nodes is said once, after their names."""
+    nodes: dict[str, list[str]] = {}
+    for problem in problems:
+        node, _, said = problem.partition(": ")
+        nodes.setdefault(said, []).append(node)
+    return [": ".join([", ".join(names), *filter(None, [said])]) for said, names in nodes.items()]
 
 
 def check_options(to: str, options: ExportOptions) -> None:

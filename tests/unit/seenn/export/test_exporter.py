@@ -26,7 +26,7 @@ class Toy(Format):
         self.answer, self.packages, self.extra = answer, packages, "toys"  # type: ignore[misc]
 
     def violations(self, subject: Subject) -> list[str]:
-        return ["act1: too loud", "act2: too bright"] if self.answer == "refuse" else []
+        return ["act1: too loud", "act2: too bright", "act3: too loud", "too old"] if self.answer == "refuse" else []
 
     def write(self, subject: Subject, path: Path) -> None:
         path.write_text("word")
@@ -57,7 +57,11 @@ def test_a_file_that_its_reader_runs_is_kept(toy: str, make_snn: MakeSnn, tmp_pa
 @pytest.mark.parametrize(
     ("toy", "error", "message"),
     [
-        (Toy("refuse"), UnsupportedError, "2 things stand in the way of toy: act1: too loud; act2: too bright"),
+        (
+            Toy("refuse"),
+            UnsupportedError,
+            "4 things stand in the way of toy: act1, act3: too loud; act2: too bright; too old",
+        ),
         (Toy("differs"), ExportError, "the toy says otherwise"),
         (Toy("full disk"), OutputError, "No space left on device"),
         (Toy(packages=("no-such-toy",)), UnsupportedError, r"toy needs no-such-toy, .* pip install 'seenn\[toys\]'"),
@@ -97,8 +101,8 @@ def test_what_cannot_be_prepared_is_refused(toy: str, make_snn: MakeSnn, tmp_pat
 
 def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "net"
-    with pytest.raises(FileNotFoundError), atomic_folder(target) as inside:
-        (inside / "a").write_text((inside / "missing").read_text())
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as inside:
+        (inside / "a").write_text(str(1 // 0))
     assert not list(tmp_path.iterdir())
     for word in ("one", "two"):
         with atomic_folder(target) as inside:
