@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from seenn.checkpoint import load, save
+from seenn.data import Preprocessing
 from seenn.errors import CheckpointError, ModelError, first_line
 from seenn.exits import policy_to_json
 from seenn.files import PathLike, atomic_folder
@@ -104,10 +105,9 @@ def config(snn: SNN) -> dict[str, Any]:
         pretrained |= {
             "mean": list(p.mean),
             "std": list(p.std),
-            "interpolation": p.interpolation,
-            "crop_pct": p.crop,
-            "crop_mode": "center",
         }
+    if isinstance(p, Preprocessing):
+        pretrained |= {"interpolation": p.interpolation, "crop_pct": p.crop, "crop_mode": "center"}
     if snn.class_names:
         pretrained["label_names"] = list(snn.class_names)
     return {
@@ -161,7 +161,7 @@ def _card(snn: SNN) -> Iterator[str]:
     yield "\n## Limits\n"
     yield "- Figures of the exit split were used to choose the exit; only those of a test split say what to expect."
     yield "- Images must be prepared as `config.json` says. Other kinds of images were not tried."
-    islands = len(snn.network.islands)
+    islands = len(snn.network.running_means)
     if islands:
         yield f"- {islands} nodes are not spiking: they compute with real numbers in every step."
     yield "- Energies are estimates for 45 nm hardware, and leave memory traffic out.\n"

@@ -14,7 +14,7 @@ def about(subject: Subject) -> dict[str, Any]:
     return {
         "timesteps": subject.timesteps,
         "policy": policy_to_json(subject.policy),
-        "preprocessing": None if subject.preprocessing is None else subject.preprocessing.to_json(),
+        "preprocessing": None if subject.snn.preprocessing is None else subject.snn.preprocessing.to_json(),
         "raw_pixels": subject.options.raw_pixels,
         "class_names": list(subject.snn.class_names),
     }

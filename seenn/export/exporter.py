@@ -62,9 +62,10 @@ class Subject:
     options: ExportOptions
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
-        """How a raw image becomes the network's input; None where that is not known."""
-        return self.snn.preprocessing
+    def pixels(self) -> Preprocessing | None:
+        """How an image of 8-bit pixels becomes the network's input; None where it takes no such images."""
+        own = self.snn.preprocessing
+        return own if isinstance(own, Preprocessing) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,10 +203,10 @@ def check_options(to: str, options: ExportOptions) -> None:
 
 
 def random_inputs(snn: SNN, timesteps: int, count: int = RANDOM_IMAGES) -> Batch:
-    """Random pixels as the network's inputs; of a network whose preprocessing is not known, normal numbers."""
+    """Random pixels as the network's inputs; of a network that takes other inputs, normal numbers."""
     random, shape = torch.Generator().manual_seed(0), snn.network.input_shape
     frames = (timesteps,) if _reads_frames(snn) else ()
-    if snn.preprocessing is None or frames:
+    if not isinstance(snn.preprocessing, Preprocessing) or frames:
         return Batch.of(torch.randn(*frames, count, *shape, generator=random), shape)
     pixels = torch.randint(0, 256, (count, *shape), generator=random, dtype=torch.uint8)
     return snn.batch(pixels).to("cpu", torch.float32)
@@ -219,8 +220,8 @@ def _reads_frames(snn: SNN) -> bool:
 def _common(subject: Subject) -> Iterable[str]:
     if not all(bool(p.isfinite().all()) for p in subject.network.parameters()):
         yield "weights that are NaN, infinite or beyond float32: load a sound checkpoint"
-    if subject.options.raw_pixels and subject.preprocessing is None:
-        yield "--raw-pixels needs the preprocessing, which this network does not record: leave it out"
+    if subject.options.raw_pixels and subject.pixels is None:
+        yield "--raw-pixels needs the preprocessing of images, which this network does not record: leave it out"
     if subject.options.raw_pixels and subject.batch.is_sequence:
         yield "--raw-pixels is for constant images, and this network reads frames: leave it out"
 

@@ -58,8 +58,8 @@ def images_of(subject: Subject, frame: Tensor) -> Tensor:
     """What the file takes for these prepared inputs: the inputs, or their pixels ``[B, H, W, C]``."""
     if not subject.options.raw_pixels:
         return frame
-    assert subject.preprocessing is not None
-    pixels = InputScale.pixels(subject.preprocessing).quantize(frame)
+    assert subject.pixels is not None
+    pixels = InputScale.pixels(subject.pixels).quantize(frame)
     return pixels.permute(0, 2, 3, 1).to(torch.uint8)
 
 

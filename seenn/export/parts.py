@@ -77,7 +77,7 @@ class Encode(Part):
             network,
             [n.name for n in network.graph if everything or n.name in network.prefix or isinstance(n.op, StatefulOp)],
         )
-        self._pixels: Preprocessing | None = subject.preprocessing if subject.options.raw_pixels else None
+        self._pixels: Preprocessing | None = subject.pixels if subject.options.raw_pixels else None
         self._policy = policy
         names = Names.of(network, policy)
         self.inputs = ("images",)

@@ -24,7 +24,7 @@ class _Thresholds(Format):
     suffix = ".json"
 
     def violations(self, subject: Subject) -> Iterable[str]:
-        return [f"{name} is analog: use --to onnx" for name in subject.network.islands]
+        return [f"{name} is analog: use --to onnx" for name in subject.network.running_means]
 
     def write(self, subject: Subject, path: Path) -> None:
         path.write_text(json.dumps(thresholds(subject)), encoding="utf-8")

@@ -97,7 +97,7 @@ class QuantisedAnn(Part):
         graph = subject.network.graph
         super().__init__(subject.network, [n.name for n in graph if not isinstance(n.op, IntegratingNeuron | Synapse)])
         self._timesteps = subject.timesteps
-        self._pixels = subject.preprocessing if subject.options.raw_pixels else None
+        self._pixels = subject.pixels if subject.options.raw_pixels else None
         for node in graph:
             constants: dict[str, Tensor] = {}
             if isinstance(node.op, IntegratingNeuron):

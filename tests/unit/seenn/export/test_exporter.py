@@ -91,7 +91,9 @@ def test_options_go_to_formats_that_know_them(make_snn: MakeSnn, tmp_path: Path)
 @pytest.mark.parametrize("toy", [Toy()], indirect=True)
 def test_what_cannot_be_prepared_is_refused(toy: str, make_snn: MakeSnn, tmp_path: Path) -> None:
     snn = replace(make_snn(), preprocessing=None)
-    with pytest.raises(UnsupportedError, match="--raw-pixels needs the preprocessing, which this network does not"):
+    with pytest.raises(
+        UnsupportedError, match="--raw-pixels needs the preprocessing of images, which this network does not"
+    ):
         snn.export(tmp_path / "a.onnx", to="onnx", raw_pixels=True)
     with pytest.raises(DataError, match="expected"):
         snn.export(tmp_path / "a.toy", to=toy, images=torch.zeros(3, 2, 8, 8))
