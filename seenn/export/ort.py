@@ -15,7 +15,6 @@ from seenn.errors import ExportError, first_line
 from seenn.export.exporter import Subject
 from seenn.export.parts import Names
 from seenn.export.witness import BATCHES, Judgement, Witness, joined, parts_of
-from seenn.runtime.lowering import InputScale
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -59,8 +58,8 @@ def images_of(subject: Subject, frame: Tensor) -> Tensor:
     if not subject.options.raw_pixels:
         return frame
     assert subject.pixels is not None
-    pixels = InputScale.pixels(subject.pixels).quantize(frame)
-    return pixels.permute(0, 2, 3, 1).to(torch.uint8)
+    mean, std = (frame.new_tensor(values).view(-1, 1, 1) for values in (subject.pixels.mean, subject.pixels.std))
+    return ((frame * std + mean) * 255).round().clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def judge_steps(subject: Subject, encode: Runner, step: Runner) -> dict[str, Any]:

@@ -29,8 +29,7 @@ from seenn.errors import ExportError, UnsupportedError
 from seenn.export import interpreter
 from seenn.export.about import about
 from seenn.export.exporter import FORMATS, Format, Subject
-from seenn.runtime import Observer, Session
-from seenn.runtime.kernels.fused import FusedEngine
+from seenn.runtime import Engine, Observer, Session
 from seenn.runtime.lowering.lowering import obstacles
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
 
@@ -52,7 +51,7 @@ class _Integers(Format):
 
     def write(self, subject: Subject, path: Path) -> None:
         engine = _engine(subject)
-        writer = _Writer(engine.program)
+        writer = _Writer(_program(engine))
         graph = {
             "format": "seenn-integers",
             "version": VERSION,
@@ -90,11 +89,15 @@ class _Integers(Format):
         return reader, {**figures, "test_vectors": min(VECTORS, len(subject.batch))}
 
 
-def _engine(subject: Subject) -> FusedEngine:
+def _engine(subject: Subject) -> Engine:
     network = copy.deepcopy(subject.snn.network).cpu()
-    engine = replace(subject.snn, network=network).make_engine("int8", timesteps=subject.timesteps)
-    assert isinstance(engine, FusedEngine)
-    return engine
+    return replace(subject.snn, network=network).make_engine("int8", timesteps=subject.timesteps)
+
+
+def _program(engine: Engine) -> Program:
+    found = getattr(engine, "program", None)
+    assert isinstance(found, Program)
+    return found
 
 
 class _Trace(Observer):
@@ -116,9 +119,9 @@ def _keys(t: Tensor, samples: Tensor) -> list[tuple[int, int]]:
     return list(zip(t.tolist(), samples.tolist(), strict=True))
 
 
-def _vectors(subject: Subject, engine: FusedEngine) -> dict[str, Any]:
+def _vectors(subject: Subject, engine: Engine) -> dict[str, Any]:
     """Integer inputs ``[N, C, H, W]``; by site the counts ``[T, N, ...]``; and the outputs of every step."""
-    trace, program = _Trace(), engine.program
+    trace, program = _Trace(), _program(engine)
     Session(engine, None, subject.timesteps).run(subject.batch, observers=[trace])
     assert program.input_scale is not None
     inputs = program.input_scale.quantize(subject.batch.inputs)
