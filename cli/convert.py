@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -184,9 +185,17 @@ def convert(
     if console.first:
         page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
     console.answer(
-        {**result, "report": str(page)}, *summary, f"wrote {target}; next: seenn calibrate-exit --threshold 0.95"
+        {**result, "report": str(page)},
+        *map(_wrapped, summary),
+        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
     )
     report.show(console, page)
+
+
+def _wrapped(text: str) -> str:
+    """For a terminal of 80 columns."""
+    wrap = textwrap.TextWrapper(80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(wrap.fill, text.splitlines()))
 
 
 def _summary(snn: SNN) -> list[str]:

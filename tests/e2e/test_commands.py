@@ -268,7 +268,7 @@ def test_truncated_and_hostile_files(seenn: Seenn, checkpoint: Checkpoint, conve
     path.write_bytes(path.read_bytes()[:5000])
     refused(seenn(*CONVERT), 1, "ann.pth: not a torch checkpoint, or damaged or truncated")
     torch.save({"fc.weight": torch.zeros(2), "payload": print}, path)
-    refused(seenn(*CONVERT), 1, "ann.pth: the file pickles", "never unpickles")
+    refused(seenn(*CONVERT), 1, "ann.pth: the file pickles", "never runs")
     network = tmp_path / "snn.safetensors"
     network.write_bytes(network.read_bytes()[:-100])
     refused(seenn("evaluate"), 1, "snn.safetensors is not a readable safetensors file")

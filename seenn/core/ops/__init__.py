@@ -24,6 +24,7 @@ from seenn.core.ops.cumulative import CumulativeDifference, IncrementalProduct
 from seenn.core.ops.elementwise import Constant, ElementwiseAffine
 from seenn.core.ops.encoder import Encoder
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron, leaky_relu_if_step
+from seenn.core.ops.leaky_sum import LeakySum
 from seenn.core.ops.lif import LIFNeuron
 from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.neuron import IFNeuron, IntegratingNeuron, Neuron, if_step, reset, signed_if_step
@@ -79,6 +80,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "LeakyReLUNeuron",
+    "LeakySum",
     "Linear",
     "LocalResponseNorm",
     "Lowering",

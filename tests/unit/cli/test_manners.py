@@ -63,7 +63,7 @@ def test_options_are_written_to_a_file_and_read_from_it(tmp_path: Path) -> None:
     [
         ("[inspect", "cannot be read as TOML"),
         ("[convert]", r"has no table [inspect]: it has convert"),
-        ("[inspect]\nimage-sise = '1,8,8'", "has no option 'image-sise'. Did you mean 'image-size'?"),
+        ("[inspect]\ninput-sise = '1,8,8'", "has no option 'input-sise'. Did you mean 'input-size'?"),
         ("[inspect]\nnum-classes = 'many'", "Invalid value for '--num-classes'"),
     ],
 )
