@@ -291,6 +291,7 @@ def report(found: dict[str, dict[str, Any]], out: str) -> None:
         if members:
             good = sum(row["fate"] == "works" for row in members)
             rows.append(Row.at_least(f"{group} that work, % of {len(members)}", 100 * good / len(members), 95, COMMAND))
+    rows.append(Row.at_least("networks of the list that were examined", len(found), len(NETWORKS), COMMAND))
     fates = Counter(row["fate"] for row in found.values())
     rows += [
         Row.at_most("networks that fail, of all", fates["failed"], 0, COMMAND),
