@@ -202,11 +202,11 @@ def apart(found: Tensor, own: Tensor, final: str) -> float:
     """Largest difference relative to the largest value, of logits or of what the network makes of them itself."""
 
     def relative(a: Tensor, b: Tensor) -> float:
-        if a.shape != b.shape:
-            return float("inf")
         return float((a - b).abs().max() / b.abs().max())
 
     found, own = found.flatten(1).double(), own.flatten(1).double()
+    if found.shape != own.shape:
+        return float("inf")
     candidates = [relative(found, own)]
     if final == "sigmoid":
         candidates.append(relative(found.sigmoid(), own))
@@ -225,11 +225,11 @@ def examine(brought: Brought, work: Path) -> dict[str, Any]:
     try:
         loaded = load(brought, work, images)
         row["sites"] = inspect_model(loaded.module, images.shape[1:], output=output).sites
-        snn = convert(loaded, images, output=output, task=brought.task, timesteps=2)
         exact = ConvertConfig(recipe=Max(), correction="none", neuron="signed", levels=16, timesteps=1)
-        network = convert(loaded, images, exact, output=output, task=brought.task).network
+        snn = convert(loaded, images, exact, output=output, task=brought.task)
     except SeennError as error:
         return row | {"fate": "refused", "reason": f"{type(error).__name__}: {error}"}
+    network = snn.network
     with torch.no_grad():
         own = own_answers(brought, work, loaded.module, images)
         twin = network.analog()(images)
@@ -291,6 +291,7 @@ def report(found: dict[str, dict[str, Any]], out: str) -> None:
         if members:
             good = sum(row["fate"] == "works" for row in members)
             rows.append(Row.at_least(f"{group} that work, % of {len(members)}", 100 * good / len(members), 95, COMMAND))
+    rows.append(Row.at_least("networks of the list that were examined", len(found), len(NETWORKS), COMMAND))
     fates = Counter(row["fate"] for row in found.values())
     rows += [
         Row.at_most("networks that fail, of all", fates["failed"], 0, COMMAND),
