@@ -108,3 +108,15 @@ def test_custom_exit_stops_early(tmp_path: Path) -> None:
     (steps,) = percentages(r"% after ([\d.]+)", text)
     assert accuracy > 80
     assert 1 <= steps < 8
+
+
+def test_an_exported_network_classifies_pictures_with_onnxruntime_alone(tmp_path: Path) -> None:
+    snn = tiny_snn()
+    snn.export(tmp_path / "snn.onnx", to="onnx", raw_pixels=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    answer = snn.predict([Path(tmp_path, "a.png")], engine="reference")
+    text = run("onnx_early_exit.py", tmp_path, "snn.onnx", "a.png")
+    names = snn.class_names or tuple(map(str, range(10)))
+    assert text.startswith(f"a.png: {names[int(answer.labels)]} ({float(answer.confidence):.0%}) after ")
+    assert f"after {int(answer.exit_timestep)} of {snn.timesteps} steps" in text
