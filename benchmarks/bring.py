@@ -130,7 +130,7 @@ def load(brought: Brought, work: Path, images: Tensor) -> LoadedModel:
         spec = ModelSpec(name=str(folder / brought.model), **options)  # type: ignore[arg-type]
         return load_model(spec, image_size=size)  # type: ignore[arg-type]
     make_importable(brought, folder)
-    spec = ModelSpec(name=brought.model, kwargs=brought.kwargs)
+    spec = ModelSpec(name=brought.model, kwargs=brought.kwargs, num_classes=brought.num_classes)
     loaded = load_model(spec, weights_file(brought, work), image_size=size)  # type: ignore[arg-type]
     if not brought.trained:
         lsuv_initialise(loaded.module, images[:4])

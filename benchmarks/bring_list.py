@@ -23,6 +23,7 @@ class Brought:
     model: str  # an ONNX file in the package, a name that --model knows, or package.module:factory
     shape: tuple[int, ...]  # of one input, as the file or module wants it; small where it allows any size
     kwargs: Mapping[str, object] = field(default_factory=dict)  # of the factory
+    num_classes: int | None = None  # that the factory is asked for
     weights: str | None = None  # a file in the package or in weights_package; None: in the ONNX file, or random
     weights_package: str | None = None
     output: str | int | None = None  # which, of several
@@ -265,7 +266,8 @@ RANDOM = (
         what="the face recogniser of facenet-pytorch as a classifier",
         model="facenet_pytorch.models.inception_resnet_v1:InceptionResnetV1",
         shape=(3, 96, 96),
-        kwargs={"classify": True, "num_classes": 10},
+        kwargs={"classify": True},
+        num_classes=10,
     ),
     _cadene(
         name="pretrainedmodels BNInception",

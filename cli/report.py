@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import click
-
 from cli.common import Console, command, text_table
 from cli.groups import ReportOptions
 from cli.options import argument, option
@@ -15,7 +13,7 @@ from cli.options import argument, option
 class Runs:
     """Reports that there are."""
 
-    folders: tuple[str, ...] = argument(metavar="FOLDER...", nargs=-1, required=True, type=click.Path(exists=True))
+    folders: tuple[str, ...] = argument(metavar="FOLDER...", nargs=-1, required=True)
 
 
 @dataclass(frozen=True, kw_only=True)

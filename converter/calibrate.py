@@ -1,72 +1,26 @@
-"""Thresholds and corrections for every site, in one sweep through the layers.
-
-The sweep is at one site at a time, with all calibration images, a chunk at a time:
-
-1. the ANN's activations, and the currents that the *spiking* network really delivers there, are looked at; the recipe
-   turns the former into a threshold per channel, and the neuron's mean error on the latter is cancelled
-   (``converter.corrections``);
-2. the neuron runs, and its spikes wait for the sites that they reach (``converter.segments``).
-
-So each layer is run once on the ANN's values and twice on T steps of spikes, and every later layer sees the corrected
-earlier ones. What waits does so in a bounded memory, and beyond it on disk (``converter.spill``): the result does not
-depend on the bound. All sums are order-independent: exact maxima, integer counts, float64 means. Several processes
-share the images by whole chunks and find exactly what one would.
-"""
+"""Neurons for every site of an ANN's graph, with thresholds and corrections from calibration images."""
 
 from __future__ import annotations
 
 import logging
 import math
-import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from converter.config import ConvertConfig
-from converter.corrections import CORRECTIONS
-from converter.images import MIN_IMAGES, CalibrationImages
-from converter.sample import CURRENT_IMAGES, Activations, Currents
-from converter.segments import Segment, Values, repeated, segments
-from converter.spill import Spill
-from converter.statistics import cache_blocks
-from converter.thresholds import choose_threshold
-from seenn.core.graph import INPUT, OpGraph
-from seenn.core.ops import Activation, Encoder, Identity, IntegratingNeuron
-from seenn.device import available_memory
-from seenn.distributed import world
-from seenn.errors import CalibrationError, UnsupportedError
+from converter.images import CalibrationImages
+from converter.sweep import SiteReport, Sweep
+from seenn.core.graph import OpGraph
+from seenn.core.ops import Activation, Identity, IntegratingNeuron
+from seenn.errors import UnsupportedError
 from seenn.neurons import NEURONS
 
 log = logging.getLogger(__name__)
 
-MEMORY = 1 << 30  # bytes, for what waits between layers
 TRUSTED = 0.01  # of the energy that unseen images may lose more than seen ones
-_CHUNK = 32  # images at a time, at most
-_WORKING = 1 << 28  # bytes of the largest value of a chunk, over all steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteReport:
-    """One site after calibration.
-
-    ``relative_error`` is ‖analog − mean spike output‖ / ‖analog‖ over the calibration images at T; None
-    without correction, when no spikes were run. ``silent_channels`` were never active and borrowed their
-    threshold (0 where all channels share one). ``clipped_unseen`` is the share of the activations that a range found
-    on one half of the images cuts off on the other half, and ``clipped_energy`` the share of their squares that is
-    lost; 0 where the threshold was learned.
-    """
-
-    site: str
-    channels: int
-    silent_channels: int
-    threshold_min: float
-    threshold_max: float
-    relative_error: float | None
-    clipped_unseen: float
-    clipped_energy: float
 
 
 @dataclass(frozen=True)
@@ -103,151 +57,16 @@ def calibrate(
         UnsupportedError: activations that the kind of neuron cannot stand for.
     """
     _check_signs(graph, config.neuron)
-    with torch.no_grad():
-        return _Sweep(graph, CalibrationImages.of(images), config, torch.device(device), memory).run(progress)
-
-
-class _Sweep:
-    """One calibration."""
-
-    def __init__(
-        self, graph: OpGraph, images: CalibrationImages, config: ConvertConfig, device: torch.device, memory: int | None
-    ) -> None:
-        self.graph, self.images, self.config, self.device = graph, images, config, device
-        self.correction = CORRECTIONS.get(config.correction)
-        self.timesteps = config.timesteps if self.correction.measured else 0
-        self.segments, self.excess = segments(graph), dict[str, float]()
-        self.shapes = graph.shapes(images.shape)
-        self.axes = graph.channel_axes(self.shapes)
-        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
-        largest = 4 * (1 + self.timesteps) * max(sizes.values())
-        self.chunk = max(1, min(_CHUNK, _WORKING // largest))
-        self.mine = world().batches(len(images), self.chunk)
-        self.every = max(1, len(images) // CURRENT_IMAGES)  # chunk whose currents are looked at
-        if memory is None:
-            available = available_memory(torch.device("cpu"))
-            memory = MEMORY if available is None else min(MEMORY, available // 2)
-        spill = Spill(memory)
-        self.values = Values(graph, spill, self.timesteps, device)
-        count = self.mine.stop - self.mine.start
-        self.chunks = range(-(-count // self.chunk))
-        _check_space(count * self._waiting(sizes), count, spill)
-
-    def run(self, progress: Callable[[str], None]) -> Calibration:
-        """The whole sweep."""
-        neurons: dict[str, IntegratingNeuron] = {}
-        reports: list[SiteReport] = []
-        waiting = self.values.new(INPUT)
-        try:
-            for images in self.images.chunks(self.chunk, self.mine):
-                waiting.analog.append(images.to(torch.float32))
-            for segment in self.segments:
-                name = segment.site.name
-                neurons[name], report = self._site(segment)
-                reports.append(report)
-                progress(name)
-        finally:
-            self.values.close()
-        _warn_of_few(self.excess, len(self.images))
-        return Calibration(neurons, tuple(reports))
-
-    def _waiting(self, sizes: Mapping[str, int]) -> int:
-        """Bytes of an image that wait between layers, at most."""
-        alive, most = {INPUT: 4 * sizes[INPUT]}, 0
-        for segment in self.segments:
-            for name in {*segment.gives, segment.site.name}:
-                each = 0 if name not in self.values.changing else 1 if name == segment.site.name else 4
-                alive[name] = sizes[name] * (4 + each * self.timesteps)
-            most = max(most, sum(alive.values()))
-            for name in self._over(segment):
-                del alive[name]
-        return most
-
-    @staticmethod
-    def _over(segment: Segment) -> Collection[str]:
-        """Values that wait no longer."""
-        return {*segment.done, segment.site.name} - {*segment.gives}
-
-    def _site(self, segment: Segment) -> tuple[IntegratingNeuron, SiteReport]:
-        node, config, measured = segment.site, self.config, self.correction.measured
-        op = node.op
-        assert isinstance(op, Activation)
-        axis = self.axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
-        seen, currents = self._look(segment, op, axis)
-        chosen = choose_threshold(node.name, op, seen, config)
-        self.excess[node.name] = chosen.excess
-        neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
-        if measured and not neuron.settles:
-            neuron = self.correction.correct(neuron, currents.sample(), config.rounds)
-        neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
-        error = self._fire(segment, neuron) if measured else None
-        self.values.free(self._over(segment))
-        report = SiteReport(
-            site=node.name,
-            channels=self.shapes[node.name][axis - 1],
-            silent_channels=chosen.silent,
-            threshold_min=float(neuron.v_threshold.min()),
-            threshold_max=float(neuron.v_threshold.max()),
-            relative_error=error,
-            clipped_unseen=chosen.clipped,
-            clipped_energy=chosen.clipped_energy,
-        )
-        return neuron, report
-
-    def _look(self, segment: Segment, op: Activation, axis: int) -> tuple[Activations, Currents]:
-        """The ANN's values of the segment, and what is looked at of its site."""
-        source, site, count = segment.site.inputs[0], segment.site.name, len(self.images)
-        given = {name: self.values.new(name) for name in {*segment.gives, site}}
-        seen = Activations(count, self.mine.start, axis, two_sided=op.two_sided)
-        currents = Currents(-(-count // self.every), axis)
-        for chunk in self.chunks:
-            watched = (chunk + self.mine.start // self.chunk) % self.every == 0
-            ann, steps = self.values.run(segment, chunk, {source, *given}, steps=watched)
-            ann[site] = target = op(ann[source])
-            for name, value in given.items():
-                value.analog.append(ann[name])
-            seen.add(target)
-            if self.timesteps and (watched or not chunk):
-                current = steps[source] if source in steps else repeated(ann[source], self.timesteps)
-                some = slice(None if watched else 0)  # none of the first chunk, for a process that watches no other
-                currents.add(target[some], current[:, some])
-        return seen, currents
-
-    def _fire(self, segment: Segment, neuron: IntegratingNeuron) -> float:
-        """The segment's values over time, with the spikes of its site; the site's relative error."""
-        source, site = segment.site.inputs[0], self.values[segment.site.name]
-        site.neuron = neuron
-        given = [name for name in segment.gives if name in self.values.changing and name != segment.site.name]
-        squares = []
-        for chunk in self.chunks:
-            ann, steps = self.values.run(segment, chunk, {source, *given}, analog=False)
-            for name in given:
-                self.values[name].steps.append(steps[name])
-            current = steps[source] if source in steps else repeated(ann[source], self.timesteps)
-            target = site.analog[chunk].to(self.device)
-            counts = torch.empty(current.shape, dtype=torch.int8)
-            total = torch.zeros_like(target)
-            for rows in cache_blocks(target):
-                state = neuron.initial_state(target[rows])
-                for t in range(self.timesteps):
-                    count, state = neuron.fire(current[t, rows], state, in_place=True)
-                    counts[t, rows] = count.to(counts)
-                    total[rows] += count
-            site.steps.append(counts)
-            wrong = target - neuron.emit(total) / self.timesteps
-            squares.append(torch.stack([squared_norm(wrong), squared_norm(target)]))
-        return relative_error(*world().cat(torch.stack(squares)).sum(0).tolist())
-
-
-def relative_error(wrong: float, power: float) -> float:
-    """‖error‖ / ‖signal‖ from their squares; 1 where there is an error and no signal at all."""
-    return (wrong / power) ** 0.5 if power > 0 else float(wrong > 0)
-
-
-def squared_norm(values: Tensor) -> Tensor:
-    """The sum of squares in float64, where those of small values do not vanish."""
-    norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
-    return norm.square()
+    found = CalibrationImages.of(images)
+    neurons: dict[str, IntegratingNeuron] = {}
+    reports: list[SiteReport] = []
+    with torch.no_grad(), Sweep(graph, found, config, torch.device(device), memory) as sweep:
+        for neuron, report in sweep:
+            neurons[report.site] = neuron
+            reports.append(report)
+            progress(report.site)
+    _warn_of_few(reports, len(found))
+    return Calibration(neurons, tuple(reports))
 
 
 def _check_signs(graph: OpGraph, neuron: str) -> None:
@@ -261,43 +80,17 @@ def _check_signs(graph: OpGraph, neuron: str) -> None:
         )
 
 
-def _neuron(op: Activation, threshold: Tensor, config: ConvertConfig) -> IntegratingNeuron:
-    """What stands for ``op``: an encoder, of whatever kind the other neurons are, for the identity."""
-    if isinstance(op, Identity):
-        return Encoder(threshold, max_spikes=config.encoder_levels)
-    return NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
-
-
-def _with_axis(neuron: IntegratingNeuron, axis: int) -> IntegratingNeuron:
-    """The same neuron for values with their channels along ``axis``."""
-    arguments: dict[str, Any] = {**neuron.tensors(), **neuron.config(), "axis": axis}
-    return neuron if neuron.axis == axis else type(neuron)(**arguments)
-
-
-def _warn_of_few(excess: Mapping[str, float], images: int) -> None:
+def _warn_of_few(reports: Sequence[SiteReport], images: int) -> None:
     """Says where ranges lose much more on images that they were not found on, and about how many would do."""
-    site = max(excess, key=lambda name: excess[name], default=None)
-    if site is not None and excess[site] > TRUSTED:
-        many = sum(share > TRUSTED for share in excess.values())
+    few = [report for report in reports if report.clipped_excess > TRUSTED]
+    if few:
+        worst = max(few, key=lambda report: report.clipped_excess)
         log.warning(
             "%d calibration images are too few to trust the ranges of %d sites: on unseen ones they clip up to %.1f %% "
             "more of the energy (%s); give about %d",
             images,
-            many,
-            100 * excess[site],
-            site,
-            math.ceil(images * excess[site] / TRUSTED),  # a maximum of n images is passed by one in n others
-        )
-
-
-def _check_space(needed: int, images: int, spill: Spill) -> None:
-    """Refuses before the work what would fit neither into memory nor on the disk."""
-    free = shutil.disk_usage(spill.folder).free
-    if needed > spill.free + free:
-        fits = int(images * (spill.free + free) / needed)
-        fewer = f"use at most {fits} images, " if fits >= MIN_IMAGES else ""
-        raise CalibrationError(
-            f"calibration on {images} images puts {needed / 1e9:.1f} GB aside, and has {spill.free / 1e9:.1f} GB of "
-            f"memory and {free / 1e9:.1f} GB of disk in {spill.folder}: {fewer}free space, or name another folder by "
-            "the variable TMPDIR"
+            len(few),
+            100 * worst.clipped_excess,
+            worst.site,
+            math.ceil(images * worst.clipped_excess / TRUSTED),  # a maximum of n images is passed by one in n others
         )

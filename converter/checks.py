@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from converter.calibrate import relative_error, squared_norm
+from converter.statistics import relative_error, squared_norm
 from seenn.analysis.synops import SpikeCounter
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
@@ -142,7 +142,8 @@ def check(
 def images_at_once(network: SpikingNetwork) -> int:
     """How many images in a batch keep the check's memory, for two values of every site, within half a GiB."""
     shapes = network.graph.shapes(network.input_shape)
-    return max(1, _MEMORY // (8 * sum(math.prod(shapes[site]) for site in network.sites)))
+    held = 8 * sum(math.prod(shapes[site]) for site in network.sites)
+    return max(1, _MEMORY // max(1, held))
 
 
 def _compare(

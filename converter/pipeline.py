@@ -239,7 +239,7 @@ class _Shares:
         """Raises CalibrationError for a model of other images or other classes; None in its spec is not known."""
         spec, shape = source.spec, tuple(self.calibration.shape)
         channels, known = shape[0], len(self.class_names)
-        if spec.in_chans not in (None, channels):
+        if len(shape) > 1 and spec.in_chans not in (None, channels):  # a vector has features instead
             raise CalibrationError(
                 f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
                 f"--in-chans {spec.in_chans} with its --mean and --std, or name data of those channels with --data"

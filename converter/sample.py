@@ -1,11 +1,11 @@
 """What is looked at of a site: its activations and their exact maxima, and the currents that should become them.
 
-Of a layer's values some are looked at, by position: which ones depends on the number and the size of the images only.
+Of a layer's values some are looked at, by position: which ones depends on the number and the size of the images, and on
+an image's place among them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,8 @@ from seenn.distributed import world
 CURRENT_IMAGES = 128  # whose currents are looked at, about
 _PER_CHANNEL = 1 << 14  # values, about
 _IN_ALL = 1 << 26  # values of a site, currents of all steps counted: 256 MiB
-_PER_IMAGE = 16  # positions at least: one alone might be a corner
+_PER_IMAGE = 16  # positions at least
+_SHIFT = 7919  # a prime, between the first positions of one image and the next
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,12 @@ class Currents:
         self._images, self._axis = images, axis
         self._rows: list[Tensor] = []  # [1 + T, n, C]
 
-    def add(self, target: Tensor, current: Tensor) -> None:
-        """The next images, or none of them: every process says at least how its values look."""
-        values = torch.cat([target[None], current])
-        channels = values.shape[1 + self._axis]
-        positions = math.prod(target.shape[1:]) // channels
-        most = min(_PER_CHANNEL, _IN_ALL // (len(values) * channels))
-        stride = position_stride(self._images, positions, max(1, most))
-        self._rows.append(torch.stack([_rows(step, self._axis, stride) for step in values]))
+    def add(self, first: int, target: Tensor, current: Tensor) -> None:
+        """Images from number ``first`` on, or none of them: every process says at least how its values look."""
+        values = [_by_position(step, self._axis) for step in (target, *current)]
+        most = min(_PER_CHANNEL, _IN_ALL // (len(values) * values[0].shape[1]))
+        each = -(-most // self._images)
+        self._rows.append(torch.stack([_rows(step, first, each) for step in values]))
 
     def sample(self) -> SiteSample:
         """Of all that was added."""
@@ -72,29 +71,27 @@ class Currents:
 class Activations:
     """Makes statistics, from chunks of activations ``[b, ..., C, ...]`` that are added in order."""
 
-    def __init__(self, images: int, first: int, axis: int, *, two_sided: bool) -> None:
-        """For ``images`` in all, of which the process's own begin at ``first``; ``two_sided`` ones count by size."""
-        self._images, self._next, self._axis, self._two_sided = images, first, axis, two_sided
+    def __init__(self, images: int, axis: int, *, two_sided: bool) -> None:
+        """For ``images`` in all processes; ``two_sided`` activations count by their size."""
+        self._images, self._axis, self._two_sided = images, axis, two_sided
         self._halves: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._maxima: list[Tensor] = []
 
-    def add(self, values: Tensor) -> None:
-        """The next images."""
-        values = (values.abs() if self._two_sided else values).movedim(self._axis, 1)
-        start, middle = self._next, min(max(0, self._images // 2 - self._next), len(values))
-        self._next += len(values)
-        channels, positions = values.shape[1], values[0, 0].numel()
+    def add(self, first: int, values: Tensor) -> None:
+        """Images from number ``first`` on."""
+        values = _by_position(values.abs() if self._two_sided else values, self._axis)
+        channels = values.shape[1]
         if not self._maxima:
             self._maxima = [values.new_zeros(channels) for _ in self._halves]
         most = max(1, min(_PER_CHANNEL, _IN_ALL // channels))
-        every = -(-self._images * min(_PER_IMAGE, positions) // most)  # image
-        stride = position_stride(-(-self._images // every), positions, most)
+        every = -(-self._images * min(_PER_IMAGE, values.shape[2]) // most)  # image
+        each = -(-most // -(-self._images // every))
+        middle = min(max(0, self._images // 2 - first), len(values))
         for half, part in enumerate((slice(0, middle), slice(middle, len(values)))):
             if len(values[part]):
-                largest = values[part].unsqueeze(-1).flatten(2).amax((0, 2))
-                self._maxima[half] = self._maxima[half].maximum(largest)
-                chosen = values[part][-(start + part.start) % every :: every]
-                self._halves[half].append(_rows(chosen, 1, stride))
+                self._maxima[half] = self._maxima[half].maximum(values[part].amax((0, 2)))
+                start = part.start + -(first + part.start) % every
+                self._halves[half].append(_rows(values[start : part.stop : every], first + start, each, every))
 
     def statistics(self, *, per_channel: bool = True) -> SiteStatistics:
         """Of all that was added, in all processes, and of the halves of the images."""
@@ -106,21 +103,23 @@ class Activations:
         return replace(SiteStatistics.of(torch.cat(sizes), maxima.amax(0)), halves=(first, second))
 
 
-def position_stride(images: int, positions: int, most: int) -> int:
-    """Take every so-manieth position of each image to keep roughly ``most`` values a channel; 1 takes all.
+def _by_position(values: Tensor, axis: int) -> Tensor:
+    """``[b, ..., C, ...]`` as ``[b, C, positions]``; a linear layer's ``[b, C]`` has one position."""
+    return values.movedim(axis, 1).unsqueeze(-1).flatten(2)
 
-    It has no divisor in common with the number of positions: a stride that divides the width would see some
-    columns only, perhaps the border alone.
+
+def _rows(values: Tensor, first: int, each: int, every: int = 1) -> Tensor:
+    """``[b, C, positions]`` as ``[n, C]``: about ``each`` positions of an image, evenly spaced, or all.
+
+    The images have the numbers ``first``, ``first + every`` and so on: each begins elsewhere, so that together they
+    show all positions, and which those of an image are follows from its number.
     """
-    stride = min(max(1, images * positions // most), max(1, positions // _PER_IMAGE))
-    while math.gcd(stride, positions) > 1:
-        stride -= 1
-    return stride
-
-
-def _rows(values: Tensor, axis: int, stride: int) -> Tensor:
-    """``[b, ..., C, ...]`` as ``[n, C]``, at every so-manieth position."""
-    return values.movedim(axis, 1).unsqueeze(-1).flatten(2)[:, :, stride // 2 :: stride].transpose(1, 2).flatten(0, 1)
+    images, channels, positions = values.shape
+    if each < positions:
+        begin = (torch.arange(images) * every + first)[:, None] * _SHIFT
+        index = (begin + torch.arange(each) * positions // each) % positions
+        values = values.gather(2, index.to(values.device)[:, None].expand(images, channels, each))
+    return values.transpose(1, 2).flatten(0, 1)
 
 
 def channel_mean(values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How a site's activations are distributed, on the images that a range is chosen on and on others.
 
-Maxima are exact. What they are too many of is sampled by position: which ones depends on the number and the size of
-the images only. Counts are integers, so that neither the order of the images nor the processes that share them matter.
+Maxima are exact, and counts are integers, so that neither the order of what is counted nor the processes that share it
+matter.
 """
 
 from __future__ import annotations
@@ -121,3 +121,14 @@ def _sawtooth(u: Tensor) -> Tensor:
     """∫₀ᵘ (v − ⌊v + ½⌋)² dv."""
     nearest = (u + 0.5).floor()
     return nearest / 12 + (u - nearest) ** 3 / 3
+
+
+def relative_error(wrong: float, power: float) -> float:
+    """‖error‖ / ‖signal‖ from their squares; 1 where there is an error and no signal at all."""
+    return (wrong / power) ** 0.5 if power > 0 else float(wrong > 0)
+
+
+def squared_norm(values: Tensor) -> Tensor:
+    """The sum of squares in float64, where those of small values do not vanish."""
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return norm.square()

@@ -149,6 +149,7 @@ def locked(path: PathLike, *, wait: bool = False) -> Iterator[bool | None]:
         yield None
         return
     descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
+    _descriptors.add(descriptor)
     try:
         held: bool | None = True
         try:
@@ -159,7 +160,24 @@ def locked(path: PathLike, *, wait: bool = False) -> Iterator[bool | None]:
             held = None
         yield held
     finally:
-        os.close(descriptor)
+        if descriptor in _descriptors:
+            _descriptors.remove(descriptor)
+            with suppress(OSError):  # where there are no such locks
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked just now may have it still
+            os.close(descriptor)
+
+
+_descriptors: set[int] = set()  # of the locks that this process holds
+
+
+def _let_go() -> None:
+    """In a forked process: a lock is the parent's alone, and must not outlive it there."""
+    while _descriptors:
+        os.close(_descriptors.pop())
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def remove_stale(target: PathLike) -> None:

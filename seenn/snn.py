@@ -257,7 +257,9 @@ class SNN:
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"image {number}: {error}") from error
                 if len(samples) != 1:
-                    raise InputError(f"image {number} is a batch of {len(samples)}: a stream takes one at a time")
+                    raise InputError(
+                        f"image {number} is a batch of {len(samples)}: a stream takes one at a time; give them so"
+                    )
                 yield Request(image=samples[0], deadline_ms=deadline_ms)
 
         return session.stream(requests(), ordered=ordered)

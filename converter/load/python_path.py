@@ -55,7 +55,9 @@ def _call(factory: Callable[..., Any], spec: ModelSpec, sizes: Mapping[str, int]
         refused = [key for key in sizes if f"unexpected keyword argument {key!r}" in str(error)]
         if isinstance(error, TypeError) and refused:
             return _call(factory, spec, {key: size for key, size in sizes.items() if key not in refused})
-        raise ModelError(f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}; check its arguments"
+        ) from error
 
 
 def _import(path: str) -> Callable[..., Any]:
@@ -65,7 +67,7 @@ def _import(path: str) -> Callable[..., Any]:
     except Exception as error:  # importing runs the user's code
         raise ModelError(
             f"cannot import {module_name!r} for the model {path!r}: {type(error).__name__}: {error} "
-            f"(looked in the current folder and on the Python path)"
+            f"(looked in the current folder and on the Python path): check the name, or put it there"
         ) from error
     try:
         factory = reduce(getattr, attribute.split("."), module)

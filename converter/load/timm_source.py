@@ -55,7 +55,9 @@ def building(spec: ModelSpec) -> Iterator[None]:
             "weights elsewhere and pass them with --ckpt FILE, without --pretrained"
         ) from error
     except Exception as error:
-        raise ModelError(f"cannot build {spec.name!r} with {dict(spec.kwargs)}: {first_line(error)}") from error
+        raise ModelError(
+            f"cannot build {spec.name!r} with {dict(spec.kwargs)}: {first_line(error)}; change --model-kwargs"
+        ) from error
 
 
 def _check_tag(name: str) -> None:

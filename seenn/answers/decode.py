@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,10 @@ def _decoded(
         worker_init_fn=_leave_interrupts,
         generator=torch.Generator(),  # so that the global one stays as it is
     )
+    with _interrupts_later():
+        blocks = iter(loader)
     try:
-        yield from loader
+        yield from blocks
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -121,6 +124,19 @@ class _Decoder(Dataset[Any]):
 def _together(found: list[tuple[str, Tensor | None, str | None]]) -> Decoded:
     pixels = [pixels for _, pixels, _ in found if pixels is not None]
     return [(path, error) for path, _, error in found], torch.cat(pixels) if pixels else torch.empty(0)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Around forking, whose hooks would swallow a Ctrl-C: it comes when they are done."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts(_: int) -> None:

@@ -219,7 +219,7 @@ def test_inspection_of_an_onnx_file_shows_what_would_become_of_it(
 
 
 def test_a_network_in_which_nothing_spikes_says_so(seenn: Seenn, tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Sigmoid(), nn.Flatten()).eval()
+    net = nn.Sequential(nn.Conv2d(1, 10, 8), nn.GELU(), nn.Flatten()).eval()
     export(net, torch.randn(1, 1, 8, 8), tmp_path / "net.onnx")
     arguments = ("convert", "--model", "net.onnx", "--data", "digits", "--calibration-images", "16",
                  "--check-images", "20", "--timesteps", "2")  # fmt: skip
@@ -268,7 +268,7 @@ def test_truncated_and_hostile_files(seenn: Seenn, checkpoint: Checkpoint, conve
     path.write_bytes(path.read_bytes()[:5000])
     refused(seenn(*CONVERT), 1, "ann.pth: not a torch checkpoint, or damaged or truncated")
     torch.save({"fc.weight": torch.zeros(2), "payload": print}, path)
-    refused(seenn(*CONVERT), 1, "ann.pth: the file pickles", "never unpickles")
+    refused(seenn(*CONVERT), 1, "ann.pth: the file pickles", "which seenn never runs")
     network = tmp_path / "snn.safetensors"
     network.write_bytes(network.read_bytes()[:-100])
     refused(seenn("evaluate"), 1, "snn.safetensors is not a readable safetensors file")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_snn
+from small_snn import tiny_snn
 
 import seenn
 from seenn.answers import COLUMNS

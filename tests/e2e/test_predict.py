@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from interrupts import interrupted
 from PIL import Image
-from tiny import tiny_snn
+from small_snn import tiny_snn
 
 from seenn.answers import FORMATS
 

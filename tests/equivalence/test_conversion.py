@@ -70,8 +70,8 @@ def test_error_falls_as_one_over_t(neuron: str, small: tuple[nn.Module, Tensor])
     [
         ("resnet18", 17, 1),
         ("torchvision:vgg11_bn", 10, 5),
-        ("torchvision:mobilenet_v2", 35, 0),
-        ("torchvision:squeezenet1_0", 26, 3),
+        ("torchvision:mobilenet_v2", 52, 0),
+        ("torchvision:squeezenet1_0", 28, 3),
         ("densenet121", 121, 1),
     ],
 )
@@ -79,7 +79,7 @@ def test_models_from_the_wild(name: str, sites: int, pools: int) -> None:
     images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model = alive(build_model(ModelSpec(name=name, num_classes=10, stem="imagenet")).module, images)
     found = convert_module(model, images, ConvertConfig(timesteps=4))
-    assert len(found.network.sites) == len(found.network.sites) == sites
+    assert len(found.network.sites) == sites  # activations, and encoders of what is multiplied without one
     assert found.float64_difference < 1e-12
     assert sum(isinstance(node.op, CumulativeDifference) for node in found.network.graph) == pools
     with torch.no_grad():

@@ -27,7 +27,7 @@ def command_lines() -> list[str]:
     """Every ``seenn COMMAND …`` in a shell block or a code span, without its comment."""
     blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", TEXT, re.S)
     lines = [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()]
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
+    spans = re.findall(r"(?<!\\)`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))  # an escaped one is no code
     return sorted({found for found in (*lines, *spans) if re.match(r"seenn [a-z]", found)})
 
 

@@ -52,7 +52,8 @@ def to_frames(where: object, events: Events, frames: int, *, height: int, width:
         first = int(outside.argmax())
         raise DataError(
             f"{where}: {int(outside.sum())} of {len(t)} events are not of a sensor of {width}×{height} pixels, the "
-            f"first at x = {x[first]}, y = {y[first]} with polarity {p[first]}: the file is damaged or of another kind"
+            f"first at x = {x[first]}, y = {y[first]} with polarity {p[first]}: the file is damaged or of another "
+            "kind; fetch it again"
         )
     since = t - t.min()
     frame = since * frames // (since.max() + 1)

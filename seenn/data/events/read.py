@@ -18,7 +18,7 @@ def read_bin(path: Path) -> Events:
     with reading(path):
         raw = np.frombuffer(path.read_bytes(), dtype=np.uint8)
         if len(raw) % 5:
-            raise DataError(f"{path}: {len(raw)} bytes are no whole number of events of 5 bytes: the file is truncated")
+            raise DataError(f"{path}: {len(raw)} bytes are no whole number of events of 5 bytes; fetch it again")
         x, y, first, middle, last = raw.reshape(-1, 5).T.astype(np.int64)
         overflow = y == _OVERFLOW_Y
         t = ((first & 127) << 16 | middle << 8 | last) + _OVERFLOW_US * overflow.cumsum()

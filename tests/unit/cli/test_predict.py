@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from tiny import tiny_snn
+from small_snn import tiny_snn
 
 from cli.main import seenn
 from seenn.checkpoint import load

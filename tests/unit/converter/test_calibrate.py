@@ -52,7 +52,7 @@ def test_order_and_chunks_of_the_images_do_not_matter(
 ) -> None:
     config = ConvertConfig(recipe=recipe, correction="bias")
     first = neurons(convert_module(net, images, config).network)
-    monkeypatch.setattr("converter.calibrate._CHUNK", 7)
+    monkeypatch.setattr("converter.sweep._CHUNK", 7)
     random = torch.Generator().manual_seed(5)
     order = torch.cat(
         [start + torch.randperm(24, generator=random) for start in (0, 24)]
@@ -210,7 +210,7 @@ def test_temporary_files_have_no_name(
 
 
 def test_images_are_read_a_few_at_a_time(net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converter.calibrate._WORKING", 1)
+    monkeypatch.setattr("converter.sweep._WORKING", 1)
     seen = []
 
     class Watched(CalibrationImages):
@@ -226,7 +226,7 @@ def test_images_are_read_a_few_at_a_time(net: nn.Module, images: Tensor, monkeyp
 
 def free(monkeypatch: pytest.MonkeyPatch, disk: int) -> None:
     usage = shutil.disk_usage(".")._replace(free=disk)
-    monkeypatch.setattr("converter.calibrate.shutil.disk_usage", lambda folder: usage)
+    monkeypatch.setattr("converter.sweep.shutil.disk_usage", lambda folder: usage)
 
 
 def test_calibration_that_fits_neither_into_memory_nor_on_the_disk_is_refused_first(

@@ -14,7 +14,7 @@ from torch import nn
 
 import seenn
 from converter import ConvertConfig, convert
-from converter.load import ModelSpec, build_model
+from converter.load import LoadedModel, ModelSpec, build_model
 from converter.load.weights import write_weights
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
@@ -165,6 +165,13 @@ def test_data_of_another_model_are_refused(splits: DataSplits) -> None:
         loaded = build_model(ModelSpec(name="resnet18", kwargs=SMALL, num_classes=classes, in_chans=channels))
         with pytest.raises(CalibrationError, match=message):
             convert(loaded, splits)
+
+
+def test_a_model_that_makes_a_channel_of_vectors_takes_them() -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Unflatten(1, (1, 12)), nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(40, 3)).eval()
+    loaded = LoadedModel(body, ModelSpec(name="sound", in_chans=1, num_classes=3), None, {})
+    assert convert(loaded, torch.randn(64, 12), timesteps=2).network.input_shape == (12,)
 
 
 def test_arguments_that_do_not_go_together_are_refused(module: nn.Module, splits: DataSplits) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
@@ -27,8 +28,8 @@ def squared_error(x: Tensor, reach: Tensor, steps: int) -> Tensor:
 
 def statistics(x: Tensor) -> SiteStatistics:
     """Of ``[N, C, H, W]``, as calibration makes them."""
-    seen = Activations(len(x), 0, 1, two_sided=False)
-    seen.add(x)
+    seen = Activations(len(x), 1, two_sided=False)
+    seen.add(0, x)
     return seen.statistics()
 
 
@@ -77,10 +78,10 @@ def test_mmse_has_less_error_than_the_maximum_on_images_that_it_has_not_seen(ste
 @pytest.mark.parametrize("sizes", [(24,), (5, 5, 5, 5, 4), (1,) * 24])
 def test_what_is_looked_at_does_not_depend_on_chunks(sizes: tuple[int, ...]) -> None:
     x = activations()
-    seen, currents = Activations(24, 0, 1, two_sided=False), Currents(24, 1)
-    for chunk in x.split(sizes):
-        seen.add(chunk)
-        currents.add(chunk, torch.stack([chunk, 2 * chunk]))
+    seen, currents = Activations(24, 1, two_sided=False), Currents(24, 1)
+    for first, chunk in zip(accumulate((0, *sizes)), x.split(sizes), strict=False):
+        seen.add(first, chunk)
+        currents.add(first, chunk, torch.stack([chunk, 2 * chunk]))
     whole, found, sample = statistics(x), seen.statistics(), currents.sample()
     assert torch.equal(found.maximum, whole.maximum)
     assert torch.equal(found.counts, whole.counts)
@@ -108,9 +109,9 @@ def test_no_more_is_looked_at_of_more_images(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("converter.sample._PER_CHANNEL", 1000)
     counts = []
     for images in (64, 500, 4000):
-        seen = Activations(images, 0, 1, two_sided=False)
-        for _ in range(images // 4):
-            seen.add(torch.ones(4, 3, 5, 5))
+        seen = Activations(images, 1, two_sided=False)
+        for first in range(0, images, 4):
+            seen.add(first, torch.ones(4, 3, 5, 5))
         counts.append(int(seen.statistics().counts.sum()) // 3)
     assert max(counts) <= 2500
     assert min(counts) >= 400

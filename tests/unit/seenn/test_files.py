@@ -239,3 +239,19 @@ def test_where_there_are_no_locks_files_are_written_all_the_same(
     stale.touch()  # perhaps a living writer's
     write_text(tmp_path / "a", "text")
     assert {path.name for path in tmp_path.iterdir()} == {"a", stale.name}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with locked(tmp_path) as held:
+        assert held
+        if (child := os.fork()) == 0:
+            os.close(write)
+            os.read(read, 1)  # lives longer than the lock
+            os._exit(0)
+    with locked(tmp_path) as again:
+        assert again
+    os.close(write)
+    os.waitpid(child, 0)
+    os.close(read)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_snn
+from small_snn import tiny_snn
 
 from seenn.answers import Picture, Row, answer_pictures
 from seenn.snn import SNN
