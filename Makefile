@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test check messages format wheel bench clean
+.PHONY: help install demo test check messages format wheel bench browser clean
 
 help:
 	@echo "make demo    train, convert, calibrate and evaluate on the digits (two minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check   format, lint, types and tests"
 	@echo "make messages  docs/messages.md, from the tests that raise them"
 	@echo "make bench SNN=snn.safetensors   engines beside the ANN and other libraries"
+	@echo "make browser SNN=snn.safetensors   the exported network in a page, in headless Chromium"
 	@echo "make wheel   build the wheel and install it into a scratch environment"
 
 $(READY): pyproject.toml constraints.txt
@@ -52,6 +53,9 @@ wheel: $(READY)
 # Other libraries live in an environment of their own: they are measured, never used.
 SNN ?= snn.safetensors
 PEERS := .venv-bench
+
+browser: $(READY)
+	$(BIN)/python benchmarks/browser.py $(SNN)
 
 bench:
 	test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)

@@ -24,6 +24,7 @@ COMMANDS = (
     "bench",
     "report",
     "inspect",
+    "export",
     "doctor",
     "completion",
 )

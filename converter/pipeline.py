@@ -146,7 +146,7 @@ def convert(
             source.module,
             shares.calibration,
             config,
-            output=output,
+            output=output or source.output,
             task=task or TASK_OF_LABELS.get(shares.labels),
             activations=activations,
             device=device,

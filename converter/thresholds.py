@@ -56,7 +56,7 @@ def choose_threshold(site: str, op: Activation, seen: Activations, config: Conve
     alive = _alive(site, statistics, config)
     ranges = recipe.range(statistics, steps).to(statistics.maximum.dtype)
     # A channel that calibration never saw active gets the site's widest range: it stays as coarse as the rest.
-    ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax())
+    ranges = torch.where(alive & (ranges > 0), ranges, ranges[alive].amax()).clamp(max=op.largest)
     threshold = ranges / max_spikes
     clipped, energy, expected = _clipped(recipe, statistics, steps)
     return Threshold(

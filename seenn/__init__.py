@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from seenn.errors import CheckpointError as CheckpointError
     from seenn.errors import ConversionError as ConversionError
     from seenn.errors import DataError as DataError
+    from seenn.errors import ExportError as ExportError
     from seenn.errors import ModelError as ModelError
     from seenn.errors import SeennError as SeennError
     from seenn.errors import UnsupportedError as UnsupportedError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from seenn.exits import FixedExit as FixedExit
     from seenn.exits import ThresholdExit as ThresholdExit
     from seenn.exits import register_policy as register_policy
+    from seenn.hub import from_pretrained as from_pretrained
     from seenn.runtime import Prediction as Prediction
     from seenn.runtime import Predictions as Predictions
     from seenn.runtime import Request as Request
@@ -58,8 +60,10 @@ _NAMES = {  # by the module that they are imported from
     "seenn.core.ops.neuron": "IFNeuron if_step reset signed_if_step",
     "seenn.core.ops": "TwoSidedIFNeuron two_sided_if_step",
     "seenn.data": "load_data",
-    "seenn.errors": "CalibrationError CheckpointError ConversionError DataError ModelError SeennError UnsupportedError",
+    "seenn.errors": "CalibrationError CheckpointError ConversionError DataError ExportError ModelError SeennError "
+    "UnsupportedError",
     "seenn.exits": "ConfidenceExit ExitPolicy FixedExit ThresholdExit register_policy",
+    "seenn.hub": "from_pretrained",
     "seenn.runtime": "Prediction Predictions Request Session make_engine",
     "seenn.snn": "SNN",
     "seenn.version": "__version__",

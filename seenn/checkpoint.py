@@ -77,10 +77,11 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         save_file(tensors, temporary, metadata)
 
 
-def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
-    """Reads what ``save`` wrote; bit for bit the same network.
+def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:
+    """Reads what ``save`` wrote, bit for bit the same network; or a NIR file of another library's.
 
     Args:
+        dialect: of a NIR file: the library that it was made for, see ``seenn.capture.nir``.
         with_policy: False leaves the exit policy out, for whoever makes another: its class need not be known.
 
     Raises:
@@ -88,6 +89,10 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True) -> SNN:
             ops do not allow.
     """
     where = Path(path)
+    if where.suffix == ".nir" and where.is_file():
+        from seenn.capture.nir import read_nir
+
+        return SNN(network=read_nir(where, dialect), manifest={"source": {"name": where.name, "dialect": dialect}})
     tensors, metadata = _read(where)
     if metadata.get("seenn") is None:
         raise CheckpointError(

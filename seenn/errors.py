@@ -8,6 +8,7 @@
     │   └── CalibrationError  calibration data or statistics that cannot give a threshold
     ├── CheckpointError       a file that is damaged, foreign, hostile or of another architecture
     │   └── OutputError       a file that cannot be written: no space, no permission, no folder
+    ├── ExportError           an exported file that its reader does not run as the network runs
     ├── DataError             images, labels or splits that are missing, malformed or overlap
     │   └── InputError        a sample that a network cannot take
     ├── ModelError            an unknown model name, or a factory that did not return a module
@@ -48,6 +49,10 @@ class CheckpointError(SeennError):
 
 class OutputError(CheckpointError, OSError):
     """A file cannot be written; what was there before is intact."""
+
+
+class ExportError(SeennError):
+    """What an exported file's reader computes is not what the network does; the file was not kept."""
 
 
 class DataError(SeennError):

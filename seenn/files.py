@@ -74,6 +74,34 @@ def atomic_path(target: PathLike, expected: FileVersion | None = None) -> Iterat
                 os.replace(temporary, path)
 
 
+@contextmanager
+def atomic_folder(target: PathLike) -> Iterator[Path]:
+    """Yields a temporary folder on the disk of ``target``; on success ``target`` has its files.
+
+    Any exception leaves ``target`` as it was. A folder that is there keeps its other files.
+
+    Raises:
+        OutputError: the parent is no folder, is not writable or full, or ``target`` is a file.
+    """
+    path = Path(os.path.realpath(target))
+    with writing(target):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{os.fspath(target)} is a file, and a folder is to be written: name another")
+        with _private_folder(path) as folder:
+            temporary = folder / path.name
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+            with locked(path.parent, wait=True):
+                if not path.exists():
+                    os.replace(temporary, path)
+                    return
+                for file in temporary.iterdir():
+                    os.replace(file, path / file.name)
+
+
 def write_text(target: PathLike, text: str) -> None:
     """Writes ``text`` as UTF-8, atomically; raises as :func:`atomic_path`."""
     with atomic_path(target) as temporary:

@@ -36,6 +36,7 @@ from seenn.runtime import (
 if TYPE_CHECKING:
     from seenn.analysis.report.comparison import Comparison
     from seenn.analysis.report.evaluation import Evaluation
+    from seenn.export.exporter import Exported
     from seenn.files import FileVersion
     from seenn.training import FinetuneConfig
     from seenn.training.loop import FitOptions
@@ -401,6 +402,38 @@ class SNN:
         from seenn.checkpoint import save
 
         save(path, self, expected=expected)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder for a model hub: see ``seenn.hub.save_pretrained``; ``seenn.from_pretrained`` reads it."""
+        from seenn.hub import save_pretrained
+
+        save_pretrained(self, folder)
+
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Uploads that folder to ``user/model`` of the Hugging Face Hub: see ``seenn.hub.push_to_hub``."""
+        from seenn.hub import push_to_hub
+
+        return push_to_hub(self, repository, private=private)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str,
+        images: Any = None,
+        timesteps: int | None = None,
+        raw_pixels: bool = False,
+        reader: str | None = None,
+    ) -> Exported:
+        """Writes the network for another program, once that program was seen to run it as the network does.
+
+        ``to`` is one of ``seenn.export.FORMATS``, ``images`` what is compared on, as for ``batch``. Options and errors
+        are those of ``seenn.export.exporter.export``.
+        """
+        from seenn.export.exporter import ExportOptions, export
+
+        options = ExportOptions(raw_pixels=raw_pixels, reader=reader)
+        return export(self, path, to, images=images, timesteps=timesteps, options=options)
 
 
 #: The largest T that a network is made for.

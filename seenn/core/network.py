@@ -86,6 +86,11 @@ class SpikingNetwork(nn.Module):
         return frozenset(node.name for node in self._prefix)
 
     @property
+    def boundary(self) -> tuple[str, ...]:
+        """Names of the values that ``encode`` gives, in order."""
+        return self._boundary
+
+    @property
     def state_layout(self) -> tuple[tuple[str, str], ...]:
         """``(node, state name)`` of every tensor in the state, in order."""
         return tuple((node.name, name) for node, op in self._stateful for name in op.state_names(len(node.inputs)))
@@ -151,7 +156,7 @@ class SpikingNetwork(nn.Module):
 
     def start(self, current: State, observe: Observer | None = None) -> State:
         """The state before the first step that answers, from encoded currents; ``observe`` sees the initial steps."""
-        state = self.initial_state(len(current[0]), current[0].dtype)
+        state = self.initial_state(current[0].shape[0], current[0].dtype)
         if not self.initial_steps:
             return state
         first = self._by_node(state)

@@ -232,7 +232,7 @@ def session(folder: Path, kind: str, engine: str, device: str, slots: int) -> tu
     snn = seenn.load(folder / f"{kind}.safetensors").to(device)
     splits = load_recorded_data(snn.manifest, snn.preprocessing, data_dir=data_dir(snn, folder))
     spikes = SpikeSums(40)
-    runs = snn.session(engine, policy=GapExit(threshold=0.2), slots=slots)
+    runs = snn.session(engine, policy=GapExit(threshold=2.0), slots=slots)
     answers = runs.run(splits.test.batch(limit=40).split(16), observers=[spikes])
     return answers, {site: counts.cpu() for site, counts in spikes.sums.items()}
 

@@ -1,5 +1,5 @@
-"""The plugin: importing this module registers all six."""
+"""The plugin: importing this module registers all seven."""
 
-from extension import data_set, engine, exit_rule, neuron, op, recipe
+from extension import data_set, engine, exit_rule, format, neuron, op, recipe
 
-__all__ = ["data_set", "engine", "exit_rule", "neuron", "op", "recipe"]
+__all__ = ["data_set", "engine", "exit_rule", "format", "neuron", "op", "recipe"]

@@ -1,6 +1,6 @@
-"""seenn extended from outside: an op, a neuron, an exit rule, an engine, a data set and a recipe, one file each.
+"""seenn extended from outside: an op, a neuron, an exit rule, an engine, a data set, a recipe, an export format.
 
-They are the templates that CONTRIBUTING.md points to. Nothing in seenn, converter or cli knows them.
+One file each; they are the templates that CONTRIBUTING.md points to. Nothing in seenn, converter or cli knows them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from seenn.capture.handlers import _HANDLERS
 from seenn.core.ops.base import _REGISTRY
 from seenn.data import DATA_SETS, DataSplits
 from seenn.exits import EXIT_RULES, default_rules
+from seenn.export import FORMATS
 from seenn.neurons import NEURONS
 from seenn.runtime import ENGINES
 from seenn.training import FinetuneConfig, TrainConfig, train_ann
 
 HERE = Path(__file__).parent
-EXTENSIONS = ("op", "neuron", "exit_rule", "engine", "data_set", "recipe")
+EXTENSIONS = ("op", "neuron", "exit_rule", "engine", "data_set", "recipe", "format")
 #: What an extension may import: these, and no module inside them.
 PUBLIC = {
     "converter",
@@ -45,6 +46,7 @@ PUBLIC = {
     "seenn.data",
     "seenn.errors",
     "seenn.exits",
+    "seenn.export",
     "seenn.neurons",
     "seenn.runtime",
     "seenn.surrogate",
@@ -53,9 +55,9 @@ PUBLIC = {
 
 @pytest.fixture(scope="module")
 def plugin() -> Iterator[ModuleType]:
-    """All six, registered while this file is tested."""
+    """All seven, registered while this file is tested."""
     yield importlib.import_module("extension.plugin")
-    registries = (ENGINES, EXIT_RULES, NEURONS, DATA_SETS, RECIPES)
+    registries = (ENGINES, EXIT_RULES, FORMATS, NEURONS, DATA_SETS, RECIPES)
     for table in (_REGISTRY, _HANDLERS, *(registry._found for registry in registries)):
         for name, thing in list(table.items()):
             if getattr(thing, "make", thing).__module__.startswith("extension."):
@@ -146,6 +148,14 @@ def test_a_file_holds_all_that_they_say(converted: Callable[[str], SNN], data: D
     broken = replace(snn, sections={"one-by-one": replace(snn.sections["one-by-one"], json="many")})
     with pytest.raises(seenn.CheckpointError, match="keeps a number of samples, got 'many'"):
         broken.save(tmp_path / "other.safetensors")
+
+
+def test_a_network_of_them_is_exported(converted: Callable[[str], SNN], data: DataSplits, tmp_path: Path) -> None:
+    snn = converted("floor").calibrate_exit(data.exit, "spread", threshold=4.0, engine="reference")
+    images = data.test.images(limit=7)
+    found = snn.export(tmp_path / "snn.onnx", to="onnx", images=images)
+    assert found.compared["labels_and_exits_equal"] == 7
+    assert snn.export(tmp_path / "snn.json", to="thresholds", images=images).compared == {"sites": 2}
 
 
 def test_a_rule_takes_part_in_every_comparison(converted: Callable[[str], SNN], data: DataSplits) -> None:

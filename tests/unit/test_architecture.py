@@ -24,8 +24,8 @@ SEENN = (
     ("core", "metrics", "models", "neurons"),
     ("capture", "data", "exits"),
     ("runtime",),
-    ("analysis", "answers", "training"),
-    ("snn", "checkpoint", "deprecated", "__init__"),
+    ("analysis", "answers", "export", "training"),
+    ("snn", "checkpoint", "deprecated", "hub", "__init__"),
 )
 #: Packages of one layer that may not see each other.
 APART = (("exits", "data"), ("exits", "capture"), ("data", "capture"), ("core", "metrics"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -36,6 +37,11 @@ class Activation(StatelessOp):
         return None
 
     @property
+    def largest(self) -> float:
+        """No output is above it: a range beyond would let through what the activation clips."""
+        return math.inf
+
+    @property
     def own_channel_axis(self) -> int | None:
         """The axis that its own values per channel are along; None where it has none."""
         return None
@@ -53,6 +59,10 @@ class ReLU(Activation):
 
     def neuron_arguments(self) -> dict[str, Any]:
         return {"ceiling": self.ceiling}
+
+    @property
+    def largest(self) -> float:
+        return math.inf if self.ceiling is None else self.ceiling
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return inputs[0].relu() if self.ceiling is None else inputs[0].clamp(0.0, self.ceiling)

@@ -88,20 +88,18 @@ class CumulativeDifference(OverTime):
         t.add_(1)
         for s, x in zip(sums, inputs, strict=True):
             s.add_(x)
-        now = self._total(sums, t)
-        output = now - value
-        value.copy_(now)
-        return output, None, state
+        now = self._total(sums, t, in_place=True)
+        return torch.sub(now, value, out=value), None, (*sums, now, t)
 
-    def _total(self, sums: Sequence[Tensor], t: Tensor) -> Tensor:
-        """``t·f(S_t/t)``."""
+    def _total(self, sums: Sequence[Tensor], t: Tensor, *, in_place: bool = False) -> Tensor:
+        """``t·f(S_t/t)``; ``in_place`` in what f returns."""
         if self.op.homogeneous:
             return self.op(*sums)  # type: ignore[no-any-return]
-        if self.op.bilinear:
-            product: Tensor = self.op(*sums)
-            return product.div_(_rows(t, product))
-        value: Tensor = self.op(*(s / _rows(t, s) for s in sums))
-        return value * _rows(t, value)
+        if self.op.bilinear:  # f(a·x, a·y) = a²·f(x, y)
+            value: Tensor = self.op(*sums)
+            return torch.div(value, _rows(t, value), out=value if in_place else None)
+        value = self.op(*(s / _rows(t, s) for s in sums))
+        return torch.mul(value, _rows(t, value), out=value if in_place else None)
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         if lowering.constant:

@@ -43,4 +43,4 @@ class Constant(StatelessOp):
     value: Weight
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.value.expand(len(inputs[0]), *self.value.shape)
+        return self.value.expand(inputs[0].shape[0], *self.value.shape)

@@ -128,7 +128,7 @@ class Neuron(StatefulOp):
     def initial_state(self, *inputs: Tensor) -> State:
         (x,) = inputs
         start = per_channel(self.v_init, x, self.axis) * per_channel(self.v_threshold, x, self.axis)
-        return (torch.empty_like(x, dtype=torch.promote_types(x.dtype, start.dtype)).copy_(start),)
+        return (torch.zeros_like(x, dtype=torch.promote_types(x.dtype, start.dtype)).add_(start),)
 
     def emit(self, spike_count: Tensor, *, out: Tensor | None = None) -> Tensor:
         """What the next layer receives: ``spike_count · θ``."""

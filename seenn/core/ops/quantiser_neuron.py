@@ -58,7 +58,7 @@ class QuantiserNeuron(IntegratingNeuron):
 
     def initial_state(self, *inputs: Tensor) -> State:
         (v,) = super().initial_state(*inputs)
-        return v, torch.zeros_like(v), v.new_zeros(len(v))
+        return v, torch.zeros_like(v), v.new_zeros(v.shape[0])
 
     def fire(self, x: Tensor, state: State, *, in_place: bool = False) -> tuple[Tensor, State]:
         v, net_count, t = state

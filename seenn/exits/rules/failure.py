@@ -44,7 +44,7 @@ class FailurePredictionExit(ProbabilityExit):
         object.__setattr__(self, "coefficients", values)
 
     def start(self, inputs: Tensor) -> State:
-        return (torch.zeros(len(inputs), 3, dtype=inputs.dtype, device=inputs.device),)
+        return (torch.zeros(inputs.shape[0], 3, dtype=inputs.dtype, device=inputs.device),)
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         features, state = self.features(progress.t, logits_sum, state)

@@ -34,7 +34,7 @@ class PatienceExit(ScoredExit):
         integer("patience", self.patience, low=1)
 
     def start(self, inputs: Tensor) -> State:
-        none = torch.full((len(inputs),), -1, dtype=torch.int64, device=inputs.device)
+        none = torch.full((inputs.shape[0],), -1, dtype=torch.int64, device=inputs.device)
         return none, torch.zeros_like(none)
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:

@@ -54,7 +54,7 @@ class TwoSidedExit(ScoredExit):
         return self.inner.never
 
     def start(self, inputs: Tensor) -> State:
-        return torch.zeros(len(inputs), dtype=inputs.dtype, device=inputs.device), *self.inner.start(inputs)
+        return torch.zeros(inputs.shape[0], dtype=inputs.dtype, device=inputs.device), *self.inner.start(inputs)
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         last, *rest = state

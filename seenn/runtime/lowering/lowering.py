@@ -112,7 +112,14 @@ class ProgramLowering(Builder):
             factor = along(slope.detach().double(), axis, dims) - 1
             function = partial(_leak, rounded=self.input_scale is not None)
             self.step.append(
-                Compute(target=membrane, function=function, sources=(charged,), state=(before,), constants=(factor,))
+                Compute(
+                    what="leak",
+                    target=membrane,
+                    function=function,
+                    sources=(charged,),
+                    state=(before,),
+                    constants=(factor,),
+                )
             )
         elif neuron.signed and slope is None:
             taken_back = self.buffer(f"{name}.net", shape, "state", -math.inf, 0, ZERO)
@@ -181,7 +188,10 @@ class ProgramLowering(Builder):
         most = float((inside * (common / divisor)).max())
         target = self.like(self.name, self.shape, [term.source], most)
         constants = () if bool((factor == 1).all()) else (factor,)
-        self.emit(Compute(target=target, function=partial(_add_up, op), sources=(term.source,), constants=constants))
+        function = partial(_add_up, op)
+        self.emit(
+            Compute(what="add_up", op=op, target=target, function=function, sources=(term.source,), constants=constants)
+        )
         self.scales.proven(self.name, self.reach(term.source) * most)
         unit = batched(op, term.gain) / share / common
         return self._of(target, unit, None if constant is None else batched(op, constant))
@@ -198,7 +208,16 @@ class ProgramLowering(Builder):
         before = self.buffer(f"{self.name}.before", self.shape, "state", -math.inf, math.inf, ZERO)
         target = self.buffer(self.name, self.shape, "scratch", source.low, source.high)
         function = partial(_difference, op)
-        self.step.append(Compute(target=target, function=function, sources=(term.source,), state=(total, before)))
+        self.step.append(
+            Compute(
+                what="difference",
+                op=op,
+                target=target,
+                function=function,
+                sources=(term.source,),
+                state=(total, before),
+            )
+        )
         self.scales.proven(self.name, self.reach(term.source), steps=True)
         return of(target, self.shape, spread(term.gain, 0)[1])
 
@@ -225,13 +244,17 @@ class ProgramLowering(Builder):
             counts = self.buffer(f"{self.name}.count", self.shape, "scratch", -math.inf, math.inf)
             state.append(counts)
         function = partial(_take_step, op, len(names))
-        self.step.append(Compute(target=target, function=function, sources=names, state=tuple(state), counts=counts))
+        self.step.append(
+            Compute(
+                what="step", op=op, target=target, function=function, sources=names, state=tuple(state), counts=counts
+            )
+        )
         return of(target, self.shape)
 
     def _written(self, op: StatelessOp, sources: Sequence[str]) -> str:
         """The buffer into which ``op`` writes what it makes of ``sources``."""
         target = self.like(self.name, self.shape, sources)
-        self.emit(Compute(target=target, function=op.write, sources=tuple(sources)))
+        self.emit(Compute(what="write", op=op, target=target, function=op.write, sources=tuple(sources)))
         return target
 
     def _of(self, target: str, gain: Tensor, constant: Tensor | None) -> Value:

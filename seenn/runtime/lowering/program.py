@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seenn.core.ops import Geometry, Synapse
+from seenn.core.ops import Geometry, Op, Synapse
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import InputError
 from seenn.runtime.slots import LayerReport
@@ -154,8 +154,15 @@ class Fire:
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Anything else: ``function(target, *sources, *state, *constants)``, which writes the target and its state."""
+    """Anything else: ``function(target, *sources, *state, *constants)``, which writes the target and its state.
 
+    ``what`` says it for who cannot call it: ``write`` is ``target ← op(*sources)``, ``add_up`` is ``op.route(source)``
+    times the constant, ``difference`` is ``total += source; target ← op(total) − before; before ← op(total)``,
+    ``leak`` is that of f(c) = c + factor·min(c, 0), rounded, and ``step`` is a step of the op.
+    """
+
+    what: Literal["write", "add_up", "difference", "leak", "step"]
+    op: Op | None = None
     target: str
     function: Callable[..., object]
     sources: tuple[str, ...]

@@ -183,3 +183,23 @@ def test_signals_and_tables_go_through_training_conversion_exits_and_report(
     assert not Path(f"report-{factory}", "images.png").exists()
     assert json.loads(done.stdout)["accuracy"] > 0.8
     assert seenn.load(file).predict(values[:3].astype(np.float32)).labels.shape == (3,)
+
+
+@pytest.mark.parametrize("task", ["labels", "values"])
+def test_labels_that_are_no_classes_say_what_the_scores_are(
+    here: Path, task: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.random.default_rng(0).normal(size=(400, 6))
+    targets = values[:, :2] > 0 if task == "labels" else values[:, :2]
+    np.savez("others.npz", X=values, y=targets)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    torch.save(net.state_dict(), "others.pth")
+    done = run(convert, "--model", "signalnet_of_a_test:table", "--ckpt", "others.pth", "--data", "npz:others.npz")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert (answer["task"], answer["ann_accuracy"]) == (task, None)
+    assert "without classes, nothing shows that images are prepared as the model wants them" in caplog.text
+    done = run(evaluate, "snn.safetensors")
+    assert done.exit_code == 1
+    assert "classes" in done.stderr

@@ -1,0 +1,230 @@
+"""Networks that others trained, from NIR files: one node an op, with the dynamics of the library they come from.
+
+NIR describes neurons by differential equations, and every library makes other steps of them. With ``dt`` the seconds of
+a step (``norse`` 1e-3, ``snntorch`` 1e-4), a LIF node is
+
+::
+
+    norse, snntorch    v ← (1 − dt/τ)·v + dt/τ·r·x,  fires at v > θ, reset to v_reset     (norse takes r as 1)
+    sinabs             v ← exp(−1/τ)·v + x,           fires at v ≥ θ, reset by subtraction, several times a step
+
+and an IF node in ``sinabs`` ``v ← v + x`` with the same rule. A CubaLIF node has a current ``i ← (1 − dt/τ_syn)·i +
+dt/τ_syn·w_in·x`` before its membrane. Spikes are worth 1: thresholds go into what charges the membrane.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import (
+    Add,
+    AvgPool2d,
+    ChannelAffine,
+    Conv2d,
+    Flatten,
+    IFNeuron,
+    LIFNeuron,
+    Linear,
+    Op,
+    Scale,
+)
+from seenn.core.ops.leaky_sum import LeakySum
+from seenn.errors import CheckpointError, UnsupportedError, first_line
+
+logger = logging.getLogger(__name__)
+STEP = {"norse": 1e-3, "snntorch": 1e-4}  # seconds
+DIALECTS = ("norse", "sinabs", "snntorch")
+MOST_SPIKES = 127  # of a step, of neurons that may fire as often as they can
+_ABOVE = float(np.nextafter(np.float32(1), np.float32(2)))  # v ≥ this is v > 1
+
+
+def read_nir(path: Path, dialect: str | None) -> SpikingNetwork:
+    """The network in a NIR file, as the library ``dialect`` would run it.
+
+    Raises:
+        UnsupportedError: nodes that are not known, or that this library runs otherwise; lists all.
+        CheckpointError: the file is damaged.
+        ValueError: no such dialect, or none.
+    """
+    if dialect not in DIALECTS:
+        raise ValueError(
+            f"{path} holds NIR, which every library runs otherwise: name the one it was made for with dialect=, one of "
+            f"{', '.join(DIALECTS)}; got {dialect!r}"
+        )
+    try:
+        import nir
+    except ImportError as error:
+        raise UnsupportedError("reading NIR needs nir, which is not installed: pip install 'seenn[nir]'") from error
+    try:
+        graph = nir.read(path)
+    except Exception as error:  # of HDF5, of types that do not fit
+        raise CheckpointError(f"{path} is not a readable NIR file ({first_line(error)}): copy it again") from error
+    return _Reader(graph, dialect).network()
+
+
+class _Reader:
+    def __init__(self, graph: Any, dialect: str) -> None:
+        self.graph, self.dialect = graph, dialect
+        self.nodes: list[Node] = []
+        self.problems: list[str] = []
+
+    def network(self) -> SpikingNetwork:
+        (start,) = self._named("Input")
+        (end,) = self._named("Output")
+        made = {start: INPUT}
+        shape = tuple(int(n) for n in next(iter(self.graph.nodes[start].input_type.values())))
+        for name in self._order(start):
+            sources = [made[a] for a, b in self.graph.edges if b == name]
+            value = sources[0] if len(sources) == 1 else self._put(f"{name}.sum", Add(), *sources)
+            made[name] = value if name == end else self._node(name, self.graph.nodes[name], value)
+        if self.problems:
+            raise UnsupportedError(
+                f"{len(self.problems)} nodes cannot be read as {self.dialect} runs them: {'; '.join(self.problems)}"
+            )
+        network = SpikingNetwork(OpGraph(self.nodes, made[end]), shape).eval()
+        if len(found := network.shapes[network.graph.output]) != 1:
+            flat = self._put("scores", Flatten(), made[end])
+            if math.prod(found) != found[0]:
+                raise UnsupportedError(f"the output must be one score per class, got shape {list(found)}")
+            network = SpikingNetwork(OpGraph(self.nodes, flat), shape).eval()
+        return network
+
+    def _named(self, kind: str) -> list[str]:
+        found = [name for name, node in self.graph.nodes.items() if type(node).__name__ == kind]
+        if len(found) != 1:
+            raise UnsupportedError(f"a network has one {kind} node, and this file has {len(found)}")
+        return found
+
+    def _order(self, start: str) -> list[str]:
+        """Every node after those that it reads."""
+        order, left = [start], [name for name in self.graph.nodes if name != start]
+        while left:
+            ready = [n for n in left if all(a in order for a, b in self.graph.edges if b == n)]
+            if not ready:
+                raise UnsupportedError(f"recurrent connections are not read: {', '.join(sorted(left)[:8])}")
+            order.extend(ready)
+            left = [name for name in left if name not in ready]
+        return order[1:]
+
+    def _put(self, name: str, op: Op, *sources: str) -> str:
+        self.nodes.append(Node(name, op, sources))
+        return name
+
+    def _node(self, name: str, node: Any, value: str) -> str:
+        make = _MAKERS.get(type(node).__name__)
+        try:
+            if make is None:
+                raise UnsupportedError(f"{type(node).__name__} has no op here")
+            return make(self, name, node, value)
+        except UnsupportedError as error:
+            self.problems.append(f"{name}: {error}")
+            return value
+
+    def affine(self, name: str, node: Any, value: str) -> str:
+        bias = getattr(node, "bias", None)
+        return self._put(name, Linear(_tensor(node.weight), None if bias is None else _tensor(bias)), value)
+
+    def convolution(self, name: str, node: Any, value: str) -> str:
+        if isinstance(node.padding, str):
+            raise UnsupportedError(f"padding {node.padding!r}: give numbers")
+        window = {key: _pair(getattr(node, key)) for key in ("stride", "padding", "dilation")}
+        op = Conv2d(_tensor(node.weight), _tensor(node.bias), groups=int(node.groups), **window)
+        return self._put(name, op, value)
+
+    def pool(self, name: str, node: Any, value: str) -> str:
+        kernel = _pair(node.kernel_size)
+        mean = self._put(name, AvgPool2d(kernel, _pair(node.stride), _pair(node.padding)), value)
+        if type(node).__name__ == "AvgPool2d":
+            return mean
+        return self._put(f"{name}.total", Scale(float(kernel[0] * kernel[1])), mean)
+
+    def flatten(self, name: str, node: Any, value: str) -> str:
+        return self._put(name, Flatten(), value)
+
+    def scale(self, name: str, node: Any, value: str) -> str:
+        return self._put(name, ChannelAffine(_per_channel(node.scale, "scale")), value)
+
+    def integrate(self, name: str, node: Any, value: str) -> str:
+        if self.dialect != "sinabs":
+            raise UnsupportedError(
+                "its IF resets to 0, which is no soft reset" if self.dialect == "norse" else "it reads IF as leaky"
+            )
+        theta = _per_channel(node.v_threshold, "v_threshold")
+        charge = self._put(f"{name}.charge", ChannelAffine(1 / theta), value)
+        logger.warning("%s: sinabs cuts membranes off at −θ, and this network does not: outputs may differ", name)
+        return self._put(name, IFNeuron(1.0, 0.0, max_spikes=MOST_SPIKES), charge)
+
+    def leaky(self, name: str, node: Any, value: str) -> str:
+        if self.dialect == "sinabs":
+            raise UnsupportedError("its LIF fires several spikes a step while it leaks, which no neuron here does")
+        gain = STEP[self.dialect] / _single(node.tau, "tau")
+        r = 1.0 if self.dialect == "norse" else _per_channel(node.r, "r")
+        return self._membrane(name, node, value, 1 - gain, gain * r)
+
+    def current_based(self, name: str, node: Any, value: str) -> str:
+        if self.dialect == "sinabs":
+            raise UnsupportedError("sinabs reads no CubaLIF")
+        synapse = STEP[self.dialect] / _single(node.tau_syn, "tau_syn")
+        gain = STEP[self.dialect] / _single(node.tau_mem, "tau_mem")
+        entering = ChannelAffine(synapse * _per_channel(node.w_in, "w_in"))
+        current = self._put(f"{name}.in", entering, value)
+        current = self._put(f"{name}.current", LeakySum(decay=1 - synapse), current)
+        return self._membrane(name, node, current, 1 - gain, gain * _per_channel(node.r, "r"))
+
+    def _membrane(self, name: str, node: Any, value: str, decay: float, gain: Tensor | float) -> str:
+        if bool(np.any(np.asarray(node.v_leak) != 0)):
+            raise UnsupportedError("a leak towards another value than 0")
+        theta = _per_channel(node.v_threshold, "v_threshold")
+        reset = _single(node.v_reset / node.v_threshold, "v_reset / v_threshold")
+        charge = self._put(f"{name}.charge", ChannelAffine(gain / theta), value)
+        return self._put(name, LIFNeuron(_ABOVE, 0.0, decay=decay, v_reset=reset), charge)
+
+
+_MAKERS: Mapping[str, Callable[[_Reader, str, Any, str], str]] = {
+    "Affine": _Reader.affine,
+    "AvgPool2d": _Reader.pool,
+    "Conv2d": _Reader.convolution,
+    "CubaLIF": _Reader.current_based,
+    "Flatten": _Reader.flatten,
+    "IF": _Reader.integrate,
+    "LIF": _Reader.leaky,
+    "Linear": _Reader.affine,
+    "Scale": _Reader.scale,
+    "SumPool2d": _Reader.pool,
+}
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    height, width = (int(n) for n in np.broadcast_to(np.asarray(values), 2))
+    return height, width
+
+
+def _per_channel(values: Any, name: str) -> Tensor:
+    """``[C]`` of what is the same all over a channel."""
+    found = _tensor(values)
+    rows = found.reshape(len(found), -1) if found.dim() else found.view(1, 1)
+    if not bool((rows == rows[:, :1]).all()):
+        raise UnsupportedError(f"{name} differs within a channel")
+    return rows[:, 0].contiguous()
+
+
+def _single(values: Any, name: str) -> float:
+    """What is the same everywhere."""
+    found = np.unique(np.asarray(values, dtype=np.float64))
+    if len(found) != 1:
+        raise UnsupportedError(f"{name} differs between neurons")
+    return float(found[0])

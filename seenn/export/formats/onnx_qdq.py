@@ -1,0 +1,182 @@
+"""``onnx-qdq``: the ANN that the network stands for, its neurons as quantisers, for runtimes that compute in int8.
+
+Over T steps a neuron's mean output is its activation, rounded to multiples of θ/T and cut off at Γ·θ. That is what
+QuantizeLinear and DequantizeLinear compute, with T·Γ levels of θ/T each; half a level is added where the neuron does
+not start at θ/2, and the half itself rounds. Weights are int8, one scale for each output channel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seenn.core.graph import Node
+from seenn.core.ops import IntegratingNeuron, Synapse
+from seenn.core.ops.arguments import per_channel
+from seenn.errors import ExportError, first_line
+from seenn.export.about import about
+from seenn.export.exporter import FORMATS, Format, Subject
+from seenn.export.graphs import OPSET, onnx_graphs
+from seenn.export.ort import READER, Runner, images_of
+from seenn.export.parts import Part, Tensors
+
+AGREEMENT = 0.99  # of the labels with those of the network after T steps
+_UNSIGNED, _SIGNED = 255, 127  # levels of a byte above zero
+_PART = "ann"
+
+
+class _OnnxQdq(Format):
+    suffix = ".qdq.onnx"
+    packages, extra = ("onnx", "onnxscript", "onnxruntime"), "onnx"
+    takes = ("raw_pixels",)
+
+    def violations(self, subject: Subject) -> Iterable[str]:
+        for node in subject.network.graph:
+            if node.op.fires and not isinstance(node.op, IntegratingNeuron):
+                yield f"{node.name} ({node.op.title}) stands for no activation: use --to onnx"
+        if subject.batch.is_sequence:
+            yield "one frame a timestep, which an ANN does not read: use --to onnx-step"
+
+    def write(self, subject: Subject, path: Path) -> None:
+        from onnx import helper
+
+        model = onnx_graphs({_PART: QuantisedAnn(subject)}, subject).model(_PART)
+        helper.set_model_props(model, {name: json.dumps(value) for name, value in about(subject).items()})
+        path.write_bytes(model.SerializeToString())
+
+    def verify(self, subject: Subject, path: Path) -> tuple[str, Mapping[str, Any]]:
+        images = images_of(subject, subject.batch.inputs)
+        expected = subject.network(subject.batch.inputs, subject.timesteps).argmax(-1)
+        found = {READER: Runner(path)({"images": images})["labels"]}
+        if find_spec("openvino") is not None:
+            found[f"OpenVINO {version('openvino')}"] = openvino_labels(path, images)
+        shares = {reader: float((labels == expected).double().mean()) for reader, labels in found.items()}
+        for reader, share in shares.items():
+            if share < AGREEMENT:
+                raise ExportError(
+                    f"{reader}: {share:.1%} of {len(expected)} labels are those of the network after "
+                    f"{subject.timesteps} steps, expected {AGREEMENT:.0%}: its spikes arrive too unevenly to be its "
+                    "quantised ANN; give more --timesteps, or convert with --neuron signed"
+                )
+        return " and ".join(found), {
+            "images": len(expected),
+            "timesteps": subject.timesteps,
+            "agreement": shares,
+        }
+
+
+def openvino_labels(path: Path, images: Tensor) -> Tensor:
+    """What OpenVINO's int8 kernels answer.
+
+    Raises:
+        ExportError: it cannot run the file.
+    """
+    import openvino
+
+    try:
+        model = openvino.Core().compile_model(str(path), "CPU")
+        return torch.as_tensor(model({"images": images.numpy()})["labels"])
+    except Exception as error:  # its errors have no common base
+        raise ExportError(f"OpenVINO cannot run what was written: {first_line(error)}") from error
+
+
+class QuantisedAnn(Part):
+    """Images to labels and outputs."""
+
+    inputs = ("images",)
+    outputs = ("labels", "logits")
+
+    def __init__(self, subject: Subject) -> None:
+        graph = subject.network.graph
+        super().__init__(subject.network, [n.name for n in graph if not isinstance(n.op, IntegratingNeuron | Synapse)])
+        self._timesteps = subject.timesteps
+        self._pixels = subject.pixels if subject.options.raw_pixels else None
+        for node in graph:
+            constants: dict[str, Tensor] = {}
+            if isinstance(node.op, IntegratingNeuron):
+                constants = _of_neuron(node.op, subject.timesteps)
+                self.add_module(_buffer(node, "activation"), node.op.activation())
+            elif isinstance(node.op, Synapse):
+                constants = _of_synapse(node.op)
+            for name, value in constants.items():
+                self.register_buffer(_buffer(node, name), value)
+
+    def forward(self, *values: Tensor) -> Tensors:
+        (images,) = values
+        if self._pixels is not None:
+            images = self._pixels(images.permute(0, 3, 1, 2))
+        graph = self.network.graph
+        logits = graph.evaluate(images, {graph.output}, self._visit)[graph.output]
+        return logits.argmax(-1), logits
+
+    def _visit(self, node: Node, inputs: Tensors) -> Tensor:
+        op = node.op
+        if isinstance(op, Synapse):
+            weight = _dequantised(self._of(node, "weight"), self._of(node, "scale"), self._of(node, "zero"), axis=0)
+            return op.response(inputs[0], weight, self._of(node, "bias") if op.bias is not None else None)
+        if isinstance(op, IntegratingNeuron):
+            (x,) = inputs
+            shift, low, high = (per_channel(self._of(node, name), x, op.axis) for name in ("shift", "low", "high"))
+            activation = getattr(self, _buffer(node, "activation"))
+            if activation.two_sided:
+                x = activation(x)
+            x = torch.minimum(torch.maximum(x + shift, low), high)
+            scale, zero = self._of(node, "scale"), self._of(node, "zero")
+            return _dequantised(_quantised(x, scale, zero, op.axis), scale, zero, op.axis)
+        return op.constant(*inputs)
+
+    def _of(self, node: Node, name: str) -> Tensor:
+        found: Tensor = getattr(self, _buffer(node, name))
+        return found
+
+
+def _buffer(node: Node, name: str) -> str:
+    return f"{node.name.replace('.', '_')}_{name}"
+
+
+def _of_synapse(op: Synapse) -> dict[str, Tensor]:
+    weight = op.weight.detach()
+    scale = weight.abs().flatten(1).amax(1).clamp(min=1e-30) / _SIGNED
+    levels = (weight / scale.view(-1, *[1] * (weight.dim() - 1))).round().clamp(-_SIGNED, _SIGNED)
+    found = {"weight": levels.to(torch.int8), "scale": scale, "zero": torch.zeros(len(scale), dtype=torch.int8)}
+    return found if op.bias is None else {**found, "bias": op.bias.detach()}
+
+
+def _of_neuron(op: IntegratingNeuron, timesteps: int) -> dict[str, Tensor]:
+    """Scale and zero of its levels, what is added before rounding, and the ends of its range."""
+    two_sided = op.activation().two_sided
+    levels = min(timesteps * op.max_spikes, _SIGNED if two_sided else _UNSIGNED)
+    theta = op.v_threshold.detach()
+    high = theta * op.max_spikes
+    shift = (op.v_init.detach() - 0.5) * theta / timesteps
+    if op.bias is not None:
+        shift = shift + op.bias.detach()
+    scale = high / levels
+    kind = torch.int8 if two_sided else torch.uint8
+    low = -high if two_sided else torch.zeros_like(high)
+    zero = torch.zeros(scale.shape, dtype=kind)
+    return {"scale": scale, "zero": zero, "shift": shift, "low": low, "high": high}
+
+
+def _quantised(x: Tensor, scale: Tensor, zero: Tensor, axis: int) -> Tensor:
+    return _symbolic("QuantizeLinear", (x, scale, zero), axis, zero.dtype, x)
+
+
+def _dequantised(x: Tensor, scale: Tensor, zero: Tensor, axis: int) -> Tensor:
+    return _symbolic("DequantizeLinear", (x, scale, zero), axis, scale.dtype, x)
+
+
+def _symbolic(name: str, inputs: Tensors, axis: int, dtype: torch.dtype, like: Tensor) -> Tensor:
+    """An ONNX op that torch has no word for."""
+    attributes: dict[str, Any] = {"axis": axis} if inputs[1].dim() else {}
+    return torch.onnx.ops.symbolic(name, inputs, attributes, dtype=dtype, shape=like.shape, version=OPSET)
+
+
+FORMATS.register("onnx-qdq")(_OnnxQdq())

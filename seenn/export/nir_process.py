@@ -1,0 +1,202 @@
+"""Writes and runs NIR files in a process with the reader's own packages: ``python -I nir_process.py FOLDER``.
+
+Nothing here is imported from seenn, whose versions of torch and nir need not be the reader's. ``FOLDER`` holds
+``plan.json`` and ``arrays.npz``; the graph goes to ``network.nir`` and the reader's spikes to ``found.npz``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+
+DT = {"norse": 1e-3, "snntorch": 1e-4}  # seconds of a step, as each reader has it
+
+
+def write(plan: dict[str, Any], arrays: dict[str, Any], path: str) -> None:
+    """The graph, in the units of the reader."""
+    nodes = {name: made(kind, fields, arrays, plan["reader"]) for name, (kind, fields) in plan["nodes"].items()}
+    edges = [tuple(edge) for edge in plan["edges"]]
+    graph = nir.NIRGraph(nodes=nodes, edges=edges)
+    graph.metadata = {"seenn": json.dumps(plan["about"])}
+    nir.write(path, graph)
+
+
+def made(kind: str, fields: dict[str, Any], arrays: dict[str, Any], reader: str) -> Any:
+    """One node."""
+    given = {key: arrays[value] if isinstance(value, str) else value for key, value in fields.items()}
+    if kind == "Input":
+        return nir.Input(input_type={"input": np.array(given["shape"])})
+    if kind == "Output":
+        return nir.Output(output_type={"output": np.array(given["shape"])})
+    if kind == "SumPool2d":
+        return nir.SumPool2d(**{key: np.array(value) for key, value in given.items()})
+    if kind == "Affine":
+        return nir.Affine(weight=given["weight"], bias=given["bias"])
+    if kind == "Conv2d":
+        keys = ("stride", "padding", "dilation")
+        window = {key: tuple(given[key]) for key in keys}
+        return nir.Conv2d(input_shape=tuple(given["input_shape"]), weight=given["weight"], bias=given["bias"],
+                          groups=given["groups"], **window)  # fmt: skip
+    shape = tuple(given["shape"])
+    ones, threshold = np.ones(shape, np.float32), np.full(shape, given["v_threshold"], np.float32)
+    if kind == "IF":
+        return nir.IF(r=ones, v_threshold=threshold)
+    tau = np.full(shape, given["tau"], np.float32)
+    return nir.LIF(tau=tau, r=ones * np.float32(given["r"]), v_leak=0 * ones, v_threshold=threshold)
+
+
+class Sinabs:
+    """sinabs: layers with a membrane of their own."""
+
+    def __init__(self, graph: Any, plan: dict[str, Any], batch: int) -> None:
+        from sinabs.nir import from_nir
+
+        self.net = from_nir(graph, batch_size=batch)
+        for site, own in plan["sites"].items():
+            layer = self.net.get_submodule(own["node"])
+            layer.init_state_with_shape((batch, *own["shape"]))
+            charge = torch.tensor(own["charge"]).view(-1, *[1] * (len(own["shape"]) - 1))
+            layer.v_mem.data[:] = charge
+            watch(self.net, own["node"], site)
+
+    def __call__(self, x: Any) -> Any:
+        found = self.net(x)
+        return found[0] if isinstance(found, tuple) else found
+
+
+class Stateful:
+    """Norse and snnTorch: the state is handed from step to step."""
+
+    def __init__(self, graph: Any, plan: dict[str, Any], batch: int) -> None:
+        if plan["reader"] == "norse":
+            from norse.torch.utils.import_nir import from_nir
+
+            self.net = from_nir(graph, dt=DT["norse"])
+        else:
+            from snntorch.import_nir import import_from_nir
+
+            self.net = import_from_nir(graph)
+        self.state: Any = None
+        for site, own in plan["sites"].items():
+            watch(self.net, own["node"], site)
+
+    def __call__(self, x: Any) -> Any:
+        found, self.state = self.net(x, self.state)
+        return found
+
+
+class Rules:
+    """No reader: the nodes as NIR and the metadata beside them say."""
+
+    def __init__(self, graph: Any, plan: dict[str, Any], batch: int) -> None:
+        self.graph, self.rules = graph, {own["node"]: own for own in plan["sites"].values()}
+        self.v: dict[str, Any] = {}
+        self.sites = {own["node"]: site for site, own in plan["sites"].items()}
+        self.net_counts: dict[str, Any] = {}
+
+    def __call__(self, x: Any) -> Any:
+        values = {"input": x}
+
+        def value(name: str) -> Any:
+            if name not in values:
+                sources = [value(a) for a, b in self.graph.edges if b == name]
+                values[name] = self.node(name, self.graph.nodes[name], sum(sources[1:], sources[0]))
+            return values[name]
+
+        return value("output")
+
+    def node(self, name: str, node: Any, x: Any) -> Any:
+        """What one node makes of its input."""
+        kind = type(node).__name__
+        if kind == "Affine":
+            return torch.nn.functional.linear(x, tensor(node.weight), tensor(node.bias))
+        if kind == "Conv2d":
+            keys = ("stride", "padding", "dilation")
+            window: Any = {key: tuple(int(n) for n in np.broadcast_to(getattr(node, key), 2)) for key in keys}
+            weight, bias, groups = tensor(node.weight), tensor(node.bias), int(node.groups)
+            return torch.nn.functional.conv2d(x, weight, bias, groups=groups, **window)
+        if kind == "SumPool2d":
+            kernel, stride = (tuple(int(n) for n in v) for v in (node.kernel_size, node.stride))
+            return torch.nn.functional.avg_pool2d(x, kernel, stride, divisor_override=1)
+        if kind == "Output":
+            return x
+        return self.neuron(name, node, x)
+
+    def neuron(self, name: str, node: Any, x: Any) -> Any:
+        """v ← decay·v + x, n = clip(⌊v⌋, −min(Γ, S), Γ), and a reset by subtraction or to a value."""
+        rule = self.rules[name]
+        if name not in self.v:
+            charge = torch.tensor(rule["charge"], dtype=x.dtype).view(-1, *[1] * (x.dim() - 2))
+            self.v[name], self.net_counts[name] = charge.expand(x.shape), torch.zeros_like(x)
+        v = rule["decay"] * self.v[name] + x
+        low = -self.net_counts[name].clamp(max=rule["max_spikes"]) if rule["signed"] else torch.zeros_like(v)
+        count = torch.maximum(torch.minimum(torch.floor(v), torch.tensor(float(rule["max_spikes"]))), low)
+        self.net_counts[name] = self.net_counts[name] + count
+        reset = rule["v_reset"]
+        if reset is None:
+            self.v[name] = v - count
+        else:
+            value = torch.tensor(reset, dtype=x.dtype).view(-1, *[1] * (x.dim() - 2))
+            self.v[name] = torch.where(count > 0, value, v)
+        SPIKES[self.sites[name]] = count
+        return count
+
+
+SPIKES: dict[str, Any] = {}
+READERS: dict[str, Callable[[Any, dict[str, Any], int], Any]] = {
+    "any": Rules, "sinabs": Sinabs, "norse": Stateful, "snntorch": Stateful
+}  # fmt: skip
+PACKAGES = {"any": "nir"}
+
+
+def watch(net: Any, name: str, site: str) -> None:
+    """Keeps what a layer fires."""
+
+    def keep(module: Any, inputs: Any, output: Any) -> None:
+        SPIKES[site] = (output[0] if isinstance(output, tuple) else output).detach().clone()
+
+    net.get_submodule(name).register_forward_hook(keep)
+
+
+def tensor(values: Any) -> Any:
+    """An array of the file."""
+    return torch.from_numpy(np.array(values)).float()
+
+
+def stacked(found: dict[str, list[Any]]) -> dict[str, Any]:
+    """One array of all steps for each name."""
+    return {name: np.stack([value.numpy() for value in values]) for name, values in found.items()}
+
+
+def main(folder: str) -> None:
+    """Writes the graph, reads it again, and runs every step."""
+    plan = json.loads(Path(folder, "plan.json").read_text())
+    with np.load(Path(folder, "arrays.npz")) as file:
+        arrays = {name: file[name] for name in file.files}
+    path = str(Path(folder, "network.nir"))
+    if plan["write"]:
+        write(plan, arrays, path)
+    frames = torch.from_numpy(arrays["inputs"])  # [T or 1, N, C, H, W]
+    found: dict[str, list[Any]] = {}
+    with torch.no_grad():
+        net = READERS[plan["reader"]](nir.read(path), plan, frames.shape[1])
+        for t in range(plan["timesteps"]):
+            logits = net(frames[min(t, len(frames) - 1)])
+            for name, values in {"logits": logits, **{f"spikes.{k}": v for k, v in SPIKES.items()}}.items():
+                found.setdefault(name, []).append(values)
+    np.savez(Path(folder, "found.npz"), **stacked(found))
+    assert "seenn" not in sys.modules
+    package = PACKAGES.get(plan["reader"], plan["reader"])
+    print(json.dumps({"reader": f"{package} {version(package)}", "nir": version("nir")}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,121 @@
+"""``nir``: thresholds in the weights, other dynamics refused by node, and the file run by its reader."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from seenn.core.graph import INPUT, Node, OpGraph
+from seenn.core.network import SpikingNetwork
+from seenn.core.ops import AvgPool2d, BatchNorm, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
+from seenn.errors import ExportError, UnsupportedError
+from seenn.export.exporter import FORMATS, ExportOptions, Subject
+from seenn.export.nir_plan import Plan
+from seenn.snn import SNN
+
+from .conftest import MakeSnn
+from .test_onnx import NEURONS, subject_of
+
+
+def chain(make_snn: MakeSnn, neuron: Callable[[float | Tensor], Neuron]) -> SNN:
+    """Without joins: a grouped convolution, pooling, a normalisation and linear layers."""
+    random = torch.Generator().manual_seed(0)
+
+    def weight(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random)
+
+    nodes = [
+        Node("c1", Conv2d(weight(4, 1, 3, 3) / 2, weight(4) / 4, padding=1), (INPUT,)),
+        Node("bn", BatchNorm(weight(4) / 8, weight(4).abs() + 1, weight(4).abs() + 0.5, weight(4) / 4), ("c1",)),
+        Node("n1", neuron(torch.tensor([0.5, 0.6, 0.7, 0.8])), ("bn",)),
+        Node("pool", AvgPool2d(2, 2), ("n1",)),
+        Node("c2", Conv2d(weight(6, 2, 3, 3) / 2, weight(6) / 4, padding=1, groups=2), ("pool",)),
+        Node("n2", neuron(0.9), ("c2",)),
+        Node("flat", Flatten(), ("n2",)),
+        Node("l1", Linear(weight(8, 96) / 5), ("flat",)),
+        Node("n3", neuron(0.7), ("l1",)),
+        Node("head", Linear(weight(3, 8), weight(3)), ("n3",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False)
+    return replace(make_snn(pooling="average"), network=network)
+
+
+def violations(snn: SNN, reader: str) -> str:
+    """What stands in the way."""
+    subject = replace(subject_of(snn), options=ExportOptions(reader=reader))
+    return "; ".join(FORMATS.get("nir").violations(subject))
+
+
+def test_thresholds_are_in_the_weights(make_snn: MakeSnn) -> None:
+    snn = chain(make_snn, IFNeuron)
+    plan = Plan(snn.network)
+    assert not plan.problems
+    assert [kind for kind, _ in plan.nodes.values()] == [
+        "Input", "Conv2d", "IF", "SumPool2d", "Conv2d", "IF", "Conv2d", "IF", "Conv2d", "Output"
+    ]  # fmt: skip
+    weight = plan.nodes["n2_conv2d"][1]["weight"]  # θ of n1 over θ of n2, a quarter for the pool's four
+    dense = torch.zeros(6, 4, 3, 3)
+    c2 = snn.network.graph["c2"].op
+    assert isinstance(c2, Conv2d)
+    dense[:3, :2], dense[3:, 2:] = c2.weight[:3], c2.weight[3:]
+    torch.testing.assert_close(weight, dense * torch.tensor([0.5, 0.6, 0.7, 0.8]).view(1, 4, 1, 1) / 4 / 0.9)
+
+
+def test_everything_that_a_reader_has_not_is_named_at_once(make_snn: MakeSnn) -> None:
+    assert violations(make_snn(), "any") == (
+        "pool: NIR has no max pooling: use average pooling and train again, or --to onnx"
+    )
+    said = violations(make_snn(pooling="average"), "snntorch")
+    assert said.count("version 1.0.0 reads IF as a leaky neuron with a decay of 0.9") == 3
+    said = violations(make_snn(NEURONS["signed"], pooling="average"), "sinabs")
+    assert said.count("fires no negative spikes: convert with --neuron if or burst") == 3
+    said = violations(make_snn(NEURONS["lif"], pooling="average"), "norse")
+    assert "block_act2 adds 2 inputs, and nirtorch runs a node before all of its inputs are there" in said
+    said = violations(chain(make_snn, IFNeuron), "sinabs")
+    assert "n1: sinabs fires as often as the membrane holds" in said
+    assert "its LIF resets by subtraction only" in violations(chain(make_snn, LIFNeuron), "sinabs")
+
+
+@pytest.mark.parametrize("reader", ["brian", "spinnaker2"])
+def test_readers_that_cannot_be_run_are_refused(reader: str, make_snn: MakeSnn, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"no reader 'brian' of NIR is known|needs the board's own software"):
+        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=reader)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_python_without_the_reader_is_one_clear_error(make_snn: MakeSnn, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"the reader norse is not installed for .*seenn\[norse\]"):
+        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=f"norse={bare(tmp_path)}")
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]
+
+
+def bare(folder: Path) -> Path:
+    """A Python that finds no packages."""
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+@pytest.mark.parametrize("name", ["burst", "signed", "lif", "soft lif"])
+def test_the_rules_beside_the_file_give_the_networks_spikes(name: str, make_snn: MakeSnn, tmp_path: Path) -> None:
+    nir = pytest.importorskip("nir")
+    snn = make_snn(NEURONS[name], pooling="average")
+    found = snn.export(tmp_path / "snn", to="nir")
+    assert found.compared["images_compared_to_the_end"] == 14
+    assert found.compared["ties"] == 0
+    about = json.loads((tmp_path / "snn" / "network.json").read_text())
+    assert about["policy"]["policy"] == "confidence"
+    assert json.loads(nir.read(tmp_path / "snn" / "network.nir").metadata["seenn"])["timesteps"] == 4
+    file = tmp_path / "snn" / "network.nir"
+    file.write_bytes(file.read_bytes()[:2000])
+    subject: Subject = subject_of(snn)
+    with pytest.raises(ExportError, match="any cannot run what was written"):
+        FORMATS.get("nir").verify(subject, tmp_path / "snn")
