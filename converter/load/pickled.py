@@ -141,7 +141,10 @@ def _refusal(file: Path, names: list[str], content: Any) -> CheckpointError:
     elif isinstance(content, Mapping):
         pickled = [key for key in _WHOLE if isinstance(content.get(key), Inert)]
         plain = [key for key in _WHOLE if isinstance(content.get(key), Mapping)]
-        source += f"[{plain[0]!r}]" if plain else f"[{pickled[0]!r}].state_dict()" if pickled else ""
+        if plain or pickled:
+            source += f"[{plain[0]!r}]" if plain else f"[{pickled[0]!r}].state_dict()"
+        else:
+            source = f"{{n: t for n, t in {source}.items() if isinstance(t, torch.Tensor)}}"
     return CheckpointError(
         f"{file}: the file pickles {names[0]}{more}: objects of a program, which seenn never runs. If you trust the "
         f"file, write its weights alone: torch.save({source}, 'weights.pth')"

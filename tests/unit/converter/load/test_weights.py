@@ -150,6 +150,10 @@ PICKLED: dict[str, tuple[Any, str]] = {
     "module": (nn.Linear(2, 2), f"{LOADED}.state_dict()"),
     "module in a mapping": ({"epoch": 1, "model": nn.Linear(2, 2)}, f"{LOADED}['model'].state_dict()"),
     "beside weights": ({"state_dict": {"a": torch.ones(1)}, "loss": nn.MSELoss()}, f"{LOADED}['state_dict']"),
+    "among weights": (
+        {"a": torch.ones(1), "loss": nn.MSELoss()},
+        f"{{{{n: t for n, t in {LOADED}.items() if isinstance(t, torch.Tensor)}}}}",
+    ),
 }
 
 
