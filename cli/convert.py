@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,6 +194,19 @@ def convert(
     report.show(console, page)
 
 
+def significant_loss(check: Mapping[str, Any]) -> float | None:
+    """Accuracy that the SNN loses at T, a fraction; None where chance explains it at 99 %, or there are no classes.
+
+    McNemar's test on the images where only one of both is right, of which there are at most as many as answers differ:
+    the statistic is never larger than with their true number.
+    """
+    if check["ann_accuracy"] is None or not check["accuracy_per_timestep"]:
+        return None
+    lost = float(check["ann_accuracy"] - check["accuracy_per_timestep"][-1])
+    differ = check["samples"] * (1 - check["agreement"])
+    return lost if differ > 0 and check["samples"] * lost > 2.33 * math.sqrt(differ) else None
+
+
 def _wrapped(text: str) -> str:
     """For a terminal of 80 columns."""
     wrap = textwrap.TextWrapper(80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -251,6 +266,11 @@ def _summary(snn: SNN) -> list[str]:
         lines.append(f"{len(means)} nodes act on running means: {', '.join(sorted(set(means.values())))}")
     if not sites:
         lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
+    if (lost := significant_loss(check)) is not None:
+        lines.append(
+            f"WARNING: after {len(accuracies)} steps the SNN is {100 * lost:.1f} points below its ANN, more than chance "
+            "explains:\ntry more --timesteps or --levels, or state --min-agreement"
+        )
     if check["diverged"]:
         lines.append(
             f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cli.common import Console, Talk, command, text_table
+from cli.convert import significant_loss
 from cli.errors import Failure, show_error, usage
 from cli.groups import output_file
 from cli.options import FiniteRange, OutputFolder
@@ -115,3 +116,20 @@ def test_a_file_is_not_called_what_it_is_not(tmp_path: Path) -> None:
     ):
         output_file(str(tmp_path / "a.pth"))
     assert output_file(str(tmp_path / "a.pth"), suffix=".pth").name == "a.pth"
+
+
+@pytest.mark.parametrize(
+    ("ann", "snn", "agreement", "lost"),
+    [
+        (0.9, 0.5, 0.55, 0.4),
+        (0.9, 0.89, 0.97, None),
+        (0.9, 0.92, 0.9, None),
+        (0.9, 0.9, 1.0, None),
+        (None, 0.5, 0.5, None),
+    ],
+)
+def test_a_loss_that_chance_does_not_explain_is_said(
+    ann: float | None, snn: float, agreement: float, lost: float | None
+) -> None:
+    check = {"ann_accuracy": ann, "accuracy_per_timestep": [0.1, snn], "agreement": agreement, "samples": 359}
+    assert significant_loss(check) == (None if lost is None else pytest.approx(lost))
