@@ -268,8 +268,8 @@ def _summary(snn: SNN) -> list[str]:
         lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
     if (lost := significant_loss(check)) is not None:
         lines.append(
-            f"WARNING: after {len(accuracies)} steps the SNN is {100 * lost:.1f} points below its ANN, more than chance "
-            "explains:\ntry more --timesteps or --levels, or state --min-agreement"
+            f"WARNING: after {len(accuracies)} steps the SNN is {100 * lost:.1f} points below its ANN, more than\n"
+            "chance explains: try more --timesteps or --levels, or state --min-agreement"
         )
     if check["diverged"]:
         lines.append(
