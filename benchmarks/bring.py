@@ -55,7 +55,7 @@ from seenn.analysis.report.text import markdown_cell, markdown_table
 from seenn.errors import SeennError
 from seenn.files import write_text
 
-COMMAND = "python benchmarks/bring.py"
+COMMAND = "python benchmarks/bring.py --work FOLDER"
 TOLERANCE = 1e-4  # of the analog twin against the network itself, relative to the largest output
 IMAGES, COMPARED = 16, 1  # that calibrate; that run for all of
 TIMESTEPS = (2, 8, 32)  # over which the error must fall as T to POWER (1/T is −1), or be rounding already
