@@ -26,6 +26,7 @@ from seenn.core.ops import (
     StatelessOp,
 )
 from seenn.errors import ExportError, UnsupportedError
+from seenn.exits import Progress
 from seenn.export import interpreter
 from seenn.export.about import about
 from seenn.export.exporter import FORMATS, Format, Subject
@@ -111,8 +112,8 @@ class _Trace(Observer):
         kept = self.counts.setdefault(site, {})
         kept |= {key: row.clone() for key, row in zip(_keys(t, samples), counts, strict=True)}
 
-    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
-        self.sums |= dict(zip(_keys(t, samples), logits_sum.clone(), strict=True))
+    def scores(self, progress: Progress, samples: Tensor, logits_sum: Tensor) -> None:
+        self.sums |= dict(zip(_keys(progress.t, samples), logits_sum.clone(), strict=True))
 
 
 def _keys(t: Tensor, samples: Tensor) -> list[tuple[int, int]]:

@@ -119,7 +119,8 @@ class FusedSlots(Slots):
                     thunk.run()
                 self._keep_constants(chosen)
 
-    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
+    def step(self, rows: Tensor, segment: int = 1, observe: SlotObserver | None = None) -> Tensor:
+        active = len(rows)
         with torch.inference_mode():
             for start, stop in _cut(active, self._tile):
                 for thunk in self._bound(start, stop):
@@ -138,7 +139,7 @@ class FusedSlots(Slots):
         """See ``seenn.runtime.slots.DividedSlots``; of a later step, which initialises nothing; one tile at most."""
         stop = min(active, self._tile)
         if bool(self._new[:stop].any()):
-            self.step(stop)
+            self.step(torch.arange(stop))
         macs = self._program.macs()
         return [StepPart(t.label, stop, t.run, t.counts, macs.get(t.label, 0)) for t in self._bound(0, stop)]
 

@@ -45,7 +45,7 @@ def membrane(network: SpikingNetwork, timesteps: int, kernels: list[Kernel], lib
     slots = FusedEngine(program, kernels, "int8", CPU, library).open(1)
     slots.load(torch.tensor([0]), torch.full((1, 1, 1, 1), 16.0))
     for _ in range(timesteps):
-        slots.step(1)
+        slots.step(torch.arange(1))
     return float(slots._kept["driven.v"])
 
 
