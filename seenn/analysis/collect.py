@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from seenn.analysis.synops import SpikeMeter, dense_cost
+from seenn.analysis.synops import SpikeMeter, analog_steps, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import State
@@ -36,7 +36,7 @@ def collect_run(
     limit: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> CachedRun:
-    """One pass without early exit, with the energy that each sample has used by each step; all on the CPU.
+    """One pass without early exit, with the energy that each sample has used by each exit point; all on the CPU.
 
     ``E_n(t) = 4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps of sample n in steps 1 … t``.
 
@@ -67,21 +67,23 @@ def collect_run(
     runner = engine or make_engine("reference", network, timesteps=timesteps)
     session = Session(runner, None, timesteps, min(batch_size, samples))
     _, meter, logits_sum = measure(session, network, labelled(), samples, part_of(progress, 0, samples))
-    t = cost_of_steps(timesteps)[:, None]
+    steps = analog_steps(network, timesteps)[:, None]
     return CachedRun(
         logits_sum=logits_sum,
         labels=here.cat(torch.cat(labels)),
-        energy_pj=snn_energy_pj(dense_cost(network, sequence=is_sequence), meter.synops.cumsum(0), t),
-        cost=cost_of_steps(timesteps, network.initial_steps),
+        energy_pj=snn_energy_pj(dense_cost(network, sequence=is_sequence), meter.synops.cumsum(0), steps),
+        cost=cost_of_steps(timesteps, network.initial_steps, network.exit_costs),
+        segments=len(network.segments),
     )
 
 
 def measure(
     session: Session, network: SpikingNetwork, batches: Iterable[Batch], samples: int, progress: Callable[[int], None]
 ) -> tuple[Predictions, SpikeMeter, Tensor]:
-    """Answers, spikes, and outputs summed up to each step ``[T, N, K]`` of this process's samples and all others'."""
+    """Answers, spikes, and outputs summed up to each exit point ``[P, N, K]``, of all processes' samples."""
     here, timesteps = world(), session.timesteps
-    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(timesteps, samples)
+    points = timesteps * len(network.segments)
+    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(points, samples)
     answers = session.run(batches, observers=(meter, trace), progress=progress)
     meter.gather(here)
     return answers.gathered(here), meter, here.cat(trace.logits_sum, 1)

@@ -22,7 +22,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def graph_to_json(graph: OpGraph, input_shape: Sequence[int], tensors: dict[str, Tensor], prefix: str = "") -> Any:
-    """Input shape, output node, those of the heads where it has some, and per node its name, op kind, attributes and inputs, as JSON values.
+    """Input shape, output, heads where there are some, and per node name, op kind, attributes and inputs, as JSON.
 
     Adds the ops' tensors to ``tensors``, each as ``<prefix><node>.<tensor>``.
 

@@ -44,6 +44,11 @@ class Progress:
         return cls(t, segment, torch.full((samples,), spent, dtype=torch.float64), segments)
 
     @classmethod
+    def after(cls, t: Tensor, initial_steps: int = 0) -> Progress:
+        """Samples after ``t`` whole steps each, int64 ``[B]``, in a network without heads."""
+        return cls(t, torch.ones_like(t), t.to(torch.float64) + initial_steps)
+
+    @classmethod
     def points(cls, cost: Tensor, samples: int, segments: int = 1) -> Iterator[Progress]:
         """So many samples at each exit point, in order of ``cost`` ``[P]``."""
         return (cls.at(point, samples, spent, segments) for point, spent in enumerate(cost.tolist(), start=1))

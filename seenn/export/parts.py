@@ -139,15 +139,10 @@ class StepWithExit(Part):
         t = t + running.to(t.dtype)
         logits_sum = torch.where(running[:, None], logits_sum + output, logits_sum)
         asked = t.clamp(max=self._last_asked)  # rules have no numbers for T, where everybody stops
-        stop, rule = self._policy.stop(progress_of(asked, self.network), logits_sum, rule)
+        stop, rule = self._policy.stop(Progress.after(asked, self.network.initial_steps), logits_sum, rule)
         running = running & ~stop
         spikes = (counts[site] for site in self.network.sites)
         return (running.any(), t, running, logits_sum, *states, *rule, *spikes)
-
-
-def progress_of(t: Tensor, network: SpikingNetwork) -> Progress:
-    """Where samples stand after ``t`` whole steps."""
-    return Progress(t, torch.ones_like(t), t.to(torch.float64) + network.initial_steps)
 
 
 class Answer(Part):
@@ -162,7 +157,7 @@ class Answer(Part):
 
     def forward(self, *values: Tensor) -> Tensors:
         t, logits_sum = values
-        confidence = self._policy.confidence(progress_of(t, self.network), logits_sum)
+        confidence = self._policy.confidence(Progress.after(t, self.network.initial_steps), logits_sum)
         return logits_sum.argmax(-1), t, confidence, logits_sum / t[:, None].to(logits_sum.dtype)
 
 

@@ -35,6 +35,10 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def points(self, segments: int) -> Tensor:
+        """The exit points, in order of cost, in a network of so many exits in a step: int64 ``[N]``, from 1."""
+        return (self.exit_timestep - 1) * segments + self.exit_segment
+
     def gathered(self, here: World) -> Predictions:
         """Those of every process, in the order of the ranks."""
         return Predictions(**{field.name: here.cat(getattr(self, field.name)) for field in fields(self)})

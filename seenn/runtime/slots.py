@@ -17,7 +17,10 @@ class SlotObserver(Protocol):
     """Sees the spikes of slots."""
 
     def __call__(self, site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
-        """``counts`` ``[k, C, ...]`` of the rows that are stepped, from number ``first`` on; ``initial``: in a step before the first answer."""
+        """``counts`` ``[k, C, ...]`` of the rows that are stepped, from number ``first`` on.
+
+        ``initial``: in a step before the first answer.
+        """
 
 
 class Slots(Protocol):

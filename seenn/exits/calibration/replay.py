@@ -63,6 +63,11 @@ class CachedRun:
         return torch.arange(len(self.cost)) // self.segments + 1
 
     @property
+    def unit(self) -> str:
+        """What the points are called."""
+        return "timesteps" if self.segments == 1 else "exit points"
+
+    @property
     def progress(self) -> Iterator[Progress]:
         """Where all samples stand at each point."""
         return Progress.points(self.cost, len(self), self.segments)
@@ -73,7 +78,7 @@ class CachedRun:
         The last point must be among them, and the same exits of every step.
         """
         chosen = torch.arange(len(self.cost))[points]
-        segments = len(chosen) // len(self.t[chosen].unique())
+        segments = len(chosen) // len({*self.t[chosen].tolist()})
         energy = None if self.energy_pj is None else self.energy_pj[chosen]
         logits_sum, cost = self.logits_sum[chosen], self.cost[chosen]
         return replace(self, logits_sum=logits_sum, energy_pj=energy, cost=cost, segments=segments)
@@ -122,13 +127,15 @@ class CachedRun:
 
     def judged(self, policy: Policy) -> ExitCalibration[Policy]:
         """What ``policy``, as it is, does here."""
-        point = self.choices((self.exits(policy) - 1)[None])
+        exits = self.exits(policy) - 1
+        point, initial_steps = self.choices(exits[None]), float(self.cost[-1]) - int(self.t[-1])
         return ExitCalibration(
             policy=policy,
             samples=len(self),
             accuracy=float(point.accuracy),
             full_accuracy=float(self.correct()[-1].double().mean()),
-            mean_timesteps=float(point.mean_timesteps),
+            mean_timesteps=initial_steps + float(self.t[exits].double().mean()),
+            mean_cost=float(point.mean_timesteps),
             mean_energy_pj=None if point.mean_energy_pj is None else float(point.mean_energy_pj),
         )
 

@@ -22,7 +22,7 @@ class ExitTarget:
     """
 
     max_accuracy_drop: float | None = None  # ε below the accuracy at T, a fraction in [0, 1): 0.005 is half a point
-    target_timesteps: float | None = None  # mean cost in full timesteps, >= 1
+    target_timesteps: float | None = None  # mean cost in full timesteps, > 0; at least 1 is possible without heads
     target_energy: float | None = None  # mean per sample up to its exit, in pJ
     confidence: float | None = None  # 1 - δ in (0, 1): the drop then holds for new samples with this probability
     guarantee: Guarantee | None = None  # over all samples (marginal, the default), or those that stopped by t, every t
@@ -41,10 +41,8 @@ class ExitTarget:
             raise ValueError("a guarantee needs a confidence, the probability that it holds with")
         if drop is not None and not 0.0 <= drop < 1.0:
             raise ValueError(f"max_accuracy_drop is a fraction in [0, 1), got {drop}")
-        if self.target_timesteps is not None and not self.target_timesteps >= 1.0:
-            raise ValueError(
-                f"target_timesteps must be at least 1: every image takes one step, got {self.target_timesteps}"
-            )
+        if self.target_timesteps is not None and not self.target_timesteps > 0.0:
+            raise ValueError(f"target_timesteps is a mean of full timesteps above 0, got {self.target_timesteps}")
 
     @property
     def _targets(self) -> list[float]:
@@ -96,7 +94,8 @@ class ExitCalibration(Generic[Policy]):
     samples: int
     accuracy: float  # at the exit
     full_accuracy: float  # at T
-    mean_timesteps: float  # mean cost in full timesteps, initial steps included
+    mean_timesteps: float  # initial steps included; one that was left at a head counts as a step
+    mean_cost: float  # in full timesteps, initial steps included: less, where there are heads
     mean_energy_pj: float | None = None  # None where no energies were given
 
     @property

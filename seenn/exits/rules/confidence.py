@@ -38,9 +38,7 @@ class ConfidenceExit(ProbabilityExit):
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         t, accumulation = progress.t, self.accumulation
-        return softmax_confidence(
-            progress.t, logits_sum, temperature=self.temperature, accumulation=accumulation
-        ), state
+        return softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=accumulation), state
 
     def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
         return softmax_confidence(progress.t, logits_sum, temperature=self.temperature)

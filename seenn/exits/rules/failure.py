@@ -28,7 +28,8 @@ class FailurePredictionExit(ProbabilityExit):
 
     After Kubaty et al. 2026 ('Rethinking calibration for early-exit networks'): what matters is not whether
     the answer is wrong but whether going on would help. P is logistic in ``FEATURES``: top probability and
-    normalised entropy of softmax(S_t / t), top-2 gap of S_t, their change since the last exit point (0 at the first), and 1/t.
+    normalised entropy of softmax(S_t / t), top-2 gap of S_t, their change since the last exit point (0 at
+    the first), and 1/t.
     """
 
     summary: ClassVar[str] = "going on is not expected to put the answer right"
@@ -72,7 +73,7 @@ class FailurePredictionExit(ProbabilityExit):
         helps = (correct[-1:] & ~correct[:-1]).flatten()
         if not 0 < int(helps.sum()) < len(helps):
             raise CalibrationError(
-                f"going on helped in {int(helps.sum())} of {len(helps)} cases ({n} samples, {points} {'timesteps' if run.segments == 1 else 'exit points'}): "
+                f"going on helped in {int(helps.sum())} of {len(helps)} cases ({n} samples, {points} {run.unit}): "
                 "failure prediction needs both kinds to learn from; hold out more, or use --policy confidence"
             )
         state, rows = self.start(run.logits_sum.new_zeros(n, 0)), []

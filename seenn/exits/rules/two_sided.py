@@ -26,8 +26,9 @@ class TwoSidedExit(ScoredExit):
     """Stop as ``inner`` does, or once its score is below ``give_up`` and has not climbed.
 
     Idea from 'Conformal Thinking' (arXiv:2602.03814): a sample that is never right otherwise pays T every time.
-    Hopeless is ``point >= after``, ``score < give_up`` and ``score - last score <= slope``, where the point is t, or
-    counts the exits passed in a network with heads; its score then is ``inner.never``, above every threshold but that one, so that one threshold still orders the whole rule.
+    Hopeless is ``point >= after``, ``score < give_up`` and ``score - last score <= slope``, where points are the exits
+    that a sample has passed, the timesteps in a network without heads; its score then is ``inner.never``, above every
+    threshold but that one, so that one threshold still orders the whole rule.
     """
 
     summary: ClassVar[str] = "the rule inside it says so, or the case is hopeless"

@@ -78,12 +78,10 @@ class ReferenceSlots(Slots):
             side_by_side = int(rows[-1]) + 1 - int(rows[0]) == len(rows)
             at = slice(int(rows[0]), int(rows[-1]) + 1) if side_by_side else rows.to(network.device)
             carried = {name: self._carried[name][at] for name in network.segments[number - 1].gives} if number else {}
-            current, before = (
-                tuple(tensor[at] for tensor in group)
-                for group in (self._current, self._state[network.state_of[number]])
-            )
+            kept = self._state[network.state_of[number]]
+            current, before = (tuple(tensor[at] for tensor in group) for group in (self._current, kept))
             output, given, after = network.advance_segment(number, current, carried, before, see, in_place=True)
-            for tensor, old, new in zip(self._state[network.state_of[number]], before, after, strict=True):
+            for tensor, old, new in zip(kept, before, after, strict=True):
                 if not side_by_side or new.data_ptr() != old.data_ptr():
                     tensor[at] = new
             for name, value in given.items():

@@ -113,7 +113,7 @@ def test_what_has_no_threshold_cannot_be_calibrated() -> None:
             return progress.t >= 1, state
 
         def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
-            return torch.ones(len(t))
+            return torch.ones(len(progress))
 
     with pytest.raises(CalibrationError, match="the at-once policy has no threshold to calibrate: derive it"):
         find_exit(cached(), AtOnce(), target_timesteps=2.0)

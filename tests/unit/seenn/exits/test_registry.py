@@ -167,7 +167,7 @@ def test_a_policy_written_for_timesteps_still_works_and_says_so() -> None:
                 return t >= 3, state
 
             def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
-                return torch.ones(len(t))
+                return torch.ones(len(progress))
 
     assert replay(Late(), torch.zeros(5, 4, 2)).tolist() == [3, 3, 3, 3]
 

@@ -156,9 +156,7 @@ def test_the_label_is_in_the_set_at_the_stopping_time() -> None:
         rule = ConformalExit(alpha=alpha).fitted(CachedRun(logits_sum=logits[:, :200], labels=labels[:200]))
         logits, labels = logits[:, 200:], labels[200:]
         exits = replay(rule, logits)
-        sets = rule.contains(
-            Progress(exits, torch.ones_like(exits), exits.double()), logits[exits - 1, torch.arange(200)]
-        )
+        sets = rule.contains(Progress.after(exits), logits[exits - 1, torch.arange(200)])
         covered += int(sets[torch.arange(200), labels].sum())
         total += 200
     assert covered / total >= 1 - alpha
