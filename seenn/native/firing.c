@@ -18,6 +18,7 @@ typedef struct {
     const float *values;  /* dense, or NULL: then */
     const uint8_t *bytes; /* value − low */
     int64_t sample, row;  /* strides of the bytes */
+    int64_t kept;         /* whether values lie as membranes do, in slots */
     float low;
 } Term;
 
@@ -29,6 +30,7 @@ typedef struct {
     const uint8_t *fresh;                  /* [samples], or NULL */
     const float *start, *start_back;       /* as gain, of membranes and −S; NULL as fresh and as taken_back */
     const Term *terms;
+    const int64_t *slots; /* [samples]: where membranes, net counts, fresh and kept values of each are, or NULL */
     int64_t term_count, samples, rows, width, period, pattern; /* pattern: from row to row of thresholds and gains */
     int64_t sample, row;                                       /* strides of the bytes */
     float fewest, most, low;
@@ -40,14 +42,14 @@ enum { WORTH_A_THREAD = 1 << 15 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE void initialise(const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
+INLINE void initialise(const Site *site, float *v, int64_t at, int64_t own, int64_t slot, int64_t row) {
     const int64_t width = site->width, period = site->period;
-    if (site->fresh && site->fresh[sample]) {
+    if (site->fresh && site->fresh[slot]) {
         const float *start = site->start + row * site->pattern;
         for (int64_t w = 0; w < width; w++) memcpy(v + w * period, start, period * sizeof *v);
         if (site->taken_back) {
             const float *back = site->start_back + row * site->pattern;
-            for (int64_t w = 0; w < width; w++) memcpy(site->taken_back + at + w * period, back, period * sizeof *v);
+            for (int64_t w = 0; w < width; w++) memcpy(site->taken_back + own + w * period, back, period * sizeof *v);
         }
     }
     if (site->current) {
@@ -60,11 +62,11 @@ INLINE void initialise(const Site *site, float *v, int64_t at, int64_t sample, i
     }
 }
 
-INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
+INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t own, int64_t sample, int64_t row) {
     const int64_t width = site->width, period = site->period;
     const float *gain = term->gain + row * site->pattern;
     if (term->values) {
-        const float *x = term->values + at;
+        const float *x = term->values + (term->kept ? own : at);
         for (int64_t w = 0; w < width; w++, v += period, x += period)
 #pragma omp simd
             for (int64_t c = 0; c < period; c++) v[c] += gain[c] * x[c];
@@ -77,13 +79,13 @@ INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64
     }
 }
 
-INLINE void fire(const Site *site, int64_t at, int64_t sample, int64_t row, const int kind) {
+INLINE void fire(const Site *site, int64_t at, int64_t own, int64_t sample, int64_t row, const int kind) {
     const int64_t width = site->width, period = site->period;
     const float *restrict theta = site->threshold + row * site->pattern;
     const float *restrict inverse = kind & INVERSE ? site->inverse + row * site->pattern : 0;
     const float fewest = site->fewest, most = site->most, low = site->low;
-    float *restrict v = site->membrane + at;
-    float *restrict net = kind & SIGNED ? site->taken_back + at : 0;
+    float *restrict v = site->membrane + own;
+    float *restrict net = kind & SIGNED ? site->taken_back + own : 0;
     float *restrict counts = kind & COUNTS ? site->counts + at : 0;
     uint8_t *restrict bytes = kind & BYTES ? site->bytes + sample * site->sample + row * site->row : 0;
     for (int64_t w = 0; w < width; w++) {
@@ -120,11 +122,12 @@ void seenn_fire(const Site *site) {
 #pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
     for (int64_t i = 0; i < total; i++) {
         const int64_t at = i * length, sample = i / rows, row = i % rows;
-        initialise(site, site->membrane + at, at, sample, row);
+        const int64_t slot = site->slots ? site->slots[sample] : sample, own = (slot * rows + row) * length;
+        initialise(site, site->membrane + own, at, own, slot, row);
         for (int64_t k = 0; k < site->term_count; k++)
-            join(site->terms + k, site, site->membrane + at, at, sample, row);
+            join(site->terms + k, site, site->membrane + own, at, own, sample, row);
         switch (kind) {
-#define CASE(k) case k: fire(site, at, sample, row, k); break;
+#define CASE(k) case k: fire(site, at, own, sample, row, k); break;
 #define OUTPUTS(k) CASE((k) | COUNTS) CASE((k) | BYTES) CASE((k) | COUNTS | BYTES)
             OUTPUTS(BINARY) OUTPUTS(0) OUTPUTS(SIGNED) OUTPUTS(INVERSE) OUTPUTS(SIGNED | INVERSE)
         }
