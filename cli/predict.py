@@ -123,7 +123,7 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine) -> Summary:
         if console.json:
             kept.append(row)
         elif row["error"] is None:
-            found = f"(confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
+            found = f"(confidence {row['confidence']:.3f}, {row['exit_timestep']} steps, cost {row['cost']:.2f})"
             click.echo(f"{row['path']}: {row['class']}  {found}")
         else:
             console.say(f"warning: {row['error']}")
@@ -149,7 +149,11 @@ def _write(
     except KeyboardInterrupt:
         console.say(f"the answers so far are kept: the same command with --resume goes on with {target.path}")
         raise
-    steps = "" if summary.mean_timesteps is None else f", {summary.mean_timesteps:.2f} steps on average"
+    steps = (
+        ""
+        if summary.mean_timesteps is None
+        else f", {summary.mean_timesteps:.2f} steps on average, {summary.mean_cost:.3f} of the cost of all"
+    )
     text = f"{target.path}: {summary.answered} of {summary.pictures} pictures answered{steps}"
     console.answer({"answers": str(target.path), **summary.to_json()}, text, engine=engine)
     return summary

@@ -283,13 +283,14 @@ class SNN:
 
         Args:
             split: samples that nothing else has seen: a split, a data set or loader of torch, or a pair of samples and
-                labels, see ``seenn.data.as_split``.
+                labels, see ``seenn.data.as_split``; with ``risk="disagreement"`` also images alone, as for ``batch``.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
             threshold: where a rule by name stays, if there is no target.
             progress: is told how many samples are done, and of how many.
             target: fields of ``ExitTarget``: ``max_accuracy_drop``, a fraction, for the fewest timesteps that lose no
                 more against full T, with ``confidence`` as a guarantee; or ``target_timesteps`` or
-                ``target_energy`` (pJ) for the highest accuracy within that mean.
+                ``target_energy`` (pJ) for the highest accuracy within that mean. ``risk="disagreement"`` takes the
+                answer after T steps for right, whatever the labels.
 
         Raises:
             DataError: see ``check_split``.
@@ -300,19 +301,29 @@ class SNN:
 
         self.refuse_other_tasks("an exit rule")
         asked = asdict(ExitTarget(**target))
-        split = as_split(split, "exit", self.preprocessing)
-        self.check_split(split, use="exit")
+        unlabelled = asked["risk"] == "disagreement" and isinstance(split, Tensor | np.ndarray)
+        source = self.batch(split).split(batch_size) if unlabelled else as_split(split, "exit", self.preprocessing)
+        if isinstance(source, Split):
+            self.check_split(source, use="exit")
         steps = timesteps or self.timesteps
         chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
         runner = self.make_engine(engine, timesteps=steps)
-        run = collect_run(self.network, split, steps, engine=runner, batch_size=batch_size, progress=progress)
-        state = start_states(chosen, split) if policy_macs(chosen) else None
+        run = collect_run(
+            self.network,
+            source,
+            steps,
+            engine=runner,
+            batch_size=batch_size,
+            labelled=not unlabelled,
+            progress=progress,
+        )
+        state = start_states(chosen, source) if policy_macs(chosen) else None
         found = find_exit(run, chosen, state=state, **asked)
         return self.with_policy(
             found.policy,
             timesteps=steps,
             engine=runner.name,
-            data={} if split.data is None else split.data.manifest(),
+            data=source.data.manifest() if isinstance(source, Split) and source.data is not None else {},
             **asked,
             threshold=threshold_of(found.policy),
             **found.figures,

@@ -34,6 +34,7 @@ def collect_run(
     engine: Engine | None = None,
     batch_size: int = 64,
     limit: int | None = None,
+    labelled: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> CachedRun:
     """One pass without early exit, with the energy that each sample has used by each exit point; all on the CPU.
@@ -46,6 +47,7 @@ def collect_run(
         engine: of this network; None is the reference.
         batch_size: samples at once: the engine's slots.
         limit: the first so many samples of a split.
+        labelled: False takes samples without labels, and gives them -1.
 
     Raises:
         CalibrationError: there are no samples, or they have no labels.
@@ -57,16 +59,18 @@ def collect_run(
     mine, samples, is_sequence = _share(source, here, batch_size, limit)
     labels: list[Tensor] = []
 
-    def labelled() -> Iterable[Batch]:
+    def noted() -> Iterable[Batch]:
         for batch in mine:
-            if batch.labels is None:
-                raise CalibrationError("the samples have no labels: an exit is calibrated on labelled ones")
-            labels.append(batch.labels)
+            if batch.labels is None and labelled:
+                raise CalibrationError(
+                    "the samples have no labels: an exit is calibrated on labelled ones, or with risk='disagreement'"
+                )
+            labels.append(torch.full((len(batch),), -1) if batch.labels is None else batch.labels)
             yield batch
 
     runner = engine or make_engine("reference", network, timesteps=timesteps)
     session = Session(runner, None, timesteps, min(batch_size, samples))
-    _, meter, logits_sum = measure(session, network, labelled(), samples, part_of(progress, 0, samples))
+    _, meter, logits_sum = measure(session, network, noted(), samples, part_of(progress, 0, samples))
     steps = analog_steps(network, timesteps)[:, None]
     return CachedRun(
         logits_sum=logits_sum,
@@ -89,9 +93,12 @@ def measure(
     return answers.gathered(here), meter, here.cat(trace.logits_sum, 1)
 
 
-def start_states(policy: ExitPolicy, split: Split, *, limit: int | None = None, batch_size: int = 256) -> State:
-    """What ``policy.start`` says about a split's samples, in order; cheap for rules that look at logits only."""
-    parts = [policy.start(batch.frame(1)) for batch in split.batches(batch_size, limit=limit)]
+def start_states(
+    policy: ExitPolicy, source: Split | Sequence[Batch], *, limit: int | None = None, batch_size: int = 256
+) -> State:
+    """What ``policy.start`` says about samples, in order; cheap for rules that look at logits only."""
+    batches = source.batches(batch_size, limit=limit) if isinstance(source, Split) else source
+    parts = [policy.start(batch.frame(1)) for batch in batches]
     return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
 

@@ -57,7 +57,7 @@ def answer_pictures(
                 yield snn.batch(pixels)
 
     def row(path: str, error: str | None, answer: Prediction | None) -> Row:
-        empty = dict.fromkeys(("label", "class", "confidence", "exit_timestep", "cost"))
+        empty = dict.fromkeys(("label", "class", "confidence", "exit_timestep", "exit_segment", "cost"))
         if answer is None:
             return {"path": path, **empty, "error": error}
         names, label = snn.class_names, answer.label
@@ -67,6 +67,7 @@ def answer_pictures(
             "class": one_line(names[label]) if label < len(names) else str(label),
             "confidence": answer.confidence,
             "exit_timestep": session.engine.initial_steps + answer.exit_timestep,
+            "exit_segment": answer.exit_segment,
             "cost": answer.cost / most,
             "error": None,
         }

@@ -14,6 +14,7 @@ from seenn.exits.calibration.replay import CachedRun, fit_split
 from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.deprecated import accept_timesteps
 from seenn.exits.guarantees.learn_then_test import certified_rule
+from seenn.exits.guarantees.risk_control import risk_controlled_rule
 from seenn.exits.progress import Progress
 from seenn.exits.scores import at_point, numbers, softmax_confidence
 
@@ -69,6 +70,8 @@ class ScoredExit(ABC):
         """
         if target.confidence is not None:
             return certified_rule(self, run, target)
+        if target.guarantee == "expected":
+            return risk_controlled_rule(self, run, target)
         rule = self
         if self.learned:
             fit, rest = fit_split(len(run))

@@ -72,11 +72,34 @@ class CachedRun:
         """Where all samples stand at each point."""
         return Progress.points(self.cost, len(self), self.segments)
 
-    def only(self, points: Tensor) -> CachedRun:
-        """As if samples could stop at these points alone, by mask or index: so many exits in each step.
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return int(self.t[-1])
 
-        The last point must be among them, and the same exits of every step.
-        """
+    @property
+    def initial_steps(self) -> int:
+        """Steps before the first that answers."""
+        return round(float(self.cost[-1])) - self.timesteps
+
+    @property
+    def whole_steps(self) -> CachedRun:
+        """As if samples could stop at the end of a step alone."""
+        return self.only(slice(self.segments - 1, None, self.segments))
+
+    def judged_by_itself(self) -> CachedRun:
+        """As if the answer after all T steps were always right: accuracy is agreement with it."""
+        return replace(self, labels=self.logits_sum[-1].argmax(-1))
+
+    @property
+    def oracle_cost(self) -> float:
+        """Mean cost of who stops at the first point at which a sample is right, at the last where none is."""
+        right = self.correct()
+        right[-1] = True
+        return float(self.cost[right.to(torch.uint8).argmax(0)].mean())
+
+    def only(self, points: Tensor | slice) -> CachedRun:
+        """As if samples could stop at these points alone: the same exits of every step, from the first step on."""
         chosen = torch.arange(len(self.cost))[points]
         segments = len(chosen) // len({*self.t[chosen].tolist()})
         energy = None if self.energy_pj is None else self.energy_pj[chosen]
@@ -128,13 +151,13 @@ class CachedRun:
     def judged(self, policy: Policy) -> ExitCalibration[Policy]:
         """What ``policy``, as it is, does here."""
         exits = self.exits(policy) - 1
-        point, initial_steps = self.choices(exits[None]), float(self.cost[-1]) - int(self.t[-1])
+        point = self.choices(exits[None])
         return ExitCalibration(
             policy=policy,
             samples=len(self),
             accuracy=float(point.accuracy),
             full_accuracy=float(self.correct()[-1].double().mean()),
-            mean_timesteps=initial_steps + float(self.t[exits].double().mean()),
+            mean_timesteps=self.initial_steps + float(self.t[exits].double().mean()),
             mean_cost=float(point.mean_timesteps),
             mean_energy_pj=None if point.mean_energy_pj is None else float(point.mean_energy_pj),
         )

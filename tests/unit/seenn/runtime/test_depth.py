@@ -43,8 +43,10 @@ def test_outputs_at_a_head_are_those_of_the_steps_before_and_its_own(engine: Eng
         outputs, state = network.advance_exits(current, state)
         for segment, output in enumerate(outputs):
             found = trace.logits_sum[3 * t + segment]
-            torch.testing.assert_close(found, before + output, rtol=1e-3, atol=1.0 if engine.exact else 1e-3)
-            assert float((found - before - output).abs().mean()) < 0.1
+            if engine.exact:  # whose weights are rounded
+                assert float((found - before - output).abs().mean()) < 0.2 * float(output.abs().mean())
+            else:
+                torch.testing.assert_close(found, before + output, rtol=1e-3, atol=1e-3)
         before = before + outputs[-1]
 
 
@@ -108,7 +110,8 @@ def test_spikes_cost_what_they_reach_up_to_the_exit() -> None:
         return meter.until(found.points(3))
 
     at_head, whole = synops(FixedExit(timesteps=1, segment=1)), synops(FixedExit(timesteps=1))
-    assert bool((at_head < whole).all())
+    assert bool((at_head <= whole).all())
+    assert float(at_head.sum()) < 0.1 * float(whole.sum())
     plain = network.without_heads()
     meter = SpikeMeter(plain, T, len(IMAGES))
     Session(make_engine("reference", plain, timesteps=T), FixedExit(timesteps=1), T).run(
