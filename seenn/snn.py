@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -302,7 +302,11 @@ class SNN:
         self.refuse_other_tasks("an exit rule")
         asked = asdict(ExitTarget(**target))
         unlabelled = asked["risk"] == "disagreement" and isinstance(split, Tensor | np.ndarray)
-        source = self.batch(split).split(batch_size) if unlabelled else as_split(split, "exit", self.preprocessing)
+        source: Split | Sequence[Batch]
+        if unlabelled:
+            source = list(self.batch(split).split(batch_size))
+        else:
+            source = as_split(split, "exit", self.preprocessing)
         if isinstance(source, Split):
             self.check_split(source, use="exit")
         steps = timesteps or self.timesteps

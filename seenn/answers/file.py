@@ -70,7 +70,8 @@ class Summary:
         """Of every process together."""
         counts = here.sum_(torch.tensor([self.answered, self.unreadable, self.steps]))
         cost = float(here.sum_(torch.tensor(self.cost, dtype=torch.float64)))
-        return Summary(*counts.tolist(), cost, self.first_error)
+        answered, unreadable, steps = counts.tolist()
+        return Summary(answered, unreadable, steps, cost, self.first_error)
 
     def to_json(self) -> dict[str, Any]:
         """For the record, and for programs."""

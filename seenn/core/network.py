@@ -291,7 +291,13 @@ class SpikingNetwork(nn.Module):
         return total / timesteps
 
     def unroll(
-        self, x: Tensor, timesteps: int, *, save_memory: bool = False, observe: Observer | None = None
+        self,
+        x: Tensor,
+        timesteps: int,
+        *,
+        save_memory: bool = False,
+        observe: Observer | None = None,
+        heads: bool = False,
     ) -> Tensor:
         """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained from scratch.
 
@@ -305,6 +311,7 @@ class SpikingNetwork(nn.Module):
             save_memory: the backward pass remembers the spikes behind a few layers only, and computes what lies
                 between them anew: the same gradients for one more forward pass.
             observe: sees the outputs of every site in all steps, ``[T, B, ...]``; not while memory is saved.
+            heads: gives those of every exit in a step, ``[D, T, B, K]``.
         """
         integer("timesteps", timesteps, low=1)
         self.refuse_training()
@@ -319,7 +326,7 @@ class SpikingNetwork(nn.Module):
         current = self.encode(x if constant else x.flatten(0, 1))
         values = dict(zip(self._boundary, current, strict=True))
         once = frozenset(values) if constant else frozenset()
-        pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.output)
+        pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.exits)
         for piece in pieces:
             read = tuple(values[name] for name in piece.reads)
             if len(pieces) == 1:
@@ -327,11 +334,12 @@ class SpikingNetwork(nn.Module):
             else:
                 outputs = piece.run_saving_memory(read, timesteps, once)
             values |= zip(piece.gives, outputs, strict=True)
-        return apart(values[self.graph.output], timesteps)
+        found = [apart(values[name], timesteps) for name in (self.graph.exits if heads else (self.graph.output,))]
+        return torch.stack(found) if heads else found[0]
 
     @cached_property
     def _pieces(self) -> tuple[Piece, ...]:
-        return in_pieces(self._body, self.graph.output, self.shapes)
+        return in_pieces(self._body, self.graph.exits, self.shapes)
 
     def refuse_training(self) -> None:
         """Raises UnsupportedError where surrogate gradients would be those of another network."""

@@ -12,10 +12,13 @@ import seenn
 from seenn import SNN
 from seenn.data import DataSplits, load_data
 from seenn.data.encoding import PoissonEncoding
-from seenn.errors import CalibrationError, DataError, UnsupportedError
+from seenn.errors import CalibrationError, DataError, TrainingError, UnsupportedError
 from seenn.exits import ConfidenceExit
-from seenn.runtime import Observer, Session, make_engine
+from seenn.runtime import Observer, ScoreTrace, Session, make_engine
+from seenn.training import FinetuneConfig, TrainConfig
+from seenn.training.direct import DirectConfig, OverTime, at_exits
 from seenn.training.heads import HeadsConfig, add_heads
+from seenn.training.optim import OptimConfig
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +119,24 @@ def test_what_cannot_have_heads_is_refused_in_a_line(made: SNN, snn: SNN, data: 
         add_heads(snn.network, frames, CONFIG, engine=make_engine("reference", snn.network, timesteps=3), timesteps=3)
     with pytest.raises(UnsupportedError, match="its heads were made for constant images, got a sequence"):
         made.predict(torch.rand(3, 2, 1, 8, 8), engine="reference")
+
+
+def test_finetuning_trains_heads_with_the_network(made: SNN, snn: SNN, data: DataSplits) -> None:
+    train = TrainConfig(epochs=0.05, optim=OptimConfig(lr=0.01), validation_images=64)
+    config = FinetuneConfig(timesteps=2, heads=True, train=train)
+    tuned = made.finetune(data, config)
+    assert tuned.network.graph.heads == made.network.graph.heads
+    for name in ("exit1.linear", "exit2.linear", "head", "b.conv1"):
+        assert not torch.equal(tuned.network.graph[name].op.weight, made.network.graph[name].op.weight)
+    with pytest.raises(TrainingError, match="heads are to be trained, and the network has none: add them first"):
+        snn.finetune(data, config)
+    with pytest.raises(TrainingError, match=r"heads are not to be trained, and the network has some, .* give --heads"):
+        made.finetune(data, replace(config, heads=False))
+
+
+def test_what_training_sums_up_is_what_a_session_answers(made: SNN, data: DataSplits) -> None:
+    batch = next(iter(data.test.batches(20)))
+    trained = at_exits(OverTime(made.network, DirectConfig(timesteps=2), heads=True).eval(), batch)  # [D, T, B, K]
+    trace = ScoreTrace(6, 20)
+    Session(make_engine("reference", made.network, timesteps=2), None, 2).run(batch, observers=[trace])
+    torch.testing.assert_close(trained.transpose(0, 1).flatten(0, 1), trace.logits_sum, rtol=1e-4, atol=1e-4)
