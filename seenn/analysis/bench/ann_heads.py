@@ -83,7 +83,7 @@ class _Leaving:
         self._parts, self._policy, self._costs = parts, policy, costs
 
     def __call__(self, images: Tensor) -> Tensor:
-        return torch.cat([self._batch(batch) for batch in images.split(BATCH)])
+        return torch.cat([self._batch(batch) for batch in torch.split(images, BATCH)])
 
     def _batch(self, images: Tensor) -> Tensor:
         left, value = torch.arange(len(images)), images
