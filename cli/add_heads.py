@@ -36,11 +36,15 @@ def add_heads(console: Console, file: SnnFile, options: HeadOptions, how: Engine
     calibrated anew.
     """
     target = file.output(options.output)
+    from seenn.core.cuts import choose_cuts
     from seenn.training.heads import HeadsConfig
 
     with usage():
         config = HeadsConfig(at=options.at, heads=options.heads, limit=options.limit)
     snn = file.load(with_policy=False).to(console.device)
+    if config.at is not None:
+        with usage():
+            choose_cuts(snn.network, config.at, config.heads)
     snn, splits = data.of(snn)
     with console.progress("running the training images") as update:
         made = snn.add_heads(
