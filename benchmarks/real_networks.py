@@ -27,10 +27,12 @@ from subjects import Subject, scores
 from text_lines import direction
 from tones import crepe
 
+import seenn
 from converter import convert
-from seenn.analysis.collect import collect_run
 from seenn.exits import CachedRun
 from seenn.files import write_text
+from seenn.runtime import ScoreTrace
+from seenn.snn import SNN
 
 COMMAND = "python benchmarks/real_networks.py --work WORK"
 ENGINE = "float32"
@@ -103,19 +105,21 @@ NETWORKS = {
 SLOPE, STEEPEST = ("efficientnet", Setting(timesteps=4, levels=127), Setting(timesteps=8, levels=127)), -0.7
 
 
-def measure(subject: Subject, setting: Setting) -> Figures:
-    """All figures of one conversion."""
-    own = {} if setting.levels is None else {"levels": setting.levels, "encoder_levels": setting.levels}
-    snn = convert(subject.model, subject.splits, timesteps=setting.timesteps, check_images=BATCH, **own)
-    expected = scores(subject.model, subject.splits.test)
-    run = collect_run(
-        snn.network,
-        subject.splits.test,
-        setting.timesteps,
-        engine=snn.make_engine(ENGINE, timesteps=setting.timesteps),
-        batch_size=BATCH,
-    )
-    answers = run.logits_sum[-1] / setting.timesteps
+def converted(subject: Subject, setting: Setting, file: Path) -> SNN:
+    """The spiking network, from its file where it has been converted before."""
+    if not file.is_file():
+        own = {} if setting.levels is None else {"levels": setting.levels, "encoder_levels": setting.levels}
+        convert(subject.model, subject.splits, timesteps=setting.timesteps, check_images=BATCH, **own).save(file)
+    return seenn.load(file)
+
+
+def measure(subject: Subject, setting: Setting, file: Path) -> Figures:
+    """All figures of one conversion, kept in ``file``."""
+    snn = converted(subject, setting, file)
+    test = subject.splits.test
+    expected, trace = scores(subject.model, test), ScoreTrace(setting.timesteps, len(test))
+    snn.session(ENGINE, slots=BATCH).run(test.batches(BATCH), observers=(trace,))
+    answers = trace.logits_sum[-1] / setting.timesteps
     right = subject.right(answers)
     low, high = interval(right, subject.group)
     found = {
@@ -128,6 +132,7 @@ def measure(subject: Subject, setting: Setting) -> Figures:
     }
     if setting.exits:
         snn = snn.calibrate_exit(subject.splits.exit, engine=ENGINE, batch_size=BATCH, **EXIT)
+        run = CachedRun(logits_sum=trace.logits_sum, labels=test.labels)
         found |= _with_exits(subject, run, run.exits(snn.policy))
     return found
 
@@ -198,7 +203,8 @@ def main(work: str, chosen: tuple[str, ...], out: str) -> None:
             key = f"{name}, {setting}"
             if key not in known:
                 subject = subject or network.make(folder)
-                known[key] = dict(measure(subject, setting))
+                file = folder / f"{name}-{setting.timesteps}-{setting.levels}.safetensors"
+                known[key] = dict(measure(subject, setting, file))
                 write_text(kept, json.dumps(known, indent=2) + "\n")
                 click.echo(f"{key}: {known[key]}")
             more, note = rows_of(network, setting, known[key])
