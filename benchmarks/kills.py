@@ -63,6 +63,22 @@ TASKS = {
 }
 
 
+def _import_all() -> None:
+    """What commands import, once for all of them."""
+    import matplotlib.pyplot  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import timm  # noqa: F401
+    import torch
+
+    import converter  # noqa: F401
+    import seenn.training  # noqa: F401
+    from cli.main import seenn as front_door
+
+    for name in TASKS:
+        front_door.get_command(None, name)  # type: ignore[arg-type]
+    torch.set_num_threads(1)
+
+
 def prepared(folder: Path) -> None:
     """A spiking network to begin with."""
     if not (folder / "snn.safetensors").is_file():
@@ -155,11 +171,7 @@ def _digests(task: Task, folder: Path) -> dict[str, str]:
 @click.option("--out", help="Stem of the result files; none when not given.")
 def main(work: str, trials: int, seed: int, out: str | None) -> None:
     """Kill, go on, compare."""
-    import torch
-
-    import seenn.training  # noqa: F401 - imported once, for all
-
-    torch.set_num_threads(1)
+    _import_all()
     folder = Path(work).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     prepared(folder)
