@@ -11,13 +11,12 @@ import hashlib
 import json
 import os
 import random
-import resource
-import signal
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
@@ -38,7 +37,6 @@ from seenn.files import version_of
 
 COMMAND = "python benchmarks/hostile.py --work WORK"
 CLI = [sys.executable, "-c", "from cli.main import main; main()"]
-NOBODY = 65534
 SMALL = 3000  # bytes that a file may have where the disk is full
 
 
@@ -70,38 +68,36 @@ def outputs(folder: Path) -> list[str]:
     for what, limit in LIMITS.items():
         for command, (arguments, name) in commands.items():
             where = folder / f"{what.replace(' ', '-')}-{command}"
-            where.mkdir(exist_ok=True)
+            shutil.rmtree(where, ignore_errors=True)
+            where.mkdir()
             target = where / name
             if command != "evaluate":
                 target.write_bytes(b"what was there before\n")
-            before = {path.name: _digest(path) for path in where.iterdir()}
+            before = _content(where)
             os.chmod(where, 0o555 if what == "no permission" else 0o755)
             run = subprocess.run(
-                [*CLI, *arguments, str(target)], cwd=folder, capture_output=True, text=True, preexec_fn=limit,
-                env={**os.environ, "MPLCONFIGDIR": "/tmp", "HOME": "/tmp", "COLUMNS": "400"},
+                [*limit, *CLI, *arguments, str(target)], cwd=folder, capture_output=True, text=True,
+                env={**os.environ, "COLUMNS": "400"},
             )  # fmt: skip
             os.chmod(where, 0o755)
-            after = {path.name: _digest(path) for path in where.iterdir() if path.is_file()}
+            after = _content(where)
             last = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else ""
-            told = run.returncode == 1 and last.startswith("error: ") and "Traceback" not in run.stderr
+            told = run.returncode in (1, 2) and last.startswith("error: ") and "Traceback" not in run.stderr
             if not told or after != before:
                 left = sorted(set(after) ^ set(before))
                 faults.append(f"{what}, {command}: code {run.returncode}, {last[:200]!r}, files {left}")
     return faults
 
 
-def _full() -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
+def _content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): _digest(path) if path.is_file() else "" for path in folder.rglob("*")}
 
 
-def _unprivileged() -> None:
-    if os.getuid() == 0:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
-LIMITS: dict[str, Callable[[], None]] = {"full disk": _full, "no permission": _unprivileged}
+#: Programs that run a command so. Root may write anywhere, unless it is taken from it.
+LIMITS = {
+    "full disk": ("prlimit", f"--fsize={SMALL}"),
+    "no permission": ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else (),
+}
 
 
 def _run(arguments: Sequence[str], folder: Path) -> None:
@@ -264,8 +260,6 @@ def main(work: str, images: int, increments: int, engine: str, with_outputs: boo
     """Run all of it, write the table."""
     folder = Path(work).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    if os.getuid() == 0:
-        os.chmod(folder, 0o755)
     torch.set_num_threads(1)
     rows: list[Row] = []
     notes: list[str] = []
