@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test check messages docs format wheel runtime oldest sbom bench browser clean
+.PHONY: help install demo test check messages docs format wheel runtime oldest mutants sbom bench browser clean
 
 help:
 	@echo "make demo    train, convert, calibrate and evaluate on the digits (two minutes)"
@@ -23,6 +23,7 @@ help:
 	@echo "make wheel   build the wheel, install it into a scratch environment, and use it there"
 	@echo "make runtime likewise, with what answering alone needs: constraints-runtime.txt"
 	@echo "make oldest  every test with the oldest versions that pyproject.toml allows"
+	@echo "make mutants changes to the code that guards the claims, which tests must see"
 	@echo "make sbom    what is installed, as CycloneDX: dist/sbom.json"
 
 $(READY): pyproject.toml constraints.txt
@@ -78,6 +79,10 @@ oldest:
 	$(SCRATCH)/bin/pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(SCRATCH) $(SCRATCH)/bin/uv pip install --quiet --resolution lowest-direct -e ".[dev]"
 	OMP_NUM_THREADS=1 $(SCRATCH)/bin/python -m pytest -n $(WORKERS)
+
+mutants: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mutants]"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
 
 sbom: $(READY)
 	test -d $(SCRATCH) || $(PYTHON) -m venv $(SCRATCH)
