@@ -21,8 +21,8 @@ class RowWriter:
 
     Args:
         library: from ``load``.
-        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32,
-            and dense in the same order.
+        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32
+            or int32, and dense in the same order.
     """
 
     def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -32,7 +32,7 @@ class RowWriter:
         for entry, (target, source) in zip(self._rows, pairs, strict=True):
             if target.shape[1:] != source.shape[1:]:
                 raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
-            entry.target, entry.source = (address(x, torch.float32, dense=is_dense(x)) for x in (target, source))
+            entry.target, entry.source = (address(x, _word(target), dense=is_dense(x)) for x in (target, source))
             entry.length = math.prod(target.shape[1:])
             entry.stride = entry.length if len(source) > 1 else 0
         self._slots = min((len(target) for target, _ in pairs), default=sys.maxsize)
@@ -51,6 +51,11 @@ class RowWriter:
             ctypes.c_int32(torch.get_num_threads()),
         ):
             raise ValueError(f"rows {rows.tolist()} of {self._slots}, or more than the {self._most} that there are")
+
+
+def _word(values: Tensor) -> torch.dtype:
+    """The type of its numbers, which are copied as four bytes each."""
+    return torch.int32 if values.dtype == torch.int32 else torch.float32
 
 
 def matches_torch(library: Library) -> bool:

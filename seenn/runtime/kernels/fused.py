@@ -14,6 +14,7 @@ from seenn.native import RowWriter
 from seenn.runtime.kernels.bind import Binder, Thunk
 from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Program
+from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
@@ -72,7 +73,11 @@ def tile_size(program: Program) -> int:
 
 
 class FusedSlots(Slots):
-    """See ``seenn.runtime.Slots``."""
+    """See ``seenn.runtime.Slots``.
+
+    Attributes:
+        total: the outputs summed since samples were loaded, ``[capacity, K]``, in units of the program's output scale.
+    """
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
         self.capacity = capacity
@@ -87,7 +92,8 @@ class FusedSlots(Slots):
         self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
         self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
-        self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        shape, total = program.buffers[program.output].shape, torch.int32 if program.exact else torch.float32
+        self.total = torch.zeros(capacity, *shape, dtype=total, device=engine.device)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._keep_constants = _row_writer(engine.binder.native, constants)
         elsewhere = engine.binder.initialised
@@ -102,9 +108,9 @@ class FusedSlots(Slots):
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:
         self.feed(rows, inputs)
-        there = rows.to(self._total.device)
+        there = rows.to(self.total.device)
         self._start(there)
-        self._total[there] = 0
+        self.total[there] = 0
         self._new[rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
@@ -127,11 +133,11 @@ class FusedSlots(Slots):
                     if observe is not None and thunk.counts is not None:
                         observe(thunk.label, start, thunk.counts())
                 self._new[start:stop] = False
-                self._total[start:stop].add_(self._scratch[self._program.output][: stop - start])
-        return self._total[:active] * self._program.output_scale
+                integrate(self.total[start:stop], self._scratch[self._program.output][: stop - start])
+        return self.total[:active] * self._program.output_scale
 
     def keep(self, rows: Tensor) -> None:
-        for tensor in (*self._kept.values(), self._total, self._new):
+        for tensor in (*self._kept.values(), self.total, self._new):
             tensor[: len(rows)] = tensor[rows]
 
     def parts(self, active: int) -> Sequence[StepPart]:
@@ -158,12 +164,12 @@ class FusedSlots(Slots):
         return self._encoders[count]
 
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
-        return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
+        return _channels_last(torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
 
     def _first(self, buffer: Buffer) -> Tensor:
         """A state before the first step, of one sample."""
         assert buffer.start is not None
-        start = buffer.start.to(self._engine.device, self._dtype)
+        start = buffer.start.to(self._engine.device, buffer.dtype)
         return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
 
     def _frame(self, copy: Copy) -> Tensor:
