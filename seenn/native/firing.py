@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import address, is_dense, struct
+from seenn.native.memory import address, is_dense, number, struct
 from seenn.surrogate import fire
 
 _Term = struct("_Term", pointers="gain values bytes", sizes="sample row", floats="low")
@@ -95,7 +95,7 @@ class Firing:
             else:
                 term.values = self._dense(given.source)
         self._site = _Site(
-            membrane=self._dense(membrane, membrane.dtype),
+            membrane=self._dense(membrane, number(membrane)),
             taken_back=self._dense(taken_back),
             counts=self._dense(counts),
             bytes=self._bytes(whole),
@@ -103,7 +103,7 @@ class Firing:
             inverse=self._pattern(inverse),
             current=self._dense(current),
             fresh=self._flags(fresh),
-            start=self._pattern(start, membrane.dtype),
+            start=self._pattern(start, number(membrane)),
             start_back=self._pattern(start_back),
             terms=ctypes.addressof(self._terms),
             term_count=len(joined),

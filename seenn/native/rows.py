@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import address, is_dense, struct
+from seenn.native.memory import address, is_dense, number, struct
 
 _Rows = struct("_Rows", pointers="target source", sizes="length stride")
 
@@ -32,7 +32,7 @@ class RowWriter:
         for entry, (target, source) in zip(self._rows, pairs, strict=True):
             if target.shape[1:] != source.shape[1:]:
                 raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
-            entry.target, entry.source = (address(x, _word(target), dense=is_dense(x)) for x in (target, source))
+            entry.target, entry.source = (address(x, number(target), dense=is_dense(x)) for x in (target, source))
             entry.length = math.prod(target.shape[1:])
             entry.stride = entry.length if len(source) > 1 else 0
         self._slots = min((len(target) for target, _ in pairs), default=sys.maxsize)
@@ -51,11 +51,6 @@ class RowWriter:
             ctypes.c_int32(torch.get_num_threads()),
         ):
             raise ValueError(f"rows {rows.tolist()} of {self._slots}, or more than the {self._most} that there are")
-
-
-def _word(values: Tensor) -> torch.dtype:
-    """The type of its numbers, which are copied as four bytes each."""
-    return torch.int32 if values.dtype == torch.int32 else torch.float32
 
 
 def matches_torch(library: Library) -> bool:

@@ -53,11 +53,22 @@ class FusedEngine(Engine):
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
+    @property
+    def kept(self) -> dict[str, Buffer]:
+        """What each slot holds from step to step."""
+        read = {source for instruction in self.program.step for source in instruction.sources}
+        buffers = self.program.buffers.items()
+        return {n: b for n, b in buffers if b.life == "state" or (b.life == "constant" and n in read)}
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of ``kept``."""
+        return sum(map(_bytes, self.kept.values()))
+
     def open(self, slots: int) -> FusedSlots:
-        kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
-        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "state")  # of a tile
         scratch += 4 * self.binder.currents
-        check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
+        check_memory(slots, self.slot_bytes + scratch * min(slots, self.tile) // slots + 1, self.device)
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
@@ -85,8 +96,7 @@ class FusedSlots(Slots):
         self._program = program = engine.program
         self._tile = min(engine.tile, capacity)
         self._dtype = torch.float32
-        read = {source for instruction in program.step for source in instruction.sources}
-        kept = {n: b for n, b in program.buffers.items() if b.life == "state" or (b.life == "constant" and n in read)}
+        kept = engine.kept
         self._kept = {name: self._allocate(buffer, capacity) for name, buffer in kept.items()}
         scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
         self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
@@ -208,4 +218,4 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _bytes(buffer: Buffer) -> int:
-    return 4 * math.prod(buffer.shape)
+    return buffer.dtype.itemsize * math.prod(buffer.shape)
