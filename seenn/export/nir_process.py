@@ -131,12 +131,14 @@ class Rules:
         return self.neuron(name, node, x)
 
     def neuron(self, name: str, node: Any, x: Any) -> Any:
-        """v ← decay·v + x, n = clip(⌊v⌋, −min(Γ, S), Γ), and a reset by subtraction or to a value."""
+        """v ← max(decay·v + x, floor), n = clip(⌊v⌋, −min(Γ, S), Γ), and a reset by subtraction or to a value."""
         rule = self.rules[name]
         if name not in self.v:
             charge = torch.tensor(rule["charge"], dtype=x.dtype).view(-1, *[1] * (x.dim() - 2))
             self.v[name], self.net_counts[name] = charge.expand(x.shape), torch.zeros_like(x)
         v = rule["decay"] * self.v[name] + x
+        if rule["floor"] is not None:
+            v = v.clamp(min=rule["floor"])
         low = -self.net_counts[name].clamp(max=rule["max_spikes"]) if rule["signed"] else torch.zeros_like(v)
         count = torch.maximum(torch.minimum(torch.floor(v), torch.tensor(float(rule["max_spikes"]))), low)
         self.net_counts[name] = self.net_counts[name] + count

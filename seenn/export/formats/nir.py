@@ -11,7 +11,7 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seenn.core.ops import IFNeuron, LIFNeuron, Neuron
+from seenn.core.ops import FlooredNeuron, IFNeuron, LIFNeuron, Neuron
 from seenn.core.ops.arguments import per_channel
 from seenn.errors import ExportError, UnsupportedError
 from seenn.export.about import about
@@ -41,10 +41,10 @@ class Dialect:
         integrates: why its IF is not ours; None where it is.
         subtracts, resets: why a leaky neuron with such a reset cannot be had.
         several: fires as often in a step as the membrane holds.
-        floor: the membrane is cut off below, in thresholds.
+        floored: the membrane goes no lower than −θ.
         strict: fires above the threshold and not on it.
         starts: a membrane may be charged before the first step.
-        joins: why a node cannot have several inputs; None where it can.
+        deep: nodes run in the order of a walk that goes deep first, whether their inputs are there or not.
         step: seconds; None where a step has no unit.
         scaled: what the input of a leaky neuron is multiplied by, ``dt/τ``, has to be undone in the weights.
     """
@@ -53,25 +53,24 @@ class Dialect:
     subtracts: str | None = None
     resets: str | None = None
     several: bool = False
-    floor: float | None = None
+    floored: bool = False
     strict: bool = False
     starts: bool = False
-    joins: str | None = None
+    deep: bool = False
     step: float | None = None
     scaled: bool = False
 
 
-_ORDER = "nirtorch runs a node before all of its inputs are there"
 READERS: Mapping[str, Dialect] = {
     "any": Dialect(starts=True),
-    "sinabs": Dialect(resets="its LIF resets by subtraction only", several=True, floor=-1.0, starts=True, joins=_ORDER),
+    "sinabs": Dialect(resets="its LIF resets by subtraction only", several=True, floored=True, starts=True, deep=True),
     "norse": Dialect(
         integrates="its IF resets to 0 and loses what is above the threshold",
         subtracts="its LIF resets to a value only",
         strict=True,
         step=1e-3,
         scaled=True,
-        joins=_ORDER,
+        deep=True,
     ),
     "snntorch": Dialect(
         integrates="version 1.0.0 reads IF as a leaky neuron with a decay of 0.9, whatever the file says",
@@ -93,9 +92,8 @@ class _Nir(Format):
         yield from plan.problems
         for site, own in plan.sites.items():
             yield from (f"{site}: {problem}" for problem in _problems(own.neuron, name, dialect))
-        for node in plan.nodes if dialect.joins else ():
-            if (count := sum(b == node for _, b in plan.edges)) > 1:
-                yield f"{node} adds {count} inputs, and {dialect.joins}: use a network without joins, or --reader any"
+        for node in _early(plan.edges) if dialect.deep else ():
+            yield f"{node}: nirtorch runs it before all that it adds is there: use shortcuts without layers"
         if subject.network.initial_steps:
             yield f"{subject.network.initial_steps} initial steps: convert with another --correction than cos or srp"
         if dialect.several and not plan.problems:
@@ -107,7 +105,6 @@ class _Nir(Format):
     def verify(self, subject: Subject, path: Path) -> tuple[str, Mapping[str, Any]]:
         said, found = _process(subject, path, write=False)
         name, _ = reader_of(subject)
-        floor = READERS[name].floor
         judgement = Judgement(witness=Witness(subject.network), reader=said)
         clean = torch.ones(len(subject.batch), dtype=torch.bool)
         cut = torch.zeros_like(clean)
@@ -115,16 +112,16 @@ class _Nir(Format):
             counts = {site: found[f"spikes.{site}"][moment.t - 1] for site in moment.counts}
             logits = found["logits"][moment.t - 1]
             clean = judgement.see(moment, counts, logits, clean=clean & ~cut, steps=moment.t)
-            if floor is not None:  # from here on the reader's membrane is another
-                for site, state in zip(subject.network.state_layout, moment.after, strict=True):
-                    neuron = judgement.witness.neuron(site[0])
-                    low = floor * per_channel(neuron.v_threshold.detach(), state, neuron.axis)
-                    cut |= (state < low).flatten(1).any(1)
+            if READERS[name].floored:  # a membrane that is lower here is another there from now on
+                for (site, _), state in zip(subject.network.state_layout, moment.after, strict=True):
+                    neuron = judgement.witness.neuron(site)
+                    theta = per_channel(neuron.v_threshold.detach(), state, neuron.axis)
+                    cut |= (state < -theta).flatten(1).any(1)
         compared = int((~cut).sum())
         if not compared:
             raise ExportError(
-                f"{said} cuts membranes off below, and all {len(cut)} images have one that goes there within "
-                f"{subject.timesteps} steps: run fewer --timesteps, or use --reader any"
+                f"{said} cuts membranes off at −θ, and each of the {len(cut)} images has one that goes below within "
+                f"{subject.timesteps} steps: train with --neuron floored, or use --reader any"
             )
         figures = {"images": len(cut), "images_compared_to_the_end": compared, "timesteps": subject.timesteps}
         return said, {**figures, **judgement.figures}
@@ -145,11 +142,11 @@ def reader_of(subject: Subject) -> tuple[str, str]:
 
 
 def _problems(neuron: Neuron, name: str, dialect: Dialect) -> Iterable[str]:
-    if isinstance(neuron, IFNeuron):
+    if isinstance(neuron, IFNeuron | FlooredNeuron):
         if dialect.integrates:
             yield f"{name} has no such neuron: {dialect.integrates}; use --reader sinabs or any, or --to onnx"
             return
-        if neuron.signed and name != "any":
+        if getattr(neuron, "signed", False) and name != "any":
             yield f"{name} fires no negative spikes: convert with --neuron if or burst"
     elif isinstance(neuron, LIFNeuron):
         reason = dialect.subtracts if neuron.v_reset is None else dialect.resets
@@ -159,6 +156,17 @@ def _problems(neuron: Neuron, name: str, dialect: Dialect) -> Iterable[str]:
             yield f"{name} resets to 0, and this neuron to {neuron.v_reset}: train with a reset to 0"
     if bool((neuron.v_init != 0).any()) and not dialect.starts:
         yield f"{name} has no membrane to charge before the first step: train with an initial membrane of 0"
+
+
+def _early(edges: Sequence[tuple[str, str]]) -> list[str]:
+    """Nodes that nirtorch runs before all their inputs: it walks each branch to its end before the next."""
+    order: list[str] = []
+    left = ["input"]
+    while left:
+        if (node := left.pop()) not in order:
+            order.append(node)
+            left.extend(b for a, b in reversed(edges) if a == node)
+    return [node for node in order if any(order.index(a) > order.index(node) for a, b in edges if b == node)]
 
 
 def _crossings(subject: Subject, name: str) -> Iterable[str]:
@@ -272,6 +280,7 @@ def _rule(site: Site) -> dict[str, Any]:
         "decay": site.decay,
         "max_spikes": getattr(neuron, "max_spikes", 1),
         "signed": bool(getattr(neuron, "signed", False)),
+        "floor": -1.0 if isinstance(neuron, FlooredNeuron) else None,
         "v_reset": None if reset is None else (reset / theta).tolist(),
         "v_threshold": theta.tolist(),
     }

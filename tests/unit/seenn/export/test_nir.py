@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nir
 import pytest
 import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import AvgPool2d, BatchNorm, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
+from seenn.core.ops import Add, AvgPool2d, BatchNorm, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
 from seenn.errors import ExportError, UnsupportedError
 from seenn.export.exporter import FORMATS, ExportOptions, Subject
 from seenn.export.nir_plan import Plan
@@ -76,11 +77,33 @@ def test_everything_that_a_reader_has_not_is_named_at_once(make_snn: MakeSnn) ->
     assert said.count("version 1.0.0 reads IF as a leaky neuron with a decay of 0.9") == 3
     said = violations(make_snn(NEURONS["signed"], pooling="average"), "sinabs")
     assert said.count("fires no negative spikes: convert with --neuron if or burst") == 3
-    said = violations(make_snn(NEURONS["lif"], pooling="average"), "norse")
-    assert "block_act2 adds 2 inputs, and nirtorch runs a node before all of its inputs are there" in said
     said = violations(chain(make_snn, IFNeuron), "sinabs")
     assert "n1: sinabs fires as often as the membrane holds" in said
     assert "its LIF resets by subtraction only" in violations(chain(make_snn, LIFNeuron), "sinabs")
+
+
+def shortcut(make_snn: MakeSnn, *, layer: bool) -> SNN:
+    """A block whose shortcut has a layer of its own, or none."""
+    weight = torch.eye(4)[:, :, None, None]
+    short = [Node("short", Conv2d(weight), ("n1",))] if layer else []
+    nodes = [
+        Node("c1", Conv2d(torch.ones(4, 1, 3, 3), padding=1), (INPUT,)),
+        Node("n1", LIFNeuron(0.5), ("c1",)),
+        *short,
+        Node("c2", Conv2d(weight), ("n1",)),
+        Node("add", Add(), ("c2", "short" if layer else "n1")),
+        Node("n2", LIFNeuron(0.5), ("add",)),
+        Node("flat", Flatten(), ("n2",)),
+        Node("head", Linear(torch.ones(3, 256)), ("flat",)),
+    ]
+    return replace(make_snn(), network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False))
+
+
+def test_joins_are_refused_where_the_reader_runs_them_too_early(make_snn: MakeSnn) -> None:
+    assert violations(shortcut(make_snn, layer=False), "norse") == ""
+    assert violations(shortcut(make_snn, layer=True), "norse") == (
+        "n2: nirtorch runs it before all that it adds is there: use shortcuts without layers"
+    )
 
 
 @pytest.mark.parametrize("reader", ["brian", "spinnaker2"])
@@ -104,9 +127,8 @@ def bare(folder: Path) -> Path:
     return script
 
 
-@pytest.mark.parametrize("name", ["burst", "signed", "lif", "soft lif"])
+@pytest.mark.parametrize("name", ["burst", "signed", "lif", "soft lif", "floored"])
 def test_the_rules_beside_the_file_give_the_networks_spikes(name: str, make_snn: MakeSnn, tmp_path: Path) -> None:
-    nir = pytest.importorskip("nir")
     snn = make_snn(NEURONS[name], pooling="average")
     found = snn.export(tmp_path / "snn", to="nir")
     assert found.compared["images_compared_to_the_end"] == 14
