@@ -91,6 +91,7 @@ class Plan:
         self.edges: list[tuple[str, str]] = []
         self.sites: dict[str, Site] = {}
         self.problems: list[str] = []
+        self.constant = False  # what the ops ask of a lowering: nothing is computed once an image
         self._network, self._name, self._shape = network, INPUT, network.input_shape
         values = {INPUT: self._unit("input", network.input_shape)}
         self._put("input", "Input", {"shape": network.input_shape}, ())

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nir
@@ -65,6 +66,8 @@ class Sinabs:
             layer.init_state_with_shape((batch, *own["shape"]))
             charge = torch.tensor(own["charge"]).view(-1, *[1] * (len(own["shape"]) - 1))
             layer.v_mem.data[:] = charge
+            if "lowest" in own:
+                layer.min_v_mem = torch.nn.Parameter(torch.tensor(float(own["lowest"])), requires_grad=False)
             watch(self.net, own["node"], site)
 
     def __call__(self, x: Any) -> Any:
@@ -152,6 +155,47 @@ class Rules:
         return count
 
 
+def chip(net: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What sinabs' builder makes of the layers for the cores of a chip, and on which core it puts each.
+
+    The package around the builder wants samna, which drives the device and is fetched from elsewhere; the builder
+    itself computes without, and so it is imported without the package.
+    """
+    import sinabs.backend
+    import sinabs.layers as sl
+
+    for name in ("dynapcnn", "dynapcnn.chips"):
+        package = ModuleType(f"sinabs.backend.{name}")
+        package.__path__ = [str(Path(sinabs.backend.__path__[0], *name.split(".")))]
+        sys.modules[package.__name__] = package
+    sys.modules["samna"] = ModuleType("samna")
+    from sinabs.backend.dynapcnn.chips.dynapcnn import DynapcnnConfigBuilder
+    from sinabs.backend.dynapcnn.dynapcnn_layer import DynapcnnLayer
+    from sinabs.backend.dynapcnn.mapping import get_valid_mapping
+
+    made = {}
+    for index, own in enumerate(layers):
+        neurons = net.get_submodule(own["neurons"])
+        spiking = sl.IAFSqueeze(
+            batch_size=1, spike_threshold=torch.tensor(float(own["unit"])), min_v_mem=torch.tensor(float(own["lowest"]))
+        )
+        spiking.init_state_with_shape((1, *own["after"]))
+        spiking.v_mem.data[:] = torch.tensor(own["charge"]).view(-1, 1, 1)
+        assert neurons.spike_threshold.unique().tolist() == [own["unit"]]
+        pools = [(pool, pool) for pool in own["pools"]]
+        layer = net.get_submodule(own["layer"])
+        made[index] = DynapcnnLayer(layer, spiking, tuple(own["before"]), pools, discretize=False)
+    cores = get_valid_mapping(made, DynapcnnConfigBuilder.get_constraints())
+    found = [
+        DynapcnnConfigBuilder.get_dynapcnn_layer_config_dict(made[index], cores, own["targets"])
+        for index, own in enumerate(layers)
+    ]
+    for config in found:
+        config["leak_enable"] = bool(config["leak_enable"])
+    memory = [{key: int(value) for key, value in layer.memory_summary().items()} for layer in made.values()]
+    return {"cores": list(cores.values()), "layers": found, "memory": memory}
+
+
 SPIKES: dict[str, Any] = {}
 READERS: dict[str, Callable[[Any, dict[str, Any], int], Any]] = {
     "any": Rules, "sinabs": Sinabs, "norse": Stateful, "snntorch": Stateful
@@ -197,7 +241,10 @@ def main(folder: str) -> None:
     np.savez(Path(folder, "found.npz"), **stacked(found))
     assert "seenn" not in sys.modules
     package = PACKAGES.get(plan["reader"], plan["reader"])
-    print(json.dumps({"reader": f"{package} {version(package)}", "nir": version("nir")}))
+    answer = {"reader": f"{package} {version(package)}", "nir": version("nir")}
+    if "chip" in plan:
+        answer["chip"] = chip(net.net, plan["chip"])
+    Path(folder, "answer.json").write_text(json.dumps(answer, default=int))
 
 
 if __name__ == "__main__":
