@@ -11,6 +11,7 @@ A command goes on where it was stopped: what lies in OUT-parts.json is not measu
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import statistics
@@ -26,6 +27,7 @@ import click
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
 import seenn
 
@@ -60,6 +62,9 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "lif-digits": ("train-direct --data digits --neuron lif --epochs 10",),
     "floored-digits": ("train-direct --data digits --neuron floored --epochs 10",),
     "poisson-digits": ("train-direct --data digits --neuron floored --encoding poisson --width 0.5 --epochs 15 -T 8",),
+    "bare-digits": (
+        "train-direct --model export:without_biases --data digits --neuron if --encoding poisson --epochs 15 -T 8",
+    ),
     "mobilenetv2-digits": (
         "train-ann --model mobilenetv2_050 --data digits --epochs 5",
         "convert --model mobilenetv2_050 --data digits --ckpt BEFORE",
@@ -69,6 +74,18 @@ NETWORKS: dict[str, tuple[str, ...]] = {
         f"convert --model vit_tiny_patch16_224 --model-kwargs {_VIT} --data digits --ckpt BEFORE",
     ),
 }
+
+
+def without_biases(in_chans: int, num_classes: int) -> nn.Module:
+    """Two convolutions and a linear layer for images of 8 pixels, as SpiNNaker2 can run them."""
+    return nn.Sequential(
+        nn.Conv2d(in_chans, 16, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(512, num_classes, bias=False),
+    )
 
 
 class Parts:
@@ -101,7 +118,9 @@ def make(folder: Path, ckpt: str | None) -> None:
             if not target.exists():
                 words = [str(before) if word in ("BEFORE", "CKPT") else word for word in command.split()]
                 program = [sys.executable, "-c", "from cli.main import main; main()"]
-                subprocess.run([*program, *words, "-o", str(target), "--quiet"], check=True)
+                paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+                words += ["-o", str(target), "--quiet"]
+                subprocess.run([*program, *words], check=True, env={**os.environ, "PYTHONPATH": paths})
             before = str(target)
 
 
@@ -127,7 +146,7 @@ def matrix(parts: Parts, networks: tuple[str, ...], readers: dict[str, str], ima
     for path in networks:
         snn = seenn.load(path)
         for format in FORMATS.names():
-            for reader in {"nir": ("any", *readers), "speck": ("sinabs",)}.get(format, ("",)):
+            for reader in {"nir": ("any", "spinnaker2", *readers), "speck": ("sinabs",)}.get(format, ("",)):
                 place = readers.get(reader)
                 asked = f"{reader}={place}" if place else reader or None
                 name = f"cell {Path(path).stem} {format} {reader}".strip()

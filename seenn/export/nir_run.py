@@ -68,7 +68,8 @@ def run(
         )  # fmt: skip
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            missing = f"pip install 'seenn[{'nir' if name == 'any' else name}]', or --reader {name}=/path/to/python"
+            extra = "nir" if name in ("any", "spinnaker2") else name
+            missing = f"pip install 'seenn[{extra}]', or --reader {name}=/path/to/python"
             if "ModuleNotFoundError" in said:
                 raise UnsupportedError(f"the reader {name} is not installed for {python} ({said}): {missing}")
             raise ExportError(f"{name} cannot run what was written: {said}")

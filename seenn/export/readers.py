@@ -9,6 +9,7 @@ from seenn.core.ops import FlooredNeuron, IFNeuron, LIFNeuron, Neuron
 from seenn.core.ops.arguments import per_channel
 from seenn.export.exporter import Subject
 from seenn.export.nir_plan import Plan
+from seenn.export.rounded import Rounded, sees_spikes
 from seenn.export.witness import Witness
 
 
@@ -26,6 +27,7 @@ class Dialect:
         deep: nodes run in the order of a walk that goes deep first, whether their inputs are there or not.
         step: seconds; None where a step has no unit.
         scaled: what the input of a leaky neuron is multiplied by, ``dt/τ``, has to be undone in the weights.
+        rounded: weights are int8, inputs are spikes, and each layer's arrive a step later.
     """
 
     integrates: str | None = None
@@ -38,6 +40,7 @@ class Dialect:
     deep: bool = False
     step: float | None = None
     scaled: bool = False
+    rounded: bool = False
 
 
 READERS: Mapping[str, Dialect] = {
@@ -57,6 +60,7 @@ READERS: Mapping[str, Dialect] = {
         strict=True,
         step=1e-4,
     ),
+    "spinnaker2": Dialect(rounded=True),
 }
 
 
@@ -72,6 +76,8 @@ def obstacles(subject: Subject, plan: Plan, name: str) -> Iterable[str]:
         yield f"{subject.network.initial_steps} initial steps: convert with another --correction than cos or srp"
     if dialect.several and not plan.problems:
         yield from _crossings(subject, name)
+    if dialect.rounded and not plan.problems:
+        yield from _late(subject, plan, name)
 
 
 def early(edges: Sequence[tuple[str, str]]) -> list[str]:
@@ -100,6 +106,19 @@ def _of_neuron(neuron: Neuron, name: str, dialect: Dialect) -> Iterable[str]:
             yield f"{name} resets to 0, and this neuron to {neuron.v_reset}: train with a reset to 0"
     if bool((neuron.v_init != 0).any()) and not dialect.starts:
         yield f"{name} has no membrane to charge before the first step: train with an initial membrane of 0"
+
+
+def _late(subject: Subject, plan: Plan, name: str) -> Iterable[str]:
+    """What is not the same where weights are int8 and spikes arrive a step later."""
+    if not sees_spikes(subject, 1):
+        yield f"{name} sees single spikes, and this network other inputs: train it with --encoding poisson"
+    yield from Rounded(plan).problems
+    for node, (_, fields) in plan.nodes.items():
+        if "bias" in fields and bool((fields["bias"] != 0).any()):
+            yield f"{node}: a bias, which acts there before the spikes of its layer arrive: train layers without biases"
+    for site, own in plan.sites.items():
+        if not isinstance(own.neuron, IFNeuron) or own.neuron.max_spikes > 1:
+            yield f"{site} ({own.neuron.title}): {name} fires once a step, without a floor: train with --neuron if"
 
 
 def _crossings(subject: Subject, name: str) -> Iterable[str]:

@@ -24,9 +24,10 @@ from seenn.export.exporter import FORMATS, Format, Subject
 from seenn.export.nir_plan import Plan, Site
 from seenn.export.nir_run import reader_of, run
 from seenn.export.readers import READERS, Dialect, obstacles
+from seenn.export.rounded import Rounded, hold
 from seenn.export.witness import Judgement, Witness
 
-ABOUT = "network.json"
+ABOUT, NEVER = "network.json", 2.0**30
 
 
 class _Nir(Format):
@@ -46,6 +47,8 @@ class _Nir(Format):
         plan, _ = _plan(subject)
         said, found, _ = run(subject, plan, {}, path, write=False)
         name, _ = reader_of(subject)
+        if READERS[name].rounded:
+            return said, hold(subject, Rounded(Plan(subject.network)), said, found)
         judgement = Judgement(witness=Witness(subject.network), reader=said)
         clean = torch.ones(len(subject.batch), dtype=torch.bool)
         cut = torch.zeros_like(clean)
@@ -72,6 +75,8 @@ def _plan(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the process is told: JSON, and arrays by name."""
     name, _ = reader_of(subject)
     dialect, plan = READERS[name], Plan(subject.network)
+    if dialect.rounded:
+        return _in_integers(subject, Rounded(plan), name)
     arrays: dict[str, Any] = {}
     sites = {own.node: own for own in plan.sites.values()}
     nodes: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -93,6 +98,28 @@ def _plan(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
         "sites": {site: _rule(own) for site, own in plan.sites.items()},
         "about": {**about(subject), "reader": name},
     }, arrays
+
+
+def _in_integers(subject: Subject, rounded: Rounded, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same for a reader whose weights are int8.
+
+    A threshold is a little below its integer θ, by less than 1 over all spikes of a neuron: whether the reader fires on
+    its threshold or above it, it fires where the membrane, an integer, is θ. Scores are what the membranes of a last
+    node hold, which never fires.
+    """
+    below = 2.0 ** -math.ceil(math.log2(2 * subject.timesteps + 2))
+    nodes, arrays = rounded.nodes({layer.name: layer.unit - below for layer in rounded.layers})
+    last = rounded.layers[-1]
+    nodes["scores"] = ("IF", {"shape": last.after, "v_threshold": NEVER})
+    edges = [(a, "scores" if b == "output" else b) for a, b in rounded.plan.edges] + [("scores", "output")]
+    sites = {
+        layer.name: {"node": layer.site.node, "depth": depth, "unit": layer.unit}
+        for depth, layer in enumerate(rounded.layers, 1)
+        if layer.site is not None
+    }
+    scores = {"node": "scores", "depth": len(rounded.layers), "unit": last.unit}
+    beside = {**about(subject), "reader": name, "scores": scores}
+    return {"nodes": nodes, "edges": edges, "sites": sites, "scores": scores, "about": beside}, arrays
 
 
 def _units(site: Site, dialect: Dialect) -> dict[str, Any]:

@@ -17,18 +17,15 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from torch import Tensor
 
-from seenn.core.network import SpikingNetwork
 from seenn.core.ops import FlooredNeuron
 from seenn.errors import ExportError
 from seenn.export.about import about
 from seenn.export.exporter import FORMATS, Format, Subject
-from seenn.export.formats.onnx_qdq import AGREEMENT
 from seenn.export.nir_plan import Plan
 from seenn.export.nir_run import reader_of, run
 from seenn.export.readers import obstacles
-from seenn.export.rounded import Layer, Rounded
+from seenn.export.rounded import Layer, Rounded, hold, sees_spikes
 
 ABOUT = "speck.json"
 MOST_KERNEL, STRIDES, POOLS, MOST_FEATURES, TARGETS = 16, (1, 2, 4, 8), (1, 2, 4), 1024, 2
@@ -46,8 +43,7 @@ class _Speck(Format):
             yield "speck is read by sinabs: leave --reader out, or say where it is: --reader sinabs=/path/to/python"
             return
         plan = Plan(subject.network)
-        inputs = subject.batch.inputs
-        if not subject.batch.is_sequence or bool(((inputs != inputs.round()) | (inputs < 0)).any()):
+        if not sees_spikes(subject):
             yield "Speck sees spikes, and this network images: train it with --encoding poisson, or on recorded events"
         problems = [*obstacles(subject, plan, "sinabs")]
         yield from problems
@@ -74,6 +70,7 @@ class _Speck(Format):
         last = rounded.layers[-1]
         readout = {
             "source": last.source,
+            "unit": last.unit,
             "pooling": last.pool,
             "weight": last.weight.tolist(),
             "bias": last.bias.tolist(),
@@ -93,26 +90,7 @@ class _Speck(Format):
             weight = torch.tensor(config["weights"]).transpose(2, 3)
             if not torch.equal(weight, layer.weight.long()) or config["threshold_high"] != layer.unit:
                 raise ExportError(f"{said}: the weights of {layer.name} are not those of the network in int8")
-        network = rounded.network(subject.network.input_shape)
-        spikes, steps = 0, list(_steps(network, subject))
-        for t, (counts, _) in enumerate(steps):
-            for site, own in counts.items():
-                theirs = found[f"spikes.{site}"][t]
-                if not torch.equal(theirs, own):
-                    raise ExportError(
-                        f"{said} fires otherwise: {int((theirs != own).sum())} of {own.numel()} neurons at {site} in "
-                        f"step {t + 1}. Nothing was written; please report this network"
-                    )
-                spikes += own.numel()
-        labels = _labels(_steps(subject.network, subject))
-        share = float((_labels(steps) == labels).double().mean())
-        if share < AGREEMENT:
-            raise ExportError(
-                f"in int8 {share:.1%} of {len(labels)} labels are the network's, expected {AGREEMENT:.0%}: compare on "
-                "more --images, or train with --weight-decay for smaller weights"
-            )
-        figures = {"images": len(labels), "timesteps": subject.timesteps, "spikes": spikes, "differences": 0}
-        return said, {**figures, "agreement": share, "cores": [row["core"] for row in written["report"]]}
+        return said, {**hold(subject, rounded, said, found), "cores": [row["core"] for row in written["report"]]}
 
 
 def _misfits(layer: Layer, others: Sequence[Layer]) -> Iterable[str]:
@@ -167,34 +145,9 @@ def _membranes(subject: Subject, rounded: Rounded) -> Iterable[str]:
     yield from (f"{site}: a membrane leaves its 16 bits: run fewer --timesteps" for site in sorted(far))
 
 
-def _steps(network: SpikingNetwork, subject: Subject) -> Iterable[tuple[dict[str, Tensor], Tensor]]:
-    """Spike counts by site, and outputs, of each step."""
-    state = None
-    for t in range(1, subject.timesteps + 1):
-        counts: dict[str, Tensor] = {}
-        output, state = network.advance(network.encode(subject.batch.frame(t)), state, counts.__setitem__)
-        yield counts, output
-
-
-def _labels(steps: Iterable[tuple[dict[str, Tensor], Tensor]]) -> Tensor:
-    return torch.stack([output for _, output in steps]).sum(0).argmax(-1)
-
-
 def _plan(subject: Subject, rounded: Rounded) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the process is told: the plan in integers, and its layers as cores."""
-    plan = Plan(subject.network)
-    own = {layer.node: layer for layer in rounded.layers}
-    units = {layer.site.node: layer.unit for layer in rounded.layers if layer.site is not None}
-    arrays: dict[str, Any] = {}
-    nodes: dict[str, tuple[str, dict[str, Any]]] = {}
-    for node, (kind, fields) in plan.nodes.items():
-        given = {**fields, "v_threshold": float(units[node])} if node in units else {**fields}
-        if node in own:
-            shape = fields["weight"].shape
-            arrays[f"{node}.weight"] = own[node].weight.float().view(shape).numpy()
-            arrays[f"{node}.bias"] = own[node].bias.float().numpy()
-            given |= {"weight": f"{node}.weight", "bias": f"{node}.bias"}
-        nodes[node] = (kind, given)
+    nodes, arrays = rounded.nodes({layer.name: float(layer.unit) for layer in rounded.layers})
     layers = [layer for layer in rounded.layers if layer.site is not None]
     numbers = {layer.name: index for index, layer in enumerate(layers)}
     chip, sites = [], {}
@@ -209,7 +162,7 @@ def _plan(subject: Subject, rounded: Rounded) -> tuple[dict[str, Any], dict[str,
             "after": layer.after, "targets": [numbers[other.name] for other in targets],
             "pools": [other.pool for other in targets], **shared,
         })  # fmt: skip
-    return {"nodes": nodes, "edges": plan.edges, "sites": sites, "about": about(subject), "chip": chip}, arrays
+    return {"nodes": nodes, "edges": rounded.plan.edges, "sites": sites, "about": about(subject), "chip": chip}, arrays
 
 
 FORMATS.register("speck")(_Speck())

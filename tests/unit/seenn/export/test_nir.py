@@ -140,3 +140,45 @@ def test_the_rules_beside_the_file_give_the_networks_spikes(name: str, make_snn:
     subject: Subject = subject_of(snn)
     with pytest.raises(ExportError, match="any cannot run what was written"):
         FORMATS.get("nir").verify(subject, tmp_path / "snn")
+
+
+def test_int8_layers_with_delays_fire_as_the_rounded_network(make_snn: MakeSnn, tmp_path: Path) -> None:
+    snn = bare_chain(make_snn)
+    frames = (torch.rand(6, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    found = snn.export(tmp_path / "snn", to="nir", images=frames, timesteps=6, reader="spinnaker2")
+    assert found.reader.startswith("the published rules of s2_nir")
+    assert (found.compared["differences"], found.compared["agreement"]) == (0, 1.0)
+    assert found.compared["spikes"] == 6 * 5 * (4 * 64 + 6 * 16)
+    graph = nir.read(tmp_path / "snn" / "network.nir")
+    assert {float(node.v_threshold.max()) % 1 for name, node in graph.nodes.items() if name in ("n1", "n2")} == {
+        1 - 2**-4
+    }
+    scores = json.loads((tmp_path / "snn" / "network.json").read_text())["scores"]
+    assert (scores["node"], scores["depth"]) == ("scores", 3)
+
+
+def test_what_int8_layers_with_delays_cannot_have_is_named(make_snn: MakeSnn) -> None:
+    said = violations(chain(make_snn, NEURONS["burst"]), "spinnaker2")
+    assert "spinnaker2 sees single spikes, and this network other inputs: train it with --encoding poisson" in said
+    assert "a bias, which acts there before the spikes of its layer arrive: train layers without biases" in said
+    assert said.count("fires once a step, without a floor: train with --neuron if") == 3
+
+
+def bare_chain(make_snn: MakeSnn) -> SNN:
+    """Binary neurons that start empty, and layers without biases, whose weights int8 holds as they are."""
+    random = torch.Generator().manual_seed(0)
+
+    def weight(*shape: int) -> Tensor:
+        return torch.randint(-31, 32, shape, generator=random) / 32
+
+    nodes = [
+        Node("c1", Conv2d(weight(4, 1, 3, 3), padding=1), (INPUT,)),
+        Node("n1", IFNeuron(1.0, 0.0), ("c1",)),
+        Node("pool", AvgPool2d(2, 2), ("n1",)),
+        Node("c2", Conv2d(weight(6, 4, 3, 3), padding=1), ("pool",)),
+        Node("n2", IFNeuron(1.0, 0.0), ("c2",)),
+        Node("flat", Flatten(), ("n2",)),
+        Node("head", Linear(weight(3, 96)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False)
+    return replace(make_snn(pooling="average"), network=network)

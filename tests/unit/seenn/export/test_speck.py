@@ -69,8 +69,8 @@ def test_rounded_layers_are_integers_and_a_network_of_their_own(make_snn: MakeSn
         w = torch.maximum(w + torch.conv2d(summed, second.weight, second.bias, padding=1), torch.tensor(-second.unit))
         n2 = (w / second.unit).floor().clamp(min=0)
         w = w - n2 * second.unit
-        totals.append(torch.conv2d(n2, head.weight, head.bias).flatten(1))
-    for layer in (first, second):
+        totals.append(torch.conv2d(n2, head.weight, head.bias).flatten(1) / head.unit)
+    for layer in rounded.layers:
         assert torch.equal(layer.weight, layer.weight.round())
         assert 63 <= max(layer.weight.abs().max(), layer.bias.abs().max()) <= 127
     state = None
