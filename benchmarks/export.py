@@ -61,6 +61,7 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "fashion-signed": (_HALF.format("signed"),),
     "lif-digits": ("train-direct --data digits --neuron lif --epochs 10",),
     "floored-digits": ("train-direct --data digits --neuron floored --epochs 10",),
+    "burst-digits": ("train-direct --data digits --neuron burst --levels 8 --epochs 10 -T 2",),
     "poisson-digits": ("train-direct --data digits --neuron floored --encoding poisson --width 0.5 --epochs 15 -T 8",),
     "bare-digits": (
         "train-direct --model export:without_biases --data digits --neuron if --encoding poisson --epochs 15 -T 8",
