@@ -189,7 +189,7 @@ class SpiNNaker2:
 
     def arriving(self, name: str) -> Any:
         """What a node is given, from what neurons fired a step ago."""
-        found = [self.last.get(a) if a in self.last else self.layer(a) for a, b in self.graph.edges if b == name]
+        found: list[Any] = [self.last[a] if a in self.last else self.layer(a) for a, b in self.graph.edges if b == name]
         return sum(found[1:], found[0])
 
     def layer(self, name: str) -> Any:
@@ -296,7 +296,7 @@ def main(folder: str) -> None:
     assert "seenn" not in sys.modules
     package = PACKAGES.get(plan["reader"], plan["reader"])
     name = RULES.get(plan["reader"]) or f"{package} {version(package)}"
-    answer = {"reader": name, "nir": version("nir")}
+    answer: dict[str, Any] = {"reader": name, "nir": version("nir")}
     if "chip" in plan:
         answer["chip"] = chip(net.net, plan["chip"])
     Path(folder, "answer.json").write_text(json.dumps(answer, default=int))

@@ -94,7 +94,7 @@ class Rounded:
         for layer in self.layers:
             value = layer.source or INPUT
             if layer.pool > 1:
-                value = put(f"{layer.name}.mean", AvgPool2d(layer.pool, layer.pool), value)
+                value = put(f"{layer.name}.mean", AvgPool2d((layer.pool, layer.pool), (layer.pool, layer.pool)), value)
                 value = put(f"{layer.name}.sum", Scale(float(layer.pool**2)), value)
             weight, bias = layer.weight / layer.unit, layer.bias / layer.unit
             value = put(f"{layer.name}.layer", Conv2d(weight.float(), bias.float(), **layer.fields), value)
@@ -122,7 +122,7 @@ class Rounded:
 
     def _neuron(self, layer: Layer, neuron: Neuron) -> Neuron:
         start = (layer.charge / layer.unit).float()
-        arguments = {"max_spikes": getattr(neuron, "max_spikes", 1)}
+        arguments: dict[str, Any] = {"max_spikes": getattr(neuron, "max_spikes", 1)}
         return type(neuron)(torch.ones(()), start, **arguments)
 
     def _layer(self, node: str) -> None:
