@@ -13,7 +13,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from seenn.errors import CheckpointError
 
@@ -85,7 +85,8 @@ def _opcodes(source: IO[bytes]) -> Iterator[bytes]:
         yield from map(_unicode, held)
         held.clear()
 
-    for opcode, argument, _ in pickletools.genops(_Recorder(source, raw)):
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(cast(IO[bytes], _Recorder(source, raw))):
         name, code = opcode.name, raw.getvalue()
         raw.seek(0)
         raw.truncate()

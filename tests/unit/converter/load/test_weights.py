@@ -221,7 +221,7 @@ def test_a_long_pickle_of_a_newer_protocol_is_refused(
 ) -> None:
     monkeypatch.setattr(protocol, "_MOST_BYTES", 500)
     assert_same(read(saved(tmp_path / "a.pth", state), state), state)
-    with pytest.raises(CheckpointError, match="in a new protocol; re-save it with torch.save"):
+    with pytest.raises(CheckpointError, match=r"in a new protocol; re-save it with torch\.save"):
         read(saved(tmp_path / "a.pth", state, pickle_protocol=4), state)
 
 
