@@ -145,7 +145,7 @@ def _check_archive(file: Path) -> None:
     if declared > file.stat().st_size:
         raise CheckpointError(
             f"{file}: declares {declared:,} bytes in a file of {file.stat().st_size:,}; "
-            f"a torch checkpoint is not compressed, so the file is damaged or hostile"
+            f"a torch checkpoint is not compressed, so the file is damaged or hostile: copy it again"
         )
 
 

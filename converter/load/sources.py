@@ -83,6 +83,6 @@ def published_names(module: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
 def _unknown(name: str) -> ModelError:
     known = [*timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
     return ModelError(
-        f"unknown model {name!r}.{did_you_mean(name, known)} A name is one of timm's (timm.list_models()), "
+        f"unknown model {name!r}.{did_you_mean(name, known)} Name one of timm's (timm.list_models()), "
         f"torchvision:NAME, hf-hub:USER/MODEL, local-dir:PATH or package.module:factory"
     )

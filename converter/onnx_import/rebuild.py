@@ -119,7 +119,9 @@ class _Run:
         """The graph that returns logits ``[B, K]``."""
         output = self._values[self._signature.logits]
         if not isinstance(output, Traced) or output is self._builder.images:
-            raise UnsupportedError(f"{path}: the output does not depend on the image, or is the image")
+            raise UnsupportedError(
+                f"{path}: the output does not depend on the image, or is the image; name another with --output-name"
+            )
         shape = output.shape
         classes = math.prod(shape)
         if classes != max(shape, default=1) or classes < 1:
