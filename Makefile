@@ -10,12 +10,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test check messages format wheel bench browser clean
+.PHONY: help install demo test check messages docs format wheel bench browser clean
 
 help:
 	@echo "make demo    train, convert, calibrate and evaluate on the digits (two minutes)"
 	@echo "make test    run every test"
 	@echo "make check   format, lint, types and tests"
+	@echo "make docs    the documentation as a site: site/README.html"
 	@echo "make messages  docs/messages.md, from the tests that raise them"
 	@echo "make bench SNN=snn.safetensors   engines beside the ANN and other libraries"
 	@echo "make browser SNN=snn.safetensors   the exported network in a page, in headless Chromium"
@@ -42,6 +43,10 @@ check: $(READY)
 
 messages: $(READY)
 	$(BIN)/python benchmarks/messages.py
+
+docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
@@ -34,7 +33,7 @@ from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.files import FileVersion, atomic_path
+from seenn.files import FileVersion, write_tensors
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
@@ -73,8 +72,7 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
         raise ValueError(f"the manifest of a network must be JSON: {error}") from error
-    with atomic_path(path, expected) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, tensors, metadata, expected=expected)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:

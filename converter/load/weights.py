@@ -20,7 +20,7 @@ from converter.load.folders import find_weights, is_sharded, read_shards
 from converter.load.foreign import advice
 from converter.load.pickled import Inert, read_pickled
 from seenn.errors import CheckpointError
-from seenn.files import atomic_path
+from seenn.files import atomic_path, write_tensors
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".pyth", ".th", ".model")
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -121,10 +121,7 @@ def write_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], r
     # Copies: views and tied tensors are written in full, which safetensors asks for.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     if file.suffix == SAFETENSORS_SUFFIX:
-        from safetensors.torch import save_file
-
-        with atomic_path(file) as temporary:
-            save_file(copies, temporary, metadata={RECORD_KEY: text, "format": "pt"})
+        write_tensors(file, copies, {RECORD_KEY: text, "format": "pt"})
     elif file.suffix in TORCH_SUFFIXES:
         with atomic_path(file) as temporary:
             torch.save({"state_dict": copies, RECORD_KEY: json.loads(text)}, temporary)
