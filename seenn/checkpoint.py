@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
@@ -34,7 +33,7 @@ from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.files import FileVersion, atomic_path
+from seenn.files import FileVersion, write_tensors
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
@@ -73,8 +72,7 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
         raise ValueError(f"the manifest of a network must be JSON: {error}") from error
-    with atomic_path(path, expected) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, tensors, metadata, expected=expected)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:
@@ -119,7 +117,10 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
             raise CheckpointError(f"the manifest must be an object, got {type(manifest).__name__}")
         found = policy_from_json(policy, of_policy) if with_policy and policy is not None else None
         if with_policy and of_policy:
-            raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
+            raise CheckpointError(
+                f"{len(of_policy)} tensors belong to no policy ({', '.join(sorted(of_policy)[:8])}): write the file "
+                "again"
+            )
         return SNN(
             network=network,
             preprocessing=None if preprocessing is None else preparation_from_json(preprocessing),
@@ -160,7 +161,7 @@ def _json(metadata: Mapping[str, str], key: str) -> Any:
     except KeyError:
         raise CheckpointError(f"the metadata has no {key!r}") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the metadata's {key!r} is not JSON: {error}") from error
+        raise CheckpointError(f"the metadata's {key!r} is not JSON: {error}; write the file again") from error
 
 
 def _refuse(number: str) -> Any:

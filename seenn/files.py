@@ -7,11 +7,12 @@ kernel releases with the process. Where the system or the file system has no suc
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # there is 
 PathLike = str | os.PathLike[str]
 
 
+_LENGTH = 8  # bytes of the length with which a safetensors file begins
 FileVersion = tuple[int, ...]  # what tells a file from what another process writes in its place
 
 
@@ -108,6 +110,27 @@ def write_text(target: PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_tensors(target: PathLike, tensors: Mapping[str, Any], metadata: Mapping[str, str], **options: Any) -> None:
+    """Writes a ``.safetensors`` file, atomically; equal tensors and metadata make equal bytes.
+
+    safetensors itself puts metadata in another order in every process. ``options`` and errors are those of
+    :func:`atomic_path`.
+    """
+    from safetensors.torch import save_file
+
+    with atomic_path(target, **options) as temporary:
+        save_file(dict(tensors), temporary, dict(metadata))
+        with temporary.open("r+b") as file:
+            length = int.from_bytes(file.read(_LENGTH), "little")
+            header = json.loads(file.read(length))
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            sorted_header = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+            if len(sorted_header) != length:
+                raise OutputError(f"{target}: safetensors writes another JSON than expected: report this")
+            file.seek(_LENGTH)
+            file.write(sorted_header)
+
+
 def make_folder(path: PathLike) -> Path:
     """The folder ``path``, made where it is not there, its parents too.
 
@@ -157,7 +180,7 @@ def writing(target: PathLike) -> Iterator[None]:
             reason, left = f"the folder {path.parent} does not exist", "Nothing was written"
         else:
             reason = "not all of it could be written; the disk may be full" if torch_writer else _reason(error)
-            left = "What was there before is intact" if path.exists() else "Nothing was left behind"
+            left = "What was there before is intact" if path.exists() else "No part of it was left behind"
         raise OutputError(
             f"cannot write {os.fspath(target)}: {reason}. {left}. Check that the folder exists, is writable and has "
             "space, and run the command again"

@@ -20,7 +20,7 @@ from converter.load.folders import find_weights, is_sharded, read_shards
 from converter.load.foreign import advice
 from converter.load.pickled import Inert, read_pickled
 from seenn.errors import CheckpointError
-from seenn.files import atomic_path
+from seenn.files import atomic_path, write_tensors
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".pyth", ".th", ".model")
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -61,7 +61,7 @@ def _read(file: Path) -> tuple[Any, dict[str, Any]]:
     if suffix not in (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX):
         raise CheckpointError(f"{file}: {advice(suffix) or _expected('unknown kind of weights file')}")
     if not file.is_file():
-        raise CheckpointError(f"{file}: no such file")
+        raise CheckpointError(f"{file}: no such file; check the path")
     if file.stat().st_size == 0:
         raise CheckpointError(f"{file}: the file is empty; copy it again")
     if suffix == SAFETENSORS_SUFFIX:
@@ -121,10 +121,7 @@ def write_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], r
     # Copies: views and tied tensors are written in full, which safetensors asks for.
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     if file.suffix == SAFETENSORS_SUFFIX:
-        from safetensors.torch import save_file
-
-        with atomic_path(file) as temporary:
-            save_file(copies, temporary, metadata={RECORD_KEY: text, "format": "pt"})
+        write_tensors(file, copies, {RECORD_KEY: text, "format": "pt"})
     elif file.suffix in TORCH_SUFFIXES:
         with atomic_path(file) as temporary:
             torch.save({"state_dict": copies, RECORD_KEY: json.loads(text)}, temporary)
@@ -140,13 +137,17 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"{file}: not a readable safetensors file, or truncated: {error}") from error
+        raise CheckpointError(
+            f"{file}: not a readable safetensors file, or truncated: {error}; copy it again"
+        ) from error
     if {"seenn", "graph"} <= metadata.keys():
         raise CheckpointError(f"{file}: a spiking network of seenn, expected the weights of an ANN")
     try:
         record = json.loads(metadata.get(RECORD_KEY, "{}"))
     except ValueError as error:
-        raise CheckpointError(f"{file}: the metadata '{RECORD_KEY}' is not JSON: {error}") from error
+        raise CheckpointError(
+            f"{file}: the metadata '{RECORD_KEY}' is not JSON: {error}; write the file again"
+        ) from error
     return tensors, _checked_record(file, record)
 
 

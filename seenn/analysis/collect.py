@@ -62,9 +62,7 @@ def collect_run(
     def noted() -> Iterable[Batch]:
         for batch in mine:
             if batch.labels is None and labelled:
-                raise CalibrationError(
-                    "the samples have no labels: an exit is calibrated on labelled ones, or with risk='disagreement'"
-                )
+                raise CalibrationError("the samples have no labels: give labelled ones, or bound the disagreement")
             labels.append(torch.full((len(batch),), -1) if batch.labels is None else batch.labels)
             yield batch
 

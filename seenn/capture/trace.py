@@ -67,8 +67,11 @@ def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) ->
     tracer = tracer or Tracer()
 
     def follow(copied: WorkingCopy) -> fx.GraphModule:
+        whole = copied.model
+        if tracer.is_leaf_module(whole, ""):  # one layer, or one neuron: a call like those of others, not followed
+            whole = nn.Sequential(whole)
         with assignable_buffers():
-            graph = tracer.trace(copied.model)
+            graph = tracer.trace(whole)
         traced = fx.GraphModule(tracer.root, graph)
         note_shapes((traced, traced), example)
         return traced

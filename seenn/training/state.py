@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from seenn.errors import CheckpointError
-from seenn.files import atomic_path
+from seenn.files import write_tensors
 
 VERSION = "1"
 PROGRESS = {"step": int, "loss_sum": float, "loss_count": int, "epochs": list}  # types of what is saved as JSON
@@ -72,12 +71,11 @@ class RunState:
         self.loss_sum, self.loss_count = 0.0, 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the state, atomically; raises as :func:`seenn.files.atomic_path`."""
+        """Writes the state, atomically; raises as :func:`seenn.files.write_tensors`."""
         progress = {name: getattr(self, name) for name in PROGRESS} | {"epochs": list(map(asdict, self.epochs))}
         tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self._tensors().items()}
         tensors |= {f"best.{name}": t.contiguous() for name, t in self.best.items()}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"seenn_run": VERSION, "progress": json.dumps(progress)})
+        write_tensors(path, tensors, {"seenn_run": VERSION, "progress": json.dumps(progress)})
 
     @torch.no_grad()
     def load(self, path: str | os.PathLike[str]) -> None:

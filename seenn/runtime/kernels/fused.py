@@ -15,6 +15,7 @@ from seenn.native import RowWriter
 from seenn.runtime.kernels.bind import Binder, Thunk
 from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Life, Program
+from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
@@ -54,12 +55,23 @@ class FusedEngine(Engine):
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
+    @property
+    def kept(self) -> dict[str, Buffer]:
+        """What each slot holds from step to step."""
+        read = {source for instruction in self.program.step for source in instruction.sources}
+        buffers = self.program.buffers.items()
+        return {n: b for n, b in buffers if b.life == "state" or (b.life == "constant" and n in read)}
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of ``kept``, and of what one segment of a step hands on to others."""
+        handed_on = [self.program.buffers[name] for name in crossing(self.program)]
+        return sum(map(_bytes, [*self.kept.values(), *handed_on]))
+
     def open(self, slots: int) -> FusedSlots:
-        kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
-        kept += sum(_bytes(self.program.buffers[name]) for name in crossing(self.program))
-        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "state")  # of a tile
         scratch += 4 * self.binder.currents
-        check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
+        check_memory(slots, self.slot_bytes + scratch * min(slots, self.tile) // slots + 1, self.device)
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
@@ -88,7 +100,11 @@ def tile_size(program: Program) -> int:
 
 
 class FusedSlots(Slots):
-    """See ``seenn.runtime.Slots``."""
+    """See ``seenn.runtime.Slots``.
+
+    Attributes:
+        total: the outputs summed since samples were loaded, ``[capacity, K]``, in units of the program's output scale.
+    """
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
         self.capacity = capacity
@@ -96,14 +112,14 @@ class FusedSlots(Slots):
         self._program = program = engine.program
         self._tile = min(engine.tile, capacity)
         self._dtype = torch.float32
-        read = {source for instruction in program.step for source in instruction.sources}
-        kept = {n: b for n, b in program.buffers.items() if b.life == "state" or (b.life == "constant" and n in read)}
+        kept = engine.kept
         self._kept = {name: self._allocate(buffer, capacity) for name, buffer in kept.items()}
         scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
         self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
         self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
-        self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        shape, total = program.buffers[program.output].shape, torch.int32 if program.exact else torch.float32
+        self.total = torch.zeros(capacity, *shape, dtype=total, device=engine.device)
         self._carried = self._carry(capacity)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._keep_constants = _row_writer(engine.binder.native, constants)
@@ -122,9 +138,9 @@ class FusedSlots(Slots):
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:
         self.feed(rows, inputs)
-        there = rows.to(self._total.device)
+        there = rows.to(self.total.device)
         self._start(there)
-        self._total[there] = 0
+        self.total[there] = 0
         self._new[:, rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
@@ -174,18 +190,19 @@ class FusedSlots(Slots):
     def _scores(self, number: int, rows: slice | Tensor, count: int) -> Tensor:
         """Those of whole steps before, and of this one up to the exit."""
         program = self._program
-        at, total = program.exits[number], self._total[rows]
+        at, total = program.exits[number], self.total[rows]
         output = self._scratch[at.output][:count]
         if number + 1 < len(program.exits):
             return total * program.output_scale + output * at.scale
-        self._total[rows] = total.add_(output)
+        integrate(total, output)
+        self.total[rows] = total
         return total * at.scale
 
     def keep(self, rows: Tensor) -> None:
         for tensor in (
             *self._kept.values(),
             *(kept for part in self._carried for kept, _ in part.leaving),
-            self._total,
+            self.total,
         ):
             tensor[: len(rows)] = tensor[rows]
         self._new[:, : len(rows)] = self._new[:, rows]
@@ -251,12 +268,12 @@ class FusedSlots(Slots):
         return found
 
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
-        return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
+        return _channels_last(torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
 
     def _first(self, buffer: Buffer) -> Tensor:
         """A state before the first step, of one sample."""
         assert buffer.start is not None
-        start = buffer.start.to(self._engine.device, self._dtype)
+        start = buffer.start.to(self._engine.device, buffer.dtype)
         return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
 
     def _frame(self, copy: Copy) -> Tensor:
@@ -329,4 +346,4 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _bytes(buffer: Buffer) -> int:
-    return 4 * math.prod(buffer.shape)
+    return buffer.dtype.itemsize * math.prod(buffer.shape)

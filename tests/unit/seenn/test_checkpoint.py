@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-import seenn.checkpoint
 from seenn.checkpoint import load, save
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
@@ -316,7 +315,7 @@ def test_an_interrupt_while_saving_leaves_the_older_file_and_nothing_else(
         target.write_bytes(before[:100])
         signal.default_int_handler(signal.SIGINT, None)  # what Ctrl-C runs, also where a shell has it ignored
 
-    monkeypatch.setattr(seenn.checkpoint, "save_file", half)
+    monkeypatch.setattr("safetensors.torch.save_file", half)
     with pytest.raises(KeyboardInterrupt):
         save(path, SNN(network=network))
     assert path.read_bytes() == before

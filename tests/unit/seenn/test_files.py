@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from seenn.errors import CheckpointError, OutputError
 from seenn.files import atomic_path, check_output, locked, make_folder, remove_stale, version_of, write_text
@@ -255,3 +256,19 @@ def test_a_process_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> Non
     os.close(write)
     os.waitpid(child, 0)
     os.close(read)
+
+
+def test_equal_tensors_and_metadata_make_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch\n"
+        "from seenn.files import write_tensors\n"
+        "words = {f'key {n}': 'é\\n\\x01' + '{\"a\": 1}' * n for n in range(9)}\n"
+        "write_tensors(sys.argv[1], {'b': torch.ones(3), 'a': torch.zeros(2, 2)}, words)\n"
+    )
+    paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+    assert len({path.read_bytes() for path in paths}) == 1
+    with safe_open(paths[0], framework="pt") as file:
+        assert file.metadata() == {f"key {n}": "é\n\x01" + '{"a": 1}' * n for n in range(9)}
+        assert file.get_tensor("b").tolist() == [1, 1, 1]

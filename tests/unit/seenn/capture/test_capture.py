@@ -228,3 +228,9 @@ def test_a_model_whose_calls_depend_on_the_number_of_images_is_refused() -> None
 
     with pytest.raises(UnsupportedError, match="its calls depend on how many images there are"):
         trace_exported(Counting(), torch.zeros(1, 2, 4, 4))
+
+
+def test_a_single_neuron_is_a_network_too() -> None:
+    current = torch.tensor([[0.3, 0.6, 1.0]])
+    network = capture(seenn.IFNeuron(v_threshold=1.0), current)
+    assert network.unroll(current, 4).sum(0).tolist() == [[1.0, 2.0, 4.0]]
