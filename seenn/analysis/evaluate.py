@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seenn.analysis.collect import Progress, measure, part_of, start_states
-from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.evaluation import DepthExits, Evaluation
 from seenn.analysis.report.samples import easiest_and_hardest
 from seenn.analysis.synops import SpikeMeter, analog_steps, dense_cost, most_levels, running_means
 from seenn.core.network import evaluating
@@ -99,6 +99,14 @@ def evaluate(
     correct = at_each[segments - 1 :: segments]  # after whole steps
     analog = float(analog_steps(network, timesteps)[points - 1].mean())
     exits = exit_statistics(early.exit_timestep, timesteps)
+    depth = None
+    if network.graph.heads:
+        depth = DepthExits(
+            heads=network.graph.heads,
+            cost=tuple(spent.tolist()),
+            exits=tuple(torch.bincount(points, minlength=len(spent) + 1)[1:].tolist()),
+            accuracy=tuple(at_each.double().mean(1).tolist()),
+        )
     curve = None
     if isinstance(policy, ScoredExit):
         state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
@@ -122,11 +130,7 @@ def evaluate(
         accuracy_interval=wilson_interval(right, samples),
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         exit=exits,
-        heads=network.graph.heads,
-        mean_cost=float(early.cost.mean()),
-        cost_per_point=tuple(spent.tolist()),
-        exits_per_point=tuple(torch.bincount(points, minlength=len(spent) + 1)[1:].tolist()),
-        accuracy_per_point=tuple(at_each.double().mean(1).tolist()),
+        depth=depth,
         aet=network.initial_steps + average_exit_time(correct),
         oracle_aet=network.initial_steps + oracle_exit_time(correct),
         curve=curve,

@@ -329,7 +329,7 @@ class _Rows:
         """The segment that is run next, and the slots, at most so many, that run it: static shapes where they can be.
 
         The deepest segment with a full batch; without one, that of the sample that came first, so that nobody waits for
-        ever.
+        ever. Fewer than a batch are a power of two: the rest waits for others.
         """
         if self._segments == 1:
             return 1, self._all[: self.busy_count]
@@ -340,7 +340,8 @@ class _Rows:
         patient = self.taken - int(self.sample[oldest]) <= _PATIENCE * len(self.t)
         segment = int(full[-1]) if len(full) and patient else int(self.segment[oldest])
         rows = busy[self.segment[busy] == segment]
-        first = self.sample[rows].argsort()[:batch]
+        count = batch if len(rows) >= batch else 1 << (len(rows).bit_length() - 1)
+        first = self.sample[rows].argsort()[:count]
         return segment, rows[first].sort().values
 
     def advance(self, rows: Tensor, segment: int) -> None:

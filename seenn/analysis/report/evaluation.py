@@ -13,6 +13,21 @@ from seenn.metrics.energy import QuantisedANN
 
 
 @dataclass(frozen=True, kw_only=True)
+class DepthExits:
+    """Exits at every head of every step, and at its end: the exit points, in order of cost."""
+
+    heads: tuple[str, ...]  # nodes
+    cost: tuple[float, ...]  # full steps up to each point, initial steps included
+    exits: tuple[int, ...]  # images that left there
+    accuracy: tuple[float, ...]  # of all images, had they left there
+
+    @property
+    def mean_cost(self) -> float:
+        """Full steps that an image takes on average."""
+        return sum(cost * count for cost, count in zip(self.cost, self.exits, strict=True)) / sum(self.exits)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Report):
     """The figures of a spiking network with early exit, and of its ANN. SynOps and MACs are counts per image."""
 
@@ -22,11 +37,7 @@ class Evaluation(Report):
     accuracy: float  # at each image's exit
     accuracy_interval: tuple[float, float]  # 95 %
     exit: ExitStatistics
-    heads: tuple[str, ...] = ()  # exits in a step before its end, by the names of their nodes
-    mean_cost: float  # full steps that an image takes on average, initial steps included
-    cost_per_point: tuple[float, ...]  # the same up to each exit point: every head of every step, and its end
-    exits_per_point: tuple[int, ...]  # images that left there
-    accuracy_per_point: tuple[float, ...]  # of all images, had they left there
+    depth: DepthExits | None = None  # where images exit in a network with heads
     aet: float  # average exit time, in steps: see seenn.metrics.average_exit_time
     curve: ExitCurve | None  # every threshold of the policy's score; None where it has no threshold
     spike_rate_per_site: Mapping[str, float]  # spikes per neuron and timestep
@@ -54,6 +65,11 @@ class Evaluation(Report):
         """Mean steps of an image, initial steps included; one that was left at a head counts as a step."""
         return self.initial_steps + self.exit.mean
 
+    @property
+    def mean_cost(self) -> float:
+        """Full steps that an image takes on average, initial steps included."""
+        return self.mean_timesteps if self.depth is None else self.depth.mean_cost
+
     def __str__(self) -> str:
         """The main figures in a line."""
         ann = "" if self.ann_accuracy is None else f"; the ANN {percent(self.ann_accuracy)}"
@@ -67,4 +83,5 @@ class Evaluation(Report):
         figures = super().to_json()
         exits, front = figures.pop("exit"), figures.pop("curve")
         figures |= {f"exit_{name}": value for name, value in exits.items() if name not in ("mean", "n")}
-        return figures | {"mean_timesteps": self.mean_timesteps, "exit_curve_front": front}
+        means = {"mean_timesteps": self.mean_timesteps, "mean_cost": self.mean_cost}
+        return figures | means | {"exit_curve_front": front}

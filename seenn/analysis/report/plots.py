@@ -37,10 +37,11 @@ def tradeoff_chart(e: Evaluation, curve: ExitCurve) -> Chart:
 
 def exits_chart(e: Evaluation) -> Chart:
     """Share of images that exited at each t, with the mean marked; at each exit of each step where there are heads."""
-    if e.heads:
-        points, every = range(1, len(e.exits_per_point) + 1), len(e.heads) + 1
-        share = [100 * count / e.samples for count in e.exits_per_point]
-        texts = [f"{count:,}" if count else "" for count in e.exits_per_point]
+    if e.depth is not None:
+        counted, every = e.depth.exits, len(e.depth.heads) + 1
+        points = range(1, len(counted) + 1)
+        share = [100 * count / e.samples for count in counted]
+        texts = [f"{count:,}" if count else "" for count in counted]
         bars = Series(style="bars", x=points, y=share, texts=texts)
         panel = Panel(xlabel=f"exit point: {every} in each step, the last at its end", series=[bars], ticks=points)
         return Chart(name="exits", title="Where images exit", subtitle=e.subject, ylabel="images (%)", panels=(panel,))

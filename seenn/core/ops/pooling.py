@@ -50,11 +50,23 @@ class AdaptiveAvgPool2d(StatelessOp):
             [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]  # starts round down, ends up
             for size, out in zip(x.shape[2:], self.size, strict=True)
         )
+        even = [_even(windows, size) for windows, size in zip((rows, columns), x.shape[2:], strict=True)]
+        if even[0] is not None and even[1] is not None:
+            lengths, strides = zip(*(each for each in even if each is not None), strict=True)
+            return F.avg_pool2d(x, lengths, strides, divisor_override=1)
         cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
         return torch.stack(cells, -1).view(*x.shape[:2], *self.size)
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         return lowering.average(self, inputs[0])
+
+
+def _even(windows: Sequence[tuple[int, int]], size: int) -> tuple[int, int] | None:
+    """Length and distance of windows that are all alike and end where the image does; None for others."""
+    start, stop = windows[0]
+    length, stride = stop - start, windows[1][0] if len(windows) > 1 else stop - start
+    alike = all(window == (n * stride, n * stride + length) for n, window in enumerate(windows))
+    return (length, stride) if alike and (size - length) // stride + 1 == len(windows) else None
 
 
 @register("max_pool2d")

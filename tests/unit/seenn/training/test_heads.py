@@ -52,9 +52,10 @@ def test_heads_learn_in_one_pass_and_the_network_stays(made: SNN, snn: SNN, data
     assert made.network.graph.heads == ("exit1.linear", "exit2.linear")
     assert made.network.without_heads().graph.fingerprint() == snn.network.graph.fingerprint()
     found = made.evaluate(data.test, engine="reference")
-    assert found.accuracy_per_point[0] > 0.7  # a linear classifier of the digits; chance is 0.1
-    assert found.accuracy_per_point[1] > 0.5
-    assert found.heads == made.network.graph.heads
+    assert found.depth is not None
+    assert found.depth.accuracy[0] > 0.7  # a linear classifier of the digits; chance is 0.1
+    assert found.depth.accuracy[1] > 0.5
+    assert found.depth.heads == made.network.graph.heads
     assert found.mean_cost == 3.0
 
 
