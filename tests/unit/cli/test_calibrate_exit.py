@@ -164,7 +164,7 @@ def test_a_guarantee_is_recorded(snn: Path) -> None:
             "--policy patience --max-accuracy-drop 0.1 --confidence 0.95 --guarantee conditional",
             "patience is one number for every timestep",
         ),
-        ("--target-timesteps 0.5", "0.5 is not in the range x>=1"),
+        ("--target-timesteps 0", "is not in the range x>0"),
     ],
 )
 def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: str, message: str) -> None:
@@ -177,6 +177,7 @@ def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: st
     ("arguments", "message"),
     [
         ("--target-energy 1e12", "no threshold of the confidence rule gives a mean of 1e+12 pJ per image: it can give"),
+        ("--target-timesteps 0.5", "gives a mean of 0.5 timesteps: it can give 1 to 6 timesteps"),
         ("--target-timesteps 7", "gives a mean of 7 timesteps: it can give 1 to 6 timesteps"),
         ("--policy fixed --threshold 9", "a fixed exit after 9 timesteps is never reached"),
         ("--max-accuracy-drop 0.001 --confidence 0.99", "are too few to guarantee a drop of at most 0.001"),

@@ -91,7 +91,7 @@ def test_arguments_come_before_the_checkpoint(snn: SNN, splits: DataSplits) -> N
     found = run(snn, splits, policy=FixedExit(timesteps=2), timesteps=3, limit=9)
     assert (found.samples, found.timesteps, found.exit.mean, found.curve) == (9, 3, 2.0, None)
     without = run(replace(snn, policy=None), splits, limit=9)
-    assert (without.exit.mean, without.policy) == (5.0, {"policy": "fixed", "timesteps": None})
+    assert (without.exit.mean, without.policy) == (5.0, {"policy": "fixed", "timesteps": None, "segment": None})
     assert run(snn, splits, limit=10_000).samples == len(splits.test)
 
 
