@@ -62,6 +62,7 @@ def answer_pictures(
             return {**empty, "path": path, "error": error}
         steps = {
             "exit_timestep": session.engine.initial_steps + answer.exit_timestep,
+            "exit_segment": answer.exit_segment,
             "cost": answer.cost / most,
         }
         return {**empty, "path": path, **said(answer), **steps}

@@ -20,6 +20,7 @@ typedef struct {
     const float *values;  /* dense, or NULL: then */
     const uint8_t *bytes; /* value − low */
     int64_t sample, row;  /* strides of the bytes */
+    int64_t kept;         /* whether values lie as membranes do, in slots */
     float low;
 } Term;
 
@@ -33,6 +34,7 @@ typedef struct {
     const void *start;                     /* as gain, of membranes; NULL as fresh */
     const float *start_back;               /* of −S; NULL as taken_back */
     const Term *terms;
+    const int64_t *slots; /* [samples]: where membranes, net counts, fresh and kept values of each are, or NULL */
     int64_t term_count, samples, rows, width, period, pattern; /* pattern: from row to row of thresholds and gains */
     int64_t sample, row;                                       /* strides of the bytes */
     float fewest, most, low;
@@ -44,23 +46,23 @@ enum { WORTH_A_THREAD = 1 << 15 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE void initialise(const Site *site, int64_t at, int64_t sample, int64_t row) {
+INLINE void initialise(const Site *site, int64_t own, int64_t slot, int64_t row) {
     const int64_t width = site->width, period = site->period;
-    int32_t *v = (int32_t *)site->membrane + at; /* or float32: as large */
-    if (site->fresh && site->fresh[sample]) {
+    int32_t *v = (int32_t *)site->membrane + own; /* or float32: as large */
+    if (site->fresh && site->fresh[slot]) {
         const int32_t *start = (const int32_t *)site->start + row * site->pattern;
         for (int64_t w = 0; w < width; w++) memcpy(v + w * period, start, period * sizeof *v);
         if (site->taken_back) {
             const float *back = site->start_back + row * site->pattern;
-            for (int64_t w = 0; w < width; w++) memcpy(site->taken_back + at + w * period, back, period * sizeof *v);
+            for (int64_t w = 0; w < width; w++) memcpy(site->taken_back + own + w * period, back, period * sizeof *v);
         }
     }
 }
 
-INLINE void charge(const Site *site, int64_t at, const int wide) {
+INLINE void charge(const Site *site, int64_t at, int64_t own, const int wide) {
     float *restrict current = site->current + at;
-    float *restrict v = (float *)site->membrane + at;
-    int32_t *restrict whole = (int32_t *)site->membrane + at;
+    float *restrict v = (float *)site->membrane + own;
+    int32_t *restrict whole = (int32_t *)site->membrane + own;
 #pragma omp simd
     for (int64_t i = 0; i < site->width * site->period; i++) {
         if (wide) whole[i] += (int32_t)current[i];
@@ -69,11 +71,11 @@ INLINE void charge(const Site *site, int64_t at, const int wide) {
     }
 }
 
-INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t sample, int64_t row) {
+INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t own, int64_t sample, int64_t row) {
     const int64_t width = site->width, period = site->period;
     const float *gain = term->gain + row * site->pattern;
     if (term->values) {
-        const float *x = term->values + at;
+        const float *x = term->values + (term->kept ? own : at);
         for (int64_t w = 0; w < width; w++, v += period, x += period)
 #pragma omp simd
             for (int64_t c = 0; c < period; c++) v[c] += gain[c] * x[c];
@@ -86,14 +88,14 @@ INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64
     }
 }
 
-INLINE void fire(const Site *site, int64_t at, int64_t sample, int64_t row, const int kind) {
+INLINE void fire(const Site *site, int64_t at, int64_t own, int64_t sample, int64_t row, const int kind) {
     const int64_t width = site->width, period = site->period;
     const float *restrict theta = site->threshold + row * site->pattern;
     const float *restrict inverse = kind & INVERSE ? site->inverse + row * site->pattern : 0;
     const float fewest = site->fewest, most = site->most, low = site->low;
-    float *restrict v = (float *)site->membrane + at;
-    int32_t *restrict whole = (int32_t *)site->membrane + at;
-    float *restrict net = kind & SIGNED ? site->taken_back + at : 0;
+    float *restrict v = (float *)site->membrane + own;
+    int32_t *restrict whole = (int32_t *)site->membrane + own;
+    float *restrict net = kind & SIGNED ? site->taken_back + own : 0;
     float *restrict counts = kind & COUNTS ? site->counts + at : 0;
     uint8_t *restrict bytes = kind & BYTES ? site->bytes + sample * site->sample + row * site->row : 0;
     for (int64_t w = 0; w < width; w++) {
@@ -139,13 +141,14 @@ void seenn_fire(const Site *site) {
 #pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
     for (int64_t i = 0; i < total; i++) {
         const int64_t at = i * length, sample = i / rows, row = i % rows;
-        initialise(site, at, sample, row);
-        if (site->current && !site->wide) charge(site, at, 0);
-        float *joined = (site->wide ? site->current : (float *)site->membrane) + at;
-        for (int64_t k = 0; k < site->term_count; k++) join(site->terms + k, site, joined, at, sample, row);
-        if (site->current && site->wide) charge(site, at, 1);
+        const int64_t slot = site->slots ? site->slots[sample] : sample, own = (slot * rows + row) * length;
+        initialise(site, own, slot, row);
+        if (site->current && !site->wide) charge(site, at, own, 0);
+        float *joined = site->wide ? site->current + at : (float *)site->membrane + own;
+        for (int64_t k = 0; k < site->term_count; k++) join(site->terms + k, site, joined, at, own, sample, row);
+        if (site->current && site->wide) charge(site, at, own, 1);
         switch (kind) {
-#define CASE(k) case k: fire(site, at, sample, row, k); break;
+#define CASE(k) case k: fire(site, at, own, sample, row, k); break;
 #define OUTPUTS(k) CASE((k) | COUNTS) CASE((k) | BYTES) CASE((k) | COUNTS | BYTES)
 #define RULES(k) OUTPUTS((k) | BINARY) OUTPUTS(k) OUTPUTS((k) | SIGNED) OUTPUTS((k) | INVERSE) OUTPUTS((k) | SIGNED | INVERSE)
             RULES(0) RULES(WIDE)

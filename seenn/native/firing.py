@@ -15,10 +15,10 @@ from seenn.native.library import Library
 from seenn.native.memory import address, is_dense, number, struct
 from seenn.surrogate import fire
 
-_Term = struct("_Term", pointers="gain values bytes", sizes="sample row", floats="low")
+_Term = struct("_Term", pointers="gain values bytes", sizes="sample row kept", floats="low")
 _Site = struct(
     "_Site",
-    pointers="membrane taken_back counts bytes threshold inverse current fresh start start_back terms",
+    pointers="membrane taken_back counts bytes threshold inverse current fresh start start_back terms slots",
     sizes="term_count samples rows width period pattern sample row",
     floats="fewest most low",
     integers="wide threads",
@@ -32,6 +32,7 @@ class Joined:
     gain: Tensor  # float32, broadcastable to a sample
     source: Tensor  # float32, laid out as the membrane, or bytes that hold source − low
     low: int = 0  # of bytes
+    kept: bool = False  # the source lies in slots, as membranes do
 
 
 class Firing:
@@ -54,6 +55,10 @@ class Firing:
             None for nobody's.
         start, start_back: broadcastable to a sample, ``start`` in the membrane's type; where ``fresh`` is given, and
             ``taken_back`` too.
+        slots: int64 ``[B]``, read in every call: which rows of the membrane, ``taken_back``, ``fresh`` and what is kept
+            belong to the samples. None: each its own.
+
+    Everything else is of the samples alone. Slots are not checked.
     """
 
     def __init__(
@@ -74,10 +79,13 @@ class Firing:
         fresh: Tensor | None = None,
         start: Tensor | None = None,
         start_back: Tensor | None = None,
+        slots: Tensor | None = None,
     ) -> None:
         self._function = library.seenn_fire
         self._kept: list[Tensor] = []  # alive for as long as their addresses are used
-        self._shape, self._sample = membrane.shape, membrane.shape[1:]
+        self._slots, self._sample = membrane.shape, membrane.shape[1:]
+        samples = len(membrane if slots is None else slots)
+        self._shape = torch.Size((samples, *self._sample))
         image = membrane.dim() == 4
         channels, rows, columns = self._sample if image else (math.prod(self._sample), 1, 1)
         starts = [values for values in (start, start_back) if values is not None]
@@ -93,10 +101,10 @@ class Firing:
                 term.bytes, term.low = self._bytes(given.source), given.low
                 term.sample, term.row = _strides(given.source)
             else:
-                term.values = self._dense(given.source)
+                term.values, term.kept = self._dense(given.source, kept=given.kept), given.kept
         self._site = _Site(
-            membrane=self._dense(membrane, number(membrane)),
-            taken_back=self._dense(taken_back),
+            membrane=self._dense(membrane, number(membrane), kept=True),
+            taken_back=self._dense(taken_back, kept=True),
             counts=self._dense(counts),
             bytes=self._bytes(whole),
             threshold=self._pattern(threshold),
@@ -106,8 +114,9 @@ class Firing:
             start=self._pattern(start, number(membrane)),
             start_back=self._pattern(start_back),
             terms=ctypes.addressof(self._terms),
+            slots=self._numbers(slots),
             term_count=len(joined),
-            samples=len(membrane),
+            samples=samples,
             rows=rows,
             width=width,
             period=period,
@@ -130,11 +139,15 @@ class Firing:
         self._kept.append(values)
         return address(values, dtype, dense=dense(values))
 
-    def _dense(self, values: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
-        return self._read(values, dtype, lambda x: x.shape == self._shape and is_dense(x))
+    def _dense(self, values: Tensor | None, dtype: torch.dtype = torch.float32, *, kept: bool = False) -> int | None:
+        shape = self._slots if kept else self._shape
+        return self._read(values, dtype, lambda x: x.shape == shape and is_dense(x))
 
     def _flags(self, values: Tensor | None) -> int | None:
-        return self._read(values, torch.bool, lambda x: x.shape == self._shape[:1] and x.is_contiguous())
+        return self._read(values, torch.bool, lambda x: x.shape == self._slots[:1] and x.is_contiguous())
+
+    def _numbers(self, values: Tensor | None) -> int | None:
+        return self._read(values, torch.int64, lambda x: x.shape == self._shape[:1] and x.is_contiguous())
 
     def _bytes(self, values: Tensor | None) -> int | None:
         return self._read(values, torch.uint8, lambda x: x.shape == self._shape and _lines(x).is_contiguous())

@@ -115,7 +115,7 @@ def _vectors(subject: Subject, engine: Engine) -> dict[str, Any]:
 
     totals = [torch.zeros_like(slots.total)]
     for _ in range(subject.timesteps):
-        slots.step(len(inputs), see)
+        slots.step(torch.arange(len(inputs)), observe=see)
         totals.append(slots.total.clone())
     shape = subject.timesteps, len(inputs)
     found = {site: _integers(torch.cat(parts).view(*shape, *parts[0].shape[1:])) for site, parts in seen.items()}

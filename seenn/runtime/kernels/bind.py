@@ -56,6 +56,7 @@ class Binder:
             apart from the membrane, in memory that all sites share and that stays in the cache; a new sample's membrane
             is written once in its first step, not read. Integers add up to the same in this order; other sums would be
             rounded otherwise than by torch.
+        in_slots: buffers kept for every sample that nothing but such neurons reads, wherever in memory the sample is.
         currents: the most numbers of a sample that are added to a membrane at once, where its neurons do that, or where
             it is int32: a step's sum is always computed in float32.
         copies: what kernels want in bytes.
@@ -90,8 +91,21 @@ class Binder:
             charged = [fire for fire in fires if fire.current is not None and program.exact]
         states = (name for fire in charged for name in (fire.membrane, fire.taken_back) if name is not None)
         self.initialised = frozenset(states)
+        self.in_slots = self.initialised | self._joined_alone()
         apart = {*(fire.membrane for fire in charged), *(total.target for total in wide)}
         self.currents = max((math.prod(program.buffers[name].shape) for name in apart), default=0)
+
+    def _joined_alone(self) -> set[str]:
+        """What is constant in an image, and only ever added to membranes that are ``initialised``."""
+        found: set[str] = set()
+        others: set[str] = set()
+        for instruction in self._program.step:
+            terms = instruction.current.terms if isinstance(instruction, Fire) and instruction.current else ()
+            own = isinstance(instruction, Fire) and instruction.membrane in self.initialised
+            joined = {term.source for term in terms if own and term in self._joined}
+            found |= joined
+            others |= {*instruction.sources} - joined
+        return {name for name in found - others if self._program.buffers[name].life == "constant"}
 
     def _plan(self, total: Sum, kernels: Sequence[Kernel]) -> None:
         """Chooses each synapse's kernel; the first takes the constant, where it is one number for each output."""
@@ -140,6 +154,7 @@ class Binder:
         copies: Copies,
         currents: Tensor | None = None,
         fresh: Tensor | None = None,
+        slots: Tensor | None = None,
     ) -> list[Thunk]:
         """The instructions in order, on these rows.
 
@@ -149,12 +164,14 @@ class Binder:
             copies: what kernels want in bytes.
             currents: zeros, at least ``self.currents`` a row; needed where neurons fire.
             fresh: bool, which rows' states are to be ``initialised``; read whenever a thunk runs.
+            slots: int64, which rows of ``fresh`` and of the views ``in_slots`` belong to the samples; read likewise.
+                None: each its own.
         """
         thunks: list[Thunk] = []
         for instruction in instructions:
             name, counts = instruction.target, None
             if isinstance(instruction, Fire):
-                thunks.extend(self._fire(instruction, views, copies, currents, fresh))
+                thunks.extend(self._fire(instruction, views, copies, currents, fresh, slots))
                 continue
             if isinstance(instruction, Sum):
                 actions = self._charge(instruction, views, copies, currents)
@@ -167,14 +184,21 @@ class Binder:
         return thunks
 
     def _fire(
-        self, fire: Fire, views: Views, copies: Copies, currents: Tensor | None, fresh: Tensor | None
+        self,
+        fire: Fire,
+        views: Views,
+        copies: Copies,
+        currents: Tensor | None,
+        fresh: Tensor | None,
+        slots: Tensor | None,
     ) -> Iterator[Thunk]:
         """The current of a site's neurons, and the neurons."""
         begins, current, charge = fire.membrane in self.initialised, None, list[Action]()
         if fire.current is not None and begins and currents is not None:
-            current = _shaped(currents, views[fire.membrane])
+            membranes = views[fire.membrane]
+            current = _shaped(currents, membranes, len(membranes) if slots is None else len(slots))
             charge = list(self._sum(fire.current, current, views, copies))
-            if not charge and views[fire.membrane].is_floating_point():  # nothing is added but what neurons join
+            if not charge and membranes.is_floating_point():  # nothing is added but what neurons join
                 current = None
         elif fire.current is not None:
             charge = self._charge(fire.current, views, copies, currents)
@@ -191,6 +215,8 @@ class Binder:
                 keep_floats=fire.target not in self.unused,
                 current=current,
                 fresh=fresh if begins else None,
+                slots=slots if begins else None,
+                kept=frozenset() if slots is None else self.in_slots,
             )
         yield Thunk(fire.target, tuple(actions), self._counts(fire.target, views, copies))
 
@@ -206,7 +232,7 @@ class Binder:
         if target.is_floating_point():
             return list(self._sum(total, target, views, copies))
         assert currents is not None
-        current = _shaped(currents, target)
+        current = _shaped(currents, target, len(target))
         return [*self._sum(total, current, views, copies), partial(integrate, target, current), current.zero_]
 
     def _sum(self, total: Sum, target: Tensor, views: Views, copies: Copies) -> Iterator[Action]:
@@ -250,12 +276,13 @@ class Binder:
         return value.to(self._device, torch.float32)
 
 
-def _shaped(memory: Tensor, like: Tensor) -> Tensor:
-    """The beginning of ``memory``, laid out as ``like``: dense, channels-last where there are four axes."""
+def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:
+    """The beginning of ``memory``, samples laid out as in ``like``: dense, channels-last where there are four axes."""
+    memory = memory[: batch * math.prod(like.shape[1:])]
     if like.dim() != 4:
-        return memory[: like.numel()].view(like.shape)
-    batch, channels, rows, columns = like.shape
-    return memory[: like.numel()].view(batch, rows, columns, channels).permute(0, 3, 1, 2)
+        return memory.view(batch, *like.shape[1:])
+    _, channels, rows, columns = like.shape
+    return memory.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:

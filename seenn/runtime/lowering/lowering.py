@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seenn.core.graph import INPUT
+from seenn.core.graph import INPUT, Node
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
 from seenn.runtime.lowering.builder import Builder, of
-from seenn.runtime.lowering.program import Compute, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
+from seenn.runtime.lowering.program import Compute, Exit, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
 from seenn.runtime.lowering.scales import Reach, Scale, Use
 from seenn.runtime.lowering.values import Value, along, batched, compressed, integrate, spread
 
@@ -36,26 +36,34 @@ class ProgramLowering(Builder):
     def run(self) -> Program:
         """The whole network."""
         values = {INPUT: self._input()}
-        users = self.network.graph.users()
-        for node in self.network.graph:
-            self.name, self.shape, self.constant = node.name, self.shapes[node.name], node.name in self.network.prefix
-            value = node.op.lower(self, [values[name] for name in node.inputs])
-            if len(users[node.name]) > 1 and value.synapses:  # a sum that several nodes read is computed once
-                value = self.computed(node.name, value)
-            values[node.name] = value
-        output, scale = self.output(values[self.network.graph.output])
+        network = self.network
+        users, left, exits = network.graph.users(), list(network.graph), []
+        for segment, cost in zip(network.segments, network.exit_costs, strict=True):
+            own = {node.name for node in segment.nodes} | network.prefix
+            self._lower([node for node in left if node.name in own], values, users)
+            left = [node for node in left if node.name not in own]
+            last = segment is network.segments[-1]
+            output, scale = self.output("output" if last else f"{segment.output}.scores", values[segment.output], last)
+            exits.append(Exit(stop=len(self.step), output=output, scale=scale, cost=cost))
         return Program(
             input_shape=self.network.input_shape,
             input_scale=self.input_scale,
             buffers=self.buffers,
             encode=tuple(self.encode),
             step=tuple(self.step),
-            output=output,
-            output_scale=scale,
+            exits=tuple(exits),
             max_timesteps=self.scales.max_timesteps,
             report=tuple(self.scales.report),
             coarser=dict(self.scales.coarser),
         )
+
+    def _lower(self, nodes: Sequence[Node], values: dict[str, Value], users: Mapping[str, Sequence[Node]]) -> None:
+        for node in nodes:
+            self.name, self.shape, self.constant = node.name, self.shapes[node.name], node.name in self.network.prefix
+            value = node.op.lower(self, [values[name] for name in node.inputs])
+            if len(users[node.name]) > 1 and value.synapses:  # a sum that several nodes read is computed once
+                value = self.computed(node.name, value)
+            values[node.name] = value
 
     def _input(self) -> Value:
         shape = self.shape

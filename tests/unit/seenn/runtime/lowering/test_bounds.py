@@ -45,7 +45,7 @@ def membrane(program: Program, timesteps: int, kernels: list[Kernel], library: C
     slots = FusedEngine(program, kernels, "int8", CPU, library).open(1)
     slots.load(torch.tensor([0]), torch.full((1, 1, 1, 1), 16.0))
     for _ in range(timesteps):
-        slots.step(1)
+        slots.step(torch.arange(1))
     return float(slots._kept["driven.v"])
 
 
@@ -170,15 +170,15 @@ def test_counts_are_moved_to_zero_only_while_their_response_stays_exact(constant
 def test_multiplying_by_an_inverse_threshold_rounds_no_count(theta: int) -> None:
     """At most 2 spikes of either sign: 6 · 3 · 932,067 would reach 2^24, and be divided instead."""
     from seenn.runtime.kernels.neurons import Neurons
-    from seenn.runtime.lowering.program import Fire, InputScale
+    from seenn.runtime.lowering.program import Exit, Fire, InputScale
 
     fire = Fire(
         target="n", membrane="v",
         threshold=torch.tensor(float(theta)).double(), fewest=-2, most=2,
     )  # fmt: skip
     program = Program(
-        input_shape=(1,), input_scale=InputScale.fixed_point(1), buffers={}, encode=(), step=(fire,), output="n",
-        output_scale=1.0, max_timesteps=1,
+        input_shape=(1,), input_scale=InputScale.fixed_point(1), buffers={}, encode=(), step=(fire,),
+        exits=(Exit(stop=1, output="n", scale=1.0),), max_timesteps=1,
     )  # fmt: skip
     whole = [k * theta + d for k in range(-4, 5) for d in (-1, 0, 1)] + [EXACT_LIMIT - 1, 1 - EXACT_LIMIT]
     v = torch.tensor([whole], dtype=torch.float32)

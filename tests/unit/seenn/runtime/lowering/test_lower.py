@@ -177,7 +177,7 @@ def test_bounds_hold_where_everything_is_as_large_as_it_can_be(make_network: Mak
     extreme = torch.stack([torch.full((2, 6, 6), bound * scale.step[0]) for bound in (scale.low, scale.high)])
     slots.load(torch.arange(2), extreme)
     for _ in range(8):
-        slots.step(2)
+        slots.step(torch.arange(2))
     kept = slots._kept  # type: ignore[attr-defined]
     assert max(float(tensor.abs().max()) for tensor in kept.values()) < EXACT_LIMIT
 
