@@ -2,8 +2,9 @@
 
     python benchmarks/export.py --make nets --ckpt half-width.safetensors   # trains and converts what is not there yet
     python benchmarks/export.py nets/*.safetensors --reader norse=/path/to/python
-    python benchmarks/export.py --answers nets/fashion-if.safetensors --faults nets/floored-digits.safetensors \
-        --timed nets/resnet18-digits.safetensors
+    seenn calibrate-exit nets/fashion-small.safetensors --threshold 0.8 --engine reference
+    python benchmarks/export.py --answers nets/fashion-small.safetensors --faults nets/burst-digits.safetensors
+    python benchmarks/export.py --timed nets/resnet18-digits.safetensors
 
 A command goes on where it was stopped: what lies in OUT-parts.json is not measured again.
 """
@@ -59,6 +60,9 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "fashion-if": (_HALF.format("if"),),
     "fashion-burst": (_HALF.format("burst"),),
     "fashion-signed": (_HALF.format("signed"),),
+    "fashion-small": (
+        "train-direct --model spiking_small --width 0.25 --data fashion-mnist --neuron burst --epochs 0.2 -T 4",
+    ),
     "lif-digits": ("train-direct --data digits --neuron lif --epochs 10",),
     "floored-digits": ("train-direct --data digits --neuron floored --epochs 10",),
     "burst-digits": ("train-direct --data digits --neuron burst --levels 8 --epochs 10 -T 2",),
