@@ -24,9 +24,10 @@ PACKAGES = ("seenn", "converter", "cli")
 BAR = 40  # words
 
 #: What a next step begins with.
-VERBS = """add allow ask build calibrate call change check choose convert copy crop divide draw drop evaluate export
+VERBS = """add allow ask bring build calibrate call change check choose convert copy correct crop divide draw drop
+evaluate export
 fetch fit give go hold install keep leave load look lower make mend merge move name pass pip prepare put
-raise re-save read remove repeat replace resize run save say see set simplify slice start state store
+raise re-save read remove repeat replace report resize return run save say see set simplify slice start state store
 take trace train try turn update use wait wrap write"""
 STEPS = re.compile(
     r"\b(expected|must|in the range|did you mean)\b|--\w|\w+ (it )?again\b"

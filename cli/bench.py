@@ -76,7 +76,10 @@ def bench(
     steps = how.timesteps or snn.timesteps
     snn, splits = data.of(snn)
     if splits.test.is_sequence:
-        raise UnsupportedError(f"bench measures networks on images, and {file.snn} runs on one frame a timestep")
+        raise UnsupportedError(
+            f"bench measures networks on images, and {file.snn} runs on one frame a timestep: evaluate it with "
+            "`seenn evaluate`"
+        )
     snn.check_split(splits.test, use="test")
     main = how.make(console, snn)
     others = ("int8", "float32", "reference") if options.per_layer else ("float32", "reference")

@@ -60,7 +60,7 @@ class SnnFile:
 
     def output(self, path: str | None) -> Path:
         """``path``, or this file, checked before any work."""
-        return output_file(path or self.snn)
+        return output_file(path or self.snn, updates=self.snn)
 
     def save(self, snn: SNN, target: Path) -> None:
         """Writes ``snn``; in place of this file only where it is still the one that was read."""
@@ -304,15 +304,19 @@ class ModelOptions:
             )
 
 
-def output_file(path: str, *, keep: str | None = None, suffix: str = ".safetensors") -> Path:
+def output_file(
+    path: str, *, keep: str | None = None, updates: str | None = None, suffix: str = ".safetensors"
+) -> Path:
     """An output path that can be written, checked before any work; never the input ``keep``, nor another kind of file.
 
-    Any name without one of the endings of other kinds will do.
+    Any name without one of the endings of other kinds will do. Says so where a file other than ``updates`` is replaced.
     """
     try:
         target, kind = check_output(path, keep=keep), Path(path).suffix.lower()
         if kind != suffix and kind in (".safetensors", ".pth", ".pt", ".onnx", ".ckpt"):
             raise ValueError(f"what is written is a {suffix} file, and {path} says {kind}: name it …{suffix}")
-        return target
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error
+    if path != updates and target.exists():
+        log.warning("%s is there already: it is replaced in the end", path)
+    return target

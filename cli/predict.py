@@ -49,7 +49,7 @@ class AnswerOptions:
     def __post_init__(self) -> None:
         if self.output is None and (self.resume or self.format is not None):
             raise ValueError("--resume and --format are of a file of answers: add -o FILE")
-        if self.output is not None and output_file(self.output) and self._format not in FORMATS:
+        if self.output is not None and output_file(self.output, updates=self.output) and self._format not in FORMATS:
             raise ValueError(f"-o {self.output} does not end in .{', .'.join(FORMATS)}: add --format")
 
     @property
@@ -123,13 +123,20 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine) -> Summary:
         if console.json:
             kept.append(row)
         elif row["error"] is None:
-            found = f"(confidence {row['confidence']:.3f}, {row['exit_timestep']} steps)"
-            click.echo(f"{row['path']}: {row['class']}  {found}")
+            click.echo(f"{row['path']}: {_said(row)}")
         else:
             console.say(f"warning: {row['error']}")
     if console.json:
         console.answer({"predictions": kept, **summary.to_json()}, engine=engine)
     return summary
+
+
+def _said(row: Row) -> str:
+    """The answer in words."""
+    steps = f"{row['exit_timestep']} step{'s' * (row['exit_timestep'] != 1)}"
+    if row["confidence"] is None:
+        return f"{' '.join(f'{value:.6g}' for value in row['values'])}  ({steps})"
+    return f"{row['class'] or '(none)'}  (confidence {row['confidence']:.3f}, {steps})"
 
 
 def _write(

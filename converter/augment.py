@@ -102,7 +102,9 @@ class TimmAugment:
     def _through_policy(self, images: Tensor) -> Tensor:
         p = self.preprocessing
         if p.channels not in (1, 3):
-            raise TrainingError(f"the policy {self.policy} needs images of 1 or 3 channels, got {p.channels}")
+            raise TrainingError(
+                f"the policy {self.policy} needs images of 1 or 3 channels, got {p.channels}: choose another policy"
+            )
         mean = torch.tensor(p.mean).view(-1, 1, 1)
         std = torch.tensor(p.std).view(-1, 1, 1)
         pixels = ((images.cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

@@ -223,7 +223,9 @@ def place_neurons(
     if missing := [site for site in sites if site not in neurons]:
         raise ConversionError(f"no neuron for the sites {', '.join(missing)}: calibrate this same graph first")
     if extra := sorted(set(neurons) - set(sites)):
-        raise ConversionError(f"neurons for {', '.join(extra)}, which are not sites of this graph")
+        raise ConversionError(
+            f"neurons for {', '.join(extra)}, which are not sites of this graph: calibrate this same graph first"
+        )
     changes: dict[str, Op] = dict(neurons)
     for node in graph:
         if node.name not in changes and isinstance(node.op, StatelessOp) and not node.op.affine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from torch import nn
 
@@ -29,8 +30,11 @@ def fitted(source: LoadedModel, own: Preparation) -> Preparation:
         axes = next((axes for kind, axes in _AXES.items() if isinstance(layer, kind)), None)
         missing = first is not None and first.inputs == 1 and axes == len(own.shape) + 1
         return Stated(input_size=(1, *own.shape)).over(own) if missing else own
-    if source.suggestion is not None and own == IMAGENET:
-        return source.suggestion
+    likely = source.suggestion
+    if likely is not None and own == IMAGENET:
+        return likely
+    if likely is not None and (own.mean, own.std) == (IMAGENET.mean, IMAGENET.std):  # pictures of one size
+        own = replace(own, mean=likely.mean, std=likely.std)
     size = source.input_shape[1:] if len(source.input_shape or ()) == 3 else None  # type: ignore[index]
     channels = source.spec.in_chans if {source.spec.in_chans, own.channels} == {1, 3} else None
     found = Stated(input_size=size, in_chans=channels).over(own)

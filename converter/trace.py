@@ -81,12 +81,12 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
 
     In training mode it may be: images are normalised together there.
     """
-    name = type(model).__name__
+    name, training = type(model).__name__, any(module.training for module in model.modules())
     try:
-        alone = run_apart(model, (example[:1],))
+        alone = run_apart(model, (example if training else example[:1],))
     except Exception as error:
         raise untraceable(model, example, error) from error
-    if any(module.training for module in model.modules()):
+    if training:
         return
     fix = "keep the batch axis, as in x.flatten(1)"
     try:

@@ -117,7 +117,10 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
             raise CheckpointError(f"the manifest must be an object, got {type(manifest).__name__}")
         found = policy_from_json(policy, of_policy) if with_policy and policy is not None else None
         if with_policy and of_policy:
-            raise CheckpointError(f"{len(of_policy)} tensors belong to no policy: {', '.join(sorted(of_policy)[:8])}")
+            raise CheckpointError(
+                f"{len(of_policy)} tensors belong to no policy ({', '.join(sorted(of_policy)[:8])}): write the file "
+                "again"
+            )
         return SNN(
             network=network,
             preprocessing=None if preprocessing is None else preparation_from_json(preprocessing),
@@ -158,7 +161,7 @@ def _json(metadata: Mapping[str, str], key: str) -> Any:
     except KeyError:
         raise CheckpointError(f"the metadata has no {key!r}") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the metadata's {key!r} is not JSON: {error}") from error
+        raise CheckpointError(f"the metadata's {key!r} is not JSON: {error}; write the file again") from error
 
 
 def _refuse(number: str) -> Any:

@@ -180,7 +180,7 @@ def writing(target: PathLike) -> Iterator[None]:
             reason, left = f"the folder {path.parent} does not exist", "Nothing was written"
         else:
             reason = "not all of it could be written; the disk may be full" if torch_writer else _reason(error)
-            left = "What was there before is intact" if path.exists() else "Nothing was left behind"
+            left = "What was there before is intact" if path.exists() else "No part of it was left behind"
         raise OutputError(
             f"cannot write {os.fspath(target)}: {reason}. {left}. Check that the folder exists, is writable and has "
             "space, and run the command again"

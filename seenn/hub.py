@@ -60,7 +60,7 @@ def from_pretrained(name: PathLike, *, revision: str | None = None) -> SNN:
         return load(folder / WEIGHTS)
     repository = str(name).removeprefix(_PREFIX)
     if not _NAME.fullmatch(repository):
-        raise ModelError(f"{name} is neither a folder nor the name of a repository, user/model")
+        raise ModelError(f"{name} is neither a folder nor the name of a repository: expected user/model")
     from huggingface_hub import hf_hub_download
 
     try:

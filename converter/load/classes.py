@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from converter.load.spec import LoadedModel
 from seenn.errors import CheckpointError, ModelError, did_you_mean
 
 _MOST = 1_000_000
+#: timm's lists of the classes of ImageNet.
+LISTS = ("imagenet-1k", "imagenet-12k", "imagenet-21k", "imagenet-22k")
 
 
 class ChosenClasses(nn.Module):
@@ -52,18 +55,31 @@ def with_classes(loaded: LoadedModel) -> LoadedModel:
 
 
 def read_class_names(text: str) -> tuple[str, ...]:
-    """Names of outputs: ``cat,dog``, or a file with one a line, a JSON list, or JSON ``{"0": "cat"}``.
+    """Names of outputs: ``cat,dog``; a file with one a line, a JSON list, or JSON ``{"0": "cat"}``; or of ``LISTS``.
 
     Raises:
         CheckpointError: the file is no text, or its JSON is something else.
         ValueError: fewer than two names, or one twice.
     """
     path = Path(text)
+    if text in LISTS and not path.exists():
+        return listed_names(text)
     names = _names_in(path) if path.suffix in (".txt", ".json", ".names", ".csv") or path.is_file() else text.split(",")
     names = [name.strip() for name in names if name.strip()]
     if len(names) < 2 or len({*names}) < len(names):
         raise ValueError(f"--class-names: expected two different names or more, got {len(names)} in {text!r:.80}")
     return tuple(names)
+
+
+def listed_names(name: str) -> tuple[str, ...]:
+    """The classes of one of ``LISTS``: the first name of each, or where others have that too its whole description."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo(name)
+    rows = range(info.num_classes())
+    short = [info.index_to_description(row).split(",")[0] for row in rows]
+    often = Counter(short)
+    return tuple(info.index_to_description(row, detailed=True) if often[short[row]] > 1 else short[row] for row in rows)
 
 
 def _names_in(path: Path) -> list[str]:

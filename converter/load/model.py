@@ -16,7 +16,7 @@ from converter.load.layout import find_first_convolution, find_head
 from converter.load.match import load_tensors
 from converter.load.names import name_as_in
 from converter.load.onnx_source import is_onnx, load_onnx
-from converter.load.sources import build_source, is_as_published, pretrained_preprocessing
+from converter.load.sources import build_source, is_as_published, pretrained_preprocessing, published_names
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
 from converter.load.weights import Weights, read_weights
@@ -73,6 +73,8 @@ def load_model(
     if spec.levels is not None:
         module = with_qcfs(module, _example(preprocessing, image_size, file), levels=spec.levels)
     notes = load_tensors(module, weights, name=spec.name, ema=spec.ema)
+    if recorded is None and not spec.class_names:
+        spec = replace(spec, class_names=published_names(module, spec))
     loaded = replace(LoadedModel.of(module, spec, preprocessing), suggestion=suggestion)
     return with_classes(replace(loaded, record={**loaded.record, "weights": list(notes)}) if notes else loaded)
 
@@ -94,6 +96,8 @@ def build_model(spec: ModelSpec, image_size: Sequence[int] | None = None) -> Loa
         spec = replace(spec, in_chans=image_size[0])
     module, spec = _build(spec, image_size)
     preprocessing = pretrained_preprocessing(module, spec) if spec.pretrained else None
+    if spec.pretrained and not spec.class_names:
+        spec = replace(spec, class_names=published_names(module, spec))
     return with_classes(LoadedModel.of(module, spec, preprocessing))
 
 

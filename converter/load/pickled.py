@@ -1,9 +1,9 @@
 """Torch's pickled files, read as data: tensors are made, and nothing else is.
 
 ``torch.load(weights_only=True)`` runs no code but stops at the first object beside the tensors that it does not know.
-Objects of plain data (``PLAIN``) are named to it as ``Inert``, which holds nothing and does nothing: what trainings
-store beside their weights is passed over, whatever version of its library wrote it. Everything else is refused, with
-the line of Python that writes its weights alone.
+Objects of plain data (``PLAIN``) are named to it as ``Inert``, which holds nothing and does nothing, and kinds of
+dictionaries (``MAPPINGS``) as dictionaries: what trainings store beside their weights is passed over, whatever version
+of its library wrote it. Everything else is refused, with the line of Python that writes its weights alone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from converter.load.protocol import in_protocol_2
 from seenn.errors import CheckpointError
 
 _ARRAYS = ("scalar", "_reconstruct", "_frombuffer")
@@ -30,12 +32,21 @@ PLAIN = frozenset(
         "Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath")]
     + [f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")]
     + ["argparse.Namespace", "types.SimpleNamespace", "builtins.frozenset", "builtins.slice", "builtins.range",
+       "builtins.int", "builtins.float", "builtins.str", "builtins.bool", "builtins.list", "builtins.dict",
        "fractions.Fraction", "decimal.Decimal", "uuid.UUID", "typing.Any",
-       "mmengine.logging.history_buffer.HistoryBuffer", "fastcore.foundation.L"]
+       "mmcv.utils.config.Config", "mmengine.config.config.Config", "mmengine.logging.history_buffer.HistoryBuffer",
+       "ml_collections.config_dict.config_dict.ConfigDict", "fastcore.foundation.L"]
     + [f"omegaconf.{name}" for name in (
         "base.ContainerMetadata", "base.Metadata", "dictconfig.DictConfig", "listconfig.ListConfig", "nodes.AnyNode",
         "nodes.BooleanNode", "nodes.FloatNode", "nodes.IntegerNode", "nodes.StringNode")]
 )  # fmt: skip
+#: Dictionaries of other libraries; weights may lie in them.
+MAPPINGS = frozenset([
+    "addict.addict.Dict", "box.box.Box", "collections.defaultdict", "easydict.EasyDict",
+    "lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict",
+    "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict", "munch.Munch",
+    "pytorch_lightning.utilities.parsing.AttributeDict", "yacs.config.CfgNode",
+])  # fmt: skip
 _MOST_FOREIGN = 200  # kinds of objects in one file
 _WHOLE = (
     "state_dict",
@@ -61,6 +72,14 @@ class Inert:
     def __setstate__(self, state: Any) -> None: ...
 
 
+class PlainMapping:
+    """Makes a dictionary in place of one of another kind, empty: what it holds is set after."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Of ``Counter``, ``OrderedDict`` and ``dict``, torch sets the attributes of the second alone."""
+        return OrderedDict()
+
+
 def read_pickled(file: Path) -> Any:
     """What ``torch.save`` wrote, on the CPU; objects of plain data are ``Inert``.
 
@@ -70,7 +89,7 @@ def read_pickled(file: Path) -> Any:
     foreign: set[str] = set()
     while True:
         try:
-            content = _load(file, PLAIN | foreign)
+            content = _load(file, PLAIN | MAPPINGS | foreign)
             break
         except CheckpointError:
             raise
@@ -92,15 +111,16 @@ def read_pickled(file: Path) -> Any:
 def _load(file: Path, names: Iterable[str]) -> Any:
     if is_zip := zipfile.is_zipfile(file):
         _check_archive(file)
+    older = in_protocol_2(file)
     with torch.serialization.safe_globals([_stand_in(name) for name in names]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch.load(older or file, map_location="cpu", weights_only=True, mmap=is_zip and older is None)
 
 
 def _stand_in(name: str) -> Any:
-    """An ``Inert`` class called ``name``."""
+    """A class called ``name`` that makes a dictionary or something ``Inert``."""
     module, _, own = name.rpartition(".")
-    return type(own, (Inert,), {"__module__": module})
+    return type(own, (PlainMapping if name in MAPPINGS else Inert,), {"__module__": module})
 
 
 def _unknown(error: Exception) -> str | None:
@@ -125,7 +145,7 @@ def _check_archive(file: Path) -> None:
     if declared > file.stat().st_size:
         raise CheckpointError(
             f"{file}: declares {declared:,} bytes in a file of {file.stat().st_size:,}; "
-            f"a torch checkpoint is not compressed, so the file is damaged or hostile"
+            f"a torch checkpoint is not compressed, so the file is damaged or hostile: copy it again"
         )
 
 

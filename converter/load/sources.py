@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
+from converter.load.classes import LISTS, listed_names
 from converter.load.layout import find_head
 from converter.load.python_path import build_python_path
 from converter.load.spec import HUB_PREFIXES, TORCHVISION, ModelSpec
@@ -59,9 +63,26 @@ def is_as_published(module: nn.Module, spec: ModelSpec) -> bool:
     return spec.stem == "imagenet" and find_head(module).outputs == classes
 
 
+def published_names(module: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
+    """What a library's own weights call their classes; () where that is not known."""
+    if not is_as_published(module, spec):
+        return ()
+    config: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    if names := config.get("label_names"):  # of a model on a hub
+        found = tuple(names)
+    elif spec.name.startswith(TORCHVISION):
+        found = listed_names("imagenet-1k")
+    else:
+        from timm.data import infer_imagenet_subset
+
+        known = infer_imagenet_subset(dict(config))
+        found = listed_names(known) if known in LISTS else ()
+    return found if len(found) == find_head(module).outputs else ()
+
+
 def _unknown(name: str) -> ModelError:
     known = [*timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
     return ModelError(
-        f"unknown model {name!r}.{did_you_mean(name, known)} A name is one of timm's (timm.list_models()), "
+        f"unknown model {name!r}.{did_you_mean(name, known)} Name one of timm's (timm.list_models()), "
         f"torchvision:NAME, hf-hub:USER/MODEL, local-dir:PATH or package.module:factory"
     )

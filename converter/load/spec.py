@@ -118,7 +118,9 @@ class ModelSpec:
             kwargs = {key: ast.literal_eval(text) for key, text in record.get("kwargs", {}).items()}
             return cls(**{**record, "kwargs": kwargs})
         except (ValueError, TypeError, SyntaxError, AttributeError, MemoryError, RecursionError) as error:
-            raise CheckpointError(f"the recorded model cannot be read: {error}; got {record!r:.200}") from error
+            raise CheckpointError(
+                f"the recorded model cannot be read: {error}; got {record!r:.200}; write the file again"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _read(file: Path) -> tuple[Any, dict[str, Any]]:
     if suffix not in (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX):
         raise CheckpointError(f"{file}: {advice(suffix) or _expected('unknown kind of weights file')}")
     if not file.is_file():
-        raise CheckpointError(f"{file}: no such file")
+        raise CheckpointError(f"{file}: no such file; check the path")
     if file.stat().st_size == 0:
         raise CheckpointError(f"{file}: the file is empty; copy it again")
     if suffix == SAFETENSORS_SUFFIX:
@@ -137,13 +137,17 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"{file}: not a readable safetensors file, or truncated: {error}") from error
+        raise CheckpointError(
+            f"{file}: not a readable safetensors file, or truncated: {error}; copy it again"
+        ) from error
     if {"seenn", "graph"} <= metadata.keys():
         raise CheckpointError(f"{file}: a spiking network of seenn, expected the weights of an ANN")
     try:
         record = json.loads(metadata.get(RECORD_KEY, "{}"))
     except ValueError as error:
-        raise CheckpointError(f"{file}: the metadata '{RECORD_KEY}' is not JSON: {error}") from error
+        raise CheckpointError(
+            f"{file}: the metadata '{RECORD_KEY}' is not JSON: {error}; write the file again"
+        ) from error
     return tensors, _checked_record(file, record)
 
 

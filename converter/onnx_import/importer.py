@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from converter.onnx_import.integers import in_real_numbers
 from converter.onnx_import.precision import in_float32
 from converter.onnx_import.read import read_model
 from converter.onnx_import.rebuild import ImportedModel, rebuild
@@ -41,7 +42,7 @@ def import_onnx(
     """
     file = Path(path)
     model, opset = read_model(file)
-    notes = [in_float32(model.graph), choose_output(model.graph, file, output)]
+    notes = [in_real_numbers(model.graph), in_float32(model.graph), choose_output(model.graph, file, output)]
     signature = find_signature(model.graph, file, input_shape, default=default_shape, layout=layout)
     found = rebuild(model, opset, signature, file, tuple(filter(None, notes)))
     return verify(model, found, signature, file)

@@ -21,14 +21,16 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
         UnsupportedError: a version, a type or local functions that are not supported.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: no such file; check the path")
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise CheckpointError(f"{path}: has {size:,} bytes; expected an ONNX model of at most {MAX_FILE_BYTES:,}")
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except Exception as error:  # protobuf has several implementations
-        raise CheckpointError(f"{path}: not an ONNX model, or damaged or truncated: {error}") from error
+        raise CheckpointError(
+            f"{path}: not an ONNX model, or damaged or truncated: {error}; export it again"
+        ) from error
     opset = _check_versions(model, path)
     if model.functions:
         names = ", ".join(sorted(str(function.name) for function in model.functions)[:8])
@@ -74,4 +76,4 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
     for node in graph.node:
         names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
     if wrong := [name for name in names if not isinstance(name, str)]:
-        raise CheckpointError(f"{path}: the name {wrong[0]!r} is not UTF-8 text; the file is damaged")
+        raise CheckpointError(f"{path}: the name {wrong[0]!r} is not UTF-8 text: the file is damaged; export it again")

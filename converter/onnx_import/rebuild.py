@@ -16,6 +16,7 @@ from converter.onnx_import import ops  # noqa: F401 - registers the handlers
 from converter.onnx_import.builder import FxBuilder
 from converter.onnx_import.ends import find_ends, leave_out
 from converter.onnx_import.fold import Folder
+from converter.onnx_import.integers import MICROSOFT, QUANTISERS
 from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
 from converter.onnx_import.signature import Signature
@@ -118,7 +119,9 @@ class _Run:
         """The graph that returns logits ``[B, K]``."""
         output = self._values[self._signature.logits]
         if not isinstance(output, Traced) or output is self._builder.images:
-            raise UnsupportedError(f"{path}: the output does not depend on the image, or is the image")
+            raise UnsupportedError(
+                f"{path}: the output does not depend on the image, or is the image; name another with --output-name"
+            )
         shape = output.shape
         classes = math.prod(shape)
         if classes != max(shape, default=1) or classes < 1:
@@ -186,8 +189,12 @@ def _prune(graph: onnx.GraphProto) -> None:
 
 def _check_kind(node: onnx.NodeProto, opset: int) -> None:
     """Refuses other domains, subgraphs, and required inputs that are left out, which crash onnxruntime."""
-    if node.domain not in DOMAINS:
-        raise Refused(f"is of the domain {node.domain!r}", "export the model with ONNX's own operators")
+    if node.domain not in DOMAINS and (node.domain, node.op_type) not in ((MICROSOFT, name) for name in QUANTISERS):
+        raise (
+            _unknown(node)
+            if _on_integers(node)
+            else Refused(f"is of the domain {node.domain!r}", "export the model with ONNX's own operators")
+        )
     if any(attribute.type in _SUBGRAPHS for attribute in node.attribute):
         raise Refused("is control flow", "export the model for inference, without loops and branches")
     formal = onnx.defs.get_schema(node.op_type, opset, "").inputs
@@ -197,9 +204,15 @@ def _check_kind(node: onnx.NodeProto, opset: int) -> None:
 
 
 def _unknown(node: onnx.NodeProto) -> Refused:
-    if "Quant" in node.op_type or "Integer" in node.op_type or node.op_type.startswith("QLinear"):
+    if node.op_type in ("ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger"):
+        return Refused("rounds to a range that it finds anew in each image", "use onnxruntime's quantize_static")
+    if _on_integers(node):
         return Refused("computes with integers", "quantise with quant_format=QuantFormat.QDQ, or export in float32")
     return Refused("is not supported", "replace it in the source model, or cut it off before the import")
+
+
+def _on_integers(node: onnx.NodeProto) -> bool:
+    return "Quant" in node.op_type or "Integer" in node.op_type or node.op_type.startswith(("QLinear", "QGemm"))
 
 
 def _shape_of(call: OnnxCall, batch: BatchSizes) -> Known:

@@ -34,7 +34,7 @@ def load_tensors(model: onnx.ModelProto, path: Path) -> None:
         if kind not in _NUMBERS.split():
             raise UnsupportedError(f"{where} is of type {kind}; expected numbers")
         if any(size < 0 for size in tensor.dims):
-            raise CheckpointError(f"{where} declares the shape {list(tensor.dims)}")
+            raise CheckpointError(f"{where} declares the shape {list(tensor.dims)}: export the model again")
         if tensor.data_location == TensorProto.EXTERNAL:
             declared = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
             total += declared
@@ -46,7 +46,7 @@ def load_tensors(model: onnx.ModelProto, path: Path) -> None:
         except ValueError as error:
             raise CheckpointError(
                 f"{where} declares {math.prod(tensor.dims):,} values, shape {list(tensor.dims)}, and holds others: "
-                f"{error}; the file is damaged or truncated"
+                f"{error}; the file is damaged or truncated: export it again"
             ) from error
 
 
@@ -67,7 +67,7 @@ def _read_external(tensor: TensorProto, declared: int, path: Path) -> None:
     if length != str(declared):
         raise CheckpointError(
             f"{where}: its shape {list(tensor.dims)} needs {declared:,} bytes; the entry names {length}; the file is "
-            "damaged, or of another model"
+            "damaged, or of another model: export it again"
         )
     tensor.external_data.add(key="length", value=length)
     try:

@@ -102,7 +102,7 @@ def _compare(
             together, alone = module(images), torch.cat([module(image) for image in torch.split(images, 1)])
     except RuntimeError as error:  # torch's, out of memory among them
         raise ConversionError(
-            f"{path}: the imported graph cannot be run on random images: {first_line(error)}"
+            f"{path}: the imported graph cannot be run on random images: {first_line(error)}; export the model again"
         ) from error
     worst = spread = 0.0
     baked = signature.batch.baked
@@ -142,7 +142,7 @@ def _reference(
     except Exception as error:  # its errors have no common base
         raise ConversionError(
             f"{path}: onnxruntime {onnxruntime.__version__} cannot run the model, so that nothing can be compared: "
-            f"{str(error).strip()[:300]}"
+            f"{str(error).strip()[:300]}; export it again"
         ) from error
 
 

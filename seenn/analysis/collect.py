@@ -60,7 +60,7 @@ def collect_run(
     def labelled() -> Iterable[Batch]:
         for batch in mine:
             if batch.labels is None:
-                raise CalibrationError("the samples have no labels: an exit is calibrated on labelled ones")
+                raise CalibrationError("the samples have no labels: give labelled ones")
             labels.append(batch.labels)
             yield batch
 

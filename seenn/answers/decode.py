@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from seenn.answers.formats import Row, one_line
+from seenn.answers.formats import COLUMNS, Row, one_line
 from seenn.answers.pictures import Picture
 from seenn.batch import Batch
 from seenn.data.preprocessing import Preprocessing
@@ -57,19 +57,29 @@ def answer_pictures(
                 yield snn.batch(pixels)
 
     def row(path: str, error: str | None, answer: Prediction | None) -> Row:
-        empty = dict.fromkeys(("label", "class", "confidence", "exit_timestep", "cost"))
+        empty = dict.fromkeys(COLUMNS)
         if answer is None:
-            return {"path": path, **empty, "error": error}
-        names, label = snn.class_names, answer.label
-        return {
-            "path": path,
-            "label": label,
-            "class": one_line(names[label]) if label < len(names) else str(label),
-            "confidence": answer.confidence,
+            return {**empty, "path": path, "error": error}
+        steps = {
             "exit_timestep": session.engine.initial_steps + answer.exit_timestep,
             "cost": answer.cost / most,
-            "error": None,
         }
+        return {**empty, "path": path, **said(answer), **steps}
+
+    def said(answer: Prediction) -> Row:
+        scores = answer.logits_sum.double() / answer.exit_timestep
+        if snn.task == "values":
+            return {"values": scores.tolist()}
+        if snn.task == "labels":
+            likely = scores.sigmoid()
+            found = "|".join(map(name, (likely > 0.5).nonzero().flatten().tolist()))
+            return {"class": found, "confidence": float(likely.maximum(1 - likely).min()), "values": likely.tolist()}
+        return {"label": answer.label, "class": name(answer.label), "confidence": answer.confidence}
+
+    names = snn.class_names
+
+    def name(label: int) -> str:
+        return one_line(names[label]) if label < len(names) else str(label)
 
     for answer in session.answers(batches()):
         while waiting[0][1] is not None:

@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, type] = {
     "confidence": float,
     "exit_timestep": int,
     "cost": float,  # share of what all T steps cost
+    "values": list,  # of a network of labels the probability of each, of one of quantities these; else None
     "error": str,
 }
 BLOCK = 10_000  # rows of Parquet in one group
@@ -101,7 +102,7 @@ class Parquet:
 
     def write(self, path: Path, rows: Iterable[Row]) -> None:
         arrow = import_module("pyarrow")
-        types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+        types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64(), list: arrow.list_(arrow.float64())}
         schema = arrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
         rest = iter(rows)
         with import_module("pyarrow.parquet").ParquetWriter(path, schema) as file:
@@ -115,9 +116,16 @@ def _cells(*values: Any) -> str:
     return line.getvalue()
 
 
+def _cell(value: Any) -> Any:
+    return " ".join(map(repr, value)) if isinstance(value, list) else value
+
+
 def _from_cells(line: str) -> Row:
     (cells,) = csv.reader([line], strict=True)
-    return {name: kind(cell) if cell else None for (name, kind), cell in zip(COLUMNS.items(), cells, strict=True)}
+    return {
+        name: None if not cell else [*map(float, cell.split())] if kind is list else kind(cell)
+        for (name, kind), cell in zip(COLUMNS.items(), cells, strict=True)
+    }
 
 
 def _from_json(line: str) -> Row:
@@ -127,7 +135,7 @@ def _from_json(line: str) -> Row:
     return row
 
 
-CSV = Lines("csv", _cells(*COLUMNS), lambda row: _cells(*(row[name] for name in COLUMNS)), _from_cells)
+CSV = Lines("csv", _cells(*COLUMNS), lambda row: _cells(*(_cell(row[name]) for name in COLUMNS)), _from_cells)
 JSON_LINES = Lines("jsonl", "", lambda row: json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n", _from_json)
 
 #: By the suffix of the file.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from seenn.core.graph import INPUT, Node, OpGraph, prune
-from seenn.core.ops import Flatten, Pointwise, Reshape, Softmax
+from seenn.core.ops import Flatten, Pointwise, Reshape, Softmax, Take
 from seenn.errors import UnsupportedError
 
 _OF_EACH = ("sigmoid", "logsigmoid")
@@ -15,7 +15,7 @@ _OF_EACH = ("sigmoid", "logsigmoid")
 def find_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, tuple[Node, ...]] | None:
     """The name and the nodes of a softmax over the scores, or of a sigmoid of each, that only the output reads.
 
-    What only changes the layout may come after it.
+    What only changes the layout, or takes some of the scores, may come after it.
     """
     users, name = graph.users(), graph.output
     while name != INPUT and len(users[name]) == (name != graph.output):
@@ -29,7 +29,7 @@ def find_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, tuple[No
             alone = not logarithm or len(users[inner.name]) == 1
             found = ("log_softmax" if logarithm else "softmax"), (*logarithm, inner)
             return found if alone and shape[inner.op.axis - 1] == math.prod(shape) else None
-        if not isinstance(node.op, Reshape | Flatten):
+        if not isinstance(node.op, Reshape | Flatten | Take):
             return None
         name = node.inputs[0]
     return None

@@ -100,7 +100,7 @@ class _Reader:
     def _named(self, kind: str) -> list[str]:
         found = [name for name, node in self.graph.nodes.items() if type(node).__name__ == kind]
         if len(found) != 1:
-            raise UnsupportedError(f"a network has one {kind} node, and this file has {len(found)}")
+            raise UnsupportedError(f"a network has one {kind} node, and this file has {len(found)}: write it again")
         return found
 
     def _order(self, start: str) -> list[str]:
@@ -109,7 +109,9 @@ class _Reader:
         while left:
             ready = [n for n in left if all(a in order for a, b in self.graph.edges if b == n)]
             if not ready:
-                raise UnsupportedError(f"recurrent connections are not read: {', '.join(sorted(left)[:8])}")
+                raise UnsupportedError(
+                    f"recurrent connections are not read ({', '.join(sorted(left)[:8])}): take them out"
+                )
             order.extend(ready)
             left = [name for name in left if name not in ready]
         return order[1:]
@@ -215,7 +217,7 @@ def _per_channel(values: Any, name: str) -> Tensor:
     found = _tensor(values)
     rows = found.reshape(len(found), -1) if found.dim() else found.view(1, 1)
     if not bool((rows == rows[:, :1]).all()):
-        raise UnsupportedError(f"{name} differs within a channel")
+        raise UnsupportedError(f"{name} differs within a channel: give one a channel")
     return rows[:, 0].contiguous()
 
 
@@ -223,5 +225,5 @@ def _single(values: Any, name: str) -> float:
     """What is the same everywhere."""
     found = np.unique(np.asarray(values, dtype=np.float64))
     if len(found) != 1:
-        raise UnsupportedError(f"{name} differs between neurons")
+        raise UnsupportedError(f"{name} differs between neurons: give one for all")
     return float(found[0])

@@ -51,12 +51,14 @@ def graph_from_json(description: Any, tensors: dict[str, Tensor], prefix: str = 
     if not isinstance(description, dict) or not isinstance(description.get("nodes"), list):
         raise CheckpointError("the graph must be an object with a list of nodes")
     if len(description["nodes"]) > _MOST_NODES:
-        raise CheckpointError(f"the graph has {len(description['nodes'])} nodes; at most {_MOST_NODES} are read")
+        raise CheckpointError(f"the graph has {len(description['nodes'])} nodes; expected at most {_MOST_NODES}")
     own = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
     check_tensors(own)
     nodes = [_node(item, own) for item in description["nodes"]]
     if own:
-        raise CheckpointError(f"{len(own)} tensors belong to no node: {', '.join(sorted(own)[:8])}")
+        raise CheckpointError(
+            f"{len(own)} tensors belong to no node ({', '.join(sorted(own)[:8])}): write the file again"
+        )
     shape = description.get("input_shape")
     if (
         not isinstance(shape, list)
@@ -75,7 +77,9 @@ def graph_from_json(description: Any, tensors: dict[str, Tensor], prefix: str = 
 def check_tensors(tensors: Mapping[str, Tensor]) -> None:
     """Finite weights of one floating-point type: what a network can compute with."""
     if foreign := sorted(f"{name} ({t.dtype})" for name, t in tensors.items() if t.dtype not in _DTYPES):
-        raise CheckpointError(f"{len(foreign)} tensors are not floating-point weights: {', '.join(foreign[:8])}")
+        raise CheckpointError(
+            f"{len(foreign)} tensors are not floating-point weights ({', '.join(foreign[:8])}): write the file again"
+        )
     if len(types := sorted({str(t.dtype) for t in tensors.values()})) > 1:
         raise CheckpointError(f"the tensors are of several types, {' and '.join(types)}: cast the network to one")
     if bad := sorted(name for name, t in tensors.items() if not bool(t.isfinite().all())):

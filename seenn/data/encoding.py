@@ -58,7 +58,7 @@ class PoissonEncoding:
         try:
             return cls(timesteps=value["timesteps"], seed=value["seed"])
         except ValueError as error:
-            raise CheckpointError(f"the encoding cannot be read: {error}") from error
+            raise CheckpointError(f"the encoding cannot be read: {error}; write the file again") from error
 
     def __call__(self, images: Tensor) -> Tensor:
         """Spikes ``[T, B, C, H, W]`` of images ``[B, C, H, W]`` with values in [0, 1]."""

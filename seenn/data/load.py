@@ -110,16 +110,16 @@ def _read(spec: str, data_dir: str | None, download: bool, frames: int, group_by
         asked = Request(path=_path(spec, path), data_dir=folder, download=download, frames=frames, group_by=group_by)
         return data_set(asked)
     except OSError as error:  # no permission, a failing disk
-        raise DataError(f"data {spec!r}: cannot be opened: {error}") from error
+        raise DataError(f"data {spec!r}: cannot be opened: {error}; check the path") from error
 
 
 def _path(spec: str, text: str) -> Path:
     if "\0" in text:
-        raise DataError(f"data {spec!r}: the path {text!r} holds a zero byte")
+        raise DataError(f"data {spec!r}: the path {text!r} holds a zero byte: check the path")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # the home folder of nobody
-        raise DataError(f"data {spec!r}: {text}: {error}") from error
+        raise DataError(f"data {spec!r}: {text}: {error} Check the path") from error
 
 
 def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:

@@ -58,7 +58,7 @@ class Numbers:
         """
         found = tuple(numbers.shape[1:])
         if [size for size in found if size > 1] != [size for size in self.shape if size > 1]:
-            raise InputError(f"{_sizes(found)} numbers a sample, the network takes {_sizes(self.shape)}")
+            raise InputError(f"{_sizes(found)} numbers a sample, expected {_sizes(self.shape)}")
         values = numbers.to(torch.float32).reshape(-1, *self.shape)
         mean, std = (values.new_tensor(v).view(-1, *[1] * (len(self.shape) - 1)) for v in (self.mean, self.std))
         result: Tensor = (values - mean) / std
@@ -112,7 +112,7 @@ class Numbers:
         try:
             return cls(**{name: tuple(value) for name, value in obj.items()})
         except ValueError as error:
-            raise CheckpointError(f"preprocessing in the checkpoint cannot be used: {error}") from error
+            raise CheckpointError(f"preprocessing in the checkpoint cannot be used: {error}; write it again") from error
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

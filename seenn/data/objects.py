@@ -83,7 +83,7 @@ def labelled(data: Any) -> Labelled:
             "pair of samples and labels"
         )
     if not len(data):
-        raise DataError("the data set is empty")
+        raise DataError("the data set is empty: add samples")
     first, again = _sample(data[0])[0], _sample(data[0])[0]
     if not torch.equal(first, again):
         raise DataError("the data set gives another sample each time: take random changes out of its transform")

@@ -38,7 +38,7 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
     file = Path(path)
     with reading(file):
         if not file.is_file():
-            raise DataError(f"{file}: no such image file")
+            raise DataError(f"{file}: no such image file; check the path")
         with file.open("rb") as stream:
             return decode_picture(file, stream)
 

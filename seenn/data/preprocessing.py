@@ -141,7 +141,7 @@ class Preprocessing:
         try:
             return cls(**values)
         except ValueError as error:
-            raise CheckpointError(f"preprocessing in the checkpoint cannot be used: {error}") from error
+            raise CheckpointError(f"preprocessing in the checkpoint cannot be used: {error}; write it again") from error
 
     def _convert_channels(self, images: Tensor) -> Tensor:
         channels = images.shape[1]

@@ -22,10 +22,12 @@ def reading(where: object) -> Iterator[None]:
     except DataError:
         raise
     except MemoryError as error:
-        raise DataError(f"{where}: does not fit into memory") from error
+        raise DataError(f"{where}: does not fit into memory: give a smaller one") from error
     except Exception as error:  # decoders raise anything from OSError and SyntaxError to struct.error
         if isinstance(error, OSError) and error.errno:
-            raise DataError(f"{where}: cannot be opened: {error.strerror}") from error
+            raise DataError(
+                f"{where}: cannot be opened: {error.strerror}; check the path and its permissions"
+            ) from error
         raise DataError(
             f"{where}: cannot be read ({type(error).__name__}: {error}); "
             "the file is damaged or of another kind: fetch or write it again"

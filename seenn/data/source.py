@@ -117,7 +117,7 @@ def labelled_arrays(
     if len(images) != len(labels):
         raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; expected one label each")
     if len(images) == 0:
-        raise DataError(f"{where}: holds no images")
+        raise DataError(f"{where}: holds no images: add some")
     known = as_labels(where, labels, num_classes)
     return Labelled(ArrayImages(torch.from_numpy(np.ascontiguousarray(images))), known)
 
@@ -142,7 +142,10 @@ def measure(where: object, images: Images, indices: Tensor) -> Preparation:
     mean = share @ levels
     std = (share * (levels - mean.unsqueeze(1)).square()).sum(1).sqrt()
     if constant := [channel for channel, counts in enumerate(histograms) if (counts > 0).sum() == 1]:
-        raise DataError(f"{where}: channels {constant} have the same value in every pixel of the train split")
+        raise DataError(
+            f"{where}: channels {constant} have the same value in every pixel of the train split: leave them out, or "
+            "state --std"
+        )
     return Preprocessing(
         channels=channels, height=height, width=width, mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )

@@ -268,7 +268,7 @@ class DataSplits:
             DataError: the data are recordings of events, which are spikes already.
         """
         if encoding is not None and self.frames is not None:
-            raise DataError(f"{self.spec} are events: they come as frames and need no encoding")
+            raise DataError(f"{self.spec} are events: they come as frames: leave the encoding out")
         return replace(self, **{name: getattr(self, name)._with(encoding=encoding) for name in SPLITS})
 
     def manifest(self) -> dict[str, Any]:

@@ -103,5 +103,7 @@ def _build(fields: Mapping[str, Any]) -> ExitPolicy:
             **{k: v for k, v in fields.items() if k not in ("policy", "class")}
         )
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"exit policy {kind!r} cannot be built from its description: {error}") from error
+        raise CheckpointError(
+            f"exit policy {kind!r} cannot be built from its description: {error}; calibrate it again"
+        ) from error
     return policy

@@ -61,7 +61,7 @@ class NeuronKind:
         Raises:
             UnsupportedError: this kind cannot stand for it.
         """
-        raise UnsupportedError(f"{self.name} neurons stand for no activation: they are for direct training")
+        raise UnsupportedError(f"{self.name} neurons stand for no activation: use them with `seenn train-direct`")
 
     def train(self, levels: int | None = None, **rules: Any) -> Neuron:
         """A new neuron to be trained with surrogate gradients.
@@ -80,7 +80,7 @@ class NeuronKind:
 
     def make(self, levels: int, **rules: Any) -> Neuron:
         """What ``train`` returns, of checked arguments."""
-        raise UnsupportedError(f"{self.name} neurons cannot be trained directly: they are for conversion")
+        raise UnsupportedError(f"{self.name} neurons cannot be trained directly: use them with `seenn convert`")
 
 
 NEURONS: Registry[NeuronKind] = Registry("neuron", "seenn.neurons")

@@ -162,14 +162,14 @@ def accuracies(
 def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
     """Raises DataError where training cannot start, or could not mean anything."""
     if empty := [name for name in ("train", "calibration") if not len(getattr(splits, name))]:
-        raise DataError(f"the {' and the '.join(empty)} split is empty; training needs images in both")
+        raise DataError(f"the {' and the '.join(empty)} split is empty; give images in both")
     images = len(splits.train)
     if batch_size > images:
         raise DataError(f"a batch of {batch_size} is larger than the train split of {images} images; use a smaller one")
     if int(splits.train.labels.amax()) == int(splits.train.labels.amin()):
         raise DataError(
             f"all {images} images of the train split have the label {int(splits.train.labels[0])}: there is nothing "
-            "to tell apart; training needs two classes or more"
+            "to tell apart; give two classes or more"
         )
     if batch_size % here.size:
         raise DataError(

@@ -31,7 +31,7 @@ def quantise(call: OnnxCall) -> Result:
         module = quantiser(call.tensor(1).reshape(-1) if scale.size > 1 else float(scale.flat[0]), low, high, axis=axis)
     except ValueError as error:
         raise Refused(
-            f"cannot be a quantiser: {error}", "quantise activations to 8 bits with scales above 0"
+            f"cannot be a quantiser: {error}", "quantise activations to 16 bits or fewer, with scales above 0"
         ) from error
     made = call.module(module, x)
     call.builder.grids[made.node] = (scale, zero)

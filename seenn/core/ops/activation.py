@@ -164,7 +164,7 @@ class Quantise(Quantiser):
 
     Args:
         scale: s > 0, scalar or per channel ``[C]``, in the activation's unit.
-        low, high: ``−4096 ≤ low ≤ 0 ≤ high ≤ 4096``, not both 0. (With ``low`` = 0 it is a ``QCFS``.)
+        low, high: ``−65535 ≤ low ≤ 0 ≤ high ≤ 65535``, not both 0. (With ``low`` = 0 it is a ``QCFS``.)
         axis: channel axis of the input.
     """
 

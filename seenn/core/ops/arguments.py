@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _LARGEST = 1 << 20  # no kernel, pad, stride or size of a classifier comes near; a hostile file might
-MOST_LEVELS = 4096  # of a quantiser, to one side of zero
+MOST_LEVELS = 65535  # of a quantiser, to one side of zero: 16 bits, which float32 rounds to as they are
 _LARGEST_FLOAT = sys.float_info.max
 
 

@@ -340,6 +340,8 @@ class StatefulOp(Op):
         return lowering.call(self, inputs, why)
 
 
+_AGAIN = "write the file again"  # whatever is wrong with an op of it
+
 OpClass = TypeVar("OpClass", bound=type[Op])
 _REGISTRY: dict[str, type[Op]] = {}
 
@@ -379,15 +381,15 @@ def make_op(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor])
     """
     cls = op_class(kind)
     if unknown := sorted(set(config) - set(cls.attributes)):
-        raise CheckpointError(f"op {kind!r} has no attribute {', '.join(map(repr, unknown))}")
+        raise CheckpointError(f"op {kind!r} has no attribute {', '.join(map(repr, unknown))}: {_AGAIN}")
     if missing := sorted(set(cls.attributes) - set(cls.added) - set(config)):
-        raise CheckpointError(f"op {kind!r} lacks the attribute {', '.join(map(repr, missing))}")
+        raise CheckpointError(f"op {kind!r} lacks the attribute {', '.join(map(repr, missing))}: {_AGAIN}")
     if unknown := sorted(set(tensors) - set(cls.tensor_names)):
-        raise CheckpointError(f"op {kind!r} has no tensor {', '.join(map(repr, unknown))}")
+        raise CheckpointError(f"op {kind!r} has no tensor {', '.join(map(repr, unknown))}: {_AGAIN}")
     try:
         return cls(**tensors, **config)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"op {kind!r} cannot be built: {error}") from error
+        raise CheckpointError(f"op {kind!r} cannot be built: {error}; {_AGAIN}") from error
 
 
 def _to_json(value: Any) -> Any:

@@ -49,7 +49,7 @@ def read_aedat4(path: Path) -> Events:
         decoder = aedat.Decoder(str(path))
         streams = [number for number, stream in decoder.id_to_stream().items() if stream["type"] == "events"]
         if not streams:
-            raise DataError(f"{path}: has no stream of events")
+            raise DataError(f"{path}: has no stream of events: fetch it again")
         packets = [packet["events"] for packet in decoder if packet["stream_id"] == min(streams)]
         if not packets:
             raise DataError(f"{path}: there are no events in it; leave the recording out, or fetch it again")

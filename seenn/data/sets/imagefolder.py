@@ -47,7 +47,10 @@ def imagefolder(request: Request) -> Source:
     train = _classes(train_dir)
     test = {} if test_dir is None else _classes(test_dir)
     if unknown := sorted(set(test) - set(train)):
-        raise DataError(f"{test_dir}: classes that {train_dir} does not have: {', '.join(unknown)}")
+        raise DataError(
+            f"{test_dir}: classes that {train_dir} does not have: {', '.join(unknown)}; remove them, or add training "
+            "images"
+        )
     level = _level(request.group_by)
     files = [file for found in train.values() for file in found]
     return Source(
@@ -75,7 +78,9 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     classes = {name: list_files(folder / name, SUFFIXES) for name in names}
     if empty := [name for name, files in classes.items() if not files]:
         endings = " ".join(sorted(SUFFIXES))
-        raise DataError(f"{folder}: classes without an image ({endings}): {', '.join(empty)}")
+        raise DataError(
+            f"{folder}: classes without an image ({endings}): {', '.join(empty)}; add some, or remove the folders"
+        )
     return classes
 
 
@@ -83,7 +88,7 @@ def _level(group_by: str | None) -> int | None:
     if group_by is None:
         return None
     if not group_by.isdecimal() or int(group_by) < 1:
-        raise DataError(f"folders are grouped by a level below the class, from 1, got {group_by!r}")
+        raise DataError(f"--group-by of folders must be a level below the class, from 1, got {group_by!r}")
     return int(group_by)
 
 
@@ -97,5 +102,8 @@ def _part(folder: Path, classes: Mapping[str, list[Path]], names: Iterable[str],
 def _group(path: Path, parts: tuple[str, ...], level: int) -> str:
     """The names from the class to the folder of that level."""
     if len(parts) < level + 2:  # the class, so many folders, the file
-        raise DataError(f"{path}: lies in no folder of level {level} below its class, by which files are grouped")
+        raise DataError(
+            f"{path}: lies in no folder of level {level} below its class, by which files are grouped: choose another "
+            "--group-by"
+        )
     return "/".join(parts[: level + 1])

@@ -43,10 +43,16 @@ def manifest(request: Request) -> Source:
     if where is None or label is None:
         raise DataError(f"{path}: has the columns {', '.join(rows[0])}; expected path and label")
     if request.group_by is not None and request.group_by not in rows[0]:
-        raise DataError(f"{path}: has the columns {', '.join(rows[0])}; none is {request.group_by!r} to group by")
+        raise DataError(
+            f"{path}: has the columns {', '.join(rows[0])}; none is {request.group_by!r} to group by: choose another "
+            "--group-by"
+        )
     files = [path.parent / row[where] for row in rows]
     if missing := [file for file in files if not file.is_file()]:
-        raise DataError(f"{path}: {len(missing)} of {len(files)} files are not there, the first is {missing[0]}")
+        raise DataError(
+            f"{path}: {len(missing)} of {len(files)} files are not there, the first is {missing[0]}: correct the "
+            "paths, which are relative to the table"
+        )
     names, labels = _labels(path, [row[label] for row in rows])
     groups = None if request.group_by is None else [row[request.group_by] for row in rows]
 
@@ -82,7 +88,9 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise DataError(f"{path}: has no rows; expected a header and one row an image")
     if bad := [number for number, row in enumerate(rows, 2) if None in row or None in row.values()]:
-        raise DataError(f"{path}: {len(bad)} rows have another number of columns, the first is row {bad[0]}")
+        raise DataError(
+            f"{path}: {len(bad)} rows have another number of columns, the first is row {bad[0]}: write them again"
+        )
     return rows
 
 

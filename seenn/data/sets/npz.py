@@ -53,7 +53,7 @@ def npz(request: Request) -> Source:
     samples = [_channels_first(there, found[0]) for there, found in zip(where, arrays, strict=True)]
     if len({part.shape[1:] for part in samples}) > 1:
         shapes = " and ".join(str(list(part.shape[1:])) for part in samples)
-        raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}")
+        raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}; store them alike")
     train = labelled_arrays(where[0], samples[0], arrays[0][1])
     classes = task_of(train.labels) == "classes"
     count = _count_classes(where[0], train.labels) if classes else train.labels[0].numel()
@@ -87,7 +87,10 @@ def _choose(path: Path, found: list[str], group_by: str | None) -> list[tuple[st
     else:
         raise DataError(f"{path}: has the arrays {', '.join(found)}: none of the layouts {_EXPECTED}")
     if group_by is not None and (lacking := [part for part in chosen if part not in roles["groups"]]):
-        raise DataError(f"{path}: has no array {group_by} of {' and '.join(lacking) or 'the images'} to group by")
+        raise DataError(
+            f"{path}: has no array {group_by} of {' and '.join(lacking) or 'the images'} to group by: choose another "
+            "--group-by"
+        )
     names = [(roles["images"][p][0], roles["labels"][p][0], roles["groups"].get(p, [None])[0]) for p in chosen]
     if rest := sorted(set(found) - {name for part in names for name in part}):
         logger.warning("%s: arrays that are left out: %s", path, ", ".join(rest))

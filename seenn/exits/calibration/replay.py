@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seenn.core.network import compact
 from seenn.core.ops import State
+from seenn.errors import CalibrationError
 from seenn.exits.calibration.target import ExitCalibration, Policy
 from seenn.exits.policy import ExitPolicy, policy_macs
 from seenn.exits.progress import Progress, cost_of_steps
@@ -54,6 +55,13 @@ class CachedRun:
             energy_pj=None if self.energy_pj is None else self.energy_pj[:, samples],
             state=None if self.state is None else compact(self.state, samples),
         )
+
+    def refuse_never(self, rule: str, steps: int) -> None:
+        """Raises CalibrationError for a rule that stops nobody before more steps than were run."""
+        if steps > len(self.cost):
+            raise CalibrationError(
+                f"{rule} {steps} timesteps is never reached: the network runs for {len(self.cost)}; choose fewer"
+            )
 
     def energy_with(self, policy: ExitPolicy) -> Tensor:
         """``energy_pj`` and what the policy's own network takes for a sample, float64 ``[T, N]``.

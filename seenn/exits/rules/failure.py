@@ -98,5 +98,7 @@ def fit_logistic(features: Tensor, labels: Tensor) -> Tensor:
         try:
             model.fit(features.double().numpy(), labels.numpy())
         except Warning as error:
-            raise CalibrationError(f"the logistic model of {len(labels)} cases did not converge: {error}") from error
+            raise CalibrationError(
+                f"the logistic model of {len(labels)} cases did not converge: {error}; use another rule"
+            ) from error
     return torch.from_numpy(model.coef_[0])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
-from seenn.errors import CalibrationError
 from seenn.exits.calibration.replay import CachedRun
 from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.progress import Progress
@@ -54,10 +53,7 @@ class FixedExit:
             raise ValueError("a guarantee needs a rule with a score, and fixed has none")
         last = len(run.cost)
         steps = last if self.timesteps is None else self.timesteps
-        if steps > last:
-            raise CalibrationError(
-                f"a fixed exit after {steps} timesteps is never reached: the network runs for {last}; choose fewer"
-            )
+        run.refuse_never("a fixed exit after", steps)
         if target.given:
             curve = run.choices(torch.arange(last)[:, None].expand(last, len(run)))
             steps = target.best_point(curve, self.kind) + 1

@@ -14,6 +14,7 @@ from seenn.native import RowWriter
 from seenn.runtime.kernels.bind import Binder, Thunk
 from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Program
+from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
@@ -52,11 +53,22 @@ class FusedEngine(Engine):
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
+    @property
+    def kept(self) -> dict[str, Buffer]:
+        """What each slot holds from step to step."""
+        read = {source for instruction in self.program.step for source in instruction.sources}
+        buffers = self.program.buffers.items()
+        return {n: b for n, b in buffers if b.life == "state" or (b.life == "constant" and n in read)}
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of ``kept``."""
+        return sum(map(_bytes, self.kept.values()))
+
     def open(self, slots: int) -> FusedSlots:
-        kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
-        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "state")  # of a tile
         scratch += 4 * self.binder.currents
-        check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
+        check_memory(slots, self.slot_bytes + scratch * min(slots, self.tile) // slots + 1, self.device)
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
@@ -72,7 +84,11 @@ def tile_size(program: Program) -> int:
 
 
 class FusedSlots(Slots):
-    """See ``seenn.runtime.Slots``."""
+    """See ``seenn.runtime.Slots``.
+
+    Attributes:
+        total: the outputs summed since samples were loaded, ``[capacity, K]``, in units of the program's output scale.
+    """
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
         self.capacity = capacity
@@ -80,14 +96,14 @@ class FusedSlots(Slots):
         self._program = program = engine.program
         self._tile = min(engine.tile, capacity)
         self._dtype = torch.float32
-        read = {source for instruction in program.step for source in instruction.sources}
-        kept = {n: b for n, b in program.buffers.items() if b.life == "state" or (b.life == "constant" and n in read)}
+        kept = engine.kept
         self._kept = {name: self._allocate(buffer, capacity) for name, buffer in kept.items()}
         scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
         self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
         self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
-        self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        shape, total = program.buffers[program.output].shape, torch.int32 if program.exact else torch.float32
+        self.total = torch.zeros(capacity, *shape, dtype=total, device=engine.device)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._keep_constants = _row_writer(engine.binder.native, constants)
         elsewhere = engine.binder.initialised
@@ -102,9 +118,9 @@ class FusedSlots(Slots):
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:
         self.feed(rows, inputs)
-        there = rows.to(self._total.device)
+        there = rows.to(self.total.device)
         self._start(there)
-        self._total[there] = 0
+        self.total[there] = 0
         self._new[rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
@@ -127,11 +143,11 @@ class FusedSlots(Slots):
                     if observe is not None and thunk.counts is not None:
                         observe(thunk.label, start, thunk.counts())
                 self._new[start:stop] = False
-                self._total[start:stop].add_(self._scratch[self._program.output][: stop - start])
-        return self._total[:active] * self._program.output_scale
+                integrate(self.total[start:stop], self._scratch[self._program.output][: stop - start])
+        return self.total[:active] * self._program.output_scale
 
     def keep(self, rows: Tensor) -> None:
-        for tensor in (*self._kept.values(), self._total, self._new):
+        for tensor in (*self._kept.values(), self.total, self._new):
             tensor[: len(rows)] = tensor[rows]
 
     def parts(self, active: int) -> Sequence[StepPart]:
@@ -158,12 +174,12 @@ class FusedSlots(Slots):
         return self._encoders[count]
 
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
-        return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
+        return _channels_last(torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
 
     def _first(self, buffer: Buffer) -> Tensor:
         """A state before the first step, of one sample."""
         assert buffer.start is not None
-        start = buffer.start.to(self._engine.device, self._dtype)
+        start = buffer.start.to(self._engine.device, buffer.dtype)
         return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
 
     def _frame(self, copy: Copy) -> Tensor:
@@ -202,4 +218,4 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _bytes(buffer: Buffer) -> int:
-    return 4 * math.prod(buffer.shape)
+    return buffer.dtype.itemsize * math.prod(buffer.shape)

@@ -27,10 +27,14 @@ class Neurons:
         """By torch's operations, one after the other."""
         threshold, inverse = self._number(self.fire.threshold), self._inverse()
         v, count = views[self.fire.membrane], views[self.fire.target]
+        if wide := not v.is_floating_point():
+            threshold = threshold.to(v.dtype)
         if (self.fire.fewest, self.fire.most) == (0, 1):
             yield partial(torch.ge, v, threshold, out=count)
         else:
-            if inverse is None:
+            if wide:
+                yield partial(torch.div, v, threshold, rounding_mode="floor", out=count)
+            elif inverse is None:
                 yield partial(torch.div, v, threshold, out=count)
             else:
                 yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
@@ -40,7 +44,10 @@ class Neurons:
                 taken_back = views[self.fire.taken_back]
                 yield partial(torch.maximum, count, taken_back, out=count)
                 yield partial(taken_back.sub_, count)
-        yield partial(v.addcmul_, count, threshold, value=-1)
+        if wide:
+            yield lambda: v.sub_(threshold.mul(count.to(v.dtype)))
+        else:
+            yield partial(v.addcmul_, count, threshold, value=-1)
 
     def in_one_pass(
         self,
@@ -97,9 +104,9 @@ class Neurons:
         return 1 / self._number(self.fire.threshold) if exact else None
 
     def _start(self, name: str) -> Tensor:
-        start = self.program.buffers[name].start
-        assert start is not None
-        return self._number(start)
+        buffer = self.program.buffers[name]
+        assert buffer.start is not None
+        return buffer.start.to(self.device, buffer.dtype)
 
     def _low(self, name: str) -> int:
         return int(self.program.buffers[name].low)

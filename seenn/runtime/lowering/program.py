@@ -19,6 +19,7 @@ from seenn.errors import InputError
 from seenn.runtime.slots import LayerReport
 
 EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
+WIDE_LIMIT = 1 << 31  # and int32 all below here
 
 #: constant: set when an image is loaded; state: carried from step to step; scratch: filled anew in every step.
 Life = Literal["constant", "state", "scratch"]
@@ -82,6 +83,7 @@ class Buffer:
     low: float
     high: float
     start: Tensor | None = None  # state: its value before the first step, broadcastable to ``shape``
+    dtype: torch.dtype = torch.float32  # int32 where float32 may not hold what all steps add up to, float64 one step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cli.groups import output_file
 from cli.main import seenn
 
 
@@ -78,3 +79,13 @@ def test_quiet_and_verbose_contradict_each_other() -> None:
     done = CliRunner().invoke(seenn, ["inspect", "resnet18", "--quiet", "--verbose"])
     assert done.exit_code == 2
     assert "--quiet and --verbose contradict each other: give one" in done.output
+
+
+def test_what_is_replaced_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(tmp_path / "snn.safetensors")
+    output_file(path)
+    Path(path).touch()
+    output_file(path, updates=path)
+    assert not caplog.text
+    output_file(path)
+    assert "snn.safetensors is there already: it is replaced in the end" in caplog.text

@@ -14,6 +14,7 @@ from PIL import Image
 from small_snn import tiny_snn
 
 from cli.main import seenn
+from seenn.answers import FORMATS
 from seenn.checkpoint import load
 from seenn.exits import ConfidenceExit
 
@@ -44,6 +45,30 @@ def test_answers_are_printed_a_line_each_and_what_cannot_be_read_is_told() -> No
     assert second.startswith("p/4.png: ")
     assert "warning: bad.png: is damaged or no BMP" in done.stderr
     assert "warning: of 3 pictures 1 could not be read\n" in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_networks_of_labels_and_of_quantities_answer_in_values(suffix: str) -> None:
+    tiny = tiny_snn()
+    pixels = [Path(f"p/{number}.png") for number in range(10)]
+    for task in ("labels", "values"):
+        snn = replace(tiny, policy=None, manifest={**tiny.manifest, "task": task})
+        snn.save("snn.safetensors")
+        scores = snn.predict(pixels).logits_sum.double() / 4
+        found = task == "labels"
+        expected = scores.sigmoid() if found else scores
+        assert run("p", "-o", f"{task}.{suffix}").exit_code == 0
+        for row, values in zip(FORMATS[suffix].read(Path(f"{task}.{suffix}")), expected.tolist(), strict=True):
+            assert row["values"] == pytest.approx(values)
+            names = "|".join(
+                name for name, value in zip(("cat", "dog\\nhouse", "eel"), values, strict=True) if value > 0.5
+            )
+            assert row["label"] is None
+            assert (row["class"] or "") == (names if found else "")
+            assert (row["confidence"] is None) != found
+        printed = run("p/3.png").stdout
+        assert printed.endswith(", 4 steps)\n" if found else "  (4 steps)\n")
 
 
 @pytest.mark.usefixtures("folder")

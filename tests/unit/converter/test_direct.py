@@ -152,6 +152,12 @@ def test_a_model_of_timm_is_trained_with_neurons() -> None:
     assert network.unroll(torch.randn(2, 1, 12, 12), T).shape == (T, 2, 2)
 
 
+def test_images_of_which_a_single_pixel_is_left_are_traced_as_a_batch() -> None:
+    spec = ModelSpec(name="resnet10t", num_classes=10, kwargs={"channels": (8, 8, 8, 8), "stem_width": 8})
+    network, _ = spiking_network(spec, LIFNeuron, (1, 8, 8))
+    assert network.unroll(torch.randn(2, 1, 8, 8), 2).shape == (2, 2, 10)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import seenn
 from converter import ConvertConfig, convert, convert_module
 from converter.inspect import inspect_model
+from converter.load.classes import ChosenClasses
 from seenn import Batch
 from seenn.errors import ConversionError, UnsupportedError
 
@@ -55,6 +56,14 @@ def test_the_function_that_a_model_ends_in_is_left_out_and_named(
     assert inspect_model(model, (12,), strict=True).notes == (
         f"the final {name} is left out: the network returns logits",
     )
+
+
+@pytest.mark.parametrize(("end", "name"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
+def test_it_is_left_out_before_a_choice_of_classes_too(end: nn.Module, name: str) -> None:
+    model = Model(end).eval()
+    found = convert_module(ChosenClasses(model, (3, 1)).eval(), X)
+    assert found.head == name
+    torch.testing.assert_close(found.network.analog()(X), model.body(X)[:, [3, 1]])
 
 
 def test_a_softmax_that_others_read_or_that_is_of_something_else_stays() -> None:

@@ -86,6 +86,13 @@ def test_names_are_read_from_text_lines_and_json(tmp_path: Path) -> None:
         read_class_names("cat,cat")
 
 
+def test_lists_of_imagenet_are_names_that_differ() -> None:
+    names = read_class_names("imagenet-1k")
+    assert (len(names), len({*names}), names[:2]) == (1000, 1000, ("tench", "goldfish"))
+    assert {name for name in names if name.startswith("crane: ")} == {names[134], names[517]}
+    assert parse_classes("goldfish,tench", names) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -115,6 +122,7 @@ def test_weights_of_the_librarys_classes_have_the_librarys_preprocessing(
     assert loaded.suggestion is not None
     assert (loaded.suggestion.height, loaded.suggestion.mean) == (160, (0.5, 0.5, 0.5))
     assert loaded.preprocessing == (loaded.suggestion if known else None)
+    assert loaded.spec.score_names[1:2] == (("goldfish",) if known else ())
     assert read_weights(tmp_path / "w.pth").record == {}
 
 

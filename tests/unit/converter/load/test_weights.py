@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+import types
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from datetime import date
 from decimal import Decimal
@@ -22,8 +24,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from converter.load import protocol
 from converter.load.match import load_tensors
 from converter.load.names import name_as_in
+from converter.load.pickled import MAPPINGS
 from converter.load.weights import read_weights, write_weights
 from seenn.errors import CheckpointError
 
@@ -128,6 +132,9 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_file(tmp_path: Path, st
     assert os.listdir(tmp_path) == []
 
 
+PROTOCOLS = range(2, 6)
+
+
 class Payload:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -136,10 +143,12 @@ class Payload:
         return (os.mkdir, (str(self.marker),))
 
 
+@pytest.mark.parametrize("version", PROTOCOLS)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickle_payload_is_named_refused_and_never_run(tmp_path: Path, zipped: bool) -> None:
+def test_pickle_payload_is_named_refused_and_never_run(tmp_path: Path, zipped: bool, version: int) -> None:
     marker = tmp_path / "was_run"
-    path = saved(tmp_path / "a.pth", {"state_dict": Payload(marker)}, _use_new_zipfile_serialization=zipped)
+    options = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": version}
+    path = saved(tmp_path / "a.pth", {"state_dict": Payload(marker)}, **options)
     with pytest.raises(CheckpointError, match=r"pickles (posix|nt)\.mkdir: objects of a program.*torch\.save\(torch"):
         read_weights(path)
     assert not marker.exists()
@@ -167,15 +176,53 @@ def test_pickled_objects_are_refused_with_the_line_that_saves_the_weights(tmp_pa
     assert "pickles torch.nn.modules.l" in str(caught.value)
 
 
-def test_plain_data_beside_the_weights_is_passed_over(tmp_path: Path, state: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("version", PROTOCOLS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_data_beside_the_weights_is_passed_over(
+    tmp_path: Path, state: dict[str, Tensor], zipped: bool, version: int
+) -> None:
     beside = {
         "best": np.float64(0.93), "seen": np.arange(3), "dtype": np.dtype("f4"), "out": Path("runs"),
-        "when": date(2024, 5, 1), "args": argparse.Namespace(lr=0.1, out=Path("x")),
+        "when": date(2024, 5, 1), "args": argparse.Namespace(lr=0.1, out=Path("x")), "raw": b"\x00\xff" * 200,
         "more": SimpleNamespace(seed=np.int64(1)), "size": torch.Size([2]), "kinds": {"a"}, "decimal": Decimal("0.1"),
+        "frozen": frozenset("ab"), "long": "é" * 300, "again": ("best", "seen", "é" * 300), "runs": defaultdict(list),
     }  # fmt: skip
-    for zipped in (True, False):
-        content = {**beside, "state_dict": state}
-        assert_same(read(saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=zipped), state), state)
+    beside["runs"]["lr"].append(0.1)
+    content = {**beside, "state_dict": state}
+    options = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": version}
+    assert_same(read(saved(tmp_path / "a.pth", content, **options), state), state)
+
+
+class EasyDict(dict[str, Any]):
+    """As such libraries have them: entries are attributes too."""
+
+    def __init__(self, **entries: Any) -> None:
+        super().__init__(entries)
+        self.__dict__.update(entries)
+
+
+@pytest.mark.parametrize("name", sorted(MAPPINGS - {"collections.defaultdict"}))
+def test_dictionaries_of_other_libraries_are_read_as_dictionaries(
+    tmp_path: Path, state: dict[str, Tensor], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, own = name.rpartition(".")
+    kind = type(own, (EasyDict,), {"__module__": module})
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:depth]), types.ModuleType(module))
+    setattr(sys.modules[module], own, kind)
+    config = kind(lr=0.1, model=kind(depth=18))
+    assert_same(read(saved(tmp_path / "a.pth", {"config": config, "state_dict": state}), state), state)
+    assert_same(read(saved(tmp_path / "a.pth", kind(state_dict=state)), state), state)
+
+
+def test_a_long_pickle_of_a_newer_protocol_is_refused(
+    tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_MOST_BYTES", 500)
+    assert_same(read(saved(tmp_path / "a.pth", state), state), state)
+    with pytest.raises(CheckpointError, match=r"in a new protocol; re-save it with torch\.save"):
+        read(saved(tmp_path / "a.pth", state, pickle_protocol=4), state)
 
 
 def test_missing_empty_and_unknown_files_are_refused(tmp_path: Path) -> None:
@@ -260,10 +307,13 @@ def test_spiking_network_is_not_taken_for_weights(tmp_path: Path, state: dict[st
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), zipped=st.booleans())
-def test_only_checkpoint_errors_come_out_of_mutated_files(data: Any, zipped: bool, tmp_path: Path) -> None:
+@given(data=st.data(), zipped=st.booleans(), version=st.sampled_from(PROTOCOLS))
+def test_only_checkpoint_errors_come_out_of_mutated_files(
+    data: Any, zipped: bool, version: int, tmp_path: Path
+) -> None:
     content = {"args": argparse.Namespace(best=np.float64(1), out=Path("x")), "state_dict": {"a": torch.ones(3)}}
-    path = saved(tmp_path / "a.pth", content, _use_new_zipfile_serialization=zipped)
+    options = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": version}
+    path = saved(tmp_path / "a.pth", content, **options)
     changed = bytearray(path.read_bytes())
     places = st.integers(0, len(changed) - 1)
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):

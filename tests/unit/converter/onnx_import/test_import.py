@@ -227,18 +227,18 @@ class TestUnsupported:
             helper.make_node("Relu", ["a"], ["b"], name="after"),
             helper.make_node("Det", ["b"], ["c"], name="second"),
             helper.make_node("Own", ["c"], ["d"], name="third", domain="com.example"),
-            helper.make_node("QLinearMatMul", ["d", *"kzkkzkz"], ["e"], name="fourth"),
+            helper.make_node("QLinearWhere", ["d", "z"], ["e"], name="fourth", domain="com.microsoft"),
             helper.make_node("Relu", ["e"], ["y"]),
         ]
         model = onnx.load(save(nodes, {"k": np.float32(1), "z": np.uint8(0)}))
-        model.opset_import.append(helper.make_opsetid("com.example", 1))
+        model.opset_import.extend([helper.make_opsetid("com.example", 1), helper.make_opsetid("com.microsoft", 1)])
         with pytest.raises(UnsupportedError) as caught:
             import_onnx(save(model))
         assert "4 nodes cannot be imported" in str(caught.value)
         assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [
             "first, second (Det): is not supported — replace it in the source model, or cut it off before the import",
             "third (Own): is of the domain 'com.example' — export the model with ONNX's own operators",
-            "fourth (QLinearMatMul): computes with integers — quantise with quant_format=QuantFormat.QDQ, or export in "
+            "fourth (QLinearWhere): computes with integers — quantise with quant_format=QuantFormat.QDQ, or export in "
             "float32",
         ]
 

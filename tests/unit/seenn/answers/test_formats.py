@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seenn.answers import COLUMNS, FORMATS, Row
@@ -16,10 +16,11 @@ NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 ROWS = st.lists(
     st.one_of(
         st.builds(
-            lambda path, label, name, confidence, t, cost: dict(
-                zip(COLUMNS, (path, label, name, confidence, t, cost, None), strict=True)
+            lambda path, label, name, confidence, t, cost, values: dict(
+                zip(COLUMNS, (path, label, name, confidence, t, cost, values, None), strict=True)
             ),
             *(TEXT, st.integers(0, 2**40), TEXT, NUMBER, st.integers(1, 4096), NUMBER),
+            st.none() | st.lists(NUMBER, min_size=1, max_size=4),
         ),
         st.builds(lambda path, error: {**dict.fromkeys(COLUMNS), "path": path, "error": error}, TEXT, TEXT),
     )
@@ -27,6 +28,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@settings(deadline=None)  # the first one imports pyarrow
 @given(rows=ROWS)
 def test_rows_are_read_as_they_were_written(name: str, rows: list[Row], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("rows") / "answers"
@@ -51,12 +53,12 @@ def test_parquet_is_written_in_groups_with_types(tmp_path: Path, monkeypatch: py
     from pyarrow import parquet
 
     monkeypatch.setattr("seenn.answers.formats.BLOCK", 3)
-    row = dict(zip(COLUMNS, ("a", 1, "cat", 0.5, 2, 0.25, None), strict=True))
+    row = dict(zip(COLUMNS, ("a", 1, "cat", 0.5, 2, 0.25, [0.5, 1.0], None), strict=True))
     Parquet().write(tmp_path / "a.parquet", [row] * 7)
     file = parquet.ParquetFile(tmp_path / "a.parquet")
     assert file.num_row_groups == 3
     assert [str(field.type) for field in file.schema_arrow] == [
-        *("string", "int64", "string", "double", "int64", "double", "string")
+        *("string", "int64", "string", "double", "int64", "double", "list<element: double>", "string")
     ]
 
 

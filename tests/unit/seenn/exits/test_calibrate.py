@@ -137,6 +137,13 @@ def test_a_fixed_number_of_steps_has_targets_too() -> None:
         calibrate_exit(logits, labels, FixedExit(timesteps=9))
 
 
+def test_patience_that_never_stops_early_is_refused_as_a_fixed_exit_is() -> None:
+    logits, labels = cached(0)
+    assert calibrate_exit(logits, labels, PatienceExit(patience=T)).policy.patience == T
+    with pytest.raises(CalibrationError, match="the same answer in 6 timesteps is never reached: the network runs for"):
+        calibrate_exit(logits, labels, PatienceExit(patience=T + 1))
+
+
 def test_targets_out_of_reach_name_the_nearest() -> None:
     logits, labels = cached(0)
     with pytest.raises(CalibrationError, match=r"a mean of 7 timesteps: it can give 1 to 5 .* nearest is 5; ask"):

@@ -42,5 +42,5 @@ def test_a_neuron_on_constant_current_emits_exactly_the_activation(levels: int) 
 def test_levels_and_thresholds_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="v_threshold must be positive and finite everywhere, got values from -1 to 2"):
         QCFS(torch.tensor([-1.0, 2.0]))
-    with pytest.raises(ValueError, match="levels must be an integer from 1 to 4096, got 0"):
+    with pytest.raises(ValueError, match="levels must be an integer from 1 to 65535, got 0"):
         QCFS(torch.tensor(1.0), levels=0)

@@ -36,8 +36,8 @@ def test_without_values_below_zero_it_is_qcfs() -> None:
         ((0.0, -1, 1), "scale must be positive and finite everywhere, got values from 0 to 0"),
         ((-0.1, 0, 1), "scale must be positive and finite everywhere, got values from -0.1 to -0.1"),
         ((float("nan"), 0, 1), "scale must be positive and finite"),
-        ((1.0, 1, 3), "low must be an integer from -4096 to 0, got 1"),
-        ((1.0, 0, 65535), "levels must be an integer from 1 to 4096, got 65535"),
+        ((1.0, 1, 3), "low must be an integer from -65535 to 0, got 1"),
+        ((1.0, 0, 65536), "levels must be an integer from 1 to 65535, got 65536"),
     ],
 )
 def test_scales_and_limits_that_make_no_sense_are_refused(arguments: tuple[float, int, int], message: str) -> None:

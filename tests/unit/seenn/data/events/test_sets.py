@@ -60,7 +60,7 @@ def test_a_folder_of_recordings_becomes_four_splits_of_sequences(below: str, tmp
     assert splits.test.raw(0).shape == (1, 34, 34)
     assert splits.manifest()["frames"] == 5
     assert "train" not in splits.manifest()["fingerprints"]  # 40 or 60,000 files that would all be read
-    with pytest.raises(DataError, match="n-mnist are events: they come as frames and need no encoding"):
+    with pytest.raises(DataError, match="n-mnist are events: they come as frames: leave the encoding out"):
         splits.with_encoding(object())  # type: ignore[arg-type]
 
 
