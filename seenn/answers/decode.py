@@ -154,7 +154,7 @@ class _Decoder(Dataset[Any]):
         return found, torch.stack([ready[place] for place in sorted(ready)]) if ready else torch.empty(0)
 
 
-def _as_it_is(block: Decoded) -> Decoded:
+def _as_it_is(block: Any) -> Any:
     return block
 
 

@@ -88,7 +88,9 @@ def run(program: Program, kernels: list[Kernel], compiled: bool, tile: int) -> d
     steps: list[dict[str, list[Tensor]]] = []
     for _ in range(T):
         steps.append({})
-        slots.step(torch.arange(5), observe=lambda site, first, counts: steps[-1].setdefault(site, []).append(counts.clone()))
+        slots.step(
+            torch.arange(5), observe=lambda site, first, counts: steps[-1].setdefault(site, []).append(counts.clone())
+        )
         steps[-1]["total"] = [slots.total.clone()]
     for name in steps[0]:
         found[name] = torch.stack([torch.cat(step[name]) for step in steps]).double().numpy()
