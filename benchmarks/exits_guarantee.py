@@ -6,10 +6,9 @@ import torch
 from bars import Row
 from torch import Tensor
 
-from seenn.exits import CachedRun, ConfidenceExit, Guarantee, calibrate_exit, exit_scores, first_above
+from seenn.exits import CachedRun, ConfidenceExit, Guarantee, find_exit, first_above
 from seenn.exits.calibration.replay import FIT_FRACTION
 from seenn.exits.guarantees.learn_then_test import certified_thresholds
-from seenn.metrics import correct_per_timestep
 
 DROP, DELTA = 0.01, 0.05
 
@@ -17,7 +16,7 @@ DROP, DELTA = 0.01, 0.05
 def guarantee_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row], list[str]]:
     """How often the drop on the half that chose nothing stays within ``DROP``, in % of the trials."""
     policy = ConfidenceExit()
-    scores, correct = exit_scores(policy, run.logits_sum), correct_per_timestep(run.logits_sum, run.labels)
+    scores, correct = run.scores(policy), run.correct()
     half = len(run.labels) // 2
     held = {"marginal": 0, "conditional": 0, "uncorrected": 0}
     steps = dict.fromkeys(held, 0.0)
@@ -31,11 +30,11 @@ def guarantee_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row]
             found[guarantee] = certified_thresholds(
                 scores, correct, policy, fit, test, margin=DROP, delta=DELTA, guarantee=guarantee
             )
-        plain = calibrate_exit(run.logits_sum[:, chosen], run.labels[chosen], policy, max_accuracy_drop=DROP)
+        plain = find_exit(run[chosen], policy, max_accuracy_drop=DROP)
         assert isinstance(plain.policy.threshold, float)
         found["uncorrected"] = torch.full((len(scores) - 1,), plain.policy.threshold, dtype=torch.float64)
         for name, thresholds in found.items():
-            drops, mean = _drops(scores[:, fresh], correct[:, fresh], thresholds)
+            drops, mean = _drops(scores[:, fresh], correct[:, fresh], thresholds, run.cost)
             held[name] += bool((drops if name == "conditional" else drops[-1:]).max() <= DROP)
             steps[name] += mean / trials
     bar = 100 * (1 - DELTA)
@@ -60,16 +59,16 @@ def guarantee_rows(run: CachedRun, trials: int, command: str) -> tuple[list[Row]
     note = (
         f"Guarantee: at most {100 * DROP:g} points below full T with confidence {bar:g} %. Each trial chooses on "
         f"{half:,} random images of the exit split and is judged on the other {len(run.labels) - half:,}, whose own "
-        "chance counts against it (conditional: judged at every t by which somebody stopped, however few). Mean "
-        "timesteps: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items()) + "."
+        "chance counts against it (conditional: judged at every exit by which somebody stopped, however few). Mean "
+        "cost in timesteps: " + ", ".join(f"{name} {value:.2f}" for name, value in steps.items()) + "."
     )
     return rows, [note]
 
 
-def _drops(scores: Tensor, correct: Tensor, thresholds: Tensor) -> tuple[Tensor, float]:
-    """Accuracy lost among those that stopped by t, for each t (0 where nobody had), and the mean timesteps."""
+def _drops(scores: Tensor, correct: Tensor, thresholds: Tensor, cost: Tensor) -> tuple[Tensor, float]:
+    """Accuracy lost among those that stopped by each exit point (0 where nobody had), and the mean cost."""
     exits = first_above(scores, thresholds)
     loss = correct[-1].double() - correct.gather(0, exits[None])[0].double()
     lost = torch.zeros(len(scores), dtype=torch.float64).index_add_(0, exits, loss).cumsum(0)
     count = exits.bincount(minlength=len(scores)).cumsum(0)
-    return lost / count.clamp(min=1), float(exits.double().mean()) + 1
+    return lost / count.clamp(min=1), float(cost[exits].mean())

@@ -89,7 +89,7 @@ def low_rows(
         + f" %. SEENN-II learned from {answers.train.shape[1]:,} training images; on {answers.exit.shape[1]:,} exit "
         "images: "
         + "; ".join(
-            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_timesteps:.3f} steps as trained, "
+            f"β = {b:g}: {100 * r.result.accuracy:.2f} % at {r.result.mean_cost:.3f} steps as trained, "
             f"{100 * moved[b].accuracy:.2f} % at {moved[b].mean_timesteps:.3f} with its threshold moved to the most "
             f"accurate point within {MOST_STEPS}"
             for b, r in trained.items()

@@ -89,8 +89,8 @@ class Scattered:
     def stop(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         return progress.t >= state[0], state
 
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        return softmax_confidence(t, logits_sum)
+    def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        return softmax_confidence(progress.t, logits_sum)
 
 
 def with_exits(engine: Engine, repeats: int) -> Growth:

@@ -61,6 +61,7 @@ def bench(
     import torch
 
     from seenn.analysis.bench.ann import ann_contenders
+    from seenn.analysis.bench.ann_heads import headed_contenders
     from seenn.analysis.bench.figures import run_bench
     from seenn.analysis.bench.layers import layer_losses
     from seenn.analysis.bench.machine import this_machine
@@ -100,6 +101,8 @@ def bench(
         notes.append("no ANN: this network has none, name one with --ann")
     samples = splits.calibration.batch(limit=64).inputs
     anns = [] if module is None else ann_contenders(module, samples, console.device)
+    if snn.network.graph.heads and console.device.type == "cpu":
+        anns += headed_contenders(snn.network, snn.policy or FixedExit(), samples)
     images, labels = splits.test.batch(limit=options.limit).inputs, splits.test.labels[: options.limit]
     sites = profile_sites(main, images) if options.per_site else []
     found = run_bench(

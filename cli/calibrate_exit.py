@@ -31,7 +31,8 @@ def calibrate_exit(
             policy,
             **rule.targets,
             confidence=rule.confidence,
-            guarantee=None if rule.confidence is None else rule.guarantee or "marginal",
+            guarantee=rule.guarantee or (None if rule.confidence is None else "marginal"),
+            risk=rule.risk,
             engine=engine,
             timesteps=steps,
             batch_size=how.batch_size,
@@ -47,7 +48,7 @@ def calibrate_exit(
         {**record, "output": str(target)},
         f"exit threshold {shown}, tried on {record['samples']} held-out images:\n"
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {snn.network.initial_steps + steps} timesteps\n"
-        f"  early exit   {100 * record['accuracy']:6.2f} % in {record['mean_timesteps']:.2f} timesteps on average,\n"
+        f"  early exit   {100 * record['accuracy']:6.2f} % in {record['mean_cost']:.2f} timesteps on average,\n"
         f"               at an estimated {energy(found_energy)} ({found_energy:.4g} pJ) per image\n"
         f"wrote {target}; next: seenn evaluate",
         engine=engine,

@@ -25,7 +25,7 @@ class ExitTargets:
         type=FRACTION,
     )
     target_timesteps: float | None = option(
-        "Find the threshold with the highest accuracy within this mean.", metavar="STEPS", type=FiniteRange(1)
+        "Find the threshold with the highest accuracy within this mean.", metavar="STEPS", type=POSITIVE
     )
     target_energy: float | None = option(
         "Find the threshold with the highest accuracy within this mean energy per image, in pJ (the estimate for "
@@ -64,9 +64,14 @@ class RuleOptions(ExitTargets):
         metavar="P",
         type=PROBABILITY,
     )
-    guarantee: Literal["marginal", "conditional"] | None = option(
-        "With --confidence: on average over all images, or among those that stopped by t, for every t.  "
-        "[default: marginal]"
+    guarantee: Literal["marginal", "conditional", "expected"] | None = option(
+        "With --confidence: on average over all images, or among those that stopped by then, at every exit.  "
+        "[default: marginal]  expected: without --confidence, on average over exit splits as well, for small ones."
+    )
+    risk: Literal["accuracy", "disagreement"] = option(
+        "What --max-accuracy-drop bounds: accuracy lost, or how often the answer is not that of all T steps, for which "
+        "the labels do not matter.",
+        default="accuracy",
     )
     temperature: float | None = option("Divides the logits (confidence).  [default: 1]", metavar="A", type=POSITIVE)
     accumulation: Literal["mean", "sum"] | None = option(
@@ -84,7 +89,9 @@ class RuleOptions(ExitTargets):
                 "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "
                 "--target-energy 5e7"
             )
-        if self.guarantee is not None and self.confidence is None:
+        if self.guarantee == "expected" and (self.confidence is not None or not self.max_accuracy_drop):
+            raise ValueError("--guarantee expected goes with --max-accuracy-drop above 0, and without --confidence")
+        if self.guarantee not in (None, "expected") and self.confidence is None:
             raise ValueError("--guarantee needs --confidence 0.95, the probability that it holds with")
         if self.confidence is not None and not self.max_accuracy_drop:
             raise ValueError("--confidence needs --max-accuracy-drop above 0, the drop that it bounds")
@@ -103,8 +110,9 @@ class RuleOptions(ExitTargets):
                 if own:
                     raise ValueError(f"the {self.policy} rule does not take {', '.join(f'--{name}' for name in own)}")
                 return None
-            if self.confidence is not None and "calibrate" in vars(kind):
-                raise ValueError(f"--confidence needs a rule with one score to bound, and {self.policy} has none")
+            bound = "--confidence" if self.confidence is not None else "--guarantee"
+            if (self.confidence is not None or self.guarantee is not None) and "calibrate" in vars(kind):
+                raise ValueError(f"{bound} needs a rule with one score to bound, and {self.policy} has none")
             if self.threshold is not None and "threshold" in getattr(kind, "learned", ()):
                 raise ValueError(f"the {self.policy} rule finds its thresholds itself: give a target, no --threshold")
             rule = make_rule(self.policy, threshold=self.threshold, **own)

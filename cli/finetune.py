@@ -26,6 +26,7 @@ class FinetuneOptions:
         type=SHARE,
         default=0.5,
     )
+    heads: bool = option("Train the heads of add-heads too: all exits in a step weigh alike.")
     save_memory: bool = save_memory_option()
     output: str = option("The trained network.", short="-o", metavar="FILE", default=FINETUNED_FILE)
 
@@ -55,7 +56,7 @@ def finetune(
     train_options = training.config(default_train_config(splits, snn.network), seed=console.seed)
     with usage():
         train = augment.add(train_options, splits)
-        config = FinetuneConfig(train=train, **given(options, "timesteps", "early", "distil", "save_memory"))
+        config = FinetuneConfig(train=train, **given(options, "timesteps", "early", "distil", "heads", "save_memory"))
     source = {"file": Path(file.snn).name, "sha256": fingerprint(file.snn)}
     run = where.run({"finetune": config.to_record(), "source": source, "data": splits.manifest()})
     with console.progress("fine-tuning") as update:

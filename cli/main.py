@@ -16,6 +16,7 @@ COMMANDS = (
     "convert",
     "finetune",
     "train_direct",
+    "add_heads",
     "calibrate_exit",
     "train_policy",
     "evaluate",

@@ -156,7 +156,11 @@ def _write(
     except KeyboardInterrupt:
         console.say(f"the answers so far are kept: the same command with --resume goes on with {target.path}")
         raise
-    steps = "" if summary.mean_timesteps is None else f", {summary.mean_timesteps:.2f} steps on average"
+    steps = (
+        ""
+        if summary.mean_timesteps is None
+        else f", {summary.mean_timesteps:.2f} steps on average, {summary.mean_cost:.3f} of the cost of all"
+    )
     text = f"{target.path}: {summary.answered} of {summary.pictures} pictures answered{steps}"
     console.answer({"answers": str(target.path), **summary.to_json()}, text, engine=engine)
     return summary

@@ -63,11 +63,13 @@ class NeuronOptions:
 
     neuron: str = option(
         "lif: leaky with hard reset; if: integrate-and-fire with soft reset; burst: the same with several spikes "
-        "a step; signed: able to take spikes back.",
+        "a step; signed: able to take spikes back; floored: burst with membranes cut off at −θ, as in sinabs.",
         type=NEURON,
         default="lif",
     )
-    levels: int | None = option("Of burst and signed: most spikes a step.  [default: 4]", type=Integer(1, 127))
+    levels: int | None = option(
+        "Of burst, signed and floored: most spikes a step.  [default: 4; floored: 127]", type=Integer(1, 127)
+    )
     decay: float | None = option(
         "Of lif: share of the membrane that a step keeps, in [0, 1).  [default: 0.5]", type=float
     )

@@ -20,7 +20,7 @@ from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
 from seenn.data import DataSplits, Split
-from seenn.exits import BudgetExit, PolicyNetwork
+from seenn.exits import BudgetExit, PolicyNetwork, cost_of_steps
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
 from seenn.runtime import Engine
@@ -55,8 +55,8 @@ class PolicySpec:
             raise ValueError(f"the policy's images have {size} pixels a side; expected 1 to {min(image[1:])}")
         return image[0], size, size
 
-    def build(self, input_shape: tuple[int, int, int], timesteps: int, seed: int) -> nn.Module:
-        """The network with random weights, one score a number of timesteps.
+    def build(self, input_shape: tuple[int, int, int], budgets: int, seed: int) -> nn.Module:
+        """The network with random weights, one score a number of timesteps, or an exit point.
 
         Raises:
             ModelError: there is no such model, or it refuses its arguments.
@@ -64,7 +64,7 @@ class PolicySpec:
         spec = ModelSpec(
             name=_RESNET8 if self.model == RESNET8 else self.model,
             kwargs=self.kwargs or {},
-            num_classes=timesteps,
+            num_classes=budgets,
             in_chans=input_shape[0],
         )
         with torch.random.fork_rng():
@@ -74,7 +74,7 @@ class PolicySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SpikingAnswers:
-    """Whether a spiking network is right after each step, bool ``[T, N]``, on the images that policies learn from."""
+    """Whether a network is right at each exit point, bool ``[P, N]``, on the images that policies learn from."""
 
     train: Tensor
     exit: Tensor
@@ -115,11 +115,20 @@ def train_policy(
     config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
     _check_data(snn, data)
     shape = spec.input_shape(snn.network.input_shape)
-    module = spec.build(shape, steps, config.train.seed)
+    module = spec.build(shape, steps * len(snn.network.segments), config.train.seed)
     capture_policy(module, shape)
     answers = answers or spiking_answers(snn, data, steps, engine=engine)
     result = fit_policy(
-        module, data, answers.train, answers.exit, shape[1:], config, device=device, run=run, on_step=on_step
+        module,
+        data,
+        answers.train,
+        answers.exit,
+        shape[1:],
+        config,
+        cost=cost_of_steps(steps, 0, snn.network.exit_costs),
+        device=device,
+        run=run,
+        on_step=on_step,
     )
     policy = BudgetExit(network=capture_policy(module.cpu(), shape))
     training = config.to_record() | {
@@ -138,7 +147,8 @@ def train_policy(
         training=training,
         accuracy=result.accuracy,
         full_accuracy=result.full_accuracy,
-        mean_timesteps=snn.network.initial_steps + result.mean_timesteps,
+        mean_timesteps=snn.network.initial_steps + result.mean_cost,
+        mean_cost=snn.network.initial_steps + result.mean_cost,
     )
 
 

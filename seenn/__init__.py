@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seenn.core.network import SpikingNetwork as SpikingNetwork
     from seenn.core.ops import TwoSidedIFNeuron as TwoSidedIFNeuron
     from seenn.core.ops import two_sided_if_step as two_sided_if_step
+    from seenn.core.ops.floored_neuron import FlooredNeuron as FlooredNeuron
     from seenn.core.ops.lif import LIFNeuron as LIFNeuron
     from seenn.core.ops.neuron import IFNeuron as IFNeuron
     from seenn.core.ops.neuron import if_step as if_step
@@ -56,6 +57,7 @@ _NAMES = {  # by the module that they are imported from
     "seenn.capture": "capture",
     "seenn.checkpoint": "load",
     "seenn.core.network": "SpikingNetwork",
+    "seenn.core.ops.floored_neuron": "FlooredNeuron",
     "seenn.core.ops.lif": "LIFNeuron",
     "seenn.core.ops.neuron": "IFNeuron if_step reset signed_if_step",
     "seenn.core.ops": "TwoSidedIFNeuron two_sided_if_step",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from seenn.export.exporter import Exported
     from seenn.files import FileVersion
     from seenn.training import FinetuneConfig
+    from seenn.training.heads import HeadsConfig
     from seenn.training.loop import FitOptions
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,8 @@ class SNN:
         record = self.manifest.get("exit")
         if self.policy is None or record is None:
             return None
-        return check_record(record, network=self.network.graph.fingerprint(), timesteps=timesteps, engine=engine)
+        graph = self.network.graph
+        return check_record(record, network=graph.fingerprint(), timesteps=timesteps, engine=engine, heads=graph.heads)
 
     def check_split(self, split: Split, *, use: Use) -> None:
         """Refuses samples that this network cannot be judged on: see ``seenn.data.provenance.check_split``.
@@ -281,13 +283,14 @@ class SNN:
 
         Args:
             split: samples that nothing else has seen: a split, a data set or loader of torch, or a pair of samples and
-                labels, see ``seenn.data.as_split``.
+                labels, see ``seenn.data.as_split``; with ``risk="disagreement"`` also images alone, as for ``batch``.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
             threshold: where a rule by name stays, if there is no target.
             progress: is told how many samples are done, and of how many.
             target: fields of ``ExitTarget``: ``max_accuracy_drop``, a fraction, for the fewest timesteps that lose no
                 more against full T, with ``confidence`` as a guarantee; or ``target_timesteps`` or
-                ``target_energy`` (pJ) for the highest accuracy within that mean.
+                ``target_energy`` (pJ) for the highest accuracy within that mean. ``risk="disagreement"`` takes the
+                answer after T steps for right, whatever the labels.
 
         Raises:
             DataError: see ``check_split``.
@@ -298,19 +301,33 @@ class SNN:
 
         self.refuse_other_tasks("an exit rule")
         asked = asdict(ExitTarget(**target))
-        split = as_split(split, "exit", self.preprocessing)
-        self.check_split(split, use="exit")
+        unlabelled = asked["risk"] == "disagreement" and isinstance(split, Tensor | np.ndarray)
+        source: Split | Sequence[Batch]
+        if unlabelled:
+            source = list(self.batch(split).split(batch_size))
+        else:
+            source = as_split(split, "exit", self.preprocessing)
+        if isinstance(source, Split):
+            self.check_split(source, use="exit")
         steps = timesteps or self.timesteps
         chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
         runner = self.make_engine(engine, timesteps=steps)
-        run = collect_run(self.network, split, steps, engine=runner, batch_size=batch_size, progress=progress)
-        state = start_states(chosen, split) if policy_macs(chosen) else None
+        run = collect_run(
+            self.network,
+            source,
+            steps,
+            engine=runner,
+            batch_size=batch_size,
+            labelled=not unlabelled,
+            progress=progress,
+        )
+        state = start_states(chosen, source) if policy_macs(chosen) else None
         found = find_exit(run, chosen, state=state, **asked)
         return self.with_policy(
             found.policy,
             timesteps=steps,
             engine=runner.name,
-            data={} if split.data is None else split.data.manifest(),
+            data=source.data.manifest() if isinstance(source, Split) and source.data is not None else {},
             **asked,
             threshold=threshold_of(found.policy),
             **found.figures,
@@ -324,7 +341,10 @@ class SNN:
             engine: name of the engine whose outputs it was made with.
             figures: whatever else is known about it, as JSON: its data, accuracy, mean timesteps.
         """
-        made_for = {"network": self.network.graph.fingerprint(), "timesteps": timesteps, "engine": engine}
+        graph = self.network.graph
+        made_for = {"network": graph.fingerprint(), "timesteps": timesteps, "engine": engine}
+        if graph.heads:
+            made_for["heads"] = list(graph.heads)
         record = {"policy": policy_to_json(policy), **made_for, "split": "exit", **figures}
         return replace(self, policy=policy, manifest={**self.manifest, "timesteps": timesteps, "exit": record})
 
@@ -390,6 +410,48 @@ class SNN:
         result = finetune(self.network, data, config, **options)
         tuned = finetuned_snn(self, data, config, result, file=source or {})
         return tuned.prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
+
+    def add_heads(
+        self,
+        data: DataSplits,
+        config: HeadsConfig | None = None,
+        *,
+        engine: str | Engine = "auto",
+        batch_size: int = 64,
+        replace_heads: bool = False,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> SNN:
+        """With exits in depth, trained on the train split, and without a policy: see ``seenn.training.heads``.
+
+        Args:
+            replace_heads: leaves out those that it has.
+
+        Raises:
+            DataError: see ``check_split``, for the train split.
+        """
+        from seenn.training.heads import HeadsConfig, add_heads
+
+        self.refuse_other_tasks("a head")
+        self.check_split(data.train, use="train")
+        network, config = self.network, config or HeadsConfig()
+        if replace_heads and network.graph.heads:
+            network = network.without_heads().requires_grad_(False)
+        plain = replace(self, network=network, policy=None)
+        runner = plain.make_engine(engine, timesteps=self.timesteps)
+        made = add_heads(
+            network,
+            data.train,
+            config,
+            engine=runner,
+            timesteps=self.timesteps,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        record = {**made.record(config), "data": data.manifest(), "engine": runner.name}
+        manifest = {name: value for name, value in self.manifest.items() if name != "exit"}
+        manifest = {"data": data.manifest(), **manifest, "timesteps": self.timesteps, "heads": record}
+        found = replace(plain, network=made.network, manifest=manifest)
+        return found.prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
 
     def prepare(self, batch: Batch) -> SNN:
         """With what every engine wants to keep about the network, chosen on these calibration samples."""

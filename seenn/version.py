@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def versions() -> dict[str, str]:

@@ -48,7 +48,7 @@ def run(
     engine = ReferenceEngine(network) if isinstance(network, SpikingNetwork) else network
     parts = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     batches = [Batch.of(part, engine.input_shape) for part in parts]
-    trace = ScoreTrace(timesteps, sum(map(len, batches)))
+    trace = ScoreTrace(timesteps * len(engine.exit_costs), sum(map(len, batches)))
     watching = [] if observe is None else [_ByTimestep(observe)]
     found = Session(engine, policy, timesteps, slots).run(batches, observers=[trace, *watching])
     return Run(**vars(found), logits_sum_per_step=trace.logits_sum)

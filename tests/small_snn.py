@@ -6,7 +6,7 @@ import torch
 
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Flatten, IFNeuron, Linear
+from seenn.core.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear
 from seenn.data import Preprocessing
 from seenn.exits import ConfidenceExit
 from seenn.snn import SNN
@@ -27,3 +27,37 @@ def tiny_snn() -> SNN:
         manifest={"timesteps": 4, "class_names": ["cat", "dog\nhouse", "eel"]},
         policy=ConfidenceExit(threshold=0.7),
     )
+
+
+def deep_network(*, heads: int = 2) -> SpikingNetwork:
+    """Three blocks of neurons, the second with a shortcut, and so many heads behind the first ones; random weights."""
+    random = torch.Generator().manual_seed(1)
+
+    def conv(channels: int, inputs: int) -> Conv2d:
+        return Conv2d(torch.randn(channels, inputs, 3, 3, generator=random) / (2 * inputs**0.5), padding=1)
+
+    nodes = [
+        Node("stem", conv(6, 1), (INPUT,)),
+        Node("a", IFNeuron(0.4), ("stem",)),
+        Node("b.conv1", conv(6, 6), ("a",)),
+        Node("b.inner", IFNeuron(0.5, max_spikes=2), ("b.conv1",)),
+        Node("b.conv2", conv(6, 6), ("b.inner",)),
+        Node("b.join", Add(), ("b.conv2", "a")),
+        Node("b", IFNeuron(0.6), ("b.join",)),
+        Node("c.conv", conv(8, 6), ("b",)),
+        Node("c", IFNeuron(0.5), ("c.conv",)),
+        Node("pool", AdaptiveAvgPool2d((1, 1)), ("c",)),
+        Node("flat", Flatten(), ("pool",)),
+        Node("head", Linear(2 * torch.randn(3, 8, generator=random), torch.randn(3, generator=random) / 4), ("flat",)),
+    ]
+    for number, at in enumerate(("a", "b")[:heads], 1):
+        weight = 4 * torch.randn(3, 24, generator=random)
+        chain = [
+            Node(f"exit{number}.pool", AdaptiveAvgPool2d((2, 2)), (at,)),
+            Node(f"exit{number}.flat", Flatten(), (f"exit{number}.pool",)),
+            Node(f"exit{number}", Linear(weight, torch.randn(3, generator=random) / 4), (f"exit{number}.flat",)),
+        ]
+        place = 1 + [node.name for node in nodes].index(at)
+        nodes[place:place] = chain
+    names = [f"exit{number}" for number in range(1, heads + 1)]
+    return SpikingNetwork(OpGraph(nodes, "head", names), (1, 8, 8)).requires_grad_(False).eval()

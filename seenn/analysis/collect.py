@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from seenn.analysis.synops import SpikeMeter, dense_cost
+from seenn.analysis.synops import SpikeMeter, analog_steps, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import State
@@ -34,9 +34,10 @@ def collect_run(
     engine: Engine | None = None,
     batch_size: int = 64,
     limit: int | None = None,
+    labelled: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> CachedRun:
-    """One pass without early exit, with the energy that each sample has used by each step; all on the CPU.
+    """One pass without early exit, with the energy that each sample has used by each exit point; all on the CPU.
 
     ``E_n(t) = 4.6 pJ · (MACs once + MACs per step · t) + 0.9 pJ · SynOps of sample n in steps 1 … t``.
 
@@ -46,6 +47,7 @@ def collect_run(
         engine: of this network; None is the reference.
         batch_size: samples at once: the engine's slots.
         limit: the first so many samples of a split.
+        labelled: False takes samples without labels, and gives them -1.
 
     Raises:
         CalibrationError: there are no samples, or they have no labels.
@@ -57,39 +59,44 @@ def collect_run(
     mine, samples, is_sequence = _share(source, here, batch_size, limit)
     labels: list[Tensor] = []
 
-    def labelled() -> Iterable[Batch]:
+    def noted() -> Iterable[Batch]:
         for batch in mine:
-            if batch.labels is None:
-                raise CalibrationError("the samples have no labels: give labelled ones")
-            labels.append(batch.labels)
+            if batch.labels is None and labelled:
+                raise CalibrationError("the samples have no labels: give labelled ones, or bound the disagreement")
+            labels.append(torch.full((len(batch),), -1) if batch.labels is None else batch.labels)
             yield batch
 
     runner = engine or make_engine("reference", network, timesteps=timesteps)
     session = Session(runner, None, timesteps, min(batch_size, samples))
-    _, meter, logits_sum = measure(session, network, labelled(), samples, part_of(progress, 0, samples))
-    t = cost_of_steps(timesteps)[:, None]
+    _, meter, logits_sum = measure(session, network, noted(), samples, part_of(progress, 0, samples))
+    steps = analog_steps(network, timesteps)[:, None]
     return CachedRun(
         logits_sum=logits_sum,
         labels=here.cat(torch.cat(labels)),
-        energy_pj=snn_energy_pj(dense_cost(network, sequence=is_sequence), meter.synops.cumsum(0), t),
-        cost=cost_of_steps(timesteps, network.initial_steps),
+        energy_pj=snn_energy_pj(dense_cost(network, sequence=is_sequence), meter.synops.cumsum(0), steps),
+        cost=cost_of_steps(timesteps, network.initial_steps, network.exit_costs),
+        segments=len(network.segments),
     )
 
 
 def measure(
     session: Session, network: SpikingNetwork, batches: Iterable[Batch], samples: int, progress: Callable[[int], None]
 ) -> tuple[Predictions, SpikeMeter, Tensor]:
-    """Answers, spikes, and outputs summed up to each step ``[T, N, K]`` of this process's samples and all others'."""
+    """Answers, spikes, and outputs summed up to each exit point ``[P, N, K]``, of all processes' samples."""
     here, timesteps = world(), session.timesteps
-    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(timesteps, samples)
+    points = timesteps * len(network.segments)
+    meter, trace = SpikeMeter(network, timesteps, samples), ScoreTrace(points, samples)
     answers = session.run(batches, observers=(meter, trace), progress=progress)
     meter.gather(here)
     return answers.gathered(here), meter, here.cat(trace.logits_sum, 1)
 
 
-def start_states(policy: ExitPolicy, split: Split, *, limit: int | None = None, batch_size: int = 256) -> State:
-    """What ``policy.start`` says about a split's samples, in order; cheap for rules that look at logits only."""
-    parts = [policy.start(batch.frame(1)) for batch in split.batches(batch_size, limit=limit)]
+def start_states(
+    policy: ExitPolicy, source: Split | Sequence[Batch], *, limit: int | None = None, batch_size: int = 256
+) -> State:
+    """What ``policy.start`` says about samples, in order; cheap for rules that look at logits only."""
+    batches = source.batches(batch_size, limit=limit) if isinstance(source, Split) else source
+    parts = [policy.start(batch.frame(1)) for batch in batches]
     return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
 

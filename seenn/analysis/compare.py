@@ -31,7 +31,6 @@ from seenn.exits.policy import ExitPolicy, policy_to_json
 from seenn.metrics import (
     bootstrap_mean_interval,
     expected_calibration_error,
-    oracle_exit_time,
 )
 from seenn.metrics.energy import MAC_PJ, QuantisedANN, ann_energy_pj
 from seenn.runtime import Session
@@ -102,6 +101,16 @@ def compare_exits(
     states = {kind: start_states(policy, splits.exit, limit=limit) for kind, policy in looking.items()}
     candidates = {**(default_rules() if rules is None else rules), **looking}
     policies, left_out = calibrated(held, candidates, targets, states)
+    parts: dict[str, CachedRun] = {}
+    scored = next((rule for rule in candidates if isinstance(candidates[rule], ScoredExit)), None)
+    if run.segments > 1 and scored is not None:  # what exits in depth are worth, and exits in time
+        for where, points in {
+            "time": slice(run.segments - 1, None, run.segments),
+            "depth": slice(run.segments),
+        }.items():
+            label = f"{scored}, in {where} only"
+            found, refused = calibrated(held.only(points), {label: candidates[scored]}, targets)
+            policies, left_out, parts = policies | found, left_out | refused, parts | {label: run.only(points)}
     policies["every step"] = FixedExit()
     if stored is not None:
         policies[f"stored {stored.kind}"] = stored
@@ -114,13 +123,14 @@ def compare_exits(
     latencies = {
         policy_name: measure_latency(Session(engine, policy, timesteps, latency_batch), splits.test, images)
         for policy_name, policy in policies.items()
-        if images
+        if images and policy_name not in parts
     }
     cost = dense_cost(network)
     how = f"{engine.name} engine, batch {latency_batch}, {images} images, this machine"
     return compare_policies(
         run,
         policies,
+        parts=parts,
         states=states,
         latencies=latencies,
         left_out=left_out,
@@ -158,6 +168,7 @@ def compare_policies(
     run: CachedRun,
     policies: Mapping[str, ExitPolicy],
     *,
+    parts: Mapping[str, CachedRun] | None = None,
     states: Mapping[str, State] | None = None,
     latencies: Mapping[str, tuple[float, float]] | None = None,
     left_out: Mapping[str, str] | None = None,
@@ -175,6 +186,7 @@ def compare_policies(
     Args:
         run: one pass of all T steps over the test split.
         policies: by the name under which they are reported.
+        parts: runs of their own for some policies, which may stop at fewer points: by name.
         states: for policies that look at images, what ``policy.start`` said about those of ``run``.
         latencies: from ``measure_latency``, by name.
         left_out: policies that could not take part, and why.
@@ -183,8 +195,8 @@ def compare_policies(
         ann_energy_pj, quantised: of the ANN, where there is one.
         origin: network, data, split, command: for the report.
     """
-    states, latencies, correct = states or {}, latencies or {}, run.correct()
-    timesteps, initial_steps, oracle = len(correct), int(run.cost[0]) - 1, oracle_exit_time(correct)
+    states, latencies, parts, steps = states or {}, latencies or {}, parts or {}, run.whole_steps
+    correct, oracle, most = steps.correct(), run.oracle_cost, float(run.cost[-1])
     full = correct[-1].double().mean()
     settled = correct.all(0)
     groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}
@@ -192,12 +204,13 @@ def compare_policies(
     classes = {class_names[k] if k < len(class_names) else str(k): run.labels == k for k in present}
 
     def figures(name: str, policy: ExitPolicy) -> PolicyFigures:
-        own = run.of(policy, states.get(name))
-        exits, energy_pj = own.exits(policy), run.energy_with(policy)
+        plain = parts.get(name, run)
+        own = plain.of(policy, states.get(name))
+        exits, energy_pj = own.exits(policy), plain.energy_with(policy)
         at_exit = (exits - 1, torch.arange(len(exits)))
-        right, taken = correct[at_exit].double(), run.cost[exits - 1]
+        right, taken = own.correct()[at_exit].double(), own.cost[exits - 1]
         mean_ms, p95_ms = latencies.get(name, (None, None))
-        saved = timesteps - float(exits.double().mean())
+        saved = most - float(taken.mean())
         return PolicyFigures(
             name=name,
             policy=policy_to_json(policy),
@@ -208,7 +221,7 @@ def compare_policies(
             latency_ms=mean_ms,
             latency_p95_ms=p95_ms,
             below_full=float(full - right.mean()),
-            oracle_share=saved / (timesteps - oracle) if oracle < timesteps else 1.0,
+            oracle_share=saved / (most - oracle) if oracle < most else 1.0,
             exits_per_class={label: float(taken[chosen].mean()) for label, chosen in classes.items()},
             accuracy_per_class={label: float(right[chosen].mean()) for label, chosen in classes.items()},
             exits_by_difficulty={label: float(taken[c].mean()) for label, c in groups.items() if bool(c.any())},
@@ -217,20 +230,20 @@ def compare_policies(
 
     shown = next((name for name, policy in policies.items() if isinstance(policy, ScoredExit)), next(iter(policies)))
     exits = run.of(policies[shown], states.get(shown)).exits(policies[shown])
-    at_exit = run.logits_sum[exits - 1, torch.arange(len(exits))]
-    easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), exits, softmax_confidence(exits, at_exit))
-    sure = [softmax_confidence(torch.full_like(exits, t), logits) for t, logits in enumerate(run.logits_sum, 1)]
+    at_exit, t = run.logits_sum[exits - 1, torch.arange(len(exits))], run.t[exits - 1]
+    easiest, hardest = easiest_and_hardest(run.labels, at_exit.argmax(-1), t, softmax_confidence(t, at_exit))
+    sure = [softmax_confidence(torch.full_like(t, step), logits) for step, logits in enumerate(steps.logits_sum, 1)]
     ece = [expected_calibration_error(s.clamp(max=1.0), c) for s, c in zip(sure, correct, strict=True)]
     return Comparison(
         **origin,
         samples=len(run.labels),
-        timesteps=timesteps,
+        timesteps=run.timesteps,
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         ann_energy_pj=ann_energy_pj,
         quantised=quantised,
-        energy_per_timestep_pj=tuple(run.energy_with(FixedExit()).mean(1).tolist()),
+        energy_per_timestep_pj=tuple(steps.energy_with(FixedExit()).mean(1).tolist()),
         ece_per_timestep=tuple(ece),
-        oracle_aet=initial_steps + oracle,
+        oracle_aet=oracle,
         policies=_mark_pareto([figures(name, policy) for name, policy in policies.items()]),
         left_out=dict(left_out or {}),
         sample_policy=shown,
@@ -238,7 +251,7 @@ def compare_policies(
         hardest=hardest,
         class_names=tuple(class_names),
         seed=seed,
-        initial_steps=initial_steps,
+        initial_steps=run.initial_steps,
     )
 
 

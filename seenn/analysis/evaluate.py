@@ -11,7 +11,7 @@ from torch import Tensor
 from seenn.analysis.collect import Progress, measure, part_of, start_states
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.samples import easiest_and_hardest
-from seenn.analysis.synops import SpikeMeter, dense_cost, most_levels, running_means
+from seenn.analysis.synops import SpikeMeter, analog_steps, dense_cost, most_levels, running_means
 from seenn.core.network import evaluating
 from seenn.data import Split
 from seenn.distributed import world
@@ -91,16 +91,20 @@ def evaluate(
 
     _, full_meter, logits_sum = run(Session(session.engine, None, timesteps, session.slots), len(mine))
     early, meter, _ = run(session, 2 * len(mine))
-    spent = cost_of_steps(timesteps, network.initial_steps)
-    full = CachedRun(logits_sum=logits_sum, labels=labels, cost=spent)
-    correct, right = full.correct(), int((early.labels == labels).sum())
+    segments = len(network.segments)
+    spent = cost_of_steps(timesteps, network.initial_steps, network.exit_costs)
+    full = CachedRun(logits_sum=logits_sum, labels=labels, cost=spent, segments=segments)
+    points, right = early.points(segments), int((early.labels == labels).sum())
+    at_each = full.correct()
+    correct = at_each[segments - 1 :: segments]  # after whole steps
+    analog = float(analog_steps(network, timesteps)[points - 1].mean())
     exits = exit_statistics(early.exit_timestep, timesteps)
     curve = None
     if isinstance(policy, ScoredExit):
         state = start_states(policy, split, limit=samples) if policy_macs(policy) else None
         curve = full.of(policy, state).curve(policy)
     cost, own_macs = dense_cost(network, sequence=split.is_sequence), policy_macs(policy)
-    synops, synops_full = (float(counted.synops.sum()) / samples for counted in (meter, full_meter))
+    synops, synops_full = float(meter.until(points).mean()), float(full_meter.synops.sum()) / samples
     quantised = QuantisedANN.of(cost, most_levels(network, timesteps))
     easiest, hardest = easiest_and_hardest(labels, early.labels, early.exit_timestep, early.confidence)
     source = snn.manifest.get("source")
@@ -118,20 +122,25 @@ def evaluate(
         accuracy_interval=wilson_interval(right, samples),
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         exit=exits,
+        heads=network.graph.heads,
+        mean_cost=float(early.cost.mean()),
+        cost_per_point=tuple(spent.tolist()),
+        exits_per_point=tuple(torch.bincount(points, minlength=len(spent) + 1)[1:].tolist()),
+        accuracy_per_point=tuple(at_each.double().mean(1).tolist()),
         aet=network.initial_steps + average_exit_time(correct),
         oracle_aet=network.initial_steps + oracle_exit_time(correct),
         curve=curve,
         spike_rate_per_site=dict(meter.rates),
         synops=synops,
         synops_full=synops_full,
-        energy_pj=snn_energy_pj(cost, synops, exits.mean) + MAC_PJ * own_macs,
+        energy_pj=snn_energy_pj(cost, synops, analog) + MAC_PJ * own_macs,
         energy_full_pj=snn_energy_pj(cost, synops_full, timesteps),
         ann_energy_pj=ann_energy_pj(cost),
         quantised=quantised,
-        integer_energy_pj=quantised.snn_energy_pj(cost, synops, exits.mean),
+        integer_energy_pj=quantised.snn_energy_pj(cost, synops, analog),
         **{name: total / samples for name, total in meter.totals.items()},
         ann_macs=cost.ann,
-        analog_macs=cost.once + cost.per_step * exits.mean,
+        analog_macs=cost.once + cost.per_step * analog,
         analog_macs_per_step=cost.per_step,
         spiking_mac_share=cost.spiking_mac_share,
         running_means=running_means(network),

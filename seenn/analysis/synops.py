@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IncrementalProduct, Neuron, StatelessOp
 from seenn.core.ops.base import Traffic
 from seenn.distributed import World
+from seenn.exits import cost_of_steps
 from seenn.metrics.energy import DenseCost
 from seenn.runtime.observer import Observer
 
@@ -29,7 +31,12 @@ def traffic(network: SpikingNetwork) -> dict[str, Traffic]:
 
 
 def fan_out(network: SpikingNetwork) -> dict[str, Tensor]:
-    """Synapses that one spike of each neuron reaches before the next neurons, ``[C, H, W]`` per site.
+    """Synapses that one spike of each neuron reaches before the next neurons, ``[C, H, W]`` per site."""
+    return {site: torch.stack([*parts.values()]).sum(0) for site, parts in fan_outs(network).items()}
+
+
+def fan_outs(network: SpikingNetwork) -> dict[str, dict[int, Tensor]]:
+    """The same by the segment of a step, from 0, in which the synapses are: those with any, or the site's own.
 
     Found by convolving events with ones: the total number of synaptic operations is linear in the spike
     counts, so its gradient is the fan-out; borders, strides, groups and pooling are right by construction.
@@ -43,28 +50,40 @@ def fan_out(network: SpikingNetwork) -> dict[str, Tensor]:
             site: torch.zeros(1, *shapes[site], dtype=torch.float64, device=device, requires_grad=True)
             for site in network.sites
         }
-        total = _arriving(network, events)
-        found = torch.autograd.grad(total, [events[site] for site in network.sites])
-    return {site: grad[0].float() for site, grad in zip(network.sites, found, strict=True)}
+        own = [events[site] for site in network.sites]
+        totals = _arriving(network, events)
+        grads = [torch.autograd.grad(total, own, retain_graph=True) for total in totals]
+    segments, found = _segments(network), {}
+    for site, *parts in zip(network.sites, *grads, strict=True):
+        reached = {number: part[0].float() for number, part in enumerate(parts) if bool(part.any())}
+        found[site] = reached or {segments[site]: parts[0][0].float()}
+    return found
 
 
-def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> Tensor:
-    """How many synapses the events reach in all: a linear function of them."""
+def _segments(network: SpikingNetwork) -> dict[str, int]:
+    """The segment of a step in which each node of it is, from 0."""
+    return {node.name: number for number, segment in enumerate(network.segments) for node in segment.nodes}
+
+
+def _arriving(network: SpikingNetwork, events: Mapping[str, Tensor]) -> list[Tensor]:
+    """How many synapses of each segment the events reach: linear functions of them."""
+    segments = _segments(network)
     kinds, shapes = traffic(network), {INPUT: network.input_shape, **network.shapes}
     values: dict[str, Tensor] = {}
-    total = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
+    nothing = sum((0.0 * event.sum() for event in events.values()), start=torch.zeros((), dtype=torch.float64))
+    totals = [nothing] * len(network.segments)
     for node in network.graph:
         if node.op.fires:
             values[node.name] = events[node.name]
         elif node.op.fed_by_spikes([kinds[name] for name in node.inputs]):
             assert isinstance(node.op, StatelessOp | IncrementalProduct)
-            none = (torch.zeros(1, *shapes[name], dtype=torch.float64, device=total.device) for name in node.inputs)
+            none = (torch.zeros(1, *shapes[name], dtype=torch.float64, device=nothing.device) for name in node.inputs)
             arrived = node.op.route(*(values.get(name, zeros) for name, zeros in zip(node.inputs, none, strict=True)))
             if kinds[node.name] == "spikes":
                 values[node.name] = arrived
             else:  # spikes end in a synapse, or in a product
-                total = total + arrived.sum()
-    return total
+                totals[segments[node.name]] = totals[segments[node.name]] + arrived.sum()
+    return totals
 
 
 def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
@@ -84,6 +103,21 @@ def dense_cost(network: SpikingNetwork, *, sequence: bool = False) -> DenseCost:
         else:
             per_step += cost
     return DenseCost(ann=ann, once=once + network.initial_steps * per_step, per_step=per_step, spiking=spiking)
+
+
+def analog_steps(network: SpikingNetwork, timesteps: int) -> Tensor:
+    """How many full steps do as many MACs that spikes do not replace as are done up to each exit point: ``[P]``."""
+    kinds, shapes = traffic(network), {INPUT: network.input_shape, **network.shapes}
+    analog = [
+        sum(
+            macs(node, shapes)
+            for node in segment.nodes
+            if not node.op.fed_by_spikes([kinds[name] for name in node.inputs])
+        )
+        for segment in network.segments
+    ]
+    total = sum(analog)
+    return cost_of_steps(timesteps, 0, [part / total if total else 1.0 for part in accumulate(analog)])
 
 
 def running_means(network: SpikingNetwork) -> dict[str, str]:
@@ -146,19 +180,27 @@ class SpikeMeter(SpikeCounter):
     """Counts spikes, and the synaptic operations that they are worth; a burst of n spikes counts n.
 
     Attributes:
-        synops: of each sample in each step, float64 ``[T, N]``; 0 where it did not run. The first step's include those
-            of initial steps.
+        synops: of each sample between one exit point and the next, float64 ``[P, N]``; 0 where it did not run. The
+            first step's include those of initial steps. A sample that leaves at a head has sent spikes to the synapses
+            behind it as well, which compute nothing then: see ``until``.
     """
 
     def __init__(self, network: SpikingNetwork, timesteps: int, samples: int) -> None:
         super().__init__(network)
-        self._fan_out = fan_out(network)
-        self.synops = torch.zeros(timesteps, samples, dtype=torch.float64)
+        self._fan_outs = fan_outs(network)
+        self._segments = len(network.segments)
+        self.synops = torch.zeros(timesteps * self._segments, samples, dtype=torch.float64)
+
+    def until(self, points: Tensor) -> Tensor:
+        """Synaptic operations of each sample up to its exit point, int64 ``[N]`` from 1: float64 ``[N]``."""
+        return self.synops.cumsum(0).gather(0, points[None] - 1)[0]
 
     def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
         super().spikes(t, samples, site, counts)
-        found = _synops(counts.detach().abs(), self._fan_out[site]).cpu()
-        self.synops.index_put_((t.clamp(min=1) - 1, samples), found, accumulate=True)
+        first = (t.clamp(min=1) - 1) * self._segments
+        for number, fan_out in self._fan_outs[site].items():
+            found = _synops(counts.detach().abs(), fan_out).cpu()
+            self.synops.index_put_((first + number, samples), found, accumulate=True)
 
     def gather(self, here: World) -> None:
         """Adds up what the processes have counted, and joins their samples in the order of the ranks."""

@@ -63,6 +63,7 @@ def answer_pictures(
             return {**empty, "path": path, "error": error}
         steps = {
             "exit_timestep": session.engine.initial_steps + answer.exit_timestep,
+            "exit_segment": answer.exit_segment,
             "cost": answer.cost / most,
         }
         return {**empty, "path": path, **said(answer), **steps}
@@ -153,7 +154,7 @@ class _Decoder(Dataset[Any]):
         return found, torch.stack([ready[place] for place in sorted(ready)]) if ready else torch.empty(0)
 
 
-def _as_it_is(block: Decoded) -> Decoded:
+def _as_it_is(block: Any) -> Any:
     return block
 
 

@@ -38,6 +38,7 @@ class Summary:
     answered: int = 0
     unreadable: int = 0
     steps: int = 0  # of all answers
+    cost: float = 0.0  # likewise, the shares of what all T steps cost
     first_error: str | None = None  # of this process
 
     @property
@@ -50,11 +51,17 @@ class Summary:
         """Of the answers; None where there are none."""
         return self.steps / self.answered if self.answered else None
 
+    @property
+    def mean_cost(self) -> float | None:
+        """Of the answers, as a share of what all T steps cost; None where there are none."""
+        return self.cost / self.answered if self.answered else None
+
     def add(self, row: Row) -> None:
         """Counts one row."""
         if row["error"] is None:
             self.answered += 1
             self.steps += row["exit_timestep"]
+            self.cost += row["cost"]
         else:
             self.unreadable += 1
             self.first_error = self.first_error or row["error"]
@@ -62,12 +69,14 @@ class Summary:
     def over(self, here: World) -> Summary:
         """Of every process together."""
         counts = here.sum_(torch.tensor([self.answered, self.unreadable, self.steps]))
+        cost = float(here.sum_(torch.tensor(self.cost, dtype=torch.float64)))
         answered, unreadable, steps = counts.tolist()
-        return Summary(answered, unreadable, steps, self.first_error)
+        return Summary(answered, unreadable, steps, cost, self.first_error)
 
     def to_json(self) -> dict[str, Any]:
         """For the record, and for programs."""
-        return {"pictures": self.pictures, "mean_timesteps": self.mean_timesteps, **asdict(self)}
+        means = {"mean_timesteps": self.mean_timesteps, "mean_cost": self.mean_cost}
+        return {"pictures": self.pictures, **means, **asdict(self)}
 
 
 @dataclass(frozen=True)

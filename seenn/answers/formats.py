@@ -25,6 +25,7 @@ COLUMNS: Mapping[str, type] = {
     "class": str,
     "confidence": float,
     "exit_timestep": int,
+    "exit_segment": int,  # the exit in that step: 1, 2, … for heads and the step's end
     "cost": float,  # share of what all T steps cost
     "values": list,  # of a network of labels the probability of each, of one of quantities these; else None
     "error": str,

@@ -8,13 +8,13 @@ a step (``norse`` 1e-3, ``snntorch`` 1e-4), a LIF node is
     norse, snntorch    v ← (1 − dt/τ)·v + dt/τ·r·x,  fires at v > θ, reset to v_reset     (norse takes r as 1)
     sinabs             v ← exp(−1/τ)·v + x,           fires at v ≥ θ, reset by subtraction, several times a step
 
-and an IF node in ``sinabs`` ``v ← v + x`` with the same rule. A CubaLIF node has a current ``i ← (1 − dt/τ_syn)·i +
-dt/τ_syn·w_in·x`` before its membrane. Spikes are worth 1: thresholds go into what charges the membrane.
+and an IF node in ``sinabs`` ``v ← max(v + x, −θ)`` with the same rule. A CubaLIF node has a current
+``i ← (1 − dt/τ_syn)·i + dt/τ_syn·w_in·x`` before its membrane. Spikes are worth 1: thresholds
+go into what charges the membrane.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ from seenn.core.ops import (
     ChannelAffine,
     Conv2d,
     Flatten,
-    IFNeuron,
+    FlooredNeuron,
     LIFNeuron,
     Linear,
     Op,
@@ -41,10 +41,8 @@ from seenn.core.ops import (
 from seenn.core.ops.leaky_sum import LeakySum
 from seenn.errors import CheckpointError, UnsupportedError, first_line
 
-logger = logging.getLogger(__name__)
 STEP = {"norse": 1e-3, "snntorch": 1e-4}  # seconds
 DIALECTS = ("norse", "sinabs", "snntorch")
-MOST_SPIKES = 127  # of a step, of neurons that may fire as often as they can
 _ABOVE = float(np.nextafter(np.float32(1), np.float32(2)))  # v ≥ this is v > 1
 
 
@@ -163,8 +161,7 @@ class _Reader:
             )
         theta = _per_channel(node.v_threshold, "v_threshold")
         charge = self._put(f"{name}.charge", ChannelAffine(1 / theta), value)
-        logger.warning("%s: sinabs cuts membranes off at −θ, and this network does not: outputs may differ", name)
-        return self._put(name, IFNeuron(1.0, 0.0, max_spikes=MOST_SPIKES), charge)
+        return self._put(name, FlooredNeuron(), charge)
 
     def leaky(self, name: str, node: Any, value: str) -> str:
         if self.dialect == "sinabs":

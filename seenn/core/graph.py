@@ -33,22 +33,24 @@ class Node:
 
 
 class OpGraph(nn.Module):
-    """Nodes in execution order, one input ``[B, ...]``, one output.
+    """Nodes in execution order, one input ``[B, ...]``, one output, and earlier ones where the graph has heads.
 
     Immutable: passes build new graphs (``replace``), sharing the ops that they do not change.
 
     Args:
         nodes: in execution order; every input is ``"input"`` or the name of an earlier node.
         output: the name of the node whose value is the result.
+        heads: names of the nodes whose values are results as well, of less work, from the cheapest on.
 
     Raises:
         ValueError: a name is taken twice, refers forward, or does not exist; an op has too many inputs.
     """
 
-    def __init__(self, nodes: Iterable[Node], output: str) -> None:
+    def __init__(self, nodes: Iterable[Node], output: str, heads: Iterable[str] = ()) -> None:
         super().__init__()
         self.nodes = tuple(nodes)
         self.output = output
+        self.heads = tuple(heads)
         known = {INPUT}
         for node in self.nodes:
             if node.name in known:
@@ -61,8 +63,11 @@ class OpGraph(nn.Module):
                 takes = "one input" if node.op.arity == 1 else f"{node.op.arity} inputs"
                 raise ValueError(f"node {node.name!r} ({node.op.title}) takes {takes}, got {len(node.inputs)}")
             known.add(node.name)
-        if output not in known - {INPUT}:
-            raise ValueError(f"the output {output!r} is not a node")
+        for name in self.exits:
+            if name not in known - {INPUT}:
+                raise ValueError(f"the output {name!r} is not a node")
+        if len({*self.exits}) < len(self.exits):
+            raise ValueError(f"the outputs {', '.join(self.exits)} are not different nodes")
         self._shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}  # found, by the input's
         self._by_name = {node.name: node for node in self.nodes}
         self.ops = nn.ModuleList(node.op for node in self.nodes)  # registers the parameters, once each
@@ -78,6 +83,11 @@ class OpGraph(nn.Module):
             raise KeyError(f"no node {name!r} in this graph")
         return self._by_name[name]
 
+    @property
+    def exits(self) -> tuple[str, ...]:
+        """The nodes whose values are scores: those of the heads, and the output."""
+        return (*self.heads, self.output)
+
     def users(self) -> dict[str, list[Node]]:
         """Who reads each value; the output's reader is not listed."""
         users: dict[str, list[Node]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
@@ -88,11 +98,12 @@ class OpGraph(nn.Module):
 
     def replace(self, changes: Mapping[str, Op]) -> OpGraph:
         """The same wiring with other ops at the named nodes."""
-        return OpGraph((Node(n.name, changes.get(n.name, n.op), n.inputs) for n in self.nodes), self.output)
+        nodes = (Node(n.name, changes.get(n.name, n.op), n.inputs) for n in self.nodes)
+        return OpGraph(nodes, self.output, self.heads)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the wiring, the ops with their attributes, and every bit of their tensors."""
-        digest = hashlib.sha256(self.output.encode())
+        digest = hashlib.sha256(" ".join(self.exits).encode())
         for node in self.nodes:
             config = json.dumps(node.op.config(), sort_keys=True)
             digest.update(repr((node.name, node.op.kind, config, node.inputs)).encode())
@@ -236,9 +247,9 @@ def schedule(nodes: Sequence[Node], keep: Iterable[str] = ()) -> list[tuple[Node
     return [(node, tuple(done[node.name])) for node in nodes]
 
 
-def prune(nodes: Iterable[Node], output: str) -> tuple[Node, ...]:
-    """Only the nodes that the output depends on."""
-    needed, kept = {output}, []
+def prune(nodes: Iterable[Node], *outputs: str) -> tuple[Node, ...]:
+    """Only the nodes that the outputs depend on."""
+    needed, kept = {*outputs}, []
     for node in reversed(tuple(nodes)):
         if node.name in needed:
             needed.update(node.inputs)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 
 import torch
 from torch import Tensor, nn
 
-from seenn.core.graph import INPUT, OpGraph, schedule
+from seenn.core.graph import INPUT, Node, OpGraph, macs, prune, schedule
 from seenn.core.ops import IncrementalProduct, State, StatefulOp, StatelessOp
 from seenn.core.ops.arguments import integer
+from seenn.core.segments import in_segments
 from seenn.core.unroll import Piece, apart, in_pieces
 from seenn.errors import UnsupportedError
 
@@ -31,12 +32,16 @@ class SpikingNetwork(nn.Module):
 
     Every tensor in ``current`` and ``state`` has the batch first: a sample is a row.
 
+    A graph with heads has several exits in a step: ``segments`` are the parts of the step up to each, the last being
+    the output's. One exit: one segment.
+
     Args:
         graph: must contain at least one neuron, or else functions of running means, which make all of it analog.
         input_shape: ``(C, H, W)`` of one image.
 
     Raises:
-        ValueError: nothing in it has a state; or two values that both change over time are multiplied step by step.
+        ValueError: nothing in it has a state; two values that both change over time are multiplied step by step; or
+            a head has no part of the step of its own.
     """
 
     def __init__(self, graph: OpGraph, input_shape: Sequence[int]) -> None:
@@ -53,13 +58,17 @@ class SpikingNetwork(nn.Module):
                     "values is not that of their means; use IncrementalProduct"
                 )
         self._prefix = tuple(node for node in graph if node.name in constant)
-        self._body = tuple(node for node in graph if node.name not in constant)
+        self.segments = in_segments([node for node in graph if node.name not in constant], graph.exits)
+        self._body = tuple(node for segment in self.segments for node in segment.nodes)
         read = [name for node in self._body for name in node.inputs] + [graph.output]
         self._boundary = tuple(dict.fromkeys(name for name in read if name in constant))
         self._prefix_schedule = schedule(self._prefix, self._boundary)
-        self._body_schedule = schedule(self._body, (graph.output,))
-        self._stateful = tuple((node, node.op) for node in self._body if isinstance(node.op, StatefulOp))
-        self._state_size = len(self.state_layout)
+        self._schedules = [schedule(part.nodes, (part.output, *part.gives)) for part in self.segments]
+        self._stateful = _stateful(self._body)
+        counts = [sum(len(op.state_names(len(node.inputs))) for node, op in _stateful(p.nodes)) for p in self.segments]
+        ends = [0, *accumulate(counts)]
+        self.state_of = tuple(slice(first, stop) for first, stop in pairwise(ends))  # each segment's part of the state
+        self._state_size = ends[-1]
         wanted = {op.initial_steps for _, op in self._stateful if op.initial_steps}
         if len(wanted) > 1:
             found = ", ".join(map(str, sorted(wanted)))
@@ -100,6 +109,18 @@ class SpikingNetwork(nn.Module):
         """Every value's shape without the batch."""
         return self.graph.shapes(self.input_shape)
 
+    @cached_property
+    def exit_costs(self) -> tuple[float, ...]:
+        """The share of a step's multiply-accumulates up to each exit in it; the last is 1."""
+        counts = [sum(macs(node, {INPUT: self.input_shape, **self.shapes}) for node in p.nodes) for p in self.segments]
+        counts = counts if all(counts) else [1] * len(counts)
+        return tuple(part / sum(counts) for part in accumulate(counts))
+
+    def without_heads(self) -> SpikingNetwork:
+        """The same network with its last exit only."""
+        graph = self.graph
+        return SpikingNetwork(OpGraph(prune(graph, graph.output), graph.output), self.input_shape).eval()
+
     @property
     def initial_steps(self) -> int:
         """Steps that initialisation runs on each input before the first that answers; mostly 0."""
@@ -110,6 +131,8 @@ class SpikingNetwork(nn.Module):
         """Why the network cannot be run on one frame a timestep; None where it can."""
         if self.initial_steps:
             return "its initial steps are over one constant image"
+        if self.graph.heads:
+            return "its heads were made for constant images"
         if pools := [node.name for node in self._prefix if isinstance(node.op, StatefulOp)]:
             return f"{', '.join(pools)} before the first neuron can only be run on constant images"
         if products := [node.name for node in self._body if node.op.bilinear]:
@@ -188,14 +211,50 @@ class SpikingNetwork(nn.Module):
         ``in_place`` (without autograd) overwrites the membranes in ``state``, so that a run allocates them once:
         for callers that own the state and do not look at it again.
         """
+        outputs, state = self.advance_exits(current, state, observe, in_place=in_place)
+        return outputs[-1], state
+
+    def advance_exits(
+        self, current: State, state: State | None, observe: Observer | None = None, *, in_place: bool = False
+    ) -> tuple[tuple[Tensor, ...], State]:
+        """As ``advance``, with the scores of every exit in the step: ``([B, K] for each segment, state)``."""
         if state is not None and len(state) != self._state_size:
             raise ValueError(f"the state has {len(state)} tensors; this network's has {self._state_size}")
         if state is None and self.initial_steps:
             state = self.start(current)
-        values = dict(zip(self._boundary, current, strict=True))
-        before = iter(state) if state is not None else None
+        outputs: list[Tensor] = []
+        carried: Mapping[str, Tensor] = {}
         after: list[Tensor] = []
-        for node, done in self._body_schedule:
+        for number, part in enumerate(self.state_of):
+            own = None if state is None else state[part]
+            output, carried, own = self.advance_segment(number, current, carried, own, observe, in_place=in_place)
+            outputs.append(output)
+            after.extend(own)
+        return tuple(outputs), tuple(after)
+
+    def advance_segment(
+        self,
+        number: int,
+        current: State,
+        carried: Mapping[str, Tensor],
+        state: State | None,
+        observe: Observer | None = None,
+        *,
+        in_place: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        """A part of ``advance``: ``(its scores [B, K], what later parts read, its state)``.
+
+        Args:
+            number: of the segment, from 0.
+            current: from ``encode``.
+            carried: what the segment before gave; ``{}`` for the first.
+            state: the segment's part of the state, ``state_of``; None starts.
+        """
+        segment = self.segments[number]
+        values = {**dict(zip(self._boundary, current, strict=True)), **carried}
+        before = None if state is None else iter(state)
+        after: list[Tensor] = []
+        for node, done in self._schedules[number]:
             inputs = tuple(values[name] for name in node.inputs)
             op = node.op
             if isinstance(op, StatefulOp):
@@ -214,7 +273,7 @@ class SpikingNetwork(nn.Module):
                 values[node.name] = op(*inputs)
             for name in done:
                 del values[name]
-        return values[self.graph.output], tuple(after)
+        return values[segment.output], {name: values[name] for name in segment.gives}, tuple(after)
 
     def step(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """One timestep on images ``[B, C, H, W]``: ``(output [B, K], state)``."""
@@ -232,7 +291,13 @@ class SpikingNetwork(nn.Module):
         return total / timesteps
 
     def unroll(
-        self, x: Tensor, timesteps: int, *, save_memory: bool = False, observe: Observer | None = None
+        self,
+        x: Tensor,
+        timesteps: int,
+        *,
+        save_memory: bool = False,
+        observe: Observer | None = None,
+        heads: bool = False,
     ) -> Tensor:
         """The outputs of all timesteps at once, ``[T, B, K]``: how networks are trained from scratch.
 
@@ -246,6 +311,7 @@ class SpikingNetwork(nn.Module):
             save_memory: the backward pass remembers the spikes behind a few layers only, and computes what lies
                 between them anew: the same gradients for one more forward pass.
             observe: sees the outputs of every site in all steps, ``[T, B, ...]``; not while memory is saved.
+            heads: gives those of every exit in a step, ``[D, T, B, K]``.
         """
         integer("timesteps", timesteps, low=1)
         self.refuse_training()
@@ -260,7 +326,7 @@ class SpikingNetwork(nn.Module):
         current = self.encode(x if constant else x.flatten(0, 1))
         values = dict(zip(self._boundary, current, strict=True))
         once = frozenset(values) if constant else frozenset()
-        pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.output)
+        pieces = self._pieces if save_memory else in_pieces(self._body, self.graph.exits)
         for piece in pieces:
             read = tuple(values[name] for name in piece.reads)
             if len(pieces) == 1:
@@ -268,11 +334,12 @@ class SpikingNetwork(nn.Module):
             else:
                 outputs = piece.run_saving_memory(read, timesteps, once)
             values |= zip(piece.gives, outputs, strict=True)
-        return apart(values[self.graph.output], timesteps)
+        found = [apart(values[name], timesteps) for name in (self.graph.exits if heads else (self.graph.output,))]
+        return torch.stack(found) if heads else found[0]
 
     @cached_property
     def _pieces(self) -> tuple[Piece, ...]:
-        return in_pieces(self._body, self.graph.output, self.shapes)
+        return in_pieces(self._body, self.graph.exits, self.shapes)
 
     def refuse_training(self) -> None:
         """Raises UnsupportedError where surrogate gradients would be those of another network."""
@@ -329,6 +396,10 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"images must have shape [B, {expected}], got {list(x.shape)}")
         if x.dtype != self.dtype:
             raise ValueError(f"images are {x.dtype}, the network computes in {self.dtype}: preprocess or cast them")
+
+
+def _stateful(nodes: Iterable[Node]) -> tuple[tuple[Node, StatefulOp], ...]:
+    return tuple((node, node.op) for node in nodes if isinstance(node.op, StatefulOp))
 
 
 def constant_nodes(graph: OpGraph) -> frozenset[str]:

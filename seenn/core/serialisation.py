@@ -22,7 +22,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def graph_to_json(graph: OpGraph, input_shape: Sequence[int], tensors: dict[str, Tensor], prefix: str = "") -> Any:
-    """Input shape, output node, and per node its name, op kind, attributes and inputs, as JSON values.
+    """Input shape, output, heads where there are some, and per node name, op kind, attributes and inputs, as JSON.
 
     Adds the ops' tensors to ``tensors``, each as ``<prefix><node>.<tensor>``.
 
@@ -39,7 +39,8 @@ def graph_to_json(graph: OpGraph, input_shape: Sequence[int], tensors: dict[str,
         {"name": node.name, "op": node.op.kind, "config": node.op.config(), "inputs": list(node.inputs)}
         for node in graph
     ]
-    return {"input_shape": list(input_shape), "output": graph.output, "nodes": nodes}
+    heads = {"heads": list(graph.heads)} if graph.heads else {}
+    return {"input_shape": list(input_shape), "output": graph.output, **heads, "nodes": nodes}
 
 
 def graph_from_json(description: Any, tensors: dict[str, Tensor], prefix: str = "") -> tuple[OpGraph, tuple[int, ...]]:
@@ -66,8 +67,11 @@ def graph_from_json(description: Any, tensors: dict[str, Tensor], prefix: str = 
         or not all(type(n) is int and 0 < n < 1 << 20 for n in shape)
     ):
         raise CheckpointError(f"input_shape must be 1 to 4 positive integers, got {shape!r}")
+    heads = description.get("heads", [])
+    if not isinstance(heads, list) or not all(isinstance(name, str) for name in heads):
+        raise CheckpointError(f"heads must be a list of names of nodes, got {heads!r:.80}")
     try:
-        graph = OpGraph(nodes, str(description.get("output")))
+        graph = OpGraph(nodes, str(description.get("output")), heads)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     _check_shapes(graph, shape)
@@ -115,6 +119,11 @@ def _check_shapes(graph: OpGraph, input_shape: Sequence[int]) -> None:
     _check_memory(graph, shapes)
     if len(shapes[graph.output]) != 1:
         raise CheckpointError(f"the output must be one score per class, got shape {list(shapes[graph.output])}")
+    for head in graph.heads:
+        if shapes[head] != shapes[graph.output]:
+            raise CheckpointError(
+                f"the head {head!r} gives {list(shapes[head])}, expected the output's {list(shapes[graph.output])}"
+            )
 
 
 def _check_memory(graph: OpGraph, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -73,7 +73,7 @@ class Piece:
 
 
 def in_pieces(
-    nodes: Sequence[Node], output: str, shapes: Mapping[str, Sequence[int]] | None = None
+    nodes: Sequence[Node], outputs: Sequence[str], shapes: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[Piece, ...]:
     """``nodes`` as one piece, or divided as ``run_saving_memory`` needs least memory, for values of these ``shapes``.
 
@@ -81,11 +81,11 @@ def in_pieces(
     the values of the largest piece.
     """
     if shapes is None:
-        return _divide(nodes, output, [nodes])
+        return _divide(nodes, outputs, [nodes])
     sizes = {node.name: math.prod(shapes[node.name]) for node in nodes}
     best: tuple[float, tuple[Piece, ...]] = (math.inf, ())
     for count in range(1, 1 + max(1, sum(isinstance(node.op, StatefulOp) for node in nodes))):
-        parts = _divide(nodes, output, _cut(nodes, sizes, count))
+        parts = _divide(nodes, outputs, _cut(nodes, sizes, count))
         passed = sum(sizes[name] for part in parts for name in part.gives)
         peak = passed + max(sum(sizes[node.name] for node in part.nodes) for part in parts)
         best = min(best, (peak, parts), key=lambda found: found[0])
@@ -103,9 +103,9 @@ def _cut(nodes: Sequence[Node], sizes: Mapping[str, int], count: int) -> list[Se
     return parts
 
 
-def _divide(nodes: Sequence[Node], output: str, parts: Sequence[Sequence[Node]]) -> tuple[Piece, ...]:
+def _divide(nodes: Sequence[Node], outputs: Sequence[str], parts: Sequence[Sequence[Node]]) -> tuple[Piece, ...]:
     last = {name: index for index, part in enumerate(parts) for node in part for name in node.inputs}
-    last[output] = len(parts)
+    last |= dict.fromkeys(outputs, len(parts))
     pieces = []
     for index, part in enumerate(parts):
         made = [node.name for node in part]

@@ -16,7 +16,7 @@ from seenn.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-Use = Literal["calibration", "exit", "test"]
+Use = Literal["train", "calibration", "exit", "test"]
 Kind = TypeVar("Kind")
 
 
@@ -78,7 +78,7 @@ def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
     Args:
         manifest: of the network.
         split: images about to be used.
-        use: what for: ``calibration`` of thresholds, choosing an ``exit``, or figures on ``test``.
+        use: what for: to ``train``, ``calibration`` of thresholds, choosing an ``exit``, or figures on ``test``.
 
     Raises:
         DataError: it is a split for another use, its data has changed, or it shares images.

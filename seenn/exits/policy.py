@@ -37,14 +37,14 @@ class ExitPolicy(Protocol):
         """Which samples stop now, bool ``[B]``, and the new state.
 
         Args:
-            progress: where each sample stands: the timesteps that have answered, ``progress.t`` int64 ``[B]``, and
-                what they cost.
-            logits_sum: outputs summed over those steps, ``[B, K]``.
+            progress: where each sample stands: the timesteps that have answered, ``progress.t`` int64 ``[B]``, the exit
+                point in order of cost, and what it has cost.
+            logits_sum: outputs summed over those steps, ``[B, K]``; of the last one those of the exit reached in it.
             state: what ``start`` or the last call returned, for these rows.
         """
 
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        """How sure the answer after ``t`` steps is, ``[B]`` in [0, 1]; what a prediction reports."""
+    def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        """How sure the answer there is, ``[B]`` in [0, 1]; what a prediction reports."""
 
 
 def policy_macs(policy: object) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from seenn.errors import CalibrationError
 from seenn.exits.registry import EXIT_RULES
 
 CALIBRATE = "seenn calibrate-exit"
 
 
-def check_record(record: object, *, network: str, timesteps: int, engine: str | None = None) -> str | None:
-    """Refuses a policy that was made for another network or another T; without a record there is nothing to check.
+def check_record(
+    record: object, *, network: str, timesteps: int, engine: str | None = None, heads: Sequence[str] = ()
+) -> str | None:
+    """Refuses a policy that was made for another network, heads or T; without a record there is nothing to check.
 
     Returns:
         A sentence where the policy was calibrated on another engine than ``engine``, the one that runs: its outputs
@@ -25,6 +29,11 @@ def check_record(record: object, *, network: str, timesteps: int, engine: str | 
     again = CALIBRATE
     if isinstance(name, str) and name in EXIT_RULES:
         again = getattr(EXIT_RULES.get(name), "made_with", CALIBRATE)
+    made_with, own = (", ".join(map(str, names)) or "no heads" for names in (record.get("heads") or (), heads))
+    if made_with != own and "network" in record:
+        raise CalibrationError(
+            f"the {name} exit policy was made for a network with {made_with}, and this one has {own}: run `{again}`"
+        )
     if isinstance(found := record.get("network"), str) and found != network:
         raise CalibrationError(
             f"the {name} exit policy was made for another network (fingerprint {found[:12]}…, this one is "

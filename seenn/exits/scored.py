@@ -14,14 +14,15 @@ from seenn.exits.calibration.replay import CachedRun, fit_split
 from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.deprecated import accept_timesteps
 from seenn.exits.guarantees.learn_then_test import certified_rule
+from seenn.exits.guarantees.risk_control import risk_controlled_rule
 from seenn.exits.progress import Progress
-from seenn.exits.scores import at_timestep, numbers, softmax_confidence
+from seenn.exits.scores import at_point, numbers, softmax_confidence
 
-Threshold = float | tuple[float, ...]  # one for every t, or one for each of t = 1 … T-1
+Threshold = float | tuple[float, ...]  # one for every exit point, or one for each but the last: t = 1 … T-1
 
 
 class ScoredExit(ABC):
-    """Stop at the first t with ``score > limit(t)``: an exit policy that calibration can move."""
+    """Stop at the first exit point with ``score > limit``: an exit policy that calibration can move."""
 
     kind: ClassVar[str]
     summary: ClassVar[str] = ""  # when it stops, in a line
@@ -54,8 +55,8 @@ class ScoredExit(ABC):
     def at(self, threshold: Threshold) -> Self:
         """The same rule with another threshold."""
 
-    def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
-        """The same rule with its own numbers fitted on ``[T, N, K]`` and ``[N]``; deterministic."""
+    def fitted(self, run: CachedRun) -> Self:
+        """The same rule with its own numbers fitted on these samples; deterministic."""
         return self
 
     def calibrate(self, run: CachedRun, target: ExitTarget) -> ExitCalibration[Self]:
@@ -69,10 +70,12 @@ class ScoredExit(ABC):
         """
         if target.confidence is not None:
             return certified_rule(self, run, target)
+        if target.guarantee == "expected":
+            return risk_controlled_rule(self, run, target)
         rule = self
         if self.learned:
             fit, rest = fit_split(len(run))
-            rule, run = self.fitted(run.logits_sum[:, fit], run.labels[fit]), run[rest]
+            rule, run = self.fitted(run[fit]), run[rest]
         if target.given:
             curve = run.curve(rule)
             # Not where a score must exceed less than the least threshold: an entropy score is 0 for equal outputs, and
@@ -91,13 +94,13 @@ class ScoredExit(ABC):
         score, state = self.score(progress, logits_sum, state)
         return score > self.limit(progress), state
 
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        return softmax_confidence(t, logits_sum)
+    def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        return softmax_confidence(progress.t, logits_sum)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdExit(ScoredExit):
-    """A scored rule whose threshold is a field: one number, or one per timestep."""
+    """A scored rule whose threshold is a field: one number, or one per exit point."""
 
     least: ClassVar[float] = -torch.finfo(torch.float32).max
     never: ClassVar[float] = torch.finfo(torch.float32).max
@@ -107,7 +110,7 @@ class ThresholdExit(ScoredExit):
         object.__setattr__(self, "threshold", numbers("threshold", self.threshold))
 
     def limit(self, progress: Progress) -> Tensor | float:
-        return at_timestep(self.threshold, progress.t) if isinstance(self.threshold, tuple) else self.threshold
+        return at_point(self.threshold, progress) if isinstance(self.threshold, tuple) else self.threshold
 
     def at(self, threshold: Threshold) -> Self:
         return replace(self, threshold=threshold)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seenn.core.ops.arguments import number
 from seenn.errors import CalibrationError
+from seenn.exits.progress import Progress
 
 Accumulation = Literal["sum", "mean"]
 
@@ -62,16 +63,18 @@ def numbers_per_timestep(name: str, value: object) -> tuple[float, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def at_timestep(values: tuple[float, ...], t: Tensor) -> Tensor:
-    """``values[t - 1]`` for every sample, ``[B]``; float64, so that a threshold is exactly what was chosen.
+def at_point(values: tuple[float, ...], progress: Progress) -> Tensor:
+    """``values[point - 1]`` for every sample, ``[B]``; float64, so that a threshold is exactly what was chosen.
 
     Raises:
-        CalibrationError: the policy was calibrated for fewer timesteps than are run.
+        CalibrationError: the policy was calibrated for fewer timesteps or exits than are run.
     """
-    if not torch.compiler.is_compiling() and t.numel() and int(t.max()) > len(values):
+    point = progress.point
+    if not torch.compiler.is_compiling() and point.numel() and int(point.max()) > len(values):
+        at, unit = ("t", "timesteps") if progress.segments == 1 else ("exit", "exits")
         raise CalibrationError(
-            f"the exit policy has numbers for {len(values)} timesteps, but is asked at t = {int(t.max())}: "
+            f"the exit policy has numbers for {len(values)} {unit}, but is asked at {at} = {int(point.max())}: "
             "run as many timesteps as it was calibrated for, or calibrate it again"
         )
-    exact = torch.float32 if t.device.type == "mps" else torch.float64  # Apple's GPUs know no other
-    return torch.tensor(values, dtype=exact, device=t.device)[t - 1]
+    exact = torch.float32 if point.device.type == "mps" else torch.float64  # Apple's GPUs know no other
+    return torch.tensor(values, dtype=exact, device=point.device)[point - 1]

@@ -157,6 +157,11 @@ def export(
     check_options(to, options)
     _check_packages(found, to)
     steps = integer("timesteps", timesteps or snn.timesteps, low=1)
+    if heads := snn.network.graph.heads:
+        raise UnsupportedError(
+            f"{to} files answer after whole steps, and this network has heads within them, {', '.join(heads)}: export "
+            "the file from before add-heads (in Python: snn.network.without_heads())"
+        )
     snn.check_policy(steps)
     if images is None:
         batch = random_inputs(snn, steps)

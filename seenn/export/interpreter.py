@@ -101,9 +101,10 @@ class Network:
         values[i["target"]], values[i["before"]] = now - values[i["before"]], now
 
     def leak(self, i: dict[str, Any], values: dict[str, Array]) -> None:
-        """target += f(charge) − before; before ← f(charge); f(c) = c + round(factor·min(c, 0)) in float32."""
-        charge = values[i["source"]]
-        below = np.minimum(charge, 0).astype(np.float32) * self.arrays[i["factor"]]
+        """target += f(charge) − before; before ← f(charge); f(c) = c + round(factor·min(c, 0)), in float64 if wide."""
+        charge: Array = values[i["source"]]
+        kind = np.float64 if i.get("wide") else np.float32
+        below: Array = np.minimum(charge, 0).astype(kind) * self.arrays[i["factor"]]
         now = charge + np.round(below).astype(np.float64)
         values[i["target"]] = values[i["target"]] + now - values[i["before"]]
         values[i["before"]] = now

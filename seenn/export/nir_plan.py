@@ -21,6 +21,7 @@ from seenn.core.ops import (
     AvgPool2d,
     Conv2d,
     Flatten,
+    FlooredNeuron,
     IFNeuron,
     IntegratingNeuron,
     LIFNeuron,
@@ -90,7 +91,7 @@ class Plan:
         self.edges: list[tuple[str, str]] = []
         self.sites: dict[str, Site] = {}
         self.problems: list[str] = []
-        self.constant = False
+        self.constant = False  # what the ops ask of a lowering: nothing is computed once an image
         self._network, self._name, self._shape = network, INPUT, network.input_shape
         values = {INPUT: self._unit("input", network.input_shape)}
         self._put("input", "Input", {"shape": network.input_shape}, ())
@@ -132,6 +133,8 @@ class Plan:
     def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
         if isinstance(op, LIFNeuron):
             return self._neuron(op, inputs[0], "LIF", op.decay)
+        if isinstance(op, FlooredNeuron):
+            return self._neuron(op, inputs[0], "IF", 1.0)
         return self._refuse(f"NIR has no {op.kind}: {why}", inputs[0])
 
     def add(self, inputs: Sequence[Value]) -> Value:

@@ -139,8 +139,7 @@ class StepWithExit(Part):
         t = t + running.to(t.dtype)
         logits_sum = torch.where(running[:, None], logits_sum + output, logits_sum)
         asked = t.clamp(max=self._last_asked)  # rules have no numbers for T, where everybody stops
-        progress = Progress(asked, torch.ones_like(t), asked.to(torch.float64) + self.network.initial_steps)
-        stop, rule = self._policy.stop(progress, logits_sum, rule)
+        stop, rule = self._policy.stop(Progress.after(asked, self.network.initial_steps), logits_sum, rule)
         running = running & ~stop
         spikes = (counts[site] for site in self.network.sites)
         return (running.any(), t, running, logits_sum, *states, *rule, *spikes)
@@ -158,7 +157,7 @@ class Answer(Part):
 
     def forward(self, *values: Tensor) -> Tensors:
         t, logits_sum = values
-        confidence = self._policy.confidence(t, logits_sum)
+        confidence = self._policy.confidence(Progress.after(t, self.network.initial_steps), logits_sum)
         return logits_sum.argmax(-1), t, confidence, logits_sum / t[:, None].to(logits_sum.dtype)
 
 

@@ -25,6 +25,11 @@ def address(values: Tensor, dtype: torch.dtype, *, dense: bool) -> int:
     return values.data_ptr()
 
 
+def number(values: Tensor) -> torch.dtype:
+    """What its numbers are to be, of four bytes: int32 where they are, float32 otherwise."""
+    return torch.int32 if values.dtype == torch.int32 else torch.float32
+
+
 def is_dense(values: Tensor) -> bool:
     """Without gaps; channels-last where there are four axes."""
     return values.is_contiguous(memory_format=torch.channels_last if values.dim() == 4 else torch.contiguous_format)

@@ -4,8 +4,8 @@
 #include <string.h>
 
 typedef struct {
-    float *target;       /* [slots][length] */
-    const float *source; /* [count][length], or one sample for all: stride 0 */
+    int32_t *target;       /* [slots][length], of numbers of four bytes */
+    const int32_t *source; /* [count][length], or one sample for all: stride 0 */
     int64_t length, stride;
 } Rows;
 
@@ -17,7 +17,7 @@ int32_t seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, 
     for (int64_t i = 0; i < count * buffers; i++) {
         const Rows *one = all + i / count;
         const int64_t k = i % count;
-        memcpy(one->target + rows[k] * one->length, one->source + k * one->stride, one->length * sizeof(float));
+        memcpy(one->target + rows[k] * one->length, one->source + k * one->stride, one->length * sizeof(int32_t));
     }
     return 0;
 }

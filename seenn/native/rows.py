@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import address, is_dense, struct
+from seenn.native.memory import address, is_dense, number, struct
 
 _Rows = struct("_Rows", pointers="target source", sizes="length stride")
 
@@ -21,8 +21,8 @@ class RowWriter:
 
     Args:
         library: from ``load``.
-        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32,
-            and dense in the same order.
+        pairs: a buffer ``[slots, …]``, and ``[count, …]`` for as many rows or ``[1, …]`` for all of them; float32
+            or int32, and dense in the same order.
     """
 
     def __init__(self, library: ctypes.CDLL, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -32,7 +32,7 @@ class RowWriter:
         for entry, (target, source) in zip(self._rows, pairs, strict=True):
             if target.shape[1:] != source.shape[1:]:
                 raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
-            entry.target, entry.source = (address(x, torch.float32, dense=is_dense(x)) for x in (target, source))
+            entry.target, entry.source = (address(x, number(target), dense=is_dense(x)) for x in (target, source))
             entry.length = math.prod(target.shape[1:])
             entry.stride = entry.length if len(source) > 1 else 0
         self._slots = min((len(target) for target, _ in pairs), default=sys.maxsize)

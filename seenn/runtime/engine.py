@@ -93,7 +93,13 @@ def make_engine(
     options = EngineOptions(timesteps=timesteps, preprocessing=preprocessing, float_sites=tuple(float_sites))
 
     def made(chosen: str) -> Engine:
-        return ENGINES.get(chosen).make(network, replace(options, section=(sections or {}).get(chosen)))
+        engine = ENGINES.get(chosen).make(network, replace(options, section=(sections or {}).get(chosen)))
+        if len(engine.exit_costs) != len(network.segments):
+            raise UnsupportedError(
+                f"the {chosen} engine runs whole steps, and this network has {len(network.segments)} exits in each: "
+                "use another engine, such as reference"
+            )
+        return engine
 
     if name != "auto":
         return made(name)

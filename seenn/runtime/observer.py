@@ -5,36 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seenn.exits.progress import Progress
+
 
 class Observer:
     """Watches a session; both methods do nothing until they are overridden.
 
-    Rows belong to samples: ``samples`` int64 ``[b]`` are their numbers in the run, from 0, and ``t`` int64 ``[b]``
-    their timesteps, from 1; 0 in the initial steps.
+    Rows belong to samples: ``samples`` int64 ``[b]`` are their numbers in the run, from 0, ``t`` int64 ``[b]`` their
+    timesteps, from 1, 0 in the initial steps, and ``progress`` where they stand.
     """
 
     def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
         """The spike counts of a site in one step, ``[b, C, ...]``."""
 
-    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
-        """The outputs summed up to this step, ``[b, K]``, on the CPU."""
+    def scores(self, progress: Progress, samples: Tensor, logits_sum: Tensor) -> None:
+        """The outputs summed up to this exit point, ``[b, K]``, on the CPU."""
 
 
 class ScoreTrace(Observer):
-    """Keeps the summed outputs after every step of so many samples.
+    """Keeps the summed outputs at every exit point of so many samples.
 
     Attributes:
-        logits_sum: ``[T, N, K]``, NaN where a sample did not run.
+        logits_sum: ``[P, N, K]``, NaN where a sample did not run.
     """
 
-    def __init__(self, timesteps: int, samples: int) -> None:
-        self._shape = (timesteps, samples)
+    def __init__(self, points: int, samples: int) -> None:
+        self._shape = (points, samples)
         self.logits_sum = torch.empty(0)
 
-    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
+    def scores(self, progress: Progress, samples: Tensor, logits_sum: Tensor) -> None:
         if not self.logits_sum.numel():
             self.logits_sum = logits_sum.new_full((*self._shape, logits_sum.shape[-1]), torch.nan)
-        self.logits_sum[t - 1, samples] = logits_sum
+        self.logits_sum[progress.point - 1, samples] = logits_sum
 
 
 class SpikeSums(Observer):

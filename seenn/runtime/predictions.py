@@ -19,6 +19,7 @@ class Predictions:
     Attributes:
         labels: argmax of ``logits_sum``, int64 ``[N]``.
         exit_timestep: timesteps that answered, int64 ``[N]``, 1-based.
+        exit_segment: the exit in the last of them, int64 ``[N]``, 1-based; 1 in a network without heads.
         cost: full timesteps spent, initial steps included, float64 ``[N]``.
         confidence: the policy's confidence at the exit, ``[N]``.
         logits_sum: outputs summed up to the exit, ``[N, K]``.
@@ -26,12 +27,17 @@ class Predictions:
 
     labels: Tensor
     exit_timestep: Tensor
+    exit_segment: Tensor
     cost: Tensor
     confidence: Tensor
     logits_sum: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def points(self, segments: int) -> Tensor:
+        """The exit points, in order of cost, in a network of so many exits in a step: int64 ``[N]``, from 1."""
+        return (self.exit_timestep - 1) * segments + self.exit_segment
 
     def gathered(self, here: World) -> Predictions:
         """Those of every process, in the order of the ranks."""
@@ -52,6 +58,7 @@ class Prediction:
         index: of the sample in the stream, from 0.
         label: argmax of ``logits_sum``.
         exit_timestep: timesteps that answered.
+        exit_segment: the exit in the last of them; 1 in a network without heads.
         cost: full timesteps spent, initial steps included.
         confidence: the policy's confidence at the exit.
         logits_sum: outputs summed up to the exit, ``[K]``.
@@ -61,6 +68,7 @@ class Prediction:
     index: int
     label: int
     exit_timestep: int
+    exit_segment: int
     cost: float
     confidence: float
     logits_sum: Tensor

@@ -21,12 +21,14 @@ from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
 from seenn.device import full_precision
 from seenn.errors import InputError, SeennError, UnsupportedError
-from seenn.exits import ExitPolicy, FixedExit, Progress
+from seenn.exits import ExitPolicy, FixedExit, Progress, cost_of_steps
 from seenn.exits.deprecated import accept_timesteps
 from seenn.runtime.observer import Observer
 from seenn.runtime.predictions import Prediction, Predictions
 from seenn.runtime.slots import Engine, Slots
 from seenn.runtime.source import Arrival, BatchSource, Request, RequestSource, Source
+
+_PATIENCE = 4  # times as many samples as there are slots may pass one that waits
 
 
 class Session:
@@ -121,9 +123,12 @@ class Session:
         return _in_order(found) if ordered else found
 
     def _answers(self, source: Source, capacity: int, observers: Sequence[Observer]) -> Iterator[_Answers]:
-        slots, rows = self._open(capacity), _Rows(capacity)
+        segments = len(self.engine.exit_costs)
+        if segments > 1 and capacity > 1:
+            capacity *= 2  # while some fill up a batch of one segment, others wait for theirs
+        slots, rows = self._open(capacity), _Rows(capacity, segments)
         policy = self.policy
-        cost = torch.arange(self.timesteps + 1, dtype=torch.float64) + self.engine.initial_steps
+        cost = cost_of_steps(self.timesteps, self.engine.initial_steps, self.engine.exit_costs)
         of_spikes = [observer for observer in observers if type(observer).spikes is not Observer.spikes]
         try:
             while True:
@@ -131,35 +136,38 @@ class Session:
                     self._load(source, slots, rows, source.take(len(free), wait=not rows.busy_count))
                 if not rows.busy_count:
                     break
-                if rows.has_holes:
+                if segments == 1 and rows.has_holes:  # in one segment all go on together, and fastest side by side
                     slots.keep(rows.keep())
-                active = rows.busy_count
-                watch = rows.watch(of_spikes) if of_spikes else None  # an engine that shows no spikes is faster
+                segment, chosen = rows.due(self.slots)
+                watch = rows.watch(chosen, of_spikes) if of_spikes else None  # one that shows no spikes is faster
                 with full_precision(self.engine.device):
                     rows.feed(slots)
                     begin = time.perf_counter()
-                    logits_sum = slots.step(active, watch).cpu()
-                rows.t[:active] += 1
-                t, samples = rows.t[:active], rows.sample[:active]
+                    logits_sum = slots.step(chosen, segment, watch).cpu()
+                t, samples = rows.t[chosen] + 1, rows.sample[chosen]
+                here = torch.full_like(t, segment)
+                progress = Progress(t, here, cost[(t - 1) * segments + segment - 1], segments)
+                rows.advance(chosen, segment)
                 for observer in observers:
-                    observer.scores(t, samples, logits_sum)
-                progress, last = Progress(t, torch.ones_like(t), cost[t]), t >= self.timesteps
-                stop = rows.ask(policy, progress, logits_sum, (~last).nonzero().squeeze(1))
+                    observer.scores(progress, samples, logits_sum)
+                last = progress.whole & (t >= self.timesteps)
+                stop = rows.ask(policy, progress, logits_sum, chosen, (~last).nonzero().squeeze(1))
                 now = time.perf_counter()
-                late = rows.deadline[:active] < now + (now - begin)  # another step would end after it
+                late = rows.deadline[chosen] < now + (now - begin)  # another step would end after it
                 done = (stop | last | late).nonzero().squeeze(1)
                 if len(done):
                     answers = _Answers(
                         labels=logits_sum[done].argmax(-1),
                         exit_timestep=t[done],
+                        exit_segment=here[done],
                         cost=progress.cost[done],
-                        confidence=policy.confidence(t[done], logits_sum[done]),
+                        confidence=policy.confidence(progress[done], logits_sum[done]),
                         logits_sum=logits_sum[done],
                         index=samples[done],
                         by_policy=stop[done],
                         at_end=last[done],
                     )
-                    rows.release(done)
+                    rows.release(chosen[done])
                     yield answers
         finally:
             source.end()
@@ -253,13 +261,15 @@ class _Answers(Predictions):
 
     def one_by_one(self) -> Iterator[Prediction]:
         """The answer for each."""
-        columns = (self.index, self.labels, self.exit_timestep, self.cost, self.confidence, self.at_end, self.by_policy)
+        at = (self.exit_timestep, self.exit_segment)
+        columns = (self.index, self.labels, *at, self.cost, self.confidence, self.at_end, self.by_policy)
         rows = zip(*(column.tolist() for column in columns), self.logits_sum.unbind(), strict=True)
-        for index, label, steps, cost, confidence, at_end, by_policy, scores in rows:
+        for index, label, steps, segment, cost, confidence, at_end, by_policy, scores in rows:
             yield Prediction(
                 index=index,
                 label=label,
                 exit_timestep=steps,
+                exit_segment=segment,
                 cost=cost,
                 confidence=confidence,
                 logits_sum=scores,
@@ -268,12 +278,15 @@ class _Answers(Predictions):
 
 
 class _Rows:
-    """What is known about each slot; the first ``busy_count`` ones run, once holes are closed."""
+    """What is known about each slot."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, segments: int) -> None:
+        self._segments = segments
+        self._all = torch.arange(capacity)
         self.taken = 0  # samples so far
         self.busy_count = 0
-        self.t = torch.zeros(capacity, dtype=torch.int64)
+        self.t = torch.zeros(capacity, dtype=torch.int64)  # whole steps
+        self.segment = torch.ones(capacity, dtype=torch.int64)  # that comes next
         self.sample = torch.zeros(capacity, dtype=torch.int64)
         self.deadline = torch.full((capacity,), torch.inf, dtype=torch.float64)
         self.state: State = ()  # of the policy
@@ -296,7 +309,7 @@ class _Rows:
         for tensor, new in zip(self.state, state, strict=True):
             tensor[rows] = new
         numbers = torch.arange(self.taken, self.taken + len(rows))
-        self.t[rows], self.sample[rows], self._busy[rows] = 0, numbers, True
+        self.t[rows], self.segment[rows], self.sample[rows], self._busy[rows] = 0, 1, numbers, True
         self.deadline[rows] = torch.tensor(deadlines, dtype=torch.float64)
         self._frames |= {n: each for n, each in zip(numbers.tolist(), frames, strict=True) if len(each) > 1}
         self.taken += len(rows)
@@ -312,14 +325,38 @@ class _Rows:
             frames = [self._frames[samples[row]][int(self.t[row])] for row in rows]
             slots.feed(torch.tensor(rows), torch.stack(frames))
 
-    def ask(self, policy: ExitPolicy, progress: Progress, logits_sum: Tensor, rows: Tensor) -> Tensor:
-        """Which samples the policy stops; it is asked about ``rows``, those for which there is another step."""
+    def due(self, batch: int) -> tuple[int, Tensor]:
+        """The segment that is run next, and the slots, at most so many, that run it: static shapes where they can be.
+
+        The deepest segment with a full batch; without one, that of the sample that came first, so that nobody waits for
+        ever.
+        """
+        if self._segments == 1:
+            return 1, self._all[: self.busy_count]
+        waiting = torch.bincount(self.segment[self._busy], minlength=self._segments + 1)
+        busy = self._busy.nonzero().squeeze(1)
+        oldest = busy[self.sample[busy].argmin()]
+        full = (waiting >= batch).nonzero().squeeze(1)
+        patient = self.taken - int(self.sample[oldest]) <= _PATIENCE * len(self.t)
+        segment = int(full[-1]) if len(full) and patient else int(self.segment[oldest])
+        rows = busy[self.segment[busy] == segment]
+        first = self.sample[rows].argsort()[:batch]
+        return segment, rows[first].sort().values
+
+    def advance(self, rows: Tensor, segment: int) -> None:
+        """These slots have run a segment."""
+        whole = segment == self._segments
+        self.t[rows] += whole
+        self.segment[rows] = 1 if whole else segment + 1
+
+    def ask(self, policy: ExitPolicy, progress: Progress, logits_sum: Tensor, rows: Tensor, asked: Tensor) -> Tensor:
+        """Which samples the policy stops; it is asked about the numbers ``asked`` of ``rows``, who can go on."""
         stop = torch.zeros(len(progress), dtype=torch.bool)
-        if len(rows):
-            own = tuple(tensor[rows] for tensor in self.state)
-            stop[rows], own = policy.stop(progress[rows], logits_sum[rows], own)
+        if len(asked):
+            own = tuple(tensor[rows[asked]] for tensor in self.state)
+            stop[asked], own = policy.stop(progress[asked], logits_sum[asked], own)
             for tensor, new in zip(self.state, own, strict=True):
-                tensor[rows] = new.to(tensor.dtype)
+                tensor[rows[asked]] = new.to(tensor.dtype)
         return stop
 
     def release(self, rows: Tensor) -> None:
@@ -331,17 +368,17 @@ class _Rows:
     def keep(self) -> Tensor:
         """Closes the holes; returns the rows that move to the front."""
         rows = self._busy.nonzero().squeeze(1)
-        for tensor in (self.t, self.sample, self.deadline, *self.state):
+        for tensor in (self.t, self.segment, self.sample, self.deadline, *self.state):
             tensor[: len(rows)] = tensor[rows]
         self._busy[:] = False
         self._busy[: len(rows)] = True
         return rows
 
-    def watch(self, observers: Sequence[Observer]) -> Callable[..., None]:
-        """What slots show their spikes to."""
+    def watch(self, stepped: Tensor, observers: Sequence[Observer]) -> Callable[..., None]:
+        """What slots show the spikes of those that are stepped to."""
 
         def see(site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
-            rows = slice(first, first + len(counts))
+            rows = stepped[first : first + len(counts)]
             t = torch.zeros_like(self.t[rows]) if initial else self.t[rows] + 1
             for observer in observers:
                 observer.spikes(t, self.sample[rows], site, counts)

@@ -17,7 +17,10 @@ class SlotObserver(Protocol):
     """Sees the spikes of slots."""
 
     def __call__(self, site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
-        """``counts`` ``[k, C, ...]`` of the rows from ``first`` on; ``initial``: in a step before the first answer."""
+        """``counts`` ``[k, C, ...]`` of the rows that are stepped, from number ``first`` on.
+
+        ``initial``: in a step before the first answer.
+        """
 
 
 class Slots(Protocol):
@@ -39,8 +42,11 @@ class Slots(Protocol):
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
         """Gives running samples other inputs from the next step on; their states stay. Raises as ``load``."""
 
-    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
-        """One timestep of the first ``active`` slots: their outputs summed since they were loaded, ``[active, K]``."""
+    def step(self, rows: Tensor, segment: int = 1, observe: SlotObserver | None = None) -> Tensor:
+        """One segment of a timestep of the slots ``rows``, int64 ``[k]``, rising: their outputs summed, ``[k, K]``.
+
+        Added up are the outputs of the steps since they were loaded, the last of which may have come to a head only.
+        """
 
     def keep(self, rows: Tensor) -> None:
         """Moves the samples in ``rows`` to the front, in this order; the others are forgotten."""
@@ -105,6 +111,7 @@ class Engine(Protocol):
         max_timesteps: the most steps that it may run; None for any.
         input_shape: ``(C, H, W)``.
         initial_steps: steps that each sample takes before the first that answers.
+        exit_costs: the share of a step up to each exit in it: one for each segment of a step, the last is 1.
         no_frames: why the network cannot be run on one frame a timestep; None where it can.
         device: where it computes.
     """
@@ -115,6 +122,7 @@ class Engine(Protocol):
     max_timesteps: int | None = None
     input_shape: tuple[int, ...]
     initial_steps: int = 0
+    exit_costs: Sequence[float] = (1.0,)
     no_frames: str | None = None
     device: torch.device
 

@@ -44,9 +44,11 @@ class DirectConfig:
 class OverTime(nn.Module):
     """A network with its time inside: the outputs of every step, ``[T, B, K]``."""
 
-    def __init__(self, network: SpikingNetwork, config: DirectConfig) -> None:
+    def __init__(self, network: SpikingNetwork, config: DirectConfig, *, heads: bool = False) -> None:
+        """With ``heads`` its outputs are those of every exit in a step, ``[D, T, B, K]``."""
         super().__init__()
         network.refuse_training()
+        self.heads = heads
         self.network = network
         self.config = config
 
@@ -58,13 +60,20 @@ class OverTime(nn.Module):
             inputs = inputs[:timesteps]
         elif config.encoding is not None:
             inputs = poisson(inputs, timesteps) if self.training else config.encoding(inputs)
-        return self.network.unroll(inputs, timesteps, save_memory=config.save_memory).float()
+        return self.network.unroll(inputs, timesteps, save_memory=config.save_memory, heads=self.heads).float()
 
 
 def summed(module: nn.Module, batch: Batch) -> Tensor:
     """``logits_sum`` of an :class:`OverTime` after t = 1 … T steps, ``[T, B, K]``."""
+    return at_exits(module, batch)[-1]
+
+
+def at_exits(module: nn.Module, batch: Batch) -> Tensor:
+    """What a session sums up at every exit of every step, ``[D, T, B, K]``: whole steps before, and this one's exit."""
     outputs: Tensor = module(batch)
-    return outputs.cumsum(0)
+    outputs = outputs if outputs.dim() == 4 else outputs.unsqueeze(0)
+    whole = outputs[-1].cumsum(0)
+    return torch.cat([whole - outputs[-1] + outputs[:-1], whole[None]])
 
 
 def train_direct(

@@ -19,7 +19,7 @@ from seenn.data import DataSplits
 from seenn.errors import TrainingError
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
-from seenn.training.direct import DirectConfig, OverTime, summed
+from seenn.training.direct import DirectConfig, OverTime, at_exits, summed
 from seenn.training.loop import FitOptions, TrainingResult, accuracies, fit, refuse_sequences
 from seenn.training.losses import imitating
 from seenn.training.optim import OptimConfig
@@ -45,6 +45,7 @@ class FinetuneConfig:
     timesteps: int = 2  # T
     early: float = 1.0  # 0 weighs all steps alike, more prefers early ones
     distil: float = 0.5  # d, in [0, 1]
+    heads: bool = False  # train them too: the loss is the mean of those of all exits in a step
     save_memory: bool = False  # recompute instead of remembering every step
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=1, optim=OptimConfig(lr=0.05)))
 
@@ -118,6 +119,11 @@ def finetune(
         DataError, TrainingError, CheckpointError: see :func:`seenn.training.fit`.
     """
     refuse_sequences(splits, "fine-tuning", "train on them with train-direct")
+    if config.heads != bool(network.graph.heads):
+        advice = ("has none: add them first, with seenn add-heads", "has some, which would fit no more: give --heads")
+        raise TrainingError(
+            f"heads are {'' if config.heads else 'not '}to be trained, and the network {advice[not config.heads]}"
+        )
     device, limit = options.get("device", "cpu"), config.train.validation_images
     network = copy.deepcopy(network).to(device)
     teacher = _twin(network, config.distil)
@@ -125,7 +131,8 @@ def finetune(
     for node in network.graph:
         if isinstance(node.op, Neuron):
             node.op.v_init = nn.Parameter(node.op.v_init.detach().expand_as(node.op.v_threshold).clone())
-    unrolled = OverTime(network, DirectConfig(timesteps=config.timesteps, save_memory=config.save_memory))
+    direct = DirectConfig(timesteps=config.timesteps, save_memory=config.save_memory)
+    unrolled = OverTime(network, direct, heads=config.heads)
     weights = config.weights().to(device)
     t = torch.arange(1, config.timesteps + 1, device=device).view(-1, 1, 1)
 
@@ -135,14 +142,18 @@ def finetune(
     def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         with torch.no_grad():
             answers = teacher(batch.inputs) if teacher is not None and config.distil else None
-        return exit_aware_loss(
-            summed(module, batch) / t,
-            batch.known_labels,
-            weights,
-            teacher=answers,
-            distil=config.distil,
-            label_smoothing=config.train.label_smoothing,
-        )
+        losses = [
+            exit_aware_loss(
+                logits_mean,
+                batch.known_labels,
+                weights,
+                teacher=answers,
+                distil=config.distil,
+                label_smoothing=config.train.label_smoothing,
+            )
+            for logits_mean in at_exits(module, batch) / t
+        ]
+        return torch.stack(losses).mean()
 
     def validate(module: nn.Module) -> float:
         return float(torch.tensor(measure(module)) @ config.weights())

@@ -51,13 +51,17 @@ class PolicyResult:
     training: TrainingResult
     reward: float  # mean, greedy
     accuracy: float  # at the budgets
-    mean_timesteps: float
+    mean_cost: float  # in full timesteps, without initial ones
     full_accuracy: float  # at T
 
 
-def rewards(correct: Tensor, beta: float) -> Tensor:
-    """``2^-(t-1)`` where the answer after t steps is right, ``-beta`` where it is wrong: ``[B, T]`` from ``[B, T]``."""
-    earned = 2.0 ** -torch.arange(correct.shape[1], device=correct.device)
+def rewards(correct: Tensor, beta: float, cost: Tensor | None = None) -> Tensor:
+    """``2^-(cost-1)`` where an answer is right, ``-beta`` where it is wrong: ``[B, P]`` from ``[B, P]``.
+
+    ``cost`` is that of each answer in full timesteps, ``[P]``; None: 1 … T, one a step.
+    """
+    costs = torch.arange(1, correct.shape[1] + 1) if cost is None else cost
+    earned = (2.0 ** (1 - costs.float())).to(correct.device)
     return torch.where(correct, earned, -beta)
 
 
@@ -69,7 +73,9 @@ def sample_weights(correct: Tensor, right_at_once: float) -> Tensor:
     return torch.where(correct[:, 0], 1.0, right_at_once / (1 - right_at_once))
 
 
-def policy_loss(scores: Tensor, correct: Tensor, weights: Tensor, beta: float, reward: Reward) -> Tensor:
+def policy_loss(
+    scores: Tensor, correct: Tensor, weights: Tensor, beta: float, reward: Reward, cost: Tensor | None = None
+) -> Tensor:
     """Minus the mean weighted reward of budgets drawn from ``p = softmax(scores)``, as a scalar to differentiate.
 
     ``exact`` is the expectation itself, ``-mean_b w_b Σ_t p_t R_t``: what the authors' code does. ``sampled`` is
@@ -80,8 +86,9 @@ def policy_loss(scores: Tensor, correct: Tensor, weights: Tensor, beta: float, r
         scores: the policy network's, ``[B, T]``.
         correct: whether the spiking network is right after t steps, bool ``[B, T]``.
         weights: ``[B]``.
+        cost: see ``rewards``.
     """
-    gain = rewards(correct, beta)
+    gain = rewards(correct, beta, cost)
     if reward == "exact":
         return -(weights * (scores.softmax(-1) * gain).sum(-1)).mean()
     log_p = scores.log_softmax(-1)
@@ -103,18 +110,21 @@ def train_policy(
     correct_exit: Tensor,
     size: tuple[int, ...],
     config: PolicyConfig,
+    *,
+    cost: Tensor | None = None,
     **options: Unpack[FitOptions],
 ) -> PolicyResult:
     """Trains ``module`` in place; the epoch that is kept has the best mean reward on the exit split.
 
     Args:
-        module: images ``[B, C, *size]`` to one score for each t = 1 … T.
+        module: images ``[B, C, *size]`` to one score for each t = 1 … T, or for each exit point.
         splits: the data.
         correct_train: whether the spiking network is right after t steps on the first N images of the train
             split, bool ``[T, N]``.
         correct_exit: the same on the exit split.
         size: ``(h, w)`` that images are shrunk to.
         config: how to train.
+        cost: of each exit point in full timesteps; None: 1 … T.
         options: see :func:`seenn.training.fit`.
 
     Raises:
@@ -136,28 +146,30 @@ def train_policy(
 
     def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         scores, number = module(shrink(batch.inputs, size)), batch.known_labels
-        return policy_loss(scores, correct[number], weights[number], config.beta, config.reward)
+        return policy_loss(scores, correct[number], weights[number], config.beta, config.reward, cost)
 
     @torch.inference_mode()
     def judge(module: nn.Module) -> tuple[float, float, float]:
-        """Mean reward, accuracy and timesteps of the greedy budgets on the exit split."""
+        """Mean reward, accuracy and cost of the greedy budgets on the exit split."""
         batches = splits.exit.batches(256, limit=correct_exit.shape[1])
         chosen = torch.cat([module(shrink(batch.inputs.to(device), size)).argmax(-1).cpu() for batch in batches])
         index, right = chosen[:, None], correct_exit.T
-        gained, answered = (v.gather(1, index).double().mean().item() for v in (rewards(right, config.beta), right))
-        return gained, answered, chosen.double().mean().item() + 1
+        of_each = (rewards(right, config.beta, cost), right)
+        gained, answered = (v.gather(1, index).double().mean().item() for v in of_each)
+        return gained, answered, (chosen + 1 if cost is None else cost[chosen]).double().mean().item()
 
     def validate(module: nn.Module) -> float:
-        return (judge(module)[0] + config.beta) / (1 + config.beta)  # in [0, 1]
+        most = 1.0 if cost is None else 2.0 ** (1 - float(cost[0]))
+        return (judge(module)[0] + config.beta) / (most + config.beta)  # in [0, 1]
 
     numbered = replace(splits, train=splits.train.numbered(len(correct)))
     result = fit(module, loss_fn, numbered, config.train, validate=validate, **options)
-    reward, accuracy, mean_timesteps = judge(result.module)
+    reward, accuracy, mean_cost = judge(result.module)
     return PolicyResult(
         module=result.module,
         training=result,
         reward=reward,
         accuracy=accuracy,
-        mean_timesteps=mean_timesteps,
+        mean_cost=mean_cost,
         full_accuracy=correct_exit[-1].double().mean().item(),
     )

@@ -127,7 +127,7 @@ def trace(engine: FusedEngine, batch: Batch) -> tuple[dict[tuple[int, str], Tens
         def see(site: str, first: int, counts: Tensor, found: dict[str, list[Tensor]] = found) -> None:
             found.setdefault(site, []).append(counts.clone())
 
-        sums = slots.step(len(batch), see)
+        sums = slots.step(torch.arange(len(batch)), observe=see)
         seen |= {(t, site): torch.cat(parts) for site, parts in found.items()}
     return seen, sums
 

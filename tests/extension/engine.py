@@ -21,6 +21,7 @@ class OneByOne:
     exact = False  # the number of threads may round a sum otherwise
     max_timesteps: int | None = None
     initial_steps = 0
+    exit_costs = (1.0,)  # it runs no heads
 
     def __init__(self, network: SpikingNetwork, samples: int) -> None:
         self.network = copy.deepcopy(network).double().eval()
@@ -64,19 +65,20 @@ class _Slots:
             self._running[row].current = self._network.encode(image[None].double())
 
     @torch.no_grad()
-    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
-        for row, sample in enumerate(self._running[:active]):
-            see = None if observe is None else partial(_seen, observe, row)
+    def step(self, rows: Tensor, segment: int = 1, observe: SlotObserver | None = None) -> Tensor:
+        stepped = [self._running[row] for row in rows.tolist()]
+        for number, sample in enumerate(stepped):
+            see = None if observe is None else partial(_seen, observe, number)
             output, sample.state = self._network.advance(sample.current, sample.state, see)
             sample.logits_sum = sample.logits_sum + output[0]
-        return torch.stack([sample.logits_sum for sample in self._running[:active]]).float()
+        return torch.stack([sample.logits_sum for sample in stepped]).float()
 
     def keep(self, rows: Tensor) -> None:
         self._running[: len(rows)] = [self._running[row] for row in rows.tolist()]
 
 
-def _seen(observe: SlotObserver, row: int, site: str, counts: Tensor) -> None:
-    observe(site, row, counts.float())
+def _seen(observe: SlotObserver, number: int, site: str, counts: Tensor) -> None:
+    observe(site, number, counts.float())
 
 
 class _OneByOne(EngineKind):

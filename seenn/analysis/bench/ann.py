@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Contender:
     name: str
     precision: str  # float32, bfloat16 or int8
     run: Run  # images [B, C, H, W] to scores [B, K]
+    batch: int = 32  # images at once where its images/s are measured
 
 
 def ann_contenders(model: nn.Module, calibration: Tensor, device: torch.device | str = "cpu") -> list[Contender]:
@@ -44,7 +45,7 @@ def ann_contenders(model: nn.Module, calibration: Tensor, device: torch.device |
         runs["torch", "bfloat16"] = _torch(model, torch.bfloat16, device)
     if device.type == "cpu":
         with tempfile.TemporaryDirectory() as folder:
-            for precision, path in _onnx_files(model, calibration, Path(folder)).items():
+            for precision, path in onnx_files(model, calibration, Path(folder)).items():
                 runs["onnxruntime", precision] = _onnxruntime(path.read_bytes())
                 if importlib.util.find_spec("openvino") is not None:
                     runs["OpenVINO", precision] = _openvino(path, precision)
@@ -70,7 +71,23 @@ def _torch(model: nn.Module, dtype: torch.dtype, device: torch.device) -> Run:
     return run
 
 
-def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[str, Path]:
+def torch_parts(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
+    """A model of several outputs on the CPU, in float32."""
+    fast = copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+    def run(value: Tensor) -> Sequence[Tensor]:
+        with torch.inference_mode():
+            found: Sequence[Tensor] = fast(
+                value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+            )
+            return found
+
+    return run
+
+
+def onnx_files(
+    model: nn.Module, calibration: Tensor, folder: Path, outputs: Sequence[str] = ("scores",)
+) -> Mapping[str, Path]:
     """The model as ONNX, in float32 and quantised to int8 by onnxruntime; nothing where it cannot be written so."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -87,7 +104,7 @@ def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch._C._jit_set_onnx_log_output_stream("stderr")  # where torch shows a graph that it fails on
-        axes = {"images": {0: "B"}, "scores": {0: "B"}}
+        axes = {name: {0: "B"} for name in ("images", *outputs)}
         try:
             torch.onnx.export(
                 model,
@@ -95,7 +112,7 @@ def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[
                 str(plain),
                 dynamo=False,
                 input_names=["images"],
-                output_names=["scores"],
+                output_names=[*outputs],
                 dynamic_axes=axes,
                 opset_version=17,
             )
@@ -116,12 +133,18 @@ def _onnx_files(model: nn.Module, calibration: Tensor, folder: Path) -> Mapping[
 
 
 def _onnxruntime(model: bytes) -> Run:
+    run = onnxruntime_parts(model)
+    return lambda images: run(images)[0]
+
+
+def onnxruntime_parts(model: bytes) -> Callable[[Tensor], Sequence[Tensor]]:
+    """A model of several outputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    return lambda images: [torch.from_numpy(found) for found in session.run(None, {"images": images.numpy()})]
 
 
 def _openvino(path: Path, precision: str) -> Run:

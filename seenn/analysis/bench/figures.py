@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -47,11 +48,11 @@ class Bench:
             for size, timing in self.step[main].items():
                 ratio = timing.median / self.step[TORCH][size].median
                 found[f"step / torch float32 ANN forward, batch {size}"] = ratio
-        for precision in ("float32", "int8"):
-            rates = [self.images_per_second[name][ANN_BATCH] for name, of in self.precision.items() if of == precision]
-            if rates:
+        for precision, heads in product(("float32", "int8"), ("", ", same heads")):
+            of = [name for name, kind in self.precision.items() if kind == precision + heads]
+            if rates := [rate for name in of for rate in self.images_per_second[name].values()]:
                 own = max(self.images_per_second[main].values())
-                found[f"images/s with exits / fastest {precision} ANN"] = own / max(rates)
+                found[f"images/s with exits / fastest {precision} ANN{heads}"] = own / max(rates)
         if ONNXRUNTIME in self.latency_ms:
             ratio = self.latency_ms[main]["p50"] / self.latency_ms[ONNXRUNTIME]["p50"]
             found["p50 latency with exits / onnxruntime float32 ANN"] = ratio
@@ -94,7 +95,7 @@ def run_bench(
     Args:
         engines: by name; the first is the one that the ratios are about, ``float32`` the one that it must not
             lose accuracy against.
-        anns: see ``ann_contenders``; may be empty.
+        anns: see ``ann_contenders`` and ``headed_contenders``; may be empty.
         images, labels: preprocessed; speed is measured on the first ``8 · slots``, accuracy on all.
         slots: of the run with exits.
         batches: sizes at which a step is set against an ANN forward; 1 and 32 give the named ratios.
@@ -106,7 +107,7 @@ def run_bench(
     step: dict[str, dict[int, Timing]] = {}
     for size in batches:
         say(f"one step and one ANN forward, batch {size}")
-        work: dict[str, Work] = {ann.name: partial(ann.run, images[:size]) for ann in anns}
+        work: dict[str, Work] = {ann.name: partial(ann.run, images[:size]) for ann in anns if ann.batch == ANN_BATCH}
         work |= {name: step_of(engine, images[:size]) for name, engine in engines.items()}
         for name, timing in alternate(work, repeats).items():
             step.setdefault(name, {})[size] = timing
@@ -114,11 +115,11 @@ def run_bench(
     sample = images[: 8 * slots]
     sessions = {name: Session(engine, policy, timesteps, slots) for name, engine in engines.items()}
     endless = _throughput(sessions[main], sample) * float(sessions[main].run(Batch(sample)).cost.mean())
-    work = {ann.name: partial(ann.run, images[:ANN_BATCH]) for ann in anns}
+    work = {ann.name: partial(ann.run, images[: ann.batch]) for ann in anns}
     work |= {name: partial(session.run, Batch(sample)) for name, session in sessions.items()}
     work["slot step"] = step_of(snn, sample[torch.arange(slots) % len(sample)])
     timed = alternate(work, repeats)
-    rates = {ann.name: {ANN_BATCH: len(images[:ANN_BATCH]) / timed[ann.name].median} for ann in anns}
+    rates = {ann.name: {ann.batch: len(images[: ann.batch]) / timed[ann.name].median} for ann in anns}
     rates |= {name: {slots: len(sample) / timed[name].median} for name in engines}
     say("latency of single images")
     alone = Session(snn, policy, timesteps, slots=1)

@@ -98,12 +98,13 @@ def step_of(engine: Engine, images: Tensor) -> Work:
 def _steps(engine: Engine, images: Tensor) -> Callable[[int], None]:
     """Runs so many steps, as a session does."""
     slots = engine.open(len(images))
-    slots.load(torch.arange(len(images)), images)
+    rows = torch.arange(len(images))
+    slots.load(rows, images)
 
     def run(count: int) -> None:
         with full_precision(engine.device):
             for _ in range(count):
-                slots.step(len(images))
+                slots.step(rows)
 
     return run
 

@@ -22,6 +22,11 @@ class Evaluation(Report):
     accuracy: float  # at each image's exit
     accuracy_interval: tuple[float, float]  # 95 %
     exit: ExitStatistics
+    heads: tuple[str, ...] = ()  # exits in a step before its end, by the names of their nodes
+    mean_cost: float  # full steps that an image takes on average, initial steps included
+    cost_per_point: tuple[float, ...]  # the same up to each exit point: every head of every step, and its end
+    exits_per_point: tuple[int, ...]  # images that left there
+    accuracy_per_point: tuple[float, ...]  # of all images, had they left there
     aet: float  # average exit time, in steps: see seenn.metrics.average_exit_time
     curve: ExitCurve | None  # every threshold of the policy's score; None where it has no threshold
     spike_rate_per_site: Mapping[str, float]  # spikes per neuron and timestep
@@ -46,14 +51,14 @@ class Evaluation(Report):
 
     @property
     def mean_timesteps(self) -> float:
-        """Mean steps of an image, initial steps included."""
+        """Mean steps of an image, initial steps included; one that was left at a head counts as a step."""
         return self.initial_steps + self.exit.mean
 
     def __str__(self) -> str:
         """The main figures in a line."""
         ann = "" if self.ann_accuracy is None else f"; the ANN {percent(self.ann_accuracy)}"
         return (
-            f"{percent(self.accuracy)} of {self.samples:,} {self.split} images after {self.mean_timesteps:.2f} steps, "
+            f"{percent(self.accuracy)} of {self.samples:,} {self.split} images after {self.mean_cost:.2f} steps, "
             f"{percent(self.full_accuracy)} after {self.steps[-1]}{ann}"
         )
 

@@ -36,7 +36,14 @@ def tradeoff_chart(e: Evaluation, curve: ExitCurve) -> Chart:
 
 
 def exits_chart(e: Evaluation) -> Chart:
-    """Share of images that exited at each t, with the mean marked."""
+    """Share of images that exited at each t, with the mean marked; at each exit of each step where there are heads."""
+    if e.heads:
+        points, every = range(1, len(e.exits_per_point) + 1), len(e.heads) + 1
+        share = [100 * count / e.samples for count in e.exits_per_point]
+        texts = [f"{count:,}" if count else "" for count in e.exits_per_point]
+        bars = Series(style="bars", x=points, y=share, texts=texts)
+        panel = Panel(xlabel=f"exit point: {every} in each step, the last at its end", series=[bars], ticks=points)
+        return Chart(name="exits", title="Where images exit", subtitle=e.subject, ylabel="images (%)", panels=(panel,))
     share = [100 * count / e.samples for count in e.exit.histogram]
     counts = [f"{count:,}" if count else "" for count in e.exit.histogram]
     mean = f"mean {e.mean_timesteps:.2f}; 95 % exit by t = {e.initial_steps + e.exit.p95}"
@@ -54,8 +61,8 @@ def _accuracy_chart(e: Evaluation, name: str, title: str, xlabel: str, series: S
     if e.ann_accuracy is not None:
         label = f"ANN, {percent(e.ann_accuracy)}"
         marks.append(Series(name=label, style="horizontal", y=(100 * e.ann_accuracy,), color=INK, dashed=True))
-    label = f"chosen exit: {percent(e.accuracy)} after {steps(e.mean_timesteps)}"
-    x, y = (e.mean_timesteps,), (100 * e.accuracy,)
+    label = f"chosen exit: {percent(e.accuracy)} after {steps(e.mean_cost)}"
+    x, y = (e.mean_cost,), (100 * e.accuracy,)
     marks.append(Series(name=label, style="marks", x=x, y=y, marker="*", color=VERMILLION))
     panel = Panel(xlabel=xlabel, series=(*series, *marks), ticks=e.steps)
     return Chart(name=name, title=title, subtitle=e.subject, ylabel="accuracy (%)", panels=(panel,))

@@ -25,7 +25,7 @@ def summary_rows(e: Evaluation) -> list[tuple[str, ...]]:
         rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
         rows.append((QUANTISED, "–", "–", f"{macs}, {e.quantised.bits} bits", energy(e.quantised.energy_pj)))
     full = (percent(e.full_accuracy), f"{e.steps[-1]}", f"{count(e.synops_full)} additions")
-    early = (percent(e.accuracy), f"{e.mean_timesteps:.2f}", f"{count(e.synops)} additions")
+    early = (percent(e.accuracy), f"{e.mean_cost:.2f}", f"{count(e.synops)} additions")
     rows.append(("spiking (SNN), every step", *full, energy(e.energy_full_pj)))
     rows.append(("spiking (SNN), early exit", *early, energy(e.energy_pj)))
     if e.policy_macs:
@@ -70,13 +70,13 @@ def verdict(e: Evaluation) -> list[str]:
 
 
 def _early_exit(e: Evaluation) -> str:
-    saved = 1 - e.mean_timesteps / e.steps[-1]
+    saved = 1 - e.mean_cost / e.steps[-1]
     if saved == 0:
         return f"No image exited early: each took {steps(e.steps[-1])}."
     change = e.accuracy - e.full_accuracy
     effect = f"{_more_or_less(change)} accurate" if change else "at the same accuracy"
     return (
-        f"Early exit answers after {steps(e.mean_timesteps)} on average instead of {e.steps[-1]} "
+        f"Early exit answers after {steps(e.mean_cost)} on average instead of {e.steps[-1]} "
         f"({100 * saved:.0f} % fewer), {effect}."
     )
 

@@ -23,6 +23,7 @@ from seenn.core.ops.border import BorderPad
 from seenn.core.ops.cumulative import CumulativeDifference, IncrementalProduct
 from seenn.core.ops.elementwise import Constant, ElementwiseAffine
 from seenn.core.ops.encoder import Encoder
+from seenn.core.ops.floored_neuron import FlooredNeuron
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron, leaky_relu_if_step
 from seenn.core.ops.leaky_sum import LeakySum
 from seenn.core.ops.lif import LIFNeuron
@@ -66,6 +67,7 @@ __all__ = [
     "Encoder",
     "Expand",
     "Flatten",
+    "FlooredNeuron",
     "Fold",
     "Geometry",
     "IFNeuron",

@@ -17,7 +17,8 @@ def find_exit(run: CachedRun, rule: Policy, *, state: State | None = None, **tar
 
     With ``max_accuracy_drop`` ε: the smallest mean cost among *all* thresholds that keep the accuracy at exit at or
     above the accuracy at T minus ε. With ``target_timesteps`` or ``target_energy``: the highest accuracy within that
-    mean. Costs include initial steps, energies what the rule's own network takes.
+    mean. Accuracy is agreement with the answer after all T steps where ``risk`` is ``disagreement``: the labels do not
+    matter then. Costs include initial steps, energies what the rule's own network takes.
 
     Args:
         run: one pass over the exit split.
@@ -37,6 +38,8 @@ def find_exit(run: CachedRun, rule: Policy, *, state: State | None = None, **tar
             f"the {rule.kind} policy has no threshold to calibrate: derive it from seenn.ThresholdExit, or store it "
             "as it is, with snn.with_policy"
         )
+    if asked.risk == "disagreement":
+        run = run.judged_by_itself()
     if asked.target_energy is not None:
         run.energy_with(rule)
     classes = len(set(run.labels.tolist()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,13 +30,15 @@ _SPLIT_SEED = 0
 class CachedRun:
     """One pass without early exit: what every sample would answer and cost if it stopped at each exit point.
 
-    The first axis is the points at which a sample can stop, in order of cost: after t = 1 … T steps.
+    The first axis is the points at which a sample can stop, in order of cost: after t = 1 … T steps, or in a network
+    with heads after every segment of each of them.
     """
 
-    logits_sum: Tensor  # outputs summed up to there, [T, N, K]
+    logits_sum: Tensor  # outputs summed up to there, [P, N, K]
     labels: Tensor  # int64 [N]
-    energy_pj: Tensor | None = None  # estimate of the network alone up to there, float64 [T, N]; None: unknown
-    cost: Tensor = field(default_factory=Tensor)  # full timesteps spent up to there, float64 [T]; empty: 1 … T
+    energy_pj: Tensor | None = None  # estimate of the network alone up to there, float64 [P, N]; None: unknown
+    cost: Tensor = field(default_factory=Tensor)  # full timesteps spent up to there, float64 [P]; empty: 1 … T
+    segments: int = 1  # exits in a step: P = T · segments
     state: State | None = None  # what one policy's ``start`` said about the samples, for ``of``
 
     def __post_init__(self) -> None:
@@ -56,15 +58,64 @@ class CachedRun:
             state=None if self.state is None else compact(self.state, samples),
         )
 
+    @property
+    def t(self) -> Tensor:
+        """The step of each point, int64 ``[P]``, from 1."""
+        return torch.arange(len(self.cost)) // self.segments + 1
+
+    @property
+    def unit(self) -> str:
+        """What the points are called."""
+        return "timesteps" if self.segments == 1 else "exit points"
+
+    @property
+    def progress(self) -> Iterator[Progress]:
+        """Where all samples stand at each point."""
+        return Progress.points(self.cost, len(self), self.segments)
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        return int(self.t[-1])
+
+    @property
+    def initial_steps(self) -> int:
+        """Steps before the first that answers."""
+        return round(float(self.cost[-1])) - self.timesteps
+
+    @property
+    def whole_steps(self) -> CachedRun:
+        """As if samples could stop at the end of a step alone."""
+        return self.only(slice(self.segments - 1, None, self.segments))
+
+    def judged_by_itself(self) -> CachedRun:
+        """As if the answer after all T steps were always right: accuracy is agreement with it."""
+        return replace(self, labels=self.logits_sum[-1].argmax(-1))
+
+    @property
+    def oracle_cost(self) -> float:
+        """Mean cost of who stops at the first point at which a sample is right, at the last where none is."""
+        right = self.correct()
+        right[-1] = True
+        return float(self.cost[right.to(torch.uint8).argmax(0)].mean())
+
+    def only(self, points: Tensor | slice) -> CachedRun:
+        """As if samples could stop at these points alone: the same exits of every step, from the first step on."""
+        chosen = torch.arange(len(self.cost))[points]
+        segments = len(chosen) // len({*self.t[chosen].tolist()})
+        energy = None if self.energy_pj is None else self.energy_pj[chosen]
+        logits_sum, cost = self.logits_sum[chosen], self.cost[chosen]
+        return replace(self, logits_sum=logits_sum, energy_pj=energy, cost=cost, segments=segments)
+
     def refuse_never(self, rule: str, steps: int) -> None:
-        """Raises CalibrationError for a rule that stops nobody before more steps than were run."""
+        """Raises CalibrationError for a rule that stops nobody before more steps, or exits, than were run."""
         if steps > len(self.cost):
             raise CalibrationError(
-                f"{rule} {steps} timesteps is never reached: the network runs for {len(self.cost)}; choose fewer"
+                f"{rule} {steps} {self.unit} is never reached: the network runs for {len(self.cost)}; choose fewer"
             )
 
     def energy_with(self, policy: ExitPolicy) -> Tensor:
-        """``energy_pj`` and what the policy's own network takes for a sample, float64 ``[T, N]``.
+        """``energy_pj`` and what the policy's own network takes for a sample, float64 ``[P, N]``.
 
         Raises:
             ValueError: the run has no energies.
@@ -78,16 +129,16 @@ class CachedRun:
         return replace(self, energy_pj=None if self.energy_pj is None else self.energy_with(policy), state=state)
 
     def correct(self) -> Tensor:
-        """Whether each sample is right at each point, bool ``[T, N]``."""
+        """Whether each sample is right at each point, bool ``[P, N]``."""
         return correct_per_timestep(self.logits_sum, self.labels)
 
     def scores(self, policy: ScoredExit) -> Tensor:
         """See ``exit_scores``."""
-        return exit_scores(policy, self.logits_sum, self.state, self.cost)
+        return exit_scores(policy, self.logits_sum, self.state, self.cost, self.segments)
 
     def exits(self, policy: ExitPolicy) -> Tensor:
         """See ``replay``."""
-        return replay(policy, self.logits_sum, self.state, self.cost)
+        return replay(policy, self.logits_sum, self.state, self.cost, self.segments)
 
     def choices(self, exits: Tensor) -> ExitCurve:
         """What each of M ways to stop gives, from their points ``[M, N]``, counted from 0; ``threshold`` counts them.
@@ -107,38 +158,50 @@ class CachedRun:
 
     def judged(self, policy: Policy) -> ExitCalibration[Policy]:
         """What ``policy``, as it is, does here."""
-        point = self.choices((self.exits(policy) - 1)[None])
+        exits = self.exits(policy) - 1
+        point = self.choices(exits[None])
         return ExitCalibration(
             policy=policy,
             samples=len(self),
             accuracy=float(point.accuracy),
             full_accuracy=float(self.correct()[-1].double().mean()),
-            mean_timesteps=float(point.mean_timesteps),
+            mean_timesteps=self.initial_steps + float(self.t[exits].double().mean()),
+            mean_cost=float(point.mean_timesteps),
             mean_energy_pj=None if point.mean_energy_pj is None else float(point.mean_energy_pj),
         )
 
 
-def replay(policy: ExitPolicy, logits_sum: Tensor, state: State | None = None, cost: Tensor | None = None) -> Tensor:
-    """When each sample would stop, int64 ``[N]`` from 1, from logits cached for all T steps ``[T, N, K]``.
+def replay(
+    policy: ExitPolicy,
+    logits_sum: Tensor,
+    state: State | None = None,
+    cost: Tensor | None = None,
+    segments: int = 1,
+) -> Tensor:
+    """At which exit point each sample would stop, int64 ``[N]`` from 1, from the logits cached for all ``[P, N, K]``.
 
     ``state`` is what ``policy.start`` said about the samples' inputs; None: a rule that looks at logits only. ``cost``
-    is that of stopping at each step, ``[T]``; None: 1 … T.
+    is that of stopping at each point, ``[P]``; None: 1 … P. ``segments`` are the exits in a step.
     """
-    stops = _ask(policy.stop, policy, logits_sum[:-1], state, cost)
+    stops = _ask(policy.stop, policy, logits_sum[:-1], state, cost, segments)
     at_last = torch.ones(logits_sum.shape[1], dtype=torch.bool)
     return 1 + torch.from_numpy(torch.stack([*stops, at_last]).numpy().argmax(0))
 
 
 def exit_scores(
-    policy: ScoredExit, logits_sum: Tensor, state: State | None = None, cost: Tensor | None = None
+    policy: ScoredExit,
+    logits_sum: Tensor,
+    state: State | None = None,
+    cost: Tensor | None = None,
+    segments: int = 1,
 ) -> Tensor:
-    """The policy's score for every sample after every step that decides, ``[T, N]``; arguments as for ``replay``.
+    """The policy's score for every sample at every point that decides, ``[P, N]``; arguments as for ``replay``.
 
-    The last step's decides nothing and repeats the one before: a rule may have numbers for T-1 steps only.
+    The last point's decides nothing and repeats the one before: a rule may have numbers for P-1 points only.
     """
-    timesteps = len(logits_sum)
-    scores = _ask(policy.score, policy, logits_sum[: max(timesteps - 1, 1)], state, cost)
-    return torch.stack([*scores, scores[-1]][:timesteps])
+    points = len(logits_sum)
+    scores = _ask(policy.score, policy, logits_sum[: max(points - 1, 1)], state, cost, segments)
+    return torch.stack([*scores, scores[-1]][:points])
 
 
 def _ask(
@@ -147,20 +210,21 @@ def _ask(
     logits_sum: Tensor,
     state: State | None,
     cost: Tensor | None,
+    segments: int,
 ) -> list[Tensor]:
     """What ``policy.stop`` or ``policy.score`` answers at each point of ``logits_sum``."""
     points, samples = logits_sum.shape[:2]
     cost = cost_of_steps(points) if cost is None else cost[:points]
     state = policy.start(logits_sum.new_zeros(samples, 0)) if state is None else state
     answers = []
-    for progress, so_far in zip(Progress.points(cost, samples), logits_sum, strict=True):
+    for progress, so_far in zip(Progress.points(cost, samples, segments), logits_sum, strict=True):
         answer, state = question(progress, so_far, state)
         answers.append(answer)
     return answers
 
 
 def first_above(scores: Tensor, thresholds: Tensor) -> Tensor:
-    """When each sample stops, counted from 0, int64 ``[N]``, from scores ``[T, N]`` and thresholds ``[T-1]``."""
+    """When each sample stops, counted from 0, int64 ``[N]``, from scores ``[P, N]`` and thresholds ``[P-1]``."""
     stops = scores.double().numpy() > np.append(thresholds.double(), -np.inf)[:, None]
     return torch.from_numpy(stops.argmax(0))
 

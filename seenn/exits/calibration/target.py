@@ -9,7 +9,9 @@ from seenn.errors import CalibrationError
 from seenn.exits.policy import ExitPolicy
 from seenn.metrics import ExitCurve
 
-Guarantee = Literal["marginal", "conditional"]
+Guarantee = Literal["marginal", "conditional", "expected"]
+#: What a drop is of: accuracy, or, without labels, how often the answer is that of all T steps.
+Risk = Literal["accuracy", "disagreement"]
 Policy = TypeVar("Policy", bound=ExitPolicy)
 
 
@@ -22,10 +24,13 @@ class ExitTarget:
     """
 
     max_accuracy_drop: float | None = None  # ε below the accuracy at T, a fraction in [0, 1): 0.005 is half a point
-    target_timesteps: float | None = None  # mean cost in full timesteps, >= 1
+    target_timesteps: float | None = None  # mean cost in full timesteps, > 0; at least 1 is possible without heads
     target_energy: float | None = None  # mean per sample up to its exit, in pJ
     confidence: float | None = None  # 1 - δ in (0, 1): the drop then holds for new samples with this probability
-    guarantee: Guarantee | None = None  # over all samples (marginal, the default), or those that stopped by t, every t
+    guarantee: Guarantee | None = (
+        None  # over all samples (marginal, the default), or those that stopped by t, every t; or on average
+    )
+    risk: Risk = "accuracy"
 
     def __post_init__(self) -> None:
         drop, confidence = self.max_accuracy_drop, self.confidence
@@ -35,16 +40,18 @@ class ExitTarget:
             raise ValueError(f"a guarantee needs a max_accuracy_drop between 0 and 1, got {drop}")
         if confidence is not None and not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence is a probability between 0 and 1, got {confidence}")
-        if self.guarantee not in (None, "marginal", "conditional"):
-            raise ValueError(f"guarantee must be 'marginal' or 'conditional', got {self.guarantee!r}")
-        if self.guarantee is not None and confidence is None:
+        if self.guarantee not in (None, "marginal", "conditional", "expected"):
+            raise ValueError(f"guarantee must be 'marginal', 'conditional' or 'expected', got {self.guarantee!r}")
+        if self.risk not in ("accuracy", "disagreement"):
+            raise ValueError(f"risk must be 'accuracy' or 'disagreement', got {self.risk!r}")
+        if self.guarantee == "expected" and (confidence is not None or drop is None or not drop > 0.0):
+            raise ValueError("the expected guarantee is of a max_accuracy_drop above 0, and has no confidence")
+        if self.guarantee not in (None, "expected") and confidence is None:
             raise ValueError("a guarantee needs a confidence, the probability that it holds with")
         if drop is not None and not 0.0 <= drop < 1.0:
             raise ValueError(f"max_accuracy_drop is a fraction in [0, 1), got {drop}")
-        if self.target_timesteps is not None and not self.target_timesteps >= 1.0:
-            raise ValueError(
-                f"target_timesteps must be at least 1: every image takes one step, got {self.target_timesteps}"
-            )
+        if self.target_timesteps is not None and not self.target_timesteps > 0.0:
+            raise ValueError(f"target_timesteps is a mean of full timesteps above 0, got {self.target_timesteps}")
 
     @property
     def _targets(self) -> list[float]:
@@ -96,7 +103,8 @@ class ExitCalibration(Generic[Policy]):
     samples: int
     accuracy: float  # at the exit
     full_accuracy: float  # at T
-    mean_timesteps: float  # mean cost in full timesteps, initial steps included
+    mean_timesteps: float  # initial steps included; one that was left at a head counts as a step
+    mean_cost: float  # in full timesteps, initial steps included: less, where there are heads
     mean_energy_pj: float | None = None  # None where no energies were given
 
     @property

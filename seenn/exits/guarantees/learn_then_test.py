@@ -37,8 +37,8 @@ def certified_rule(rule: Scored, run: CachedRun, target: ExitTarget) -> ExitCali
     """``rule`` at the boldest threshold with ``P(accuracy at T - accuracy at exit > ε) <= δ`` for new samples.
 
     P is over the draw of the exit split; samples are independent and from one distribution. ``conditional``
-    (Ringel et al., ICML 2024) guarantees more: for every t at once, the drop is at most ε *among those that
-    stopped by t*; the thresholds then differ from step to step. The loss of a sample is right-at-T minus
+    (Ringel et al., ICML 2024) guarantees more: for every exit point at once, the drop is at most ε *among those
+    that stopped by then*; the thresholds then differ from point to point. The loss of a sample is right-at-T minus
     right-at-exit. Numbers of the rule's own are fitted on the first part; figures are those of the second.
 
     Args:
@@ -65,7 +65,7 @@ def certified_rule(rule: Scored, run: CachedRun, target: ExitTarget) -> ExitCali
     per_timestep = guarantee == "conditional" and steps > 0
     if per_timestep:
         rule.at((rule.never,) * steps)  # refuses a rule with one threshold before any work
-    rule = rule.fitted(run.logits_sum[:, fit], run.labels[fit])
+    rule = rule.fitted(run[fit])
     accepted = certified_thresholds(
         run.scores(rule), run.correct(), rule, fit, test, margin=margin, delta=delta, guarantee=guarantee
     ).tolist()

@@ -40,5 +40,5 @@ class ConfidenceExit(ProbabilityExit):
         t, accumulation = progress.t, self.accumulation
         return softmax_confidence(t, logits_sum, temperature=self.temperature, accumulation=accumulation), state
 
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        return softmax_confidence(t, logits_sum, temperature=self.temperature)
+    def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        return softmax_confidence(progress.t, logits_sum, temperature=self.temperature)

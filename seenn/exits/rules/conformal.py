@@ -12,10 +12,11 @@ from torch import Tensor
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer, number
 from seenn.errors import CalibrationError
+from seenn.exits.calibration.replay import CachedRun
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scored import ScoredExit, Threshold
-from seenn.exits.scores import accumulated, at_timestep, numbers_per_timestep
+from seenn.exits.scores import accumulated, at_point, numbers_per_timestep
 
 
 @register_policy("conformal")
@@ -46,16 +47,16 @@ class ConformalExit(ScoredExit):
             raise ValueError(f"quantiles are -log p, at least 0, got {min(values)}")
         object.__setattr__(self, "quantiles", values)
 
-    def contains(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        """Which classes are in the set after ``t`` steps, bool ``[B, K]``."""
-        surprise = -accumulated(t, logits_sum, "mean").log_softmax(-1)
+    def contains(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        """Which classes are in the set there, bool ``[B, K]``."""
+        surprise = -accumulated(progress.t, logits_sum, "mean").log_softmax(-1)
         quantiles = self.quantiles
         if len(quantiles) == 1:
             return surprise <= quantiles[0]
-        return surprise <= at_timestep(quantiles, t).to(surprise.dtype).unsqueeze(-1)
+        return surprise <= at_point(quantiles, progress).to(surprise.dtype).unsqueeze(-1)
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        size = self.contains(progress.t, logits_sum).sum(-1)
+        size = self.contains(progress, logits_sum).sum(-1)
         # An empty set knows nothing, so it counts as larger than any.
         return -torch.where(size > 0, size, logits_sum.shape[-1] + 1).to(torch.float32), state
 
@@ -67,13 +68,13 @@ class ConformalExit(ScoredExit):
             raise ValueError("max_size is one number for every timestep, got one per timestep")
         return replace(self, max_size=max(0, math.ceil(-threshold) - 1))
 
-    def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
-        """With the ``⌈(n+1)(1 - alpha/T)⌉``-th smallest ``-log p_label`` at each step: split conformal.
+    def fitted(self, run: CachedRun) -> Self:
+        """With the ``⌈(n+1)(1 - alpha/T)⌉``-th smallest ``-log p_label`` at each of T exit points: split conformal.
 
         Raises:
             CalibrationError: too few samples for that order statistic to exist.
         """
-        timesteps, n = logits_sum.shape[:2]
+        timesteps, n = run.logits_sum.shape[:2]
         rank = math.ceil((n + 1) * (1 - self.alpha / timesteps))
         if rank > n:
             raise CalibrationError(
@@ -82,7 +83,7 @@ class ConformalExit(ScoredExit):
                 f"{math.ceil(timesteps / self.alpha) - 1} samples; raise alpha, run fewer timesteps or hold out more"
             )
         quantiles = []
-        for t, logits in enumerate(logits_sum, start=1):
-            surprise = -(logits / t).log_softmax(-1).gather(1, labels[:, None]).squeeze(1)
+        for t, logits in zip(run.t.tolist(), run.logits_sum, strict=True):
+            surprise = -(logits / t).log_softmax(-1).gather(1, run.labels[:, None]).squeeze(1)
             quantiles.append(max(0.0, float(surprise.kthvalue(rank).values)))
         return replace(self, quantiles=tuple(quantiles))

@@ -8,11 +8,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from seenn.exits.calibration.replay import CachedRun, exit_scores, first_above, fit_split
+from seenn.exits.calibration.replay import CachedRun, first_above, fit_split
 from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.registry import register_policy
 from seenn.exits.rules.gap import GapExit
-from seenn.metrics import correct_per_timestep
 
 _TOLERANCES = torch.linspace(0, 1, 257, dtype=torch.float64) ** 2  # ε, finer where it is small
 
@@ -36,13 +35,13 @@ class CutoffExit(GapExit):
             ValueError: no target, or a guarantee: for that use ``GapExit``.
             CalibrationError: a target that no ε meets; the message names the nearest.
         """
-        if not target.given or target.confidence is not None:
+        if not target.given or target.confidence is not None or target.guarantee is not None:
             raise ValueError(
                 "cutoff finds one threshold per timestep for max_accuracy_drop, target_timesteps or target_energy; "
                 "with a threshold or a confidence use the gap rule"
             )
         fit, rest = fit_split(len(run))
-        thresholds = cutoff_thresholds(self, run.logits_sum[:, fit], run.labels[fit]).flip(0)  # [E, T-1], boldest first
+        thresholds = cutoff_thresholds(self, run[fit]).flip(0)  # [E, T-1], boldest first
         run = run[rest]
         scores = run.scores(self)
         # A larger tolerance lowers every threshold: from one row to the next no sample stops earlier.
@@ -51,11 +50,10 @@ class CutoffExit(GapExit):
         return run.judged(self.at(tuple(chosen.tolist())) if len(chosen) else self)
 
 
-def cutoff_thresholds(policy: GapExit, logits_sum: Tensor, labels: Tensor) -> Tensor:
-    """β_t(ε) for every tolerance and t = 1 … T-1, float64 ``[E, T-1]``; the first row never stops early."""
-    correct = correct_per_timestep(logits_sum, labels)
-    settled = correct.flip(0).cummin(dim=0).values.flip(0)[:-1]  # OCT <= t
-    gaps, order = exit_scores(policy, logits_sum)[:-1].double().sort(dim=1, descending=True)
+def cutoff_thresholds(policy: GapExit, run: CachedRun) -> Tensor:
+    """β_t(ε) for every tolerance and exit point but the last, float64 ``[E, T-1]``; the first row never stops early."""
+    settled = run.correct().flip(0).cummin(dim=0).values.flip(0)[:-1]  # OCT <= t
+    gaps, order = run.scores(policy)[:-1].double().sort(dim=1, descending=True)
     counts = torch.arange(1, gaps.shape[1] + 1, dtype=torch.float64)
     share = settled.gather(1, order).double().cumsum(1) / counts  # of the i largest gaps
     below = torch.cat([gaps[:, 1:], gaps.new_full((len(gaps), 1), policy.least)], dim=1)

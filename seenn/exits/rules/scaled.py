@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops import State
+from seenn.exits.calibration.replay import CachedRun
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scored import ProbabilityExit
-from seenn.exits.scores import accumulated, at_timestep, numbers_per_timestep
+from seenn.exits.scores import accumulated, at_point, numbers_per_timestep
 
 _LOG_RANGE = (-7.0, 7.0)  # temperatures from 1/1097 to 1097
 
@@ -29,7 +30,7 @@ class ScaledConfidenceExit(ProbabilityExit):
 
     summary: ClassVar[str] = "a calibrated probability is high, one temperature a timestep (Dynamic Confidence)"
     learned: ClassVar[tuple[str, ...]] = ("temperatures",)
-    temperatures: tuple[float, ...] = (1.0,)  # α_t for t = 1, 2, …; one holds for every t
+    temperatures: tuple[float, ...] = (1.0,)  # α_t for t = 1, 2, … or every exit point; one holds for all
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,18 +40,18 @@ class ScaledConfidenceExit(ProbabilityExit):
         object.__setattr__(self, "temperatures", values)
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.confidence(progress.t, logits_sum), state
+        return self.confidence(progress, logits_sum), state
 
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        mean = accumulated(t, logits_sum, "mean")
+    def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        mean = accumulated(progress.t, logits_sum, "mean")
         if len(self.temperatures) == 1:
             return (mean / self.temperatures[0]).softmax(-1).amax(-1)
-        return (mean / at_timestep(self.temperatures, t).to(mean.dtype).unsqueeze(-1)).softmax(-1).amax(-1)
+        return (mean / at_point(self.temperatures, progress).to(mean.dtype).unsqueeze(-1)).softmax(-1).amax(-1)
 
-    def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
-        """With the temperatures that minimise the cross-entropy at each of the T steps."""
-        means = [logits_sum[t] / (t + 1) for t in range(len(logits_sum))]
-        return replace(self, temperatures=tuple(fit_temperature(mean, labels) for mean in means))
+    def fitted(self, run: CachedRun) -> Self:
+        """With the temperatures that minimise the cross-entropy at each exit point."""
+        means = run.logits_sum / run.t.to(run.logits_sum.dtype)[:, None, None]
+        return replace(self, temperatures=tuple(fit_temperature(mean, run.labels) for mean in means))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -29,12 +29,12 @@ class BudgetExit(ThresholdExit):
 
     summary: ClassVar[str] = "a policy network that saw the image says so (SEENN-II)"
     made_with: ClassVar[str] = "seenn train-policy"
-    network: PolicyNetwork  # one score for each number of timesteps 1 … T
+    network: PolicyNetwork  # one score for each number of timesteps 1 … T, or for each exit point
     threshold: Threshold = 0.0
 
     @property
-    def timesteps(self) -> int:
-        """T, the largest budget."""
+    def budgets(self) -> int:
+        """How many there are to choose from: T, or all exit points."""
         return self.network.outputs
 
     @property
@@ -54,4 +54,4 @@ class BudgetExit(ThresholdExit):
 
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         (margins,) = state
-        return margins.gather(-1, (progress.t - 1).clamp(max=self.timesteps - 1)[:, None]).squeeze(-1), state
+        return margins.gather(-1, (progress.point - 1).clamp(max=self.budgets - 1)[:, None]).squeeze(-1), state

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer, number
-from seenn.exits.calibration.replay import exit_scores
+from seenn.exits.calibration.replay import CachedRun
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.rules.confidence import ConfidenceExit
 from seenn.exits.scored import ScoredExit, Threshold
-from seenn.metrics import correct_per_timestep
 
 _CANDIDATES = 64
 _LOST = 0.001  # of the samples
@@ -27,8 +26,9 @@ class TwoSidedExit(ScoredExit):
     """Stop as ``inner`` does, or once its score is below ``give_up`` and has not climbed.
 
     Idea from 'Conformal Thinking' (arXiv:2602.03814): a sample that is never right otherwise pays T every time.
-    Hopeless is ``t >= after``, ``score < give_up`` and ``score - last score <= slope``; its score then is
-    ``inner.never``, above every threshold but that one, so that one threshold still orders the whole rule.
+    Hopeless is ``point >= after``, ``score < give_up`` and ``score - last score <= slope``, where points are the exits
+    that a sample has passed, the timesteps in a network without heads; its score then is ``inner.never``, above every
+    threshold but that one, so that one threshold still orders the whole rule.
     """
 
     summary: ClassVar[str] = "the rule inside it says so, or the case is hopeless"
@@ -36,7 +36,7 @@ class TwoSidedExit(ScoredExit):
     inner: ScoredExit = field(default_factory=ConfidenceExit)  # not two-sided itself
     give_up: float = 0.3  # in the score's unit
     slope: float = 1e-6  # in the score's unit per step; above 0, so that rounding does not decide between equals
-    after: int = 2  # first t at which to give up, >= 2: there is no slope before
+    after: int = 2  # first exit point at which to give up, >= 2: there is no slope before
 
     def __post_init__(self) -> None:
         if not isinstance(self.inner, ScoredExit) or isinstance(self.inner, TwoSidedExit):
@@ -59,10 +59,10 @@ class TwoSidedExit(ScoredExit):
     def score(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
         last, *rest = state
         score, inner_state = self.inner.score(progress, logits_sum, tuple(rest))
-        return score.masked_fill(self._hopeless(progress.t, score, last), self.never), (score, *inner_state)
+        return score.masked_fill(self._hopeless(progress.point, score, last), self.never), (score, *inner_state)
 
-    def _hopeless(self, t: Tensor, score: Tensor, last: Tensor) -> Tensor:
-        return (t >= self.after) & (score < self.give_up) & (score - last <= self.slope)
+    def _hopeless(self, point: Tensor, score: Tensor, last: Tensor) -> Tensor:
+        return (point >= self.after) & (score < self.give_up) & (score - last <= self.slope)
 
     def limit(self, progress: Progress) -> Tensor | float:
         return self.inner.limit(progress)
@@ -70,25 +70,24 @@ class TwoSidedExit(ScoredExit):
     def at(self, threshold: Threshold) -> Self:
         return replace(self, inner=self.inner.at(threshold))
 
-    def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-        return self.inner.confidence(t, logits_sum)
+    def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+        return self.inner.confidence(progress, logits_sum)
 
-    def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
+    def fitted(self, run: CachedRun) -> Self:
         """With the highest ``give_up`` that costs at most 0.1 % of the samples an answer that is right at T.
 
         Answers that giving up keeps right, and that T would lose, are not set against them: by chance they would
         excuse too much. The inner rule is fitted first.
         """
-        inner = self.inner.fitted(logits_sum, labels)
-        timesteps, n = logits_sum.shape[:2]
-        correct = correct_per_timestep(logits_sum, labels)
-        scores = exit_scores(inner, logits_sum)
-        last, t = torch.cat([scores[:1], scores[:-1]]), torch.arange(1, timesteps + 1)[:, None]
-        levels = scores.flatten().sort().values[:: max(1, timesteps * n // _CANDIDATES)]
+        inner = self.inner.fitted(run)
+        points, n = run.logits_sum.shape[:2]
+        correct, scores = run.correct(), run.scores(inner)
+        last, point = torch.cat([scores[:1], scores[:-1]]), torch.arange(1, points + 1)[:, None]
+        levels = scores.flatten().sort().values[:: max(1, points * n // _CANDIDATES)]
         # The lowest level is the smallest score: nothing is below it, nobody gives up, nothing is lost.
         for level in levels.flip(0).tolist():
             fitted = replace(self, inner=inner, give_up=level)
-            hopeless = fitted._hopeless(t, scores, last)
+            hopeless = fitted._hopeless(point, scores, last)
             hopeless[-1] = True  # T ends it for everyone
             answered = hopeless.to(torch.uint8).argmax(dim=0)
             if int((correct[-1] & ~correct[answered, torch.arange(n)]).sum()) <= _LOST * n:

@@ -29,7 +29,8 @@ from seenn.errors import ExportError, UnsupportedError
 from seenn.export import interpreter
 from seenn.export.about import about
 from seenn.export.exporter import FORMATS, Format, Subject
-from seenn.runtime import Engine, Observer, Session
+from seenn.runtime import Engine
+from seenn.runtime.kernels.fused import FusedSlots
 from seenn.runtime.lowering.lowering import obstacles
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
 
@@ -100,40 +101,26 @@ def _program(engine: Engine) -> Program:
     return found
 
 
-class _Trace(Observer):
-    """Keeps every site's counts and the outputs of each step."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, dict[tuple[int, int], Tensor]] = {}
-        self.sums: dict[tuple[int, int], Tensor] = {}
-
-    def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
-        kept = self.counts.setdefault(site, {})
-        kept |= {key: row.clone() for key, row in zip(_keys(t, samples), counts, strict=True)}
-
-    def scores(self, t: Tensor, samples: Tensor, logits_sum: Tensor) -> None:
-        self.sums |= dict(zip(_keys(t, samples), logits_sum.clone(), strict=True))
-
-
-def _keys(t: Tensor, samples: Tensor) -> list[tuple[int, int]]:
-    return list(zip(t.tolist(), samples.tolist(), strict=True))
-
-
 def _vectors(subject: Subject, engine: Engine) -> dict[str, Any]:
     """Integer inputs ``[N, C, H, W]``; by site the counts ``[T, N, ...]``; and the outputs of every step."""
-    trace, program = _Trace(), _program(engine)
-    Session(engine, None, subject.timesteps).run(subject.batch, observers=[trace])
+    program, inputs = _program(engine), subject.batch.inputs
     assert program.input_scale is not None
-    inputs = program.input_scale.quantize(subject.batch.inputs)
+    slots = engine.open(len(inputs))
+    assert isinstance(slots, FusedSlots)
+    slots.load(torch.arange(len(inputs)), inputs)
+    seen: dict[str, list[Tensor]] = {}
 
-    def stacked(values: Mapping[tuple[int, int], Tensor]) -> Tensor:
-        steps, samples = range(1, subject.timesteps + 1), range(len(subject.batch))
-        return torch.stack([torch.stack([values[t, n] for n in samples]) for t in steps])
+    def see(site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
+        seen.setdefault(site, []).append(counts.clone())
 
-    found = {site: _integers(stacked(values)) for site, values in trace.counts.items()}
-    sums = (stacked(trace.sums).double() / program.output_scale).round()
-    steps = torch.diff(sums, dim=0, prepend=torch.zeros_like(sums[:1]))
-    return {"inputs": _integers(inputs), **found, program.output: _integers(steps)}
+    totals = [torch.zeros_like(slots.total)]
+    for _ in range(subject.timesteps):
+        slots.step(torch.arange(len(inputs)), observe=see)
+        totals.append(slots.total.clone())
+    shape = subject.timesteps, len(inputs)
+    found = {site: _integers(torch.cat(parts).view(*shape, *parts[0].shape[1:])) for site, parts in seen.items()}
+    steps = torch.stack(totals).diff(dim=0)
+    return {"inputs": _integers(program.input_scale.quantize(inputs)), **found, program.output: _integers(steps)}
 
 
 class _Writer:
@@ -206,8 +193,9 @@ class _Writer:
         if i.what == "leak":
             (factor,), (before,) = i.constants, i.state
             self.arrays[f"factor/{i.target}"] = factor.float().numpy()
+            wide = self._program.buffers[before].dtype == torch.int32
             return {"do": "leak", "target": i.target, "source": i.sources[0], "before": before,
-                    "factor": f"factor/{i.target}"}  # fmt: skip
+                    "factor": f"factor/{i.target}", "wide": wide}  # fmt: skip
         assert i.op is not None
         shapes = [self._program.buffers[name].shape for name in i.sources]
         if (i.what == "write" and isinstance(i.op, Rearrangement | Concat)) or _is_nearest(i.op):

@@ -8,78 +8,26 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seenn.core.ops import IFNeuron, LIFNeuron, Neuron
+from seenn.core.ops import FlooredNeuron, LIFNeuron
 from seenn.core.ops.arguments import per_channel
-from seenn.errors import ExportError, UnsupportedError
+from seenn.errors import ExportError
 from seenn.export.about import about
 from seenn.export.exporter import FORMATS, Format, Subject
 from seenn.export.nir_plan import Plan, Site
+from seenn.export.nir_run import reader_of, run
+from seenn.export.readers import READERS, Dialect, obstacles
+from seenn.export.rounded import Rounded, hold
 from seenn.export.witness import Judgement, Witness
 
-FILE, ABOUT = "network.nir", "network.json"
-SCRIPT = Path(__file__).parents[1] / "nir_process.py"  # imported here it would want nir
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dialect:
-    """What a reader makes of a node.
-
-    Attributes:
-        integrates: why its IF is not ours; None where it is.
-        subtracts, resets: why a leaky neuron with such a reset cannot be had.
-        several: fires as often in a step as the membrane holds.
-        floor: the membrane is cut off below, in thresholds.
-        strict: fires above the threshold and not on it.
-        starts: a membrane may be charged before the first step.
-        joins: why a node cannot have several inputs; None where it can.
-        step: seconds; None where a step has no unit.
-        scaled: what the input of a leaky neuron is multiplied by, ``dt/τ``, has to be undone in the weights.
-    """
-
-    integrates: str | None = None
-    subtracts: str | None = None
-    resets: str | None = None
-    several: bool = False
-    floor: float | None = None
-    strict: bool = False
-    starts: bool = False
-    joins: str | None = None
-    step: float | None = None
-    scaled: bool = False
-
-
-_ORDER = "nirtorch runs a node before all of its inputs are there"
-READERS: Mapping[str, Dialect] = {
-    "any": Dialect(starts=True),
-    "sinabs": Dialect(resets="its LIF resets by subtraction only", several=True, floor=-1.0, starts=True, joins=_ORDER),
-    "norse": Dialect(
-        integrates="its IF resets to 0 and loses what is above the threshold",
-        subtracts="its LIF resets to a value only",
-        strict=True,
-        step=1e-3,
-        scaled=True,
-        joins=_ORDER,
-    ),
-    "snntorch": Dialect(
-        integrates="version 1.0.0 reads IF as a leaky neuron with a decay of 0.9, whatever the file says",
-        subtracts="it reads LIF with a reset to 0 only",
-        strict=True,
-        step=1e-4,
-    ),
-}
+ABOUT, NEVER = "network.json", 2.0**30
 
 
 class _Nir(Format):
@@ -87,27 +35,20 @@ class _Nir(Format):
     takes = ("reader",)
 
     def violations(self, subject: Subject) -> Iterable[str]:
-        name, _ = reader_of(subject)
-        dialect = READERS[name]
-        plan = Plan(subject.network)
-        yield from plan.problems
-        for site, own in plan.sites.items():
-            yield from (f"{site}: {problem}" for problem in _problems(own.neuron, name, dialect))
-        for node in plan.nodes if dialect.joins else ():
-            if (count := sum(b == node for _, b in plan.edges)) > 1:
-                yield f"{node} adds {count} inputs, and {dialect.joins}: use a network without joins, or --reader any"
-        if subject.network.initial_steps:
-            yield f"{subject.network.initial_steps} initial steps: convert with another --correction than cos or srp"
-        if dialect.several and not plan.problems:
-            yield from _crossings(subject, name)
+        return obstacles(subject, Plan(subject.network), reader_of(subject)[0])
 
     def write(self, subject: Subject, path: Path) -> None:
-        _process(subject, path, write=True)
+        plan, arrays = _plan(subject)
+        run(subject, plan, arrays, path, write=True)
+        beside = {**plan["about"], "sites": plan["sites"]}
+        (path / ABOUT).write_text(json.dumps(beside, indent=2) + "\n", encoding="utf-8")
 
     def verify(self, subject: Subject, path: Path) -> tuple[str, Mapping[str, Any]]:
-        said, found = _process(subject, path, write=False)
+        plan, _ = _plan(subject)
+        said, found, _ = run(subject, plan, {}, path, write=False)
         name, _ = reader_of(subject)
-        floor = READERS[name].floor
+        if READERS[name].rounded:
+            return said, hold(subject, Rounded(Plan(subject.network)), said, found)
         judgement = Judgement(witness=Witness(subject.network), reader=said)
         clean = torch.ones(len(subject.batch), dtype=torch.bool)
         cut = torch.zeros_like(clean)
@@ -115,110 +56,28 @@ class _Nir(Format):
             counts = {site: found[f"spikes.{site}"][moment.t - 1] for site in moment.counts}
             logits = found["logits"][moment.t - 1]
             clean = judgement.see(moment, counts, logits, clean=clean & ~cut, steps=moment.t)
-            if floor is not None:  # from here on the reader's membrane is another
-                for site, state in zip(subject.network.state_layout, moment.after, strict=True):
-                    neuron = judgement.witness.neuron(site[0])
-                    low = floor * per_channel(neuron.v_threshold.detach(), state, neuron.axis)
-                    cut |= (state < low).flatten(1).any(1)
+            if READERS[name].floored:  # a membrane that is lower here is another there from now on
+                for (site, _), state in zip(subject.network.state_layout, moment.after, strict=True):
+                    neuron = judgement.witness.neuron(site)
+                    theta = per_channel(neuron.v_threshold.detach(), state, neuron.axis)
+                    cut |= (state < -theta).flatten(1).any(1)
         compared = int((~cut).sum())
         if not compared:
             raise ExportError(
-                f"{said} cuts membranes off below, and all {len(cut)} images have one that goes there within "
-                f"{subject.timesteps} steps: run fewer --timesteps, or use --reader any"
+                f"{said} cuts membranes off at −θ, and each of the {len(cut)} images has one that goes below within "
+                f"{subject.timesteps} steps: train with --neuron floored, or use --reader any"
             )
         figures = {"images": len(cut), "images_compared_to_the_end": compared, "timesteps": subject.timesteps}
         return said, {**figures, **judgement.figures}
 
 
-def reader_of(subject: Subject) -> tuple[str, str]:
-    """The reader's name, and the Python that has it: ``sinabs=/path/to/python``, by default this one.
-
-    Raises:
-        UnsupportedError: there is no such reader.
-    """
-    name, _, python = (subject.options.reader or "any").partition("=")
-    if name == "spinnaker2":
-        raise UnsupportedError("spinnaker2: its compiler needs the board's own software, so nothing could be compared")
-    if name not in READERS:
-        raise UnsupportedError(f"no reader {name!r} of NIR is known: choose one of {', '.join(READERS)}")
-    return name, python or sys.executable
-
-
-def _problems(neuron: Neuron, name: str, dialect: Dialect) -> Iterable[str]:
-    if isinstance(neuron, IFNeuron):
-        if dialect.integrates:
-            yield f"{name} has no such neuron: {dialect.integrates}; use --reader sinabs or any, or --to onnx"
-            return
-        if neuron.signed and name != "any":
-            yield f"{name} fires no negative spikes: convert with --neuron if or burst"
-    elif isinstance(neuron, LIFNeuron):
-        reason = dialect.subtracts if neuron.v_reset is None else dialect.resets
-        if reason:
-            yield f"{name} has no such neuron: {reason}"
-        elif neuron.v_reset and name != "any":
-            yield f"{name} resets to 0, and this neuron to {neuron.v_reset}: train with a reset to 0"
-    if bool((neuron.v_init != 0).any()) and not dialect.starts:
-        yield f"{name} has no membrane to charge before the first step: train with an initial membrane of 0"
-
-
-def _crossings(subject: Subject, name: str) -> Iterable[str]:
-    """Sites that a reader of several spikes a step lets fire more often than the network may."""
-    times: dict[str, int] = {}
-    witness = Witness(subject.network)
-    for moment in witness.moments(subject.batch, subject.timesteps):
-        for site, counts in moment.counts.items():
-            neuron = witness.neuron(site)
-            left = moment.after[subject.network.state_layout.index((site, "v"))]
-            most = getattr(neuron, "max_spikes", 1)
-            theta = per_channel(neuron.v_threshold, left, neuron.axis)
-            times[site] = times.get(site, 0) + int(((counts == most) & (left >= theta)).sum())
-    for site, count in times.items():
-        if count:
-            most = getattr(witness.neuron(site), "max_spikes", 1)
-            yield (
-                f"{site}: {name} fires as often as the membrane holds, {count} times more than the {most} "
-                "that the network may: convert with --neuron burst and more --levels"
-            )
-
-
-def _process(subject: Subject, path: Path, *, write: bool) -> tuple[str, dict[str, Tensor]]:
-    """Has the reader's Python write the file, or read and run it."""
-    name, python = reader_of(subject)
-    plan, arrays = _plan(subject, name)
-    with TemporaryDirectory() as folder:
-        Path(folder, "plan.json").write_text(json.dumps({**plan, "write": write}), encoding="utf-8")
-        np.savez(Path(folder, "arrays.npz"), **arrays)
-        if not write:
-            shutil.copy(path / FILE, Path(folder, FILE))
-        done = subprocess.run(
-            [python, "-I", "-W", "ignore", str(SCRIPT), folder],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            missing = f"pip install 'seenn[{'nir' if name == 'any' else name}]', or --reader {name}=/path/to/python"
-            if "ModuleNotFoundError" in said:
-                raise UnsupportedError(f"the reader {name} is not installed for {python} ({said}): {missing}")
-            raise ExportError(f"{name} cannot run what was written: {said}")
-        if write:
-            shutil.copy(Path(folder, FILE), path / FILE)
-            beside = {**plan["about"], "sites": plan["sites"]}
-            (path / ABOUT).write_text(json.dumps(beside, indent=2) + "\n", encoding="utf-8")
-        with np.load(Path(folder, "found.npz")) as file:
-            shapes = {"logits": subject.network.shapes[subject.network.graph.output]}
-            shapes |= {f"spikes.{site}": subject.network.shapes[site] for site in plan["sites"]}
-            found = {
-                key: torch.from_numpy(file[key]).reshape(subject.timesteps, -1, *shapes[key]) for key in file.files
-            }
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
-    return f"{answer['reader']} (nir {answer['nir']})", found
-
-
-def _plan(subject: Subject, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _plan(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the process is told: JSON, and arrays by name."""
+    name, _ = reader_of(subject)
     dialect, plan = READERS[name], Plan(subject.network)
-    batch = subject.batch
-    arrays: dict[str, Any] = {"inputs": (batch.inputs if batch.is_sequence else batch.inputs[None]).numpy()}
+    if dialect.rounded:
+        return _in_integers(subject, Rounded(plan), name)
+    arrays: dict[str, Any] = {}
     sites = {own.node: own for own in plan.sites.values()}
     nodes: dict[str, tuple[str, dict[str, Any]]] = {}
     for node, (kind, fields) in plan.nodes.items():
@@ -234,13 +93,33 @@ def _plan(subject: Subject, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
                 given[key] = value
         nodes[node] = (kind, given)
     return {
-        "reader": name,
-        "timesteps": subject.timesteps,
         "nodes": nodes,
         "edges": plan.edges,
         "sites": {site: _rule(own) for site, own in plan.sites.items()},
         "about": {**about(subject), "reader": name},
     }, arrays
+
+
+def _in_integers(subject: Subject, rounded: Rounded, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same for a reader whose weights are int8.
+
+    A threshold is a little below its integer θ, by less than 1 over all spikes of a neuron: whether the reader fires on
+    its threshold or above it, it fires where the membrane, an integer, is θ. Scores are what the membranes of a last
+    node hold, which never fires.
+    """
+    below = 2.0 ** -math.ceil(math.log2(2 * subject.timesteps + 2))
+    nodes, arrays = rounded.nodes({layer.name: layer.unit - below for layer in rounded.layers})
+    last = rounded.layers[-1]
+    nodes["scores"] = ("IF", {"shape": last.after, "v_threshold": NEVER})
+    edges = [(a, "scores" if b == "output" else b) for a, b in rounded.plan.edges] + [("scores", "output")]
+    sites = {
+        layer.name: {"node": layer.site.node, "depth": depth, "unit": layer.unit}
+        for depth, layer in enumerate(rounded.layers, 1)
+        if layer.site is not None
+    }
+    scores = {"node": "scores", "depth": len(rounded.layers), "unit": last.unit}
+    beside = {**about(subject), "reader": name, "scores": scores}
+    return {"nodes": nodes, "edges": edges, "sites": sites, "scores": scores, "about": beside}, arrays
 
 
 def _units(site: Site, dialect: Dialect) -> dict[str, Any]:
@@ -272,6 +151,7 @@ def _rule(site: Site) -> dict[str, Any]:
         "decay": site.decay,
         "max_spikes": getattr(neuron, "max_spikes", 1),
         "signed": bool(getattr(neuron, "signed", False)),
+        "floor": -1.0 if isinstance(neuron, FlooredNeuron) else None,
         "v_reset": None if reset is None else (reset / theta).tolist(),
         "v_threshold": theta.tolist(),
     }

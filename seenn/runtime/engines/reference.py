@@ -24,6 +24,7 @@ class ReferenceEngine(Engine):
         self.network = network
         self.input_shape = network.input_shape
         self.initial_steps = network.initial_steps
+        self.exit_costs = network.exit_costs
         self.no_frames = network.no_frames
         self.device = network.device
 
@@ -45,6 +46,11 @@ class ReferenceSlots(Slots):
         shape = (capacity, *network.shapes[network.graph.output])
         self._total = torch.zeros(shape, dtype=network.dtype, device=network.device)
         self._new = torch.zeros(capacity, dtype=torch.bool)  # whose initial steps are still to come
+        crossing = {name for segment in network.segments for name in segment.gives}
+        self._carried = {
+            name: torch.zeros(capacity, *network.shapes[name], dtype=network.dtype, device=network.device)
+            for name in sorted(crossing)
+        }
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:
         self.feed(rows, inputs)
@@ -64,29 +70,41 @@ class ReferenceSlots(Slots):
             for tensor, new in zip(self._current, current, strict=True):
                 tensor[rows.to(network.device)] = new
 
-    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
-        with torch.no_grad(), evaluating(self._network):
-            self._initialise(self._new[:active].nonzero().squeeze(1), observe)
-            current, before = (tuple(tensor[:active] for tensor in group) for group in (self._current, self._state))
+    def step(self, rows: Tensor, segment: int = 1, observe: SlotObserver | None = None) -> Tensor:
+        network, number = self._network, segment - 1
+        with torch.no_grad(), evaluating(network):
+            self._initialise(rows, observe)
             see = None if observe is None else lambda site, counts: observe(site, 0, counts)
-            output, after = self._network.advance(current, before, see, in_place=True)
-            for tensor, new in zip(before, after, strict=True):
-                if new.data_ptr() != tensor.data_ptr():
-                    tensor.copy_(new)
-            return self._total[:active].add_(output).clone()
+            side_by_side = int(rows[-1]) + 1 - int(rows[0]) == len(rows)
+            at = slice(int(rows[0]), int(rows[-1]) + 1) if side_by_side else rows.to(network.device)
+            carried = {name: self._carried[name][at] for name in network.segments[number - 1].gives} if number else {}
+            kept = self._state[network.state_of[number]]
+            current, before = (tuple(tensor[at] for tensor in group) for group in (self._current, kept))
+            output, given, after = network.advance_segment(number, current, carried, before, see, in_place=True)
+            for tensor, old, new in zip(kept, before, after, strict=True):
+                if not side_by_side or new.data_ptr() != old.data_ptr():
+                    tensor[at] = new
+            for name, value in given.items():
+                self._carried[name][at] = value
+            total = self._total[at].add(output)
+            if segment == len(network.segments):
+                self._total[at] = total
+            return total
 
     def keep(self, rows: Tensor) -> None:
         there = rows.to(self._network.device)
-        for tensor in (*self._current, *self._state, self._total):
+        for tensor in (*self._current, *self._state, *self._carried.values(), self._total):
             tensor[: len(rows)] = tensor[there]
         self._new[: len(rows)] = self._new[rows]
 
-    def _initialise(self, rows: Tensor, observe: SlotObserver | None) -> None:
+    def _initialise(self, stepped: Tensor, observe: SlotObserver | None) -> None:
         """The initial steps of these rows, before their first that answers."""
-        if len(rows) == 0:
+        new = self._new[stepped].nonzero().squeeze(1)
+        if len(new) == 0:
             return
+        rows = stepped[new]
         there = rows.to(self._network.device)
-        see = None if observe is None else partial(_row_by_row, observe, rows)
+        see = None if observe is None else partial(_row_by_row, observe, new)
         started: State = self._network.start(tuple(t[there] for t in self._current), see)
         for tensor, new in zip(self._state, started, strict=True):
             tensor[there] = new

@@ -15,6 +15,7 @@ from torch import Tensor
 from seenn.runtime.kernels.neurons import Neurons
 from seenn.runtime.kernels.synapses import Accumulate, Action, Copies, Copy, Kernel, Views, interiors
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
+from seenn.runtime.lowering.values import integrate
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Binder:
             apart from the membrane, in memory that all sites share and that stays in the cache; a new sample's membrane
             is written once in its first step, not read. Integers add up to the same in this order; other sums would be
             rounded otherwise than by torch.
-        currents: the most numbers of a sample that are added to a membrane at once, where its neurons do that.
+        in_slots: buffers kept for every sample that nothing but such neurons reads, wherever in memory the sample is.
+        currents: the most numbers of a sample that are added to a membrane at once, where its neurons do that, or where
+            it is int32: a step's sum is always computed in float32.
         copies: what kernels want in bytes.
         unused: buffers that nothing reads but through their copies.
         note: which kernels were chosen.
@@ -76,6 +79,7 @@ class Binder:
         layers = Counter(synapse.kernel.name for synapse in found)
         self.note = ", ".join(f"{count} synapses by {name}" for name, count in layers.items())
         self.unused = frozenset[str]()
+        wide = [total for total in program.sums() if program.buffers[total.target].dtype == torch.int32]
         charged: list[Fire] = []
         fires = [instruction for instruction in program.step if isinstance(instruction, Fire)]
         self._joined: set[GainTerm] = set()  # what neurons add to their membranes themselves
@@ -87,7 +91,21 @@ class Binder:
             charged = [fire for fire in fires if fire.current is not None and program.exact]
         states = (name for fire in charged for name in (fire.membrane, fire.taken_back) if name is not None)
         self.initialised = frozenset(states)
-        self.currents = max((math.prod(program.buffers[fire.membrane].shape) for fire in charged), default=0)
+        self.in_slots = self.initialised | self._joined_alone()
+        apart = {*(fire.membrane for fire in charged), *(total.target for total in wide)}
+        self.currents = max((math.prod(program.buffers[name].shape) for name in apart), default=0)
+
+    def _joined_alone(self) -> set[str]:
+        """What is constant in an image, and only ever added to membranes that are ``initialised``."""
+        found: set[str] = set()
+        others: set[str] = set()
+        for instruction in self._program.step:
+            terms = instruction.current.terms if isinstance(instruction, Fire) and instruction.current else ()
+            own = isinstance(instruction, Fire) and instruction.membrane in self.initialised
+            joined = {term.source for term in terms if own and term in self._joined}
+            found |= joined
+            others |= {*instruction.sources} - joined
+        return {name for name in found - others if self._program.buffers[name].life == "constant"}
 
     def _plan(self, total: Sum, kernels: Sequence[Kernel]) -> None:
         """Chooses each synapse's kernel; the first takes the constant, where it is one number for each output."""
@@ -97,7 +115,8 @@ class Binder:
                 bias, source = None, self._program.buffers[term.source]
                 if constant is not None and _per_output(term, constant):
                     bias, constant = constant.flatten(), None
-                kernel = next(k for k in kernels if k.accepts(term, source))
+                exact = self._program.buffers[total.target].dtype == torch.float64
+                kernel = next(k for k in kernels if k.accepts(term, source) and (k.dtype == torch.float64 or not exact))
                 wanted = Copy(term.source, kernel.margin(term, source, bias)) if kernel.dtype == torch.uint8 else None
                 self._synapses[term] = _Synapse(kernel, bias, wanted)
 
@@ -135,6 +154,7 @@ class Binder:
         copies: Copies,
         currents: Tensor | None = None,
         fresh: Tensor | None = None,
+        slots: Tensor | None = None,
     ) -> list[Thunk]:
         """The instructions in order, on these rows.
 
@@ -144,15 +164,17 @@ class Binder:
             copies: what kernels want in bytes.
             currents: zeros, at least ``self.currents`` a row; needed where neurons fire.
             fresh: bool, which rows' states are to be ``initialised``; read whenever a thunk runs.
+            slots: int64, which rows of ``fresh`` and of the views ``in_slots`` belong to the samples; read likewise.
+                None: each its own.
         """
         thunks: list[Thunk] = []
         for instruction in instructions:
             name, counts = instruction.target, None
             if isinstance(instruction, Fire):
-                thunks.extend(self._fire(instruction, views, copies, currents, fresh))
+                thunks.extend(self._fire(instruction, views, copies, currents, fresh, slots))
                 continue
             if isinstance(instruction, Sum):
-                actions = list(self._sum(instruction, views[name], views, copies))
+                actions = self._charge(instruction, views, copies, currents)
             else:
                 buffers = (views[each] for each in (name, *instruction.sources, *instruction.state))
                 actions = [partial(instruction.function, *buffers, *map(self._number, instruction.constants))]
@@ -162,13 +184,24 @@ class Binder:
         return thunks
 
     def _fire(
-        self, fire: Fire, views: Views, copies: Copies, currents: Tensor | None, fresh: Tensor | None
+        self,
+        fire: Fire,
+        views: Views,
+        copies: Copies,
+        currents: Tensor | None,
+        fresh: Tensor | None,
+        slots: Tensor | None,
     ) -> Iterator[Thunk]:
         """The current of a site's neurons, and the neurons."""
-        begins, target = fire.membrane in self.initialised, views[fire.membrane]
-        if begins and currents is not None:
-            target = _shaped(currents, target)
-        charge = [] if fire.current is None else list(self._sum(fire.current, target, views, copies))
+        begins, current, charge = fire.membrane in self.initialised, None, list[Action]()
+        if fire.current is not None and begins and currents is not None:
+            membranes = views[fire.membrane]
+            current = _shaped(currents, membranes, len(membranes) if slots is None else len(slots))
+            charge = list(self._sum(fire.current, current, views, copies))
+            if not charge and membranes.is_floating_point():  # nothing is added but what neurons join
+                current = None
+        elif fire.current is not None:
+            charge = self._charge(fire.current, views, copies, currents)
         yield Thunk(fire.membrane, tuple(charge))
         neurons = Neurons(self._program, fire, self._device)
         if self.native is None:
@@ -180,8 +213,10 @@ class Binder:
                 views,
                 copies,
                 keep_floats=fire.target not in self.unused,
-                current=target if begins and charge else None,
+                current=current,
                 fresh=fresh if begins else None,
+                slots=slots if begins else None,
+                kept=frozenset() if slots is None else self.in_slots,
             )
         yield Thunk(fire.target, tuple(actions), self._counts(fire.target, views, copies))
 
@@ -190,6 +225,15 @@ class Binder:
             return lambda: views[name]
         low, integers = self._program.buffers[name].low, interiors(copies, name)[0]
         return lambda: integers.float().add_(low)
+
+    def _charge(self, total: Sum, views: Views, copies: Copies, currents: Tensor | None) -> list[Action]:
+        """A sum into its buffer; into one of int32 by way of float32."""
+        target = views[total.target]
+        if target.is_floating_point():
+            return list(self._sum(total, target, views, copies))
+        assert currents is not None
+        current = _shaped(currents, target, len(target))
+        return [*self._sum(total, current, views, copies), partial(integrate, target, current), current.zero_]
 
     def _sum(self, total: Sum, target: Tensor, views: Views, copies: Copies) -> Iterator[Action]:
         terms = [term for term in total.terms if term not in self._joined]
@@ -232,12 +276,13 @@ class Binder:
         return value.to(self._device, torch.float32)
 
 
-def _shaped(memory: Tensor, like: Tensor) -> Tensor:
-    """The beginning of ``memory``, laid out as ``like``: dense, channels-last where there are four axes."""
+def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:
+    """The beginning of ``memory``, samples laid out as in ``like``: dense, channels-last where there are four axes."""
+    memory = memory[: batch * math.prod(like.shape[1:])]
     if like.dim() != 4:
-        return memory[: like.numel()].view(like.shape)
-    batch, channels, rows, columns = like.shape
-    return memory[: like.numel()].view(batch, rows, columns, channels).permute(0, 3, 1, 2)
+        return memory.view(batch, *like.shape[1:])
+    _, channels, rows, columns = like.shape
+    return memory.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import CDLL
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from seenn.core.graph import INPUT
 from seenn.native import RowWriter
 from seenn.runtime.kernels.bind import Binder, Thunk
 from seenn.runtime.kernels.synapses import Copy, Kernel
-from seenn.runtime.lowering.program import Buffer, Program
+from seenn.runtime.lowering.program import Buffer, Life, Program
+from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
@@ -48,20 +50,46 @@ class FusedEngine(Engine):
         self.input_scale = program.input_scale
         self.max_timesteps = program.max_timesteps
         self.input_shape = program.input_shape
+        self.exit_costs = tuple(exit.cost for exit in program.exits)
         self.tile = tile_size(program)
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
+    @property
+    def kept(self) -> dict[str, Buffer]:
+        """What each slot holds from step to step."""
+        read = {source for instruction in self.program.step for source in instruction.sources}
+        buffers = self.program.buffers.items()
+        return {n: b for n, b in buffers if b.life == "state" or (b.life == "constant" and n in read)}
+
+    @property
+    def slot_bytes(self) -> int:
+        """Of ``kept``, and of what one segment of a step hands on to others."""
+        handed_on = [self.program.buffers[name] for name in crossing(self.program)]
+        return sum(map(_bytes, [*self.kept.values(), *handed_on]))
+
     def open(self, slots: int) -> FusedSlots:
-        kept = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "scratch")
-        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life == "scratch")
+        scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "state")  # of a tile
         scratch += 4 * self.binder.currents
-        check_memory(slots, kept + scratch * min(slots, self.tile) // slots + 1, self.device)
+        check_memory(slots, self.slot_bytes + scratch * min(slots, self.tile) // slots + 1, self.device)
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
         if self.input_scale is not None:
             self.input_scale.quantize(sample.unsqueeze(0))
+
+
+def crossing(program: Program) -> dict[str, tuple[int, int]]:
+    """What one segment of a step computes and a later one reads: the numbers of the first and the last of them."""
+    made: dict[str, int] = {}
+    found: dict[str, tuple[int, int]] = {}
+    for number, part in enumerate(program.segments):
+        for instruction in part:
+            for name in instruction.sources:
+                if (first := made.get(name, number)) < number:
+                    found[name] = first, number
+            made.setdefault(instruction.target, number)
+    return {name: each for name, each in found.items() if program.buffers[name].life == "scratch"}
 
 
 def tile_size(program: Program) -> int:
@@ -72,7 +100,11 @@ def tile_size(program: Program) -> int:
 
 
 class FusedSlots(Slots):
-    """See ``seenn.runtime.Slots``."""
+    """See ``seenn.runtime.Slots``.
+
+    Attributes:
+        total: the outputs summed since samples were loaded, ``[capacity, K]``, in units of the program's output scale.
+    """
 
     def __init__(self, engine: FusedEngine, capacity: int) -> None:
         self.capacity = capacity
@@ -80,14 +112,15 @@ class FusedSlots(Slots):
         self._program = program = engine.program
         self._tile = min(engine.tile, capacity)
         self._dtype = torch.float32
-        read = {source for instruction in program.step for source in instruction.sources}
-        kept = {n: b for n, b in program.buffers.items() if b.life == "state" or (b.life == "constant" and n in read)}
+        kept = engine.kept
         self._kept = {name: self._allocate(buffer, capacity) for name, buffer in kept.items()}
         scratch = [n for n, b in program.buffers.items() if b.life == "scratch" and n not in engine.binder.unused]
         self._scratch = {n: self._allocate(program.buffers[n], self._tile) for n in scratch}
         self._copies = {copy: self._frame(copy) for copy in engine.binder.copies}
         self._staging = {n: self._allocate(b, self._tile) for n, b in program.buffers.items() if b.life == "constant"}
-        self._total = torch.zeros(capacity, *program.buffers[program.output].shape, device=engine.device)
+        shape, total = program.buffers[program.output].shape, torch.int32 if program.exact else torch.float32
+        self.total = torch.zeros(capacity, *shape, dtype=total, device=engine.device)
+        self._carried = self._carry(capacity)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._keep_constants = _row_writer(engine.binder.native, constants)
         elsewhere = engine.binder.initialised
@@ -95,17 +128,20 @@ class FusedSlots(Slots):
         starts = [(self._kept[name], self._first(buffer)) for name, buffer in started.items()]
         self._start = _row_writer(engine.binder.native, starts)
         self._currents = torch.zeros(self._tile * engine.binder.currents, device=engine.device)
-        self._new = torch.zeros(capacity, dtype=torch.bool)  # whose other states are initialised in the next step
-        # Views of each run of rows that was stepped, bound once.
-        self._tiles: dict[tuple[int, int], list[Thunk]] = {}
+        # Whose other states are initialised when they next run a segment.
+        self._new = torch.zeros(len(program.exits), capacity, dtype=torch.bool)
+        self._slots = torch.zeros(self._tile, dtype=torch.int64)
+        # Views of each run of rows that was stepped in a segment, and of so many rows anywhere, bound once.
+        self._tiles: dict[tuple[int, int, int], list[Thunk]] = {}
+        self._apart: dict[tuple[int, int], _Apart] = {}
         self._encoders: dict[int, list[Thunk]] = {}
 
     def load(self, rows: Tensor, inputs: Tensor) -> None:
         self.feed(rows, inputs)
-        there = rows.to(self._total.device)
+        there = rows.to(self.total.device)
         self._start(there)
-        self._total[there] = 0
-        self._new[rows.cpu()] = True
+        self.total[there] = 0
+        self._new[:, rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
         scale = self._program.input_scale
@@ -119,37 +155,97 @@ class FusedSlots(Slots):
                     thunk.run()
                 self._keep_constants(chosen)
 
-    def step(self, active: int, observe: SlotObserver | None = None) -> Tensor:
+    def step(self, rows: Tensor, segment: int = 1, observe: SlotObserver | None = None) -> Tensor:
+        number, found = segment - 1, []
+        if int(rows[0]) < 0 or int(rows[-1]) >= self.capacity:
+            raise ValueError(f"rows {rows.tolist()} of {self.capacity} slots")
         with torch.inference_mode():
-            for start, stop in _cut(active, self._tile):
-                for thunk in self._bound(start, stop):
-                    thunk.run()
-                    if observe is not None and thunk.counts is not None:
-                        observe(thunk.label, start, thunk.counts())
-                self._new[start:stop] = False
-                self._total[start:stop].add_(self._scratch[self._program.output][: stop - start])
-        return self._total[:active] * self._program.output_scale
+            for start, stop in _cut(len(rows), self._tile):
+                chosen = rows[start:stop]
+                first, last = int(chosen[0]), int(chosen[-1])
+                side_by_side = last - first + 1 == len(chosen)
+                for kept, scratch in self._carried[number].arriving:
+                    torch.index_select(kept, 0, chosen.to(kept.device), out=scratch[: len(chosen)])
+                if side_by_side:
+                    self._run(self._bound(number, first, last + 1), start, observe)
+                else:
+                    self._slots[: len(chosen)] = chosen
+                    apart = self._bound_apart(number, len(chosen))
+                    apart.fetch(chosen)
+                    self._run(apart.thunks, start, observe)
+                    apart.put_back(chosen)
+                for kept, scratch in self._carried[number].leaving:
+                    kept.index_copy_(0, chosen.to(kept.device), scratch[: len(chosen)])
+                where = slice(first, last + 1) if side_by_side else chosen
+                self._new[number, where] = False
+                found.append(self._scores(number, where, len(chosen)))
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _run(self, thunks: Sequence[Thunk], first: int, observe: SlotObserver | None) -> None:
+        for thunk in thunks:
+            thunk.run()
+            if observe is not None and thunk.counts is not None:
+                observe(thunk.label, first, thunk.counts())
+
+    def _scores(self, number: int, rows: slice | Tensor, count: int) -> Tensor:
+        """Those of whole steps before, and of this one up to the exit."""
+        program = self._program
+        at, total = program.exits[number], self.total[rows]
+        output = self._scratch[at.output][:count]
+        if number + 1 < len(program.exits):
+            return total * program.output_scale + output * at.scale
+        integrate(total, output)
+        self.total[rows] = total
+        return total * at.scale
 
     def keep(self, rows: Tensor) -> None:
-        for tensor in (*self._kept.values(), self._total, self._new):
+        for tensor in (
+            *self._kept.values(),
+            *(kept for part in self._carried for kept, _ in part.leaving),
+            self.total,
+        ):
             tensor[: len(rows)] = tensor[rows]
+        self._new[:, : len(rows)] = self._new[:, rows]
 
     def parts(self, active: int) -> Sequence[StepPart]:
         """See ``seenn.runtime.slots.DividedSlots``; of a later step, which initialises nothing; one tile at most."""
         stop = min(active, self._tile)
-        if bool(self._new[:stop].any()):
-            self.step(stop)
-        macs = self._program.macs()
-        return [StepPart(t.label, stop, t.run, t.counts, macs.get(t.label, 0)) for t in self._bound(0, stop)]
+        segments = range(len(self._program.exits))
+        if bool(self._new[:, :stop].any()):
+            for number in segments:
+                self.step(torch.arange(stop), number + 1)
+        macs, thunks = self._program.macs(), [thunk for number in segments for thunk in self._bound(number, 0, stop)]
+        return [StepPart(t.label, stop, t.run, t.counts, macs.get(t.label, 0)) for t in thunks]
 
-    def _bound(self, start: int, stop: int) -> list[Thunk]:
-        if (start, stop) not in self._tiles:
+    def _bound(self, number: int, start: int, stop: int) -> list[Thunk]:
+        key = number, start, stop
+        if key not in self._tiles:
             views = {name: tensor[start:stop] for name, tensor in self._kept.items()}
-            views |= {name: tensor[: stop - start] for name, tensor in self._scratch.items()}
-            copies = {copy: framed[: stop - start] for copy, framed in self._copies.items()}
-            binder, fresh = self._engine.binder, self._new[start:stop]
-            self._tiles[start, stop] = binder.bind(self._program.step, views, copies, self._currents, fresh)
-        return self._tiles[start, stop]
+            self._tiles[key] = self._bind(number, stop - start, views, self._new[number, start:stop])
+        return self._tiles[key]
+
+    def _bound_apart(self, number: int, count: int) -> _Apart:
+        """Slots that do not lie side by side: their neurons find them; of whatever else is kept, copies are run."""
+        key = number, count
+        if key not in self._apart:
+            used = {
+                name for i in self._program.segments[number] for name in (*i.sources, *i.states) if name in self._kept
+            }
+            in_slots = self._engine.binder.in_slots
+            copied = {name: self._allocate(self._program.buffers[name], count) for name in sorted(used - in_slots)}
+            views = {name: tensor for name, tensor in self._kept.items() if name in in_slots} | copied
+            thunks = self._bind(number, count, views, self._new[number], self._slots[:count])
+            pairs = [(self._kept[name], copy, self._program.buffers[name].life) for name, copy in copied.items()]
+            self._apart[key] = _Apart(thunks, pairs)
+        return self._apart[key]
+
+    def _bind(
+        self, number: int, count: int, kept: Mapping[str, Tensor], fresh: Tensor, slots: Tensor | None = None
+    ) -> list[Thunk]:
+        views = {**kept, **{name: tensor[:count] for name, tensor in self._scratch.items()}}
+        copies = {copy: framed[:count] for copy, framed in self._copies.items()}
+        program, binder = self._program, self._engine.binder
+        return binder.bind(program.segments[number], views, copies, self._currents, fresh, slots)
 
     def _encoder(self, count: int) -> list[Thunk]:
         if count not in self._encoders:
@@ -157,13 +253,27 @@ class FusedSlots(Slots):
             self._encoders[count] = self._engine.binder.bind(self._program.encode, views, {})
         return self._encoders[count]
 
+    def _carry(self, capacity: int) -> list[_Carried]:
+        """Memory for what segments hand on, for every slot, beside that of a tile; by segment."""
+        count = len(self._program.exits)
+        found = [_Carried([], []) for _ in range(count)]
+        for name, (first, last) in crossing(self._program).items():
+            tiles = [framed for copy, framed in self._copies.items() if copy.name == name]
+            tiles += [self._scratch[name]] if name in self._scratch else []
+            for tile in map(_by_sample, tiles):
+                kept = tile.new_zeros(capacity, tile.shape[1])
+                found[first].leaving.append((kept, tile))
+                for number in range(first + 1, last + 1):
+                    found[number].arriving.append((kept, tile))
+        return found
+
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
-        return _channels_last(torch.zeros(rows, *buffer.shape, device=self._engine.device))
+        return _channels_last(torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
 
     def _first(self, buffer: Buffer) -> Tensor:
         """A state before the first step, of one sample."""
         assert buffer.start is not None
-        start = buffer.start.to(self._engine.device, self._dtype)
+        start = buffer.start.to(self._engine.device, buffer.dtype)
         return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
 
     def _frame(self, copy: Copy) -> Tensor:
@@ -172,6 +282,40 @@ class FusedSlots(Slots):
         rest = [size + 2 * edge for size, edge in zip(buffer.shape[1:], copy.margin, strict=False)]
         shape = (self._tile, buffer.shape[0], *rest)
         return _channels_last(torch.full(shape, -int(buffer.low), dtype=torch.uint8, device=self._engine.device))
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What a segment hands on to later ones, and reads of earlier ones: ``[capacity, …]`` and ``[tile, …]``."""
+
+    leaving: list[tuple[Tensor, Tensor]]
+    arriving: list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """A segment of so many slots anywhere, and copies of what only runs side by side: ``(kept, copy, life)``."""
+
+    thunks: list[Thunk]
+    copied: Sequence[tuple[Tensor, Tensor, Life]]
+
+    def fetch(self, rows: Tensor) -> None:
+        """Before it runs."""
+        for kept, copy, _ in self.copied:
+            copy.copy_(kept[rows])
+
+    def put_back(self, rows: Tensor) -> None:
+        """Afterwards."""
+        for kept, copy, life in self.copied:
+            if life == "state":
+                kept[rows] = copy
+
+
+def _by_sample(values: Tensor) -> Tensor:
+    """Dense samples as rows, of as wide numbers as they can be taken for: how they are copied fastest."""
+    flat = (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).view(len(values), -1)
+    size = flat.shape[1] * flat.element_size()
+    return flat.view(torch.int64) if size % 8 == 0 else flat
 
 
 def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
@@ -202,4 +346,4 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _bytes(buffer: Buffer) -> int:
-    return 4 * math.prod(buffer.shape)
+    return buffer.dtype.itemsize * math.prod(buffer.shape)

@@ -27,10 +27,14 @@ class Neurons:
         """By torch's operations, one after the other."""
         threshold, inverse = self._number(self.fire.threshold), self._inverse()
         v, count = views[self.fire.membrane], views[self.fire.target]
+        if wide := not v.is_floating_point():
+            threshold = threshold.to(v.dtype)
         if (self.fire.fewest, self.fire.most) == (0, 1):
             yield partial(torch.ge, v, threshold, out=count)
         else:
-            if inverse is None:
+            if wide:
+                yield partial(torch.div, v, threshold, rounding_mode="floor", out=count)
+            elif inverse is None:
                 yield partial(torch.div, v, threshold, out=count)
             else:
                 yield partial(torch.addcmul, inverse / 2, v, inverse, out=count)
@@ -40,7 +44,10 @@ class Neurons:
                 taken_back = views[self.fire.taken_back]
                 yield partial(torch.maximum, count, taken_back, out=count)
                 yield partial(taken_back.sub_, count)
-        yield partial(v.addcmul_, count, threshold, value=-1)
+        if wide:
+            yield lambda: v.sub_(threshold.mul(count.to(v.dtype)))
+        else:
+            yield partial(v.addcmul_, count, threshold, value=-1)
 
     def in_one_pass(
         self,
@@ -52,11 +59,14 @@ class Neurons:
         keep_floats: bool,
         current: Tensor | None = None,
         fresh: Tensor | None = None,
+        slots: Tensor | None = None,
+        kept: frozenset[str] = frozenset(),
     ) -> list[Action]:
         """Adds ``current`` and ``joined`` to the membrane first, and writes the counts as floats and as bytes.
 
         As floats with ``keep_floats`` only. The first of several copies in bytes is written in the pass; the others are
-        copied from it. With ``fresh``, the states of those rows are started in it too.
+        copied from it. With ``fresh``, the states of those rows are started in it too. With ``slots``, states and
+        what is ``kept`` lie there.
         """
         fire = self.fire
         wanted = interiors(copies, fire.target)
@@ -71,20 +81,21 @@ class Neurons:
             counts=views[fire.target] if keep_floats else None,
             whole=wanted[0] if wanted else None,
             low=self._low(fire.target) if wanted else 0,
-            joined=[self._join(term, views, copies) for term in joined],
+            joined=[self._join(term, views, copies, term.source in kept) for term in joined],
             current=current,
             fresh=fresh,
             start=None if fresh is None else self._start(fire.membrane),
             start_back=None if fresh is None or fire.taken_back is None else self._start(fire.taken_back),
+            slots=slots,
         )
         return [firing, *(partial(other.copy_, wanted[0]) for other in wanted[1:])]
 
-    def _join(self, term: GainTerm, views: Views, copies: Copies) -> Joined:
+    def _join(self, term: GainTerm, views: Views, copies: Copies, kept: bool) -> Joined:
         """A term, read from bytes where there are any."""
         gain = self._number(term.gain)
         if integers := interiors(copies, term.source):
             return Joined(gain=gain, source=integers[0], low=self._low(term.source))
-        return Joined(gain=gain, source=views[term.source])
+        return Joined(gain=gain, source=views[term.source], kept=kept)
 
     def _inverse(self) -> Tensor | None:
         """1/θ, where multiplying by it is exact.
@@ -97,9 +108,9 @@ class Neurons:
         return 1 / self._number(self.fire.threshold) if exact else None
 
     def _start(self, name: str) -> Tensor:
-        start = self.program.buffers[name].start
-        assert start is not None
-        return self._number(start)
+        buffer = self.program.buffers[name]
+        assert buffer.start is not None
+        return buffer.start.to(self.device, buffer.dtype)
 
     def _low(self, name: str) -> int:
         return int(self.program.buffers[name].low)

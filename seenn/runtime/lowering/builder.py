@@ -70,10 +70,10 @@ class Builder:
         all_of_it = GainTerm(source=current, gain=torch.ones((1,) * len(shape), dtype=torch.float64))
         return replace(found, terms=(all_of_it, *moving), constant=None)
 
-    def output(self, value: Value) -> tuple[str, float]:
-        """The buffer of a step's scores, and what a unit of it is worth."""
-        found = self.scales.scaled_sum("output", value, self.buffers, Use(uniform=True, wide=True, steps=True))
-        buffer = self.buffer("output", value.shape, "scratch", -found.down, found.up)
+    def output(self, name: str, value: Value, steps: bool) -> tuple[str, float]:
+        """The buffer of a step's scores at an exit, and what a unit of it is worth; ``steps``: they are added up."""
+        found = self.scales.scaled_sum(name, value, self.buffers, Use(uniform=True, wide=True, steps=steps))
+        buffer = self.buffer(name, value.shape, "scratch", -found.down, found.up, dtype=found.dtype)
         self.step.append(Sum(target=buffer, terms=found.terms, constant=found.constant, accumulate=False))
         return buffer, float(found.scale.max())
 
@@ -97,11 +97,18 @@ class Builder:
         (self.encode if constant else self.step).append(instruction)
 
     def buffer(
-        self, name: str, shape: tuple[int, ...], life: Life, low: float, high: float, start: Tensor | None = None
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        life: Life,
+        low: float,
+        high: float,
+        start: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> str:
         """A new buffer; returns its name."""
         assert name not in self.buffers, name
-        self.buffers[name] = Buffer(name=name, shape=shape, life=life, low=low, high=high, start=start)
+        self.buffers[name] = Buffer(name=name, shape=shape, life=life, low=low, high=high, start=start, dtype=dtype)
         return name
 
 

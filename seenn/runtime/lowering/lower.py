@@ -95,8 +95,8 @@ def _lowered(
     program = _program(network, scales, pixels)
     if scales.problems:
         raise UnsupportedError(
-            f"{len(scales.problems)} sums could leave the range in which float32 is exact (16,777,216): "
-            f"{'; '.join(scales.problems)}. Run fewer timesteps, or use the float32 or the reference engine"
+            f"{len(scales.problems)} sums could leave the range in which integers are exact (2^24 in a step, 2^31 in "
+            f"all): {'; '.join(scales.problems)}. Run fewer timesteps, or use the float32 or the reference engine"
         )
     return program
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seenn.core.graph import INPUT
+from seenn.core.graph import INPUT, Node
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
 from seenn.runtime.lowering.builder import Builder, of
-from seenn.runtime.lowering.program import Compute, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
-from seenn.runtime.lowering.scales import Scale, Use
-from seenn.runtime.lowering.values import Value, along, batched, compressed, spread
+from seenn.runtime.lowering.program import Compute, Exit, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
+from seenn.runtime.lowering.scales import Reach, Scale, Use
+from seenn.runtime.lowering.values import Value, along, batched, compressed, integrate, spread
 
 ZERO = torch.zeros((), dtype=torch.float64)
 
@@ -36,26 +36,34 @@ class ProgramLowering(Builder):
     def run(self) -> Program:
         """The whole network."""
         values = {INPUT: self._input()}
-        users = self.network.graph.users()
-        for node in self.network.graph:
-            self.name, self.shape, self.constant = node.name, self.shapes[node.name], node.name in self.network.prefix
-            value = node.op.lower(self, [values[name] for name in node.inputs])
-            if len(users[node.name]) > 1 and value.synapses:  # a sum that several nodes read is computed once
-                value = self.computed(node.name, value)
-            values[node.name] = value
-        output, scale = self.output(values[self.network.graph.output])
+        network = self.network
+        users, left, exits = network.graph.users(), list(network.graph), []
+        for segment, cost in zip(network.segments, network.exit_costs, strict=True):
+            own = {node.name for node in segment.nodes} | network.prefix
+            self._lower([node for node in left if node.name in own], values, users)
+            left = [node for node in left if node.name not in own]
+            last = segment is network.segments[-1]
+            output, scale = self.output("output" if last else f"{segment.output}.scores", values[segment.output], last)
+            exits.append(Exit(stop=len(self.step), output=output, scale=scale, cost=cost))
         return Program(
             input_shape=self.network.input_shape,
             input_scale=self.input_scale,
             buffers=self.buffers,
             encode=tuple(self.encode),
             step=tuple(self.step),
-            output=output,
-            output_scale=scale,
+            exits=tuple(exits),
             max_timesteps=self.scales.max_timesteps,
             report=tuple(self.scales.report),
             coarser=dict(self.scales.coarser),
         )
+
+    def _lower(self, nodes: Sequence[Node], values: dict[str, Value], users: Mapping[str, Sequence[Node]]) -> None:
+        for node in nodes:
+            self.name, self.shape, self.constant = node.name, self.shapes[node.name], node.name in self.network.prefix
+            value = node.op.lower(self, [values[name] for name in node.inputs])
+            if len(users[node.name]) > 1 and value.synapses:  # a sum that several nodes read is computed once
+                value = self.computed(node.name, value)
+            values[node.name] = value
 
     def _input(self) -> Value:
         shape = self.shape
@@ -98,16 +106,16 @@ class ProgramLowering(Builder):
         leaks = slope is not None and bool((slope != 1).any())
         if slope is not None and leaks:  # without what was emitted the membrane holds v_init twice at most
             start, gain = 2 * start, max(1.0, float(slope.detach().abs().max()))
-        use = Use(axis=axis, threshold=theta, start=start, gain=gain, steps=True)
+        use = Use(axis=axis, threshold=theta, start=start, spikes=neuron.max_spikes, gain=gain, steps=True)
         found = self.scales.scaled_sum(name, x, self.buffers, use)
         threshold, charge = (along(each, axis, dims) / found.scale for each in (theta, v_init * theta))
         threshold, charge = self.scales.rounded(threshold, least=1.0), self.scales.rounded(charge)
-        membrane = self.buffer(f"{name}.v", shape, "state", -math.inf, math.inf, compressed(charge))
+        state = partial(self.buffer, shape=shape, life="state", low=-math.inf, high=math.inf, dtype=found.dtype)
+        membrane = state(f"{name}.v", start=compressed(charge))
         current = self.current(name, found, shape)
         taken_back = None
         if slope is not None and leaks:
-            charged = self.buffer(f"{name}.charge", shape, "state", -math.inf, math.inf, ZERO)
-            before = self.buffer(f"{name}.before", shape, "state", -math.inf, math.inf, ZERO)
+            charged, before = state(f"{name}.charge", start=ZERO), state(f"{name}.before", start=ZERO)
             self.step.append(Sum(target=charged, terms=current.terms, constant=current.constant, accumulate=True))
             factor = along(slope.detach().double(), axis, dims) - 1
             function = partial(_leak, rounded=self.input_scale is not None)
@@ -192,7 +200,7 @@ class ProgramLowering(Builder):
         self.emit(
             Compute(what="add_up", op=op, target=target, function=function, sources=(term.source,), constants=constants)
         )
-        self.scales.proven(self.name, self.reach(term.source) * most)
+        self.scales.proven(self.name, Reach(per_step=self.reach(term.source) * most))
         unit = batched(op, term.gain) / share / common
         return self._of(target, unit, None if constant is None else batched(op, constant))
 
@@ -204,8 +212,9 @@ class ProgramLowering(Builder):
     def difference(self, op: StatelessOp, x: Value) -> Value:
         term, _ = self.computed(f"{self.name}.in", x, varies=0, closed=True).unit
         source = self.buffers[term.source]
-        total = self.buffer(f"{self.name}.total", x.shape, "state", -math.inf, math.inf, ZERO)
-        before = self.buffer(f"{self.name}.before", self.shape, "state", -math.inf, math.inf, ZERO)
+        dtype = self.scales.proven(self.name, Reach(per_step=self.reach(term.source)), steps=True)
+        total = self.buffer(f"{self.name}.total", x.shape, "state", -math.inf, math.inf, ZERO, dtype)
+        before = self.buffer(f"{self.name}.before", self.shape, "state", -math.inf, math.inf, ZERO, dtype)
         target = self.buffer(self.name, self.shape, "scratch", source.low, source.high)
         function = partial(_difference, op)
         self.step.append(
@@ -218,7 +227,6 @@ class ProgramLowering(Builder):
                 state=(total, before),
             )
         )
-        self.scales.proven(self.name, self.reach(term.source), steps=True)
         return of(target, self.shape, spread(term.gain, 0)[1])
 
     def function(self, op: StatelessOp, inputs: Sequence[Value], why: str) -> Value:
@@ -267,10 +275,13 @@ def _leak(target: Tensor, charge: Tensor, before: Tensor, factor: Tensor, *, rou
     On integers f is rounded. What it adds up to is f(charge) all the same, so that no error grows.
     """
     target.sub_(before)
-    torch.clamp(charge, max=0, out=before)
-    before.mul_(factor)
-    if rounded:
-        before.round_()
+    if before.is_floating_point():
+        torch.clamp(charge, max=0, out=before)
+        before.mul_(factor)
+        if rounded:
+            before.round_()
+    else:
+        before.copy_((charge.clamp(max=0).double() * factor).round_())
     target.add_(before.add_(charge))
 
 
@@ -283,8 +294,10 @@ def _add_up(op: StatelessOp, target: Tensor, source: Tensor, gain: Tensor | None
 
 def _difference(op: StatelessOp, target: Tensor, source: Tensor, total: Tensor, before: Tensor) -> None:
     """A homogeneous op on running sums: ``total += source; target ← op(total) − before; before ← op(total)``."""
-    target.copy_(op(total.add_(source))).sub_(before)
-    before.add_(target)
+    integrate(total, source)
+    now = op(total if total.is_floating_point() else total.double())
+    torch.sub(now, before, out=target)
+    integrate(before, target)
 
 
 def _take_step(op: StatefulOp, arity: int, target: Tensor, *buffers: Tensor) -> None:

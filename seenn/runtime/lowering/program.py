@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -19,6 +20,7 @@ from seenn.errors import InputError
 from seenn.runtime.slots import LayerReport
 
 EXACT_LIMIT = 1 << 24  # float32 holds every integer up to here
+WIDE_LIMIT = 1 << 31  # and int32 all below here
 
 #: constant: set when an image is loaded; state: carried from step to step; scratch: filled anew in every step.
 Life = Literal["constant", "state", "scratch"]
@@ -82,6 +84,7 @@ class Buffer:
     low: float
     high: float
     start: Tensor | None = None  # state: its value before the first step, broadcastable to ``shape``
+    dtype: torch.dtype = torch.float32  # int32 where float32 may not hold what all steps add up to, float64 one step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,6 +136,11 @@ class Sum:
         """The buffers that it reads."""
         return tuple(term.source for term in self.terms)
 
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The buffers that it changes."""
+        return (self.target,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fire:
@@ -150,6 +158,11 @@ class Fire:
     def sources(self) -> tuple[str, ...]:
         """The buffers that it reads, beside its own."""
         return () if self.current is None else self.current.sources
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The buffers that it changes."""
+        return tuple(name for name in (self.target, self.membrane, self.taken_back) if name is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +183,30 @@ class Compute:
     constants: tuple[Tensor, ...] = ()  # float64
     counts: str | None = None  # of a neuron: the part of its state in which its spikes are seen
 
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The buffers that it changes."""
+        return (self.target, *self.state)
+
 
 Instruction = Sum | Fire | Compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """Where a step can be left.
+
+    Attributes:
+        stop: how many of the step's instructions come before it.
+        output: the buffer of its scores ``[B, K]``, of this step alone.
+        scale: what one unit of them is worth.
+        cost: the share of a step up to here.
+    """
+
+    stop: int
+    output: str
+    scale: float
+    cost: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,8 +219,7 @@ class Program:
         buffers: by name.
         encode: instructions run once an image.
         step: instructions run once a timestep.
-        output: the buffer of a step's scores ``[B, K]``.
-        output_scale: what one unit of the output is worth.
+        exits: of a step, in order; the last is its end.
         max_timesteps: up to here every value is proven to be exact; None in a float program.
         report: what rounding the weights of each synapse cost.
         coarser: sums whose scale is so many times coarser than is wanted, because T steps have to fit.
@@ -196,8 +230,7 @@ class Program:
     buffers: Mapping[str, Buffer]
     encode: tuple[Instruction, ...]
     step: tuple[Instruction, ...]
-    output: str
-    output_scale: float
+    exits: tuple[Exit, ...]
     max_timesteps: int | None
     report: tuple[LayerReport, ...] = ()
     coarser: Mapping[str, int] = field(default_factory=dict)
@@ -206,6 +239,22 @@ class Program:
     def exact(self) -> bool:
         """Whether this is an integer program."""
         return self.input_scale is not None
+
+    @property
+    def output(self) -> str:
+        """The buffer of a whole step's scores ``[B, K]``."""
+        return self.exits[-1].output
+
+    @property
+    def output_scale(self) -> float:
+        """What one unit of the output is worth."""
+        return self.exits[-1].scale
+
+    @property
+    def segments(self) -> list[tuple[Instruction, ...]]:
+        """The instructions of a step from each exit to the next."""
+        stops = [0, *(exit.stop for exit in self.exits)]
+        return [self.step[first:stop] for first, stop in pairwise(stops)]
 
     def sums(self) -> Iterator[Sum]:
         """All of them, those that neurons are charged with included."""

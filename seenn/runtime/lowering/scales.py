@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, GainTerm, SynapseTerm, Term
+from seenn.runtime.lowering.program import EXACT_LIMIT, WIDE_LIMIT, Buffer, GainTerm, SynapseTerm, Term
 from seenn.runtime.lowering.rounding import INT8_LEVELS, Calibration, Rounding
 from seenn.runtime.lowering.values import Value, along, compressed, spread
 from seenn.runtime.slots import LayerReport
@@ -19,7 +19,13 @@ FINEST = 1 << 12  # what adds less than this part of a threshold needs no finer 
 LARGEST_THRESHOLD = 1 << 18  # units that a threshold has, if nothing else wants more
 MOST_TIMESTEPS = 1 << 20
 RESOLUTION = 128  # units that a threshold, or what a lone constant is added to, has at least
-COARSEST = 16  # a scale may be so many times coarser than is wanted, where T steps would leave the exact range
+LEVELS = tuple(WIDE_LEVELS >> halved for halved in range(8))  # down to int8's
+#: What is tried, in this order: the range that all steps have to fit in, weight levels, and by how much the scale is
+#: coarser than is wanted, where one step would not fit otherwise.
+ATTEMPTS = (
+    *((limit, levels, 1) for limit in (EXACT_LIMIT, WIDE_LIMIT) for levels in LEVELS),
+    *((WIDE_LIMIT, INT8_LEVELS >> less, 1 << halved) for halved in range(1, 5) for less in (0, halved)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,7 @@ class ScaledSum:
     Attributes:
         scale: what one unit of the target is worth, float64, broadcastable to the target.
         up, down: the largest sum of positive and of negative parts in one step.
+        dtype: of the buffer: of membranes after all steps that are wanted, of scores in one.
     """
 
     terms: tuple[Term, ...]
@@ -36,6 +43,7 @@ class ScaledSum:
     scale: Tensor
     up: float
     down: float
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +54,51 @@ class Use:
         axis: of the channels that have a scale each; by default where synapses have their channels.
         threshold: θ ``[C]`` of a neuron that adds the sum to its membrane.
         start: the most that the membrane starts with, in thresholds.
+        spikes: the most that the neuron emits in a step.
         gain: the most that the neuron's activation multiplies its charge by.
         steps: the sum is added up over all timesteps.
         uniform: one scale for all channels.
-        wide: all synapses may have more than 127 levels.
+        wide: of scores: all synapses may have more than 127 levels, and be computed in float64.
     """
 
     axis: int | None = None
     threshold: Tensor | None = None
     start: float = 0.0
+    spikes: int = 1
     gain: float = 1.0
     steps: bool = False
     uniform: bool = False
     wide: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How large a sum can become.
+
+    Attributes:
+        per_step: the most that a step adds.
+        rest: the most there is besides, before the first step or beyond.
+        span: of the membranes at which a neuron has a number of spikes to choose.
+        spikes: the most in a step.
+        at_once: what a step's sum has to stay below, where all together may exceed float32.
+    """
+
+    per_step: float
+    rest: float = 0.0
+    span: float = 0.0
+    spikes: int = 1
+    at_once: int = EXACT_LIMIT
+
+    def timesteps(self, limit: int) -> int:
+        """How many may be added up, so that all stays below ``limit``.
+
+        Even where that is int32's, float32 holds the sum of a step (but scores), the span, and net counts.
+        """
+        fit = math.ceil((limit - self.rest) / self.per_step) - 1 if self.per_step > 0 else MOST_TIMESTEPS
+        if limit == EXACT_LIMIT:
+            return fit
+        fits = self.per_step < self.at_once and self.span < EXACT_LIMIT
+        return min(fit, (EXACT_LIMIT - 1) // self.spikes) if fits else 0
 
 
 @dataclass(kw_only=True)
@@ -93,8 +133,9 @@ class Scale:
         """The nearest integers, none below ``least``, where values have to be integers."""
         return values
 
-    def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
-        """Notes up to which T ``rest + T · per_step`` is exact, or that it is not exact at the T that is wanted."""
+    def proven(self, name: str, reach: Reach, *, steps: bool = False) -> torch.dtype:
+        """What holds the sum of one step, or of all; notes up to which T, or that nothing does at the T wanted."""
+        return torch.float32
 
 
 @dataclass(kw_only=True)
@@ -116,44 +157,49 @@ class IntegerScale(Scale):
     rounding: Calibration | Rounding = field(default_factory=Rounding)
 
     def scaled_sum(self, name: str, value: Value, buffers: Mapping[str, Buffer], use: Use) -> ScaledSum:
-        """The sum on a scale on which no partial result can leave ±2^24.
-
-        Where as many steps do not fit on the scale that is wanted, on one that is up to ``COARSEST`` times coarser.
-        """
+        """The sum on the first scale of ``ATTEMPTS`` on which no partial result leaves the exact range."""
         if use.axis is None:
             use = replace(use, axis=next((t.axis(len(value.shape)) for t in value.synapses), 0))
         needed = self.timesteps if use.steps else 1
-        levels, coarser = WIDE_LEVELS, 1
-        while True:
+        finest = WIDE_LEVELS if any(self._is_wide(t, buffers, use) for t in value.synapses) else INT8_LEVELS
+        for limit, levels, coarser in ATTEMPTS:
+            if levels > finest:
+                continue
             found, reports = self._attempt(value, buffers, use, levels, coarser)
-            per_step = use.gain * max(found.up, found.down)
-            rest = 0.0
+            at_once = WIDE_LIMIT if use.wide else EXACT_LIMIT
+            reach = Reach(per_step=use.gain * max(found.up, found.down), at_once=at_once)
             if use.threshold is not None:  # the membrane before the first step, and one more spike than it holds
-                rest = (1 + max(1.0, use.start)) * float((use.threshold / found.scale.flatten()).max())
-            if rest + per_step * needed < EXACT_LIMIT or coarser == COARSEST:
+                threshold = float((use.threshold / found.scale.flatten()).max())
+                rest, span = (1 + max(1.0, use.start)) * threshold, (1 + use.spikes) * (1 + threshold)
+                reach = replace(reach, rest=rest, span=span, spikes=use.spikes)
+            if reach.timesteps(limit) >= needed:
                 break
-            if levels > INT8_LEVELS:
-                levels //= 2
-            else:
-                coarser *= 2
-        self.proven(name, per_step, rest, steps=use.steps)
         self.report.extend(reports)
         if coarser > 1:
             self.coarser[name] = coarser
-        return found
+        dtype = self.proven(name, reach, steps=use.steps)
+        if use.wide:
+            dtype = torch.float32 if reach.per_step < EXACT_LIMIT else torch.float64
+        return replace(found, dtype=dtype)
 
     def rounded(self, values: Tensor, *, least: float | None = None) -> Tensor:
         return values.round() if least is None else values.round().clamp(min=least)
 
-    def proven(self, name: str, per_step: float, rest: float = 0.0, *, steps: bool = False) -> None:
-        most = math.ceil((EXACT_LIMIT - rest) / per_step) - 1 if per_step > 0 else MOST_TIMESTEPS
+    def proven(self, name: str, reach: Reach, *, steps: bool = False) -> torch.dtype:
         needed = self.timesteps if steps else 1
+        narrow, wide = reach.timesteps(EXACT_LIMIT), reach.timesteps(WIDE_LIMIT)
+        most = narrow if narrow >= needed or not steps else max(narrow, wide)
         if most < needed:
             when = f"after {needed} steps" if steps else "in one step"
             advice = f", exact up to T = {most}" if most > 0 else ""
-            self.problems.append(f"{name}: may reach {rest + per_step * needed:,.0f} {when}{advice}")
+            self.problems.append(f"{name}: may reach {reach.rest + reach.per_step * needed:,.0f} {when}{advice}")
         elif steps:
             self.max_timesteps = most if self.max_timesteps is None else min(self.max_timesteps, most)
+        return torch.float32 if narrow >= needed else torch.int32
+
+    def _is_wide(self, term: SynapseTerm, buffers: Mapping[str, Buffer], use: Use) -> bool:
+        """Whether its weights may have more than 127 levels."""
+        return use.wide or buffers[term.source].life == "constant" or term.layer in self.float_sites
 
     def _attempt(
         self, value: Value, buffers: Mapping[str, Buffer], use: Use, levels: int, coarser: int
@@ -163,8 +209,7 @@ class IntegerScale(Scale):
         channels = value.shape[axis] if value.shape else 1
 
         def count(term: SynapseTerm) -> int:
-            constant = buffers[term.source].life == "constant"
-            return levels if use.wide or constant or term.layer in self.float_sites else INT8_LEVELS
+            return levels if self._is_wide(term, buffers, use) else min(levels, INT8_LEVELS)
 
         def rounding(term: SynapseTerm) -> Calibration | Rounding:
             return Rounding() if term.layer in self.float_sites else self.rounding

@@ -77,6 +77,11 @@ def spread(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return rows.amin(1), rows.amax(1)
 
 
+def integrate(total: Tensor, x: Tensor) -> None:
+    """``total += x``, integers in float32, where the total may be int32."""
+    total.add_(x if total.is_floating_point() else x.to(total.dtype))
+
+
 def batched(op: torch.nn.Module, *values: Tensor) -> Tensor:
     """``op`` on values without a batch axis."""
     result: Tensor = op(*(value.unsqueeze(0) for value in values))

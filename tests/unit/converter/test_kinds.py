@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from converter import convert_module
 from converter.config import ConvertConfig
-from seenn.core.ops import Activation, IFNeuron, IntegratingNeuron, LIFNeuron, Neuron, ReLU
+from seenn.core.ops import Activation, FlooredNeuron, IFNeuron, IntegratingNeuron, LIFNeuron, Neuron, ReLU
 from seenn.errors import UnsupportedError
 from seenn.neurons import NEURONS, NeuronKind
 from seenn.surrogate import Arctan, Dspike
@@ -60,6 +60,9 @@ def test_kinds_are_trained_with_their_own_rules() -> None:
         assert isinstance(neuron, kind)
         assert (neuron.v_init.item(), neuron.max_spikes, neuron.signed) == (start, most, name == "signed")
     assert NEURONS.get("burst").train(2).max_spikes == 2  # type: ignore[attr-defined]
+    floored = NEURONS.get("floored").train()
+    assert isinstance(floored, FlooredNeuron)
+    assert (floored.v_init.item(), floored.max_spikes) == (0.0, 127)
     assert NEURONS.get("if").train().surrogate == Dspike()
     assert NEURONS.get("if").train(surrogate="arctan").surrogate == Arctan()
     lif = NEURONS.get("lif").train(decay=0.25, v_reset=None, surrogate=Arctan())
@@ -93,4 +96,4 @@ def test_a_leaky_neuron_stands_for_no_activation() -> None:
 def test_names_are_listed_without_torch() -> None:
     program = "import sys; from seenn.neurons import NEURONS; print(NEURONS.names(), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "('burst', 'if', 'lif', 'signed') False"
+    assert done.stdout.strip() == "('burst', 'floored', 'if', 'lif', 'signed') False"

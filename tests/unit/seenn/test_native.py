@@ -179,7 +179,7 @@ def test_without_a_compiler_torch_does_the_same(
     for engine in (compiled, plain):
         slots = engine.open(len(inputs))
         slots.load(torch.arange(len(inputs)), inputs)
-        found.append(torch.stack([slots.step(len(inputs)) for _ in range(4)]))
+        found.append(torch.stack([slots.step(torch.arange(len(inputs))) for _ in range(4)]))
     assert torch.equal(*found)
 
 
@@ -368,7 +368,7 @@ def test_engines_can_be_copied(name: str, make_network: Callable[..., SpikingNet
     def scores(engine: Engine) -> Tensor:
         slots = engine.open(len(inputs))
         slots.load(torch.arange(len(inputs)), inputs)
-        return torch.stack([slots.step(len(inputs)) for _ in range(4)])
+        return torch.stack([slots.step(torch.arange(len(inputs))) for _ in range(4)])
 
     expected = scores(engine)
     copies = [copy.copy(engine), copy.deepcopy(engine), copy.deepcopy(copy.deepcopy(engine))]

@@ -57,7 +57,7 @@ def test_the_budget_is_fixed_before_the_network_runs(
     full = run_network(network, images, FixedExit(), T)
     assert full.logits_sum_per_step is not None
     assert torch.equal(replay(policy, full.logits_sum_per_step, policy.start(images)), budget)
-    assert (policy.timesteps, policy_macs(policy), policy_macs(FixedExit())) == (T, 3 * 32, 0)
+    assert (policy.budgets, policy_macs(policy), policy_macs(FixedExit())) == (T, 3 * 32, 0)
     with pytest.raises(CalibrationError, match="seenn-ii policy decides by the images, and was given none"):
         replay(policy, full.logits_sum_per_step)
 

@@ -170,7 +170,7 @@ def test_bad_targets_and_logits_are_refused() -> None:
     with pytest.raises(ValueError, match="give one of max_accuracy_drop, target_timesteps and target_energy"):
         calibrate_exit(logits, labels, ConfidenceExit(), max_accuracy_drop=0.1, target_timesteps=2.0)
     for steps in (0.5, float("nan")):
-        with pytest.raises(ValueError, match="target_timesteps must be at least 1: every image takes one step, got"):
+        with pytest.raises(ValueError, match="target_timesteps is a mean of full timesteps above 0, got"):
             calibrate_exit(logits, labels, ConfidenceExit(), target_timesteps=steps)
     logits[2, 7, 1] = float("nan")
     with pytest.raises(CalibrationError, match="the outputs of 1 of 60 images of the exit split are not finite"):

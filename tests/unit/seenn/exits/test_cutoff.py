@@ -37,7 +37,7 @@ def cached() -> CachedRun:
 
 def test_each_threshold_is_the_smallest_that_keeps_its_share() -> None:
     run = cached()[torch.arange(60)]
-    found = cutoff_thresholds(CutoffExit(), run.logits_sum, run.labels)
+    found = cutoff_thresholds(CutoffExit(), run)
     gaps = exit_scores(CutoffExit(), run.logits_sum).double()
     right = run.logits_sum.argmax(-1) == run.labels
     tolerances = [None, *(torch.linspace(0, 1, 257, dtype=torch.float64) ** 2).tolist()]
@@ -112,8 +112,8 @@ def test_what_has_no_threshold_cannot_be_calibrated() -> None:
         def stop(self, progress: Progress, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
             return progress.t >= 1, state
 
-        def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-            return torch.ones(len(t))
+        def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+            return torch.ones(len(progress))
 
     with pytest.raises(CalibrationError, match="the at-once policy has no threshold to calibrate: derive it"):
         find_exit(cached(), AtOnce(), target_timesteps=2.0)

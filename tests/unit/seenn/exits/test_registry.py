@@ -166,8 +166,8 @@ def test_a_policy_written_for_timesteps_still_works_and_says_so() -> None:
             def stop(self, t: Tensor, logits_sum: Tensor, state: State) -> tuple[Tensor, State]:
                 return t >= 3, state
 
-            def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
-                return torch.ones(len(t))
+            def confidence(self, progress: Progress, logits_sum: Tensor) -> Tensor:
+                return torch.ones(len(progress))
 
     assert replay(Late(), torch.zeros(5, 4, 2)).tolist() == [3, 3, 3, 3]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seenn.errors import CalibrationError, CheckpointError
 from seenn.exits import (
+    CachedRun,
     ConfidenceExit,
     ConformalExit,
     EntropyExit,
@@ -77,7 +78,7 @@ def test_patience_counts_equal_answers_in_a_row() -> None:
 def test_the_conformal_set_must_be_small_and_not_empty() -> None:
     p = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05], [0.34, 0.33, 0.33]]).log()
     rule = ConformalExit(max_size=2, quantiles=(-math.log(0.35), -math.log(0.25)))
-    assert rule.contains(STEP.expand(3), p).tolist() == [[True, False, False], [True, False, False], [False] * 3]
+    assert rule.contains(Progress.at(1, 3), p).tolist() == [[True, False, False], [True, False, False], [False] * 3]
     assert replay(rule, torch.stack([p, 2 * p, 3 * p])).tolist() == [1, 1, 3]
     rule = ConformalExit(max_size=1, quantiles=(-math.log(0.25),))
     assert replay(rule, torch.stack([p, 2 * p])).tolist() == [2, 1, 2]
@@ -98,7 +99,9 @@ def test_two_sided_stops_what_is_low_and_does_not_climb() -> None:
 def test_two_sided_gives_up_only_where_nothing_is_lost() -> None:
     logits, labels = noisy(2000)
     logits[:, :600] = 0.01 * logits[:1, :600] * torch.arange(1, 7)[:, None, None]  # an opinion, weak and for ever
-    rule = TwoSidedExit(inner=ConfidenceExit(threshold=1.0, accumulation="mean"), slope=1e-5).fitted(logits, labels)
+    rule = TwoSidedExit(inner=ConfidenceExit(threshold=1.0, accumulation="mean"), slope=1e-5).fitted(
+        CachedRun(logits_sum=logits, labels=labels)
+    )
     certain = replay(rule.at(0.999999), logits)
     assert certain[:600].double().mean() < 3.0
     right = logits[certain - 1, torch.arange(2000)].argmax(-1) == labels
@@ -111,9 +114,9 @@ def test_temperatures_minimise_the_cross_entropy() -> None:
     true = 2 * torch.randn(20_000, 5, generator=random)
     labels = true.softmax(-1).multinomial(1, generator=random).squeeze(1)
     assert fit_temperature(4 * true, labels) == pytest.approx(4.0, rel=0.03)
-    rule = ScaledConfidenceExit().fitted(torch.stack([4 * true, true]), labels)
+    rule = ScaledConfidenceExit().fitted(CachedRun(logits_sum=torch.stack([4 * true, true]), labels=labels))
     assert rule.temperatures == pytest.approx((4.0, 0.5), rel=0.03)
-    confidence = rule.confidence(2 * STEP.expand(20_000), true)
+    confidence = rule.confidence(Progress.at(2, 20_000), true)
     torch.testing.assert_close(confidence, true.softmax(-1).amax(-1), atol=0.02, rtol=0)
 
 
@@ -135,8 +138,8 @@ def test_logistic_regression_finds_the_minimum() -> None:
 
 def test_failure_prediction_is_a_probability_that_holds() -> None:
     logits, labels = noisy(8000)
-    rule = FailurePredictionExit().fitted(logits[:, :4000], labels[:4000])
-    assert rule == FailurePredictionExit().fitted(logits[:, :4000], labels[:4000])
+    rule = FailurePredictionExit().fitted(CachedRun(logits_sum=logits[:, :4000], labels=labels[:4000]))
+    assert rule == FailurePredictionExit().fitted(CachedRun(logits_sum=logits[:, :4000], labels=labels[:4000]))
     correct = (logits.argmax(-1) == labels)[:, 4000:]
     helps = torch.stack([~correct[t] & correct[-1] for t in range(5)])
     predicted = 1 - exit_scores(rule, logits[:, 4000:])[:5]
@@ -150,10 +153,10 @@ def test_the_label_is_in_the_set_at_the_stopping_time() -> None:
     alpha, covered, total = 0.1, 0, 0
     for seed in range(40):
         logits, labels = noisy(400, seed)
-        rule = ConformalExit(alpha=alpha).fitted(logits[:, :200], labels[:200])
+        rule = ConformalExit(alpha=alpha).fitted(CachedRun(logits_sum=logits[:, :200], labels=labels[:200]))
         logits, labels = logits[:, 200:], labels[200:]
         exits = replay(rule, logits)
-        sets = rule.contains(exits, logits[exits - 1, torch.arange(200)])
+        sets = rule.contains(Progress.after(exits), logits[exits - 1, torch.arange(200)])
         covered += int(sets[torch.arange(200), labels].sum())
         total += 200
     assert covered / total >= 1 - alpha
@@ -162,11 +165,11 @@ def test_the_label_is_in_the_set_at_the_stopping_time() -> None:
 def test_too_few_samples_to_fit_on_are_refused() -> None:
     logits, labels = noisy(59)
     with pytest.raises(CalibrationError, match=r"58 samples are too few .* alpha = 0.1 at 6 timesteps: .* at least 59"):
-        ConformalExit().fitted(logits[:, :58], labels[:58])
-    ConformalExit().fitted(logits, labels)
+        ConformalExit().fitted(CachedRun(logits_sum=logits[:, :58], labels=labels[:58]))
+    ConformalExit().fitted(CachedRun(logits_sum=logits, labels=labels))
     still = logits[-1:].expand(6, 59, 4)
     with pytest.raises(CalibrationError, match=r"going on helped in 0 of 295 cases \(59 samples, 6 timesteps\)"):
-        FailurePredictionExit().fitted(still, labels)
+        FailurePredictionExit().fitted(CachedRun(logits_sum=still, labels=labels))
 
 
 RULES = [

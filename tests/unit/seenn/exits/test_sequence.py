@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seenn.exits import ConfidenceExit, ExitTarget, GapExit, Guarantee, calibrate_exit, first_above, replay
+from seenn.exits import CachedRun, ConfidenceExit, ExitTarget, GapExit, Guarantee, calibrate_exit, first_above, replay
 from seenn.exits.calibration.replay import fit_split
 from seenn.exits.guarantees.betting import best_bet, paired_loss_p_value
 from seenn.exits.guarantees.learn_then_test import certified_thresholds
@@ -115,8 +115,8 @@ class Remembering(ConfidenceExit):
 
     seen: tuple[float, ...] = ()
 
-    def fitted(self, logits_sum: Tensor, labels: Tensor) -> Self:
-        return replace(self, seen=tuple(logits_sum[0, :, 0].tolist()))
+    def fitted(self, run: CachedRun) -> Self:
+        return replace(self, seen=tuple(run.logits_sum[0, :, 0].tolist()))
 
 
 def test_rules_are_fitted_apart_from_the_samples_that_test_them() -> None:

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nir
 import pytest
 import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import AvgPool2d, BatchNorm, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
+from seenn.core.ops import Add, AvgPool2d, BatchNorm, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
 from seenn.errors import ExportError, UnsupportedError
 from seenn.export.exporter import FORMATS, ExportOptions, Subject
 from seenn.export.nir_plan import Plan
@@ -76,17 +77,38 @@ def test_everything_that_a_reader_has_not_is_named_at_once(make_snn: MakeSnn) ->
     assert said.count("version 1.0.0 reads IF as a leaky neuron with a decay of 0.9") == 3
     said = violations(make_snn(NEURONS["signed"], pooling="average"), "sinabs")
     assert said.count("fires no negative spikes: convert with --neuron if or burst") == 3
-    said = violations(make_snn(NEURONS["lif"], pooling="average"), "norse")
-    assert "block_act2 adds 2 inputs, and nirtorch runs a node before all of its inputs are there" in said
     said = violations(chain(make_snn, IFNeuron), "sinabs")
     assert "n1: sinabs fires as often as the membrane holds" in said
     assert "its LIF resets by subtraction only" in violations(chain(make_snn, LIFNeuron), "sinabs")
 
 
-@pytest.mark.parametrize("reader", ["brian", "spinnaker2"])
-def test_readers_that_cannot_be_run_are_refused(reader: str, make_snn: MakeSnn, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"no reader 'brian' of NIR is known|needs the board's own software"):
-        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=reader)
+def shortcut(make_snn: MakeSnn, *, layer: bool) -> SNN:
+    """A block whose shortcut has a layer of its own, or none."""
+    weight = torch.eye(4)[:, :, None, None]
+    short = [Node("short", Conv2d(weight), ("n1",))] if layer else []
+    nodes = [
+        Node("c1", Conv2d(torch.ones(4, 1, 3, 3), padding=1), (INPUT,)),
+        Node("n1", LIFNeuron(0.5), ("c1",)),
+        *short,
+        Node("c2", Conv2d(weight), ("n1",)),
+        Node("add", Add(), ("c2", "short" if layer else "n1")),
+        Node("n2", LIFNeuron(0.5), ("add",)),
+        Node("flat", Flatten(), ("n2",)),
+        Node("head", Linear(torch.ones(3, 256)), ("flat",)),
+    ]
+    return replace(make_snn(), network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False))
+
+
+def test_joins_are_refused_where_the_reader_runs_them_too_early(make_snn: MakeSnn) -> None:
+    assert violations(shortcut(make_snn, layer=False), "norse") == ""
+    assert violations(shortcut(make_snn, layer=True), "norse") == (
+        "n2: nirtorch runs it before all that it adds is there: use shortcuts without layers"
+    )
+
+
+def test_readers_that_are_not_known_are_refused(make_snn: MakeSnn, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no reader 'brian' of NIR is known: choose one of any, sinabs"):
+        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader="brian")
     assert not list(tmp_path.iterdir())
 
 
@@ -104,9 +126,20 @@ def bare(folder: Path) -> Path:
     return script
 
 
-@pytest.mark.parametrize("name", ["burst", "signed", "lif", "soft lif"])
+def test_a_reader_that_gives_other_shapes_is_one_clear_error(make_snn: MakeSnn, tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    damage = (
+        "import sys, numpy as n; p = sys.argv[1] + '/found.npz'; f = dict(n.load(p)); f['logits'] = f['logits'][:1]"
+    )
+    script.write_text(f'#!/bin/sh\n{sys.executable} "$@" && {sys.executable} -c "{damage}; n.savez(p, **f)" "$5"\n')
+    script.chmod(0o755)
+    with pytest.raises(ExportError, match=r"gives logits of shape \[1, 14, 3, 1, 1\], expected \[4, 14, 3\]: it reads"):
+        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=f"any={script}")
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]
+
+
+@pytest.mark.parametrize("name", ["burst", "signed", "lif", "soft lif", "floored"])
 def test_the_rules_beside_the_file_give_the_networks_spikes(name: str, make_snn: MakeSnn, tmp_path: Path) -> None:
-    nir = pytest.importorskip("nir")
     snn = make_snn(NEURONS[name], pooling="average")
     found = snn.export(tmp_path / "snn", to="nir")
     assert found.compared["images_compared_to_the_end"] == 14
@@ -119,3 +152,45 @@ def test_the_rules_beside_the_file_give_the_networks_spikes(name: str, make_snn:
     subject: Subject = subject_of(snn)
     with pytest.raises(ExportError, match="any cannot run what was written"):
         FORMATS.get("nir").verify(subject, tmp_path / "snn")
+
+
+def test_int8_layers_with_delays_fire_as_the_rounded_network(make_snn: MakeSnn, tmp_path: Path) -> None:
+    snn = bare_chain(make_snn)
+    frames = (torch.rand(6, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    found = snn.export(tmp_path / "snn", to="nir", images=frames, timesteps=6, reader="spinnaker2")
+    assert found.reader.startswith("the published rules of s2_nir")
+    assert (found.compared["differences"], found.compared["agreement"]) == (0, 1.0)
+    assert found.compared["spikes"] == 6 * 5 * (4 * 64 + 6 * 16)
+    graph = nir.read(tmp_path / "snn" / "network.nir")
+    assert {float(node.v_threshold.max()) % 1 for name, node in graph.nodes.items() if name in ("n1", "n2")} == {
+        1 - 2**-4
+    }
+    scores = json.loads((tmp_path / "snn" / "network.json").read_text())["scores"]
+    assert (scores["node"], scores["depth"]) == ("scores", 3)
+
+
+def test_what_int8_layers_with_delays_cannot_have_is_named(make_snn: MakeSnn) -> None:
+    said = violations(chain(make_snn, NEURONS["burst"]), "spinnaker2")
+    assert "spinnaker2 sees single spikes, and this network other inputs: train it with --encoding poisson" in said
+    assert "a bias, which acts there before the spikes of its layer arrive: train layers without biases" in said
+    assert said.count("fires once a step, without a floor: train with --neuron if") == 3
+
+
+def bare_chain(make_snn: MakeSnn) -> SNN:
+    """Binary neurons that start empty, and layers without biases, whose weights int8 holds as they are."""
+    random = torch.Generator().manual_seed(0)
+
+    def weight(*shape: int) -> Tensor:
+        return torch.randint(-31, 32, shape, generator=random) / 32
+
+    nodes = [
+        Node("c1", Conv2d(weight(4, 1, 3, 3), padding=1), (INPUT,)),
+        Node("n1", IFNeuron(1.0, 0.0), ("c1",)),
+        Node("pool", AvgPool2d(2, 2), ("n1",)),
+        Node("c2", Conv2d(weight(6, 4, 3, 3), padding=1), ("pool",)),
+        Node("n2", IFNeuron(1.0, 0.0), ("c2",)),
+        Node("flat", Flatten(), ("n2",)),
+        Node("head", Linear(weight(3, 96)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False)
+    return replace(make_snn(pooling="average"), network=network)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Add, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
+from seenn.core.ops import Add, Flatten, FlooredNeuron, IFNeuron, LIFNeuron, Linear, Neuron
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron
 from seenn.core.ops.prepass import PrepassIFNeuron
 from seenn.errors import ExportError, UnsupportedError
@@ -36,6 +36,7 @@ NEURONS: dict[str, Any] = {
     "leaky relu": lambda theta: LeakyReLUNeuron(theta, max_spikes=4, slope=0.1),
     "lif": lambda theta: LIFNeuron(theta, decay=0.5),
     "soft lif": lambda theta: LIFNeuron(theta, decay=0.5, v_reset=None),
+    "floored": lambda theta: FlooredNeuron(theta, max_spikes=5),
     "cos": lambda theta: PrepassIFNeuron(theta, prepass=1, rule="cos"),
     "srp": lambda theta: PrepassIFNeuron(theta, prepass=1, rule="srp"),
 }

@@ -52,10 +52,11 @@ def test_an_unknown_engine_is_refused_with_the_nearest_name(small: SpikingNetwor
         make_engine("int4", small, timesteps=4)
 
 
-def test_int8_that_cannot_be_exact_is_refused_and_auto_says_why(small: SpikingNetwork) -> None:
-    with pytest.raises(UnsupportedError, match="could leave the range in which float32 is exact"):
-        make_engine("int8", small, timesteps=100_000)
-    fallback = make_engine("auto", small, timesteps=100_000)
+def test_int8_that_cannot_be_exact_is_refused_and_auto_says_why(make_network: MakeNetwork) -> None:
+    network = make_network(max_spikes=100).float()
+    with pytest.raises(UnsupportedError, match="could leave the range in which integers are exact"):
+        make_engine("int8", network, timesteps=10**6)
+    fallback = make_engine("auto", network, timesteps=10**6)
     assert fallback.name == "float32"
     assert "could leave the range" in fallback.note
 

@@ -9,7 +9,7 @@ import seenn
 from seenn import SNN
 from seenn.core.network import SpikingNetwork
 from seenn.errors import SeennError
-from seenn.exits import ConfidenceExit, FixedExit, replay
+from seenn.exits import ConfidenceExit, FixedExit, Progress, replay
 from seenn.runtime import Predictions
 
 EARLY = ConfidenceExit(threshold=0.9, accumulation="sum")
@@ -26,7 +26,7 @@ def test_a_sample_that_exits_gives_what_running_everything_gives_in_hindsight(
     at_exit = full[exits - 1, torch.arange(len(images))]
     torch.testing.assert_close(early.logits_sum, at_exit)
     assert torch.equal(early.labels, at_exit.argmax(-1))
-    torch.testing.assert_close(early.confidence, EARLY.confidence(exits, at_exit))
+    torch.testing.assert_close(early.confidence, EARLY.confidence(Progress.after(exits), at_exit))
     steps = early.logits_sum_per_step
     ran = torch.arange(1, 7)[:, None] <= exits
     assert torch.equal(~steps.isnan().any(-1), ran)

@@ -225,9 +225,9 @@ class SlowSlots:
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
 
-    def step(self, active: int, observe: object = None) -> Tensor:
+    def step(self, rows: Tensor, segment: int = 1, observe: object = None) -> Tensor:
         time.sleep(self._seconds)
-        result: Tensor = self._inner.step(active, observe)  # type: ignore[attr-defined]
+        result: Tensor = self._inner.step(rows, segment, observe)  # type: ignore[attr-defined]
         return result
 
 
@@ -278,6 +278,6 @@ def test_a_policy_of_version_0_1_that_nobody_registered_still_decides_by_t(engin
         def confidence(self, t: Tensor, logits_sum: Tensor) -> Tensor:
             return torch.ones(len(t))
 
-    with pytest.warns(DeprecationWarning, match=r"Third\.stop: .*read progress\.t where t was"):
+    with pytest.warns(DeprecationWarning, match=r"Third\.stop and confidence: .*read progress\.t where t was"):
         session = Session(engine, Third(), T)  # type: ignore[arg-type]
     assert session.run(Batch(images)).exit_timestep.tolist() == [3] * 12

@@ -91,7 +91,7 @@ def test_a_policy_learns_which_images_need_more_steps(splits: DataSplits, reward
     hard = float((~held[0]).double().mean())
     assert 0.2 < hard < 0.5
     assert result.accuracy > 0.95
-    assert result.mean_timesteps == pytest.approx(1 + 2 * hard, abs=0.2)
+    assert result.mean_cost == pytest.approx(1 + 2 * hard, abs=0.2)
     assert (result.full_accuracy, result.reward > 0.5) == (1.0, True)
 
 

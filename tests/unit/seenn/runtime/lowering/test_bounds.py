@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ctypes import CDLL
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -17,7 +18,7 @@ from seenn.core.ops import Conv2d, Flatten, IFNeuron, IntegratingNeuron, LeakyRe
 from seenn.errors import UnsupportedError
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, LARGEST_PAIR, PLAIN, Kernel, is_exact
-from seenn.runtime.lowering import lower
+from seenn.runtime.lowering import Program, lower, scales
 from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, SynapseTerm
 
 CPU = torch.device("cpu")
@@ -26,12 +27,12 @@ SOURCES, SPIKES, WEIGHT = 65, 127, 127  # each source fires its most, through th
 CURRENT = SOURCES * SPIKES * WEIGHT  # units a step
 
 
-def saturated(neuron: IntegratingNeuron, sign: int) -> SpikingNetwork:
-    """65 neurons that fire 127 times in every step, and one neuron that all of them drive as hard as int8 allows."""
+def saturated(neuron: IntegratingNeuron, sign: int, sources: int = SOURCES) -> SpikingNetwork:
+    """Neurons that fire 127 times in every step, and one neuron that all of them drive as hard as int8 allows."""
     nodes = [
-        Node("stem", Conv2d(torch.ones(SOURCES, 1, 1, 1)), (INPUT,)),
+        Node("stem", Conv2d(torch.ones(sources, 1, 1, 1)), (INPUT,)),
         Node("sources", IFNeuron(0.125, max_spikes=SPIKES), ("stem",)),
-        Node("all", Conv2d(torch.full((1, SOURCES, 1, 1), sign * WEIGHT * UNIT / 0.125)), ("sources",)),
+        Node("all", Conv2d(torch.full((1, sources, 1, 1), sign * WEIGHT * UNIT / 0.125)), ("sources",)),
         Node("driven", neuron, ("all",)),
         Node("flat", Flatten(), ("driven",)),
         Node("head", Linear(torch.ones(2, 1)), ("flat",)),
@@ -39,21 +40,26 @@ def saturated(neuron: IntegratingNeuron, sign: int) -> SpikingNetwork:
     return SpikingNetwork(OpGraph(nodes, "head"), (1, 1, 1)).requires_grad_(False)
 
 
-def membrane(network: SpikingNetwork, timesteps: int, kernels: list[Kernel], library: CDLL | None) -> float:
+def membrane(program: Program, timesteps: int, kernels: list[Kernel], library: CDLL | None) -> float:
     """Of the driven neuron, in units, after a run on the largest input."""
-    program = lower(network, timesteps=timesteps)
     slots = FusedEngine(program, kernels, "int8", CPU, library).open(1)
     slots.load(torch.tensor([0]), torch.full((1, 1, 1, 1), 16.0))
     for _ in range(timesteps):
-        slots.step(1)
+        slots.step(torch.arange(1))
     return float(slots._kept["driven.v"])
+
+
+def narrowed(program: Program) -> Program:
+    """The program with all that int32 holds in float32."""
+    buffers = {name: replace(buffer, dtype=torch.float32) for name, buffer in program.buffers.items()}
+    return replace(program, buffers=buffers)
 
 
 Make = Callable[[float], IntegratingNeuron]
 
 #: A neuron of some threshold θ, its θ in units, the sign of its current, the most timesteps, and the membrane (a Python
-#: integer) after them. What is proven, the start and the current of all steps and one more threshold, is 2^24 − 1.
-AT_THE_BOUND: list[tuple[Make, int, int, int, int]] = [
+#: integer) after them. What is proven is the start and the current of all steps and one more threshold.
+BEFORE_INT32: list[tuple[Make, int, int, int, int]] = [  # 2^24 − 1 of it, which float32 still holds
     # Starts at −3θ and never fires: 15 · 1,048,385 + (3 + 1) · 262,860.
     (partial(IFNeuron, v_init=-3.0), 262_860, -1, 15, -15 * CURRENT - 3 * 262_860),
     # Starts at 2θ, and every step takes one θ away again: 15 · 1,048,385 + (2 + 1) · 350,480.
@@ -61,21 +67,53 @@ AT_THE_BOUND: list[tuple[Make, int, int, int, int]] = [
     # Starts at 2θ, which counts twice; negative charge counts double: 7 · 2 · 1,048,385 + (4 + 1) · 419,965.
     (partial(LeakyReLUNeuron, v_init=2.0, slope=2.0), 419_965, -1, 7, -7 * 2 * CURRENT + (2 + 7) * 419_965),
 ]
+#: The same with so many times more sources that a step takes all that float32 holds; 128 of them, all that int32 does.
+AT_THE_BOUND: list[tuple[Make, int, int, int, int]] = [
+    (partial(IFNeuron, v_init=-3.0), 97_791, -1, 16, -128 * 16 * CURRENT - 3 * 97_791),
+    (partial(IFNeuron, v_init=2.0), 130_389, 1, 16, 128 * 16 * CURRENT + (2 - 128) * 130_389),
+    (partial(LeakyReLUNeuron, v_init=2.0, slope=2.0), 78_233, -1, 8, -128 * 2 * 8 * CURRENT + (2 + 128) * 78_233),
+]
+WAYS: list[tuple[list[Kernel], bool]] = [
+    ([kernel, FLOAT32, DOUBLE], compiled) for kernel in (INT8, FLOAT32, PLAIN, DOUBLE) for compiled in (False, True)
+]
 
 
-@pytest.mark.parametrize(("make", "theta", "sign", "most", "expected"), AT_THE_BOUND)
-def test_int8_is_exact_at_the_bound_that_is_proven_and_refused_beyond_it(
-    make: Make, theta: int, sign: int, most: int, expected: int
+@pytest.mark.parametrize(("make", "theta", "sign", "most", "expected"), BEFORE_INT32)
+def test_float32_holds_membranes_as_long_as_it_can(make: Make, theta: int, sign: int, most: int, expected: int) -> None:
+    program = lower(saturated(make(theta * UNIT), sign), timesteps=most)
+    assert program.max_timesteps == most
+    assert {buffer.dtype for buffer in program.buffers.values()} == {torch.float32}
+    for kernels, compiled in WAYS:
+        assert membrane(program, most, kernels, native.load("engine") if compiled else None) == expected
+    for timesteps, threshold in ((most + 1, theta), (most, theta + 1)):
+        wider = lower(saturated(make(threshold * UNIT), sign), timesteps=timesteps)
+        assert wider.buffers["driven.v"].dtype == torch.int32
+
+
+@pytest.mark.parametrize(("make", "theta", "sign", "times", "expected"), AT_THE_BOUND)
+def test_int8_is_exact_at_the_bound_that_is_proven(
+    make: Make, theta: int, sign: int, times: int, expected: int
 ) -> None:
-    network = saturated(make(theta * UNIT), sign)
-    assert lower(network, timesteps=most).max_timesteps == most
-    kernels: list[list[Kernel]] = [[kernel, FLOAT32] for kernel in (INT8, FLOAT32, PLAIN, DOUBLE)]
-    for chosen in kernels:
-        for library in (None, native.load("engine")):
-            assert membrane(network, most, chosen, library) == expected
-    for timesteps, threshold, exact in ((most + 1, theta, most), (most, theta + 1, most - 1)):
-        with pytest.raises(UnsupportedError, match=f"1 sums .*driven: may reach 1[678],.*exact up to T = {exact}"):
-            lower(saturated(make(threshold * UNIT), sign), timesteps=timesteps)
+    program = lower(saturated(make(theta * UNIT), sign, times * SOURCES), timesteps=128)
+    assert program.max_timesteps == 128
+    assert not program.coarser
+    for kernels, compiled in WAYS:
+        assert membrane(program, 128, kernels, native.load("engine") if compiled else None) == expected
+    assert membrane(narrowed(program), 128, [FLOAT32, DOUBLE], None) != expected  # what float32 alone makes of it
+
+
+@pytest.mark.parametrize(("make", "theta", "sign", "times", "expected"), AT_THE_BOUND)
+def test_one_step_or_one_unit_beyond_the_bound_is_refused(
+    make: Make, theta: int, sign: int, times: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scales, "ATTEMPTS", [each for each in scales.ATTEMPTS if each[2] == 1])  # no coarser scale
+    for timesteps, threshold, exact in ((129, theta, 128), (128, theta + 1, 127)):
+        network = saturated(make(threshold * UNIT), sign, times * SOURCES)
+        with pytest.raises(UnsupportedError, match=f"1 sums .*driven: may reach 2,1[46].*exact up to T = {exact}"):
+            lower(network, timesteps=timesteps)
+    network = saturated(make(theta * UNIT), sign, times * (SOURCES + 1))
+    with pytest.raises(UnsupportedError, match=r"driven: may reach .* after 2 steps"):  # which one step leaves
+        lower(network, timesteps=2)
 
 
 def respond(kernel: Kernel, low: int, high: int, padding: int, bias: int | None = None) -> None:
@@ -132,15 +170,15 @@ def test_counts_are_moved_to_zero_only_while_their_response_stays_exact(constant
 def test_multiplying_by_an_inverse_threshold_rounds_no_count(theta: int) -> None:
     """At most 2 spikes of either sign: 6 · 3 · 932,067 would reach 2^24, and be divided instead."""
     from seenn.runtime.kernels.neurons import Neurons
-    from seenn.runtime.lowering.program import Fire, InputScale, Program
+    from seenn.runtime.lowering.program import Exit, Fire, InputScale
 
     fire = Fire(
         target="n", membrane="v",
         threshold=torch.tensor(float(theta)).double(), fewest=-2, most=2,
     )  # fmt: skip
     program = Program(
-        input_shape=(1,), input_scale=InputScale.fixed_point(1), buffers={}, encode=(), step=(fire,), output="n",
-        output_scale=1.0, max_timesteps=1,
+        input_shape=(1,), input_scale=InputScale.fixed_point(1), buffers={}, encode=(), step=(fire,),
+        exits=(Exit(stop=1, output="n", scale=1.0),), max_timesteps=1,
     )  # fmt: skip
     whole = [k * theta + d for k in range(-4, 5) for d in (-1, 0, 1)] + [EXACT_LIMIT - 1, 1 - EXACT_LIMIT]
     v = torch.tensor([whole], dtype=torch.float32)

@@ -1,0 +1,195 @@
+"""Changes to the code that guards the claims: each must make a test fail.
+
+    make mutants
+
+Mutants are those of cosmic-ray (``pip install '.[mutants]'``) in the modules of ``GUARDED``: a fixed number of each,
+drawn with a fixed seed before anything is run. A mutant lives in a forked process that has torch but not yet seenn, so
+that it costs its tests and no more. Survivors that compute the same are listed in ``EQUIVALENT`` with the argument.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+ROOT = Path(__file__).parents[1]
+COMMAND = "make mutants"
+SAMPLE, SEED = 40, 0  # mutants of a module
+SECONDS = 120  # for the tests of one; longer is a difference, too
+EXITS = "tests/unit/seenn/exits"
+#: What guards exactness, calibration, guarantees, splits and resume, and its tests.
+GUARDED: Mapping[str, Sequence[str]] = {
+    "seenn.exits.guarantees.betting": (f"{EXITS}/test_guarantee.py",),
+    "seenn.exits.guarantees.learn_then_test": (f"{EXITS}/test_guarantee.py",),
+    "seenn.exits.calibration.find": (EXITS,),
+    "seenn.exits.calibration.replay": (EXITS,),
+    "seenn.exits.calibration.target": (EXITS,),
+    "seenn.data.rule": ("tests/unit/seenn/data/test_rule.py", "tests/unit/seenn/data/test_split.py"),
+    "seenn.data.overlap": ("tests/unit/seenn/data",),
+    "seenn.runtime.lowering.scales": ("tests/unit/seenn/runtime/lowering", "tests/unit/seenn/runtime/test_engines.py"),
+    "seenn.training.state": ("tests/unit/seenn/training/test_run.py",),
+}
+EQUIVALENT = Path(__file__).parent / "mutants_equivalent.json"
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """One module, of another source."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self._name, self._source = name, source
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._name:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin=str(_file(fullname)))
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = str(_file(self._name))
+        exec(compile(self._source, module.__file__, "exec"), module.__dict__)  # noqa: S102 - our own code, changed
+
+
+def _file(module: str) -> Path:
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def mutants(module: str) -> list[tuple[str, str]]:
+    """All: a name that says where and what, and the changed source."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    source = _file(module).read_text(encoding="utf-8")
+    found = []
+    for name in sorted(operator_names()):
+        if (kind := get_operator(name)).arguments():
+            continue  # of one variable, that somebody names
+        occurrence = 0
+        while (changed := mutate_code(source, kind(), occurrence)) is not None:
+            if _parses(changed) and _run(changed) != _run(source):
+                what = f"{name.removeprefix('core/')} {occurrence}: {_difference(source, changed)}"
+                found.append((f"{module} {what}", changed))
+            occurrence += 1
+    return found
+
+
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except SyntaxError:  # cosmic-ray takes the * of keyword arguments for a product
+        return False
+    return True
+
+
+def _run(source: str) -> str:
+    """What runs: annotations do not."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant("")
+    return ast.dump(tree)
+
+
+def _difference(before: str, after: str) -> str:
+    """The first line that changed, as it is now."""
+    for old, new in zip(before.splitlines(), after.splitlines(), strict=False):
+        if old != new:
+            return " ".join(new.split())
+    return "lines at the end"
+
+
+def survives(module: str, source: str, tests: Sequence[str]) -> bool:
+    """Whether every test passes with this source."""
+    process = os.fork()
+    if not process:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(2))
+        signal.alarm(SECONDS)
+        sys.meta_path.insert(0, Changed(module, source))
+        os.chdir(ROOT)
+        import pytest
+
+        try:
+            os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])))
+        except BaseException:  # whatever it is, the mutant is seen
+            os._exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+@click.command()
+@click.option("--module", "chosen", multiple=True, type=click.Choice(list(GUARDED)), help="All when not given.")
+@click.option("--sample", default=SAMPLE, show_default=True, help="Mutants of each.")
+@click.option("--work", type=click.Path(file_okay=False), help="Folder where what is known is kept.")
+@click.option("--out", help="Stem of the result files; benchmarks/results/mutants where all modules run.")
+def main(chosen: Sequence[str], sample: int, work: str | None, out: str | None) -> None:
+    """Change, test, write the table."""
+    import bars  # noqa: F401 - before seenn is forgotten
+    import torch
+
+    torch.set_num_threads(1)
+    kept = None if work is None else Path(work) / "mutants.json"
+    known: dict[str, bool] = json.loads(kept.read_text()) if kept is not None and kept.is_file() else {}
+    equivalent: dict[str, str] = json.loads(EQUIVALENT.read_text())
+    drawn: dict[str, list[tuple[str, str]]] = {}
+    for module in chosen or GUARDED:
+        whole = mutants(module)
+        drawn[module] = random.Random(f"{SEED} {module}").sample(whole, min(sample, len(whole)))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("seenn", "converter", "cli")]:
+        del sys.modules[name]  # each mutant imports them anew
+    counts: dict[str, tuple[int, int]] = {}
+    survivors: list[str] = []
+    for module, cases in drawn.items():
+        if not survives(module, _file(module).read_text(encoding="utf-8"), GUARDED[module]):
+            raise click.ClickException(f"{module}: its tests fail without any change")
+        lived = []
+        for name, source in cases:
+            if name not in known:
+                started = time.monotonic()
+                known[name] = survives(module, source, GUARDED[module])
+                click.echo(f"{'SURVIVES' if known[name] else 'seen'} {time.monotonic() - started:.0f} s {name}")
+                if kept is not None:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    kept.write_text(json.dumps(known, indent=1))
+            if known[name]:
+                lived.append(name)
+        survivors += [name for name in lived if name not in equivalent]
+        counts[module] = len(cases), sum(name in equivalent for name in lived)
+    click.echo("\n".join(survivors) or "no survivors")
+    if out is None and not chosen:
+        out = "mutants"
+    if out is None:
+        raise SystemExit(bool(survivors))
+    from bars import Row
+    from common import RESULTS, conclude
+
+    total, same = (sum(column) for column in zip(*counts.values(), strict=True))
+    rows = [
+        Row.at_most("mutants that no test sees, equivalent ones aside", len(survivors), 0, COMMAND),
+        Row.at_most("equivalent mutants, share", same / total, 0.03, COMMAND),
+        *(Row(f"{module}: mutants", number, None, True, COMMAND) for module, (number, _) in counts.items()),
+    ]
+    notes = [f"- survives: `{name}`" for name in survivors]
+    notes += [f"- equivalent: `{name}`: {why}" for name, why in equivalent.items()]
+    conclude(str(RESULTS / out), "Mutants", rows, notes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A hundredth of the fault campaigns in ``benchmarks/``, with fixed seeds: they run, and they find nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def _campaign(name: str, folder: Path, *arguments: str) -> str:
+    command = [sys.executable, BENCHMARKS / f"{name}.py", "--work", folder, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize(("kind", "count"), [("safetensors", 500), ("onnx", 200), ("pth", 50), ("inputs", 50)])
+def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str, count: int) -> None:
+    assert "no faults" in _campaign("fuzz", tmp_path, "--kind", kind, "--count", str(count), "--first", "500000")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills forked processes")
+def test_what_was_killed_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    assert "4 of 4 the same bit for bit" in _campaign("kills", tmp_path, "--trials", "4", "--seed", "7")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_streams_writers_threads_and_forks_lose_nothing(tmp_path: Path) -> None:
+    _campaign("hostile", tmp_path, "--images", "2000", "--increments", "12", "--no-outputs")
