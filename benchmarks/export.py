@@ -2,8 +2,9 @@
 
     python benchmarks/export.py --make nets --ckpt half-width.safetensors   # trains and converts what is not there yet
     python benchmarks/export.py nets/*.safetensors --reader norse=/path/to/python
-    python benchmarks/export.py --answers nets/fashion-if.safetensors --faults nets/floored-digits.safetensors \
-        --timed nets/resnet18-digits.safetensors
+    seenn calibrate-exit nets/fashion-small.safetensors --threshold 0.8 --engine reference
+    python benchmarks/export.py --answers nets/fashion-small.safetensors --faults nets/burst-digits.safetensors
+    python benchmarks/export.py --timed nets/resnet18-digits.safetensors
 
 A command goes on where it was stopped: what lies in OUT-parts.json is not measured again.
 """
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from bars import Row, write_results
 from common import RESULTS
 
 from seenn.data.provenance import load_recorded_data
-from seenn.errors import ExportError, SeennError
+from seenn.errors import ExportError, SeennError, UnsupportedError
 from seenn.exits import FixedExit
 from seenn.export.exporter import FORMATS, ExportOptions, export
 from seenn.snn import SNN
@@ -59,6 +60,9 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "fashion-if": (_HALF.format("if"),),
     "fashion-burst": (_HALF.format("burst"),),
     "fashion-signed": (_HALF.format("signed"),),
+    "fashion-small": (
+        "train-direct --model spiking_small --width 0.25 --data fashion-mnist --neuron burst --epochs 0.2 -T 4",
+    ),
     "lif-digits": ("train-direct --data digits --neuron lif --epochs 10",),
     "floored-digits": ("train-direct --data digits --neuron floored --epochs 10",),
     "burst-digits": ("train-direct --data digits --neuron burst --levels 8 --epochs 10 -T 2",),
@@ -163,43 +167,35 @@ def loop(snn: SNN, folder: str, name: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def answers(parts: Parts, path: str, command: str) -> Row:
-    """Labels and exits of the file beside those of ``predict --engine reference``."""
+def answers(parts: Parts, path: str) -> None:
+    """Labels and exits of the file beside those of ``predict --engine reference``: how many of each chunk differ."""
     snn, name = seenn.load(path), Path(path).stem
     test = load_recorded_data(snn.manifest, snn.preprocessing).test
     count = min(TEST_IMAGES, len(test))
     images = test.batch(limit=count).inputs
-    differ = 0
     with tempfile.TemporaryDirectory() as folder:
         session: list[onnxruntime.InferenceSession] = []
 
-        def chunk(start: int) -> int:
+        def chunk(start: int) -> list[int]:
             session.extend([] if session else [loop(snn, folder, "answers")])
             part = images[start : start + CHUNK]
             labels, exits = (torch.from_numpy(a) for a in session[0].run(None, {"images": part.numpy()})[:2])
             own = snn.predict(part, engine="reference")
-            return int(((labels != own.labels) | (exits != own.exit_timestep)).sum())
+            return [int(((labels != own.labels) | (exits != own.exit_timestep)).sum()), len(part)]
 
         for start in range(0, count, CHUNK):
-            differ += parts.of(f"answers {name} {start}", lambda s=start: chunk(s))
-    what = f"{name}: labels or exits that differ from predict --engine reference, % of {count} test images"
-    return Row.at_most(what, 100 * differ / count, MOST_TIES, command)
+            parts.of(f"answers {name} {start}", lambda s=start: chunk(s))
 
 
-def faults(parts: Parts, path: str, readers: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """What a cut file, a full disk, and a reader that is missing end in: the fault, and its error or what is wrong."""
+def faults(parts: Parts, path: str, readers: dict[str, str]) -> None:
+    """What a cut file, a full disk, and a reader that is missing end in: the error, or what is wrong."""
     snn = seenn.load(path)
     batch = load_recorded_data(snn.manifest, snn.preprocessing).calibration.batch(limit=2)
     for format in FORMATS.names():
         asked = {"nir": "any", "speck": f"sinabs={readers.get('sinabs', sys.executable)}"}.get(format)
-        if cell(snn, format, asked, 2)["outcome"] == "verified":
-            yield f"{format}, full disk", parts.of(f"fault disk {format}", lambda f=format, a=asked: full(path, f, a))
-            yield (
-                f"{format}, cut file",
-                parts.of(f"fault cut {format}", lambda f=format, a=asked: cut(snn, batch, f, a)),
-            )
-    bare = "nir, reader not installed"
-    yield bare, parts.of("fault reader", lambda: cell(snn, "nir", f"sinabs={without()}", 2)["said"])
+        parts.of(f"fault disk {format}", lambda f=format, a=asked: full(path, f, a))
+        parts.of(f"fault cut {format}", lambda f=format, a=asked: cut(snn, batch, f, a))
+    parts.of("fault reader", lambda: cell(snn, "nir", f"any={without()}", 2)["said"])
 
 
 def without() -> str:
@@ -250,20 +246,10 @@ def cut(snn: SNN, batch: Any, format: str, reader: str | None) -> str:
         with tempfile.TemporaryDirectory() as folder:
             export(snn, Path(folder, f"net{kind.suffix}"), format, images=batch, options=ExportOptions(reader=reader))
             return " | ".join(said).replace(folder, "")
+    except UnsupportedError as error:
+        return str(error)
     finally:
         type(kind).verify = verify  # type: ignore[method-assign]
-
-
-def timed_row(parts: Parts, path: str, command: str) -> tuple[Row, str]:
-    """Batch 1, one thread, alternating: the file with exits over the file without."""
-    snn, name = seenn.load(path), Path(path).stem
-    found = parts.of(f"time {name}", lambda: exit_time(snn))
-    note = (
-        f"{name}: {found['steps']:.2f} of {found['timesteps']} steps on average; {found['with']:.2f} ms with exits, "
-        f"{found['without']:.2f} without, over {found['images']} images at batch 1, one thread"
-    )
-    what = f"{name}: time of the onnx file at batch 1, over the same file without exits"
-    return Row.at_most(what, found["with"] / found["without"], MOST_TIME, command), note
 
 
 def exit_time(snn: SNN) -> dict[str, float]:
@@ -309,30 +295,52 @@ def main(
     """Measures what is asked for, and writes OUT.md and OUT.json of all that has been measured."""
     if folder is not None:
         make(folder, ckpt)
-    parts, command = Parts(Path(f"{out}-parts.json")), "python benchmarks/export.py"
-    places = dict(reader.split("=", 1) for reader in readers)
+    parts, places = Parts(Path(f"{out}-parts.json")), dict(reader.split("=", 1) for reader in readers)
     matrix(parts, networks, places, images)
-    rows: list[Row] = []
-    notes: list[str] = []
     if asked:
-        rows.append(answers(parts, asked, f"{command} --answers {Path(asked).name}"))
-    if timed:
-        row, note = timed_row(parts, timed, f"{command} --timed {Path(timed).name}")
-        rows.append(row)
-        notes.append(note)
+        answers(parts, asked)
     if hurt:
-        ends = dict(faults(parts, hurt, places))
-        bad = sum("wrong" in end for end in ends.values())
-        what = f"{Path(hurt).stem}: of {len(ends)} faults, those that end otherwise than in one error, nothing left"
-        rows.append(Row.at_most(what, float(bad), 0.0, f"{command} --faults {Path(hurt).name}"))
-        notes.extend(f"{fault}: {end[:240]}" for fault, end in ends.items())
-    cells = {name.removeprefix("cell "): found for name, found in parts.found.items() if name.startswith("cell ")}
-    wrong = sum(found["outcome"].startswith("wrong") for found in cells.values())
-    what = f"of {len(cells)} cells, those that are neither verified nor refused with a list"
-    rows.insert(0, Row.at_most(what, float(wrong), 0.0, f"{command} NETWORKS"))
-    notes.extend(f"{name}: {found['outcome']}. {found['said'][:300]}" for name, found in sorted(cells.items()))
+        faults(parts, hurt, places)
+    if timed:
+        parts.of(f"time {Path(timed).stem}", lambda: exit_time(seenn.load(timed)))
+    rows, notes = report(parts.found)
     for written in write_results(out, "Export", rows, notes=notes):
         click.echo(f"wrote {written}")
+
+
+def report(found: dict[str, Any]) -> tuple[list[Row], list[str]]:
+    """Rows and notes of everything that has been measured."""
+    command, notes = "python benchmarks/export.py", []
+    kinds: dict[str, dict[str, Any]] = {}
+    for name, value in found.items():
+        kind, _, rest = name.partition(" ")
+        kinds.setdefault(kind, {})[rest] = value
+    cells = kinds.get("cell", {})
+    wrong = sum(one["outcome"].startswith("wrong") for one in cells.values())
+    what = f"of {len(cells)} cells, those that are neither verified nor refused with a list"
+    rows = [Row.at_most(what, float(wrong), 0.0, f"{command} NETWORKS")]
+    chunks: dict[str, list[list[int]]] = {}
+    for name, value in kinds.get("answers", {}).items():
+        chunks.setdefault(name.rpartition(" ")[0], []).append(value)
+    for name, pairs in chunks.items():
+        differ, count = (sum(column) for column in zip(*pairs, strict=True))
+        what = f"{name}: labels or exits that differ from predict --engine reference, % of {count} test images"
+        rows.append(Row.at_most(what, 100 * differ / count, MOST_TIES, f"{command} --answers {name}.safetensors"))
+    for name, one in kinds.get("time", {}).items():
+        what = f"{name}: time of the onnx file at batch 1, over the same file without exits"
+        ratio = one["with"] / one["without"]
+        rows.append(Row.at_most(what, ratio, MOST_TIME, f"{command} --timed {name}.safetensors"))
+        notes.append(
+            f"{name}: {one['steps']:.2f} of {one['timesteps']} steps on average; {one['with']:.2f} ms with exits, "
+            f"{one['without']:.2f} without, over {one['images']} images at batch 1, one thread"
+        )
+    if ends := kinds.get("fault", {}):
+        bad = sum("wrong" in end for end in ends.values())
+        what = f"of {len(ends)} faults, those that do not end in clear errors with nothing left behind"
+        rows.append(Row.at_most(what, float(bad), 0.0, f"{command} --faults NETWORK"))
+        notes.extend(f"{fault}: {end[:300]}" for fault, end in ends.items())
+    notes.extend(f"{name}: {one['outcome']}. {one['said'][:300]}" for name, one in sorted(cells.items()))
+    return rows, notes
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def converted(name: str, work: Path) -> SNN:
     path = work / f"int8-{name}.safetensors"
     if not path.exists():
         click.echo(f"converting {name}", err=True)
-        pixels = photographs(work, PREPARED.height)["calibration"].pixels[::4] if name == TRAINED else noise(36, 0)
+        pixels = photographs(work, PREPARED.height)["calibration"].pixels[::4][:60] if name == TRAINED else noise(20, 0)
         model = lite0(work) if name == TRAINED else lsuv_initialise(RANDOM[name]().eval(), PREPARED(pixels[:BATCH]))
         options = {"levels": LEVELS[name], "encoder_levels": LEVELS[name]} if name in LEVELS else {}
         snn = convert(model, pixels, timesteps=T, preprocessing=PREPARED, force=True, check_images=4, **options)

@@ -129,8 +129,8 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
             sections=sections,
         )
     except CheckpointError as error:
-        # A missing plugin's says in a sentence of its own what to do; everything else is a damaged or foreign file.
-        advice = "" if str(error).endswith(".") else "; copy the file again, or make the network anew"
+        # Most say what to do, a missing plugin's in a sentence of its own; all others are of a damaged or foreign file.
+        advice = "" if str(error).endswith((".", "again")) else "; copy the file again, or make the network anew"
         raise CheckpointError(f"{where}: {error}{advice}") from error
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 16  # that are started unasked
 FEW = 256  # pictures for which none is started
+AT_ONCE = 1 << 20  # bytes of pictures of one shape that wait for others to be resized with
 
 Decoded = tuple[list[tuple[str, str | None]], Tensor]  # path and error of each, and the pixels of those without one
 
@@ -102,7 +103,7 @@ def _decoded(
         _Decoder(preprocessing),
         batch_sampler=iter(lambda: list(islice(rest, size)), []),
         num_workers=workers,
-        collate_fn=_together,
+        collate_fn=_as_it_is,
         worker_init_fn=_leave_interrupts,
         generator=torch.Generator(),  # so that the global one stays as it is
     )
@@ -120,21 +121,41 @@ def _decoded(
 
 
 class _Decoder(Dataset[Any]):
-    """Is asked for pictures as data sets are for numbers."""
+    """Is asked for blocks of pictures as data sets are for numbers."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._preprocessing = preprocessing
 
-    def __getitem__(self, picture: Picture) -> tuple[str, Tensor | None, str | None]:
-        try:
-            return picture.path, self._preprocessing.pixels(picture.read().unsqueeze(0)), None
-        except DataError as error:
-            return picture.path, None, one_line(str(error))
+    def __getitems__(self, pictures: list[Picture]) -> Decoded:
+        errors: list[str | None] = [None] * len(pictures)
+        ready: dict[int, Tensor] = {}
+        alike: dict[torch.Size, dict[int, Tensor]] = {}  # of one shape, which are resized at once: faster, and the same
+
+        def prepare(group: dict[int, Tensor]) -> None:
+            try:
+                ready.update(zip(group, self._preprocessing.pixels(torch.stack([*group.values()])), strict=True))
+            except DataError as error:
+                for place in group:
+                    errors[place] = one_line(str(error))
+
+        for place, picture in enumerate(pictures):
+            try:
+                pixels = picture.read()
+            except DataError as error:
+                errors[place] = one_line(str(error))
+                continue
+            group = alike.setdefault(pixels.shape, {})
+            group[place] = pixels
+            if len(group) * pixels.numel() > AT_ONCE:
+                prepare(alike.pop(pixels.shape))
+        for group in alike.values():
+            prepare(group)
+        found = [(picture.path, error) for picture, error in zip(pictures, errors, strict=True)]
+        return found, torch.stack([ready[place] for place in sorted(ready)]) if ready else torch.empty(0)
 
 
-def _together(found: list[tuple[str, Tensor | None, str | None]]) -> Decoded:
-    pixels = [pixels for _, pixels, _ in found if pixels is not None]
-    return [(path, error) for path, _, error in found], torch.cat(pixels) if pixels else torch.empty(0)
+def _as_it_is(block: Any) -> Any:
+    return block
 
 
 @contextmanager

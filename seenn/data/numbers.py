@@ -58,7 +58,9 @@ class Numbers:
         """
         found = tuple(numbers.shape[1:])
         if [size for size in found if size > 1] != [size for size in self.shape if size > 1]:
-            raise InputError(f"{_sizes(found)} numbers a sample, expected {_sizes(self.shape)}")
+            raise InputError(
+                f"{_sizes(found)} numbers a sample, the network takes {_sizes(self.shape)}: prepare them so"
+            )
         values = numbers.to(torch.float32).reshape(-1, *self.shape)
         mean, std = (values.new_tensor(v).view(-1, *[1] * (len(self.shape) - 1)) for v in (self.mean, self.std))
         result: Tensor = (values - mean) / std

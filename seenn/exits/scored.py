@@ -85,7 +85,13 @@ class ScoredExit(ABC):
             reachable = curve.only(possible)
             score = float(reachable.threshold[target.best_point(reachable, rule.kind)])
             rule = rule.at(min(max(score, rule.least), rule.never))
+        else:
+            rule.refuse_never(run)
         return run.judged(rule)
+
+    def refuse_never(self, run: CachedRun) -> None:
+        """Raises CalibrationError for a threshold that no sample of a run can reach; most rules have none."""
+        return
 
     def start(self, inputs: Tensor) -> State:
         return ()

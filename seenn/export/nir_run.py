@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def run(
 
     Raises:
         UnsupportedError: the reader is not installed.
-        ExportError: it cannot read or run the file.
+        ExportError: it cannot read or run the file, or gives values of other shapes.
     """
     name, python = reader_of(subject, default)
     batch = subject.batch
@@ -76,10 +77,18 @@ def run(
         if write:
             shutil.copy(Path(folder, FILE), path / FILE)
         answer = json.loads(Path(folder, "answer.json").read_text(encoding="utf-8"))
+        said = f"{answer['reader']} (nir {answer['nir']})"
+        shapes = {"logits": subject.network.shapes[subject.network.graph.output]}
+        shapes |= {f"spikes.{site}": subject.network.shapes[site] for site in plan["sites"]}
+        found = {}
         with np.load(Path(folder, "found.npz")) as file:
-            shapes = {"logits": subject.network.shapes[subject.network.graph.output]}
-            shapes |= {f"spikes.{site}": subject.network.shapes[site] for site in plan["sites"]}
-            found = {
-                key: torch.from_numpy(file[key]).reshape(subject.timesteps, -1, *shapes[key]) for key in file.files
-            }
-    return f"{answer['reader']} (nir {answer['nir']})", found, answer.get("chip")
+            for key, shape in shapes.items():
+                values = file[key] if key in file.files else np.empty(0)
+                expected = (subject.timesteps, len(batch), *shape)
+                if values.size != math.prod(expected):
+                    raise ExportError(
+                        f"{said} gives {key} of shape {list(values.shape)}, expected {list(expected)}: it reads the "
+                        "file otherwise; use another version, or another --reader"
+                    )
+                found[key] = torch.from_numpy(values).reshape(expected)
+    return said, found, answer.get("chip")

@@ -248,6 +248,7 @@ def test_a_file_alone_runs_no_plugin(written: Path) -> None:
     code, out, talk = seenn_command(written, "evaluate")
     assert (code, out) == (1, "")
     assert talk.splitlines() == [
-        "error: snn.safetensors: node 'relu': unknown op 'floor_neuron'. Did you mean 'floored_neuron' or 'if_neuron' or 'lif_neuron'? "
+        "error: snn.safetensors: node 'relu': unknown op 'floor_neuron'. "
+        "Did you mean 'floored_neuron' or 'if_neuron' or 'lif_neuron'? "
         "A plugin's needs --plugin MODULE, in Python its import."
     ]

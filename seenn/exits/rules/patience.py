@@ -12,7 +12,6 @@ from torch import Tensor
 from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
 from seenn.exits.calibration.replay import CachedRun
-from seenn.exits.calibration.target import ExitCalibration, ExitTarget
 from seenn.exits.progress import Progress
 from seenn.exits.registry import register_policy
 from seenn.exits.scored import ScoredExit, Threshold
@@ -35,11 +34,8 @@ class PatienceExit(ScoredExit):
     def __post_init__(self) -> None:
         integer("patience", self.patience, low=1)
 
-    def calibrate(self, run: CachedRun, target: ExitTarget) -> ExitCalibration[Self]:
-        """As of every scored rule; without a target, ``patience`` may be no more than T."""
-        if not target.given:
-            run.refuse_never("the same answer in", self.patience)
-        return super().calibrate(run, target)
+    def refuse_never(self, run: CachedRun) -> None:
+        run.refuse_never("the same answer in", self.patience)
 
     def start(self, inputs: Tensor) -> State:
         none = torch.full((inputs.shape[0],), -1, dtype=torch.int64, device=inputs.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -52,7 +53,9 @@ class _Torch(Format):
     def write(self, subject: Subject, path: Path) -> None:
         for part in (Encode(subject), Step(subject)):
             found = program(part, example(part, subject))
-            torch.export.save(found, path / f"{type(part).__name__.lower()}.pt2")
+            whole = io.BytesIO()  # on a full disk torch ends in frames of C++
+            torch.export.save(found, whole)
+            (path / f"{type(part).__name__.lower()}.pt2").write_bytes(whole.getvalue())
         (path / "network.json").write_text(json.dumps(stepwise(subject), indent=2) + "\n", encoding="utf-8")
 
     def verify(self, subject: Subject, path: Path) -> tuple[str, Mapping[str, Any]]:

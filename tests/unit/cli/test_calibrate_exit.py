@@ -164,7 +164,7 @@ def test_a_guarantee_is_recorded(snn: Path) -> None:
             "--policy patience --max-accuracy-drop 0.1 --confidence 0.95 --guarantee conditional",
             "patience is one number for every timestep",
         ),
-        ("--target-timesteps 0", "is not in the range x>0"),
+        ("--target-timesteps 0", "0.0 is not in the range x>0"),
     ],
 )
 def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: str, message: str) -> None:

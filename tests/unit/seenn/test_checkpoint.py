@@ -154,14 +154,14 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "nodes": (lambda g, t: g.update(nodes={}), "the graph must be an object with a list of nodes"),
     "a node": (lambda g, t: g["nodes"].append("conv"), "a node must be an object, got str"),
     "no nodes": (lambda g, t: (g.update(nodes=[]), t.clear()), "the output 'head' is not a node"),
-    "too many nodes": (lambda g, t: g.update(nodes=[0] * 100_001), "the graph has 100001 nodes; at most 100000 are"),
+    "too many nodes": (lambda g, t: g.update(nodes=[0] * 100_001), "the graph has 100001 nodes; expected at most"),
     "input shape": (lambda g, t: g.update(input_shape=[2, 6, 1 << 30]), "input_shape must be 1 to 4 positive integers"),
     "large input": (lambda g, t: _pool_anything(g), "node 'input', [2, 524288, 524288], brings the values"),
 
     "huge number": (lambda g, t: g.update(input_shape=[10**400]), "is not a number that a network can hold"),
     "infinite number": (configure("relu1", ceiling=10**400), "is not a number that a network can hold"),
     "missing tensor": (lambda g, t: t.pop("head.weight"), "node 'head': op 'linear' cannot be built"),
-    "extra tensor": (lambda g, t: t.update({"head.code": t["head.bias"].clone()}), "tensors belong to no node: head"),
+    "extra tensor": (lambda g, t: t.update({"head.code": t["head.bias"].clone()}), "tensors belong to no node \\(head"),
     "NaN": (lambda g, t: t["head.weight"].fill_(torch.nan), "1 tensors hold NaN or infinite values: head.weight"),
     "threshold": (lambda g, t: t["relu1.v_threshold"].fill_(0), "node 'relu1': .*v_threshold must be positive"),
     "dimensions": (lambda g, t: t.update({"head.weight": torch.ones(5).double()}), "weight must have 2 dimensions"),
@@ -172,7 +172,7 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     ),
     "integers": (
         lambda g, t: t.update({"head.bias": torch.ones(5).long()}),
-        "1 tensors are not floating-point weights: head.bias \\(torch.int64\\)",
+        "1 tensors are not floating-point weights \\(head.bias \\(torch.int64\\)",
     ),
     "eight bits": (
         lambda g, t: t.update({"head.bias": torch.ones(5).to(torch.float8_e4m3fn)}),

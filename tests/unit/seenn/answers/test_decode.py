@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from seenn.answers import COLUMNS, Picture, answer_pictures, find_pictures
@@ -36,6 +37,20 @@ def test_rows_are_what_the_network_answers_to_each_file(snn: SNN, pictures: list
     assert [row["cost"] for row in good] == (expected.cost / 4).tolist()
     assert len({row["exit_timestep"] for row in good}) > 1
     assert {row["class"] for row in good} <= {"cat", "dog\\nhouse", "eel"}
+
+
+def test_pictures_are_resized_together_as_they_are_alone(
+    snn: SNN, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):  # of one shape, which cannot be resized
+        pictures.insert(5, str(tmp_path / f"long{number}.png"))
+        Image.new("L", (9000, 1)).save(pictures[5])
+    session, found = snn.session("float32", slots=8), []
+    for at_once in (0, 1 << 20):
+        monkeypatch.setattr("seenn.answers.decode.AT_ONCE", at_once)
+        found.append(list(answer_pictures(snn, session, chain.from_iterable(find_pictures(pictures)), workers=0)))
+    assert found[0] == found[1]
+    assert [n for n, row in enumerate(found[0]) if row["error"] is not None] == [0, 5, 6, 19]
 
 
 def test_pictures_that_can_all_not_be_read_are_rows_too(snn: SNN, pictures: list[str]) -> None:

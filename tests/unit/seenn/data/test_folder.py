@@ -111,7 +111,7 @@ def test_files_of_one_folder_below_the_class_stay_together(write_folder: WriteFo
     ]
     assert sum(map(len, patients)) == 40
     assert splits.manifest()["group_by"] == "1"
-    for level, message in (("2", "in no folder of level 2 below its class"), ("who", "by a level .* got 'who'")):
+    for level, message in (("2", "in no folder of level 2 below its class"), ("who", "be a level .* got 'who'")):
         with pytest.raises(DataError, match=message):
             load_data(f"imagefolder:{path}", group_by=level)
 

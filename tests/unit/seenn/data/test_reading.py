@@ -12,7 +12,7 @@ from seenn.errors import DataError
 
 def test_file_that_the_system_refuses_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(DataError, match=r"^some file: cannot be opened: Is a directory$"),
+        pytest.raises(DataError, match=r"^some file: cannot be opened: Is a directory; check the path"),
         reading("some file"),
     ):
         tmp_path.open()

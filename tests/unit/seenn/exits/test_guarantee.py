@@ -169,7 +169,7 @@ def test_too_few_samples_for_a_guarantee_are_counted(population: tuple[Tensor, T
     [
         ({"max_accuracy_drop": 0.0}, "a guarantee needs a max_accuracy_drop between 0 and 1, got 0.0"),
         ({"confidence": 1.0}, "confidence is a probability between 0 and 1, got 1.0"),
-        ({"guarantee": "some"}, "guarantee must be 'marginal' or 'conditional', got 'some'"),
+        ({"guarantee": "some"}, "guarantee must be 'marginal', 'conditional' or 'expected', got 'some'"),
     ],
 )
 def test_guarantees_that_mean_nothing_are_refused(options: Any, message: str) -> None:

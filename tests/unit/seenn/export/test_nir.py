@@ -126,6 +126,18 @@ def bare(folder: Path) -> Path:
     return script
 
 
+def test_a_reader_that_gives_other_shapes_is_one_clear_error(make_snn: MakeSnn, tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    damage = (
+        "import sys, numpy as n; p = sys.argv[1] + '/found.npz'; f = dict(n.load(p)); f['logits'] = f['logits'][:1]"
+    )
+    script.write_text(f'#!/bin/sh\n{sys.executable} "$@" && {sys.executable} -c "{damage}; n.savez(p, **f)" "$5"\n')
+    script.chmod(0o755)
+    with pytest.raises(ExportError, match=r"gives logits of shape \[1, 14, 3, 1, 1\], expected \[4, 14, 3\]: it reads"):
+        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=f"any={script}")
+    assert [path.name for path in tmp_path.iterdir()] == ["python"]
+
+
 @pytest.mark.parametrize("name", ["burst", "signed", "lif", "soft lif", "floored"])
 def test_the_rules_beside_the_file_give_the_networks_spikes(name: str, make_snn: MakeSnn, tmp_path: Path) -> None:
     snn = make_snn(NEURONS[name], pooling="average")
