@@ -16,10 +16,10 @@ NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 ROWS = st.lists(
     st.one_of(
         st.builds(
-            lambda path, label, name, confidence, t, cost, values: dict(
-                zip(COLUMNS, (path, label, name, confidence, t, cost, values, None), strict=True)
+            lambda path, label, name, confidence, t, segment, cost, values: dict(
+                zip(COLUMNS, (path, label, name, confidence, t, segment, cost, values, None), strict=True)
             ),
-            *(TEXT, st.integers(0, 2**40), TEXT, NUMBER, st.integers(1, 4096), NUMBER),
+            *(TEXT, st.integers(0, 2**40), TEXT, NUMBER, st.integers(1, 4096), st.integers(1, 64), NUMBER),
             st.none() | st.lists(NUMBER, min_size=1, max_size=4),
         ),
         st.builds(lambda path, error: {**dict.fromkeys(COLUMNS), "path": path, "error": error}, TEXT, TEXT),
@@ -53,7 +53,7 @@ def test_parquet_is_written_in_groups_with_types(tmp_path: Path, monkeypatch: py
     from pyarrow import parquet
 
     monkeypatch.setattr("seenn.answers.formats.BLOCK", 3)
-    row = dict(zip(COLUMNS, ("a", 1, "cat", 0.5, 2, 0.25, [0.5, 1.0], None), strict=True))
+    row = dict(zip(COLUMNS, ("a", 1, "cat", 0.5, 2, 1, 0.25, [0.5, 1.0], None), strict=True))
     Parquet().write(tmp_path / "a.parquet", [row] * 7)
     file = parquet.ParquetFile(tmp_path / "a.parquet")
     assert file.num_row_groups == 3

@@ -15,7 +15,7 @@ BOTH = pytest.mark.parametrize("lines", [CSV, JSON_LINES], ids=lambda lines: lin
 
 
 def row(number: int) -> Row:
-    return dict(zip(COLUMNS, (f"{number}, a.png", number, "cat", 0.5, 2, 0.25, None, None), strict=True))
+    return dict(zip(COLUMNS, (f"{number}, a.png", number, "cat", 0.5, 2, 1, 0.25, None, None), strict=True))
 
 
 @BOTH
