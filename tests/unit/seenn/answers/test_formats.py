@@ -58,7 +58,7 @@ def test_parquet_is_written_in_groups_with_types(tmp_path: Path, monkeypatch: py
     file = parquet.ParquetFile(tmp_path / "a.parquet")
     assert file.num_row_groups == 3
     assert [str(field.type) for field in file.schema_arrow] == [
-        *("string", "int64", "string", "double", "int64", "double", "list<element: double>", "string")
+        *("string", "int64", "string", "double", "int64", "int64", "double", "list<element: double>", "string")
     ]
 
 
