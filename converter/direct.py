@@ -197,7 +197,8 @@ def prepare_splits(splits: DataSplits, direct: DirectConfig) -> DataSplits:
     if splits.frames is not None and (direct.encoding is not None or splits.frames != direct.timesteps):
         raise DataError(
             f"{splits.spec} comes as {splits.frames} frames of events, got {direct.timesteps} timesteps"
-            f"{' of Poisson spikes' if direct.encoding is not None else ''}: take one frame a timestep, as it is"
+            f"{' of Poisson spikes' if direct.encoding is not None else ''}: one frame is one timestep; give "
+            f"--timesteps {splits.frames} and no encoding"
         )
     if direct.encoding is None:
         return splits

@@ -28,4 +28,4 @@ def test_a_policy_is_no_name(network: SpikingNetwork, images: Tensor) -> None:
 
 def test_prints_as_one_line(network: SpikingNetwork) -> None:
     snn = SNN(network=network, manifest={"timesteps": 3}, policy=FixedExit(timesteps=2))
-    assert repr(snn) == "<SNN: 2 neuron sites, inputs [2, 6, 6], T = 3, FixedExit(timesteps=2)>"
+    assert repr(snn) == "<SNN: 2 neuron sites, inputs [2, 6, 6], T = 3, FixedExit(timesteps=2, segment=None)>"

@@ -45,7 +45,7 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes, messag
 def test_name_that_is_no_text_is_refused(save: Save, small: Small) -> None:
     path = save(small())
     path.write_bytes(path.read_bytes().replace(b"relu", b"\xff\xferu"))
-    with pytest.raises(CheckpointError, match="is not UTF-8 text; the file is damaged"):
+    with pytest.raises(CheckpointError, match="is not UTF-8 text: the file is damaged; export it again"):
         import_onnx(path)
 
 
