@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 
 # Test processes; each computes with one thread, so that they do not wait for each other.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -78,7 +78,7 @@ oldest:
 	$(PYTHON) -m venv $(SCRATCH)
 	$(SCRATCH)/bin/pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(SCRATCH) $(SCRATCH)/bin/uv pip install --quiet --resolution lowest-direct -e ".[dev]"
-	OMP_NUM_THREADS=1 $(SCRATCH)/bin/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(SCRATCH)/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 mutants: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mutants]"
