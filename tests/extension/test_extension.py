@@ -62,7 +62,7 @@ def plugin() -> Iterator[ModuleType]:
         for name, thing in list(table.items()):
             if getattr(thing, "make", thing).__module__.startswith("extension."):
                 del table[name]
-    for module in [name for name in sys.modules if name.startswith("extension.")]:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "extension"]:  # to be imported anew
         del sys.modules[module]
 
 
