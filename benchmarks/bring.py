@@ -173,7 +173,7 @@ def own_answers(brought: Brought, work: Path, module: nn.Module, images: Tensor)
             factory = getattr(factory, part)
         module = factory(**brought.kwargs)
         reader = types.ModuleType("reader")
-        vars(reader).update(Unpickler=_Unpickler, load=pickle.load)
+        vars(reader).update(Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load())
         content = torch.load(weights_file(brought, work), weights_only=False, pickle_module=reader)
         state = content.get("state_dict", content)
         prefix = "encoder." if "encoder.layernorm.weight" in state else ""  # PESTO's, in its Lightning module

@@ -148,6 +148,10 @@ def pth() -> list[Original]:
     return [
         Original("plain", saved(state), read_weights),
         Original("wrapped", saved(wrapped), read_weights),
+        Original("protocol 4", saved(wrapped, pickle_protocol=4), read_weights),
+        Original(
+            "old, protocol 4", saved(state, _use_new_zipfile_serialization=False, pickle_protocol=4), read_weights
+        ),
         Original("old", saved(state, _use_new_zipfile_serialization=False), read_weights),
     ]
 
