@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -160,15 +161,21 @@ def _as_it_is(block: Any) -> Any:
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Around forking, whose hooks would swallow a Ctrl-C: it comes when they are done."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    """Around forking, whose hooks would swallow a Ctrl-C, and a half-made loader cannot be taken apart: it comes after.
+
+    A mask of this thread would not do: any other thread takes the signal, and the main one is interrupted all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _leave_interrupts(_: int) -> None:

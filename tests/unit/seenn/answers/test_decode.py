@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -93,3 +94,20 @@ def test_a_network_without_preprocessing_is_refused(snn: SNN) -> None:
         CheckpointError, match="does not record how pictures are prepared: convert it again with --data"
     ):
         list(answer_pictures(bare, bare.session("float32"), []))
+
+
+def test_an_interrupt_comes_when_the_workers_are_started(snn: SNN) -> None:
+    asked = 0
+
+    def pictures() -> Iterator[Picture]:
+        nonlocal asked
+        for asked in range(1, 17):
+            yield Picture(str(asked), partial(torch.zeros, (1, 8, 8), dtype=torch.uint8))
+            if asked == 1:  # while the workers are filled for the first time; any thread of the process takes it
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        next(answer_pictures(snn, snn.session("float32", slots=4), pictures(), workers=1))
+    assert asked == 8
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
