@@ -17,6 +17,7 @@ from cli.options import (
     COUNT,
     FILE,
     FOLDER,
+    FRACTION,
     PORTION,
     RATIO,
     TIMESTEPS,
@@ -251,6 +252,19 @@ class RunOptions(StepOptions):
     """How a network is run over a split."""
 
     batch_size: int = option("Images run at once.", type=COUNT, default=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmOptions:
+    """When to warn."""
+
+    drift_alarm: float = option(
+        "Warn where images are unlike those that exits were calibrated on, with this probability of a false alarm; "
+        "0: never.",
+        metavar="RATE",
+        type=FRACTION,
+        default=0.01,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
