@@ -46,7 +46,7 @@ TEST_IMAGES, CHUNK, TIMED, MEAN_STEPS = 2000, 50, 60, 1.1
 MOST_TIES, MOST_TIME = 0.2, 0.25
 FULL_DISK = 4096  # bytes that a file may have
 
-_VIT = "img_size=8,patch_size=2,embed_dim=48,depth=2,num_heads=3"
+_VIT = "vit_tiny_patch16_224 --model-kwargs img_size=8,patch_size=2,embed_dim=48,depth=2,num_heads=3"
 _HALF = (
     "convert --model resnet18 --model-kwargs channels=(32,64,128,256),stem_width=32 --stem cifar --ckpt CKPT "
     "--data fashion-mnist --neuron {} -T 8 --calibration-images 128 --check-images 200"
@@ -71,12 +71,12 @@ NETWORKS: dict[str, tuple[str, ...]] = {
         "train-direct --model export:without_biases --data digits --neuron if --encoding poisson --epochs 15 -T 8",
     ),
     "mobilenetv2-digits": (
-        "train-ann --model mobilenetv2_050 --data digits --epochs 5",
+        "train-ann --model mobilenetv2_050 --data digits --input-size 32 --epochs 40 --opt adamw --lr 0.004",
         "convert --model mobilenetv2_050 --data digits --ckpt BEFORE",
     ),
     "vit-digits": (
-        f"train-ann --model vit_tiny_patch16_224 --model-kwargs {_VIT} --data digits --epochs 15",
-        f"convert --model vit_tiny_patch16_224 --model-kwargs {_VIT} --data digits --ckpt BEFORE",
+        f"train-ann --model {_VIT} --data digits --epochs 60 --opt adamw --lr 0.004",
+        f"convert --model {_VIT} --data digits --ckpt BEFORE",
     ),
 }
 
@@ -129,9 +129,10 @@ def make(folder: Path, ckpt: str | None) -> None:
             before = str(target)
 
 
-def cell(snn: SNN, format: str, reader: str | None, images: int) -> dict[str, str]:
+def cell(snn: SNN, format: str, reader: str | None, images: int | None) -> dict[str, str]:
     """A format's outcome: ``verified`` with its figures, or ``refused`` with its list; ``wrong`` is neither."""
-    batch = load_recorded_data(snn.manifest, snn.preprocessing).calibration.batch(limit=images)
+    limit = images or FORMATS.get(format).images
+    batch = load_recorded_data(snn.manifest, snn.preprocessing).calibration.batch(limit=limit)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, f"net{FORMATS.get(format).suffix}")
         try:
@@ -146,7 +147,7 @@ def cell(snn: SNN, format: str, reader: str | None, images: int) -> dict[str, st
     return {"outcome": outcome, "said": said}
 
 
-def matrix(parts: Parts, networks: tuple[str, ...], readers: dict[str, str], images: int) -> None:
+def matrix(parts: Parts, networks: tuple[str, ...], readers: dict[str, str], images: int | None) -> None:
     """Every format of every network."""
     for path in networks:
         snn = seenn.load(path)
@@ -283,13 +284,13 @@ def exit_time(snn: SNN) -> dict[str, float]:
 @click.option("--make", "folder", type=click.Path(path_type=Path), help="Make the networks of the list in this folder.")
 @click.option("--ckpt", type=click.Path(exists=True), help="Half-width ResNet-18 for Fashion-MNIST, for --make.")
 @click.option("--reader", "readers", multiple=True, metavar="NAME=PYTHON", help="Readers of NIR to try.")
-@click.option("--images", default=14, show_default=True, help="Images that each cell is compared on.")
+@click.option("--images", type=int, help="Images that each cell is compared on.  [default: as of seenn export]")
 @click.option("--answers", "asked", type=click.Path(exists=True), help="Network whose file answers test images.")
 @click.option("--faults", "hurt", type=click.Path(exists=True), help="Network whose files are cut and find no space.")
 @click.option("--timed", type=click.Path(exists=True), help="Network whose file is timed with and without exits.")
 @click.option("--out", default=str(RESULTS / "export"), show_default=True, help="Result files, without ending.")
 def main(
-    networks: tuple[str, ...], folder: Path | None, ckpt: str | None, readers: tuple[str, ...], images: int,
+    networks: tuple[str, ...], folder: Path | None, ckpt: str | None, readers: tuple[str, ...], images: int | None,
     asked: str | None, hurt: str | None, timed: str | None, out: str,
 ) -> None:  # fmt: skip
     """Measures what is asked for, and writes OUT.md and OUT.json of all that has been measured."""
