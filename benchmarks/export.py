@@ -68,8 +68,8 @@ NETWORKS: dict[str, tuple[str, ...]] = {
         "train-direct --model export:without_biases --data digits --neuron if --encoding poisson --epochs 15 -T 8",
     ),
     "mobilenetv2-digits": (
-        "train-ann --model mobilenetv2_050 --data digits --input-size 32 --epochs 40 --opt adamw --lr 0.004",
-        "convert --model mobilenetv2_050 --data digits --ckpt BEFORE",
+        "train-ann --model mobilenetv2_050 --data digits --input-size 32 --epochs 120 --opt adamw --lr 0.003",
+        "convert --model mobilenetv2_050 --data digits --levels 15 --ckpt BEFORE",
     ),
     "vit-digits": (
         f"train-ann --model {_VIT} --data digits --epochs 60 --opt adamw --lr 0.004",

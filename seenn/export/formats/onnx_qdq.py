@@ -68,7 +68,9 @@ class _OnnxQdq(Format):
         if share < AGREEMENT:
             ann = network.analog()
             alike = float((torch.cat([ann(part).argmax(-1) for part in parts]) == expected).double().mean())
-            uneven = "its spikes come too unevenly: give more --timesteps, or convert with --neuron signed"
+            uneven = (
+                "spikes come too unevenly: give more --timesteps, or convert with --neuron signed and more --levels"
+            )
             coarse = "int8 is too coarse for it: use --to onnx"
             raise ExportError(
                 f"{reader}: {share:.1%} of {len(expected)} labels are those of the network after {subject.timesteps} "
