@@ -23,6 +23,7 @@ class Rows:
     """Of some slots, in NumPy: of so few numbers it takes a quarter of the time that torch takes.
 
     Attributes:
+        warm: samples start from what the one before left.
         taken: samples so far.
         busy_count: slots that run.
         t: whole steps of each, int64 ``[capacity]``.
@@ -32,8 +33,9 @@ class Rows:
         state: of the policy, ``[capacity, …]`` each.
     """
 
-    def __init__(self, capacity: int, segments: int) -> None:
+    def __init__(self, capacity: int, segments: int, *, warm: bool) -> None:
         self._segments = segments
+        self.warm = warm
         self._all = np.arange(capacity)
         self.taken = 0
         self.busy_count = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -97,15 +98,31 @@ class Session:
         return Predictions(**{name: values[order] for name, values in vars(found).items()})
 
     def stream(
-        self, requests: Iterable[Request], *, ordered: bool = True, observers: Sequence[Observer] = ()
+        self,
+        requests: Iterable[Request],
+        *,
+        ordered: bool = True,
+        warm: bool = False,
+        observers: Sequence[Observer] = (),
     ) -> Iterator[Prediction]:
         """One prediction for each request, in their order or as they are ready.
 
         A request is taken when a slot is free, so that there may be endlessly many; whoever is slow to make the next
         one holds up nobody that runs. With one slot, each is answered before the next is taken. If making one fails,
         or it cannot be run, those before it are answered first.
+
+        ``warm``, all requests are of one source, and each starts from the membranes that the one before left, see
+        ``SpikingNetwork.warm_state``: they run one after the other, in one slot.
+
+        Raises:
+            UnsupportedError: warm, and the network has initial steps.
         """
-        return self._one_by_one(RequestSource(requests), ordered, observers)
+        if warm and self.engine.initial_steps:
+            raise UnsupportedError(
+                "this network finds out what each image starts from in initial steps, so it cannot start warm: leave "
+                "out warm=True"
+            )
+        return self._one_by_one(RequestSource(requests), ordered, observers, warm=warm)
 
     def answers(
         self, batches: Iterable[Batch], *, ordered: bool = True, observers: Sequence[Observer] = ()
@@ -116,15 +133,20 @@ class Session:
         """
         return self._one_by_one(BatchSource(batches), ordered, observers)
 
-    def _one_by_one(self, source: Source, ordered: bool, observers: Sequence[Observer]) -> Iterator[Prediction]:
-        found = chain.from_iterable(map(_Answers.one_by_one, self._answers(source, self.slots, observers)))
+    def _one_by_one(
+        self, source: Source, ordered: bool, observers: Sequence[Observer], *, warm: bool = False
+    ) -> Iterator[Prediction]:
+        answers = self._answers(source, 1 if warm else self.slots, observers, warm=warm)
+        found = chain.from_iterable(map(_Answers.one_by_one, answers))
         return _in_order(found) if ordered else found
 
-    def _answers(self, source: Source, capacity: int, observers: Sequence[Observer]) -> Iterator[_Answers]:
+    def _answers(
+        self, source: Source, capacity: int, observers: Sequence[Observer], *, warm: bool = False
+    ) -> Iterator[_Answers]:
         segments = len(self.engine.exit_costs)
         if segments > 1 and capacity > 1:
             capacity *= 2  # while some fill up a batch of one segment, others wait for theirs
-        slots, rows = self._open(capacity), Rows(capacity, segments)
+        slots, rows = self._open(capacity), Rows(capacity, segments, warm=warm)
         policy = self.policy
         cost = cost_of_steps(self.timesteps, self.engine.initial_steps, self.engine.exit_costs)
         of_spikes = [observer for observer in observers if type(observer).spikes is not Observer.spikes]
@@ -211,7 +233,8 @@ class Session:
             self.engine.check(frame)
         chosen = rows.free[: len(arrivals)]
         with full_precision(self.engine.device):
-            slots.load(torch.from_numpy(chosen), first)
+            load = partial(slots.load, warm=True) if rows.warm and rows.taken else slots.load
+            load(torch.from_numpy(chosen), first)
         deadlines = [arrival.deadline for arrival in arrivals]
         rows.start(chosen, self.policy.start(first.cpu()), frames, deadlines)
 

@@ -87,6 +87,7 @@ class Buffer:
     low: float
     high: float
     start: Tensor | None = None  # state: its value before the first step, broadcastable to ``shape``
+    carry: Callable[[Tensor], Tensor] | None = None  # state: what a warm start makes of it; None: as any start
     dtype: torch.dtype = torch.float32  # int32 where float32 may not hold what all steps add up to, float64 one step
 
 
