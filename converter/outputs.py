@@ -54,12 +54,12 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
     found = {key: value for key, value in _parts(returned).items() if isinstance(value, Tensor)}
     listed = ", ".join(f"{key} {list(value.shape)}" for key, value in found.items())
     if not found:
-        raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: return one")
+        raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: let it return one")
     if output is None and len(found) > 1:
         raise UnsupportedError(f"{name} returns several tensors: {listed}; name one (output=, --output-name)")
     chosen = next(iter(found)) if output is None else output
     if chosen not in found:
-        raise UnsupportedError(f"{name} returns no {chosen!r}.{did_you_mean(chosen, found)} It returns {listed}")
+        raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}: name one of them")
     base: Any = type(model)
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -102,7 +102,9 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
     shape = graph.shapes(input_shape)[graph.output]
     if len(shape) > 1:
         returned = ", ".join(map(str, ("B", *shape)))
-        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
+        raise ConversionError(
+            f"the model must return one score per class, [B, K]; it returns [{returned}]: cut off the rest"
+        )
     while not shape and isinstance(graph[graph.output].op, Reshape):
         before = graph[graph.output].inputs[0]
         graph = OpGraph(prune(graph, before), before)
@@ -123,8 +125,8 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
 
 
 _FITS = {
-    "binary": "one logit does; leave the task out for classes",
-    "classes": "two or more do; for one logit take the task 'binary'",
+    "binary": "one logit does; for several classes leave --task out",
+    "classes": "two or more do; for one logit give --task binary",
 }
 
 

@@ -168,7 +168,8 @@ class _Run:
         results = result if isinstance(result, tuple) else (result,)
         if extra := [name for name in node.output[len(results) :] if name in self._read and name]:
             raise Refused(
-                f"its output {extra[0]!r} is used", "classifiers use the first output only, in inference mode"
+                f"its output {extra[0]!r} is used",
+                "export the model in inference mode, where the first output is used alone",
             )
         self._values.update(zip(node.output, results, strict=False))
 

@@ -109,7 +109,8 @@ def _compare(
     for expected in _reference(model, images, (1, 3) if baked is None else (baked,), signature, path):
         if expected.shape != together.shape:
             raise ConversionError(
-                f"{path}: the imported graph returns {list(together.shape)}, onnxruntime {list(expected.shape)}"
+                f"{path}: the imported graph returns {list(together.shape)}, onnxruntime "
+                f"{list(expected.shape)}; please report this model"
             )
         if not all(bool(values.isfinite().all()) for values in (expected, together, alone)):
             raise ConversionError(f"{path}: outputs on random images are not finite; load a sound checkpoint")

@@ -119,7 +119,7 @@ def _path(spec: str, text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # the home folder of nobody
-        raise DataError(f"data {spec!r}: {text}: {error} Check the path") from error
+        raise DataError(f"data {spec!r}: {text} cannot be opened ({error}): check the path") from error
 
 
 def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:

@@ -145,7 +145,7 @@ def test_a_file_keeps_its_preprocessing_and_one_without_gets_what_is_stated(
         ("--std", "1/0", "divides by zero"),
         ("--mean", "x", "not a valid"),
         ("--crop-pct", "0", "0<x<=1"),
-        ("--input-size", "1,2,3,4", "the input size of images is H,W or C,H,W"),
+        ("--input-size", "1,2,3,4", "the input size of images must be H,W or C,H,W"),
     ],
 )
 def test_values_out_of_range_are_wrong_usage(here: Path, option: str, value: str, message: str) -> None:
