@@ -156,7 +156,7 @@ class _Run:
         if call.node.op_type in ("Shape", "Size"):
             return _shape_of(call, self._signature.batch)
         if any(call.node is node for node in self._left_out):
-            if (note := leave_out(call)) not in self._notes:
+            if (note := leave_out(call.node)) not in self._notes:
                 self._notes.append(note)
             return call.traced()
         handler = find_handler(call.node.op_type)

@@ -9,6 +9,7 @@ from seenn.core.graph import INPUT, Node, OpGraph, prune
 from seenn.core.ops import Flatten, Pointwise, Reshape, Softmax, Take
 from seenn.errors import UnsupportedError
 
+LEFT_OUT = "the final %s is left out: the network returns logits"  # what the user reads
 _OF_EACH = ("sigmoid", "logsigmoid")
 
 
