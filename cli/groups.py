@@ -147,10 +147,11 @@ class DataOptions:
 
     def prepared(self, splits: DataSplits, base: Preparation, in_chans: int | None = None) -> DataSplits:
         """``splits`` prepared like ``base``, but for what the options say."""
-        stated = self.stated(in_chans)
+        stated, own = self.stated(in_chans), splits.preprocessing
+        guess = splits.guess if (base.mean, base.std) == (own.mean, own.std) else "as the model's library has it"
         with usage():
             prepared = stated.over(base)
-        return splits.with_preprocessing(prepared, guess="" if stated.normalisation else splits.guess)
+        return splits.with_preprocessing(prepared, guess="" if stated.normalisation or not splits.guess else guess)
 
     def of(self, snn: SNN) -> tuple[SNN, DataSplits]:
         """The data for a network, prepared as it records. Where it records nothing, it does from now on."""
