@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.common import Console, command
-from cli.groups import OwnPolicyOptions, RunOptions, SnnFile, output_file
+from cli.groups import OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile, output_file
 from cli.options import FILE, Integer, argument, option
 
 if TYPE_CHECKING:
@@ -70,7 +70,12 @@ class AnswerOptions:
 
 @command("Classify pictures, of any number.")
 def predict(
-    console: Console, files: PredictFiles, answers: AnswerOptions, own: OwnPolicyOptions, how: RunOptions
+    console: Console,
+    files: PredictFiles,
+    answers: AnswerOptions,
+    own: OwnPolicyOptions,
+    how: RunOptions,
+    preparation: PreparationOptions,
 ) -> None:
     """Classify PICTURES with the spiking network SNN.
 
@@ -82,7 +87,8 @@ def predict(
     from seenn.errors import CheckpointError
     from seenn.files import fingerprint
 
-    snn = files.load().to(console.device)
+    recorded = files.load().to(console.device)
+    snn = preparation.for_pictures(recorded)
     if "frames" in (snn.manifest.get("data") or {}):
         raise CheckpointError(
             f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
@@ -94,8 +100,9 @@ def predict(
     check_inputs(files.inputs)
     engine = how.make(console, snn)
     timesteps = how.timesteps or snn.timesteps
+    stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
-        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites)
+        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
     )
     session = snn.session(engine, timesteps=timesteps, slots=how.batch_size)
     answer = partial(answer_pictures, snn, session, workers=answers.workers)

@@ -48,6 +48,6 @@ def _paired(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 def leave_out(node: onnx.NodeProto) -> str:
     """Turns the node into an ``Identity``, in place; returns the note."""
-    node.op_type = "Identity"
+    node.op_type, node.domain = "Identity", ""
     del node.attribute[:], node.input[1:]
     return "rounding of the input or of the logits to whole numbers is left out"

@@ -24,6 +24,8 @@ from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError, first_line
 
+LEARNERS = "ai.onnx.ml"  # scikit-learn's operators: what is no network, but for the scaling in front of one
+_OTHERS = {(LEARNERS, "Scaler"), *((MICROSOFT, name) for name in QUANTISERS)}
 _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
@@ -31,7 +33,7 @@ _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 class ImportedModel:
     """A classifier as a torch graph, and where it comes from."""
 
-    module: fx.GraphModule  # [B, *input_shape] -> logits [B, K], in eval mode, for any B
+    module: fx.GraphModule  # [B, *input_shape] -> scores [B, K], in eval mode, for any B
     input_shape: tuple[int, ...]  # C, H, W of images, C, L of signals, F of vectors
     classes: int  # K
     opset: int
@@ -46,7 +48,7 @@ def rebuild(
 ) -> ImportedModel:
     """Imports every node that the output needs.
 
-    ``model`` is left as what was imported: nodes that nothing needs are gone, a final softmax is an ``Identity``.
+    ``model`` is left as what was imported: nodes that nothing needs are gone, rounding at its ends is an ``Identity``.
     ``notes`` say what was changed before.
 
     Raises:
@@ -190,7 +192,7 @@ def _prune(graph: onnx.GraphProto) -> None:
 
 def _check_kind(node: onnx.NodeProto, opset: int) -> None:
     """Refuses other domains, subgraphs, and required inputs that are left out, which crash onnxruntime."""
-    if node.domain not in DOMAINS and (node.domain, node.op_type) not in ((MICROSOFT, name) for name in QUANTISERS):
+    if node.domain not in DOMAINS and (node.domain, node.op_type) not in _OTHERS:
         raise (
             _unknown(node)
             if _on_integers(node)
@@ -198,7 +200,7 @@ def _check_kind(node: onnx.NodeProto, opset: int) -> None:
         )
     if any(attribute.type in _SUBGRAPHS for attribute in node.attribute):
         raise Refused("is control flow", "export the model for inference, without loops and branches")
-    formal = onnx.defs.get_schema(node.op_type, opset, "").inputs
+    formal = onnx.defs.get_schema(node.op_type, opset, LEARNERS if node.domain == LEARNERS else "").inputs
     for i, name in enumerate(node.input):
         if not name and formal[min(i, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional:
             raise Refused(f"its input {i} is left out", "the file is damaged: export it again")

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from converter.onnx_import.rebuild import ImportedModel
 from converter.onnx_import.rounding import model_without_rounding, module_without_rounding
 from converter.onnx_import.signature import Signature
+from seenn.capture.head import are_probabilities
 from seenn.errors import ConversionError, first_line
 
 logger = logging.getLogger(__name__)
@@ -154,9 +155,8 @@ def _reference(
 
 
 def _logits(outputs: Tensor) -> Tensor:
-    """The outputs; of probabilities that a softmax gives, whose sum is 1, the logarithms."""
-    gives = outputs.shape[1] > 1 and bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all())
-    return outputs.clamp_min(FLOOR).log() if gives else outputs
+    """The outputs; of probabilities that a softmax gives, the logarithms."""
+    return outputs.clamp_min(FLOOR).log() if are_probabilities(outputs) else outputs
 
 
 def _rounding(module: fx.GraphModule, images: Tensor, found: Tensor) -> float:

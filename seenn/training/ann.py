@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seenn.batch import Batch
+from seenn.capture.head import are_probabilities
 from seenn.core.network import evaluating
 from seenn.data import DataSplits
 from seenn.errors import TrainingError
@@ -46,7 +47,7 @@ def train_ann(
     device = options.get("device", "cpu")
     with evaluating(module.to(device)), torch.no_grad():
         scores = module(splits.train.images(2).to(device))
-    if scores.dim() == 2 and bool((scores >= 0).all()) and torch.allclose(scores.sum(1), scores.new_ones(len(scores))):
+    if are_probabilities(scores):
         raise TrainingError("the model ends in a softmax, which the loss takes itself: let it return the logits")
     judge = None
     if teacher is not None and distil:
