@@ -17,6 +17,7 @@ from cli.options import (
     COUNT,
     FILE,
     FOLDER,
+    FRACTION,
     PORTION,
     RATIO,
     TIMESTEPS,
@@ -50,13 +51,15 @@ class SnnFile:
     """The file of a spiking network."""
 
     snn: str = argument(metavar="[SNN]", default=SNN_FILE, type=FILE)
+    dialect: Literal["norse", "sinabs", "snntorch"] | None = option("Of a NIR file: the library that it was made for.")
 
     def load(self, *, with_policy: bool = True) -> SNN:
         """What is in it, see ``seenn.load``."""
         import seenn
 
         _ = self.version
-        return seenn.load(self.snn, with_policy=with_policy)
+        with usage():
+            return seenn.load(self.snn, with_policy=with_policy, dialect=self.dialect)
 
     def output(self, path: str | None) -> Path:
         """``path``, or this file, checked before any work."""
@@ -282,6 +285,19 @@ class RunOptions(StepOptions):
     """How a network is run over a split."""
 
     batch_size: int = option("Images run at once.", type=COUNT, default=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmOptions:
+    """When to warn."""
+
+    drift_alarm: float = option(
+        "Warn where images are unlike those that exits were calibrated on, with this probability of a false alarm; "
+        "0: never.",
+        metavar="RATE",
+        type=FRACTION,
+        default=0.01,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
