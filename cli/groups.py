@@ -183,10 +183,11 @@ class DataOptions(PreparationOptions, DataSetOptions):
         )
         return self.prepared(splits, splits.preprocessing, in_chans)
 
-    def prepared(self, splits: DataSplits, base: Preparation, in_chans: int | None = None) -> DataSplits:
-        """``splits`` prepared like ``base``, but for what the options say."""
-        stated, own = self.stated(in_chans), splits.preprocessing
-        guess = splits.guess if (base.mean, base.std) == (own.mean, own.std) else "as the model's library has it"
+    def prepared(
+        self, splits: DataSplits, base: Preparation, in_chans: int | None = None, *, source: str = ""
+    ) -> DataSplits:
+        """``splits`` prepared like ``base``, which is ``source``'s, but for what the options say."""
+        stated, guess = self.stated(in_chans), source or splits.guess
         with usage():
             prepared = stated.over(base)
         return splits.with_preprocessing(prepared, guess="" if stated.normalisation or not splits.guess else guess)

@@ -213,6 +213,6 @@ def test_a_guess_says_whether_it_is_the_datas_or_the_librarys() -> None:
     splits = replace(digits, guess="measured on the train split")
     own = splits.preprocessing
     assert options.prepared(splits, own).guess == "measured on the train split"
-    assert options.prepared(splits, replace(own, mean=(0.5,))).guess == "as the model's library has it"
-    assert not options.prepared(replace(digits, guess=""), replace(own, mean=(0.5,))).guess
+    assert options.prepared(splits, own, source="as the library has it").guess == "as the library has it"
+    assert not options.prepared(replace(digits, guess=""), own, source="as the library has it").guess
     assert not replace(options, mean=(0.5,), std=(0.5,)).prepared(splits, own).guess
