@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import Console, command
-from cli.groups import AlarmOptions, OwnPolicyOptions, RunOptions, SnnFile, output_file
+from cli.groups import AlarmOptions, OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile, output_file
 from cli.options import FILE, Integer, argument, option
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def predict(
     answers: AnswerOptions,
     own: OwnPolicyOptions,
     how: RunOptions,
+    preparation: PreparationOptions,
     warn: AlarmOptions,
 ) -> None:
     """Classify PICTURES with the spiking network SNN.
@@ -87,7 +88,8 @@ def predict(
     from seenn.errors import CheckpointError
     from seenn.files import fingerprint
 
-    snn = files.load().to(console.device)
+    recorded = files.load().to(console.device)
+    snn = preparation.for_pictures(recorded)
     if "frames" in (snn.manifest.get("data") or {}):
         raise CheckpointError(
             f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
@@ -99,8 +101,9 @@ def predict(
     check_inputs(files.inputs)
     engine = how.make(console, snn)
     timesteps = how.timesteps or snn.timesteps
+    stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
-        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites)
+        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
     )
     session = snn.session(engine, timesteps=timesteps, slots=how.batch_size)
     # Names on stdin come in time; files lie in any order, such as class by class.

@@ -251,7 +251,7 @@ class SNN:
         steps = timesteps or batch.timesteps
         session = self.session(engine, policy=policy, timesteps=steps, slots=batch_size)
         watch = self.drift_alarm(session, alarm)
-        found = session.run(batch.split(batch_size), observers=[watch] if watch else [])
+        found = session.run(batch, observers=[watch] if watch else [])
         if watch:
             watch.judge()
         return found

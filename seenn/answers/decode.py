@@ -53,7 +53,9 @@ def answer_pictures(
         SeennError: a worker was killed, or outputs are not finite.
     """
     if not isinstance(snn.preprocessing, Preprocessing):
-        raise CheckpointError("this network does not record how pictures are prepared: convert it again with --data")
+        raise CheckpointError(
+            "this network does not record how pictures are prepared: state --mean and --std as in training"
+        )
     blocks = _decoded(pictures, snn.preprocessing, workers, session.slots)
     waiting: deque[tuple[str, str | None]] = deque()  # of those that were decoded, and not answered yet
     most = session.timesteps + session.engine.initial_steps

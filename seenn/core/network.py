@@ -50,7 +50,7 @@ class SpikingNetwork(nn.Module):
         self.graph = graph
         self.input_shape = tuple(input_shape)
         if not self.sites and not self.running_means:
-            raise ValueError("a spiking network needs at least one neuron; this graph has none")
+            raise ValueError("a spiking network needs at least one neuron, and this graph has none: add one")
         constant = constant_nodes(graph)
         for node in graph:
             if node.op.bilinear and isinstance(node.op, StatelessOp) and not constant & {*node.inputs}:

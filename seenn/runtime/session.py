@@ -85,10 +85,9 @@ class Session:
             SeennError: not enough memory for the slots, or outputs that are not finite.
         """
         batches = [batches] if isinstance(batches, Batch) else batches
-        slots = min(self.slots, max(1, sum(map(len, batches)))) if isinstance(batches, Sequence) else self.slots
         answered: list[_Answers] = []
         done = 0
-        for answers in self._answers(BatchSource(batches), slots, observers):
+        for answers in self._answers(BatchSource(batches), self.slots, observers):
             answered.append(answers)
             progress(done := done + len(answers))
         if not done:
@@ -144,6 +143,9 @@ class Session:
         self, source: Source, capacity: int, observers: Sequence[Observer], *, warm: bool = False
     ) -> Iterator[_Answers]:
         segments = len(self.engine.exit_costs)
+        first = source.take(capacity, wait=True)
+        if source.ended:  # few samples need few slots, which cost memory
+            capacity = max(1, len(first))
         if segments > 1 and capacity > 1:
             capacity *= 2  # while some fill up a batch of one segment, others wait for theirs
         slots, rows = self._open(capacity), Rows(capacity, segments, warm=warm)
@@ -153,7 +155,8 @@ class Session:
         try:
             while True:
                 if free := len(rows.free):
-                    self._load(source, slots, rows, source.take(free, wait=not rows.busy_count))
+                    self._load(source, slots, rows, first or source.take(free, wait=not rows.busy_count))
+                    first = []
                 if not rows.busy_count:
                     break
                 if segments == 1 and rows.has_holes:  # in one segment all go on together, and fastest side by side

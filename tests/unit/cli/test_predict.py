@@ -74,6 +74,23 @@ def test_networks_of_labels_and_of_quantities_answer_in_values(suffix: str) -> N
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_network_without_preprocessing_takes_what_is_stated(caplog: pytest.LogCaptureFixture) -> None:
+    tiny = tiny_snn()
+    recorded = json.loads(run("p", "--json").stdout)["predictions"]
+    mean, std = (",".join(map(str, getattr(tiny.preprocessing, name))) for name in ("mean", "std"))
+    other = run("p", "--mean", "0.25", "--std", "0.125")
+    assert other.exit_code == 2
+    assert "the network records its preprocessing" in other.output
+    replace(tiny, preprocessing=None).save("snn.safetensors")
+    refused = run("p")
+    assert refused.exit_code == 1
+    assert "does not record how pictures are prepared: state --mean and --std as in training" in refused.stderr
+    stated = run("p", "--mean", mean, "--std", std, "--json")
+    assert "the network records no preprocessing: taken is" in caplog.text
+    assert json.loads(stated.stdout)["predictions"] == recorded
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_file_of_answers_agrees_with_what_is_printed() -> None:
     printed = json.loads(run("p", "bad.png", "--json").stdout)
     done = run("p", "bad.png", "-o", "a.csv", "--json")
