@@ -2,11 +2,11 @@
 
     python benchmarks/export.py --make nets --ckpt half-width.safetensors   # trains and converts what is not there yet
     python benchmarks/export.py nets/*.safetensors --reader norse=/path/to/python
-    seenn calibrate-exit nets/fashion-small.safetensors --threshold 0.8 --engine reference
-    python benchmarks/export.py --answers nets/fashion-small.safetensors --faults nets/burst-digits.safetensors
+    python benchmarks/export.py --answers nets/fashion-if.safetensors --faults nets/burst-digits.safetensors
     python benchmarks/export.py --timed nets/resnet18-digits.safetensors
 
-A command goes on where it was stopped: what lies in OUT-parts.json is not measured again.
+A command goes on where it was stopped: what lies in OUT-parts.json is not measured again. Networks that record no exit
+rule stop where the confidence is 90 %.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from common import RESULTS
 
 from seenn.data.provenance import load_recorded_data
 from seenn.errors import ExportError, SeennError, UnsupportedError
-from seenn.exits import FixedExit
+from seenn.exits import ConfidenceExit, FixedExit
 from seenn.export.exporter import FORMATS, ExportOptions, export
 from seenn.snn import SNN
 
@@ -46,7 +46,7 @@ TEST_IMAGES, CHUNK, TIMED, MEAN_STEPS = 2000, 50, 60, 1.1
 MOST_TIES, MOST_TIME = 0.2, 0.25
 FULL_DISK = 4096  # bytes that a file may have
 
-_VIT = "img_size=8,patch_size=2,embed_dim=48,depth=2,num_heads=3"
+_VIT = "vit_tiny_patch16_224 --model-kwargs img_size=8,patch_size=2,embed_dim=48,depth=2,num_heads=3"
 _HALF = (
     "convert --model resnet18 --model-kwargs channels=(32,64,128,256),stem_width=32 --stem cifar --ckpt CKPT "
     "--data fashion-mnist --neuron {} -T 8 --calibration-images 128 --check-images 200"
@@ -60,9 +60,6 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "fashion-if": (_HALF.format("if"),),
     "fashion-burst": (_HALF.format("burst"),),
     "fashion-signed": (_HALF.format("signed"),),
-    "fashion-small": (
-        "train-direct --model spiking_small --width 0.25 --data fashion-mnist --neuron burst --epochs 0.2 -T 4",
-    ),
     "lif-digits": ("train-direct --data digits --neuron lif --epochs 10",),
     "floored-digits": ("train-direct --data digits --neuron floored --epochs 10",),
     "burst-digits": ("train-direct --data digits --neuron burst --levels 8 --epochs 10 -T 2",),
@@ -71,12 +68,12 @@ NETWORKS: dict[str, tuple[str, ...]] = {
         "train-direct --model export:without_biases --data digits --neuron if --encoding poisson --epochs 15 -T 8",
     ),
     "mobilenetv2-digits": (
-        "train-ann --model mobilenetv2_050 --data digits --epochs 5",
-        "convert --model mobilenetv2_050 --data digits --ckpt BEFORE",
+        "train-ann --model mobilenetv2_050 --data digits --input-size 32 --epochs 120 --opt adamw --lr 0.003",
+        "convert --model mobilenetv2_050 --data digits --levels 15 --ckpt BEFORE",
     ),
     "vit-digits": (
-        f"train-ann --model vit_tiny_patch16_224 --model-kwargs {_VIT} --data digits --epochs 15",
-        f"convert --model vit_tiny_patch16_224 --model-kwargs {_VIT} --data digits --ckpt BEFORE",
+        f"train-ann --model {_VIT} --data digits --epochs 60 --opt adamw --lr 0.004",
+        f"convert --model {_VIT} --data digits --ckpt BEFORE",
     ),
 }
 
@@ -90,6 +87,16 @@ def without_biases(in_chans: int, num_classes: int) -> nn.Module:
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(512, num_classes, bias=False),
+    )
+
+
+def network(path: str) -> SNN:
+    """What is in the file, with an exit rule."""
+    snn = seenn.load(path)
+    return (
+        snn
+        if snn.policy
+        else snn.with_policy(ConfidenceExit(threshold=0.9), timesteps=snn.timesteps, engine="reference")
     )
 
 
@@ -129,9 +136,10 @@ def make(folder: Path, ckpt: str | None) -> None:
             before = str(target)
 
 
-def cell(snn: SNN, format: str, reader: str | None, images: int) -> dict[str, str]:
+def cell(snn: SNN, format: str, reader: str | None, images: int | None) -> dict[str, str]:
     """A format's outcome: ``verified`` with its figures, or ``refused`` with its list; ``wrong`` is neither."""
-    batch = load_recorded_data(snn.manifest, snn.preprocessing).calibration.batch(limit=images)
+    limit = images or FORMATS.get(format).images
+    batch = load_recorded_data(snn.manifest, snn.preprocessing).calibration.batch(limit=limit)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, f"net{FORMATS.get(format).suffix}")
         try:
@@ -146,14 +154,14 @@ def cell(snn: SNN, format: str, reader: str | None, images: int) -> dict[str, st
     return {"outcome": outcome, "said": said}
 
 
-def matrix(parts: Parts, networks: tuple[str, ...], readers: dict[str, str], images: int) -> None:
+def matrix(parts: Parts, networks: tuple[str, ...], readers: dict[str, str], images: int | None) -> None:
     """Every format of every network."""
     for path in networks:
-        snn = seenn.load(path)
+        snn = network(path)
         for format in FORMATS.names():
             for reader in {"nir": ("any", "spinnaker2", *readers), "speck": ("sinabs",)}.get(format, ("",)):
                 place = readers.get(reader)
-                asked = f"{reader}={place}" if place else reader or None
+                asked = f"{reader.partition('-')[0]}={place}" if place else reader or None
                 name = f"cell {Path(path).stem} {format} {reader}".strip()
                 parts.of(name, lambda s=snn, f=format, r=asked: cell(s, f, r, images))
 
@@ -169,7 +177,7 @@ def loop(snn: SNN, folder: str, name: str) -> onnxruntime.InferenceSession:
 
 def answers(parts: Parts, path: str) -> None:
     """Labels and exits of the file beside those of ``predict --engine reference``: how many of each chunk differ."""
-    snn, name = seenn.load(path), Path(path).stem
+    snn, name = network(path), Path(path).stem
     test = load_recorded_data(snn.manifest, snn.preprocessing).test
     count = min(TEST_IMAGES, len(test))
     images = test.batch(limit=count).inputs
@@ -282,14 +290,17 @@ def exit_time(snn: SNN) -> dict[str, float]:
 @click.argument("networks", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 @click.option("--make", "folder", type=click.Path(path_type=Path), help="Make the networks of the list in this folder.")
 @click.option("--ckpt", type=click.Path(exists=True), help="Half-width ResNet-18 for Fashion-MNIST, for --make.")
-@click.option("--reader", "readers", multiple=True, metavar="NAME=PYTHON", help="Readers of NIR to try.")
-@click.option("--images", default=14, show_default=True, help="Images that each cell is compared on.")
+@click.option(
+    "--reader", "readers", multiple=True, metavar="NAME=PYTHON",
+    help="Readers of NIR to try; NAME-VERSION is another of one.",
+)  # fmt: skip
+@click.option("--images", type=int, help="Images that each cell is compared on.  [default: as of seenn export]")
 @click.option("--answers", "asked", type=click.Path(exists=True), help="Network whose file answers test images.")
 @click.option("--faults", "hurt", type=click.Path(exists=True), help="Network whose files are cut and find no space.")
 @click.option("--timed", type=click.Path(exists=True), help="Network whose file is timed with and without exits.")
 @click.option("--out", default=str(RESULTS / "export"), show_default=True, help="Result files, without ending.")
 def main(
-    networks: tuple[str, ...], folder: Path | None, ckpt: str | None, readers: tuple[str, ...], images: int,
+    networks: tuple[str, ...], folder: Path | None, ckpt: str | None, readers: tuple[str, ...], images: int | None,
     asked: str | None, hurt: str | None, timed: str | None, out: str,
 ) -> None:  # fmt: skip
     """Measures what is asked for, and writes OUT.md and OUT.json of all that has been measured."""

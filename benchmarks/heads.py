@@ -91,6 +91,7 @@ def made(ckpt: str, subject: DataSplits, model: torch.nn.Module, folder: Path, t
 
 def training_ratio(snn: SNN, splits: DataSplits, images: int) -> float:
     """The time of training 8 heads, the pass over the images included, over that of one pass of all T steps."""
+    click.echo("timing the training of 8 heads", err=True)
     plain = SNN(network=snn.network.without_heads(), preprocessing=snn.preprocessing, manifest=snn.manifest)
     engine = plain.make_engine("int8", timesteps=plain.timesteps)
     session = Session(engine, None, plain.timesteps, SLOTS)
@@ -120,7 +121,17 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
     work = {ann.name: partial(ann.run, images[: ann.batch]) for ann in anns}
     work |= {"ours": lambda: session.run(Batch(stream)), "step": step_of(engine_of_whole_steps(snn), few)}
     work |= {name: partial(run, few) for name, run in peers.items()}
+    click.echo(f"timing {len(work)} contenders", err=True)
     timed = alternate(work, repeats)
+    single: dict[str, list[float]] = {"ours": [], "onnxruntime float32": []}
+    onnx = next((ann.run for ann in anns if ann.name == "onnxruntime float32"), None)
+    for image in images[:200].split(1):
+        runs = {"ours": partial(alone.run, [Batch(image)])} | (
+            {} if onnx is None else {"onnxruntime float32": partial(onnx, image)}
+        )
+        for name, timing in alternate(runs, 1).items():
+            single[name].append(1000 * timing.median)
+    click.echo(f"labels of {len(labels):,} images by every contender", err=True)
     rate = {ann.name: ann.batch / timed[ann.name].median for ann in anns}
     rate |= {name: len(few) / timed[name].median for name in peers}
     ours = len(stream) / timed["ours"].median
@@ -142,14 +153,6 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
     if as_good := [name for name in peers if right[name] >= own_few]:
         found["images/s / best SNN peer that is as accurate"] = ours / max(rate[name] for name in as_good)
     found["early-exit efficiency"] = ours * float(answers.cost.mean()) * timed["step"].median / SLOTS
-    single: dict[str, list[float]] = {"ours": [], "onnxruntime float32": []}
-    onnx = next((ann.run for ann in anns if ann.name == "onnxruntime float32"), None)
-    for image in images[:200].split(1):
-        runs = {"ours": partial(alone.run, [Batch(image)])} | (
-            {} if onnx is None else {"onnxruntime float32": partial(onnx, image)}
-        )
-        for name, timing in alternate(runs, 1).items():
-            single[name].append(1000 * timing.median)
     if onnx is not None:
         middle = statistics.median(single["onnxruntime float32"])
         found["p50 latency at batch 1 / onnxruntime float32 ANN"] = statistics.median(single["ours"]) / middle

@@ -26,7 +26,10 @@ class ExportFile:
     to: str = option("Format of the file.", type=FORMAT, required=True)
     output: str | None = option("Where to write.  [default: the SNN's name with the format's ending]", short="-o")
     timesteps: int | None = option("Most steps an image gets.  [default: as the file records]", type=TIMESTEPS)
-    images: int = option("Calibration images that reader and network are compared on.", type=COUNT, default=14)
+    images: int | None = option(
+        "Calibration images that reader and network are compared on.  [default: 14, and 100 where labels are]",
+        type=COUNT,
+    )
     raw_pixels: bool = option("The file takes uint8 images [B, H, W, C] and prepares them itself.")
     reader: str | None = option("The program that is to read the file.", metavar="NAME")
 
@@ -50,7 +53,7 @@ def export(console: Console, file: SnnFile, options: ExportFile, own: OwnPolicyO
             check_output(path, keep=file.snn)
         asked = ExportOptions(raw_pixels=options.raw_pixels, reader=options.reader)
         check_options(options.to, asked)
-    images, inputs = _inputs(console, snn, data, options.images)
+    images, inputs = _inputs(console, snn, data, options.images or chosen.images)
     found = write(snn, path, options.to, images=images, inputs=inputs, timesteps=options.timesteps, options=asked)
     rows = [f"{name.replace('_', ' ')}: {_shown(value)}" for name, value in found.compared.items()]
     console.answer(

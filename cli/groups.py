@@ -51,13 +51,15 @@ class SnnFile:
     """The file of a spiking network."""
 
     snn: str = argument(metavar="[SNN]", default=SNN_FILE, type=FILE)
+    dialect: Literal["norse", "sinabs", "snntorch"] | None = option("Of a NIR file: the library that it was made for.")
 
     def load(self, *, with_policy: bool = True) -> SNN:
         """What is in it, see ``seenn.load``."""
         import seenn
 
         _ = self.version
-        return seenn.load(self.snn, with_policy=with_policy)
+        with usage():
+            return seenn.load(self.snn, with_policy=with_policy, dialect=self.dialect)
 
     def output(self, path: str | None) -> Path:
         """``path``, or this file, checked before any work."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cli.common import Console, command, text_table
 from cli.groups import NOT_NEEDED, ModelOptions, SnnFile
@@ -13,6 +13,7 @@ from cli.options import COUNT, PATH, Commas, argument, option, removed
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
+    from seenn.snn import SNN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class InspectOptions:
         type=Commas(COUNT),
         default=(),
     )
+    dialect: Literal["norse", "sinabs", "snntorch"] | None = option("Of a NIR file: the library that it was made for.")
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
 
@@ -41,7 +43,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     """
     target, ckpt = options.target, options.ckpt
     if (Path(target).is_file() and Path(target).suffix.lower() != ".onnx") or target.endswith(".safetensors"):
-        _show_network(console, target)
+        _show_network(console, SnnFile(snn=target, dialect=options.dialect).load())
         return
     from converter.inspect import inspect_model
     from converter.load import build_model, load_model
@@ -60,12 +62,11 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
         raise SystemExit(1)
 
 
-def _show_network(console: Console, path: str) -> None:
+def _show_network(console: Console, snn: SNN) -> None:
     from seenn.analysis.synops import spiking_report
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
 
-    snn = SnnFile(snn=path).load()
     network = snn.network
     neurons = {site: network.graph[site].op for site in network.sites}
     policy = None if snn.policy is None else policy_to_json(snn.policy)

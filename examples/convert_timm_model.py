@@ -21,7 +21,7 @@ from seenn.training import TrainConfig, train_ann
 
 def train(splits: DataSplits) -> LoadedModel:
     """A small ResNet-18 with timm's own code; images of 8×8 pixels get the CIFAR stem."""
-    spec = ModelSpec(name="resnet18", kwargs={"channels": (32, 64, 128, 256)}, num_classes=splits.num_classes)
+    spec = ModelSpec(name="resnet18", kwargs={"channels": (16, 32, 64, 128)}, num_classes=splits.num_classes)
     loaded = build_model(spec, (1, 8, 8))
     train_ann(loaded.module, splits, TrainConfig(epochs=5))
     return loaded

@@ -85,12 +85,15 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
     Raises:
         CheckpointError: the file is missing, truncated, not a network of seenn, or holds anything that the registered
             ops do not allow.
+        ValueError: a NIR file without its dialect, or another file with one.
     """
     where = Path(path)
     if where.suffix == ".nir" and where.is_file():
         from seenn.capture.nir import read_nir
 
         return SNN(network=read_nir(where, dialect), manifest={"source": {"name": where.name, "dialect": dialect}})
+    if dialect is not None:
+        raise ValueError(f"only NIR files (.nir) have a dialect, and {where} is none: leave it out")
     tensors, metadata = _read(where)
     if metadata.get("seenn") is None:
         raise CheckpointError(

@@ -20,6 +20,7 @@ from seenn.snn import SNN
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 _PREFIX = "hf-hub:"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_FOLDERS = re.compile(r"(?<![\w./])/(?=[^/\s])(?:[^\s/\"']+/)+")  # of an absolute path, not of an address
 
 
 def save_pretrained(snn: SNN, folder: PathLike) -> None:
@@ -30,7 +31,7 @@ def save_pretrained(snn: SNN, folder: PathLike) -> None:
     Raises:
         OutputError: a file cannot be written; what was there before is intact.
     """
-    manifest = json.loads(json.dumps(dict(snn.manifest)))
+    manifest = _without_folders(json.loads(json.dumps(dict(snn.manifest))))
     for record in (manifest.get("data"), (manifest.get("exit") or {}).get("data")):
         if isinstance(record, dict):
             record["data_dir"] = None
@@ -181,6 +182,15 @@ def _figures(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         if isinstance(value, float) and key in ("accuracy", "mean_timesteps", "full_accuracy"):
             shown = f"{value:.2f}" if key == "mean_timesteps" else f"{value:.2%}"
             yield f"{key.replace('_', ' ')}, with exits", shown, where
+
+
+def _without_folders(value: Any) -> Any:
+    """JSON in which absolute paths are names."""
+    if isinstance(value, dict):
+        return {key: _without_folders(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(own) for own in value]
+    return _FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def _source(snn: SNN) -> Mapping[str, Any]:

@@ -56,8 +56,8 @@ def read_nir(path: Path, dialect: str | None) -> SpikingNetwork:
     """
     if dialect not in DIALECTS:
         raise ValueError(
-            f"{path} holds NIR, which every library runs otherwise: name the one it was made for with dialect=, one of "
-            f"{', '.join(DIALECTS)}; got {dialect!r}"
+            f"{path} holds NIR, which every library runs otherwise: name the one it was made for with dialect= "
+            f"(--dialect), one of {', '.join(DIALECTS)}; got {dialect!r}"
         )
     try:
         import nir

@@ -26,8 +26,6 @@ from seenn.registry import Registry
 if TYPE_CHECKING:
     from seenn.snn import SNN
 
-RANDOM_IMAGES = 14  # where nobody gives any: whole batches of 1 and of 7
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
@@ -102,6 +100,8 @@ class Format(ABC):
     extra: ClassVar[str] = ""
     #: Fields of ``ExportOptions`` that it knows.
     takes: ClassVar[tuple[str, ...]] = ()
+    #: Images that it is compared on where nobody says how many; by default whole batches of 1 and of 7.
+    images: ClassVar[int] = 14
 
     @property
     def is_folder(self) -> bool:
@@ -169,7 +169,7 @@ def export(
         )
     snn.check_policy(steps)
     if images is None:
-        batch = random_inputs(snn, steps)
+        batch = random_inputs(snn, steps, found.images)
         inputs = f"random pixels (seed 0), {len(batch)} images"
     else:
         batch = snn.batch(images).to("cpu", torch.float32)
@@ -212,7 +212,7 @@ def check_options(to: str, options: ExportOptions) -> None:
             raise ValueError(f"{to} takes no --{field.name.replace('_', '-')}: {', '.join(takers)} do")
 
 
-def random_inputs(snn: SNN, timesteps: int, count: int = RANDOM_IMAGES) -> Batch:
+def random_inputs(snn: SNN, timesteps: int, count: int = Format.images) -> Batch:
     """Random pixels as the network's inputs; of a network that takes other inputs, normal numbers."""
     random, shape = torch.Generator().manual_seed(0), snn.network.input_shape
     frames = (timesteps,) if _reads_frames(snn) else ()

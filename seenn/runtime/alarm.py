@@ -63,8 +63,8 @@ class DriftAlarm(Observer):
         self.p_value = min(self.p_value, math.exp(-max(0.0, self.test.log_evidence)))
         if self.raised and not before:
             log.warning(
-                "the images, %d so far, are unlike those that exits were calibrated on (false-alarm rate %g): what was "
-                "promised for them does not hold; run `seenn calibrate-exit` on recent images",
+                "the images, %d so far, are unlike those that exits were calibrated on (false-alarm rate %g): no "
+                "guarantee holds for them; run `seenn calibrate-exit` on recent images",
                 self.test.samples,
                 self.rate,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -66,19 +68,18 @@ def test_error_falls_as_one_over_t(neuron: str, small: tuple[nn.Module, Tensor])
 
 
 @pytest.mark.parametrize(
-    ("name", "sites", "pools"),
+    ("name", "kwargs", "sites", "pools"),
     [
-        ("resnet18", 17, 1),
-        ("torchvision:vgg11_bn", 10, 5),
-        ("torchvision:mobilenet_v2", 52, 0),
-        ("torchvision:squeezenet1_0", 28, 3),
-        ("densenet121", 121, 1),
+        ("resnet18", {}, 17, 1),
+        ("torchvision:mobilenet_v2", {}, 52, 0),
+        ("torchvision:squeezenet1_0", {}, 28, 3),
+        ("densenet121", {"block_config": (2, 2, 2, 2)}, 21, 1),
     ],
 )
-def test_models_from_the_wild(name: str, sites: int, pools: int) -> None:
+def test_models_from_the_wild(name: str, kwargs: dict[str, Any], sites: int, pools: int) -> None:
     timesteps = 16 if sites == 52 else 4  # encoders of random weights need more of them
     images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    model = alive(build_model(ModelSpec(name=name, num_classes=10, stem="imagenet")).module, images)
+    model = alive(build_model(ModelSpec(name=name, kwargs=kwargs, num_classes=10, stem="imagenet")).module, images)
     found = convert_module(model, images, ConvertConfig(timesteps=timesteps))
     assert len(found.network.sites) == sites  # activations, and encoders of what is multiplied without one
     assert found.float64_difference < 1e-12

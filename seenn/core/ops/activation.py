@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from seenn.core.ops.arguments import MOST_LEVELS, Axis, Ceiling, Threshold, integer, parameter, per_channel
 from seenn.core.ops.arguments import scale as check_scale
@@ -242,7 +243,7 @@ class LeakyReLU(Activation):
         return {"slope": self.slope}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return leaky_relu(inputs[0], per_channel(self.slope, inputs[0]))
+        return functional.prelu(inputs[0], self.slope.reshape(-1).to(inputs[0].dtype))
 
 
 def leaky_relu(x: Tensor, slope: Tensor) -> Tensor:

@@ -42,20 +42,29 @@ class AdaptiveAvgPool2d(StatelessOp):
     size: PositivePair = (1, 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(inputs[0], self.size)
+        (x,) = inputs
+        even = None if self.size == (1, 1) else self._even(x)
+        return F.adaptive_avg_pool2d(x, self.size) if even is None else F.avg_pool2d(x, *even)
 
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events
-        rows, columns = (
-            [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]  # starts round down, ends up
-            for size, out in zip(x.shape[2:], self.size, strict=True)
-        )
-        even = [_even(windows, size) for windows, size in zip((rows, columns), x.shape[2:], strict=True)]
-        if even[0] is not None and even[1] is not None:
-            lengths, strides = zip(*(each for each in even if each is not None), strict=True)
-            return F.avg_pool2d(x, lengths, strides, divisor_override=1)
+        if even := self._even(x):
+            return F.avg_pool2d(x, *even, divisor_override=1)
+        rows, columns = self._windows(x)
         cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
         return torch.stack(cells, -1).view(*x.shape[:2], *self.size)
+
+    def _windows(self, x: Tensor) -> list[list[tuple[int, int]]]:
+        """Of rows and of columns; starts round down, ends up."""
+        sizes = zip(map(int, x.shape[2:]), self.size, strict=True)
+        return [[(i * size // out, -(-(i + 1) * size // out)) for i in range(out)] for size, out in sizes]
+
+    def _even(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Lengths and strides of the same windows as plain pooling's, which exports better, where there are such."""
+        even = [_even(windows, int(size)) for windows, size in zip(self._windows(x), x.shape[2:], strict=True)]
+        if even[0] is None or even[1] is None:
+            return None
+        return (even[0][0], even[1][0]), (even[0][1], even[1][1])
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         return lowering.average(self, inputs[0])
@@ -66,7 +75,7 @@ def _even(windows: Sequence[tuple[int, int]], size: int) -> tuple[int, int] | No
     start, stop = windows[0]
     length, stride = stop - start, windows[1][0] if len(windows) > 1 else stop - start
     alike = all(window == (n * stride, n * stride + length) for n, window in enumerate(windows))
-    return (length, stride) if alike and (size - length) // stride + 1 == len(windows) else None
+    return (length, stride) if alike and stride and (size - length) // stride + 1 == len(windows) else None
 
 
 @register("max_pool2d")

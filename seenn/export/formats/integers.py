@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +33,18 @@ from seenn.export.exporter import FORMATS, Format, Subject
 from seenn.runtime import Engine
 from seenn.runtime.kernels.fused import FusedSlots
 from seenn.runtime.lowering.lowering import obstacles
-from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
+from seenn.runtime.lowering.program import (
+    EXACT_LIMIT,
+    WIDE_LIMIT,
+    Buffer,
+    Compute,
+    Fire,
+    GainTerm,
+    Instruction,
+    Program,
+    Sum,
+    SynapseTerm,
+)
 
 VERSION = 1
 VECTORS = 4  # inputs whose spikes are in the file, at most
@@ -139,7 +151,7 @@ class _Writer:
             "input": {"shape": list(program.input_shape), "step": list(scale.step), "offset": list(scale.offset),
                       "low": scale.low, "high": scale.high},
             "buffers": {
-                name: {"shape": list(buffer.shape), "life": buffer.life,
+                name: {"shape": list(buffer.shape), "life": buffer.life, "bits": _bits(buffer),
                        "start": None if buffer.start is None else self._array(f"start/{name}", buffer.start)}
                 for name, buffer in program.buffers.items()
             },
@@ -227,6 +239,12 @@ def _integers(values: Tensor) -> Any:
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
     kinds = (np.int8, np.uint8, np.int16, np.int32, np.int64)
     return found.astype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))
+
+
+def _bits(buffer: Buffer) -> int:
+    """Of the integers, in two's complement, that hold whatever the buffer may."""
+    limit = EXACT_LIMIT if buffer.dtype == torch.float32 else WIDE_LIMIT
+    return 1 + math.ceil(math.log2(max(1, min(max(-buffer.low, buffer.high + 1), limit))))
 
 
 def _is_nearest(op: Op) -> bool:

@@ -37,6 +37,7 @@ NEURONS = [k << 10 for k in (64, 64, 64, 32, 32, 16, 16, 16, 16)]
 class _Speck(Format):
     suffix = "-speck"
     takes = ("reader",)
+    images = 100
 
     def violations(self, subject: Subject) -> Iterable[str]:
         if reader_of(subject, "sinabs")[0] != "sinabs":

@@ -17,12 +17,18 @@ from seenn.runtime.kernels.synapses import Accumulate, Action, Copies, Copy, Ker
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
 from seenn.runtime.lowering.values import integrate
 
+CURRENT_BYTES = 2 << 20  # of sums before they are added: they are read again at once, best from the cache
+
+_Bound = tuple[str, Sequence[Action], Callable[[], Tensor] | None]  # a thunk's label, actions, counts
+
 
 @dataclass(frozen=True)
 class Thunk:
     """What fills one buffer, on some rows."""
 
     label: str  # the buffer
+    first: int  # of the rows that were bound
+    rows: int
     actions: tuple[Action, ...]
     counts: Callable[[], Tensor] | None = None  # the spikes of the neurons of this name, after it ran
 
@@ -30,6 +36,42 @@ class Thunk:
         """Does it."""
         for action in self.actions:
             action()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What instructions are bound to.
+
+    Attributes:
+        rows: how many samples.
+        views: the program's buffers.
+        copies: what kernels want in bytes.
+        currents: zeros, as many as ``Binder.currents`` says; needed where neurons fire.
+        fresh: bool, which rows' states are to be initialised; read whenever a thunk runs.
+        slots: int64, which rows of ``fresh`` and of the views that are ``Binder.in_slots`` belong to the samples; read
+            likewise. None: each its own.
+    """
+
+    rows: int
+    views: Views
+    copies: Copies
+    currents: Tensor | None = None
+    fresh: Tensor | None = None
+    slots: Tensor | None = None
+
+    def part(self, first: int, stop: int, in_slots: frozenset[str]) -> Memory:
+        """That of some of the samples."""
+        if (first, stop) == (0, self.rows):
+            return self
+        cut, apart = slice(first, stop), self.slots is not None
+        return Memory(
+            stop - first,
+            {name: view if apart and name in in_slots else view[cut] for name, view in self.views.items()},
+            {copy: framed[cut] for copy, framed in self.copies.items()},
+            self.currents,
+            self.fresh if self.fresh is None or apart else self.fresh[cut],
+            None if self.slots is None else self.slots[cut],
+        )
 
 
 @dataclass(frozen=True)
@@ -57,8 +99,6 @@ class Binder:
             is written once in its first step, not read. Integers add up to the same in this order; other sums would be
             rounded otherwise than by torch.
         in_slots: buffers kept for every sample that nothing but such neurons reads, wherever in memory the sample is.
-        currents: the most numbers of a sample that are added to a membrane at once, where its neurons do that, or where
-            it is int32: a step's sum is always computed in float32.
         copies: what kernels want in bytes.
         unused: buffers that nothing reads but through their copies.
         note: which kernels were chosen.
@@ -92,8 +132,19 @@ class Binder:
         states = (name for fire in charged for name in (fire.membrane, fire.taken_back) if name is not None)
         self.initialised = frozenset(states)
         self.in_slots = self.initialised | self._joined_alone()
-        apart = {*(fire.membrane for fire in charged), *(total.target for total in wide)}
-        self.currents = max((math.prod(program.buffers[name].shape) for name in apart), default=0)
+        # Sums that are computed apart from their target, in float32: a membrane that its neurons add them to, or int32.
+        self._apart = {*(fire.membrane for fire in charged), *(total.target for total in wide)}
+
+    def currents(self, rows: int) -> int:
+        """The most numbers that are added to buffers at once, of so many samples."""
+        return max((min(rows, self._at_once(name)) * self._size(name) for name in self._apart), default=0)
+
+    def _size(self, name: str) -> int:
+        return math.prod(self._program.buffers[name].shape)
+
+    def _at_once(self, name: str) -> int:
+        """How many samples' sums are computed before they are added: as many as stay in the cache, a power of two."""
+        return 1 << max(1, CURRENT_BYTES // (4 * self._size(name))).bit_length() - 1
 
     def _joined_alone(self) -> set[str]:
         """What is constant in an image, and only ever added to membranes that are ``initialised``."""
@@ -147,95 +198,77 @@ class Binder:
             self._packed[key] = chosen.kernel.prepare(term, source, chosen.bias, rows, self._device)
         return self._packed[key]
 
-    def bind(
-        self,
-        instructions: Sequence[Instruction],
-        views: Views,
-        copies: Copies,
-        currents: Tensor | None = None,
-        fresh: Tensor | None = None,
-        slots: Tensor | None = None,
-    ) -> list[Thunk]:
-        """The instructions in order, on these rows.
-
-        Args:
-            instructions: of the program, in its order.
-            views: its buffers.
-            copies: what kernels want in bytes.
-            currents: zeros, at least ``self.currents`` a row; needed where neurons fire.
-            fresh: bool, which rows' states are to be ``initialised``; read whenever a thunk runs.
-            slots: int64, which rows of ``fresh`` and of the views ``in_slots`` belong to the samples; read likewise.
-                None: each its own.
-        """
+    def bind(self, instructions: Sequence[Instruction], memory: Memory) -> list[Thunk]:
+        """The instructions of the program, in its order; what is computed apart takes the samples in turns."""
         thunks: list[Thunk] = []
         for instruction in instructions:
-            name, counts = instruction.target, None
-            if isinstance(instruction, Fire):
-                thunks.extend(self._fire(instruction, views, copies, currents, fresh, slots))
-                continue
-            if isinstance(instruction, Sum):
-                actions = self._charge(instruction, views, copies, currents)
-            else:
-                buffers = (views[each] for each in (name, *instruction.sources, *instruction.state))
-                actions = [partial(instruction.function, *buffers, *map(self._number, instruction.constants))]
-                if instruction.counts is not None:
-                    counts = self._counts(instruction.counts, views, copies)
-            thunks.append(Thunk(name, (*actions, *self._copied(name, views, copies)), counts))
+            of = instruction.membrane if isinstance(instruction, Fire) else instruction.target
+            turn = min(memory.rows, self._at_once(of)) if of in self._apart else memory.rows
+            for first, stop in cut(memory.rows, turn):
+                part = memory.part(first, stop, self.in_slots)
+                bound = (
+                    self._fire(instruction, part) if isinstance(instruction, Fire) else self._fill(instruction, part)
+                )
+                thunks.extend(Thunk(name, first, stop - first, (*actions,), counts) for name, actions, counts in bound)
         return thunks
 
-    def _fire(
-        self,
-        fire: Fire,
-        views: Views,
-        copies: Copies,
-        currents: Tensor | None,
-        fresh: Tensor | None,
-        slots: Tensor | None,
-    ) -> Iterator[Thunk]:
+    def _fill(self, instruction: Sum | Compute, memory: Memory) -> Iterator[_Bound]:
+        views, name, counts = memory.views, instruction.target, None
+        if isinstance(instruction, Sum):
+            actions = self._charge(instruction, memory)
+        else:
+            buffers = (views[each] for each in (name, *instruction.sources, *instruction.state))
+            actions = [partial(instruction.function, *buffers, *map(self._number, instruction.constants))]
+            if instruction.counts is not None:
+                counts = self._counts(instruction.counts, memory)
+        yield name, [*actions, *self._copied(name, memory)], counts
+
+    def _fire(self, fire: Fire, memory: Memory) -> Iterator[_Bound]:
         """The current of a site's neurons, and the neurons."""
         begins, current, charge = fire.membrane in self.initialised, None, list[Action]()
-        if fire.current is not None and begins and currents is not None:
-            membranes = views[fire.membrane]
-            current = _shaped(currents, membranes, len(membranes) if slots is None else len(slots))
-            charge = list(self._sum(fire.current, current, views, copies))
+        if fire.current is not None and begins and memory.currents is not None:
+            membranes = memory.views[fire.membrane]
+            current = _shaped(memory.currents, membranes, memory.rows)
+            charge = list(self._sum(fire.current, current, memory))
             if not charge and membranes.is_floating_point():  # nothing is added but what neurons join
                 current = None
         elif fire.current is not None:
-            charge = self._charge(fire.current, views, copies, currents)
-        yield Thunk(fire.membrane, tuple(charge))
+            charge = self._charge(fire.current, memory)
+        yield fire.membrane, charge, None
         neurons = Neurons(self._program, fire, self._device)
         if self.native is None:
-            actions = [*neurons.by_torch(views), *self._copied(fire.target, views, copies)]
+            actions = [*neurons.by_torch(memory.views), *self._copied(fire.target, memory)]
         else:
             actions = neurons.in_one_pass(
                 self.native,
                 list(self._alike(fire)),
-                views,
-                copies,
+                memory.views,
+                memory.copies,
                 keep_floats=fire.target not in self.unused,
                 current=current,
-                fresh=fresh if begins else None,
-                slots=slots if begins else None,
-                kept=frozenset() if slots is None else self.in_slots,
+                fresh=memory.fresh if begins else None,
+                slots=memory.slots if begins else None,
+                kept=frozenset() if memory.slots is None else self.in_slots,
             )
-        yield Thunk(fire.target, tuple(actions), self._counts(fire.target, views, copies))
+        yield fire.target, actions, self._counts(fire.target, memory)
 
-    def _counts(self, name: str, views: Views, copies: Copies) -> Callable[[], Tensor]:
+    def _counts(self, name: str, memory: Memory) -> Callable[[], Tensor]:
         if name not in self.unused:
-            return lambda: views[name]
-        low, integers = self._program.buffers[name].low, interiors(copies, name)[0]
+            return lambda: memory.views[name]
+        low, integers = self._program.buffers[name].low, interiors(memory.copies, name)[0]
         return lambda: integers.float().add_(low)
 
-    def _charge(self, total: Sum, views: Views, copies: Copies, currents: Tensor | None) -> list[Action]:
+    def _charge(self, total: Sum, memory: Memory) -> list[Action]:
         """A sum into its buffer; into one of int32 by way of float32."""
-        target = views[total.target]
+        target = memory.views[total.target]
         if target.is_floating_point():
-            return list(self._sum(total, target, views, copies))
-        assert currents is not None
-        current = _shaped(currents, target, len(target))
-        return [*self._sum(total, current, views, copies), partial(integrate, target, current), current.zero_]
+            return list(self._sum(total, target, memory))
+        assert memory.currents is not None
+        current = _shaped(memory.currents, target, len(target))
+        return [*self._sum(total, current, memory), partial(integrate, target, current), current.zero_]
 
-    def _sum(self, total: Sum, target: Tensor, views: Views, copies: Copies) -> Iterator[Action]:
+    def _sum(self, total: Sum, target: Tensor, memory: Memory) -> Iterator[Action]:
+        views, copies = memory.views, memory.copies
         terms = [term for term in total.terms if term not in self._joined]
         taken = any(isinstance(t, SynapseTerm) and self._synapses[t].bias is not None for t in terms)
         constant = None if total.constant is None or taken else self._number(total.constant)
@@ -264,16 +297,26 @@ class Binder:
             return partial(target.add_, source, alpha=float(term.gain))
         return partial(target.addcmul_, source, self._number(term.gain))
 
-    def _copied(self, name: str, views: Views, copies: Copies) -> Iterator[Action]:
+    def _copied(self, name: str, memory: Memory) -> Iterator[Action]:
         """Counts as bytes, from 0: two's complement, then shifted by the lowest count."""
-        for integers in interiors(copies, name):
-            yield partial(integers.view(torch.int8).copy_, views[name])
+        for integers in interiors(memory.copies, name):
+            yield partial(integers.view(torch.int8).copy_, memory.views[name])
             if low := int(self._program.buffers[name].low):
                 yield partial(integers.add_, -low)
 
     def _number(self, value: Tensor) -> Tensor:
         """A constant of the program, ready to meet a buffer."""
         return value.to(self._device, torch.float32)
+
+
+def cut(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Whole tiles, then halves of halves: few shapes, for each of which weights are packed."""
+    start = 0
+    while start < rows:
+        while most > rows - start:
+            most = -(-most // 2)
+        yield start, start + most
+        start += most
 
 
 def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:

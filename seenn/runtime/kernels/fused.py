@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from seenn.core.graph import INPUT
 from seenn.native import RowWriter
-from seenn.runtime.kernels.bind import Binder, Thunk
+from seenn.runtime.kernels.bind import Binder, Memory, Thunk, cut
 from seenn.runtime.kernels.synapses import Copy, Kernel
 from seenn.runtime.lowering.program import Buffer, Life, Program
 from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
 WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
-TILE_BYTES = 16 << 20  # of one layer's values: samples that go through the network together
+TILE_BYTES = 80 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64
 
 
@@ -70,8 +70,9 @@ class FusedEngine(Engine):
 
     def open(self, slots: int) -> FusedSlots:
         scratch = sum(_bytes(b) for b in self.program.buffers.values() if b.life != "state")  # of a tile
-        scratch += 4 * self.binder.currents
-        check_memory(slots, self.slot_bytes + scratch * min(slots, self.tile) // slots + 1, self.device)
+        tile = min(slots, self.tile)
+        shared = scratch * tile + 4 * self.binder.currents(tile)
+        check_memory(slots, self.slot_bytes + shared // slots + 1, self.device)
         return FusedSlots(self, slots)
 
     def check(self, sample: Tensor) -> None:
@@ -127,7 +128,7 @@ class FusedSlots(Slots):
         started = {n: buffer for n, buffer in kept.items() if buffer.start is not None and n not in elsewhere}
         starts = [(self._kept[name], self._first(buffer)) for name, buffer in started.items()]
         self._start = _row_writer(engine.binder.native, starts)
-        self._currents = torch.zeros(self._tile * engine.binder.currents, device=engine.device)
+        self._currents = torch.zeros(engine.binder.currents(self._tile), device=engine.device)
         # Whose other states are initialised when they next run a segment.
         self._new = torch.zeros(len(program.exits), capacity, dtype=torch.bool)
         self._slots = torch.zeros(self._tile, dtype=torch.int64)
@@ -151,7 +152,7 @@ class FusedSlots(Slots):
         inputs = (inputs if scale is None else scale.quantize(inputs)).to(self._engine.device, self._dtype)
         with torch.inference_mode():
             rows = rows.to(inputs.device)
-            for start, stop in _cut(len(rows), self._tile):
+            for start, stop in cut(len(rows), self._tile):
                 part, chosen = inputs[start:stop], rows[start:stop]
                 self._staging[INPUT][: len(part)].copy_(part)
                 for thunk in self._encoder(len(part)):
@@ -163,7 +164,7 @@ class FusedSlots(Slots):
         if int(rows[0]) < 0 or int(rows[-1]) >= self.capacity:
             raise ValueError(f"rows {rows.tolist()} of {self.capacity} slots")
         with torch.inference_mode():
-            for start, stop in _cut(len(rows), self._tile):
+            for start, stop in cut(len(rows), self._tile):
                 chosen = rows[start:stop]
                 first, last = int(chosen[0]), int(chosen[-1])
                 side_by_side = last - first + 1 == len(chosen)
@@ -188,7 +189,7 @@ class FusedSlots(Slots):
         for thunk in thunks:
             thunk.run()
             if observe is not None and thunk.counts is not None:
-                observe(thunk.label, first, thunk.counts())
+                observe(thunk.label, first + thunk.first, thunk.counts())
 
     def _scores(self, number: int, rows: slice | Tensor, count: int) -> Tensor:
         """Those of whole steps before, and of this one up to the exit."""
@@ -218,7 +219,7 @@ class FusedSlots(Slots):
             for number in segments:
                 self.step(torch.arange(stop), number + 1)
         macs, thunks = self._program.macs(), [thunk for number in segments for thunk in self._bound(number, 0, stop)]
-        return [StepPart(t.label, stop, t.run, t.counts, macs.get(t.label, 0)) for t in thunks]
+        return [StepPart(t.label, t.rows, t.run, t.counts, macs.get(t.label, 0)) for t in thunks if t.first == 0]
 
     def _bound(self, number: int, start: int, stop: int) -> list[Thunk]:
         key = number, start, stop
@@ -248,12 +249,12 @@ class FusedSlots(Slots):
         views = {**kept, **{name: tensor[:count] for name, tensor in self._scratch.items()}}
         copies = {copy: framed[:count] for copy, framed in self._copies.items()}
         program, binder = self._program, self._engine.binder
-        return binder.bind(program.segments[number], views, copies, self._currents, fresh, slots)
+        return binder.bind(program.segments[number], Memory(count, views, copies, self._currents, fresh, slots))
 
     def _encoder(self, count: int) -> list[Thunk]:
         if count not in self._encoders:
             views = {name: tensor[:count] for name, tensor in self._staging.items()}
-            self._encoders[count] = self._engine.binder.bind(self._program.encode, views, {})
+            self._encoders[count] = self._engine.binder.bind(self._program.encode, Memory(count, views, {}))
         return self._encoders[count]
 
     def _carry_over(self, rows: Tensor) -> None:
@@ -328,16 +329,6 @@ def _by_sample(values: Tensor) -> Tensor:
     flat = (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).view(len(values), -1)
     size = flat.shape[1] * flat.element_size()
     return flat.view(torch.int64) if size % 8 == 0 else flat
-
-
-def _cut(rows: int, tile: int) -> Iterator[tuple[int, int]]:
-    """Whole tiles, then halves of halves: few shapes, for each of which weights are packed."""
-    start = 0
-    while start < rows:
-        while tile > rows - start:
-            tile = -(-tile // 2)
-        yield start, start + tile
-        start += tile
 
 
 def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> WriteRows:

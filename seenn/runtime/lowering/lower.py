@@ -96,7 +96,7 @@ def _lowered(
     if scales.problems:
         raise UnsupportedError(
             f"{len(scales.problems)} sums could leave the range in which integers are exact (2^24 in a step, 2^31 in "
-            f"all): {'; '.join(scales.problems)}. Run fewer timesteps, or use the float32 or the reference engine"
+            f"all): {'; '.join(scales.problems)}. Run fewer timesteps, or in float: --engine float32, export --to onnx"
         )
     return program
 

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import nir
+import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from cli.main import seenn
 from seenn.core.ops import IFNeuron, LIFNeuron
 
+from ..seenn.capture.test_nir import write as write_nir
 from .test_engines import write
+
+TAU = np.full((3, 4, 4), 2e-3)
 
 
 def run(*arguments: str) -> tuple[int, Any]:
@@ -47,3 +52,18 @@ def test_refusals_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run(snn, "--to", "integers", "-o", snn) == (2, f"{snn} is the input, which would be lost: name another file")
     assert run(snn, "--to", "paper")[0] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["snn.safetensors"]
+
+
+def test_commands_read_nir_files_as_their_library_would(tmp_path: Path) -> None:
+    node = nir.LIF(tau=TAU, r=np.ones((3, 4, 4)), v_leak=np.zeros((3, 4, 4)), v_threshold=np.ones((3, 4, 4)))
+    path = str(write_nir(tmp_path / "net.nir", node))
+
+    def inspected(*arguments: str) -> Result:
+        return CliRunner().invoke(seenn, ["inspect", *arguments])
+
+    assert "lif" in inspected(path, "--dialect", "norse").stdout
+    assert inspected(path).exit_code == 2
+    snn = write(tmp_path / "snn.safetensors", IFNeuron(0.5))
+    refused = inspected(snn, "--dialect", "norse")
+    assert refused.exit_code == 2
+    assert "only NIR files (.nir) have a dialect" in refused.stderr

@@ -21,15 +21,26 @@ from .conftest import MakeSnn
 from .test_onnx import NEURONS, subject_of
 
 
+class Watched(interpreter.Network):
+    """Sees that every value fits in the bits that its buffer has."""
+
+    def do(self, instruction: dict[str, Any], values: dict[str, Any]) -> None:
+        super().do(instruction, values)
+        for name, buffer in self.graph["buffers"].items():
+            if name in values:
+                most = 2 ** (buffer["bits"] - 1)
+                assert -most <= values[name].min() <= values[name].max() < most, name
+
+
 @pytest.mark.parametrize("pooling", ["max", "average"])
-@pytest.mark.parametrize("name", ["if", "burst", "signed", "leaky relu"])
+@pytest.mark.parametrize("name", ["if", "burst", "signed", "leaky relu", "encoder"])
 def test_a_program_without_seenn_fires_the_same_spikes(
     name: str, pooling: str, make_snn: MakeSnn, tmp_path: Path
 ) -> None:
     snn = make_snn(NEURONS[name], pooling=pooling)
     found = snn.export(tmp_path / "snn.npz", to="integers")
     assert found.compared["differences"] == 0
-    network = interpreter.Network(str(tmp_path / "snn.npz"))
+    network = Watched(str(tmp_path / "snn.npz"))
     images = random_inputs(snn, 4, 5).inputs
     scale = network.graph["input"]
     pixels = np.round((images.numpy() - scale["offset"][0]) / scale["step"][0])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Add, Flatten, FlooredNeuron, IFNeuron, LIFNeuron, Linear, Neuron
+from seenn.core.ops import Add, Encoder, Flatten, FlooredNeuron, IFNeuron, LIFNeuron, Linear, Neuron
 from seenn.core.ops.leaky_relu_neuron import LeakyReLUNeuron
 from seenn.core.ops.prepass import PrepassIFNeuron
 from seenn.errors import ExportError, UnsupportedError
@@ -34,6 +34,7 @@ NEURONS: dict[str, Any] = {
     "burst": lambda theta: IFNeuron(theta, max_spikes=4),
     "signed": lambda theta: IFNeuron(theta, max_spikes=3, signed=True),
     "leaky relu": lambda theta: LeakyReLUNeuron(theta, max_spikes=4, slope=0.1),
+    "encoder": lambda theta: Encoder(theta, max_spikes=15),
     "lif": lambda theta: LIFNeuron(theta, decay=0.5),
     "soft lif": lambda theta: LIFNeuron(theta, decay=0.5, v_reset=None),
     "floored": lambda theta: FlooredNeuron(theta, max_spikes=5),
@@ -79,7 +80,15 @@ def several(*names: str) -> Callable[[float | Tensor], Neuron]:
     return lambda theta: NEURONS[next(kinds)](theta)
 
 
-@pytest.mark.parametrize("names", [("burst", "signed", "leaky relu"), ("if", "lif", "soft lif"), ("cos", "srp", "cos")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("burst", "signed", "leaky relu"),
+        ("if", "lif", "soft lif"),
+        ("cos", "srp", "cos"),
+        ("encoder", "floored", "encoder"),
+    ],
+)
 def test_every_neuron_runs_in_a_loop(names: tuple[str, ...], make_snn: MakeSnn, tmp_path: Path) -> None:
     snn = make_snn(several(*names))
     found = snn.export(tmp_path / "snn.onnx", to="onnx")

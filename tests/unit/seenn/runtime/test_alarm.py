@@ -59,7 +59,7 @@ def test_images_of_the_same_kind_raise_no_alarm_and_others_do(snn: SNN, caplog: 
     assert len(found) == 128
     (warning,) = warnings(caplog)
     assert warning.startswith(WARNING.format(128))
-    assert warning.endswith("what was promised for them does not hold; run `seenn calibrate-exit` on recent images")
+    assert warning.endswith("no guarantee holds for them; run `seenn calibrate-exit` on recent images")
     snn.predict(pictures(128, 3, contrast=0.7), engine="float32", alarm=0)
     assert len(warnings(caplog)) == 1
 
