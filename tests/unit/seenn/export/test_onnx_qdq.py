@@ -76,6 +76,24 @@ def test_a_quantiser_gives_the_mean_output_of_its_neuron(name: str, make_snn: Ma
     assert torch.allclose(logits, snn.network(images, 8), atol=1e-5)
 
 
+def test_values_that_are_no_images_have_one_scale(make_snn: MakeSnn, tmp_path: Path) -> None:
+    theta = torch.linspace(0.2, 1.5, 64)
+    nodes = [
+        Node("flat", Flatten(), (INPUT,)),
+        Node("spread", Linear(torch.eye(64)), ("flat",)),
+        Node("act", IFNeuron(theta, max_spikes=3), ("spread",)),
+        Node("head", Linear(torch.eye(64)), ("act",)),
+    ]
+    snn = replace(make_snn(timesteps=8), network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval())
+    FORMATS.get("onnx-qdq").write(replace(subject_of(snn), timesteps=8), tmp_path / "snn.onnx")
+    graph = onnx.load(tmp_path / "snn.onnx").graph
+    (name,) = {node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert [list(each.dims) for each in graph.initializer if each.name == name] == [[]]
+    images = subject_of(snn).batch.inputs
+    logits = torch.as_tensor(run(tmp_path / "snn.onnx", images.numpy())["logits"])
+    assert float((logits - snn.network(images, 8).detach()).abs().max()) <= 3 * 1.5 / 255 / 2 + 1e-5
+
+
 def test_a_network_that_is_not_its_quantised_ann_is_refused_with_the_figure(make_snn: MakeSnn, tmp_path: Path) -> None:
     refusal = (
         r"[\d.]+% of 100 labels are those of the network after 2 steps, expected 99% "
