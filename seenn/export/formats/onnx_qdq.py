@@ -3,7 +3,7 @@
 Over T steps a neuron's mean output is its activation, rounded to multiples of θ/T and cut off at Γ·θ, or where a
 quantised activation ends. That is what QuantizeLinear and DequantizeLinear compute, with levels of θ/T, or coarser ones
 where a byte does not hold them; half a level is added where the neuron does not start at θ/2, and the half itself
-rounds. Weights are int8, one scale for each output channel.
+rounds. Weights are int8, one scale for each output channel; those of layers that read the image itself stay in float.
 """
 
 from __future__ import annotations
@@ -122,7 +122,11 @@ class QuantisedAnn(Part):
 
     def __init__(self, subject: Subject) -> None:
         graph = subject.network.graph
-        super().__init__(subject.network, [n.name for n in graph if not isinstance(n.op, IntegratingNeuron | Synapse)])
+        prefix = subject.network.prefix  # what meets the image, which is not quantised, is computed in float anyway
+        int8 = {node.name for node in graph if isinstance(node.op, Synapse)} - prefix
+        own = {node.name for node in graph if isinstance(node.op, IntegratingNeuron)} | int8
+        super().__init__(subject.network, [node.name for node in graph if node.name not in own])
+        self._int8 = int8
         self._timesteps = subject.timesteps
         self._pixels = subject.pixels if subject.options.raw_pixels else None
         for node in graph:
@@ -130,7 +134,7 @@ class QuantisedAnn(Part):
             if isinstance(node.op, IntegratingNeuron):
                 constants = _of_neuron(node.op, subject.timesteps, images=len(self.network.shapes[node.name]) == 3)
                 self.add_module(_buffer(node, "activation"), node.op.activation())
-            elif isinstance(node.op, Synapse):
+            elif isinstance(node.op, Synapse) and node.name in int8:
                 constants = _of_synapse(node.op)
             for name, value in constants.items():
                 self.register_buffer(_buffer(node, name), value)
@@ -145,7 +149,7 @@ class QuantisedAnn(Part):
 
     def _visit(self, node: Node, inputs: Tensors) -> Tensor:
         op = node.op
-        if isinstance(op, Synapse):
+        if isinstance(op, Synapse) and node.name in self._int8:
             weight = _dequantised(self._of(node, "weight"), self._of(node, "scale"), self._of(node, "zero"), axis=0)
             return op.response(inputs[0], weight, self._of(node, "bias") if op.bias is not None else None)
         if isinstance(op, IntegratingNeuron):
