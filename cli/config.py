@@ -37,7 +37,9 @@ def read_config(context: click.Context, path: str | None) -> None:
     tables = _tables(Path(path), context)
     table, name = tables.get(context.command.name or ""), context.command.name
     if not isinstance(table, dict):
-        raise click.UsageError(f"{path} has no table [{name}]: it has {', '.join(tables) or 'none'}", context)
+        raise click.UsageError(
+            f"{path} has no table [{name}]: it has {', '.join(tables) or 'none'}; add it, or name another file", context
+        )
     known = {_key(parameter): parameter for parameter in context.command.params if parameter.name not in APART}
     if unknown := [key for key in table if key not in known]:
         hint = did_you_mean(unknown[0], known)
@@ -72,7 +74,9 @@ def _tables(path: Path, context: click.Context) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise click.UsageError(f"{path} cannot be read as TOML: {error}", context) from error
+        raise click.UsageError(
+            f"{path} cannot be read as TOML ({error}): correct it, or name another file", context
+        ) from error
 
 
 def _lines(tables: Mapping[str, Any]) -> list[str]:

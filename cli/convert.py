@@ -145,7 +145,9 @@ def convert(
     loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
     chosen = options.chosen(loaded.spec.levels)
     if loaded.preprocessing is None:
-        splits = data.prepared(own, fitted(loaded, own.preprocessing), model.in_chans)
+        base, likely = fitted(loaded, own.preprocessing), loaded.suggestion
+        library = "as the model's library has it" if likely is not None and likely.mean == base.mean else ""
+        splits = data.prepared(own, base, model.in_chans, source=library)
     else:
         splits = data.prepared(own.with_preprocessing(loaded.preprocessing), loaded.preprocessing, model.in_chans)
     check_splits(record, splits, use="calibration")

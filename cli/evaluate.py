@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.common import Console, command, command_line, text_table
-from cli.groups import DataOptions, LimitedReport, OwnPolicyOptions, RunOptions, SnnFile
+from cli.groups import AlarmOptions, DataOptions, LimitedReport, OwnPolicyOptions, RunOptions, SnnFile
 
 
 @command("Accuracy, exits, spikes, energy and plots on the test split.")
@@ -16,6 +16,7 @@ def evaluate(
     own: OwnPolicyOptions,
     how: RunOptions,
     data: DataOptions,
+    warn: AlarmOptions,
 ) -> None:
     """Evaluate SNN (default: snn.safetensors) on the test split: accuracy, exits, spikes, energy, plots.
 
@@ -34,6 +35,7 @@ def evaluate(
             timesteps=how.timesteps,
             batch_size=how.batch_size,
             limit=options.limit,
+            alarm=warn.drift_alarm,
             name=Path(file.snn).name,
             seed=console.seed,
             command=command_line(),

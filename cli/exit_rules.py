@@ -108,11 +108,15 @@ class RuleOptions(ExitTargets):
         with usage():
             if hasattr(kind, "made_with"):
                 if own:
-                    raise ValueError(f"the {self.policy} rule does not take {', '.join(f'--{name}' for name in own)}")
+                    raise ValueError(
+                        f"the {self.policy} rule does not take {', '.join(f'--{name}' for name in own)}: leave it out"
+                    )
                 return None
             bound = "--confidence" if self.confidence is not None else "--guarantee"
             if (self.confidence is not None or self.guarantee is not None) and "calibrate" in vars(kind):
-                raise ValueError(f"{bound} needs a rule with one score to bound, and {self.policy} has none")
+                raise ValueError(
+                    f"{bound} needs a rule with one score to bound, and {self.policy} has none: use --policy confidence"
+                )
             if self.threshold is not None and "threshold" in getattr(kind, "learned", ()):
                 raise ValueError(f"the {self.policy} rule finds its thresholds itself: give a target, no --threshold")
             rule = make_rule(self.policy, threshold=self.threshold, **own)

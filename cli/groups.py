@@ -17,6 +17,7 @@ from cli.options import (
     COUNT,
     FILE,
     FOLDER,
+    FRACTION,
     PORTION,
     RATIO,
     TIMESTEPS,
@@ -76,24 +77,9 @@ class SnnFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Which data."""
+class PreparationOptions:
+    """How pictures become inputs."""
 
-    data: str | None = option(
-        f"{data_help()}.  [default: as recorded, else digits]",
-        metavar="SPEC",
-    )
-    data_dir: str | None = option("Folder with the data set's files.", type=FOLDER)
-    download: bool = option("Fetch a named data set into --data-dir.")
-    split_seed: int | None = option(
-        "Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
-        type=Integer(0),
-    )
-    group_by: str | None = option(
-        "Keeps samples in one split that share this: a column of a manifest, an array of an npz file, or the level of "
-        "a folder below the class.",
-        metavar="COLUMN|LEVEL",
-    )
     input_size: tuple[int, ...] = option(
         "Of the model's input: one side in pixels, H,W or C,H,W.  [default: as recorded, else the library's, else the "
         "data's]",
@@ -124,6 +110,56 @@ class DataOptions:
             interpolation=self.interpolation,
         )
 
+    def refuse_other(self, recorded: Preparation | None) -> None:
+        """Raises a usage error where the options say otherwise than the network records."""
+        stated = self.stated()
+        with usage():
+            if recorded is not None and stated.over(recorded) != recorded:
+                raise ValueError(
+                    f"the network records its preprocessing, {recorded}: leave out --input-size, --mean, --std, "
+                    "--crop-pct and --interpolation, or convert it again with them"
+                )
+
+    def for_pictures(self, snn: SNN) -> SNN:
+        """The network, which prepares pictures as it records; where it records nothing, as the options say."""
+        from seenn.data import Stated
+        from seenn.data.imagenet import IMAGENET
+
+        self.refuse_other(snn.preprocessing)
+        stated, shape = self.stated(), snn.network.input_shape
+        if snn.preprocessing is not None or not stated.normalisation or len(shape) != 3:
+            return snn
+        with usage():
+            taken = stated.over(Stated(input_size=shape).over(IMAGENET))
+        log.warning("the network records no preprocessing: taken is %s", taken)
+        return replace(snn, preprocessing=taken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSetOptions:
+    """Which data."""
+
+    data: str | None = option(
+        f"{data_help()}.  [default: as recorded, else digits]",
+        metavar="SPEC",
+    )
+    data_dir: str | None = option("Folder with the data set's files.", type=FOLDER)
+    download: bool = option("Fetch a named data set into --data-dir.")
+    split_seed: int | None = option(
+        "Deals held-out images to calibration and exit.  [default: as recorded, else 0]",
+        type=Integer(0),
+    )
+    group_by: str | None = option(
+        "Keeps samples in one split that share this: a column of a manifest, an array of an npz file, or the level of "
+        "a folder below the class.",
+        metavar="COLUMN|LEVEL",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PreparationOptions, DataSetOptions):
+    """Which data, and how they become inputs."""
+
     def splits(
         self, manifest: Mapping[str, Any], preprocessing: Preparation | None, *, in_chans: int | None = None
     ) -> DataSplits:
@@ -147,24 +183,21 @@ class DataOptions:
         )
         return self.prepared(splits, splits.preprocessing, in_chans)
 
-    def prepared(self, splits: DataSplits, base: Preparation, in_chans: int | None = None) -> DataSplits:
-        """``splits`` prepared like ``base``, but for what the options say."""
-        stated = self.stated(in_chans)
+    def prepared(
+        self, splits: DataSplits, base: Preparation, in_chans: int | None = None, *, source: str = ""
+    ) -> DataSplits:
+        """``splits`` prepared like ``base``, which is ``source``'s, but for what the options say."""
+        stated, guess = self.stated(in_chans), source or splits.guess
         with usage():
             prepared = stated.over(base)
-        return splits.with_preprocessing(prepared, guess="" if stated.normalisation else splits.guess)
+        return splits.with_preprocessing(prepared, guess="" if stated.normalisation or not splits.guess else guess)
 
     def of(self, snn: SNN) -> tuple[SNN, DataSplits]:
         """The data for a network, prepared as it records. Where it records nothing, it does from now on."""
         from seenn.data import Stated
 
-        recorded, stated = snn.preprocessing, self.stated()
-        with usage():
-            if recorded is not None and stated.over(recorded) != recorded:
-                raise ValueError(
-                    f"the network records its preprocessing, {recorded}: leave out --input-size, --mean, --std, "
-                    "--crop-pct and --interpolation, or convert it again with them"
-                )
+        recorded = snn.preprocessing
+        self.refuse_other(recorded)
         splits = self.splits(snn.manifest, recorded)
         if recorded is None:
             own = Stated(input_size=snn.network.input_shape).over(splits.preprocessing)
@@ -253,6 +286,19 @@ class RunOptions(StepOptions):
     """How a network is run over a split."""
 
     batch_size: int = option("Images run at once.", type=COUNT, default=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmOptions:
+    """When to warn."""
+
+    drift_alarm: float = option(
+        "Warn where images are unlike those that exits were calibrated on, with this probability of a false alarm; "
+        "0: never.",
+        metavar="RATE",
+        type=FRACTION,
+        default=0.01,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

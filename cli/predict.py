@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.common import Console, command
-from cli.groups import OwnPolicyOptions, RunOptions, SnnFile, output_file
+from cli.groups import AlarmOptions, OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile, output_file
 from cli.options import FILE, Integer, argument, option
 
 if TYPE_CHECKING:
     from seenn.answers import AnswerFile, Picture, Row, Summary
     from seenn.answers.file import Units
-    from seenn.runtime import Engine
+    from seenn.runtime import DriftAlarm, Engine
 
 FORMATS = ("csv", "jsonl", "parquet")
 
@@ -70,7 +70,13 @@ class AnswerOptions:
 
 @command("Classify pictures, of any number.")
 def predict(
-    console: Console, files: PredictFiles, answers: AnswerOptions, own: OwnPolicyOptions, how: RunOptions
+    console: Console,
+    files: PredictFiles,
+    answers: AnswerOptions,
+    own: OwnPolicyOptions,
+    how: RunOptions,
+    preparation: PreparationOptions,
+    warn: AlarmOptions,
 ) -> None:
     """Classify PICTURES with the spiking network SNN.
 
@@ -82,7 +88,8 @@ def predict(
     from seenn.errors import CheckpointError
     from seenn.files import fingerprint
 
-    snn = files.load().to(console.device)
+    recorded = files.load().to(console.device)
+    snn = preparation.for_pictures(recorded)
     if "frames" in (snn.manifest.get("data") or {}):
         raise CheckpointError(
             f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
@@ -94,16 +101,19 @@ def predict(
     check_inputs(files.inputs)
     engine = how.make(console, snn)
     timesteps = how.timesteps or snn.timesteps
+    stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
-        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites)
+        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
     )
     session = snn.session(engine, timesteps=timesteps, slots=how.batch_size)
-    answer = partial(answer_pictures, snn, session, workers=answers.workers)
+    # Names on stdin come in time; files lie in any order, such as class by class.
+    watch = snn.drift_alarm(session, warn.drift_alarm, in_order="-" in files.inputs)
+    answer = partial(answer_pictures, snn, session, workers=answers.workers, observers=[watch] if watch else [])
     units = find_pictures(files.inputs)
     if target is None:
-        found = _print(console, answer(chain.from_iterable(units)), engine)
+        found = _print(console, answer(chain.from_iterable(units)), engine, watch)
     else:
-        found = _write(console, target, units, answer, engine, resume=answers.resume)
+        found = _write(console, target, units, answer, engine, watch, resume=answers.resume)
     if found.unreadable and console.first:
         which = "none could be read" if not found.answered else f"{found.unreadable} could not be read"
         said = found.first_error is None or (target is None and not console.json)
@@ -113,7 +123,7 @@ def predict(
         sys.exit(1)
 
 
-def _print(console: Console, rows: Iterable[Row], engine: Engine) -> Summary:
+def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAlarm | None) -> Summary:
     """Answers on stdout: a line each as they come, or one object in the end."""
     from seenn.answers import Summary
 
@@ -126,8 +136,9 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine) -> Summary:
             click.echo(f"{row['path']}: {_said(row)}")
         else:
             console.say(f"warning: {row['error']}")
+    drift = _drift(console, watch)
     if console.json:
-        console.answer({"predictions": kept, **summary.to_json()}, engine=engine)
+        console.answer({"predictions": kept, **summary.to_json(), **drift}, engine=engine)
     return summary
 
 
@@ -139,12 +150,24 @@ def _said(row: Row) -> str:
     return f"{row['class'] or '(none)'}  (confidence {row['confidence']:.3f}, {steps})"
 
 
+def _drift(console: Console, watch: DriftAlarm | None) -> dict[str, Any]:
+    """Whether the pictures of this run, of every process, are like those of the calibration; None: not known."""
+    from seenn.distributed import world
+
+    if watch is not None:
+        watch.gather(world())
+        if console.first:
+            watch.judge()
+    return {"drift": None if watch is None else watch.to_json()}
+
+
 def _write(
     console: Console,
     target: AnswerFile,
     units: Units,
     answer: Callable[[Iterable[Picture]], Iterator[Row]],
     engine: Engine,
+    watch: DriftAlarm | None,
     *,
     resume: bool,
 ) -> Summary:
@@ -162,5 +185,6 @@ def _write(
         else f", {summary.mean_timesteps:.2f} steps on average, {summary.mean_cost:.3f} of the cost of all"
     )
     text = f"{target.path}: {summary.answered} of {summary.pictures} pictures answered{steps}"
-    console.answer({"answers": str(target.path), **summary.to_json()}, text, engine=engine)
+    drift = _drift(console, watch)
+    console.answer({"answers": str(target.path), **summary.to_json(), **drift}, text, engine=engine)
     return summary

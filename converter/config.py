@@ -57,14 +57,14 @@ class ConvertConfig:
         kind, correction = NEURONS.get(self.neuron), CORRECTIONS.get(self.correction)
         kind.levels(self.levels)
         if not kind.converts:
-            raise ValueError(f"{self.neuron} neurons stand for no activation: they are for direct training")
+            raise ValueError(f"{self.neuron} neurons stand for no activation: use them with `seenn train-direct`")
         if correction.neuron not in (None, self.neuron):
-            raise ValueError(f"{self.correction} is for {correction.neuron} neurons, got {self.neuron}")
+            raise ValueError(f"{self.correction} is for {correction.neuron} neurons, got {self.neuron}: change either")
         steps = integer("initial_steps", self.steps_before, low=0, high=4096)
         if bool(steps) != bool(correction.initial_steps):
             raise ValueError(
                 f"1 initial step or more goes with corrections that start from it, such as cos and srp, and with no "
-                f"other: got {steps} with {self.correction}"
+                f"other: got {steps} with {self.correction}; change either"
             )
 
     @property

@@ -17,7 +17,7 @@ from converter.outputs import with_scores
 from converter.passes import encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
-from seenn.capture.head import without_head
+from seenn.capture.head import LEFT_OUT, are_probabilities, without_head
 from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork, constant_nodes
@@ -93,10 +93,16 @@ def convert_module(
     images = CalibrationImages.of(images)
     found = canonical_graph(model, images.first(2), strict=config.strict, output=output, activations=activations)
     if found.head is not None:
-        log.warning("the final %s is left out: the network returns logits", found.head)
+        log.warning(LEFT_OUT, found.head)
     input_shape = images.shape
     graph, task = with_scores(found.graph, input_shape, task, found.head)
     refuse_linear(graph)
+    with torch.no_grad():
+        if task == "classes" and are_probabilities(graph(images.first(2).float().cpu())):
+            log.warning(
+                "the model returns probabilities, and no softmax at its end could be left out: exits see scores close "
+                "together; let it return logits"
+            )
     graph = encode_operands(graph, input_shape).to(device)
     sites = sites_of(graph)
     if not sites:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from converter.conversion import activations_of, refuse_neurons
 from converter.load import ModelSpec, build_model
 from converter.passes import fold_batch_norm, verify_equivalent
-from converter.trace import trace_model
+from converter.trace import capture_graph
 from seenn.analysis.collect import collect_run
 from seenn.capture import capture
+from seenn.capture.head import LEFT_OUT, without_head
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.data import DataSplits, Stated
@@ -27,6 +29,8 @@ from seenn.snn import PREPARE_SAMPLES, SNN
 from seenn.training import DirectConfig, Run, TrainConfig
 from seenn.training import train_direct as fit_over_time
 from seenn.version import versions
+
+log = logging.getLogger(__name__)
 
 Rules = Mapping[str, Any]  # keywords of a neuron kind's ``train``
 
@@ -163,6 +167,8 @@ def spiking_network(
 def with_neurons(model: nn.Module, example: Tensor, make_neuron: Callable[[], Neuron]) -> SpikingNetwork:
     """``model`` with a neuron of its own at every activation call, its weights and normalisation as they are.
 
+    A softmax or a sigmoid at its end is left out, as the loss takes it.
+
     The network shares the model's parameters. Normalisation stays in it, in training mode, so that it learns;
     ``fold_normalisation`` folds it afterwards. Max pooling acts on the spikes of each step.
 
@@ -176,7 +182,11 @@ def with_neurons(model: nn.Module, example: Tensor, make_neuron: Callable[[], Ne
         ModelError: the model holds neurons already.
     """
     refuse_neurons(model)
-    graph = trace_model(model.train(), example, strict=True)
+    found = capture_graph(model.train(), example)
+    graph, head, left_out = without_head(found.checked(strict=False), example.shape[1:])
+    found.checked(strict=True, left_out=left_out)
+    if head is not None:
+        log.warning(LEFT_OUT, head)
     neurons = {site: make_neuron() for site in activations_of(graph)}
     return SpikingNetwork(graph.replace(neurons), tuple(example.shape[1:])).train()
 

@@ -17,7 +17,7 @@ from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.analysis.synops import dense_cost, running_means
 from seenn.capture import CapturedGraph, Offender, Unsupported
-from seenn.capture.head import without_head
+from seenn.capture.head import LEFT_OUT, without_head
 from seenn.capture.plain import Substitutes
 from seenn.core.graph import Node, OpGraph, macs
 from seenn.core.network import SpikingNetwork
@@ -140,7 +140,7 @@ def inspect_model(
     sites = [node for node in nodes if node.fate == "spiking"]
     network = _placed(after, input_shape)
     cost = DenseCost(ann=0, once=0, per_step=0) if network is None else dense_cost(network)
-    notes: tuple[str, ...] = () if head is None else (f"the final {head} is left out: the network returns logits",)
+    notes: tuple[str, ...] = () if head is None else (LEFT_OUT % head,)
     if not problems and network is not None and not network.sites:
         notes += ("0 neurons: nothing is multiplied after the first layer, so that nothing needs spikes",)
     return Inspection(

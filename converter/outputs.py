@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from converter.precision import computing_in
+from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
 from seenn.capture.trace import untraceable
-from seenn.core.graph import Node, OpGraph, prune
-from seenn.core.ops import ElementwiseAffine, Linear, Op, Reshape
+from seenn.core.graph import OpGraph, prune
+from seenn.core.ops import Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
 
 #: One of several classes; one logit above 0 for yes; a logit for each of several labels; numbers.
@@ -54,12 +54,12 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
     found = {key: value for key, value in _parts(returned).items() if isinstance(value, Tensor)}
     listed = ", ".join(f"{key} {list(value.shape)}" for key, value in found.items())
     if not found:
-        raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: return one")
+        raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: let it return one")
     if output is None and len(found) > 1:
         raise UnsupportedError(f"{name} returns several tensors: {listed}; name one (output=, --output-name)")
     chosen = next(iter(found)) if output is None else output
     if chosen not in found:
-        raise UnsupportedError(f"{name} returns no {chosen!r}.{did_you_mean(chosen, found)} It returns {listed}")
+        raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}: name one of them")
     base: Any = type(model)
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -102,13 +102,15 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
     shape = graph.shapes(input_shape)[graph.output]
     if len(shape) > 1:
         returned = ", ".join(map(str, ("B", *shape)))
-        raise ConversionError(f"the model must return one score per class, [B, K]; it returns [{returned}]")
+        raise ConversionError(
+            f"the model must return one score per class, [B, K]; it returns [{returned}]: cut off the rest"
+        )
     while not shape and isinstance(graph[graph.output].op, Reshape):
         before = graph[graph.output].inputs[0]
         graph = OpGraph(prune(graph, before), before)
         shape = graph.shapes(input_shape)[before]
     if not shape:
-        graph = _followed(graph, "scores", Reshape(shape=(1,)))
+        graph = followed(graph, "scores", Reshape(shape=(1,)))
     scores = shape[0] if shape else 1
     sigmoid = head in ("sigmoid", "logsigmoid")
     if task is None and scores == 1 and not sigmoid:
@@ -119,24 +121,10 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
     task = task or ("binary" if scores == 1 else "labels" if sigmoid else "classes")
     if (task == "binary") != (scores == 1) and task in ("binary", "classes"):
         raise ConversionError(f"the model returns {scores} scores an image, which fits no {task} task: {_FITS[task]}")
-    return (_two_classes(graph) if task == "binary" else graph), task
+    return (two_classes(graph) if task == "binary" else graph), task
 
 
 _FITS = {
-    "binary": "one logit does; leave the task out for classes",
-    "classes": "two or more do; for one logit take the task 'binary'",
+    "binary": "one logit does; for several classes leave --task out",
+    "classes": "two or more do; for one logit give --task binary",
 }
-
-
-def _two_classes(graph: OpGraph) -> OpGraph:
-    last = graph[graph.output].op
-    if isinstance(last, Linear):
-        weight = last.weight.detach() / 2
-        bias = None if last.bias is None else torch.cat([-last.bias.detach(), last.bias.detach()]) / 2
-        return graph.replace({graph.output: Linear(torch.cat([-weight, weight]), bias)})
-    like = next(graph.parameters(), torch.zeros(()))
-    return _followed(graph, "two_classes", ElementwiseAffine(like.new_tensor([-0.5, 0.5])))
-
-
-def _followed(graph: OpGraph, name: str, op: Op) -> OpGraph:
-    return OpGraph([*graph, Node(name, op, (graph.output,))], name)

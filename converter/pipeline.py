@@ -22,6 +22,7 @@ from converter.conversion import convert_module
 from converter.images import MIN_IMAGES, CalibrationImages
 from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
+from converter.load.classes import in_order_of
 from converter.load.onnx_source import is_onnx
 from converter.load.weights import read_weights
 from converter.search import Attempt, Goal, candidates, cheapest
@@ -131,6 +132,7 @@ def convert(
     if goal:
         choices = candidates(config, fixed={name for name, value in options.items() if value is not None})
     shares = _share(data, known, calibration_images, check_images)
+    source = in_order_of(source, shares.class_names)
     shares.refuse_other_models(source)
     if goal and not shares.check_samples:
         raise CalibrationError(f"{shares.name} leaves no image to judge the conversion on: give more images")

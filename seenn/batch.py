@@ -68,7 +68,7 @@ class Batch:
             ValueError: they are not known.
         """
         if self.labels is None:
-            raise ValueError("these samples have no labels, which are needed here")
+            raise ValueError("these samples have no labels, which are needed here: give labelled ones")
         return self.labels
 
     def __len__(self) -> int:

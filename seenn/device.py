@@ -29,7 +29,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     if not available.get(device.type, False):
         raise ValueError(f"device {name!r} is not available on this machine: use cpu or auto")
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} does not exist: this machine has {torch.cuda.device_count()}")
+        raise ValueError(
+            f"device {name!r} does not exist: this machine has {torch.cuda.device_count()}, counted from 0; use cuda"
+        )
     return device
 
 

@@ -76,14 +76,14 @@ class TrainingError(SeennError):
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
-    """``" Did you mean 'resnet18'?"``, or the choices themselves when they are few, or ``""``."""
+    """``" Did you mean 'resnet18'?"``, or the choices themselves when they are few, or to look again."""
     names = sorted(choices)
     near = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
     if near:
         return f" Did you mean {' or '.join(repr(n) for n in near)}?"
     if len(names) <= 12:
         return f" Choose one of {', '.join(names)}."
-    return ""
+    return " Check its spelling."
 
 
 def first_line(error: Exception) -> str:

@@ -19,10 +19,13 @@ from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError, UnsupportedError
 from seenn.exits import ExitPolicy, ExitTarget, FixedExit, find_exit, make_rule, policy_macs, policy_to_json
+from seenn.exits.guarantees.drift import MarginRecord
 from seenn.exits.record import check_record
 from seenn.exits.registry import threshold_of
 from seenn.runtime import (
+    ALARM_RATE,
     ENGINES,
+    DriftAlarm,
     Engine,
     EngineOptions,
     Prediction,
@@ -163,6 +166,31 @@ class SNN:
         graph = self.network.graph
         return check_record(record, network=graph.fingerprint(), timesteps=timesteps, engine=engine, heads=graph.heads)
 
+    def drift_alarm(
+        self, session: Session, rate: DriftAlarm | float = ALARM_RATE, *, in_order: bool = False
+    ) -> DriftAlarm | None:
+        """What warns where the images that ``session`` runs are unlike those that the own policy was calibrated on.
+
+        None where nothing is known about those: the policy is another, was not calibrated, or was by an earlier version
+        or on another engine. None as well at a rate of 0.
+
+        Args:
+            session: of this network.
+            rate: probability of a false alarm, over all that it watches; or an alarm that goes on.
+            in_order: of time: looks as images come, not only in the end, and for what changes on the way.
+
+        Raises:
+            CheckpointError: what the file says about them is damaged.
+        """
+        if isinstance(rate, DriftAlarm):
+            return rate
+        record = self.manifest.get("exit")
+        if not rate or session.policy is not self.policy or not isinstance(record, Mapping):
+            return None
+        if "margins" not in record or record.get("engine") != session.engine.name:
+            return None
+        return DriftAlarm(MarginRecord.from_json(record["margins"]), rate, in_order=in_order)
+
     def check_split(self, split: Split, *, use: Use) -> None:
         """Refuses samples that this network cannot be judged on: see ``seenn.data.provenance.check_split``.
 
@@ -211,14 +239,22 @@ class SNN:
         policy: ExitPolicy | None = None,
         timesteps: int | None = None,
         batch_size: int = 64,
+        alarm: DriftAlarm | float = ALARM_RATE,
     ) -> Predictions:
-        """Labels, exit timesteps and confidences of images, as for ``batch``, in their order; so many at once."""
+        """Labels, exit timesteps and confidences of images, as for ``batch``, in their order; so many at once.
+
+        Warns where they are unlike those that the own policy was calibrated on; ``alarm``: see ``drift_alarm``.
+        """
         batch = self.batch(images)
         if not len(batch):
             raise ValueError("there are no images to run: got none")
         steps = timesteps or batch.timesteps
         session = self.session(engine, policy=policy, timesteps=steps, slots=batch_size)
-        return session.run(batch.split(batch_size))
+        watch = self.drift_alarm(session, alarm)
+        found = session.run(batch, observers=[watch] if watch else [])
+        if watch:
+            watch.judge()
+        return found
 
     def stream(
         self,
@@ -230,11 +266,14 @@ class SNN:
         slots: int = 32,
         ordered: bool = True,
         deadline_ms: float | None = None,
+        warm: bool = False,
+        alarm: DriftAlarm | float = ALARM_RATE,
     ) -> Iterator[Prediction]:
         """One prediction for each image, in their order or as they are ready.
 
         An image is taken from ``source`` when a slot is free, so it may be endless; it may be slow as well, which holds
-        up no running image. With one slot, each image is answered before the next is taken.
+        up no running image. With one slot, each image is answered before the next is taken. Warns when the images are
+        not like those any more that the own policy was calibrated on.
 
         Args:
             source: images, each as for ``batch``, or ``Request`` s of prepared ones with deadlines of their own.
@@ -242,8 +281,13 @@ class SNN:
             ordered: False gives every answer as soon as it is ready.
             deadline_ms: for images without one of their own: time from handing in the image to its answer, which is
                 then the best so far. At least one step is run.
+            warm: the images are those of one source in time, such as a camera, that change slowly: each starts from the
+                membranes that the one before left, so they run one after the other, whatever ``slots``. What exits were
+                calibrated for, and the alarm, are of images that start afresh.
+            alarm: see ``drift_alarm``.
 
         Raises:
+            UnsupportedError: warm, and the network has initial steps.
             ValueError: an argument out of range, or an image that cannot be run. Finished answers come first.
             SeennError: more slots than memory allows.
         """
@@ -265,7 +309,13 @@ class SNN:
                     )
                 yield Request(image=samples[0], deadline_ms=deadline_ms)
 
-        return session.stream(requests(), ordered=ordered)
+        watch = None if warm else self.drift_alarm(session, alarm, in_order=True)
+        if warm:
+            log.warning(
+                "a warm stream starts each image from the membranes of the last: what exits were calibrated for, or "
+                "guarantee, does not hold; judge them on a stream of your own"
+            )
+        return session.stream(requests(), ordered=ordered, warm=warm, observers=[watch] if watch else [])
 
     def calibrate_exit(
         self,
@@ -331,6 +381,7 @@ class SNN:
             **asked,
             threshold=threshold_of(found.policy),
             **found.figures,
+            margins=MarginRecord.of(run.logits_sum[0]).to_json(),
         )
 
     def with_policy(self, policy: ExitPolicy, *, timesteps: int, engine: str, **figures: Any) -> SNN:

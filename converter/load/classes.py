@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from converter.load.spec import LoadedModel
 from seenn.errors import CheckpointError, ModelError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 _MOST = 1_000_000
 #: timm's lists of the classes of ImageNet.
@@ -52,6 +55,18 @@ def with_classes(loaded: LoadedModel) -> LoadedModel:
     if missing := [row for row in spec.classes if row >= outputs]:
         raise ModelError(f"{spec.name} has outputs 0 to {outputs - 1}, --classes names {missing[0]}: choose among them")
     return replace(loaded, module=ChosenClasses(loaded.module, spec.classes).eval())
+
+
+def in_order_of(loaded: LoadedModel, names: Sequence[str]) -> LoadedModel:
+    """``loaded`` with the outputs called ``names``, in their order, where its outputs have all of these names."""
+    own, spec = loaded.spec.score_names, loaded.spec
+    if not names or own == tuple(names) or not {*names} <= {*own}:
+        return loaded
+    rows = [own.index(name) for name in names]
+    logger.warning("the model's outputs are taken by name, in the order of the data's classes: %s, …", names[0])
+    spec = replace(spec, classes=tuple(rows if spec.classes is None else (spec.classes[row] for row in rows)))
+    module = ChosenClasses(loaded.module, rows).eval()
+    return replace(loaded, module=module, spec=spec, record={**loaded.record, "classes": list(spec.classes or ())})
 
 
 def read_class_names(text: str) -> tuple[str, ...]:

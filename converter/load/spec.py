@@ -57,7 +57,7 @@ class ModelSpec:
         object.__setattr__(self, "classes", None if self.classes is None else tuple(self.classes))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if not self.name:
-            raise ValueError("the model name is empty")
+            raise ValueError("the model name is empty: name one")
         if reason := no_model(self.name):
             raise ValueError(reason)
         if self.stem not in STEMS:
@@ -181,13 +181,13 @@ def parse_model_kwargs(text_items: Iterable[str]) -> dict[str, object]:
         try:
             call = ast.parse(written, mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise ValueError(f"model kwargs: {text!r} does not read as key=value,…: {error}") from error
+            raise ValueError(f"model kwargs: expected key=value,…, got {text!r} ({error})") from error
         named = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args
         if not isinstance(call, ast.Call) or not named or any(entry.arg is None for entry in call.keywords):
             raise ValueError(f"model kwargs: expected key=value, got {text!r}")
         for entry in call.keywords:
             if entry.arg in parsed:
-                raise ValueError(f"model kwargs: {entry.arg!r} is given twice")
+                raise ValueError(f"model kwargs: {entry.arg!r} is given twice: leave one out")
             parsed[str(entry.arg)] = _literal(ast.get_source_segment(written, entry.value) or "")
     return parsed
 

@@ -1,20 +1,12 @@
-"""What is left out at either end: a spiking network takes images as they are, and accumulates logits.
-
-Many classifiers end in a softmax, and quantised ones round their input and their logits as well.
-"""
+"""What quantised classifiers round at either end, and a spiking network leaves out: their input and their scores."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import onnx
 
-from converter.onnx_import.registry import OnnxCall
-from seenn.capture import Refused
-
 _LAYOUT = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-_PROBABILITIES = ("Softmax", "LogSoftmax")  # a sigmoid goes later: it also says what the scores mean
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -31,7 +23,7 @@ def _last(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
     name = graph.output[0].name
     while name in makers and sum(list(node.input).count(name) for node in graph.node) == (name != graph.output[0].name):
         node: onnx.NodeProto = makers[name]
-        if node.op_type in (*_PROBABILITIES, *_ROUNDING):
+        if node.op_type in _ROUNDING:
             yield node
         if node.op_type not in (*_LAYOUT, *_ROUNDING) or not node.input:
             return
@@ -54,22 +46,8 @@ def _paired(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return [node for node in found if node.op_type not in _ROUNDING or len(counts) == 1]
 
 
-def leave_out(call: OnnxCall) -> str:
-    """Turns the node into an ``Identity``, in place; returns the note.
-
-    Raises:
-        Refused: a softmax does not go over the classes.
-    """
-    x, kind, name = call.traced(), call.node.op_type, call.name
-    classes = math.prod(x.shape)
-    over = classes
-    if kind in ("Softmax", "LogSoftmax"):
-        axis = call.axis(call.attribute("axis", -1 if call.opset >= 13 else 1), x) - 1
-        over = x.shape[axis] if call.opset >= 13 else math.prod(x.shape[axis:])  # older ones flatten all from there on
-    if over != classes:
-        raise Refused(f"goes over {over} of {classes} values per image", "expected a softmax over the classes")
-    call.node.op_type = "Identity"
-    del call.node.attribute[:], call.node.input[1:]
-    if kind in _ROUNDING:
-        return "rounding of the input or of the logits to whole numbers is left out"
-    return f"the final {kind} {name!r} is left out: the network returns logits"
+def leave_out(node: onnx.NodeProto) -> str:
+    """Turns the node into an ``Identity``, in place; returns the note."""
+    node.op_type, node.domain = "Identity", ""
+    del node.attribute[:], node.input[1:]
+    return "rounding of the input or of the logits to whole numbers is left out"

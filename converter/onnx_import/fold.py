@@ -45,7 +45,7 @@ class Folder:
             Refused: it is random, too large, of unknown size, or the evaluator does not know it.
         """
         if node.op_type in _RANDOM:
-            raise Refused("is random", "a classifier must give the same answer twice")
+            raise Refused("is random", "export the model in inference mode, without random nodes")
         first = self._evaluate(node, {name: value.at[0] for name, value in inputs.items()})
         if not any(value.varies for value in inputs.values()):
             return {name: Known.constant(array) for name, array in first.items()}
@@ -65,7 +65,9 @@ class Folder:
             ) from error
         arrays = dict(zip(names, results, strict=False))
         if wrong := [name for name in names if not isinstance(arrays.get(name), np.ndarray | np.generic)]:
-            raise Refused(f"its constant results {wrong} are no tensors", "classifiers compute with tensors only")
+            raise Refused(
+                f"its constant results {wrong} are no tensors", "export the model without sequences and optional values"
+            )
         return {name: np.asarray(array) for name, array in arrays.items()}
 
     def _evaluator(self, node: onnx.NodeProto, names: list[str]) -> ReferenceEvaluator:

@@ -51,7 +51,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
 
 
 def _check_versions(model: onnx.ModelProto, path: Path) -> int:
-    opsets: list[int] = [entry.version for entry in model.opset_import if entry.domain in DOMAINS]
+    opsets: list[int] = sorted({entry.version for entry in model.opset_import if entry.domain in DOMAINS})
     if not model.graph.node or not opsets:
         raise CheckpointError(f"{path}: not an ONNX model: no nodes, or no opset; expected an exported classifier")
     if not MIN_IR <= model.ir_version <= onnx.IR_VERSION:

@@ -24,6 +24,8 @@ from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError, first_line
 
+LEARNERS = "ai.onnx.ml"  # scikit-learn's operators: what is no network, but for the scaling in front of one
+_OTHERS = {(LEARNERS, "Scaler"), *((MICROSOFT, name) for name in QUANTISERS)}
 _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
@@ -31,7 +33,7 @@ _SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 class ImportedModel:
     """A classifier as a torch graph, and where it comes from."""
 
-    module: fx.GraphModule  # [B, *input_shape] -> logits [B, K], in eval mode, for any B
+    module: fx.GraphModule  # [B, *input_shape] -> scores [B, K], in eval mode, for any B
     input_shape: tuple[int, ...]  # C, H, W of images, C, L of signals, F of vectors
     classes: int  # K
     opset: int
@@ -46,7 +48,7 @@ def rebuild(
 ) -> ImportedModel:
     """Imports every node that the output needs.
 
-    ``model`` is left as what was imported: nodes that nothing needs are gone, a final softmax is an ``Identity``.
+    ``model`` is left as what was imported: nodes that nothing needs are gone, rounding at its ends is an ``Identity``.
     ``notes`` say what was changed before.
 
     Raises:
@@ -156,7 +158,7 @@ class _Run:
         if call.node.op_type in ("Shape", "Size"):
             return _shape_of(call, self._signature.batch)
         if any(call.node is node for node in self._left_out):
-            if (note := leave_out(call)) not in self._notes:
+            if (note := leave_out(call.node)) not in self._notes:
                 self._notes.append(note)
             return call.traced()
         handler = find_handler(call.node.op_type)
@@ -168,7 +170,8 @@ class _Run:
         results = result if isinstance(result, tuple) else (result,)
         if extra := [name for name in node.output[len(results) :] if name in self._read and name]:
             raise Refused(
-                f"its output {extra[0]!r} is used", "classifiers use the first output only, in inference mode"
+                f"its output {extra[0]!r} is used",
+                "export the model in inference mode, where the first output is used alone",
             )
         self._values.update(zip(node.output, results, strict=False))
 
@@ -189,7 +192,7 @@ def _prune(graph: onnx.GraphProto) -> None:
 
 def _check_kind(node: onnx.NodeProto, opset: int) -> None:
     """Refuses other domains, subgraphs, and required inputs that are left out, which crash onnxruntime."""
-    if node.domain not in DOMAINS and (node.domain, node.op_type) not in ((MICROSOFT, name) for name in QUANTISERS):
+    if node.domain not in DOMAINS and (node.domain, node.op_type) not in _OTHERS:
         raise (
             _unknown(node)
             if _on_integers(node)
@@ -197,7 +200,7 @@ def _check_kind(node: onnx.NodeProto, opset: int) -> None:
         )
     if any(attribute.type in _SUBGRAPHS for attribute in node.attribute):
         raise Refused("is control flow", "export the model for inference, without loops and branches")
-    formal = onnx.defs.get_schema(node.op_type, opset, "").inputs
+    formal = onnx.defs.get_schema(node.op_type, opset, LEARNERS if node.domain == LEARNERS else "").inputs
     for i, name in enumerate(node.input):
         if not name and formal[min(i, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional:
             raise Refused(f"its input {i} is left out", "the file is damaged: export it again")

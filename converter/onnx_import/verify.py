@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from converter.onnx_import.rebuild import ImportedModel
 from converter.onnx_import.rounding import model_without_rounding, module_without_rounding
 from converter.onnx_import.signature import Signature
+from seenn.capture.head import are_probabilities
 from seenn.errors import ConversionError, first_line
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ ROUNDINGS = 4
 CEILING = 1e-4
 #: Of quantised activations, which two programs may round in different directions: nothing is proved beyond it.
 COARSE = 0.05
+#: Probabilities are compared by their logarithms, which show what saturation hides; less than this is none.
+FLOOR = 1e-30
 #: Times the difference: where images matter less, agreement says little about them.
 _TELLING = 100
 
@@ -38,7 +41,7 @@ def verify(model: onnx.ModelProto, found: ImportedModel, signature: Signature, p
 
     With r the graph's own rounding, float32 against float64, the difference may be
     ``max(TOLERANCE, min(ROUNDINGS·r, CEILING))``. Quantised activations are compared without their rounding where that
-    makes a difference, which may be ``COARSE`` then.
+    makes a difference, which may be ``COARSE`` then. Probabilities are compared by their logarithms.
 
     Raises:
         ConversionError: onnxruntime cannot run the model, outputs are not finite, or they differ.
@@ -99,7 +102,9 @@ def _compare(
 ) -> _Comparison:
     try:
         with torch.no_grad():
-            together, alone = module(images), torch.cat([module(image) for image in torch.split(images, 1)])
+            together, alone = (
+                _logits(torch.cat([module(part) for part in torch.split(images, size)])) for size in (len(images), 1)
+            )
     except RuntimeError as error:  # torch's, out of memory among them
         raise ConversionError(
             f"{path}: the imported graph cannot be run on random images: {first_line(error)}; export the model again"
@@ -109,7 +114,8 @@ def _compare(
     for expected in _reference(model, images, (1, 3) if baked is None else (baked,), signature, path):
         if expected.shape != together.shape:
             raise ConversionError(
-                f"{path}: the imported graph returns {list(together.shape)}, onnxruntime {list(expected.shape)}"
+                f"{path}: the imported graph returns {list(together.shape)}, onnxruntime "
+                f"{list(expected.shape)}; please report this model"
             )
         if not all(bool(values.isfinite().all()) for values in (expected, together, alone)):
             raise ConversionError(f"{path}: outputs on random images are not finite; load a sound checkpoint")
@@ -138,7 +144,9 @@ def _reference(
             ]
             for size in sizes
         ]
-        return [torch.cat([torch.as_tensor(part) for part in parts]).reshape(len(images), -1) for parts in outputs]
+        return [
+            _logits(torch.cat([torch.as_tensor(part) for part in parts]).reshape(len(images), -1)) for parts in outputs
+        ]
     except Exception as error:  # its errors have no common base
         raise ConversionError(
             f"{path}: onnxruntime {onnxruntime.__version__} cannot run the model, so that nothing can be compared: "
@@ -146,7 +154,12 @@ def _reference(
         ) from error
 
 
+def _logits(outputs: Tensor) -> Tensor:
+    """The outputs; of probabilities that a softmax gives, the logarithms."""
+    return outputs.clamp_min(FLOOR).log() if are_probabilities(outputs) else outputs
+
+
 def _rounding(module: fx.GraphModule, images: Tensor, found: Tensor) -> float:
     with torch.no_grad():
-        exact = copy.deepcopy(module).double()(images.double())
+        exact = _logits(copy.deepcopy(module).double()(images.double()))
     return float((found - exact).abs().max() / exact.abs().max())

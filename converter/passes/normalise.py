@@ -45,13 +45,15 @@ def verify_equivalent(
     with torch.no_grad():
         expected, actual = source(inputs), other(inputs)
     if expected.shape != actual.shape:
-        raise ConversionError(f"the source returns shape {list(expected.shape)}, {what} {list(actual.shape)}")
+        raise ConversionError(
+            f"the source returns shape {list(expected.shape)}, {what} {list(actual.shape)}; please report this model"
+        )
     largest = expected.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
     difference = float((expected - actual).abs().max() / largest)
     if not difference <= _TOLERANCE:
         raise ConversionError(
             f"{what} differs from the source by {difference:.1e} of its largest output in float64 "
             f"(at most {_TOLERANCE:.0e} is allowed): the model behaves differently when traced, for example "
-            "because it has randomness or state of its own"
+            "because it has randomness or state of its own: take that out"
         )
     return difference

@@ -25,7 +25,7 @@ from seenn.metrics import (
     wilson_interval,
 )
 from seenn.metrics.energy import MAC_PJ, QuantisedANN, ann_energy_pj, snn_energy_pj
-from seenn.runtime import Predictions, Session
+from seenn.runtime import ALARM_RATE, Predictions, Session
 from seenn.version import versions
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def evaluate(
     name: str = "spiking network",
     seed: int = 0,
     command: str = "",
+    alarm: float = ALARM_RATE,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Runs the split three times: the ANN (where there is one), the SNN for all T steps, and the SNN with its exits.
@@ -59,6 +60,7 @@ def evaluate(
         limit: the first so many samples only, at least 1.
         name: what reports call the network.
         seed, command: for the report.
+        alarm: see ``SNN.drift_alarm``.
 
     Raises:
         ValueError: ``limit`` is below 1.
@@ -91,6 +93,9 @@ def evaluate(
 
     _, full_meter, logits_sum = run(Session(session.engine, None, timesteps, session.slots), len(mine))
     early, meter, _ = run(session, 2 * len(mine))
+    if (watch := snn.drift_alarm(session, alarm)) is not None:
+        watch.test.see(logits_sum[0])
+        watch.judge()
     segments = len(network.segments)
     spent = cost_of_steps(timesteps, network.initial_steps, network.exit_costs)
     full = CachedRun(logits_sum=logits_sum, labels=labels, cost=spent, segments=segments)
@@ -131,6 +136,7 @@ def evaluate(
         accuracy_per_timestep=tuple(correct.double().mean(1).tolist()),
         exit=exits,
         depth=depth,
+        drift=None if watch is None else watch.to_json(),
         aet=network.initial_steps + average_exit_time(correct),
         oracle_aet=network.initial_steps + oracle_exit_time(correct),
         curve=curve,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from seenn.batch import Batch
 from seenn.data.preprocessing import Preprocessing
 from seenn.device import processors
 from seenn.errors import CheckpointError, DataError, SeennError
-from seenn.runtime import Prediction, Session
+from seenn.runtime import Observer, Prediction, Session
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
@@ -33,7 +33,12 @@ Decoded = tuple[list[tuple[str, str | None]], Tensor]  # path and error of each,
 
 
 def answer_pictures(
-    snn: SNN, session: Session, pictures: Iterable[Picture], *, workers: int | None = None
+    snn: SNN,
+    session: Session,
+    pictures: Iterable[Picture],
+    *,
+    workers: int | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Iterator[Row]:
     """One row a picture, in their order, with the columns of ``COLUMNS``; what cannot be read has an ``error``.
 
@@ -41,13 +46,16 @@ def answer_pictures(
         snn: whose preprocessing and class names are used.
         session: runs ``snn``.
         workers: processes that decode; 0 decodes in this one, None takes half of the processors for many pictures.
+        observers: see every step.
 
     Raises:
         CheckpointError: the network does not record how pictures are prepared.
         SeennError: a worker was killed, or outputs are not finite.
     """
     if not isinstance(snn.preprocessing, Preprocessing):
-        raise CheckpointError("this network does not record how pictures are prepared: convert it again with --data")
+        raise CheckpointError(
+            "this network does not record how pictures are prepared: state --mean and --std as in training"
+        )
     blocks = _decoded(pictures, snn.preprocessing, workers, session.slots)
     waiting: deque[tuple[str, str | None]] = deque()  # of those that were decoded, and not answered yet
     most = session.timesteps + session.engine.initial_steps
@@ -84,7 +92,7 @@ def answer_pictures(
     def name(label: int) -> str:
         return one_line(names[label]) if label < len(names) else str(label)
 
-    for answer in session.answers(batches()):
+    for answer in session.answers(batches(), observers=observers):
         while waiting[0][1] is not None:
             yield row(*waiting.popleft(), None)
         yield row(*waiting.popleft(), answer)

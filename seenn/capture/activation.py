@@ -47,7 +47,7 @@ def clamp_max(call: Call) -> Result:
 def threshold(call: Call) -> Result:
     threshold, value = call.argument(1, "threshold"), call.argument(2, "value")
     if threshold != 0 or value != 0:
-        raise Refused(f"jumps to {value} at {threshold}", "only a threshold of 0 with the value 0 is a ReLU")
+        raise Refused(f"jumps to {value} at {threshold}", "use nn.ReLU, or a threshold of 0 with the value 0")
     return call.of(ReLU())
 
 

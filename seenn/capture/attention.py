@@ -85,7 +85,7 @@ def attention(call: Call) -> Result:
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
     call.shared(q, k, v)
     if call.argument(4, "dropout_p", 0.0) or call.argument(5, "is_causal", False) or call.kwargs.get("enable_gqa"):
-        raise Refused("attention with dropout, a causal mask or grouped queries", "classifiers use plain attention")
+        raise Refused("attention with dropout, a causal mask or grouped queries", "use plain attention, in eval mode")
     for value in (q, k, v):
         _keep_apart(call, value, axes=2)
     mask = call.argument(3, "attn_mask")
@@ -125,7 +125,7 @@ def multihead_attention(call: Call) -> Result:
     assert isinstance(m, nn.MultiheadAttention)
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
     if call.argument(3, "key_padding_mask") is not None or call.argument(5, "attn_mask") is not None:
-        raise Refused("attention with a mask", "classifiers attend to the whole image")
+        raise Refused("attention with a mask", "leave it out: attend to the whole image")
     if m.bias_k is not None or m.add_zero_attn or (m.training and m.dropout > 0):
         raise Refused("attention with extra keys or dropout", "use plain attention, in eval mode")
     width, heads = m.embed_dim, m.num_heads

@@ -93,7 +93,7 @@ class _Reader:
         if len(found := network.shapes[network.graph.output]) != 1:
             flat = self._put("scores", Flatten(), made[end])
             if math.prod(found) != found[0]:
-                raise UnsupportedError(f"the output must be one score per class, got shape {list(found)}")
+                raise UnsupportedError(f"the output has shape {list(found)}, expected one score per class")
             network = SpikingNetwork(OpGraph(self.nodes, flat), shape).eval()
         return network
 
@@ -124,7 +124,7 @@ class _Reader:
         make = _MAKERS.get(type(node).__name__)
         try:
             if make is None:
-                raise UnsupportedError(f"{type(node).__name__} has no op here")
+                raise UnsupportedError(f"{type(node).__name__} has no op here: take it out")
             return make(self, name, node, value)
         except UnsupportedError as error:
             self.problems.append(f"{name}: {error}")
@@ -157,7 +157,8 @@ class _Reader:
     def integrate(self, name: str, node: Any, value: str) -> str:
         if self.dialect != "sinabs":
             raise UnsupportedError(
-                "its IF resets to 0, which is no soft reset" if self.dialect == "norse" else "it reads IF as leaky"
+                ("its IF resets to 0, which is no soft reset" if self.dialect == "norse" else "it reads IF as leaky")
+                + ": use LIF"
             )
         theta = _per_channel(node.v_threshold, "v_threshold")
         charge = self._put(f"{name}.charge", ChannelAffine(1 / theta), value)
@@ -165,14 +166,16 @@ class _Reader:
 
     def leaky(self, name: str, node: Any, value: str) -> str:
         if self.dialect == "sinabs":
-            raise UnsupportedError("its LIF fires several spikes a step while it leaks, which no neuron here does")
+            raise UnsupportedError(
+                "its LIF fires several spikes a step while it leaks, which no neuron here does: use IF"
+            )
         gain = STEP[self.dialect] / _single(node.tau, "tau")
         r = 1.0 if self.dialect == "norse" else _per_channel(node.r, "r")
         return self._membrane(name, node, value, 1 - gain, gain * r)
 
     def current_based(self, name: str, node: Any, value: str) -> str:
         if self.dialect == "sinabs":
-            raise UnsupportedError("sinabs reads no CubaLIF")
+            raise UnsupportedError("sinabs reads no CubaLIF: use IF")
         synapse = STEP[self.dialect] / _single(node.tau_syn, "tau_syn")
         gain = STEP[self.dialect] / _single(node.tau_mem, "tau_mem")
         entering = ChannelAffine(synapse * _per_channel(node.w_in, "w_in"))
@@ -182,7 +185,7 @@ class _Reader:
 
     def _membrane(self, name: str, node: Any, value: str, decay: float, gain: Tensor | float) -> str:
         if bool(np.any(np.asarray(node.v_leak) != 0)):
-            raise UnsupportedError("a leak towards another value than 0")
+            raise UnsupportedError("a leak towards another value than 0: use v_leak = 0")
         theta = _per_channel(node.v_threshold, "v_threshold")
         reset = _single(node.v_reset / node.v_threshold, "v_reset / v_threshold")
         charge = self._put(f"{name}.charge", ChannelAffine(gain / theta), value)

@@ -36,7 +36,7 @@ def avg_pool(call: Call) -> Result:
 @by_part
 def max_pool(call: Call) -> Result:
     if call.argument(6, "return_indices", False):
-        raise Refused("return_indices=True", "classifiers need the values only")
+        raise Refused("return_indices=True", "leave it out, and use the values alone")
     dilation, ceil = call.argument(4, "dilation", 1), call.argument(5, "ceil_mode", False)
     return call.of(MaxPool2d(**_window(call), dilation=dilation, ceil_mode=ceil))
 

@@ -105,7 +105,7 @@ def repeat(call: Call) -> Result:
     counts = list(first if isinstance(first, tuple | list) else call.args[1:])
     rank = len(call.shape())
     if len(counts) > rank:
-        raise Refused("repeats along new axes", "unsqueeze first")
+        raise Refused("repeats along new axes", "add the axes first: x.unsqueeze(0)")
     counts = [1] * (rank - len(counts)) + counts
     return _taken(call, ((dim, list(range(call.shape()[dim])) * n) for dim, n in enumerate(counts) if n != 1))
 

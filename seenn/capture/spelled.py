@@ -94,7 +94,7 @@ def _multiple(call: Call, value: Any, x: Any) -> Tensor | None:
 def masked_fill(call: Call) -> Result:
     found = sign_of(call.argument(1, "mask"), call)
     if found is None or found[1] is not value_of(call.args[0]) or not is_zero(call, call.argument(2, "value")):
-        raise Refused("fills where a mask says", "only x.masked_fill(x < 0, 0) is a ReLU")
+        raise Refused("fills where a mask says", "write it as torch.relu, or as x.masked_fill(x < 0, 0)")
     return one_side(call, -found[0], call.args[0])
 
 

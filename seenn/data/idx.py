@@ -111,7 +111,8 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
     with reading(path), gzip.open(path) if deflated else path.open("rb") as stream:
         if (magic := stream.read(4)) != expected:
             raise DataError(
-                f"{path}: starts with {magic.hex()}, expected {expected.hex()}: an idx file of bytes with {axes} axes"
+                f"{path}: starts with {magic.hex()}, expected {expected.hex()}, an idx file of bytes with {axes} axes: "
+                "fetch it again"
             )
         shape = struct.unpack(f">{axes}I", stream.read(4 * axes))
         size = math.prod(shape)

@@ -90,7 +90,7 @@ def check_prepared(images: Tensor, size: Size, mean: tuple[float, ...], std: tup
         return
     smallest, largest = low.min().item(), high.max().item()
     if not (math.isfinite(smallest) and math.isfinite(largest)):
-        raise InputError("images hold NaN or infinity: there is nothing to see in them")
+        raise InputError("images hold NaN or infinity: leave those out, or fill them in")
     if smallest >= 0 and largest > 16:
         reason = "are they pixels from 0 to 255? Give them as uint8, or divide by 255 and normalise"
     else:

@@ -19,6 +19,7 @@ from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError, PluginError
 
 DEFAULT_FRAMES = 4
+_KINDS = {"": "imagefolder", ".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
 
 
 def load_data(
@@ -95,6 +96,8 @@ def _read(spec: str, data_dir: str | None, download: bool, frames: int, group_by
     try:
         data_set = DATA_SETS.get(name)
     except PluginError as error:
+        if Path(spec).exists() and (kind := _KINDS.get(Path(spec).suffix.lower())):
+            raise DataError(f"data {spec!r}: is a path; expected KIND:PATH, such as {kind}:{spec}") from error
         raise DataError(f"data {spec!r}: {error}") from error
     needs = getattr(data_set, "needs", "folder")
     if needs == "path" and not path:
@@ -119,7 +122,7 @@ def _path(spec: str, text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # the home folder of nobody
-        raise DataError(f"data {spec!r}: {text}: {error} Check the path") from error
+        raise DataError(f"data {spec!r}: {text} cannot be opened ({error}): check the path") from error
 
 
 def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:

@@ -208,7 +208,7 @@ class Split:
         if order.dtype != torch.int64 or order.dim() != 1:
             raise ValueError(f"order is {order.dtype} {list(order.shape)}, expected int64 indices [N]")
         if ((order < 0) | (order >= len(self))).any():
-            raise ValueError(f"order holds indices outside the {self.name} split of {len(self)} images")
+            raise ValueError(f"order holds indices outside the {self.name} split of {len(self)} images: leave them out")
         return order[:limit]
 
     def _prepared(self, chosen: Tensor) -> Batch:

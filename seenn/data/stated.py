@@ -43,7 +43,7 @@ class Stated:
             return Numbers(shape=self.input_size or base.shape, mean=self.mean or base.mean, std=self.std or base.std)
         size = self.input_size or ()
         if len(size) > 3:
-            raise ValueError(f"the input size of images is H,W or C,H,W, got {','.join(map(str, size))}")
+            raise ValueError(f"the input size of images must be H,W or C,H,W, got {','.join(map(str, size))}")
         height, width = (size * 2)[-2:] if len(size) == 1 else size[-2:] or (base.height, base.width)
         channels = self.in_chans or (size[0] if len(size) == 3 else base.channels)
         if len(size) == 3 and size[0] != channels:

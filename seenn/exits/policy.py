@@ -96,7 +96,7 @@ def _build(fields: Mapping[str, Any]) -> ExitPolicy:
     if kind not in EXIT_RULES:
         known = EXIT_RULES.names()
         raise CheckpointError(
-            f"unknown exit policy {kind!r}: this version knows {', '.join(known)}.{did_you_mean(str(kind), known)}"
+            f"unknown exit policy {kind!r}.{did_you_mean(str(kind), known)} A newer seenn may know it: update"
         )
     try:
         policy: ExitPolicy = EXIT_RULES.get(str(kind))(

@@ -60,14 +60,14 @@ def make_rule(name: str, *, threshold: float | None = None, inner: str | None = 
         takes_words = ", ".join(takes) or "no options of its own"
         raise ValueError(f"the {name} rule does not take {', '.join(wrong)}: it takes {takes_words}; leave it out")
     if missing := [field for field, needed in required.items() if needed and field not in given]:
-        made = f": make one with `{rule.made_with}`" if hasattr(rule, "made_with") else ""
+        made = f": make one with `{rule.made_with}`" if hasattr(rule, "made_with") else ": give them"
         raise ValueError(f"the {name} rule cannot be made by its name, it needs {', '.join(missing)}{made}")
     if threshold is None:
         return rule(**given)
     if own_threshold in required:
         return rule(**given, **{own_threshold: int(threshold) if float(threshold).is_integer() else threshold})
     if not hasattr(rule, "at"):
-        raise ValueError(f"the {name} rule has no threshold")
+        raise ValueError(f"the {name} rule has no threshold: leave it out")
     return rule(**given).at(threshold)
 
 

@@ -13,7 +13,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.errors import ExportError
 from seenn.exits import Progress
 from seenn.exits.scored import ScoredExit
-from seenn.export.exporter import Subject
+from seenn.export.exporter import REPORT, Subject
 from seenn.export.witness import EPS, ROUNDINGS
 
 MOST_TIES = 0.002  # of the images; one is always allowed
@@ -84,7 +84,7 @@ class Reference:
             raise ExportError(
                 f"{reader} answers otherwise for {int(wrong.sum())} of {len(wrong)} images: image {at} gets label "
                 f"{int(labels[at])} after {int(exit_timestep[at])} steps, expected {int(self.labels[at])} after "
-                f"{int(self.exit_timestep[at])}. Nothing was written; please report this network"
+                f"{int(self.exit_timestep[at])}: {REPORT}"
             )
         ties = int(differ.sum())
         if ties > max(1, MOST_TIES * len(self.labels)):
@@ -97,7 +97,7 @@ class Reference:
         if not largest <= self.logits_bound:
             raise ExportError(
                 f"{reader}: summed outputs are {largest:.2e} away from the network's, and its own rounding explains "
-                f"{self.logits_bound:.2e}. Nothing was written; please report this network"
+                f"{self.logits_bound:.2e}: {REPORT}"
             )
         return {
             "labels_and_exits_equal": len(self.labels) - ties,

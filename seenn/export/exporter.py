@@ -25,6 +25,8 @@ from seenn.registry import Registry
 if TYPE_CHECKING:
     from seenn.snn import SNN
 
+REPORT = "nothing was written; please report this network"  # where a file computes otherwise
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
@@ -170,7 +172,7 @@ def export(
         batch = snn.batch(images).to("cpu", torch.float32)
         inputs = f"{inputs}, {len(batch)} images"
     if not len(batch):
-        raise ValueError("there are no images to compare on: got none")
+        raise ValueError("there are no images to compare on: give some")
     subject = Subject(
         snn=snn,
         network=copy.deepcopy(snn.network).cpu().float().eval().requires_grad_(False),
@@ -204,7 +206,7 @@ def check_options(to: str, options: ExportOptions) -> None:
     for field in fields(options):
         if getattr(options, field.name) != field.default and field.name not in found.takes:
             takers = [name for name in FORMATS.names() if field.name in FORMATS.get(name).takes]
-            raise ValueError(f"{to} takes no --{field.name.replace('_', '-')}: {', '.join(takers)} do")
+            raise ValueError(f"{to} takes no --{field.name.replace('_', '-')}: {', '.join(takers)} do; leave it out")
 
 
 def random_inputs(snn: SNN, timesteps: int, count: int = Format.images) -> Batch:

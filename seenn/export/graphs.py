@@ -142,9 +142,9 @@ def _onnx(part: Part, values: Mapping[str, Tensor]) -> GraphProto:
         assert made is not None
         graph: GraphProto = made.model_proto.graph
     except Exception as error:
-        raise UnsupportedError(f"there is no ONNX form of it ({first_line(error)})") from error
+        raise UnsupportedError(f"there is no ONNX form of it ({first_line(error)}): use --to torch") from error
     if (size := graph.ByteSize()) > _LARGEST:
-        raise UnsupportedError(f"it has {size:,} bytes, and one ONNX file holds {_LARGEST:,}")
+        raise UnsupportedError(f"it has {size:,} bytes, and one ONNX file holds {_LARGEST:,}: use --to torch")
     graph.ClearField("value_info")
     for node in graph.node:
         node.ClearField("metadata_props")

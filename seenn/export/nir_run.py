@@ -73,7 +73,7 @@ def run(
             missing = f"pip install 'seenn[{extra}]', or --reader {name}=/path/to/python"
             if "ModuleNotFoundError" in said:
                 raise UnsupportedError(f"the reader {name} is not installed for {python} ({said}): {missing}")
-            raise ExportError(f"{name} cannot run what was written: {said}")
+            raise ExportError(f"{name} cannot run what was written ({said}): use another --reader")
         if write:
             shutil.copy(Path(folder, FILE), path / FILE)
         answer = json.loads(Path(folder, "answer.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seenn.errors import ExportError, first_line
-from seenn.export.exporter import Subject
+from seenn.export.exporter import REPORT, Subject
 from seenn.export.parts import Names
 from seenn.export.witness import BATCHES, Judgement, Witness, joined, parts_of
 
@@ -39,7 +39,7 @@ class Runner:
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base
-            raise ExportError(f"{READER} cannot load what was written: {first_line(error)}") from error
+            raise ExportError(f"{READER} cannot load what was written ({first_line(error)}): {REPORT}") from error
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
 
@@ -49,7 +49,7 @@ class Runner:
         try:
             found = self._session.run(None, given)
         except Exception as error:
-            raise ExportError(f"{READER} cannot run what was written: {first_line(error)}") from error
+            raise ExportError(f"{READER} cannot run what was written ({first_line(error)}): {REPORT}") from error
         return {name: torch.as_tensor(value) for name, value in zip(self.outputs, found, strict=True)}
 
 
@@ -99,4 +99,4 @@ def _near(name: str, theirs: Tensor, own: Tensor) -> None:
     finite = torch.where(own.isfinite(), own, 0.0)
     away = torch.where(theirs == own, 0.0, (theirs - own).abs())
     if not bool((away <= 1e-5 * finite.abs().max()).all()):
-        raise ExportError(f"{READER} computes otherwise: {name} is {float(away.max()):.2e} away. Nothing was written")
+        raise ExportError(f"{READER} computes otherwise: {name} is {float(away.max()):.2e} away: {REPORT}")

@@ -18,7 +18,7 @@ from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AvgPool2d, Conv2d, Flatten, Neuron, Scale
 from seenn.errors import ExportError
-from seenn.export.exporter import Subject
+from seenn.export.exporter import REPORT, Subject
 from seenn.export.nir_plan import Plan, Site
 
 MOST = 127  # of a weight or a bias
@@ -196,7 +196,7 @@ def hold(subject: Subject, rounded: Rounded, said: str, found: Mapping[str, Tens
             if not torch.equal(theirs, own):
                 raise ExportError(
                     f"{said} fires otherwise: {int((theirs != own).sum())} of {own.numel()} neurons at {site} in "
-                    f"step {t + 1}. Nothing was written; please report this network"
+                    f"step {t + 1}: {REPORT}"
                 )
             spikes += own.numel()
     labels = _labels(_steps(subject.network, subject))

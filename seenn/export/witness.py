@@ -22,7 +22,7 @@ from seenn.core.graph import Node
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron, State, StatefulOp
 from seenn.errors import ExportError
-from seenn.export.exporter import Subject
+from seenn.export.exporter import REPORT, Subject
 
 ROUNDINGS = 8  # times its own rounding that another program may be away
 EPS = torch.finfo(torch.float32).eps
@@ -160,7 +160,7 @@ class Judgement:
             raise ExportError(
                 f"{self.reader} fires otherwise: {int(wrong.sum())} of {wrong.numel()} neurons at {site} in step "
                 f"{moment.t}, the first {list(at)} with {theirs[at].item():g} spikes where the network has "
-                f"{moment.counts[site][at].item():g}. Nothing was written; please report this network"
+                f"{moment.counts[site][at].item():g}: {REPORT}"
             )
         self.figures["ties"] += int(differ.sum())
 
@@ -170,7 +170,7 @@ class Judgement:
         if not away <= bound:
             raise ExportError(
                 f"{self.reader} computes otherwise: {name} in step {moment.t} is {away:.2e} away, and rounding "
-                f"explains {bound:.2e}. Nothing was written; please report this network"
+                f"explains {bound:.2e}: {REPORT}"
             )
         if name == "logits":
             self.figures["largest_difference"] = max(self.figures["largest_difference"], away)

@@ -54,6 +54,10 @@ class Source(Protocol):
     def take(self, most: int, *, wait: bool) -> list[Arrival]:
         """At most so many; with ``wait`` at least one, unless it has ended."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is known that nothing more comes."""
+
     def end(self, error: Exception | None = None) -> None:
         """Nothing more is wanted."""
 
@@ -75,6 +79,10 @@ class BatchSource:
             except Exception as error:  # of a file that cannot be read, or whatever the caller's code raises
                 self.end(error)
         return found
+
+    @property
+    def ended(self) -> bool:
+        return self._samples is None
 
     def end(self, error: Exception | None = None) -> None:
         self._samples, self.error = None, self.error or error
@@ -110,6 +118,10 @@ class RequestSource:
             else:
                 self.end(came)
         return found
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
 
     def end(self, error: Exception | None = None) -> None:
         self._ended, self.error = True, self.error or error

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from seenn.batch import Batch
+from seenn.capture.head import are_probabilities
+from seenn.core.network import evaluating
 from seenn.data import DataSplits
+from seenn.errors import TrainingError
 from seenn.training.config import TrainConfig
 from seenn.training.loop import FitOptions, TrainingResult, fit, refuse_sequences
 from seenn.training.losses import imitating
@@ -35,14 +38,20 @@ def train_ann(
 
     Raises:
         ValueError: ``distil`` out of range, or above 0 without a teacher.
-        TrainingError: the data are sequences of frames.
+        TrainingError: the data are sequences of frames, or the module gives probabilities, of which cross-entropy
+            would take a softmax again.
     """
     refuse_sequences(splits, "an ANN", "train a spiking network on them with train-direct")
     if not 0.0 <= distil <= 1.0 or (distil and teacher is None):
         raise ValueError(f"distil must be in [0, 1], and 0 without a teacher, got {distil}")
+    device = options.get("device", "cpu")
+    with evaluating(module.to(device)), torch.no_grad():
+        scores = module(splits.train.images(2).to(device))
+    if are_probabilities(scores):
+        raise TrainingError("the model ends in a softmax, which the loss takes itself: let it return the logits")
     judge = None
     if teacher is not None and distil:
-        judge = copy.deepcopy(teacher).to(options.get("device", "cpu")).eval().requires_grad_(False)
+        judge = copy.deepcopy(teacher).to(device).eval().requires_grad_(False)
 
     def loss_fn(module: nn.Module, batch: Batch, shared: torch.Generator) -> Tensor:
         with torch.no_grad():

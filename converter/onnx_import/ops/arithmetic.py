@@ -20,6 +20,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "Mul": operator.mul,
     "Div": operator.truediv,
 }
+_SCALER = (("offset", 0.0), ("scale", 1.0))
 _COMPARISONS: dict[str, Callable[..., Any]] = {
     "Greater": torch.gt,
     "GreaterOrEqual": torch.ge,
@@ -39,6 +40,16 @@ def arithmetic(call: OnnxCall) -> Result:
     operands = [_operand(call, i, rank) for i in positions]
     result: Traced = reduce(lambda left, right: call.function(function, left, right), operands)
     return result
+
+
+@imports("Scaler")
+def scaler(call: OnnxCall) -> Result:
+    """scikit-learn's ``(x - offset) · scale`` of vectors, each one number or one a feature."""
+    x = call.traced()
+    if len(x.shape) != 1:
+        raise Refused(f"works on {len(x.shape) + 1} axes", "expected vectors [B, F]")
+    offset, scale = (call.buffer(torch.tensor(call.attribute(name, [default]))) for name, default in _SCALER)
+    return call.function(operator.mul, call.function(operator.sub, x, offset), scale)
 
 
 @imports(*_COMPARISONS)

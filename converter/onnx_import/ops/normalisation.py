@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import nn
 
 from converter.onnx_import.registry import OnnxCall, Result, imports, parameter
@@ -69,9 +67,14 @@ def local_response_norm(call: OnnxCall) -> Result:
 
 @imports("Softmax", "LogSoftmax")
 def softmax(call: OnnxCall) -> Result:
-    """Inside the network, as in attention, along one axis; the last one of a classifier does not come here."""
+    """Along one axis; before opset 13, over all from there on, of which one may be longer than 1."""
     x = call.traced()
     axis = call.axis(call.attribute("axis", -1 if call.opset >= 13 else 1), x)
-    if call.opset < 13 and math.prod(x.shape[axis:]) != 1:
-        raise Refused(f"goes over the axes from {axis} on at once", "export the model with opset 13 or newer")
+    if call.opset < 13:
+        long = [place for place, size in enumerate(x.shape, 1) if place >= axis and size > 1]
+        if len(long) > 1:
+            raise Refused(f"goes over the axes from {axis} on at once", "export the model with opset 13 or newer")
+        axis = long[0] if long else axis
+    if x.shape[axis - 1] == 1:
+        raise Refused("goes over one value, which makes it 1", "export it over the classes")
     return call.module((nn.Softmax if call.node.op_type == "Softmax" else nn.LogSoftmax)(axis), x)

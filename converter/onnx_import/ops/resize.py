@@ -59,7 +59,5 @@ def _size(call: OnnxCall, x: Traced) -> tuple[int, ...]:
         shapes.append(shape)
     channels, *size = call.per_image(x, shapes)
     if channels != x.shape[0]:
-        raise Refused(
-            f"resamples {x.shape[0]} channels to {channels}", "only the axes after the channels can be resampled"
-        )
+        raise Refused(f"resamples {x.shape[0]} channels to {channels}", "resample the axes after the channels alone")
     return tuple(size)

@@ -38,6 +38,7 @@ class Evaluation(Report):
     accuracy_interval: tuple[float, float]  # 95 %
     exit: ExitStatistics
     depth: DepthExits | None = None  # where images exit in a network with heads
+    drift: Mapping[str, Any] | None = None  # whether images are like those of the calibration; None: not known
     aet: float  # average exit time, in steps: see seenn.metrics.average_exit_time
     curve: ExitCurve | None  # every threshold of the policy's score; None where it has no threshold
     spike_rate_per_site: Mapping[str, float]  # spikes per neuron and timestep

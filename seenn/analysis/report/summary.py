@@ -42,6 +42,10 @@ def verdict(e: Evaluation) -> list[str]:
         f"On other images of the same kind expect an accuracy of {percent(low)} to {percent(high)} "
         f"(95 % interval, {e.samples:,} images).",
     ]
+    if e.drift is not None:
+        like = "unlike" if e.drift["alarm"] else "not shown to be unlike"
+        void = ": what was promised for the exits does not hold here" if e.drift["alarm"] else ""
+        sentences.append(f"They are {like} those that exits were calibrated on (p = {e.drift['p_value']:.2g}){void}.")
     if e.ann_accuracy is not None:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
         sentences.append(_against_quantised(e))

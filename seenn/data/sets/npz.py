@@ -77,7 +77,9 @@ def _choose(path: Path, found: list[str], group_by: str | None) -> list[tuple[st
             roles[role].setdefault(part, []).append(name)
     twice = [names for parts in roles.values() for names in parts.values() if len(names) > 1]
     if twice or ("" in roles["images"] and len(roles["images"]) > 1 and "train" in map(part_of, roles["images"])):
-        raise DataError(f"{path}: has the arrays {', '.join(found)}: more than one of the layouts {_EXPECTED}")
+        raise DataError(
+            f"{path}: has the arrays {', '.join(found)}: more than one of the layouts {_EXPECTED}; keep one"
+        )
     named = [part for part in roles["images"] if part and part in roles["labels"]]
     if "" in roles["images"] and "" in roles["labels"]:
         chosen = [""]
@@ -85,7 +87,7 @@ def _choose(path: Path, found: list[str], group_by: str | None) -> list[tuple[st
         train, test = choose_parts(path, named)
         chosen = [train] if test is None else [train, test]
     else:
-        raise DataError(f"{path}: has the arrays {', '.join(found)}: none of the layouts {_EXPECTED}")
+        raise DataError(f"{path}: has the arrays {', '.join(found)}: expected {_EXPECTED}")
     if group_by is not None and (lacking := [part for part in chosen if part not in roles["groups"]]):
         raise DataError(
             f"{path}: has no array {group_by} of {' and '.join(lacking) or 'the images'} to group by: choose another "

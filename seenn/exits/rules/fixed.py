@@ -57,7 +57,7 @@ class FixedExit:
             CalibrationError: no number of steps meets the target, or more steps than were run.
         """
         if target.confidence is not None or target.guarantee is not None:
-            raise ValueError("a guarantee needs a rule with a score, and fixed has none")
+            raise ValueError("a guarantee needs a rule with a score, and fixed has none: use confidence")
         points, last = len(run.cost), int(run.t[-1])
         steps = last if self.timesteps is None else self.timesteps
         run.whole_steps.refuse_never("a fixed exit after", steps)

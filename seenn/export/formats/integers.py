@@ -29,7 +29,7 @@ from seenn.core.ops import (
 from seenn.errors import ExportError, UnsupportedError
 from seenn.export import interpreter
 from seenn.export.about import about
-from seenn.export.exporter import FORMATS, Format, Subject
+from seenn.export.exporter import FORMATS, REPORT, Format, Subject
 from seenn.runtime import Engine
 from seenn.runtime.kernels.fused import FusedSlots
 from seenn.runtime.lowering.lowering import obstacles
@@ -88,14 +88,14 @@ class _Integers(Format):
             found = _vectors(subject, _engine(subject))
             counts, outputs = network.run(found.pop("inputs"), subject.timesteps)
         except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ExportError(f"{reader} cannot run what was written: {error}") from error
+            raise ExportError(f"{reader} cannot run what was written ({error}): {REPORT}") from error
         spikes = 0
         for name, own in found.items():
             theirs = np.stack(outputs if name == network.graph["output"] else counts[name])
             if not np.array_equal(theirs, own):
                 raise ExportError(
                     f"{reader} computes otherwise: {int((theirs != own).sum())} of {own.size} integers of {name} "
-                    "differ from the int8 engine's. Nothing was written; please report this network"
+                    f"differ from the int8 engine's: {REPORT}"
                 )
             spikes += own.size if name in counts else 0
         figures = {"images": len(subject.batch), "timesteps": subject.timesteps, "spikes": spikes, "differences": 0}
@@ -235,7 +235,7 @@ def _integers(values: Tensor) -> Any:
     """As the smallest type that holds them."""
     found = values.detach().double().numpy()
     if not np.array_equal(found, np.round(found)):
-        raise ExportError("a value of the integer program is no integer; please report this network")
+        raise ExportError(f"a value of the integer program is no integer: {REPORT}")
     low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
     kinds = (np.int8, np.uint8, np.int16, np.int32, np.int64)
     return found.astype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))

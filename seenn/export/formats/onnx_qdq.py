@@ -23,7 +23,7 @@ from seenn.core.ops import IntegratingNeuron, Quantiser, Synapse
 from seenn.core.ops.arguments import per_channel
 from seenn.errors import ExportError, first_line
 from seenn.export.about import about
-from seenn.export.exporter import FORMATS, Format, Subject
+from seenn.export.exporter import FORMATS, REPORT, Format, Subject
 from seenn.export.graphs import OPSET, onnx_graphs
 from seenn.export.ort import READER, Runner, images_of
 from seenn.export.parts import Part, Tensors
@@ -111,7 +111,7 @@ def openvino_labels(path: Path, images: Sequence[Tensor]) -> Tensor:
         model = openvino.Core().compile_model(str(path), "CPU")
         return torch.cat([torch.as_tensor(model({"images": part.numpy()})["labels"]) for part in images])
     except Exception as error:  # its errors have no common base
-        raise ExportError(f"OpenVINO cannot run what was written: {first_line(error)}") from error
+        raise ExportError(f"OpenVINO cannot run what was written ({first_line(error)}): {REPORT}") from error
 
 
 class QuantisedAnn(Part):

@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from seenn.core.ops import FlooredNeuron
 from seenn.errors import ExportError
 from seenn.export.about import about
-from seenn.export.exporter import FORMATS, Format, Subject
+from seenn.export.exporter import FORMATS, REPORT, Format, Subject
 from seenn.export.nir_plan import Plan
 from seenn.export.nir_run import reader_of, run
 from seenn.export.readers import obstacles
@@ -86,11 +86,11 @@ class _Speck(Format):
         said, found, chip = run(subject, plan, {}, path, write=False, default="sinabs")
         written = json.loads((path / ABOUT).read_text(encoding="utf-8"))
         if written["cnn_layers"] != chip["layers"]:
-            raise ExportError(f"{said}: its builder configures the cores otherwise than what was written")
+            raise ExportError(f"{said}: its builder configures the cores otherwise than what was written: {REPORT}")
         for layer, config in zip(rounded.layers, chip["layers"], strict=False):
             weight = torch.tensor(config["weights"]).transpose(2, 3)
             if not torch.equal(weight, layer.weight.long()) or config["threshold_high"] != layer.unit:
-                raise ExportError(f"{said}: the weights of {layer.name} are not those of the network in int8")
+                raise ExportError(f"{said}: the weights of {layer.name} are not those of the network in int8: {REPORT}")
         return said, {**hold(subject, rounded, said, found), "cores": [row["core"] for row in written["report"]]}
 
 
@@ -100,21 +100,22 @@ def _misfits(layer: Layer, others: Sequence[Layer]) -> Iterable[str]:
     if height != width or height > MOST_KERNEL:
         yield f"a kernel of {height}×{width}, and Speck has squares of up to {MOST_KERNEL}: pool before it"
     if len({*layer.fields["stride"]}) > 1 or layer.fields["stride"][0] not in STRIDES:
-        yield f"a stride of {layer.fields['stride']}, and Speck has {', '.join(map(str, STRIDES))}"
+        yield f"a stride of {layer.fields['stride']}, and Speck has {', '.join(map(str, STRIDES))}: use one of them"
     if {*layer.fields["dilation"]} != {1}:
-        yield "dilation, which Speck has not"
+        yield "dilation, which Speck has not: use a larger kernel"
     if len(layer.weight) > MOST_FEATURES:
-        yield f"{len(layer.weight)} features, and Speck has {MOST_FEATURES}: fewer channels"
+        yield f"{len(layer.weight)} features, and Speck has {MOST_FEATURES}: use fewer channels"
     if layer.pool not in POOLS or (layer.pool > 1 and layer.source is None):
-        yield f"sums over {layer.pool}×{layer.pool}, and Speck has {', '.join(map(str, POOLS))} between its cores"
+        yield f"sums over {layer.pool}×{layer.pool}, and Speck over {', '.join(map(str, POOLS))}: use one of them"
     kernel, neurons, _ = layer.memory()
     if not any(kernel <= k and neurons <= n for k, n in zip(KERNEL, NEURONS, strict=True)):
         yield (
             f"{kernel:,} words of weights and {neurons:,} of membranes, and no core has more than "
-            f"{max(KERNEL):,} with {min(NEURONS):,} or {min(KERNEL):,} with {max(NEURONS):,}: fewer channels or pixels"
+            f"{max(KERNEL):,} with {min(NEURONS):,} or {min(KERNEL):,} with {max(NEURONS):,}: "
+            "use fewer channels or pixels"
         )
     if sum(other.source == layer.name for other in others) > TARGETS:
-        yield f"more than {TARGETS} layers read its spikes"
+        yield f"more than {TARGETS} layers read its spikes: take shortcuts out"
 
 
 def _placement(layers: Sequence[Layer]) -> Iterable[str]:
@@ -127,8 +128,8 @@ def _placement(layers: Sequence[Layer]) -> Iterable[str]:
     if any(map(any, fits)) and all(map(any, fits)) and (missing := int((placed < 0).sum())):
         sizes = ", ".join(f"{layer.name} {layer.memory()[0]:,}/{layer.memory()[1]:,}" for layer in layers)
         yield (
-            f"{missing} of {len(layers)} layers find no free core of {len(KERNEL)}: fewer layers or channels; words of "
-            f"weights/membranes are {sizes}"
+            f"{missing} of {len(layers)} layers find no free core of {len(KERNEL)}: use fewer layers or channels; "
+            f"words of weights/membranes are {sizes}"
         )
 
 

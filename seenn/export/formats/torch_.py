@@ -16,7 +16,7 @@ import torch
 
 from seenn.errors import ExportError
 from seenn.export.about import stepwise
-from seenn.export.exporter import FORMATS, Format, Subject
+from seenn.export.exporter import FORMATS, REPORT, Format, Subject
 from seenn.export.graphs import program
 from seenn.export.parts import Encode, Step, example
 from seenn.export.witness import BATCHES, free_runs, parts_of
@@ -76,7 +76,7 @@ class _Torch(Format):
                 )
                 if done.returncode:
                     said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                    raise ExportError(f"{READER} cannot run what was written: {said}")
+                    raise ExportError(f"{READER} cannot run what was written ({said}): {REPORT}")
                 runs.append(torch.load(target, weights_only=True))
         _, figures = free_runs(subject, READER, runs)
         return READER, {

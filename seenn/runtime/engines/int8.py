@@ -28,7 +28,9 @@ class _Int8(EngineKind):
     def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
         device, section = network.device, options.section
         if device.type not in ("cpu", "cuda"):
-            raise UnsupportedError(f"int8 holds its integers in float64 outside the CPU, which {device.type} has not")
+            raise UnsupportedError(
+                f"int8 holds its integers in float64, which {device.type} has not: use the float32 engine"
+            )
         program = lower(
             network,
             timesteps=options.timesteps,

@@ -73,7 +73,7 @@ class Rounding:
         for name, values in section.tensors.items():
             part, _, layer = name.partition(":")
             if part not in found or layer not in layers:
-                raise CheckpointError(f"the tensor int8:{name} belongs to no layer's rounding")
+                raise CheckpointError(f"the tensor int8:{name} belongs to no layer's rounding: write the file again")
             found[part][layer] = values
         try:
             rounding = cls(network=str(section.json), **found)

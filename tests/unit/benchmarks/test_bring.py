@@ -36,3 +36,6 @@ def test_an_error_that_stays_is_no_proof() -> None:
     assert proven((1e-6, 1e-6, 1e-6))
     assert not proven((0.03, 0.03, 0.03))
     assert not proven((3.0, 0.8, 0.2))
+    assert proven((0.9, 0.55, 0.16, 0.04))
+    assert not proven((0.9, 0.55, 0.16, 0.11))
+    assert not proven((0.6, 0.3, 0.12, 0.09))

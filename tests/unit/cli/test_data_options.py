@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import seenn
 from cli.calibrate_exit import calibrate_exit
 from cli.convert import convert
 from cli.evaluate import evaluate
+from cli.groups import DataOptions
 from cli.train_ann import train_ann
 
 RAW = (
@@ -145,7 +146,7 @@ def test_a_file_keeps_its_preprocessing_and_one_without_gets_what_is_stated(
         ("--std", "1/0", "divides by zero"),
         ("--mean", "x", "not a valid"),
         ("--crop-pct", "0", "0<x<=1"),
-        ("--input-size", "1,2,3,4", "the input size of images is H,W or C,H,W"),
+        ("--input-size", "1,2,3,4", "the input size of images must be H,W or C,H,W"),
     ],
 )
 def test_values_out_of_range_are_wrong_usage(here: Path, option: str, value: str, message: str) -> None:
@@ -203,3 +204,15 @@ def test_labels_that_are_no_classes_say_what_the_scores_are(
     done = run(evaluate, "snn.safetensors")
     assert done.exit_code == 1
     assert "classes" in done.stderr
+
+
+def test_a_guess_says_whether_it_is_the_datas_or_the_librarys() -> None:
+    given = dict.fromkeys(field.name for field in fields(DataOptions))
+    options = DataOptions(**{**given, "input_size": (), "mean": (), "std": ()})
+    digits = seenn.load_data("digits")
+    splits = replace(digits, guess="measured on the train split")
+    own = splits.preprocessing
+    assert options.prepared(splits, own).guess == "measured on the train split"
+    assert options.prepared(splits, own, source="as the library has it").guess == "as the library has it"
+    assert not options.prepared(replace(digits, guess=""), own, source="as the library has it").guess
+    assert not replace(options, mean=(0.5,), std=(0.5,)).prepared(splits, own).guess

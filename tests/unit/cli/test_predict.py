@@ -6,9 +6,11 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from small_snn import tiny_snn
@@ -16,7 +18,7 @@ from small_snn import tiny_snn
 from cli.main import seenn
 from seenn.answers import FORMATS
 from seenn.checkpoint import load
-from seenn.exits import ConfidenceExit
+from seenn.exits import ConfidenceExit, FixedExit
 
 
 @pytest.fixture
@@ -69,6 +71,23 @@ def test_networks_of_labels_and_of_quantities_answer_in_values(suffix: str) -> N
             assert (row["confidence"] is None) != found
         printed = run("p/3.png").stdout
         assert printed.endswith(", 4 steps)\n" if found else "  (4 steps)\n")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_network_without_preprocessing_takes_what_is_stated(caplog: pytest.LogCaptureFixture) -> None:
+    tiny = tiny_snn()
+    recorded = json.loads(run("p", "--json").stdout)["predictions"]
+    mean, std = (",".join(map(str, getattr(tiny.preprocessing, name))) for name in ("mean", "std"))
+    other = run("p", "--mean", "0.25", "--std", "0.125")
+    assert other.exit_code == 2
+    assert "the network records its preprocessing" in other.output
+    replace(tiny, preprocessing=None).save("snn.safetensors")
+    refused = run("p")
+    assert refused.exit_code == 1
+    assert "does not record how pictures are prepared: state --mean and --std as in training" in refused.stderr
+    stated = run("p", "--mean", mean, "--std", std, "--json")
+    assert "the network records no preprocessing: taken is" in caplog.text
+    assert json.loads(stated.stdout)["predictions"] == recorded
 
 
 @pytest.mark.usefixtures("folder")
@@ -136,3 +155,43 @@ def test_another_network_does_not_go_on_with_the_answers() -> None:
     done = run("p", "-o", "a.csv", "--resume")
     assert done.exit_code == 1
     assert "a.csv was begun with other options: snn was " in done.stderr
+
+
+def test_pictures_unlike_those_of_the_calibration_are_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    snn = replace(tiny_snn(), policy=None)
+    pictures = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(f"like{number:03}.png")
+        Image.fromarray(pixels // 16).save(f"unlike{number:03}.png")
+    calibration = snn.batch([Path(f"like{number:03}.png") for number in range(200)]).inputs
+    labels = torch.arange(200) % 3
+    snn.calibrate_exit((calibration, labels), threshold=0.7, engine="float32").save("snn.safetensors")
+
+    def drift(*arguments: str) -> Any:
+        return json.loads(run(*arguments, "--json", "--engine", "float32").stdout)["drift"]
+
+    assert drift("like*.png") == {"alarm": False, "p_value": 1.0, "false_alarm_rate": 0.01, "images": 200}
+    assert drift("unlike*.png", "--drift-alarm", "0") is None
+    assert "unlike" not in caplog.text
+    for more, rate, images in (((), 0.01, 200), (("-o", "a.csv", "--drift-alarm", "0.001"), 0.001, 200)):
+        found = drift("unlike*.png", *more)
+        assert found == {"alarm": True, "p_value": found["p_value"], "false_alarm_rate": rate, "images": images}
+        assert f"the images, {images} so far, are unlike those that exits were calibrated on" in caplog.text
+    assert run("unlike001.png", "--drift-alarm", "1").exit_code == 2
+
+    # Names on stdin come in time: they are watched on the way, where pictures of one kind come one after the other.
+    first = snn.predict(calibration, engine="float32", policy=FixedExit(timesteps=1)).logits_sum.topk(2).values
+    order = (first[:, 0] - first[:, 1]).argsort().tolist()
+    Path("names").write_text("".join(f"like{number:03}.png\n" for number in order), encoding="utf-8")
+    with Path("names").open(encoding="utf-8") as names:
+        monkeypatch.setattr("sys.stdin", names)
+        seenn.main(["predict", "snn.safetensors", "-", "--json", "--engine", "float32"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["drift"]["alarm"] is True
+    snn.save("snn.safetensors")
+    assert drift("unlike001.png") is None

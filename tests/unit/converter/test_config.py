@@ -25,7 +25,7 @@ from seenn.neurons import NEURONS
         ({"correction": "srp", "initial_steps": 4}, "srp is for if neurons, got signed"),
         ({"initial_steps": -1}, "initial_steps must be an integer from 0 to 4096, got -1"),
         ({"rounds": 0}, "rounds must be an integer from 1 to 100, got 0"),
-        ({"neuron": "lif"}, "lif neurons stand for no activation: they are for direct training"),
+        ({"neuron": "lif"}, "lif neurons stand for no activation: use them with `seenn train-direct`"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None:

@@ -145,6 +145,13 @@ def test_every_activation_call_of_a_model_gets_a_neuron_and_normalisation_stays_
     assert model.a.weight.grad is not None
 
 
+def test_a_softmax_at_the_end_is_left_out_as_by_a_conversion(caplog: pytest.LogCaptureFixture) -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 2))
+    network = with_neurons(nn.Sequential(body, nn.Softmax(1)), torch.zeros(2, 1, 6, 6), MAKE)
+    assert "the final softmax is left out: the network returns logits" in caplog.text
+    assert network.unroll(torch.randn(5, 1, 6, 6), T).min() < 0
+
+
 def test_a_model_of_timm_is_trained_with_neurons() -> None:
     kwargs = {"channels": (8, 8, 8, 8), "stem_width": 8, "layers": (1, 1, 1, 1)}
     network, source = spiking_network(_spec("resnet18", **kwargs), MAKE, (1, 12, 12))

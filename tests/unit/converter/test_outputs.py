@@ -43,6 +43,33 @@ HEADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
+def _both(p: Tensor) -> Tensor:
+    return torch.stack([p, 1 - p], 1)
+
+
+TWO: dict[str, Callable[[Tensor], Tensor]] = {
+    "joined": lambda z: torch.cat([1 - z.sigmoid(), z.sigmoid()], 1),
+    "of one call": lambda z: torch.cat([1 - (p := z.sigmoid()), p], 1),
+    "stacked, the other way": lambda z: _both(z.sigmoid()[:, 0]),
+}
+
+
+@pytest.mark.parametrize("spelling", TWO)
+def test_the_two_probabilities_of_one_logit_are_scores_of_two_classes(spelling: str) -> None:
+    model = Model(TWO[spelling], scores=1).eval()
+    found = convert_module(model, X, ConvertConfig(strict=True))
+    assert (found.head, found.task) == ("softmax", "classes")
+    torch.testing.assert_close(found.network.analog()(X).softmax(1), model(X))
+
+
+def test_probabilities_that_cannot_be_taken_back_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    def mean(y: Tensor) -> Tensor:
+        return (y.softmax(1) + (2 * y).softmax(1)) / 2
+
+    assert convert_module(Model(mean).eval(), X).head is None
+    assert "the model returns probabilities, and no softmax at its end could be left out" in caplog.text
+
+
 @pytest.mark.parametrize("spelling", HEADS)
 def test_the_function_that_a_model_ends_in_is_left_out_and_named(
     spelling: str, caplog: pytest.LogCaptureFixture
@@ -132,7 +159,7 @@ def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
         UnsupportedError, match=r"returns several tensors: features \[1, 4\], logits \[1, 4\]; name one"
     ):
         convert_module(model, X)
-    with pytest.raises(UnsupportedError, match=r"returns no 'logit'. Did you mean 'logits'\? It returns features"):
+    with pytest.raises(UnsupportedError, match=r"returns features .*, and no 'logit': name one"):
         inspect_model(model, (12,), output="logit")
     with pytest.raises(UnsupportedError, match="returns str, and no tensor in it"):
         convert_module(Model(lambda y: "scores").eval(), X)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from cli.main import seenn
 from converter import convert
 from converter.load import LoadedModel, ModelSpec, load_model, parse_classes, read_class_names
+from converter.load.classes import in_order_of
 from converter.load.weights import read_weights, write_weights
 from seenn.data import load_data
 from seenn.errors import CalibrationError, CheckpointError, ModelError
@@ -41,6 +42,20 @@ def test_a_network_trained_from_chosen_outputs_is_loaded_again(
     again = load_model(ModelSpec(name="resnet18"), path)
     images = torch.randn(2, 1, 28, 28)
     assert torch.equal(again.module(images), chosen.module(images))
+
+
+def test_outputs_are_taken_by_name_where_the_data_has_the_names_of_some_of_them(
+    trained: LoadedModel, checkpoint: WriteCheckpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = ModelSpec(name="resnet18", kwargs=trained.spec.kwargs, class_names=NAMES)
+    loaded = load_model(spec, checkpoint(trained.module))
+    assert all(in_order_of(loaded, names) is loaded for names in ((), NAMES, ("a", "x"), tuple("0123456")))
+    for names in (tuple(reversed(NAMES)), ("g", "b")):
+        found, images = in_order_of(loaded, names), torch.randn(2, 1, 28, 28)
+        rows = [NAMES.index(name) for name in names]
+        assert torch.equal(found.module(images), trained.module(images)[:, rows])
+        assert (found.spec.score_names, ModelSpec.from_record(found.record)) == (names, found.spec)
+    assert "the model's outputs are taken by name, in the order of the data's classes: g, …" in caplog.text
 
 
 def test_outputs_that_are_not_there_are_refused(trained: LoadedModel, checkpoint: WriteCheckpoint) -> None:

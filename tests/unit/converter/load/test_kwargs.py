@@ -30,10 +30,10 @@ def test_empty_items_give_nothing() -> None:
     ("item", "message"),
     [
         ("channels", "expected key=value, got 'channels'"),
-        ("a b=1", "'a b=1' does not read as key=value"),
+        ("a b=1", "expected key=value,…, got 'a b=1'"),
         ("a=1,a=2", "'a' is given twice"),
-        ("a=(1,2", "does not read as key=value,…: '\\(' was never closed|does not match"),
-        ("a='x", "does not read as key=value,…: unterminated string"),
+        ("a=(1,2", "expected key=value,…, got 'a=\\(1,2' \\('\\(' was never closed|does not match"),
+        ("a='x", "expected key=value,…, got .*unterminated string"),
     ],
 )
 def test_malformed_entries_are_refused(item: str, message: str) -> None:

@@ -154,7 +154,7 @@ class TestSignature:
         imported = import_onnx(save(model))
         assert imported.classes == 144
         assert "'scores' is taken" in imported.notes[0]
-        assert "the final Softmax" in imported.notes[1]
+        assert torch.allclose(imported.module(torch.randn(2, 4, 6, 6)).sum(1), torch.ones(2))
 
     def test_other_kinds_of_input_are_refused(self, save: Save, small: Small) -> None:
         model = small()
@@ -195,7 +195,7 @@ class TestSignature:
 
 
 class TestSoftmax:
-    """Only the last one goes, and only over the classes."""
+    """The last one goes with the conversion, as a module's does; probabilities are compared by their logarithms."""
 
     @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
     @pytest.mark.parametrize("tail", [[], [make("Identity", "s", "logits")]])
@@ -203,18 +203,39 @@ class TestSoftmax:
     def test_final_softmax_is_left_out_and_noted(self, save: Save, op: str, tail: list[NodeProto], opset: int) -> None:
         nodes = [make("Flatten", "x", "f"), make(op, "f", "s" if tail else "logits"), *tail]
         imported = import_onnx(save(nodes, opset=opset))
-        assert imported.notes == (f"the final {op} {op.lower()!r} is left out: the network returns logits",)
         images = torch.randn(2, 4, 6, 6)
-        assert torch.equal(imported.module(images), images.flatten(1))
+        expected = (torch.softmax if op == "Softmax" else torch.log_softmax)(images.flatten(1), -1)
+        torch.testing.assert_close(imported.module(images), expected)
+        found = canonical_graph(imported.module, images)
+        assert found.head == ("softmax" if op == "Softmax" else "log_softmax")
+        assert torch.equal(found.graph(images), images.flatten(1))
+
+    def test_differences_that_saturation_hides_are_seen(
+        self, save: Save, small: Small, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = small()
+        weights = numpy_helper.to_array(model.graph.initializer[2])
+        model.graph.initializer[2].CopyFrom(numpy_helper.from_array(4 * weights, "v"))
+        model.graph.node[4].output[0] = "scores"
+        model.graph.node.append(make("Softmax", "scores", "logits"))
+        found = importer.rebuild(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
+        images = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))  # those of the comparison
+        before = found.module(images)
+        with torch.no_grad():
+            found.module.head.bias[before.mean(0).argmin()] += 0.1
+        assert (found.module(images) - before).abs().max() < verify.TOLERANCE
+        monkeypatch.setattr(importer, "rebuild", lambda *_: found)
+        with pytest.raises(ConversionError, match="differs from onnxruntime"):
+            import_onnx(save(model))
 
     def test_softmax_over_several_axes_in_between_is_refused(self, save: Save) -> None:
         nodes = [make("Softmax", "x", "s"), make("Relu", "s", "y")]
         with pytest.raises(UnsupportedError, match=r"softmax \(Softmax\): goes over the axes from 1 on at once"):
             import_onnx(save(nodes, opset=9))
 
-    def test_softmax_over_other_axes_is_refused(self, save: Save) -> None:
+    def test_softmax_over_one_value_is_refused(self, save: Save) -> None:
         nodes = [make("GlobalAveragePool", "x", "p"), make("Softmax", "p", "logits", axis=2)]
-        with pytest.raises(UnsupportedError, match="goes over 1 of 4 values per image"):
+        with pytest.raises(UnsupportedError, match="goes over one value, which makes it 1"):
             import_onnx(save(nodes))
 
 

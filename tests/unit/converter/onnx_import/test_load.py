@@ -17,6 +17,7 @@ from onnx import helper
 from cli.main import seenn
 from converter import convert
 from converter.load import ModelSpec, build_model, load_model
+from converter.onnx_import import import_onnx
 from seenn.errors import CalibrationError, ModelError
 
 Small = Callable[..., onnx.ModelProto]
@@ -84,10 +85,24 @@ def test_inspect_and_convert_take_a_file(save: Save, tmp_path: Path) -> None:
     arguments = ["convert", "--model", path, "--data", "digits", "--check-images", "32", "-o", str(output), "--json"]
     converted = CliRunner().invoke(seenn, arguments)
     assert converted.exit_code == 0, converted.output
-    assert json.loads(converted.stdout)["source"]["onnx"]["notes"] == [
-        "the final Softmax 'softmax' is left out: the network returns logits"
-    ]
+    made = json.loads(converted.stdout)
+    assert made["source"]["onnx"]["notes"] == []
+    assert made["outputs"]["head"] == "softmax"
     assert output.is_file()
+
+
+@pytest.mark.parametrize("numbers", [1, 12])
+def test_scikit_learns_scaling_before_a_network_is_a_scale_and_a_shift(save: Save, numbers: int) -> None:
+    random = np.random.default_rng(0)
+    settings = {"offset": random.standard_normal(numbers).tolist(), "scale": (1 + random.random(numbers)).tolist()}
+    nodes = [
+        helper.make_node("Scaler", ["x"], ["z"], domain="ai.onnx.ml", **settings),
+        helper.make_node("MatMul", ["z", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["logits"]),
+    ]
+    model = onnx.load(save(nodes, {"w": random.standard_normal((12, 8), np.float32)}, shape=("N", 12)))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    assert import_onnx(save(model)).difference <= 1e-5  # from onnxruntime
 
 
 @pytest.mark.parametrize("shape", [("N", 12), ("N", 2, 12)])

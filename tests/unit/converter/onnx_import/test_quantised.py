@@ -16,6 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from converter import convert
 from converter.onnx_import import import_onnx, verify
+from converter.onnx_import.integers import MICROSOFT, QUANTISERS
 from converter.onnx_import.rounding import model_without_rounding
 from seenn.core.ops import QCFS, Quantiser
 from seenn.errors import ConversionError, UnsupportedError
@@ -89,6 +90,14 @@ def test_activations_become_quantisers_and_weights_are_folded(
     assert (first.levels, first.v_threshold.item()) == (levels, pytest.approx(255 * 0.05))
     assert third.grid[2:] == ((-100, 155) if levels == 255 else (-25700, 39835))
     assert not any(isinstance(child, torch.nn.ReLU) for child in imported.module.modules())
+
+
+def test_quantisers_of_onnxruntimes_own_domain_are_taken_at_the_ends_too(save: Save) -> None:
+    model = onnx.load(save(*network("uint16"), opset=21, ir=10))
+    for node in model.graph.node:
+        node.domain = MICROSOFT if node.op_type in QUANTISERS else ""
+    model.opset_import.extend([helper.make_opsetid(MICROSOFT, 1), helper.make_opsetid("", 21)])
+    assert import_onnx(save(model)).notes[0] == "rounding of the input or of the logits to whole numbers is left out"
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16"])

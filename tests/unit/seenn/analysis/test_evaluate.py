@@ -11,6 +11,7 @@ import torch
 from runs import run as session_run
 
 from seenn import SNN
+from seenn.analysis.report.summary import verdict
 from seenn.analysis.synops import SpikeMeter, dense_cost
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
@@ -167,3 +168,26 @@ def test_an_engine_finds_the_same_figures(snn: SNN, splits: DataSplits) -> None:
     assert found.exit == expected.exit
     assert found.synops == pytest.approx(expected.synops)
     assert found.spike_rate_per_site == pytest.approx(expected.spike_rate_per_site)
+
+
+def test_says_whether_the_images_are_like_those_of_the_calibration(snn: SNN, splits: DataSplits) -> None:
+    assert run(snn, splits).drift is None
+    known = snn.calibrate_exit(splits.exit, threshold=0.6, engine="reference")
+    found = run(known, splits)
+    assert found.to_json()["drift"] == {
+        "alarm": False,
+        "p_value": found.drift["p_value"],
+        "false_alarm_rate": 0.01,
+        "images": found.samples,
+    }
+    like, unlike = (
+        "They are not shown to be unlike those that exits were calibrated on (p = ",
+        "They are unlike those that",
+    )
+    assert any(sentence.startswith(like) for sentence in verdict(found))
+    alarmed = replace(found, drift={**found.drift, "alarm": True, "p_value": 1e-9})
+    assert (
+        f"{unlike} exits were calibrated on (p = 1e-09): what was promised for the exits does not hold here."
+        in verdict(alarmed)
+    )
+    assert run(known, splits, alarm=0).drift is None

@@ -90,9 +90,7 @@ def test_a_worker_that_was_killed_is_one_sentence(snn: SNN) -> None:
 
 def test_a_network_without_preprocessing_is_refused(snn: SNN) -> None:
     bare = replace(snn, preprocessing=None)
-    with pytest.raises(
-        CheckpointError, match="does not record how pictures are prepared: convert it again with --data"
-    ):
+    with pytest.raises(CheckpointError, match="does not record how pictures are prepared: state --mean and --std"):
         list(answer_pictures(bare, bare.session("float32"), []))
 
 

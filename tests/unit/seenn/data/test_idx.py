@@ -92,7 +92,7 @@ HUGE = struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "starts with , expected 00000803: an idx file of bytes with 3 axes"),
+        (b"", "starts with , expected 00000803, an idx file of bytes with 3 axes: fetch it again"),
         (b"\x00\x00\x08\x01" + HEADER[4:], "starts with 00000801, expected 00000803"),
         (HEADER[:9], r"cannot be read \(error: unpack requires .*the file is damaged"),
         (HEADER + bytes(100), "declares 56,4[0-9]+ bytes of data"),

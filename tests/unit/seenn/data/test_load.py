@@ -100,8 +100,18 @@ def test_digits_cannot_be_mirrored_and_clothes_can(write_npz: Write) -> None:
     assert not load_data(write_npz()).chiral
 
 
+@pytest.mark.parametrize(("name", "kind"), [("pics", "imagefolder"), ("a.NPZ", "npz"), ("t.csv", "manifest")])
+def test_a_path_without_its_kind_says_which_it_may_be(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=f"data '{name}': is a path; expected KIND:PATH, such as {kind}:{name}"):
+        load_data(name)
+
+
 def test_paths_that_cannot_be_are_refused() -> None:
-    with pytest.raises(DataError, match=r"data 'npz:~nobody-here/a.npz': ~nobody-here/a.npz: "):
+    with pytest.raises(DataError, match=r"data 'npz:~nobody-here/a.npz': ~nobody-here/a.npz cannot be opened"):
         load_data("npz:~nobody-here/a.npz")
     with pytest.raises(DataError, match="holds a zero byte"):
         load_data("mnist", data_dir="a\0b")

@@ -194,7 +194,7 @@ def test_train_and_test_images_of_different_sizes_are_refused(write_npz: WriteNp
 
 
 def test_arrays_of_other_names_are_refused_with_the_names_expected(write_npz: WriteNpz) -> None:
-    with pytest.raises(DataError, match=r"has the arrays pics, target: none of the layouts \(images, labels\)"):
+    with pytest.raises(DataError, match=r"has the arrays pics, target: expected \(images, labels\)"):
         load_data(write_npz(pics=pixels(60, 5, 7), target=LABELS))
 
 

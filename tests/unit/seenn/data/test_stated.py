@@ -40,7 +40,7 @@ def test_one_channel_gets_the_average_of_three_and_three_get_that_of_one(said: d
 def test_what_does_not_go_together_is_refused() -> None:
     for said, message in (
         ({"input_size": (1, 8, 8), "in_chans": 3}, "has 1 channels and in_chans is 3"),
-        ({"input_size": (1, 1, 8, 8)}, "the input size of images is H,W or C,H,W, got 1,1,8,8"),
+        ({"input_size": (1, 1, 8, 8)}, "the input size of images must be H,W or C,H,W, got 1,1,8,8"),
         ({"in_chans": 4}, "mean has 3 values, expected one for each of 4"),
         ({"mean": (0.5, 0.5)}, "mean has 2 values"),
     ):

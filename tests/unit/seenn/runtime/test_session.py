@@ -48,6 +48,14 @@ def test_without_a_policy_the_sums_are_those_of_the_network(
     assert found.cost.tolist() == [float(T)] * 12
 
 
+def test_few_samples_open_no_more_slots_than_they_are(engine: Engine, images: Tensor) -> None:
+    session = Session(engine, None, T, slots=64)
+    session.run(Batch(images[:3]).split(2))
+    assert [slots.capacity for slots in session._opened] == [3]
+    assert len(list(session.answers(Batch(images[:5]).split(2)))) == 5
+    assert [slots.capacity for slots in session._opened] == [5]
+
+
 @pytest.mark.parametrize("slots", [1, 5, 64])
 def test_batches_are_answered_one_by_one_and_taken_as_slots_are_free(
     engine: Engine, images: Tensor, slots: int

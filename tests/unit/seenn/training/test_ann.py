@@ -14,6 +14,7 @@ from torch import nn
 from seenn.batch import Batch
 from seenn.core.ops import QCFS
 from seenn.data import DataSplits, Split
+from seenn.errors import TrainingError
 from seenn.training import Augment, OptimConfig, TrainConfig, TrainingResult, accuracies, train_ann
 
 Train = Callable[..., TrainingResult]
@@ -40,6 +41,12 @@ def test_digits_are_learnt_and_the_result_is_the_best_epoch_in_eval_mode(train: 
     assert result.best.accuracy == max(report.accuracy for report in result.epochs)
     assert accuracies(result.module, digits.calibration) == (result.best.accuracy,)
     assert not result.module.training
+
+
+def test_a_model_that_ends_in_a_softmax_is_refused(digits: DataSplits, classifier: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(classifier(), nn.Softmax(1))
+    with pytest.raises(TrainingError, match="the model ends in a softmax, which the loss takes itself: let it return"):
+        train_ann(model, digits, TrainConfig(epochs=1))
 
 
 def test_thresholds_learn_and_are_plain_parameters_again_afterwards(train: Train) -> None:
