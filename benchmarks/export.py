@@ -156,10 +156,11 @@ def cell(snn: SNN, format: str, reader: str | None, images: int | None) -> dict[
 
 def matrix(parts: Parts, networks: tuple[str, ...], readers: dict[str, str], images: int | None) -> None:
     """Every format of every network."""
+    kinds = {"onnx-qdq": ("onnxruntime", "openvino"), "speck": ("sinabs",)}
     for path in networks:
         snn = network(path)
         for format in FORMATS.names():
-            for reader in {"nir": ("any", "spinnaker2", *readers), "speck": ("sinabs",)}.get(format, ("",)):
+            for reader in {**kinds, "nir": ("any", "spinnaker2", *readers)}.get(format, ("",)):
                 place = readers.get(reader)
                 asked = f"{reader.partition('-')[0]}={place}" if place else reader or None
                 name = f"cell {Path(path).stem} {format} {reader}".strip()

@@ -100,6 +100,7 @@ def measured(name: str, snn: SNN, work: Path, limit: int, repeats: int, vnni: bo
             ann(dense)
 
     float32 = snn.make_engine("float32", timesteps=T)
+    click.echo(f"timing {name}", err=True)
     work_of = {"ann": forward, "int8": step_of(engine, images), "float32": step_of(float32, images)}
     timed = {which: min(timing.seconds) for which, timing in alternate(work_of, repeats).items()}
     bar = (0.35 if name.startswith("ResNet") else 0.5) if vnni else 1.0

@@ -266,6 +266,7 @@ class SNN:
         slots: int = 32,
         ordered: bool = True,
         deadline_ms: float | None = None,
+        warm: bool = False,
         alarm: DriftAlarm | float = ALARM_RATE,
     ) -> Iterator[Prediction]:
         """One prediction for each image, in their order or as they are ready.
@@ -280,9 +281,13 @@ class SNN:
             ordered: False gives every answer as soon as it is ready.
             deadline_ms: for images without one of their own: time from handing in the image to its answer, which is
                 then the best so far. At least one step is run.
+            warm: the images are those of one source in time, such as a camera, that change slowly: each starts from the
+                membranes that the one before left, so they run one after the other, whatever ``slots``. What exits were
+                calibrated for, and the alarm, are of images that start afresh.
             alarm: see ``drift_alarm``.
 
         Raises:
+            UnsupportedError: warm, and the network has initial steps.
             ValueError: an argument out of range, or an image that cannot be run. Finished answers come first.
             SeennError: more slots than memory allows.
         """
@@ -304,8 +309,13 @@ class SNN:
                     )
                 yield Request(image=samples[0], deadline_ms=deadline_ms)
 
-        watch = self.drift_alarm(session, alarm, in_order=True)
-        return session.stream(requests(), ordered=ordered, observers=[watch] if watch else [])
+        watch = None if warm else self.drift_alarm(session, alarm, in_order=True)
+        if warm:
+            log.warning(
+                "a warm stream starts each image from the membranes of the last: what exits were calibrated for, or "
+                "guarantee, does not hold; judge them on a stream of your own"
+            )
+        return session.stream(requests(), ordered=ordered, warm=warm, observers=[watch] if watch else [])
 
     def calibrate_exit(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from seenn.core.graph import INPUT, Node, OpGraph, macs, prune, schedule
 from seenn.core.ops import IncrementalProduct, State, StatefulOp, StatelessOp
 from seenn.core.ops.arguments import integer
+from seenn.core.ops.cumulative import OverTime
 from seenn.core.segments import in_segments
 from seenn.core.unroll import Piece, apart, in_pieces
 from seenn.errors import UnsupportedError
@@ -86,7 +87,7 @@ class SpikingNetwork(nn.Module):
         return tuple(
             node.name
             for node in self.graph
-            if isinstance(node.op, StatefulOp) and not node.op.fires and not isinstance(node.op, IncrementalProduct)
+            if isinstance(node.op, OverTime) and not isinstance(node.op, IncrementalProduct)
         )
 
     @property
@@ -175,6 +176,16 @@ class SpikingNetwork(nn.Module):
         for node, op in self._stateful:
             inputs = (torch.zeros(batch, *self.shapes[name], dtype=dtype, device=self.device) for name in node.inputs)
             found.extend(op.initial_state(*inputs))
+        return tuple(found)
+
+    def warm_state(self, state: State) -> State:
+        """What the next input starts from, warm, where the last one left ``state``: see ``StatefulOp.carried``."""
+        found: list[Tensor] = []
+        first = self._by_node(self.initial_state(len(state[0]) if state else 0, self.dtype))
+        for (node, op), left in zip(self._stateful, self._by_node(state).values(), strict=True):
+            names = op.state_names(len(node.inputs))
+            columns = zip(names, left, first[node.name], strict=True)
+            found.extend(op.carry(old) if name == op.carried else new for name, old, new in columns)
         return tuple(found)
 
     def start(self, current: State, observe: Observer | None = None) -> State:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
@@ -42,17 +44,24 @@ class ScoreTrace(Observer):
 class SpikeSums(Observer):
     """Adds up each site's spike counts over the timesteps of so many samples.
 
+    Args:
+        samples: N.
+        weights: by site, how often a spike of step t ``[B]`` counts; once where nothing is said.
+
     Attributes:
         sums: ``[N, C, ...]`` by site, initial steps left out.
     """
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, weights: Mapping[str, Callable[[Tensor], Tensor | float]] | None = None) -> None:
         self._samples = samples
+        self._weights = weights or {}
         self.sums: dict[str, Tensor] = {}
 
     def spikes(self, t: Tensor, samples: Tensor, site: str, counts: Tensor) -> None:
         ran = t > 0
         if site not in self.sums:
             self.sums[site] = counts.new_zeros(self._samples, *counts.shape[1:])
+        if site in self._weights and isinstance(weight := self._weights[site](t.clamp(min=1)), Tensor):
+            counts = counts * weight.to(counts.device, counts.dtype).view(-1, *[1] * (counts.dim() - 1))
         where = ran.nonzero().squeeze(1)
         self.sums[site].index_add_(0, samples[where].to(counts.device), counts[where.to(counts.device)])

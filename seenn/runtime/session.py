@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from seenn.batch import Batch
-from seenn.core.ops import State
 from seenn.core.ops.arguments import integer
 from seenn.device import full_precision
 from seenn.errors import InputError, SeennError, UnsupportedError
@@ -25,10 +25,9 @@ from seenn.exits import ExitPolicy, FixedExit, Progress, cost_of_steps
 from seenn.exits.deprecated import accept_timesteps
 from seenn.runtime.observer import Observer
 from seenn.runtime.predictions import Prediction, Predictions
+from seenn.runtime.rows import Rows
 from seenn.runtime.slots import Engine, Slots
 from seenn.runtime.source import Arrival, BatchSource, Request, RequestSource, Source
-
-_PATIENCE = 4  # times as many samples as there are slots may pass one that waits
 
 
 class Session:
@@ -98,15 +97,31 @@ class Session:
         return Predictions(**{name: values[order] for name, values in vars(found).items()})
 
     def stream(
-        self, requests: Iterable[Request], *, ordered: bool = True, observers: Sequence[Observer] = ()
+        self,
+        requests: Iterable[Request],
+        *,
+        ordered: bool = True,
+        warm: bool = False,
+        observers: Sequence[Observer] = (),
     ) -> Iterator[Prediction]:
         """One prediction for each request, in their order or as they are ready.
 
         A request is taken when a slot is free, so that there may be endlessly many; whoever is slow to make the next
         one holds up nobody that runs. With one slot, each is answered before the next is taken. If making one fails,
         or it cannot be run, those before it are answered first.
+
+        ``warm``, all requests are of one source, and each starts from the membranes that the one before left, see
+        ``SpikingNetwork.warm_state``: they run one after the other, in one slot.
+
+        Raises:
+            UnsupportedError: warm, and the network has initial steps.
         """
-        return self._one_by_one(RequestSource(requests), ordered, observers)
+        if warm and self.engine.initial_steps:
+            raise UnsupportedError(
+                "this network finds out what each image starts from in initial steps, so it cannot start warm: leave "
+                "out warm=True"
+            )
+        return self._one_by_one(RequestSource(requests), ordered, observers, warm=warm)
 
     def answers(
         self, batches: Iterable[Batch], *, ordered: bool = True, observers: Sequence[Observer] = ()
@@ -117,48 +132,55 @@ class Session:
         """
         return self._one_by_one(BatchSource(batches), ordered, observers)
 
-    def _one_by_one(self, source: Source, ordered: bool, observers: Sequence[Observer]) -> Iterator[Prediction]:
-        found = chain.from_iterable(map(_Answers.one_by_one, self._answers(source, self.slots, observers)))
+    def _one_by_one(
+        self, source: Source, ordered: bool, observers: Sequence[Observer], *, warm: bool = False
+    ) -> Iterator[Prediction]:
+        answers = self._answers(source, 1 if warm else self.slots, observers, warm=warm)
+        found = chain.from_iterable(map(_Answers.one_by_one, answers))
         return _in_order(found) if ordered else found
 
-    def _answers(self, source: Source, capacity: int, observers: Sequence[Observer]) -> Iterator[_Answers]:
+    def _answers(
+        self, source: Source, capacity: int, observers: Sequence[Observer], *, warm: bool = False
+    ) -> Iterator[_Answers]:
         segments = len(self.engine.exit_costs)
         first = source.take(capacity, wait=True)
         if source.ended:  # few samples need few slots, which cost memory
             capacity = max(1, len(first))
         if segments > 1 and capacity > 1:
             capacity *= 2  # while some fill up a batch of one segment, others wait for theirs
-        slots, rows = self._open(capacity), _Rows(capacity, segments)
+        slots, rows = self._open(capacity), Rows(capacity, segments, warm=warm)
         policy = self.policy
         cost = cost_of_steps(self.timesteps, self.engine.initial_steps, self.engine.exit_costs)
         of_spikes = [observer for observer in observers if type(observer).spikes is not Observer.spikes]
         try:
             while True:
-                if free := rows.free:
-                    self._load(source, slots, rows, first or source.take(len(free), wait=not rows.busy_count))
+                if free := len(rows.free):
+                    self._load(source, slots, rows, first or source.take(free, wait=not rows.busy_count))
                     first = []
                 if not rows.busy_count:
                     break
                 if segments == 1 and rows.has_holes:  # in one segment all go on together, and fastest side by side
-                    slots.keep(rows.keep())
+                    slots.keep(torch.from_numpy(rows.keep()))
                 segment, chosen = rows.due(self.slots)
                 watch = rows.watch(chosen, of_spikes) if of_spikes else None  # one that shows no spikes is faster
                 with full_precision(self.engine.device):
                     rows.feed(slots)
                     begin = time.perf_counter()
-                    logits_sum = slots.step(chosen, segment, watch).cpu()
-                t, samples = rows.t[chosen] + 1, rows.sample[chosen]
+                    logits_sum = slots.step(torch.from_numpy(chosen), segment, watch).cpu()
+                steps = rows.t[chosen] + 1
+                t, samples = torch.from_numpy(steps), torch.from_numpy(rows.sample[chosen])
                 here = torch.full_like(t, segment)
                 progress = Progress(t, here, cost[(t - 1) * segments + segment - 1], segments)
                 rows.advance(chosen, segment)
                 for observer in observers:
                     observer.scores(progress, samples, logits_sum)
-                last = progress.whole & (t >= self.timesteps)
-                stop = rows.ask(policy, progress, logits_sum, chosen, (~last).nonzero().squeeze(1))
+                last = (steps >= self.timesteps) & (segment == segments)
+                stop = rows.ask(policy, progress, logits_sum, chosen, ~last)
                 now = time.perf_counter()
                 late = rows.deadline[chosen] < now + (now - begin)  # another step would end after it
-                done = (stop | last | late).nonzero().squeeze(1)
-                if len(done):
+                leaving = (stop | last | late).nonzero()[0]
+                if len(leaving):
+                    done = torch.from_numpy(leaving)
                     answers = _Answers(
                         labels=logits_sum[done].argmax(-1),
                         exit_timestep=t[done],
@@ -167,10 +189,10 @@ class Session:
                         confidence=policy.confidence(progress[done], logits_sum[done]),
                         logits_sum=logits_sum[done],
                         index=samples[done],
-                        by_policy=stop[done],
-                        at_end=last[done],
+                        by_policy=torch.from_numpy(stop[leaving]),
+                        at_end=torch.from_numpy(last[leaving]),
                     )
-                    rows.release(chosen[done])
+                    rows.release(chosen[leaving])
                     yield answers
         finally:
             source.end()
@@ -186,7 +208,7 @@ class Session:
                 return slots
         return self.engine.open(capacity)
 
-    def _load(self, source: Source, slots: Slots, rows: _Rows, arrivals: Sequence[Arrival]) -> None:
+    def _load(self, source: Source, slots: Slots, rows: Rows, arrivals: Sequence[Arrival]) -> None:
         """Starts the samples; the first that cannot be run ends the source."""
         if not arrivals:
             return
@@ -202,7 +224,7 @@ class Session:
                 if rows.taken == before:
                     return
 
-    def _start(self, slots: Slots, rows: _Rows, arrivals: Sequence[Arrival]) -> None:
+    def _start(self, slots: Slots, rows: Rows, arrivals: Sequence[Arrival]) -> None:
         """Starts all of them or none; what is wrong with a single one is said with its number."""
         for arrival in arrivals:
             self._check(arrival.inputs, rows.taken)
@@ -212,9 +234,10 @@ class Session:
             raise InputError(f"image {rows.taken} holds NaN or infinite pixels: check the preprocessing")
         for frame in chain.from_iterable(later):
             self.engine.check(frame)
-        chosen = torch.tensor(rows.free[: len(arrivals)])
+        chosen = rows.free[: len(arrivals)]
         with full_precision(self.engine.device):
-            slots.load(chosen, first)
+            load = partial(slots.load, warm=True) if rows.warm and rows.taken else slots.load
+            load(torch.from_numpy(chosen), first)
         deadlines = [arrival.deadline for arrival in arrivals]
         rows.start(chosen, self.policy.start(first.cpu()), frames, deadlines)
 
@@ -278,116 +301,6 @@ class _Answers(Predictions):
                 logits_sum=scores,
                 stopped_by="timesteps" if at_end else "policy" if by_policy else "deadline",
             )
-
-
-class _Rows:
-    """What is known about each slot."""
-
-    def __init__(self, capacity: int, segments: int) -> None:
-        self._segments = segments
-        self._all = torch.arange(capacity)
-        self.taken = 0  # samples so far
-        self.busy_count = 0
-        self.t = torch.zeros(capacity, dtype=torch.int64)  # whole steps
-        self.segment = torch.ones(capacity, dtype=torch.int64)  # that comes next
-        self.sample = torch.zeros(capacity, dtype=torch.int64)
-        self.deadline = torch.full((capacity,), torch.inf, dtype=torch.float64)
-        self.state: State = ()  # of the policy
-        self._busy = torch.zeros(capacity, dtype=torch.bool)
-        self._frames: dict[int, Tensor] = {}  # of a sample, where it has one a timestep
-
-    @property
-    def free(self) -> list[int]:
-        rows: list[int] = (~self._busy).nonzero().squeeze(1).tolist()
-        return rows
-
-    @property
-    def has_holes(self) -> bool:
-        """Whether a free slot lies before one that runs."""
-        return not bool(self._busy[: self.busy_count].all())
-
-    def start(self, rows: Tensor, state: State, frames: Sequence[Tensor], deadlines: Sequence[float]) -> None:
-        if not self.state:
-            self.state = tuple(tensor.new_zeros(len(self.t), *tensor.shape[1:]) for tensor in state)
-        for tensor, new in zip(self.state, state, strict=True):
-            tensor[rows] = new
-        numbers = torch.arange(self.taken, self.taken + len(rows))
-        self.t[rows], self.segment[rows], self.sample[rows], self._busy[rows] = 0, 1, numbers, True
-        self.deadline[rows] = torch.tensor(deadlines, dtype=torch.float64)
-        self._frames |= {n: each for n, each in zip(numbers.tolist(), frames, strict=True) if len(each) > 1}
-        self.taken += len(rows)
-        self.busy_count += len(rows)
-
-    def feed(self, slots: Slots) -> None:
-        """Gives samples that have one the frame of their next step."""
-        if not self._frames:
-            return
-        samples = self.sample[: self.busy_count].tolist()
-        rows = [row for row, sample in enumerate(samples) if sample in self._frames and self.t[row] > 0]
-        if rows:
-            frames = [self._frames[samples[row]][int(self.t[row])] for row in rows]
-            slots.feed(torch.tensor(rows), torch.stack(frames))
-
-    def due(self, batch: int) -> tuple[int, Tensor]:
-        """The segment that is run next, and the slots, at most so many, that run it: static shapes where they can be.
-
-        The deepest segment with a full batch; without one, that of the sample that came first, so that nobody waits for
-        ever. Fewer than a batch are a power of two: the rest waits for others.
-        """
-        if self._segments == 1:
-            return 1, self._all[: self.busy_count]
-        waiting = torch.bincount(self.segment[self._busy], minlength=self._segments + 1)
-        busy = self._busy.nonzero().squeeze(1)
-        oldest = busy[self.sample[busy].argmin()]
-        full = (waiting >= batch).nonzero().squeeze(1)
-        patient = self.taken - int(self.sample[oldest]) <= _PATIENCE * len(self.t)
-        segment = int(full[-1]) if len(full) and patient else int(self.segment[oldest])
-        rows = busy[self.segment[busy] == segment]
-        count = batch if len(rows) >= batch else 1 << (len(rows).bit_length() - 1)
-        first = self.sample[rows].argsort()[:count]
-        return segment, rows[first].sort().values
-
-    def advance(self, rows: Tensor, segment: int) -> None:
-        """These slots have run a segment."""
-        whole = segment == self._segments
-        self.t[rows] += whole
-        self.segment[rows] = 1 if whole else segment + 1
-
-    def ask(self, policy: ExitPolicy, progress: Progress, logits_sum: Tensor, rows: Tensor, asked: Tensor) -> Tensor:
-        """Which samples the policy stops; it is asked about the numbers ``asked`` of ``rows``, who can go on."""
-        stop = torch.zeros(len(progress), dtype=torch.bool)
-        if len(asked):
-            own = tuple(tensor[rows[asked]] for tensor in self.state)
-            stop[asked], own = policy.stop(progress[asked], logits_sum[asked], own)
-            for tensor, new in zip(self.state, own, strict=True):
-                tensor[rows[asked]] = new.to(tensor.dtype)
-        return stop
-
-    def release(self, rows: Tensor) -> None:
-        self._busy[rows] = False
-        self.busy_count -= len(rows)
-        for sample in self.sample[rows].tolist() if self._frames else ():
-            self._frames.pop(sample, None)
-
-    def keep(self) -> Tensor:
-        """Closes the holes; returns the rows that move to the front."""
-        rows = self._busy.nonzero().squeeze(1)
-        for tensor in (self.t, self.segment, self.sample, self.deadline, *self.state):
-            tensor[: len(rows)] = tensor[rows]
-        self._busy[:] = False
-        self._busy[: len(rows)] = True
-        return rows
-
-    def watch(self, stepped: Tensor, observers: Sequence[Observer]) -> Callable[..., None]:
-        """What slots show the spikes of those that are stepped to."""
-
-        def see(site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
-            rows = stepped[first : first + len(counts)]
-            t = torch.zeros_like(self.t[rows]) if initial else self.t[rows] + 1
-            for observer in observers:
-                observer.spikes(t, self.sample[rows], site, counts)
-
-        return see
 
 
 def _in_order(predictions: Iterator[Prediction]) -> Iterator[Prediction]:

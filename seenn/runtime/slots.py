@@ -32,8 +32,10 @@ class Slots(Protocol):
 
     capacity: int
 
-    def load(self, rows: Tensor, inputs: Tensor) -> None:
-        """Starts samples afresh in the slots ``rows``, int64 ``[k]``, with ``inputs`` ``[k, C, H, W]``.
+    def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
+        """Starts samples in the slots ``rows``, int64 ``[k]``, with ``inputs`` ``[k, C, H, W]``.
+
+        They start afresh; ``warm``, from what those before them in these slots left, see ``SpikingNetwork.warm_state``.
 
         Raises:
             InputError: an input that the engine cannot run; then nothing has changed.

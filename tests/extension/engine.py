@@ -54,9 +54,10 @@ class _Slots:
         self._network = network
         self._running: list[_Sample] = [_Sample()] * capacity
 
-    def load(self, rows: Tensor, inputs: Tensor) -> None:
+    def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
         for row in rows.tolist():
-            self._running[row] = _Sample()
+            left = self._running[row].state if warm else None
+            self._running[row] = _Sample(state=None if left is None else self._network.warm_state(left))
         self.feed(rows, inputs)
 
     @torch.no_grad()

@@ -289,6 +289,8 @@ class StatefulOp(Op):
 
     #: While its inputs never change its output does not either; then that is ``constant(*inputs)``.
     steady: ClassVar[bool] = False
+    #: The state that a warm start hands on to the next input, as ``carry`` says; all others start afresh.
+    carried: ClassVar[str | None] = None
 
     @abstractmethod
     def state_names(self, arity: int) -> tuple[str, ...]:
@@ -297,6 +299,10 @@ class StatefulOp(Op):
     @abstractmethod
     def initial_state(self, *inputs: Tensor) -> State:
         """The state before the first step, for inputs of these shapes."""
+
+    def carry(self, value: Tensor) -> Tensor:
+        """What the next input finds in the state ``carried``."""
+        return value
 
     def first(self, *inputs: Tensor) -> Tensor:
         return self.step(inputs, self.initial_state(*inputs))[0]

@@ -17,6 +17,7 @@ class LeakySum(StatefulOp):
         decay: share of the current that a step keeps, in [0, 1).
     """
 
+    carried = "i"
     decay: Number = 0.5
 
     def __post_init__(self) -> None:

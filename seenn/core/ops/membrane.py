@@ -18,6 +18,11 @@ def soft_reset(v: Tensor, spike_count: Tensor, v_threshold: Tensor, *, in_place:
     return torch.addcmul(v, spike_count, v_threshold, value=-1, out=v if in_place else None)
 
 
+def cut_off(v: Tensor, v_threshold: Tensor) -> Tensor:
+    """``clip(v, 0, θ)``: what a warm start keeps of a membrane."""
+    return torch.minimum(v.clamp(min=0), v_threshold)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Membrane:
     """The two rules of a membrane: ``v ← decay·v + x``, and after ``s`` spikes a reset.

@@ -42,7 +42,7 @@ from seenn.core.ops.arguments import (
 from seenn.core.ops.base import State, StatefulOp, Traffic, register
 from seenn.core.ops.fused import fused_if_step
 from seenn.core.ops.lowering import Lowering, Value
-from seenn.core.ops.membrane import Membrane, soft_reset
+from seenn.core.ops.membrane import Membrane, cut_off, soft_reset
 from seenn.surrogate import Surrogate, Triangle, fire
 
 
@@ -95,6 +95,7 @@ class Neuron(StatefulOp):
     """
 
     fires = True
+    carried = "v"
     v_threshold: Threshold = default(1.0)
     v_init: PerChannel = default(0.5)
     _: KW_ONLY
@@ -114,6 +115,10 @@ class Neuron(StatefulOp):
         ``in_place`` (without autograd) lets the new state take the memory of the one given.
         """
 
+    def weight(self, t: Tensor, timesteps: int) -> Tensor | float:
+        """How often a spike of step t ``[B]`` counts in the sum that is T times the mean output over T steps."""
+        return 1.0
+
     def distinct(self, timesteps: int) -> int:
         """How many values the sum of its spikes may take after so many steps."""
         return timesteps + 1
@@ -129,6 +134,10 @@ class Neuron(StatefulOp):
         (x,) = inputs
         start = per_channel(self.v_init, x, self.axis) * per_channel(self.v_threshold, x, self.axis)
         return (torch.zeros_like(x, dtype=torch.promote_types(x.dtype, start.dtype)).add_(start),)
+
+    def carry(self, value: Tensor) -> Tensor:
+        """The membrane cut off at 0 and θ: what lies beyond would hold the neuron down, or up, for many steps."""
+        return cut_off(value, per_channel(self.v_threshold, value, self.axis))
 
     def emit(self, spike_count: Tensor, *, out: Tensor | None = None) -> Tensor:
         """What the next layer receives: ``spike_count · θ``."""

@@ -52,16 +52,17 @@ class ReferenceSlots(Slots):
             for name in sorted(crossing)
         }
 
-    def load(self, rows: Tensor, inputs: Tensor) -> None:
+    def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
         self.feed(rows, inputs)
-        rows = rows.to(self._network.device)
+        network = self._network
+        rows = rows.to(network.device)
         with torch.no_grad():
-            for tensor, new in zip(
-                self._state, self._network.initial_state(len(rows), self._network.dtype), strict=True
-            ):
+            left = tuple(tensor[rows] for tensor in self._state)
+            started = network.warm_state(left) if warm else network.initial_state(len(rows), network.dtype)
+            for tensor, new in zip(self._state, started, strict=True):
                 tensor[rows] = new
         self._total[rows] = 0
-        self._new[rows.cpu()] = self._network.initial_steps > 0
+        self._new[rows.cpu()] = network.initial_steps > 0
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
         network = self._network

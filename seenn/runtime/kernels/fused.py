@@ -137,12 +137,15 @@ class FusedSlots(Slots):
         self._apart: dict[tuple[int, int], _Apart] = {}
         self._encoders: dict[int, list[Thunk]] = {}
 
-    def load(self, rows: Tensor, inputs: Tensor) -> None:
+    def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
         self.feed(rows, inputs)
         there = rows.to(self.total.device)
-        self._start(there)
+        if warm:
+            self._carry_over(there)
+        else:
+            self._start(there)
+            self._new[:, rows.cpu()] = True
         self.total[there] = 0
-        self._new[:, rows.cpu()] = True
 
     def feed(self, rows: Tensor, inputs: Tensor) -> None:
         scale = self._program.input_scale
@@ -253,6 +256,15 @@ class FusedSlots(Slots):
             views = {name: tensor[:count] for name, tensor in self._staging.items()}
             self._encoders[count] = self._engine.binder.bind(self._program.encode, Memory(count, views, {}))
         return self._encoders[count]
+
+    def _carry_over(self, rows: Tensor) -> None:
+        """A warm start; the neurons of a segment that no sample has come to in these slots will start by themselves."""
+        for name, tensor in self._kept.items():
+            buffer = self._program.buffers[name]
+            if buffer.carry is not None:
+                tensor[rows] = buffer.carry(tensor[rows])
+            elif buffer.start is not None:
+                tensor[rows] = self._first(buffer)
 
     def _carry(self, capacity: int) -> list[_Carried]:
         """Memory for what segments hand on, for every slot, beside that of a tile; by segment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -105,10 +105,13 @@ class Builder:
         high: float,
         start: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
+        carry: Callable[[Tensor], Tensor] | None = None,
     ) -> str:
         """A new buffer; returns its name."""
         assert name not in self.buffers, name
-        self.buffers[name] = Buffer(name=name, shape=shape, life=life, low=low, high=high, start=start, dtype=dtype)
+        self.buffers[name] = Buffer(
+            name=name, shape=shape, life=life, low=low, high=high, start=start, carry=carry, dtype=dtype
+        )
         return name
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from seenn.core.graph import INPUT, Node
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
+from seenn.core.ops.membrane import cut_off
 from seenn.runtime.lowering.builder import Builder, of
 from seenn.runtime.lowering.program import Compute, Exit, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
 from seenn.runtime.lowering.scales import Reach, Scale, Use
@@ -111,7 +112,8 @@ class ProgramLowering(Builder):
         threshold, charge = (along(each, axis, dims) / found.scale for each in (theta, v_init * theta))
         threshold, charge = self.scales.rounded(threshold, least=1.0), self.scales.rounded(charge)
         state = partial(self.buffer, shape=shape, life="state", low=-math.inf, high=math.inf, dtype=found.dtype)
-        membrane = state(f"{name}.v", start=compressed(charge))
+        # From 0 to θ, a warm start is no further from 0 than the proof takes any start to be.
+        membrane = state(f"{name}.v", start=compressed(charge), carry=partial(_carried, compressed(threshold)))
         current = self.current(name, found, shape)
         taken_back = None
         if slope is not None and leaks:
@@ -245,7 +247,8 @@ class ProgramLowering(Builder):
         for name, tensor in zip(op.state_names(len(names)), example, strict=True):
             start = compressed(tensor[0].detach().double())
             shape = tuple(tensor.shape[1:])
-            state.append(self.buffer(f"{self.name}.{name}", shape, "state", -math.inf, math.inf, start))
+            carry = op.carry if name == op.carried else None
+            state.append(self.buffer(f"{self.name}.{name}", shape, "state", -math.inf, math.inf, start, carry=carry))
         target = self.buffer(self.name, self.shape, "scratch", -math.inf, math.inf)
         counts = None
         if op.fires:
@@ -267,6 +270,11 @@ class ProgramLowering(Builder):
 
     def _of(self, target: str, gain: Tensor, constant: Tensor | None) -> Value:
         return Value(shape=self.shape, terms=(GainTerm(source=target, gain=gain),), constant=constant)
+
+
+def _carried(threshold: Tensor, v: Tensor) -> Tensor:
+    """What a warm start makes of a membrane."""
+    return cut_off(v, threshold.to(v.device, v.dtype))
 
 
 def _leak(target: Tensor, charge: Tensor, before: Tensor, factor: Tensor, *, rounded: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -54,18 +55,20 @@ class InputScale:
         scale = 1 << fraction_bits
         return cls(step=(1 / scale,) * channels, offset=(0.0,) * channels, low=-bound * scale, high=bound * scale)
 
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.step, dtype=torch.float64), torch.tensor(self.offset, dtype=torch.float64)
+
     def quantize(self, images: Tensor) -> Tensor:
         """``X`` for images ``[B, C, ...]``, as integers in the images' type.
 
         Raises:
             InputError: a value lies outside the range, or is not a number.
         """
-        shape = (-1, *[1] * (images.dim() - 2))
-        step, offset = (
-            images.new_tensor(values, dtype=torch.float64).view(shape) for values in (self.step, self.offset)
-        )
+        step, offset = (values.to(images.device).view(-1, *[1] * (images.dim() - 2)) for values in self._scale)
         found = ((images.double() - offset) / step).round()
-        if not bool(((found >= self.low) & (found <= self.high)).all()):
+        least, largest = (float(value) for value in found.aminmax())  # NaN where there is one
+        if not (self.low <= least and largest <= self.high):
             raise InputError(
                 f"images hold values from {images.min().item():g} to {images.max().item():g}, outside the input scale "
                 f"of {self.low} to {self.high} steps of {min(self.step):.3g} from {min(self.offset):.3g}: prepare them "
@@ -84,6 +87,7 @@ class Buffer:
     low: float
     high: float
     start: Tensor | None = None  # state: its value before the first step, broadcastable to ``shape``
+    carry: Callable[[Tensor], Tensor] | None = None  # state: what a warm start makes of it; None: as any start
     dtype: torch.dtype = torch.float32  # int32 where float32 may not hold what all steps add up to, float64 one step
 
 
