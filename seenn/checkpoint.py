@@ -143,6 +143,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
             "or give the path of another"
         )
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(
+            f"{path} holds an ANN, not a spiking network: `seenn convert --model {path}` makes one of it"
+        )
     with open(path, "rb") as start:
         if start.read(2) in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, or a bare pickle
             raise CheckpointError(

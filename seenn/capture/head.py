@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph, prune
-from seenn.core.ops import ElementwiseAffine, Flatten, Linear, Op, Pointwise, Reshape, Softmax, Take
+from seenn.core.ops import ElementwiseAffine, Flatten, Linear, Op, Pointwise, Reshape, Slice, Softmax, Take
 from seenn.errors import UnsupportedError
 
 LEFT_OUT = "the final %s is left out: the network returns logits"  # what the user reads
@@ -33,7 +33,7 @@ def find_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, tuple[No
             alone = not logarithm or len(users[inner.name]) == 1
             found = ("log_softmax" if logarithm else "softmax"), (*logarithm, inner)
             return found if alone and shape[inner.op.axis - 1] == math.prod(shape) else None
-        if not isinstance(node.op, Reshape | Flatten | Take):
+        if not isinstance(node.op, Reshape | Flatten | Slice | Take):
             return None
         name = node.inputs[0]
     return None

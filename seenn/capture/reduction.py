@@ -35,6 +35,11 @@ def smallest(call: Call) -> Result:
     return extreme(call)
 
 
+@handles("argmax", "argmin", "argsort", "sort", "topk", any_layout=True)
+def order(call: Call) -> Result:
+    raise Refused("orders values, which spikes cannot", "return the scores, from which the order follows")
+
+
 def _largest(call: Call, dims: Any) -> Made:
     """Over height and width, or length, it is a pooling, which conversion knows more about."""
     if dims is None or dims == ():

@@ -40,6 +40,7 @@ HEADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "logarithm of it": (lambda y: torch.log(torch.softmax(y, 1)), "log_softmax"),
     "before a reshape": (lambda y: y.unsqueeze(-1).softmax(1).flatten(1), "softmax"),
     "of each": (lambda y: torch.sigmoid(y), "sigmoid"),
+    "before a choice": (lambda y: y.softmax(1)[:, :4], "softmax"),
 }
 
 

@@ -361,6 +361,15 @@ def test_a_manifest_must_be_json(path: Path, network: SpikingNetwork) -> None:
     assert load(path).timesteps == 4
 
 
+def test_an_onnx_file_is_named_as_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "ann.ONNX"
+    file.write_bytes(b"ir")
+    with pytest.raises(
+        CheckpointError, match=r"holds an ANN, not a spiking network: `seenn convert --model .*ann\.ONNX`"
+    ):
+        load(file)
+
+
 def test_pytorch_weights_are_named_as_what_they_are(tmp_path: Path) -> None:
     weights = tmp_path / "ann.pth"
     torch.save({"weight": torch.ones(2)}, weights)
