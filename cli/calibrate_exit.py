@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cli.common import Console, command
 from cli.exit_rules import RuleOptions
-from cli.groups import DataOptions, OutputOptions, RunOptions, SnnFile
+from cli.groups import DataOptions, OutputOptions, RunOptions, SnnFile, named
 
 
 @command("Choose when an image may stop.")
@@ -50,6 +50,6 @@ def calibrate_exit(
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {snn.network.initial_steps + steps} timesteps\n"
         f"  early exit   {100 * record['accuracy']:6.2f} % in {record['mean_cost']:.2f} timesteps on average,\n"
         f"               at an estimated {energy(found_energy)} ({found_energy:.4g} pJ) per image\n"
-        f"wrote {target}; next: seenn evaluate",
+        f"wrote {target}; next: seenn evaluate{named(target)}",
         engine=engine,
     )

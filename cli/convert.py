@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, output_file
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, named, output_file
 from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def convert(
     console.answer(
         {**result, "report": str(page)},
         *map(_wrapped, summary),
-        f"wrote {target}; next: seenn calibrate-exit --threshold 0.95",
+        f"wrote {target}; next: seenn calibrate-exit{named(target)} --threshold 0.95",
     )
     report.show(console, page)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,6 +45,11 @@ SNN_FILE = "snn.safetensors"
 ENGINE = Registered("engine", "seenn.runtime.engines", "seenn.runtime.engine:ENGINES", also=("auto",))
 NEURON = Registered("neuron", "seenn.neurons", "seenn.neurons:NEURONS")
 RULE = Registered("exit rule", "seenn.exits.rules", "seenn.exits.registry:EXIT_RULES", paths=True)
+
+
+def named(path: Path | str) -> str:
+    """A file as the next command has to name it, with a space before; nothing for the one that it takes by itself."""
+    return "" if str(path) == SNN_FILE else f" {shlex.quote(str(path))}"
 
 
 @dataclass(frozen=True, kw_only=True)

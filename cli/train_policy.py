@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import SNN_FILE, DataOptions, OutputOptions, ReportOptions, SnnFile, StepOptions
+from cli.groups import SNN_FILE, DataOptions, OutputOptions, ReportOptions, SnnFile, StepOptions, named
 from cli.options import COUNT, FILE, Commas, FiniteRange, option
 from cli.training import RunFolder, TrainOptions
 
@@ -132,6 +132,6 @@ def train_policy(
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {initial_steps + steps} timesteps\n"
         f"  SEENN-II     {100 * record['accuracy']:6.2f} % in {record['mean_timesteps']:.2f} timesteps on average, "
         f"plus {policy_macs(made.policy):,} MACs of the policy network\n"
-        f"wrote {target}; next: seenn evaluate",
+        f"wrote {target}; next: seenn evaluate{named(target)}",
         engine=engine,
     )

@@ -488,6 +488,8 @@ class SNN:
         if replace_heads and network.graph.heads:
             network = network.without_heads().requires_grad_(False)
         plain = replace(self, network=network, policy=None)
+        if network is not self.network:
+            plain = plain.prepare(data.calibration.batch(limit=PREPARE_SAMPLES))
         runner = plain.make_engine(engine, timesteps=self.timesteps)
         made = add_heads(
             network,

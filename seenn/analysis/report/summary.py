@@ -22,7 +22,7 @@ def summary_rows(e: Evaluation) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     if e.ann_accuracy is not None:
         macs = f"{count(e.ann_macs)} MACs"
-        rows.append(("original network (ANN)", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
+        rows.append(("ANN of the same weights", percent(e.ann_accuracy), "–", macs, energy(e.ann_energy_pj)))
         rows.append((QUANTISED, "–", "–", f"{macs}, {e.quantised.bits} bits", energy(e.quantised.energy_pj)))
     full = (percent(e.full_accuracy), f"{e.steps[-1]}", f"{count(e.synops_full)} additions")
     early = (percent(e.accuracy), f"{e.mean_cost:.2f}", f"{count(e.synops)} additions")
@@ -44,7 +44,7 @@ def verdict(e: Evaluation) -> list[str]:
     ]
     if e.drift is not None:
         like = "unlike" if e.drift["alarm"] else "not shown to be unlike"
-        void = ": what was promised for the exits does not hold here" if e.drift["alarm"] else ""
+        void = ": no guarantee of the exits holds here" if e.drift["alarm"] else ""
         sentences.append(f"They are {like} those that exits were calibrated on (p = {e.drift['p_value']:.2g}){void}.")
     if e.ann_accuracy is not None:
         sentences += [_accuracy_against_ann(e.accuracy - e.ann_accuracy), _energy_against_ann(e)]
@@ -76,7 +76,8 @@ def verdict(e: Evaluation) -> list[str]:
 def _early_exit(e: Evaluation) -> str:
     saved = 1 - e.mean_cost / e.steps[-1]
     if saved == 0:
-        return f"No image exited early: each took {steps(e.steps[-1])}."
+        none = "The file has no exit rule" if e.policy.get("policy") == "fixed" else "No image exited early"
+        return f"{none}: each image took {steps(e.steps[-1])}."
     change = e.accuracy - e.full_accuracy
     effect = f"{_more_or_less(change)} accurate" if change else "at the same accuracy"
     return (

@@ -10,7 +10,7 @@ Make = Callable[..., Evaluation]
 
 def test_rows_compare_ann_full_and_early_exit(make_evaluation: Make) -> None:
     assert summary_rows(make_evaluation()) == [
-        ("original network (ANN)", "100.00 %", "–", "1.00 M MACs", "4.00 µJ"),
+        ("ANN of the same weights", "100.00 %", "–", "1.00 M MACs", "4.00 µJ"),
         ("ANN quantised to as many levels", "–", "–", "1.00 M MACs, 6 bits", "200 nJ"),
         ("spiking (SNN), every step", "75.00 %", "3", "3.00 M additions", "3.00 µJ"),
         ("spiking (SNN), early exit", "75.00 %", "2.00", "2.00 M additions", "2.00 µJ"),
