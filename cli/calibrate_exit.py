@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cli.common import Console, command
 from cli.exit_rules import RuleOptions
 from cli.groups import DataOptions, OutputOptions, RunOptions, SnnFile, named
@@ -44,12 +47,31 @@ def calibrate_exit(
     found_energy = record["mean_energy_pj"]
     chosen = record["threshold"]
     shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple | list) else (chosen,)))
+    worked = f"{'the work of ' * bool(snn.network.graph.heads)}{record['mean_cost']:.2f} timesteps"
     console.answer(
         {**record, "output": str(target)},
-        f"exit threshold {shown}, tried on {record['samples']} held-out images:\n"
+        f"exit threshold {shown}, tried on {record['samples']} held-out images{_judged(record)}:\n"
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {snn.network.initial_steps + steps} timesteps\n"
-        f"  early exit   {100 * record['accuracy']:6.2f} % in {record['mean_cost']:.2f} timesteps on average,\n"
+        f"  early exit   {100 * record['accuracy']:6.2f} % in {worked} on average,\n"
         f"               at an estimated {energy(found_energy)} ({found_energy:.4g} pJ) per image\n"
+        f"{_guaranteed(record)}"
         f"wrote {target}; next: seenn evaluate{named(target)}",
         engine=engine,
     )
+
+
+def _judged(record: Mapping[str, Any]) -> str:
+    """What the percentages are of, where it is not labels."""
+    return ", by how many agree with every step" if record.get("risk") == "disagreement" else ""
+
+
+def _guaranteed(record: Mapping[str, Any]) -> str:
+    """The guarantee in words, a line of its own; nothing where there is none."""
+    kind, drop = record.get("guarantee"), record.get("max_accuracy_drop")
+    if kind is None or drop is None:
+        return ""
+    points = f"at most {100 * drop:g} points below every step"
+    if kind == "expected":
+        return f"  guaranteed   {points}, on average over such calibrations\n"
+    whom = "all that exit by any step, " if kind == "conditional" else ""
+    return f"  guaranteed   {points}, {whom}with confidence {100 * record['confidence']:g} %\n"

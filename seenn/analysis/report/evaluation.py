@@ -74,8 +74,9 @@ class Evaluation(Report):
     def __str__(self) -> str:
         """The main figures in a line."""
         ann = "" if self.ann_accuracy is None else f"; the ANN {percent(self.ann_accuracy)}"
+        work = "" if self.depth is None else "the work of "
         return (
-            f"{percent(self.accuracy)} of {self.samples:,} {self.split} images after {self.mean_cost:.2f} steps, "
+            f"{percent(self.accuracy)} of {self.samples:,} {self.split} images after {work}{self.mean_cost:.2f} steps, "
             f"{percent(self.full_accuracy)} after {self.steps[-1]}{ann}"
         )
 

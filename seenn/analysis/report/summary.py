@@ -80,8 +80,9 @@ def _early_exit(e: Evaluation) -> str:
         return f"{none}: each image took {steps(e.steps[-1])}."
     change = e.accuracy - e.full_accuracy
     effect = f"{_more_or_less(change)} accurate" if change else "at the same accuracy"
+    work = "" if e.depth is None else "the work of "
     return (
-        f"Early exit answers after {steps(e.mean_cost)} on average instead of {e.steps[-1]} "
+        f"Early exit answers after {work}{steps(e.mean_cost)} on average instead of {e.steps[-1]} "
         f"({100 * saved:.0f} % fewer), {effect}."
     )
 
