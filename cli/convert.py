@@ -86,6 +86,10 @@ class ConvertOptions:
         "Most spikes a step and sign of the neurons in front of what is not spikes.  [default: 15]",
         type=Integer(1, 127),
     )
+    coding: Literal["rate", "differential"] | None = option(
+        "What spikes carry. differential: how running means change, so that what has settled is silent; takes one "
+        "initial step, and the reference engine.  [default: rate]"
+    )
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
     task: Literal["classes", "binary", "labels", "values"] | None = option(
@@ -107,7 +111,16 @@ class ConvertOptions:
                 if name != "percentile":
                     raise ValueError(f"--percentile goes with --recipe percentile, not with {name}")
                 settings["q"] = self.percentile
-            names = ("neuron", "levels", "correction", "timesteps", "silent_channels", "encoder_levels", "strict")
+            names = (
+                "neuron",
+                "levels",
+                "correction",
+                "timesteps",
+                "silent_channels",
+                "encoder_levels",
+                "coding",
+                "strict",
+            )
             found = {"recipe": RECIPES.get(name)(**settings), "initial_steps": self.prepass, **given(self, *names)}
             ConvertConfig.suited(qcfs_levels=qcfs_levels, **found)
             return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -156,13 +157,13 @@ def _compare(
     """
     twin, timesteps = network.analog(), session.timesteps
     analog = twin.evaluate(batch.inputs.to(network.device), {twin.output, *(() if counter is None else network.sites)})
-    scores, spikes = ScoreTrace(timesteps, len(batch)), SpikeSums(len(batch))
+    neurons = {site: op for site in network.sites if isinstance(op := network.graph[site].op, Neuron)}
+    weights = {site: partial(neuron.weight, timesteps=timesteps) for site, neuron in neurons.items()}
+    scores, spikes = ScoreTrace(timesteps, len(batch)), SpikeSums(len(batch), weights)
     answers = session.run(batch, observers=(scores,) if counter is None else (scores, spikes, counter))
     wrong, power = dict.fromkeys(network.sites, 0.0), dict.fromkeys(network.sites, 0.0)
     for site, total in spikes.sums.items():
-        neuron = network.graph[site].op
-        assert isinstance(neuron, Neuron)
-        wrong[site] = float(squared_norm(analog[site] - neuron.emit(total) / timesteps))
+        wrong[site] = float(squared_norm(analog[site] - neurons[site].emit(total) / timesteps))
         power[site] = float(squared_norm(analog[site]))
     wanted = analog[twin.output].cpu()
     given = answers.logits_sum / timesteps

@@ -12,6 +12,8 @@ from converter.recipes.mmse import MMSE
 from seenn.core.ops.arguments import flag, integer
 from seenn.neurons import NEURONS
 
+CODINGS = ("rate", "differential")
+
 
 def warn_of_islands(analog_islands: bool | None) -> None:
     """For callers of a keyword that went: everything that is not affine converts without it."""
@@ -41,6 +43,9 @@ class ConvertConfig:
     timesteps: int = 8  # T that thresholds and correction are chosen for, without initial steps
     silent_channels: Literal["borrow", "refuse"] = "borrow"  # never active in calibration
     encoder_levels: int = 15  # Γ of the neurons in front of what is not spikes, of either sign
+    coding: Literal["rate", "differential"] = (
+        "rate"  # differential: spikes carry changes; one initial step, no correction
+    )
     strict: bool = False  # refuse anything but affine ops and neurons
     analog_islands: InitVar[bool | None] = None  # deprecated: without effect
 
@@ -60,6 +65,14 @@ class ConvertConfig:
             raise ValueError(f"{self.neuron} neurons stand for no activation: use them with `seenn train-direct`")
         if correction.neuron not in (None, self.neuron):
             raise ValueError(f"{self.correction} is for {correction.neuron} neurons, got {self.neuron}: change either")
+        if self.coding not in CODINGS:
+            raise ValueError(f"coding must be {' or '.join(CODINGS)}, got {self.coding!r}")
+        if self.coding == "differential" and not kind.signed:
+            raise ValueError(
+                f"differential coding needs spikes of both signs, and {self.neuron} neurons have one: take signed"
+            )
+        if self.coding == "differential" and self.correction != "none":
+            raise ValueError(f"differential coding leaves no mean error to correct: leave out {self.correction}")
         steps = integer("initial_steps", self.steps_before, low=0, high=4096)
         if bool(steps) != bool(correction.initial_steps):
             raise ValueError(
@@ -90,6 +103,8 @@ class ConvertConfig:
         if qcfs_levels is not None:
             defaults = {"recipe": "qcfs", "neuron": "if", "correction": "none", "timesteps": qcfs_levels}
             chosen = defaults | chosen
+        if chosen.get("coding") == "differential":
+            chosen = {"correction": "none", **chosen}
         if "correction" in chosen and (kind := CORRECTIONS.get(chosen["correction"]).neuron) is not None:
             chosen.setdefault("neuron", kind)
         return cls(**chosen)
@@ -109,5 +124,6 @@ class ConvertConfig:
             "timesteps": self.timesteps,
             "silent_channels": self.silent_channels,
             "encoder_levels": self.encoder_levels,
+            "coding": self.coding,
             "strict": self.strict,
         }

@@ -14,7 +14,7 @@ from converter.calibrate import Calibration, calibrate
 from converter.config import ConvertConfig
 from converter.images import CalibrationImages
 from converter.outputs import with_scores
-from converter.passes import encode_operands, normalise, verify_equivalent
+from converter.passes import differential, encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.capture.head import LEFT_OUT, are_probabilities, without_head
@@ -113,9 +113,11 @@ def convert_module(
     calibration = calibrate(
         graph, images, config, lambda site: progress(site, len(sites)), device=device, memory=memory
     )
-    network = place_neurons(graph, calibration.neurons, input_shape).eval()
+    network = place_neurons(graph, calibration.neurons, input_shape)
+    if config.coding == "differential":
+        network = differential(network)
     return Conversion(
-        network=network,
+        network=network.eval(),
         calibration=calibration,
         float64_difference=found.difference,
         head=found.head,

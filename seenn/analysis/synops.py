@@ -122,7 +122,8 @@ def analog_steps(network: SpikingNetwork, timesteps: int) -> Tensor:
 
 def running_means(network: SpikingNetwork) -> dict[str, str]:
     """The nodes that act on running means, with what they compute: smooth functions, normalisation, maxima."""
-    return {name: network.graph[name].op.title.removeprefix("cumulative ") for name in network.running_means}
+    titles = {name: network.graph[name].op.title for name in network.running_means}
+    return {name: title.removeprefix("cumulative ").removeprefix("differential ") for name, title in titles.items()}
 
 
 def spiking_report(network: SpikingNetwork) -> dict[str, Any]:

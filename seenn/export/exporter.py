@@ -16,6 +16,7 @@ import torch
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops.arguments import integer
+from seenn.core.ops.differential import Differential
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError
 from seenn.exits import ExitPolicy, FixedExit
@@ -157,6 +158,10 @@ def export(
     """
     found, options = FORMATS.get(to), options or ExportOptions()
     check_options(to, options)
+    if any(isinstance(op, Differential) for op in snn.network.graph.ops):
+        raise UnsupportedError(
+            f"{to} files hold rate coding, and this network's spikes carry changes: convert with --coding rate"
+        )
     _check_packages(found, to)
     steps = integer("timesteps", timesteps or snn.timesteps, low=1)
     if heads := snn.network.graph.heads:

@@ -20,6 +20,7 @@ from seenn.core.graph import Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, Flatten, Linear, Mean, Neuron, Op, StatelessOp
 from seenn.core.ops.arguments import integer
+from seenn.core.ops.differential import Differential
 from seenn.data import Split
 from seenn.errors import TrainingError, UnsupportedError
 from seenn.exits.calibration.replay import fit_split
@@ -105,6 +106,10 @@ def add_heads(
         )
     if split.is_sequence:
         raise UnsupportedError("heads are for constant images, and these samples are frames over time: use exits in t")
+    if any(isinstance(op, Differential) for op in network.graph.ops):
+        raise UnsupportedError(
+            "heads read what neurons emit in a step, under differential coding a change: convert with --coding rate"
+        )
     chosen = choose_cuts(network, config.at, config.heads)
     samples = len(split) if config.limit is None else min(config.limit, len(split))
     classes = network.shapes[network.graph.output][0]

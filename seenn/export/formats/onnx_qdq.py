@@ -3,7 +3,7 @@
 Over T steps a neuron's mean output is its activation, rounded to multiples of θ/T and cut off at Γ·θ, or where a
 quantised activation ends. That is what QuantizeLinear and DequantizeLinear compute, with levels of θ/T, or coarser ones
 where a byte does not hold them; half a level is added where the neuron does not start at θ/2, and the half itself
-rounds. Weights are int8, one scale for each output channel.
+rounds. Weights are int8, one scale for each output channel; those of layers that read the image itself stay in float.
 """
 
 from __future__ import annotations
@@ -122,15 +122,19 @@ class QuantisedAnn(Part):
 
     def __init__(self, subject: Subject) -> None:
         graph = subject.network.graph
-        super().__init__(subject.network, [n.name for n in graph if not isinstance(n.op, IntegratingNeuron | Synapse)])
+        prefix = subject.network.prefix  # what meets the image, which is not quantised, is computed in float anyway
+        int8 = {node.name for node in graph if isinstance(node.op, Synapse)} - prefix
+        own = {node.name for node in graph if isinstance(node.op, IntegratingNeuron)} | int8
+        super().__init__(subject.network, [node.name for node in graph if node.name not in own])
+        self._int8 = int8
         self._timesteps = subject.timesteps
         self._pixels = subject.pixels if subject.options.raw_pixels else None
         for node in graph:
             constants: dict[str, Tensor] = {}
             if isinstance(node.op, IntegratingNeuron):
-                constants = _of_neuron(node.op, subject.timesteps)
+                constants = _of_neuron(node.op, subject.timesteps, images=len(self.network.shapes[node.name]) == 3)
                 self.add_module(_buffer(node, "activation"), node.op.activation())
-            elif isinstance(node.op, Synapse):
+            elif isinstance(node.op, Synapse) and node.name in int8:
                 constants = _of_synapse(node.op)
             for name, value in constants.items():
                 self.register_buffer(_buffer(node, name), value)
@@ -145,7 +149,7 @@ class QuantisedAnn(Part):
 
     def _visit(self, node: Node, inputs: Tensors) -> Tensor:
         op = node.op
-        if isinstance(op, Synapse):
+        if isinstance(op, Synapse) and node.name in self._int8:
             weight = _dequantised(self._of(node, "weight"), self._of(node, "scale"), self._of(node, "zero"), axis=0)
             return op.response(inputs[0], weight, self._of(node, "bias") if op.bias is not None else None)
         if isinstance(op, IntegratingNeuron):
@@ -157,6 +161,9 @@ class QuantisedAnn(Part):
             if activation.two_sided and not isinstance(activation, Quantiser):
                 x = activation(x)
             x = torch.minimum(torch.maximum(x + shift, low), high)
+            if (step := self._buffers.get(_buffer(node, "step"))) is not None:
+                step = per_channel(step, x, op.axis)
+                x = (x / step).round() * step
             scale, zero = self._of(node, "scale"), self._of(node, "zero")
             return _dequantised(_quantised(x, scale, zero, op.axis), scale, zero, op.axis)
         return op.constant(*inputs)
@@ -178,8 +185,11 @@ def _of_synapse(op: Synapse) -> dict[str, Tensor]:
     return found if op.bias is None else {**found, "bias": op.bias.detach()}
 
 
-def _of_neuron(op: IntegratingNeuron, timesteps: int) -> dict[str, Tensor]:
-    """Scale and zero of its levels, what is added before rounding, and the ends of its range."""
+def _of_neuron(op: IntegratingNeuron, timesteps: int, *, images: bool) -> dict[str, Tensor]:
+    """Scale and zero of its levels, what is added before rounding, and the ends of its range.
+
+    Channels of images have a scale each. All others share one, or OpenVINO misreads them: there ``step`` rounds first.
+    """
     activation, theta = op.activation(), op.v_threshold.detach()
     kind, levels = (torch.int8, _SIGNED) if activation.two_sided else (torch.uint8, _UNSIGNED)
     high = theta * op.max_spikes
@@ -187,11 +197,14 @@ def _of_neuron(op: IntegratingNeuron, timesteps: int) -> dict[str, Tensor]:
     if isinstance(activation, Quantiser):
         unit, steps, lowest, highest = activation.grid
         low, high = torch.maximum(low, unit * (lowest / steps)), torch.minimum(high, unit * (highest / steps))
-    scale = torch.maximum(theta / timesteps, torch.maximum(-low, high) / levels)
-    shift = (op.v_init.detach() - 0.5) * theta / timesteps
-    zero = torch.zeros(scale.shape, dtype=kind)
-    found = {"scale": scale, "zero": zero, "shift": shift, "low": low, "high": high}
-    return found if op.bias is None else {**found, "bias": op.bias.detach()}
+    reach = torch.maximum(-low, high)
+    scale = torch.maximum(theta / timesteps, reach / levels)
+    found = {"shift": (op.v_init.detach() - 0.5) * theta / timesteps, "low": low, "high": high}
+    if op.bias is not None:
+        found["bias"] = op.bias.detach()
+    if scale.dim() and not (images and op.axis == 1):
+        found["step"], scale = scale, reach.max() / levels
+    return {**found, "scale": scale, "zero": torch.zeros(scale.shape, dtype=kind)}
 
 
 def _quantised(x: Tensor, scale: Tensor, zero: Tensor, axis: int) -> Tensor:

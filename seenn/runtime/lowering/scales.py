@@ -304,7 +304,7 @@ def _unit(
         coarse = coarse.max().expand(channels)
     if threshold is not None and negligible is not None:
         wanted = torch.maximum(wanted, torch.maximum(negligible, threshold / LARGEST_THRESHOLD))
-        coarse = torch.maximum(coarse, negligible)
+        coarse = torch.maximum(coarse, coarser * negligible)
     parts = torch.where(wanted.isfinite(), (coarse / (coarser * wanted) + 1e-9).floor(), 1.0).clamp(min=1)
     return coarse / parts
 

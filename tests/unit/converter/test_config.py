@@ -74,5 +74,6 @@ def test_manifest_form_is_json_and_complete() -> None:
         "timesteps": 8,
         "silent_channels": "borrow",
         "encoder_levels": 15,
+        "coding": "rate",
         "strict": False,
     }

@@ -38,7 +38,7 @@ def test_every_neuron_is_a_quantiser(make_snn: MakeSnn, tmp_path: Path) -> None:
     assert min(found.compared["agreement"].values()) >= 0.99
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "snn.onnx").graph.node)
     assert kinds["QuantizeLinear"] == 3
-    assert kinds["DequantizeLinear"] == 3 + 4  # and the weights of four layers
+    assert kinds["DequantizeLinear"] == 3 + 3  # and the weights of the layers that do not read the image itself
     images = random_inputs(snn, 32, 40).inputs
     logits = torch.as_tensor(run(tmp_path / "snn.onnx", images.numpy())["logits"])
     expected = snn.network(images, 32)
@@ -74,6 +74,24 @@ def test_a_quantiser_gives_the_mean_output_of_its_neuron(name: str, make_snn: Ma
     FORMATS.get("onnx-qdq").write(subject, tmp_path / "snn.onnx")
     logits = torch.as_tensor(run(tmp_path / "snn.onnx", images.numpy())["logits"])
     assert torch.allclose(logits, snn.network(images, 8), atol=1e-5)
+
+
+def test_values_that_are_no_images_have_one_scale(make_snn: MakeSnn, tmp_path: Path) -> None:
+    theta = torch.linspace(0.2, 1.5, 64)
+    nodes = [
+        Node("flat", Flatten(), (INPUT,)),
+        Node("spread", Linear(torch.eye(64)), ("flat",)),
+        Node("act", IFNeuron(theta, max_spikes=3), ("spread",)),
+        Node("head", Linear(torch.eye(64)), ("act",)),
+    ]
+    snn = replace(make_snn(timesteps=8), network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval())
+    FORMATS.get("onnx-qdq").write(replace(subject_of(snn), timesteps=8), tmp_path / "snn.onnx")
+    graph = onnx.load(tmp_path / "snn.onnx").graph
+    (name,) = {node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert [list(each.dims) for each in graph.initializer if each.name == name] == [[]]
+    images = subject_of(snn).batch.inputs
+    logits = torch.as_tensor(run(tmp_path / "snn.onnx", images.numpy())["logits"])
+    assert float((logits - snn.network(images, 8).detach()).abs().max()) <= 3 * 1.5 / 255 / 2 + 1e-5
 
 
 def test_a_network_that_is_not_its_quantised_ann_is_refused_with_the_figure(make_snn: MakeSnn, tmp_path: Path) -> None:

@@ -167,6 +167,24 @@ def test_a_scale_is_coarser_where_more_steps_have_to_fit() -> None:
         lower(network, timesteps=1_000_000, preprocessing=pixels)
 
 
+def test_a_neuron_far_below_its_threshold_that_sees_next_to_nothing_gets_a_coarser_scale() -> None:
+    weight = torch.tensor([0.9, 1e-12]).view(2, 1, 1, 1)
+    nodes = [
+        Node("first", Conv2d(weight, torch.tensor([0.0, -20.0])), (INPUT,)),  # the second: 20 thresholds down in a step
+        Node("fire", IFNeuron(torch.tensor([1.0, 1.0]), max_spikes=15), ("first",)),
+        Node("flat", Flatten(), ("fire",)),
+        Node("head", Linear(torch.ones(2, 8)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (1, 2, 2)).requires_grad_(False)
+    pixels = Preprocessing(channels=1, height=2, width=2, mean=(0.0,), std=(1.0,))
+    program = lower(network, timesteps=8, preprocessing=pixels)
+    assert program.coarser["fire"] > 1
+    images = torch.linspace(0, 1, 4).view(1, 1, 2, 2)
+    engine = make_engine("int8", network, timesteps=8, preprocessing=pixels)
+    expected = run(make_engine("reference", network, timesteps=8), images, timesteps=8).logits_sum
+    torch.testing.assert_close(run(engine, images, timesteps=8).logits_sum, expected, atol=0.5, rtol=0.0)
+
+
 def test_bounds_hold_where_everything_is_as_large_as_it_can_be(make_network: MakeNetwork) -> None:
     network = make_network(max_spikes=1, signed=False).float()
     program = lower(network, timesteps=8)
