@@ -69,6 +69,11 @@ class SnnFile:
 
     def output(self, path: str | None) -> Path:
         """``path``, or this file, checked before any work."""
+        if path is None and Path(self.snn).suffix.lower() == ".onnx":
+            raise click.BadParameter(
+                f"{self.snn} is a model, not a spiking network: seenn convert --model {self.snn} first",
+                param_hint="SNN",
+            )
         return output_file(path or self.snn, updates=self.snn)
 
     def save(self, snn: SNN, target: Path) -> None:
