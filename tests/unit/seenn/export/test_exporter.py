@@ -82,7 +82,7 @@ def test_options_go_to_formats_that_know_them(make_snn: MakeSnn, tmp_path: Path)
     snn = make_snn()
     with pytest.raises(ValueError, match="integers takes no --raw-pixels: onnx, onnx-qdq, onnx-step do"):
         snn.export(tmp_path / "a", to="integers", raw_pixels=True)
-    with pytest.raises(ValueError, match="onnx takes no --reader: nir, speck do"):
+    with pytest.raises(ValueError, match="onnx takes no --reader: nir, onnx-qdq, speck do"):
         export(snn, tmp_path / "a", "onnx", options=ExportOptions(reader="sinabs"))
     with pytest.raises(PluginError, match=r"unknown export format 'onx'.*'onnx'"):
         snn.export(tmp_path / "a", to="onx")
