@@ -130,7 +130,7 @@ def _pool_anything(graph: dict[str, Any]) -> None:
 
 
 DAMAGE: dict[str, tuple[Edit, str]] = {
-    "unknown op": (set_in("conv1", op="os.system"), "node 'conv1': unknown op 'os.system'. A plugin's needs --plugin"),
+    "unknown op": (set_in("conv1", op="os.system"), "node 'conv1': unknown op 'os.system'. Check its spelling"),
     "another op": (set_in("conv1", op="linear"), "node 'conv1': op 'linear' has no attribute"),
     "unknown attribute": (configure("pool", code="import os"), "node 'pool': op 'avg_pool2d' has no attribute 'code'"),
     "missing attribute": (set_in("pool", config={}), "op 'avg_pool2d' lacks the attribute 'ceil_mode'"),

@@ -68,6 +68,12 @@ from seenn.core.ops import (
     op_kinds,
 )
 from seenn.core.ops.base import op_class
+from seenn.core.ops.differential import (
+    DifferentialFunction,
+    DifferentialNeuron,
+    DifferentialProduct,
+    DifferentialReadout,
+)
 from seenn.errors import CheckpointError
 
 V = torch.tensor([1.0, 2.0])
@@ -129,6 +135,10 @@ OPS = [
     Encoder(V, 0.25, V, max_spikes=15, axis=2),
     IncrementalProduct(Einsum(equation="bnm,bkm->bkn")),
     CumulativeDifference(Pointwise(function="pow", settings={"exponent": 3.0})),
+    DifferentialNeuron(V, axis=2, max_spikes=3, function={"op": "leaky_relu"}, parameter=V),
+    DifferentialFunction(Softmax(axis=3)),
+    DifferentialProduct(Einsum(equation="bnm,bkm->bkn")),
+    DifferentialReadout(),
 ]
 
 
@@ -152,7 +162,7 @@ def test_every_op_of_the_closed_set_is_tried_above_and_names_all_its_arguments()
 @pytest.mark.parametrize(
     ("kind", "config", "tensors", "message"),
     [
-        ("eval", {}, {}, "unknown op 'eval'. A plugin's needs --plugin MODULE"),
+        ("eval", {}, {}, "unknown op 'eval'. Check its spelling. A plugin's needs --plugin MODULE"),
         ("conv2", {}, {}, "Did you mean 'conv2d'"),
         ("relu", {"ceiling": None, "code": "x"}, {}, "op 'relu' has no attribute 'code'"),
         ("relu", {}, {}, "op 'relu' lacks the attribute 'ceiling'"),
