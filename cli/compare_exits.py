@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.common import Console, command, command_line, text_table
@@ -45,6 +45,12 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
 
     chosen = [name for name in options.policy if not hasattr(EXIT_RULES.get(name), "made_with")]
     snn = file.load().to(console.device)
+    stored = "" if snn.policy is None else snn.policy.kind
+    absent = {
+        name: f"the file has none: run `{EXIT_RULES.get(name).made_with}`"
+        for name in options.policy
+        if name not in (*chosen, stored)
+    }
     snn, splits = data.of(snn)
     engine = how.make(console, snn)
     with console.progress("exit split, test split, times") as update:
@@ -63,6 +69,7 @@ def compare_exits(console: Console, file: SnnFile, options: CompareOptions, how:
             command=command_line(),
             progress=update,
         )
+    comparison = replace(comparison, left_out={**comparison.left_out, **absent})
     written = write_comparison(comparison, splits.test.picture, options.report) if console.first else options.report
     columns = {name: "" if name in (COLUMNS[0], COLUMNS[-1]) else ">" for name in COLUMNS}
     console.answer(

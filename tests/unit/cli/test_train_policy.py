@@ -107,6 +107,10 @@ def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
     refused = invoke(calibrate_exit, str(snn), *calibrate, "--threshold", "0")
     assert refused.exit_code == 1
     assert "has the confidence policy, and seenn-ii must be trained first: run `seenn train-policy`" in refused.output
+    rules = ("--policy", "confidence", "--policy", "seenn-ii", "--report", str(snn.parent / "without"))
+    done = invoke(compare_exits, str(snn), *rules)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["left_out"] == {"seenn-ii": "the file has none: run `seenn train-policy`"}
 
 
 @pytest.mark.parametrize(
