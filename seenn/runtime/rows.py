@@ -20,7 +20,7 @@ _PATIENCE = 4  # times as many samples as there are slots may pass one that wait
 
 
 class Rows:
-    """Of some slots, in NumPy: of so few numbers it takes a quarter of the time that torch takes.
+    """Of some slots, in NumPy, whose calls cost less than torch's where there are so few numbers.
 
     Attributes:
         warm: samples start from what the one before left.

@@ -142,6 +142,15 @@ class Session:
     def _answers(
         self, source: Source, capacity: int, observers: Sequence[Observer], *, warm: bool = False
     ) -> Iterator[_Answers]:
+        """However the run ends, nothing more is asked of whoever makes the samples."""
+        try:
+            yield from self._run(source, capacity, observers, warm=warm)
+        finally:
+            source.end()
+        if source.error is not None:
+            raise source.error
+
+    def _run(self, source: Source, capacity: int, observers: Sequence[Observer], *, warm: bool) -> Iterator[_Answers]:
         segments = len(self.engine.exit_costs)
         first = source.take(capacity, wait=True)
         if source.ended:  # few samples need few slots, which cost memory
@@ -195,10 +204,7 @@ class Session:
                     rows.release(chosen[leaving])
                     yield answers
         finally:
-            source.end()
             self._opened.append(slots)
-        if source.error is not None:
-            raise source.error
 
     def _open(self, capacity: int) -> Slots:
         """Slots that no other run uses."""

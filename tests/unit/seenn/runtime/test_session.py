@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.errors import UnsupportedError
+from seenn.errors import SeennError, UnsupportedError
 from seenn.exits import ConfidenceExit, GapExit
 from seenn.runtime import Engine, Observer, Request, ScoreTrace, Session, SpikeSums, make_engine
 from seenn.runtime.engines.reference import ReferenceEngine
@@ -207,6 +207,30 @@ def test_a_slow_source_holds_up_no_running_sample(engine: Engine, images: Tensor
         found.append(prediction.index)
         answered.set()
     assert found == [0, 1]
+
+
+def test_nothing_more_is_asked_of_a_source_whose_run_cannot_begin(
+    engine: Engine, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for as many requests as there are slots before there turned out to be no memory for them."""
+    asked = 0
+
+    def source() -> Iterator[Request]:
+        nonlocal asked
+        for image in images.repeat(10, 1, 1, 1):
+            asked += 1
+            yield Request(image=image)
+            time.sleep(0.01)
+
+    def no_memory(slots: int) -> None:
+        raise SeennError("no memory")
+
+    monkeypatch.setattr(engine, "open", no_memory)
+    with pytest.raises(SeennError, match="no memory"):
+        list(Session(engine, None, T, slots=64).stream(source()))
+    then = asked
+    time.sleep(0.2)
+    assert asked <= then + 1 < 20
 
 
 def test_with_one_slot_each_is_answered_before_the_next_is_taken(engine: Engine, images: Tensor) -> None:
