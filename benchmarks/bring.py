@@ -257,13 +257,9 @@ def examine(brought: Brought, work: Path) -> dict[str, Any]:
 
 
 def proven(errors: Sequence[float]) -> bool:
-    """Whether the error, of the first TIMESTEPS and LATER, falls about as 1/T from where it is largest.
-
-    It is bounded by C/T: of a single image it may be small early, by chance.
-    """
-    steps, most = (*TIMESTEPS, LATER), max(range(len(errors)), key=errors.__getitem__)
-    span = math.log(steps[len(errors) - 1] / steps[most])
-    power = math.log(max(errors[-1], 1e-30) / max(errors[most], 1e-30)) / span if span else 0.0
+    """Whether the error, of the first TIMESTEPS and LATER, falls about as 1/T."""
+    steps = (*TIMESTEPS, LATER)[: len(errors)]
+    power = math.log(max(errors[-1], 1e-30) / max(errors[0], 1e-30)) / math.log(steps[-1] / steps[0])
     return errors[-1] <= ROUNDING or (errors[-1] <= LARGEST and power <= POWER)
 
 

