@@ -58,13 +58,12 @@ def group_norm(call: Call) -> Result:
     return _group_norm(call, call.argument(1, "num_groups"), call.weight(2, "weight"), call.weight(3, "bias"), eps)
 
 
-@handles(nn.InstanceNorm1d, nn.InstanceNorm2d)
-def instance_norm_module(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.InstanceNorm1d | nn.InstanceNorm2d)
-    if m.track_running_stats:
+@handles(nn.InstanceNorm1d, nn.InstanceNorm2d, "instance_norm")
+def instance_norm(call: Call) -> Result:
+    if getattr(call.module, "track_running_stats", not call.argument(5, "use_input_stats", True)):
         raise Refused("normalises with stored statistics", "use batch normalisation, which is folded away")
-    return _group_norm(call, m.num_features, m.weight, m.bias, m.eps)
+    weight, bias, eps = call.weight(3, "weight"), call.weight(4, "bias"), call.argument(7, "eps", 1e-5)
+    return _group_norm(call, call.image()[0], weight, bias, eps)
 
 
 def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Result:
@@ -96,11 +95,10 @@ def norm(call: Call) -> Result:
     return call.of(L2Norm(axes=call.axes(axes), keepdim=bool(call.argument(3, "keepdim", False))))
 
 
-@handles(nn.LocalResponseNorm)
+@handles(nn.LocalResponseNorm, "local_response_norm")
 def local_response_norm(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.LocalResponseNorm)
-    return call.of(LocalResponseNorm(size=m.size, alpha=m.alpha, beta=m.beta, k=m.k))
+    defaults = (("size", None), ("alpha", 1e-4), ("beta", 0.75), ("k", 1.0))
+    return call.of(LocalResponseNorm(**{name: call.argument(i, name, d) for i, (name, d) in enumerate(defaults, 1)}))
 
 
 def affine(made: Made, weight: Tensor | None, bias: Tensor | None) -> Made:
