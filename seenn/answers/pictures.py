@@ -72,16 +72,13 @@ def check_inputs(inputs: Iterable[str]) -> None:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise DataError(f"{', '.join(missing[:5])}{more}: no such file, folder or pattern; check the spelling")
     for name in names:
-        path, first = Path(name), iter(())
-        if path.is_dir():
-            first = _folder(path, ())
-        elif path.suffix.lower() in TABLES:
-            first = _table(path)
-        elif SHARD.search(name):
-            first = _shard(path)
-        else:
-            continue
-        if next(first, None) is None:
+        path = Path(name)
+        lists = [_folder(path, ())] if path.is_dir() else []
+        if not lists and path.suffix.lower() in TABLES:
+            lists = [_table(path)]
+        elif not lists and SHARD.search(name):
+            lists = [_shard(path)]
+        if lists and next(lists[0], None) is None:
             raise DataError(f"{name}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
 
 

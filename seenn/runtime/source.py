@@ -46,9 +46,9 @@ class Arrival:
         Raises:
             TypeError: it is none.
         """
-        given: object = getattr(request, "image", request)
-        if not isinstance(given, Tensor) or given is request:
-            got = type(given).__name__
+        given: object = getattr(request, "image", None)
+        if not isinstance(given, Tensor):
+            got = type(request if given is None else given).__name__
             raise TypeError(
                 f"a session takes Request(image=…) with a prepared tensor, got {got}: snn.stream takes pictures, "
                 "arrays and tensors"
