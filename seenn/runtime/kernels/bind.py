@@ -271,7 +271,7 @@ class Binder:
         views, copies = memory.views, memory.copies
         terms = [term for term in total.terms if term not in self._joined]
         taken = any(isinstance(t, SynapseTerm) and self._synapses[t].bias is not None for t in terms)
-        constant = None if total.constant is None or taken else self._number(total.constant)
+        constant = None if total.constant is None or taken else _as_it_lies(self._number(total.constant))
         if not total.accumulate:
             first = next((t for t in terms if isinstance(t, GainTerm) and constant is None), None)
             if isinstance(first, GainTerm) and views[first.source].shape == target.shape:
@@ -326,6 +326,11 @@ def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:
         return memory.view(batch, *like.shape[1:])
     _, channels, rows, columns = like.shape
     return memory.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def _as_it_lies(sample: Tensor) -> Tensor:
+    """Laid out as buffers are, so that it is added to them in the order of memory."""
+    return sample.unsqueeze(0).contiguous(memory_format=torch.channels_last) if sample.dim() == 3 else sample
 
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:

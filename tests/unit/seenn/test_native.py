@@ -400,7 +400,7 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("firing.c", "v[c] -= n", "v[c] += n"),
+        ("firing.c", "v[c] = u - n", "v[c] = u + n"),
         ("unroll.c", "carried[c] = decay", "carried[c] = 1"),
         ("rows.c", "rows[k] *", "k *"),
     ],
