@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d
+from seenn.native import WindowSums
 from seenn.runtime.kernels.neurons import Neurons
 from seenn.runtime.kernels.synapses import Accumulate, Action, Copies, Copy, Kernel, Views, interiors
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
@@ -182,7 +184,7 @@ class Binder:
         """The buffers that some instruction wants as they are."""
         found = {self._program.output}
         for instruction in self._program.step:
-            if isinstance(instruction, Compute):
+            if isinstance(instruction, Compute) and not self._adds_up_bytes(instruction):
                 found.update(instruction.sources)
         for term in (term for total in self._program.sums() for term in total.terms):
             by_bytes = self._synapses[term].copy is not None if isinstance(term, SynapseTerm) else term in self._joined
@@ -217,11 +219,28 @@ class Binder:
         if isinstance(instruction, Sum):
             actions = self._charge(instruction, memory)
         else:
-            buffers = (views[each] for each in (name, *instruction.sources, *instruction.state))
-            actions = [partial(instruction.function, *buffers, *map(self._number, instruction.constants))]
+            actions = list(self._compute(instruction, memory))
             if instruction.counts is not None:
                 counts = self._counts(instruction.counts, memory)
         yield name, [*actions, *self._copied(name, memory)], counts
+
+    def _adds_up_bytes(self, compute: Compute) -> bool:
+        """Whether it is an average of what is there in bytes."""
+        averages = isinstance(compute.op, AvgPool2d | AdaptiveAvgPool2d) and compute.what == "add_up"
+        return averages and self.native is not None and any(copy.name in compute.sources for copy in self.copies)
+
+    def _compute(self, compute: Compute, memory: Memory) -> Iterator[Action]:
+        target, constants = memory.views[compute.target], map(self._number, compute.constants)
+        if self.native is not None and self._adds_up_bytes(compute):
+            assert isinstance(compute.op, AvgPool2d | AdaptiveAvgPool2d)
+            (name,) = compute.sources
+            windows = compute.op.windows(self._program.buffers[name].shape, target.shape)
+            low = int(self._program.buffers[name].low)
+            yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *windows, low=low)
+            yield from (partial(target.mul_, factor) for factor in constants)
+        else:
+            buffers = (memory.views[each] for each in (*compute.sources, *compute.state))
+            yield partial(compute.function, target, *buffers, *constants)
 
     def _fire(self, fire: Fire, memory: Memory) -> Iterator[_Bound]:
         """The current of a site's neurons, and the neurons."""
