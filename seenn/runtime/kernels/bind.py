@@ -215,7 +215,7 @@ class Binder:
         return thunks
 
     def _fill(self, instruction: Sum | Compute, memory: Memory) -> Iterator[_Bound]:
-        views, name, counts = memory.views, instruction.target, None
+        name, counts = instruction.target, None
         if isinstance(instruction, Sum):
             actions = self._charge(instruction, memory)
         else:
