@@ -40,6 +40,8 @@ class RowWriter:
 
     def __call__(self, rows: Tensor, samples: Tensor | None = None) -> None:
         """``rows``: int64 ``[k]``, different ones; ``samples``: int64 ``[k]``, of the sources; None: their first."""
+        if not self._kept or not len(rows):
+            return
         given = [rows.contiguous()] if samples is None else [rows.contiguous(), samples.contiguous()]
         well = all(each.dtype == torch.int64 and each.numel() == rows.numel() for each in given)
         if not well or self._function(

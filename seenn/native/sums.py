@@ -44,14 +44,14 @@ class WindowSums:
             if not all(0 <= first <= stop <= size for first, stop in spans):
                 raise ValueError(f"windows {list(spans)} of {size}")
         self._function = library.seenn_add_up
-        spans = (torch.tensor(list(chain.from_iterable(each)), dtype=torch.int64) for each in (rows, columns))
-        self._kept = source, target, *spans
+        ends = [torch.tensor(list(chain.from_iterable(spans)), dtype=torch.int64) for spans in (rows, columns)]
+        self._kept = source, target, *ends
         lines = source[0, :, 0].t()
         self._work = _Windows(
             bytes=address(source, torch.uint8, dense=lines.is_contiguous()),
             target=address(target, torch.float32, dense=is_dense(target)),
-            rows=self._kept[2].data_ptr(),
-            columns=self._kept[3].data_ptr(),
+            rows=ends[0].data_ptr(),
+            columns=ends[1].data_ptr(),
             samples=samples,
             channels=channels,
             down=len(rows),

@@ -12,7 +12,7 @@ from seenn.core.ops.arguments import Flag, Pair, PositivePair
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 
-Windows = tuple[list[tuple[int, int]], ...]  # of rows, and of columns
+Spans = list[tuple[int, int]]  # of windows along an axis: the first and one behind the last
 
 
 @register("avg_pool2d")
@@ -32,13 +32,15 @@ class AvgPool2d(StatelessOp):
     def route(self, *events: Tensor) -> Tensor:
         return F.avg_pool2d(events[0], self.kernel, self.stride, self.padding, self.ceil_mode, divisor_override=1)
 
-    def windows(self, shape: Sequence[int], out: Sequence[int]) -> Windows:
-        """Of rows and of columns, of images ``[C, H, W]``: the first and one behind the last, without the padding."""
-        axes = zip(shape[-2:], out[-2:], self.kernel, self.stride, self.padding, strict=True)
-        return tuple(
+    def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans]:
+        """Of rows and of columns, from images ``[…, H, W]`` to ``[…, H', W']``; without the padding."""
+        rows, columns = (
             [(max(0, n * stride - edge), min(size, n * stride - edge + kernel)) for n in range(count)]
-            for size, count, kernel, stride, edge in axes
+            for size, count, kernel, stride, edge in zip(
+                shape[-2:], out[-2:], self.kernel, self.stride, self.padding, strict=True
+            )
         )
+        return rows, columns
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         return lowering.average(self, inputs[0])
@@ -64,10 +66,13 @@ class AdaptiveAvgPool2d(StatelessOp):
         cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
         return torch.stack(cells, -1).view(*x.shape[:2], *self.size)
 
-    def windows(self, shape: Sequence[int], out: Sequence[int]) -> Windows:
+    def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans]:
         """Of rows and of columns; starts round down, ends up."""
-        axes = zip(map(int, shape[-2:]), map(int, out[-2:]), strict=True)
-        return tuple([(n * size // count, -(-(n + 1) * size // count)) for n in range(count)] for size, count in axes)
+        rows, columns = (
+            [(n * size // count, -(-(n + 1) * size // count)) for n in range(count)]
+            for size, count in zip(map(int, shape[-2:]), map(int, out[-2:]), strict=True)
+        )
+        return rows, columns
 
     def _even(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Lengths and strides of the same windows as plain pooling's, which exports better, where there are such."""

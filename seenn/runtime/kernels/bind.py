@@ -236,7 +236,7 @@ class Binder:
             (name,) = compute.sources
             windows = compute.op.windows(self._program.buffers[name].shape, target.shape)
             low = int(self._program.buffers[name].low)
-            yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *windows, low=low)
+            yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *windows, low)
             yield from (partial(target.mul_, factor) for factor in constants)
         else:
             buffers = (memory.views[each] for each in (*compute.sources, *compute.state))

@@ -8,7 +8,9 @@ from ctypes import CDLL
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seenn.core.graph import INPUT
@@ -131,8 +133,8 @@ class FusedSlots(Slots):
         self.total = torch.zeros(capacity, *shape, dtype=total, device=engine.device)
         self._carried = self._carry(capacity)
         # The samples of the tile, and whose values it hands on: copied when it is wanted for others, if at all.
-        self._left: tuple[int, Tensor] | None = None
-        self._hands_on = torch.zeros(capacity, dtype=torch.bool)
+        self._left: tuple[int, NDArray[np.int64]] | None = None
+        self._hands_on = np.zeros(capacity, dtype=np.bool_)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._keep_constants = _row_writer(engine.binder.native, constants)
         elsewhere = engine.binder.initialised
@@ -151,7 +153,7 @@ class FusedSlots(Slots):
 
     def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
         self.feed(rows, inputs)
-        self._hands_on[rows] = False
+        self._hands_on[rows.numpy()] = False
         there = rows.to(self.total.device)
         if warm:
             self._carry_over(there)
@@ -192,8 +194,8 @@ class FusedSlots(Slots):
                     self._run(apart.thunks, start, observe)
                     apart.put_back(chosen)
                 if self._handed_on:
-                    self._left = number, chosen.clone()
-                    self._hands_on[chosen] = True
+                    self._left = number, chosen.numpy().copy()
+                    self._hands_on[self._left[1]] = True
                 where = slice(first, last + 1) if side_by_side else chosen
                 self._new[number, where] = False
                 found.append(self._scores(number, where, len(chosen)))
@@ -204,8 +206,8 @@ class FusedSlots(Slots):
         if self._left is None:
             return
         number, rows = self._left
-        staying = self._hands_on[rows].nonzero().flatten()
-        self._carried[number].leaving(rows[staying], staying)
+        staying = self._hands_on[rows].nonzero()[0]
+        self._carried[number].leaving(torch.from_numpy(rows[staying]), torch.from_numpy(staying))
         self._left = None
         self._hands_on[rows] = False
 
