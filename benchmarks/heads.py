@@ -236,7 +236,8 @@ def main(
     notes = [
         f"{machine}. Bars are those {column}.",
         f"The exit rule loses at most {100 * DROP:g} points on {len(held):,} exit images, that of the speeds "
-        f"{100 * DROP_OF_SPEED:g}; figures are of {len(test):,} test images. Heads: {', '.join(snn.network.graph.heads)}, at {_shares(snn)} of a step.",
+        f"{100 * DROP_OF_SPEED:g}; figures are of {len(test):,} test images. "
+        f"Heads: {', '.join(snn.network.graph.heads)}, at {_shares(snn)} of a step.",
         *notes,
     ]
     conclude(out, f"Exits in depth and time, {model} on {splits.spec}, T={snn.timesteps}", [*rows, *more], notes)
