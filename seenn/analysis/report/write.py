@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from seenn.analysis.report.gallery import GALLERY, gallery
 from seenn.analysis.report.page import Block, Code, Heading, Lines, Page, Picture, Plot, Table, provenance
 from seenn.analysis.report.plots import accuracy_chart, exits_chart, tradeoff_chart
 from seenn.analysis.report.summary import COLUMNS, summary_rows, verdict
-from seenn.analysis.report.text import percent, steps
+from seenn.analysis.report.text import percent, policy, steps
 
 
 def write_report(e: Evaluation, raw: Callable[[int], Tensor] | None, folder: PathLike) -> Path:
@@ -64,7 +63,7 @@ def write_report(e: Evaluation, raw: Callable[[int], Tensor] | None, folder: Pat
         made_from=e.source,
         data=f"{e.data}, {e.split} split",
         seed=str(e.seed),
-        exit_policy=json.dumps(dict(e.policy)),
+        exit_policy=policy(e.policy),
         command=e.command,
         **e.versions,
     )
