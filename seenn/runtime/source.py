@@ -40,7 +40,7 @@ class Arrival:
     deadline: float  # of time.perf_counter(), in seconds
 
     @classmethod
-    def of(cls, request: Request) -> Arrival:
+    def of(cls, request: object) -> Arrival:
         """Handed in now.
 
         Raises:
