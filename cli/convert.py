@@ -136,13 +136,13 @@ def convert(
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
-    spec = model.spec(options.model)
     with usage():
         if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
     from converter import convert as run
+    from converter.images import refuse_few
     from converter.known import fitted
     from converter.load import load_model
     from converter.load.onnx_source import is_onnx
@@ -151,10 +151,13 @@ def convert(
     from seenn.data import check_splits
 
     options.chosen(None)  # what the options get wrong among themselves
+    spec = model.spec(options.model)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     own = data.splits(record, None, in_chans=model.in_chans)
+    if options.calibration_images is None:
+        refuse_few(own)
     loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
     chosen = options.chosen(loaded.spec.levels)
     if loaded.preprocessing is None:

@@ -111,7 +111,8 @@ def predict(
     answer = partial(answer_pictures, snn, session, workers=answers.workers, observers=[watch] if watch else [])
     units = find_pictures(files.inputs)
     if target is None:
-        found = _print(console, answer(chain.from_iterable(units)), engine, watch)
+        rows = answer(chain.from_iterable(units))
+        found = _print(console, rows, engine, watch, with_cost=bool(snn.network.graph.heads))
     else:
         found = _write(console, target, units, answer, engine, watch, resume=answers.resume)
     if found.unreadable and console.first:
@@ -123,7 +124,9 @@ def predict(
         sys.exit(1)
 
 
-def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAlarm | None) -> Summary:
+def _print(
+    console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAlarm | None, *, with_cost: bool
+) -> Summary:
     """Answers on stdout: a line each as they come, or one object in the end."""
     from seenn.answers import Summary
 
@@ -133,7 +136,7 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAl
         if console.json:
             kept.append(row)
         elif row["error"] is None:
-            click.echo(f"{row['path']}: {_said(row)}")
+            click.echo(f"{row['path']}: {_said(row, with_cost)}")
         else:
             console.say(f"warning: {row['error']}")
     drift = _drift(console, watch)
@@ -142,9 +145,11 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAl
     return summary
 
 
-def _said(row: Row) -> str:
-    """The answer in words."""
+def _said(row: Row, with_cost: bool) -> str:
+    """The answer in words; with its cost where steps have exits of different depth."""
     steps = f"{row['exit_timestep']} step{'s' * (row['exit_timestep'] != 1)}"
+    if with_cost:
+        steps += f", exit {row['exit_segment']}, {100 * row['cost']:.1f} % of the cost of all"
     if row["confidence"] is None:
         return f"{' '.join(f'{value:.6g}' for value in row['values'])}  ({steps})"
     return f"{row['class'] or '(none)'}  (confidence {row['confidence']:.3f}, {steps})"

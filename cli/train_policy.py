@@ -74,8 +74,9 @@ def train_policy(
         kwargs = parse_model_kwargs(options.model_kwargs)
         spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
         side = spec.input_shape(snn.network.input_shape)[1]
-    snn, splits = data.of(snn)
     steps, initial_steps = how.timesteps or snn.timesteps, snn.network.initial_steps
+    spec.checked(snn, steps)  # before the network runs
+    snn, splits = data.of(snn)
     augment = Augment.suggest(splits, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
     optimiser = training.config(base, seed=console.seed)
