@@ -138,6 +138,7 @@ def convert(
 
     def accept(graph: OpGraph, task: str) -> None:
         if shares.check_samples and not accepted:
+            shares.refuse_other_values(*graph.shapes(tuple(shares.calibration.shape))[graph.output])
             refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
         accepted.append(task)
 
@@ -258,6 +259,15 @@ class _Shares:
             raise CalibrationError(
                 f"the model gives {spec.scores} scores, {self.name} has {known} classes: say which outputs these are, "
                 f"in the order of the data's, with --classes (0-{known - 1} for the first)"
+            )
+
+    def refuse_other_values(self, outputs: int) -> None:
+        """Raises CalibrationError where the data has other than one value, or one label, for each output."""
+        labels = None if self.labels == "classes" else next(iter(self.check(1))).labels
+        if labels is not None and labels[0].numel() != outputs:
+            raise CalibrationError(
+                f"the model gives {outputs} numbers, {self.name} has {labels[0].numel()} a sample, of the kind "
+                f"{self.labels}: store classes as integers (labels.astype(int)), anything else as one for each output"
             )
 
 

@@ -46,8 +46,9 @@ class Arrival:
         Raises:
             TypeError: it is none.
         """
-        if not isinstance(request, Request) or not isinstance(request.image, Tensor):
-            got = type(request.image if isinstance(request, Request) else request).__name__
+        given: object = getattr(request, "image", None)
+        if not isinstance(given, Tensor):
+            got = type(request if given is None else given).__name__
             raise TypeError(
                 f"a session takes Request(image=…) with a prepared tensor, got {got}: snn.stream takes pictures, "
                 "arrays and tensors"
