@@ -83,7 +83,7 @@ class ConvertOptions:
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
     encoder_levels: int | None = option(
-        "Most spikes a step and sign of the neurons in front of what is not spikes.  [default: 15]",
+        "Levels of either sign of the neurons in front of what is not spikes.  [default: 15]",
         type=Integer(1, 127),
     )
     coding: Literal["rate", "differential"] | None = option(

@@ -18,7 +18,7 @@ from converter.passes import differential, encode_operands, normalise, verify_eq
 from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.capture.head import LEFT_OUT, are_probabilities, without_head
-from seenn.capture.plain import Substitutes
+from seenn.capture.plain import Substitutes, in_precision
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork, constant_nodes
 from seenn.core.ops import (
@@ -59,7 +59,7 @@ def convert_module(
     images: Tensor | CalibrationImages,
     config: ConvertConfig | None = None,
     *,
-    output: str | None = None,
+    output: str | int | None = None,
     task: str | None = None,
     activations: Substitutes | None = None,
     device: torch.device | str = "cpu",
@@ -144,7 +144,7 @@ def canonical_graph(
     example: Tensor,
     *,
     strict: bool = False,
-    output: str | None = None,
+    output: str | int | None = None,
     activations: Substitutes | None = None,
 ) -> Canonical:
     """The model as a normalised float32 ANN graph, verified in float64; arguments as of ``convert_module``.
@@ -161,7 +161,7 @@ def canonical_graph(
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = source.double().requires_grad_(False)
+    source = in_precision(source, torch.float64).requires_grad_(False)
     example = example.detach().cpu().double()
     shape = example.shape[1:]
     with computing_in(torch.float64):

@@ -53,7 +53,7 @@ def convert(
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     task: str | None = None,
     activations: Substitutes | None = None,
     preprocessing: Preparation | None = None,
@@ -114,7 +114,7 @@ def convert(
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     source, recorded = _load(model, weights, data)
-    output = source.output if output is None else output
+    output = source.output if output is None else str(output)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         if "data" not in recorded:
@@ -146,7 +146,7 @@ def convert(
             source.module,
             shares.calibration,
             config,
-            output=output or source.output,
+            output=output,
             task=task or TASK_OF_LABELS.get(shares.labels),
             activations=activations,
             device=device,

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
@@ -33,7 +33,7 @@ from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.files import FileVersion, write_tensors
+from seenn.files import FileVersion, read_tensors, stand_in, write_tensors
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
@@ -168,6 +168,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
             "or give the path of another"
         )
+    if said := stand_in(path):
+        raise CheckpointError(f"{path}: {said}")
     with open(path, "rb") as start:
         if start.read(2) in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, or a bare pickle
             raise CheckpointError(
@@ -175,8 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 "makes one of them"
             )
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        return read_tensors(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}): it may be truncated; write or copy it again"

@@ -26,6 +26,7 @@ A message says where, what was got, what was expected and what to do next.
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 
@@ -105,5 +106,6 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Type and first line of the message, to be quoted in another error."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [repr(error)])[0]}"
+    """Type and first line of the message, to be quoted in another error; a long one is cut off."""
+    line = (str(error).strip().splitlines() or [repr(error)])[0]
+    return f"{type(error).__name__}: {textwrap.shorten(line, 160, placeholder=' …')}"

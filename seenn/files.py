@@ -133,6 +133,31 @@ def write_tensors(target: PathLike, tensors: Mapping[str, Any], metadata: Mappin
             file.write(sorted_header)
 
 
+def read_tensors(path: PathLike) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tensors and the metadata of a ``.safetensors`` file, in memory of their own.
+
+    What the library returns are views of the file: they change, or end the process, when another writes into it.
+
+    Raises:
+        OSError, SafetensorError, ValueError, RuntimeError: it cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+def stand_in(path: PathLike) -> str | None:
+    """What a file is that came in the place of the one that was meant, and what to do; None of any other."""
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not the file itself: download it again, by the link of the raw file"
+    return None
+
+
 def make_folder(path: PathLike) -> Path:
     """The folder ``path``, made where it is not there, its parents too.
 

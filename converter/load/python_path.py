@@ -52,8 +52,7 @@ def _call(factory: Callable[..., Any], spec: ModelSpec, sizes: Mapping[str, int]
     try:
         return factory(**arguments)
     except Exception as error:  # the user's code can raise anything
-        refused = [key for key in sizes if f"unexpected keyword argument {key!r}" in str(error)]
-        if isinstance(error, TypeError) and refused:
+        if refused := [key for key in sizes if repr(key) in str(error)]:
             return _call(factory, spec, {key: size for key, size in sizes.items() if key not in refused})
         raise build_error(spec, error)(
             f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}; check its arguments"

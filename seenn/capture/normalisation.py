@@ -96,11 +96,10 @@ def norm(call: Call) -> Result:
     return call.of(L2Norm(axes=call.axes(axes), keepdim=bool(call.argument(3, "keepdim", False))))
 
 
-@handles(nn.LocalResponseNorm)
+@handles(nn.LocalResponseNorm, "local_response_norm")
 def local_response_norm(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.LocalResponseNorm)
-    return call.of(LocalResponseNorm(size=m.size, alpha=m.alpha, beta=m.beta, k=m.k))
+    alpha, beta, k = (call.argument(*item) for item in ((2, "alpha", 1e-4), (3, "beta", 0.75), (4, "k", 1.0)))
+    return call.of(LocalResponseNorm(size=call.argument(1, "size"), alpha=alpha, beta=beta, k=k))
 
 
 def affine(made: Made, weight: Tensor | None, bias: Tensor | None) -> Made:

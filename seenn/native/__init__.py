@@ -7,5 +7,6 @@ for bit, trainings to rounding. ``load`` does not believe that but tries it.
 from seenn.native.firing import Firing, Joined
 from seenn.native.library import load
 from seenn.native.rows import RowWriter
+from seenn.native.sums import WindowSums
 
-__all__ = ["Firing", "Joined", "RowWriter", "load"]
+__all__ = ["Firing", "Joined", "RowWriter", "WindowSums", "load"]

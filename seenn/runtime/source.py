@@ -40,8 +40,18 @@ class Arrival:
     deadline: float  # of time.perf_counter(), in seconds
 
     @classmethod
-    def of(cls, request: Request) -> Arrival:
-        """Handed in now."""
+    def of(cls, request: object) -> Arrival:
+        """Handed in now.
+
+        Raises:
+            TypeError: it is none.
+        """
+        if not isinstance(request, Request) or not isinstance(request.image, Tensor):
+            got = type(request.image if isinstance(request, Request) else request).__name__
+            raise TypeError(
+                f"a session takes Request(image=…) with a prepared tensor, got {got}: snn.stream takes pictures, "
+                "arrays and tensors"
+            )
         wait = torch.inf if request.deadline_ms is None else request.deadline_ms / 1000
         return cls(request.image, time.perf_counter() + wait)
 

@@ -142,6 +142,8 @@ RETURNED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a dictionary": (lambda y: {"features": y * 2, "logits": y}, "logits"),
     "one and none": (lambda y: (y, None), ""),
     "one by name": (lambda y: {"out": y}, ""),
+    "nested": (lambda y: ((y, y * 2), {"features": y * 3}), "0.0"),
+    "nested by name": (lambda y: {"heads": {"main": y, "aux": y * 2}}, "heads.main"),
 }
 
 
@@ -154,13 +156,21 @@ def test_of_several_tensors_one_is_chosen_by_name_or_place(kind: str) -> None:
     torch.testing.assert_close(found.network.analog()(X), model.body(X))
 
 
+def test_an_output_may_be_named_by_its_number() -> None:
+    snn = convert(Model(lambda y: (y, y * 2)).eval(), X, output=0)
+    assert snn.manifest["outputs"]["name"] == "0"
+
+
 def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
     model = Model(RETURNED["a dictionary"][0]).eval()
     with pytest.raises(
         UnsupportedError, match=r"returns several tensors: features \[1, 4\], logits \[1, 4\]; name one"
     ):
         convert_module(model, X)
-    with pytest.raises(UnsupportedError, match=r"returns features .*, and no 'logit': name one"):
+    with pytest.raises(UnsupportedError, match=r"returns features .*, and no 'logit'. Did you mean 'logits'"):
         inspect_model(model, (12,), output="logit")
+    nested = Model(lambda y: ((y, y), y)).eval()
+    with pytest.raises(UnsupportedError, match=r"several tensors: 0.0 \[1, 4\], 0.1 \[1, 4\], 1 \[1, 4\]; name one"):
+        convert_module(nested, X)
     with pytest.raises(UnsupportedError, match="returns str, and no tensor in it"):
         convert_module(Model(lambda y: "scores").eval(), X)

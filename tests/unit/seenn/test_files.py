@@ -291,6 +291,20 @@ def test_a_process_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> Non
     os.close(read)
 
 
+def test_what_was_read_is_apart_from_the_file(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch\n"
+        "from seenn.files import read_tensors, write_tensors\n"
+        "path = sys.argv[1]\n"
+        "write_tensors(path, {'a': torch.arange(99999.0)}, {'key': 'word'})\n"
+        "tensors, metadata = read_tensors(path)\n"
+        "assert metadata == {'key': 'word'}\n"
+        "open(path, 'w').close()  # as cp does, before it writes another\n"
+        "assert torch.equal(tensors['a'], torch.arange(99999.0))\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "a.safetensors"], check=True)
+
+
 def test_equal_tensors_and_metadata_make_equal_bytes_in_every_process(tmp_path: Path) -> None:
     script = (
         "import sys, torch\n"
