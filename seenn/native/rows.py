@@ -32,7 +32,9 @@ class RowWriter:
         for entry, (target, source) in zip(self._rows, pairs, strict=True):
             if target.shape[1:] != source.shape[1:]:
                 raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
-            entry.target, entry.source = (address(x, number(target), dense=is_dense(x)) for x in (target, source))
+            entry.target, entry.source = (
+                address(x, number(target), dense=is_dense(x, target)) for x in (target, source)
+            )
             entry.length = math.prod(target.shape[1:])
             entry.stride = entry.length if len(source) > 1 else 0
         self._slots = min((len(target) for target, _ in pairs), default=sys.maxsize)

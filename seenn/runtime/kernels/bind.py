@@ -12,6 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from seenn.core.ops import CumulativeDifference
+from seenn.native import Cumulative
+from seenn.native.memory import order
 from seenn.runtime.kernels.neurons import Neurons
 from seenn.runtime.kernels.synapses import Accumulate, Action, Copies, Copy, Kernel, Views, interiors
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
@@ -217,11 +220,20 @@ class Binder:
         if isinstance(instruction, Sum):
             actions = self._charge(instruction, memory)
         else:
-            buffers = (views[each] for each in (name, *instruction.sources, *instruction.state))
-            actions = [partial(instruction.function, *buffers, *map(self._number, instruction.constants))]
+            actions = [self._computed(instruction, views)]
             if instruction.counts is not None:
                 counts = self._counts(instruction.counts, memory)
         yield name, [*actions, *self._copied(name, memory)], counts
+
+    def _computed(self, instruction: Compute, views: Views) -> Action:
+        target, op = views[instruction.target], instruction.op
+        sources, state = ([views[name] for name in names] for names in (instruction.sources, instruction.state))
+        if self.native is not None and isinstance(op, CumulativeDifference) and instruction.what == "step":
+            *sums, value, t = state
+            inputs = [*zip(sources, sums, strict=True)]
+            if Cumulative.fits(op.degree, target, value, inputs):
+                return Cumulative(self.native, op.op, op.degree, target, value, inputs, t)
+        return partial(instruction.function, target, *sources, *state, *map(self._number, instruction.constants))
 
     def _fire(self, fire: Fire, memory: Memory) -> Iterator[_Bound]:
         """The current of a site's neurons, and the neurons."""
@@ -320,9 +332,9 @@ def cut(rows: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:
-    """The beginning of ``memory``, samples laid out as in ``like``: dense, channels-last where there are four axes."""
+    """The beginning of ``memory``, samples laid out as in ``like``, which is dense."""
     memory = memory[: batch * math.prod(like.shape[1:])]
-    if like.dim() != 4:
+    if order(like) is not torch.channels_last:
         return memory.view(batch, *like.shape[1:])
     _, channels, rows, columns = like.shape
     return memory.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
