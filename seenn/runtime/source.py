@@ -40,7 +40,7 @@ class Arrival:
     deadline: float  # of time.perf_counter(), in seconds
 
     @classmethod
-    def of(cls, request: object) -> Arrival:
+    def of(cls, request: Request) -> Arrival:
         """Handed in now.
 
         Raises:
