@@ -83,7 +83,7 @@ class ConvertOptions:
         "Channels never active in calibration: borrow the site's largest threshold, or refuse.", default="borrow"
     )
     encoder_levels: int | None = option(
-        "Most spikes a step and sign of the neurons in front of what is not spikes.  [default: 15]",
+        "Levels of either sign of the neurons in front of what is not spikes.  [default: 15]",
         type=Integer(1, 127),
     )
     coding: Literal["rate", "differential"] | None = option(
@@ -136,13 +136,13 @@ def convert(
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
-    spec = model.spec(options.model)
     with usage():
         if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
     from converter import convert as run
+    from converter.images import refuse_few
     from converter.known import fitted
     from converter.load import load_model
     from converter.load.onnx_source import is_onnx
@@ -152,10 +152,13 @@ def convert(
     from seenn.errors import ModelError
 
     options.chosen(None)  # what the options get wrong among themselves
+    spec = model.spec(options.model)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
     own = data.splits(record, None, in_chans=model.in_chans)
+    if options.calibration_images is None:
+        refuse_few(own)
     loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
     chosen, size = options.chosen(loaded.spec.levels), own.preprocessing.shape
     if data.input_size and loaded.input_shape not in (None, size):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from converter.chance import refuse_chance
 from converter.checks import CheckReport, check, images_at_once
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
-from converter.images import MIN_IMAGES, CalibrationImages
+from converter.images import MIN_IMAGES, CalibrationImages, refuse_few
 from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.classes import in_order_of
@@ -34,7 +33,6 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
-from seenn.data.rule import SPLITS
 from seenn.device import resolve_device
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
@@ -285,13 +283,9 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     if isinstance(data, DataSplits | Split) and preprocessing is not None:
         data = data.with_preprocessing(preprocessing)
     if isinstance(data, DataSplits):
-        name, total = f"the calibration split of {data.spec}", sum(len(getattr(data, split)) for split in SPLITS)
-        if wanted is None and len(data.calibration) < MIN_IMAGES:
-            needed = math.ceil(total * MIN_IMAGES / len(data.calibration))
-            raise CalibrationError(
-                f"{data.spec} has {total} images, of which {len(data.calibration)} calibrate: too few, at least "
-                f"{MIN_IMAGES} are needed. Bring {needed} images or more in all"
-            )
+        if wanted is None:
+            refuse_few(data)
+        name = f"the calibration split of {data.spec}"
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),

@@ -13,10 +13,12 @@
     │   └── InputError        a sample that a network cannot take
     ├── ModelError            an unknown model name, or a factory that did not return a module
     ├── PluginError           an unknown name of a rule, engine or data set, or a plugin that cannot be imported
-    └── TrainingError         a loss that became NaN or infinite
+    ├── TrainingError         a loss that became NaN or infinite
+    └── ArgumentError         any of these, where what was asked for by name does not exist
 
 Wrong arguments (a threshold of 2, a negative timestep) raise ``ValueError`` or ``TypeError`` as usual in
-Python. The command line turns every one of these into one line on stderr and an exit code.
+Python, and an ``ArgumentError`` is a ``ValueError``, too. The command line turns every one of these into one line on
+stderr and an exit code: 2 for wrong arguments, else 1.
 
 A message says where, what was got, what was expected and what to do next.
 """
@@ -70,6 +72,22 @@ class ModelError(SeennError):
 
 class PluginError(SeennError):
     """Nothing is registered under a name, or a plugin cannot be imported."""
+
+
+class ArgumentError(SeennError, ValueError):
+    """An argument names what does not exist, or what the thing that it is for does not take."""
+
+
+class DataArgumentError(DataError, ArgumentError):
+    """There is no such data set, or it does not take what it was given."""
+
+
+class ModelArgumentError(ModelError, ArgumentError):
+    """There is no such model, or it does not take what it was given."""
+
+
+class UnknownNameError(PluginError, ArgumentError):
+    """Nothing is registered under a name."""
 
 
 class TrainingError(SeennError):

@@ -80,7 +80,8 @@ def atomic_path(target: PathLike, expected: FileVersion | None = None) -> Iterat
 def atomic_folder(target: PathLike) -> Iterator[Path]:
     """Yields a temporary folder on the disk of ``target``; on success ``target`` has its files.
 
-    Any exception leaves ``target`` as it was. A folder that is there keeps its other files.
+    Any exception leaves ``target`` as it was. A folder that is there keeps its other files, and the temporary one is
+    made in it: the folder around it may be another disk's, or not writable.
 
     Raises:
         OutputError: the parent is no folder, is not writable or full, or ``target`` is a file.
@@ -89,14 +90,15 @@ def atomic_folder(target: PathLike) -> Iterator[Path]:
     with writing(target):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{os.fspath(target)} is a file, and a folder is to be written: name another")
-        with _private_folder(path) as folder:
-            temporary = folder / path.name
+        place = path / path.name if path.exists() else path
+        with _private_folder(place) as folder:
+            temporary = folder / place.name
             temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
-            with locked(path.parent, wait=True):
+            with locked(place.parent, wait=True):
                 if not path.exists():
                     os.replace(temporary, path)
                     return

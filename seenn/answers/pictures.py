@@ -117,10 +117,11 @@ def _folder(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Pictur
         if here in above:
             raise DataError(f"{folder}: is a link to a folder that it lies in; remove it")
         for name in sorted(name for name in os.listdir(folder) if not _is_hidden(name)):
-            if os.path.isdir(folder / name):
-                yield from _folder(folder / name, (*above, here))
-            elif Path(name).suffix.lower() in SUFFIXES:
-                yield Picture(str(folder / name), partial(read_picture, folder / name))
+            path = os.path.join(folder if folder.parts else "", name)  # a Path each would take most of the time
+            if os.path.isdir(path):
+                yield from _folder(Path(path), (*above, here))
+            elif os.path.splitext(name)[1].lower() in SUFFIXES:
+                yield Picture(path, partial(read_picture, path))
 
     return _listed(str(folder), found())
 

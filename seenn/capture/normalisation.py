@@ -109,8 +109,8 @@ def norm(call: Call) -> Result:
 
 @handles(nn.LocalResponseNorm, "local_response_norm")
 def local_response_norm(call: Call) -> Result:
-    defaults = (("size", None), ("alpha", 1e-4), ("beta", 0.75), ("k", 1.0))
-    return call.of(LocalResponseNorm(**{name: call.argument(i, name, d) for i, (name, d) in enumerate(defaults, 1)}))
+    alpha, beta, k = (call.argument(*item) for item in ((2, "alpha", 1e-4), (3, "beta", 0.75), (4, "k", 1.0)))
+    return call.of(LocalResponseNorm(size=call.argument(1, "size"), alpha=alpha, beta=beta, k=k))
 
 
 def affine(made: Made, weight: Tensor | None, bias: Tensor | None) -> Made:
