@@ -99,7 +99,7 @@ def _lite(variant: int, file: str) -> Brought:
     )
 
 
-def _cv(path: str, what: str, size: int = 64) -> Brought:
+def _cv(path: str, what: str, size: int = 224) -> Brought:
     """A family of pytorchcv, with random weights."""
     return Brought(
         name=f"pytorchcv {path.partition(':')[2]}",
@@ -320,7 +320,7 @@ RANDOM = (
         model="resnest.torch.resnest:resnest50",
         shape=(3, 64, 64),
     ),
-    _cv("alexnet:alexnet", "AlexNet", 224),
+    _cv("alexnet:alexnet", "AlexNet"),
     _cv("vgg:bn_vgg11b", "VGG-11 with batch normalisation"),
     _cv("resnet_cifar:resnet20_cifar10", "ResNet-20 for CIFAR-10", 32),
     _cv("nin_cifar:nin_cifar10", "Network in Network", 32),

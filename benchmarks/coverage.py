@@ -258,9 +258,9 @@ def report(lines: Path, document: Path) -> list[Row]:
         "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
         "Error: how far the spiking network's mean logits are from the ANN's, relative to them, root mean square\n"
         f"over {IMAGES} images that thresholds were not chosen on; it falls as 1/T where both are the same function\n"
-        f"(signed neurons of {LEVELS} levels, thresholds for T = {TIMESTEPS[-1]} from {SEEN} other images). Proven: "
-        f"it\nfalls at least as T to the {POWER} in between, to less than {LARGEST:.0%}. Spiking: affine layers, "
-        "neurons and\nmaxima alone; smooth: with functions of running means. MACs fed by spikes: of those behind the\n"
+        f"(signed neurons of {LEVELS} levels, thresholds for T = {TIMESTEPS[-1]} from {SEEN} other images). Proven:\n"
+        f"it falls at least as T to the {POWER} in between, to less than {LARGEST:.0%}. Spiking: affine layers,\n"
+        "neurons and maxima alone; smooth: with functions of running means. MACs fed by spikes: of those behind the\n"
         "first layers, which see the image itself, once an image.\n\n"
     )
     notes = "".join(f"- {row.name}: {row.value:.3g}{f' (bar {row.bar})' if row.bar else ''}\n" for row in figures)

@@ -9,7 +9,7 @@ import click
 from cli.common import Console, command, text_table
 from cli.errors import usage
 from cli.groups import DataOptions, EngineChoice, OutputOptions, SnnFile
-from cli.options import COUNT, Commas, option
+from cli.options import AT_ONCE, COUNT, Commas, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class HeadOptions(OutputOptions):
         metavar="NODE,…",
         type=Commas(click.STRING),
     )
-    heads: int = option("How many at most, where they are chosen.", type=COUNT, default=4)
+    heads: int = option("How many at most, where they are chosen: none where another is near.", type=COUNT, default=4)
     limit: int = option("The first so many training images only.", type=COUNT, default=12_000)
     replace: bool = option("Leave out the heads that the network has.")
-    batch_size: int = option("Images run at once.", type=COUNT, default=64)
+    batch_size: int = option("Images run at once.", type=AT_ONCE, default=64)
 
 
 @command("Exits within a step: heads behind some layers.")
@@ -58,7 +58,7 @@ def add_heads(console: Console, file: SnnFile, options: HeadOptions, how: Engine
     if console.first:
         file.save(made, target)
     record = made.manifest["heads"]
-    rows = [(h["at"], f"{100 * h['cost']:.0f} %", f"{100 * h['accuracy']:.2f} %") for h in record["heads"]]
+    rows = [(h["at"], f"{100 * h['cost']:.1f} %", f"{100 * h['accuracy']:.2f} %") for h in record["heads"]]
     console.answer(
         {**record, "output": str(target)},
         text_table({"head behind": "", "of a step": ">", "accuracy": ">"}, rows),

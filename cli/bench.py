@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from cli.common import Console, command, command_line, table_cells, text_table
 from cli.groups import DataOptions, ModelOptions, ReportOptions, SnnFile, StepOptions
-from cli.options import COUNT, PATH, Integer, option
+from cli.options import AT_ONCE, COUNT, PATH, Integer, option
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from converter.load import ModelSpec
     from seenn.data import DataSplits
     from seenn.snn import SNN
 
@@ -30,7 +29,7 @@ class BenchOptions(ReportOptions):
 
     ann: str | None = option("The ANN to compare with.  [default: the one that SNN stands for]", metavar="MODEL")
     ckpt: str | None = option("Weights of --ann.", type=PATH)
-    slots: int = option("Images at once.", type=COUNT, default=64)
+    slots: int = option("Images at once.", type=AT_ONCE, default=64)
     limit: int = option("Test images.", type=Integer(64), default=512)
     repeats: int = option("Runs of every timing.", type=COUNT, default=5)
     threads: int | None = option("For every contender.  [default: as torch finds]", type=COUNT)
@@ -60,6 +59,7 @@ def bench(
     """
     import torch
 
+    from converter.load import load_model
     from seenn.analysis.bench.ann import ann_contenders
     from seenn.analysis.bench.ann_heads import headed_contenders
     from seenn.analysis.bench.figures import run_bench
@@ -74,6 +74,7 @@ def bench(
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     snn = file.load().to(console.device)
+    given = None if options.ann is None else load_model(model.spec(options.ann), options.ckpt).module
     steps = how.timesteps or snn.timesteps
     snn, splits = data.of(snn)
     if splits.test.is_sequence:
@@ -96,7 +97,7 @@ def bench(
             notes.append(f"{name} is left out: {error}")
     if console.device.type != "cpu":
         notes.append("onnxruntime and OpenVINO are left out: they compute on the CPU only")
-    module = _ann(console, snn, None if options.ann is None else model.spec(options.ann), options.ckpt, splits)
+    module = _ann(console, snn, given, splits)
     if module is None:
         notes.append("no ANN: this network has none, name one with --ann")
     samples = splits.calibration.batch(limit=64).inputs
@@ -145,17 +146,15 @@ def bench(
     options.show(console, page)
 
 
-def _ann(console: Console, snn: SNN, spec: ModelSpec | None, ckpt: str | None, splits: DataSplits) -> nn.Module | None:
+def _ann(console: Console, snn: SNN, given: nn.Module | None, splits: DataSplits) -> nn.Module | None:
     """The model of ``--ann``, its normalisation folded where that can be done; else the network's own twin, if any."""
-    if spec is None:
+    if given is None:
         return snn.network.analog() if snn.network.has_analog else None
     from converter import canonical_graph
-    from converter.load import load_model
     from seenn.errors import UnsupportedError
 
-    module: nn.Module = load_model(spec, ckpt).module
     try:
-        return canonical_graph(module, splits.calibration.batch(limit=2).inputs).graph
+        return canonical_graph(given, splits.calibration.batch(limit=2).inputs).graph
     except UnsupportedError:
-        console.say(f"{spec.name} is run as it is, without folding its normalisation")
-        return module
+        console.say("the model of --ann is run as it is, without folding its normalisation")
+        return given

@@ -20,7 +20,7 @@ def calibrate_exit(
     in the file. Rules that learn (cutoff, scaled, conformal, failure, two-sided) and guarantees set a third of it
     aside.
     """
-    from seenn.analysis.report.text import energy
+    from seenn.analysis.report.text import energy, thresholds
 
     target, made = file.output(out.output), rule.made()
     snn = file.load(with_policy=made is None).to(console.device)
@@ -45,12 +45,11 @@ def calibrate_exit(
         file.save(found, target)
     record = found.manifest["exit"]
     found_energy = record["mean_energy_pj"]
-    chosen = record["threshold"]
-    shown = ", ".join(f"{value:.6g}" for value in (chosen if isinstance(chosen, tuple | list) else (chosen,)))
     worked = f"{'the work of ' * bool(snn.network.graph.heads)}{record['mean_cost']:.2f} timesteps"
     console.answer(
         {**record, "output": str(target)},
-        f"exit threshold {shown}, tried on {record['samples']} held-out images{_judged(record)}:\n"
+        f"exit threshold {thresholds(record['threshold'])}, tried on {record['samples']} held-out images"
+        f"{_judged(record)}:\n"
         f"  every step   {100 * record['full_accuracy']:6.2f} % in {snn.network.initial_steps + steps} timesteps\n"
         f"  early exit   {100 * record['accuracy']:6.2f} % in {worked} on average,\n"
         f"               at an estimated {energy(found_energy)} ({found_energy:.4g} pJ) per image\n"

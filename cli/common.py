@@ -121,7 +121,7 @@ def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
                 for package in ("seenn", "converter"):
                     logging.getLogger(package).setLevel(logging.DEBUG)
             if common.write_config is not None:
-                with failures():
+                with failures(), usage():
                     write_config(click.get_current_context(), common.write_config)
                 click.echo(f"wrote {common.write_config}; run it with --config {common.write_config}", err=True)
                 return

@@ -8,7 +8,7 @@ from pathlib import Path
 from cli.common import Console, command, command_line, text_table
 from cli.exit_rules import ExitTargets
 from cli.groups import RULE, DataOptions, LimitedReport, RunOptions, SnnFile
-from cli.options import COUNT, Integer, option
+from cli.options import AT_ONCE, Integer, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class CompareOptions(LimitedReport, ExitTargets):
         type=Integer(0),
         default=64,
     )
-    latency_batch: int = option("Images run at once while time is measured.", type=COUNT, default=1)
+    latency_batch: int = option("Images run at once while time is measured.", type=AT_ONCE, default=1)
 
     def __post_init__(self) -> None:
         if len(self.targets) > 1:

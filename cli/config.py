@@ -20,7 +20,7 @@ import click
 from click.core import ParameterSource
 
 from seenn.errors import did_you_mean
-from seenn.files import write_text
+from seenn.files import check_output, write_text
 
 #: What belongs to one invocation, and to no file.
 APART = ("config", "write_config", "help")
@@ -52,9 +52,9 @@ def write_config(context: click.Context, path: str) -> None:
 
     Raises:
         click.UsageError: the file is there and is no TOML.
-        OutputError: it cannot be written.
+        ValueError, OutputError: it cannot be written.
     """
-    target = Path(path)
+    target = check_output(path)
     tables = _tables(target, context) if target.exists() else {}
     chosen = {}
     for parameter in context.command.params:
@@ -72,6 +72,8 @@ def _key(parameter: click.Parameter) -> str:
 
 def _tables(path: Path, context: click.Context) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a device may have no end, a pipe no beginning
+            raise ValueError("not a regular file")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise click.UsageError(

@@ -11,7 +11,7 @@ from cli.groups import EngineChoice
 from cli.options import OutputFolder, option
 from seenn.files import make_folder
 
-EPOCHS = 5
+MODEL, EPOCHS = ("--model", "resnet18"), 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ def demo(console: Console, options: DemoOptions, how: EngineChoice) -> None:
     if how.float_sites:
         engine += ["--float-sites", ",".join(how.float_sites)]
     steps = (
-        (train_ann, ["--model", "resnet18", "--epochs", str(EPOCHS), "-o", ann]),
-        (convert, ["--model", "resnet18", "--ckpt", ann, "--neuron", "if", "-o", snn, "--report", report]),
+        (train_ann, [*MODEL, "--epochs", str(EPOCHS), "-o", ann]),
+        (convert, [*MODEL, "--ckpt", ann, "--neuron", "if", "-o", snn, "--report", report]),
         (calibrate_exit, [snn, "--max-accuracy-drop", "0.005"]),
         (evaluate, [snn, "--report", report, *engine]),
     )

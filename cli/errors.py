@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import click
 
-from seenn.errors import SeennError
+from seenn.errors import ArgumentError, SeennError
 
 
 class Failure(click.ClickException):
@@ -21,11 +21,16 @@ class Failure(click.ClickException):
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turns the errors that seenn raises on purpose, and those of the file system, into a ``Failure``."""
+    """Turns the errors that seenn raises on purpose, and those of the file system, into a ``Failure``.
+
+    An argument that names what does not exist is wrong usage.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
+    except ArgumentError as error:
+        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
     except (SeennError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:  # of no file: a stream

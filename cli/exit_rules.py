@@ -89,6 +89,10 @@ class RuleOptions(ExitTargets):
                 "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005, or --target-timesteps 2.5, or "
                 "--target-energy 5e7"
             )
+        if self.threshold is not None and self.risk != "accuracy":
+            raise ValueError(
+                "--risk says what a target bounds, and --threshold is none: give a target, or leave it out"
+            )
         if self.guarantee == "expected" and (self.confidence is not None or not self.max_accuracy_drop):
             raise ValueError("--guarantee expected goes with --max-accuracy-drop above 0, and without --confidence")
         if self.guarantee not in (None, "expected") and self.confidence is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,11 @@ import click
 from cli.common import Console
 from cli.errors import usage
 from cli.options import (
+    AT_ONCE,
     COUNT,
-    FILE,
     FOLDER,
     FRACTION,
+    PATH,
     PORTION,
     RATIO,
     TIMESTEPS,
@@ -30,7 +31,7 @@ from cli.options import (
     option,
 )
 from seenn.data.registry import data_help
-from seenn.files import FileVersion, check_output, version_of
+from seenn.files import FileVersion, check_output, fingerprint, version_of
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
@@ -56,8 +57,10 @@ def named(path: Path | str) -> str:
 class SnnFile:
     """The file of a spiking network."""
 
-    snn: str = argument(metavar="[SNN]", default=SNN_FILE, type=FILE)
-    dialect: Literal["norse", "sinabs", "snntorch"] | None = option("Of a NIR file: the library that it was made for.")
+    snn: str = argument(metavar="[SNN]", default=SNN_FILE, type=PATH)
+    dialect: Literal["any", "norse", "sinabs", "snntorch"] | None = option(
+        "Of a NIR file: the library that it was made for.  [default: as seenn recorded beside it]"
+    )
 
     def load(self, *, with_policy: bool = True) -> SNN:
         """What is in it, see ``seenn.load``."""
@@ -80,6 +83,12 @@ class SnnFile:
         """Writes ``snn``; in place of this file only where it is still the one that was read."""
         same = target.resolve() == Path(self.snn).resolve()
         snn.save(target, expected=self.version if same else None)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file; of a folder with NIR, of the file in it."""
+        path = Path(self.snn)
+        return fingerprint(path / "network.nir" if path.is_dir() else path)
 
     @cached_property
     def version(self) -> FileVersion | None:
@@ -296,7 +305,7 @@ class StepOptions(EngineChoice):
 class RunOptions(StepOptions):
     """How a network is run over a split."""
 
-    batch_size: int = option("Images run at once.", type=COUNT, default=64)
+    batch_size: int = option("Images run at once.", type=AT_ONCE, default=64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,17 +350,21 @@ class ModelOptions:
     pretrained: bool = option("Download the library's trained weights.")
     use_ema: bool = option("Of a checkpoint that holds both, take the averaged (EMA) weights.")
 
-    def spec(self, name: str, *, num_classes: int | None = None) -> ModelSpec:
-        """The model called ``name``; ``num_classes`` where the options do not say. Wrong values are wrong usage."""
-        from converter.load import ModelSpec, parse_classes, parse_model_kwargs, read_class_names
+    def spec(self, name: str, *, also: Iterable[str] = ()) -> ModelSpec:
+        """The model called ``name``, which is known, be it one of ``also``. Wrong values are wrong usage.
+
+        Raises:
+            ModelError, CheckpointError: see ``converter.load.check_name``.
+        """
+        from converter.load import ModelSpec, check_name, parse_classes, parse_model_kwargs, read_class_names
 
         with usage():
             names = read_class_names(self.class_names) if self.class_names else ()
             classes = parse_classes(self.classes, names) if self.classes else None
-            return ModelSpec(
+            spec = ModelSpec(
                 name=name,
                 kwargs=parse_model_kwargs(self.model_kwargs),
-                num_classes=self.num_classes or (num_classes if classes is None else None),
+                num_classes=self.num_classes,
                 in_chans=self.in_chans,
                 stem=self.stem,
                 pretrained=self.pretrained,
@@ -361,6 +374,8 @@ class ModelOptions:
                 classes=classes,
                 class_names=names,
             )
+        check_name(name, also=also)
+        return spec
 
 
 def output_file(
@@ -372,7 +387,7 @@ def output_file(
     """
     try:
         target, kind = check_output(path, keep=keep), Path(path).suffix.lower()
-        if kind != suffix and kind in (".safetensors", ".pth", ".pt", ".onnx", ".ckpt"):
+        if kind != suffix and kind in (".safetensors", ".pth", ".pt", ".onnx", ".ckpt", ".nir"):
             raise ValueError(f"what is written is a {suffix} file, and {path} says {kind}: name it …{suffix}")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error

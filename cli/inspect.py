@@ -30,7 +30,9 @@ class InspectOptions:
         type=Commas(COUNT),
         default=(),
     )
-    dialect: Literal["norse", "sinabs", "snntorch"] | None = option("Of a NIR file: the library that it was made for.")
+    dialect: Literal["any", "norse", "sinabs", "snntorch"] | None = option(
+        "Of a NIR file: the library that it was made for.  [default: as seenn recorded beside it]"
+    )
     strict: bool = option("Refuse anything but affine layers and integrate-and-fire neurons.")
     analog_islands: bool = removed(NOT_NEEDED)
 
@@ -42,7 +44,8 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     target, ckpt = options.target, options.ckpt
-    if (Path(target).is_file() and Path(target).suffix.lower() != ".onnx") or target.endswith(".safetensors"):
+    is_file = Path(target).is_file() and Path(target).suffix.lower() != ".onnx"
+    if is_file or target.endswith(".safetensors") or Path(target, "network.nir").is_file():
         _show_network(console, SnnFile(snn=target, dialect=options.dialect).load())
         return
     from converter.inspect import inspect_model
@@ -63,6 +66,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
 
 
 def _show_network(console: Console, snn: SNN) -> None:
+    from seenn.analysis.report.text import policy as policy_text
     from seenn.analysis.synops import spiking_report
     from seenn.core.ops import Neuron
     from seenn.exits import policy_to_json
@@ -84,9 +88,7 @@ def _show_network(console: Console, snn: SNN) -> None:
             if isinstance(op, Neuron)
         },
     }
-    exits = "none yet (seenn calibrate-exit)"
-    if policy:
-        exits = ", ".join(f"{key} {value}" for key, value in policy.items())
+    exits = policy_text(policy) if policy else "none yet (seenn calibrate-exit)"
     console.answer(result, f"{network.describe()}\n\nT = {snn.timesteps}; exit policy: {exits}")
 
 

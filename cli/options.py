@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import click
 
-from cli.errors import Failure, failures
+from cli.errors import failures
 from seenn.registry import Registry, current_folder_importable, load_plugin, unknown
 
 Group = TypeVar("Group")
@@ -157,7 +157,7 @@ class Commas(click.ParamType):  # type: ignore[type-arg]
 
 
 FILE, FOLDER, PATH = click.Path(dir_okay=False), click.Path(file_okay=False), click.Path()
-COUNT, TIMESTEPS = Integer(1), Integer(1, 4096)
+COUNT, TIMESTEPS, AT_ONCE = Integer(1), Integer(1, 4096), Integer(1, 1 << 20)
 POSITIVE = FiniteRange(0, min_open=True)
 SHARE, FRACTION = FiniteRange(0, 1), FiniteRange(0, 1, max_open=True)  # 1 included, and not
 PORTION, RATIO = FiniteRange(0, 1, min_open=True), Ratio()
@@ -203,7 +203,7 @@ class Registered(click.ParamType):  # type: ignore[type-arg]
         import_plugins(module)
         kind = getattr(getattr(sys.modules[module], name, None), "kind", None)
         if not isinstance(kind, str):
-            raise Failure("PluginError", f"{path} is not a registered {self.what}: see examples/custom_exit.py")
+            raise click.BadParameter(f"{path} is not a registered {self.what}: see examples/custom_exit.py")
         click.echo(f"warning: {path} is deprecated here: write --plugin {module}, and {kind} for the name", err=True)
         return kind
 

@@ -14,7 +14,7 @@ import click
 
 from cli.common import Console, command
 from cli.groups import AlarmOptions, OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile, output_file
-from cli.options import FILE, Integer, argument, option
+from cli.options import PATH, Integer, argument, option
 
 if TYPE_CHECKING:
     from seenn.answers import AnswerFile, Picture, Row, Summary
@@ -28,7 +28,7 @@ FORMATS = ("csv", "jsonl", "parquet")
 class PredictFiles(SnnFile):
     """The network, which has to be named before the pictures."""
 
-    snn: str = argument(required=True, type=FILE)
+    snn: str = argument(required=True, type=PATH)
     inputs: tuple[str, ...] = argument(required=True, nargs=-1, metavar="PICTURES...")
 
 
@@ -86,7 +86,6 @@ def predict(
     from seenn.answers import answer_pictures, check_inputs, find_pictures
     from seenn.distributed import world
     from seenn.errors import CheckpointError
-    from seenn.files import fingerprint
 
     recorded = files.load().to(console.device)
     snn = preparation.for_pictures(recorded)
@@ -103,7 +102,7 @@ def predict(
     timesteps = how.timesteps or snn.timesteps
     stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
-        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
+        snn=files.fingerprint, engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
     )
     session = snn.session(engine, timesteps=timesteps, slots=how.batch_size)
     # Names on stdin come in time; files lie in any order, such as class by class.
@@ -111,7 +110,8 @@ def predict(
     answer = partial(answer_pictures, snn, session, workers=answers.workers, observers=[watch] if watch else [])
     units = find_pictures(files.inputs)
     if target is None:
-        found = _print(console, answer(chain.from_iterable(units)), engine, watch)
+        rows = answer(chain.from_iterable(units))
+        found = _print(console, rows, engine, watch, with_cost=bool(snn.network.graph.heads))
     else:
         found = _write(console, target, units, answer, engine, watch, resume=answers.resume)
     if found.unreadable and console.first:
@@ -123,7 +123,9 @@ def predict(
         sys.exit(1)
 
 
-def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAlarm | None) -> Summary:
+def _print(
+    console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAlarm | None, *, with_cost: bool
+) -> Summary:
     """Answers on stdout: a line each as they come, or one object in the end."""
     from seenn.answers import Summary
 
@@ -133,7 +135,7 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAl
         if console.json:
             kept.append(row)
         elif row["error"] is None:
-            click.echo(f"{row['path']}: {_said(row)}")
+            click.echo(f"{row['path']}: {_said(row, with_cost)}")
         else:
             console.say(f"warning: {row['error']}")
     drift = _drift(console, watch)
@@ -142,9 +144,11 @@ def _print(console: Console, rows: Iterable[Row], engine: Engine, watch: DriftAl
     return summary
 
 
-def _said(row: Row) -> str:
-    """The answer in words."""
+def _said(row: Row, with_cost: bool) -> str:
+    """The answer in words; with its cost where steps have exits of different depth."""
     steps = f"{row['exit_timestep']} step{'s' * (row['exit_timestep'] != 1)}"
+    if with_cost:
+        steps += f", exit {row['exit_segment']}, {100 * row['cost']:.1f} % of the cost of all"
     if row["confidence"] is None:
         return f"{' '.join(f'{value:.6g}' for value in row['values'])}  ({steps})"
     return f"{row['class'] or '(none)'}  (confidence {row['confidence']:.3f}, {steps})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,8 @@ from cli.errors import usage
 from cli.groups import DataOptions, ModelOptions, output_file
 from cli.options import PATH, SHARE, Integer, option
 from cli.training import AugmentOptions, RunFolder, TrainOptions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ def train_ann(
 ) -> None:
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt, suffix=".pth")
+    from converter.images import too_few
     from converter.load import load_model, model_to_train
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
     from seenn.data import check_splits
@@ -66,11 +70,14 @@ def train_ann(
     endings = (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX)
     if target.suffix not in endings:
         raise click.BadParameter(f"{target} must end in one of {', '.join(endings)}", param_hint="-o")
+    spec = model.spec(options.model)
     start = read_weights(ckpt) if ckpt else None
     before = start.record if start else {}
     splits = data.splits(before, None, in_chans=model.in_chans)
     check_splits(before, splits, use="calibration")
-    spec = model.spec(options.model, num_classes=splits.num_classes)
+    if few := too_few(splits):
+        log.warning("%s, which convert will ask for", few)
+    spec = spec.for_classes(splits.num_classes)
     optim = OptimConfig(lr=0.02) if ckpt else OptimConfig()
     base = TrainConfig(optim=optim, augment=Augment.suggest(splits))
     config = training.config(base, seed=console.seed)

@@ -110,15 +110,17 @@ def train_direct(
     target = output_file(options.output)
     from converter.direct import prepare_splits
     from converter.direct import train_direct as train
+    from seenn.models import MODELS
     from seenn.training import Augment, TrainConfig
 
+    spec = model.spec(options.model, also=MODELS)
     rules, direct = neurons.rules(), options.config(console.seed)
     splits = prepare_splits(data.splits({"data": {"frames": direct.timesteps}}, None, in_chans=model.in_chans), direct)
     base = TrainConfig(epochs=20, augment=Augment.suggest(splits), label_smoothing=0.0)
     config = training.config(base, seed=console.seed)
     with console.progress("training") as update:
         snn = train(
-            model.spec(options.model, num_classes=splits.num_classes),
+            spec.for_classes(splits.num_classes),
             splits,
             augment.add(config, splits),
             direct,

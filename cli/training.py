@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.errors import usage
-from cli.options import COUNT, FOLDER, FRACTION, POSITIVE, PROBABILITY, SHARE, FiniteRange, Integer, given, option
+from cli.options import (
+    AT_ONCE,
+    COUNT,
+    FOLDER,
+    FRACTION,
+    POSITIVE,
+    PROBABILITY,
+    SHARE,
+    FiniteRange,
+    Integer,
+    given,
+    option,
+)
 
 if TYPE_CHECKING:
     from seenn.data import DataSplits
@@ -27,7 +39,7 @@ class TrainOptions:
     epochs: float | None = option(
         "Passes over the train split; 0.5 is half of one.  [default: 20; train-ann 10; finetune 1]", type=POSITIVE
     )
-    batch_size: int = option("Images in a step, over all processes.", type=COUNT, default=64)
+    batch_size: int = option("Images in a step, over all processes.", type=AT_ONCE, default=64)
     opt: Literal["sgd", "adamw"] = option("Optimiser.", default="sgd")
     lr: float | None = option(
         "Peak rate.  [default: 0.1; train-ann --ckpt 0.02; train-policy 0.01; finetune 0.05, or 0.004 where neurons "

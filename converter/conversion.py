@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate
 from converter.config import ConvertConfig
-from converter.images import CalibrationImages
+from converter.images import MIN_IMAGES, CalibrationImages
 from converter.outputs import with_scores
 from converter.passes import differential, encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
 from seenn.capture.head import LEFT_OUT, are_probabilities, without_head
-from seenn.capture.plain import Substitutes
+from seenn.capture.plain import Substitutes, in_precision
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork, constant_nodes
 from seenn.core.ops import (
@@ -59,7 +59,7 @@ def convert_module(
     images: Tensor | CalibrationImages,
     config: ConvertConfig | None = None,
     *,
-    output: str | None = None,
+    output: str | int | None = None,
     task: str | None = None,
     activations: Substitutes | None = None,
     device: torch.device | str = "cpu",
@@ -91,18 +91,27 @@ def convert_module(
     """
     config = config or ConvertConfig()
     images = CalibrationImages.of(images)
-    found = canonical_graph(model, images.first(2), strict=config.strict, output=output, activations=activations)
+    found = canonical_graph(
+        model, images.first(2), strict=config.strict, output=output, activations=activations, whole=task == "values"
+    )
     if found.head is not None:
         log.warning(LEFT_OUT, found.head)
     input_shape = images.shape
     graph, task = with_scores(found.graph, input_shape, task, found.head)
     refuse_linear(graph)
     with torch.no_grad():
-        if task == "classes" and are_probabilities(graph(images.first(2).float().cpu())):
-            log.warning(
-                "the model returns probabilities, and no softmax at its end could be left out: exits see scores close "
-                "together; let it return logits"
-            )
+        scores = graph(images.first(MIN_IMAGES).float().cpu())
+    if task == "classes" and are_probabilities(scores):
+        log.warning(
+            "the model returns probabilities, and no softmax at its end could be left out: exits see scores close "
+            "together; let it return logits"
+        )
+    logits = {"binary": 2 * scores[:, 1:], "labels": scores}.get(task)
+    if logits is not None and bool(((logits >= 0) & (logits <= 1)).all()):
+        log.warning(
+            "the model returns numbers from 0 to 1, as probabilities are, and they are taken for logits, which mean "
+            "yes above 0: let it return logits"
+        )
     graph = encode_operands(graph, input_shape).to(device)
     sites = sites_of(graph)
     if not sites:
@@ -144,10 +153,13 @@ def canonical_graph(
     example: Tensor,
     *,
     strict: bool = False,
-    output: str | None = None,
+    output: str | int | None = None,
     activations: Substitutes | None = None,
+    whole: bool = False,
 ) -> Canonical:
     """The model as a normalised float32 ANN graph, verified in float64; arguments as of ``convert_module``.
+
+    ``whole``, a function that it ends in is not left out: quantities are what it returns.
 
     Raises:
         ModelError: weights are not finite, or the model holds neurons already.
@@ -161,14 +173,14 @@ def canonical_graph(
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
-    source = source.double().requires_grad_(False)
+    source = in_precision(source, torch.float64).requires_grad_(False)
     example = example.detach().cpu().double()
     shape = example.shape[1:]
     with computing_in(torch.float64):
         found = capture_graph(source, example)
         graph = normalise(found.checked(strict=False), shape)
         difference = verify_equivalent(source, graph, example)
-        graph, head, left_out = without_head(graph, shape)
+        graph, head, left_out = (graph, None, ()) if whole else without_head(graph, shape)
     found.checked(strict=strict, left_out=left_out)
     if strict and (pools := maxima_of(graph)):
         raise UnsupportedError(f"{', '.join(pools)}: {MAXIMUM}")

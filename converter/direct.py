@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from converter.conversion import activations_of, refuse_neurons
-from converter.load import ModelSpec, build_model
+from converter.load import ModelSpec, build_model, check_name
 from converter.passes import fold_batch_norm, verify_equivalent
 from converter.trace import capture_graph
 from seenn.analysis.collect import collect_run
@@ -21,7 +21,7 @@ from seenn.capture.head import LEFT_OUT, without_head
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.data import DataSplits, Stated
-from seenn.errors import DataError, ModelError, did_you_mean
+from seenn.errors import DataError, ModelArgumentError, ModelError
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
 from seenn.neurons import NEURONS
@@ -141,6 +141,7 @@ def spiking_network(
     """
     example = torch.zeros(2, *input_shape)
     if spec.name.startswith("spiking_"):
+        _refuse_options(spec)
         if len(input_shape) != 3:
             raise ModelError(f"{spec.name} takes images [C, H, W], got samples {list(input_shape)}: name another model")
         channels, height, side = input_shape
@@ -156,12 +157,23 @@ def spiking_network(
         return _freeze_neurons(capture(module.train(), example).train()), record
     if width != 1.0:
         raise ValueError(f"width is for {', '.join(MODELS)}; give {spec.name} its own options with --model-kwargs")
-    try:
-        loaded = build_model(spec, input_shape)
-    except ModelError as error:
-        near = did_you_mean(spec.name, MODELS) if "unknown" in str(error) else ""
-        raise ModelError(f"{error}{near}") from error
+    check_name(spec.name, also=MODELS)
+    loaded = build_model(spec, input_shape)
     return _freeze_neurons(with_neurons(loaded.module, example, make_neuron)), loaded.record
+
+
+def _refuse_options(spec: ModelSpec) -> None:
+    """Raises ModelArgumentError for what the models of ``seenn.models`` do not take."""
+    options = {
+        "--model-kwargs": spec.kwargs,
+        "--stem": spec.stem != "auto",
+        "--pretrained": spec.pretrained,
+        "--use-ema": spec.ema,
+        "--output-name": spec.output,
+        "--classes": spec.classes,
+    }
+    if extra := [option for option, value in options.items() if value]:
+        raise ModelArgumentError(f"{spec.name} takes no {', '.join(extra)}: leave it out; --width widens its layers")
 
 
 def with_neurons(model: nn.Module, example: Tensor, make_neuron: Callable[[], Neuron]) -> SpikingNetwork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,30 @@ import torch
 from torch import Tensor
 
 from seenn.batch import Batch
+from seenn.data.rule import SPLITS
 from seenn.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from seenn.data import Split
+    from seenn.data import DataSplits, Split
 
 MIN_IMAGES = 16
+
+
+def too_few(splits: DataSplits) -> str | None:
+    """That the calibration split cannot give thresholds, and how many images would do; None where it can."""
+    found, total = len(splits.calibration), sum(len(getattr(splits, name)) for name in SPLITS)
+    if found >= MIN_IMAGES:
+        return None
+    return (
+        f"{splits.spec} has {total} images, of which {found} calibrate: too few, at least {MIN_IMAGES} are needed. "
+        f"Bring {math.ceil(total * MIN_IMAGES / found)} images or more in all"
+    )
+
+
+def refuse_few(splits: DataSplits) -> None:
+    """Raises CalibrationError where there are too few."""
+    if few := too_few(splits):
+        raise CalibrationError(few)
 
 
 class CalibrationImages:

@@ -95,7 +95,7 @@ def inspect_model(
     input_shape: Sequence[int],
     *,
     strict: bool = False,
-    output: str | None = None,
+    output: str | int | None = None,
     activations: Substitutes | None = None,
     analog_islands: bool | None = None,
 ) -> Inspection:

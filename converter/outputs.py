@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from converter.precision import computing_in
 from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
-from seenn.capture.trace import untraceable
+from seenn.capture.trace import failing
 from seenn.core.graph import OpGraph, prune
 from seenn.core.ops import Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
@@ -22,13 +22,13 @@ Task = Literal["classes", "binary", "labels", "values"]
 TASKS: tuple[str, ...] = get_args(Task)
 
 
-def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.Module:
+def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -> nn.Module:
     """The model, made to return one tensor: of several, the one called ``output``; in place.
 
     Args:
         model: a copy.
         example: images.
-        output: a key, a field or a position in what the model returns.
+        output: a key, a field or a position in what the model returns; with dots in what is nested: ``"0.1"``.
 
     Raises:
         UnsupportedError: the model takes more than images, or fails; or ``output`` names nothing, or is needed.
@@ -46,24 +46,29 @@ def choose_output(model: nn.Module, example: Tensor, output: str | None) -> nn.M
         with WorkingCopy(model) as copied, computing_in(weight.dtype):
             returned = run_apart(copied.model, (example[:1].to(weight.dtype),))
     except Exception as error:
-        raise untraceable(model, example, error) from error
+        raise failing(model, example, error) from error
+    output = None if output is None else str(output)
     if isinstance(returned, Tensor):
         if output not in (None, "0"):
             raise UnsupportedError(f"{name} returns one tensor, and nothing called {output!r}: leave the output out")
         return model
-    found = {key: value for key, value in _parts(returned).items() if isinstance(value, Tensor)}
-    listed = ", ".join(f"{key} {list(value.shape)}" for key, value in found.items())
+    found = _tensors(returned)
+    listed = ", ".join(f"{key} {list(value.shape)}" for key, (_, value) in found.items())
     if not found:
         raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: let it return one")
     if output is None and len(found) > 1:
         raise UnsupportedError(f"{name} returns several tensors: {listed}; name one (output=, --output-name)")
     chosen = next(iter(found)) if output is None else output
     if chosen not in found:
-        raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}: name one of them")
+        raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}.{did_you_mean(chosen, found)}")
     base: Any = type(model)
+    path = found[chosen][0]
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return _parts(base.forward(self, *args, **kwargs))[chosen]
+        found = base.forward(self, *args, **kwargs)
+        for part in path:
+            found = _parts(found)[part]
+        return found
 
     model.__class__ = type(name, (base,), {"forward": forward, "__module__": base.__module__})
     return model
@@ -80,6 +85,15 @@ def _parts(returned: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(returned):
         return {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
     return {}
+
+
+def _tensors(returned: Any, above: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Tensor]]:
+    """The tensors in what a model returns, by name: where they lie, and what they are."""
+    found: dict[str, tuple[tuple[str, ...], Tensor]] = {}
+    for key, value in _parts(returned).items():
+        path = (*above, key)
+        found |= {".".join(path): (path, value)} if isinstance(value, Tensor) else _tensors(value, path)
+    return found
 
 
 def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, head: str | None) -> tuple[OpGraph, str]:
@@ -121,6 +135,10 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
     task = task or ("binary" if scores == 1 else "labels" if sigmoid else "classes")
     if (task == "binary") != (scores == 1) and task in ("binary", "classes"):
         raise ConversionError(f"the model returns {scores} scores an image, which fits no {task} task: {_FITS[task]}")
+    if task == "labels" and head in ("softmax", "log_softmax"):
+        raise ConversionError(
+            f"the model ends in a {head}, which is for one class of several: leave --task out, or let it return logits"
+        )
     return (two_classes(graph) if task == "binary" else graph), task
 
 

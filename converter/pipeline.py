@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from converter.chance import refuse_chance
 from converter.checks import CheckReport, check, images_at_once
 from converter.config import ConvertConfig
 from converter.conversion import convert_module
-from converter.images import MIN_IMAGES, CalibrationImages
+from converter.images import MIN_IMAGES, CalibrationImages, refuse_few
 from converter.known import fitted
 from converter.load import LoadedModel, ModelSpec, load_model
 from converter.load.classes import in_order_of
@@ -34,7 +33,6 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
-from seenn.data.rule import SPLITS
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -55,7 +53,7 @@ def convert(
     config: ConvertConfig | None = None,
     *,
     weights: str | Path | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     task: str | None = None,
     activations: Substitutes | None = None,
     preprocessing: Preparation | None = None,
@@ -116,7 +114,7 @@ def convert(
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     source, recorded = _load(model, weights, data)
-    output = source.output if output is None else output
+    output = source.output if output is None else str(output)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         if "data" not in recorded:
@@ -140,6 +138,7 @@ def convert(
 
     def accept(graph: OpGraph, task: str) -> None:
         if shares.check_samples and not accepted:
+            shares.refuse_other_values(*graph.shapes(tuple(shares.calibration.shape))[graph.output])
             refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
         accepted.append(task)
 
@@ -148,7 +147,7 @@ def convert(
             source.module,
             shares.calibration,
             config,
-            output=output or source.output,
+            output=output,
             task=task or TASK_OF_LABELS.get(shares.labels),
             activations=activations,
             device=device,
@@ -262,6 +261,15 @@ class _Shares:
                 f"in the order of the data's, with --classes (0-{known - 1} for the first)"
             )
 
+    def refuse_other_values(self, outputs: int) -> None:
+        """Raises CalibrationError where the data has other than one value, or one label, for each output."""
+        labels = None if self.labels == "classes" else next(iter(self.check(1))).labels
+        if labels is not None and labels[0].numel() != outputs:
+            raise CalibrationError(
+                f"the model gives {outputs} numbers, {self.name} has {labels[0].numel()} a sample, of the kind "
+                f"{self.labels}: store classes as integers (labels.astype(int)), anything else as one for each output"
+            )
+
 
 def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, most_checked: int) -> _Shares:
     """Divides the data as ``convert`` says.
@@ -273,13 +281,9 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     if isinstance(data, DataSplits | Split) and preprocessing is not None:
         data = data.with_preprocessing(preprocessing)
     if isinstance(data, DataSplits):
-        name, total = f"the calibration split of {data.spec}", sum(len(getattr(data, split)) for split in SPLITS)
-        if wanted is None and len(data.calibration) < MIN_IMAGES:
-            needed = math.ceil(total * MIN_IMAGES / len(data.calibration))
-            raise CalibrationError(
-                f"{data.spec} has {total} images, of which {len(data.calibration)} calibrate: too few, at least "
-                f"{MIN_IMAGES} are needed. Bring {needed} images or more in all"
-            )
+        if wanted is None:
+            refuse_few(data)
+        name = f"the calibration split of {data.spec}"
         return _Shares(
             name=data.spec,
             calibration=_first(data.calibration, wanted, len(data.calibration), name),

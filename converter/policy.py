@@ -55,6 +55,18 @@ class PolicySpec:
             raise ValueError(f"the policy's images have {size} pixels a side; expected 1 to {min(image[1:])}")
         return image[0], size, size
 
+    def checked(self, snn: SNN, timesteps: int, seed: int = 0) -> nn.Module:
+        """The network for ``snn``, which can be stored with it.
+
+        Raises:
+            ModelError, ValueError: see ``build`` and ``input_shape``.
+            UnsupportedError: it has a call outside the closed op set.
+        """
+        shape = self.input_shape(snn.network.input_shape)
+        module = self.build(shape, timesteps * len(snn.network.segments), seed)
+        capture_policy(module, shape)
+        return module
+
     def build(self, input_shape: tuple[int, int, int], budgets: int, seed: int) -> nn.Module:
         """The network with random weights, one score a number of timesteps, or an exit point.
 
@@ -115,8 +127,7 @@ def train_policy(
     config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
     _check_data(snn, data)
     shape = spec.input_shape(snn.network.input_shape)
-    module = spec.build(shape, steps * len(snn.network.segments), config.train.seed)
-    capture_policy(module, shape)
+    module = spec.checked(snn, steps, config.train.seed)
     answers = answers or spiking_answers(snn, data, steps, engine=engine)
     result = fit_policy(
         module,

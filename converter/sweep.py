@@ -196,7 +196,7 @@ class Sweep:
 def _neuron(op: Activation, threshold: Tensor, config: ConvertConfig) -> IntegratingNeuron:
     """What stands for ``op``: an encoder, of whatever kind the other neurons are, for the identity."""
     if isinstance(op, Identity):
-        return Encoder(threshold, max_spikes=config.encoder_levels)
+        return Encoder(threshold, max_spikes=config.encoder_spikes)
     return NEURONS.get(config.neuron).convert(op, threshold, config.max_spikes)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.ops import stochastic_depth
-from torchvision.transforms import v2
+from torchvision.transforms import _presets, v2
 
 from seenn.capture import Alias, Call, Refused, handles
 from seenn.capture.handlers import Result
@@ -34,10 +34,12 @@ class Normalised(nn.Module):
         return (x - self.mean) / self.std
 
 
+#: ``weights.transforms()``: what prepares images for a model of the library.
+_PRESETS = (_presets.ImageClassification, _presets.SemanticSegmentation, _presets.VideoClassification)
 #: In place of transforms that only work on tensors with values.
 SUBSTITUTES: Substitutes = {transforms.Normalize: Normalised, v2.Normalize: Normalised}
 
 
-@handles(v2.Transform)
+@handles(v2.Transform, *_PRESETS)
 def transform(call: Call) -> Result:
     raise Refused("prepares images, which it only does for tensors with values", "prepare images before the model")

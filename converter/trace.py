@@ -11,13 +11,13 @@ from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
 from seenn.capture.plain import Substitutes, plain_copy
 from seenn.capture.state import WorkingCopy, run_apart, tensors_in
-from seenn.capture.trace import untraceable
+from seenn.capture.trace import failing
 from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError, first_line
 
 
 def prepared(
-    model: nn.Module, example: Tensor, *, output: str | None = None, activations: Substitutes | None = None
+    model: nn.Module, example: Tensor, *, output: str | int | None = None, activations: Substitutes | None = None
 ) -> nn.Module:
     """A copy to trace that returns one tensor: see ``plain_copy`` and ``choose_output``.
 
@@ -85,7 +85,7 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
     try:
         alone = run_apart(model, (example if training else example[:1],))
     except Exception as error:
-        raise untraceable(model, example, error) from error
+        raise failing(model, example, error) from error
     if training:
         return
     fix = "keep the batch axis, as in x.flatten(1)"

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from seenn.core.network import SpikingNetwork
@@ -33,7 +33,7 @@ from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.files import FileVersion, write_tensors
+from seenn.files import FileVersion, read_tensors, stand_in, write_tensors
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
@@ -76,10 +76,11 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:
-    """Reads what ``save`` wrote, bit for bit the same network; or a NIR file of another library's.
+    """Reads what ``save`` wrote, bit for bit the same network; or a NIR file, or the folder that one was exported to.
 
     Args:
-        dialect: of a NIR file: the library that it was made for, see ``seenn.capture.nir``.
+        dialect: of a NIR file: the library that it was made for, see ``seenn.capture.nir``; None: as seenn recorded
+            beside it.
         with_policy: False leaves the exit policy out, for whoever makes another: its class need not be known.
 
     Raises:
@@ -88,10 +89,18 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
         ValueError: a NIR file without its dialect, or another file with one.
     """
     where = Path(path)
-    if where.suffix == ".nir" and where.is_file():
+    if (file := _nir_file(where)) is not None:
         from seenn.capture.nir import read_nir
 
-        return SNN(network=read_nir(where, dialect), manifest={"source": {"name": where.name, "dialect": dialect}})
+        network, about = read_nir(file, dialect)
+        policy, prepared = about.get("policy"), about.get("preprocessing")
+        source = {"name": where.name, "dialect": dialect or about.get("reader")}
+        return SNN(
+            network=network,
+            preprocessing=None if prepared is None else preparation_from_json(prepared),
+            policy=policy_from_json(policy) if with_policy and policy is not None else None,
+            manifest={"source": source, **{key: about[key] for key in ("timesteps", "class_names") if key in about}},
+        )
     if dialect is not None:
         raise ValueError(f"only NIR files (.nir) have a dialect, and {where} is none: leave it out")
     tensors, metadata = _read(where)
@@ -137,16 +146,30 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
         raise CheckpointError(f"{where}: {error}{advice}") from error
 
 
+def _nir_file(path: Path) -> Path | None:
+    """The NIR file that ``path`` is, or that lies in the folder ``path``; None where it is neither."""
+    file = path / "network.nir" if path.is_dir() else path
+    return file if file.suffix == ".nir" and file.is_file() else None
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(
+            f"{path} is a model, not a spiking network: make one of it with `seenn convert --model {path}`, in Python "
+            f"converter.convert({str(path)!r}, data)"
+        )
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder without network.nir: give a file of seenn's, a folder that `seenn export --to nir` "
+            "wrote, or one of save_pretrained to seenn.from_pretrained"
+        )
     if not path.is_file():
         raise CheckpointError(
             f"there is no spiking network {path} here: make it with `seenn convert --model NAME --ckpt FILE` first, "
             "or give the path of another"
         )
-    if path.suffix.lower() == ".onnx":
-        raise CheckpointError(
-            f"{path} holds an ANN, not a spiking network: `seenn convert --model {path}` makes one of it"
-        )
+    if said := stand_in(path):
+        raise CheckpointError(f"{path}: {said}")
     with open(path, "rb") as start:
         if start.read(2) in (b"PK", b"\x80\x02"):  # what torch.save writes: a zip archive, or a bare pickle
             raise CheckpointError(
@@ -154,8 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 "makes one of them"
             )
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        return read_tensors(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}): it may be truncated; write or copy it again"

@@ -13,10 +13,12 @@
     │   └── InputError        a sample that a network cannot take
     ├── ModelError            an unknown model name, or a factory that did not return a module
     ├── PluginError           an unknown name of a rule, engine or data set, or a plugin that cannot be imported
-    └── TrainingError         a loss that became NaN or infinite
+    ├── TrainingError         a loss that became NaN or infinite
+    └── ArgumentError         any of these, where what was asked for by name does not exist
 
 Wrong arguments (a threshold of 2, a negative timestep) raise ``ValueError`` or ``TypeError`` as usual in
-Python. The command line turns every one of these into one line on stderr and an exit code.
+Python, and an ``ArgumentError`` is a ``ValueError``, too. The command line turns every one of these into one line on
+stderr and an exit code: 2 for wrong arguments, else 1.
 
 A message says where, what was got, what was expected and what to do next.
 """
@@ -24,6 +26,7 @@ A message says where, what was got, what was expected and what to do next.
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 
@@ -71,6 +74,22 @@ class PluginError(SeennError):
     """Nothing is registered under a name, or a plugin cannot be imported."""
 
 
+class ArgumentError(SeennError, ValueError):
+    """An argument names what does not exist, or what the thing that it is for does not take."""
+
+
+class DataArgumentError(DataError, ArgumentError):
+    """There is no such data set, or it does not take what it was given."""
+
+
+class ModelArgumentError(ModelError, ArgumentError):
+    """There is no such model, or it does not take what it was given."""
+
+
+class UnknownNameError(PluginError, ArgumentError):
+    """Nothing is registered under a name."""
+
+
 class TrainingError(SeennError):
     """Training cannot go on: the loss is not finite. The weights of the step before are untouched."""
 
@@ -87,5 +106,6 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Type and first line of the message, to be quoted in another error."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [repr(error)])[0]}"
+    """Type and first line of the message, to be quoted in another error; a long one is cut off."""
+    line = (str(error).strip().splitlines() or [repr(error)])[0]
+    return f"{type(error).__name__}: {textwrap.shorten(line, 160, placeholder=' …')}"

@@ -80,7 +80,8 @@ def atomic_path(target: PathLike, expected: FileVersion | None = None) -> Iterat
 def atomic_folder(target: PathLike) -> Iterator[Path]:
     """Yields a temporary folder on the disk of ``target``; on success ``target`` has its files.
 
-    Any exception leaves ``target`` as it was. A folder that is there keeps its other files.
+    Any exception leaves ``target`` as it was. A folder that is there keeps its other files, and the temporary one is
+    made in it: the folder around it may be another disk's, or not writable.
 
     Raises:
         OutputError: the parent is no folder, is not writable or full, or ``target`` is a file.
@@ -89,14 +90,15 @@ def atomic_folder(target: PathLike) -> Iterator[Path]:
     with writing(target):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{os.fspath(target)} is a file, and a folder is to be written: name another")
-        with _private_folder(path) as folder:
-            temporary = folder / path.name
+        place = path / path.name if path.exists() else path
+        with _private_folder(place) as folder:
+            temporary = folder / place.name
             temporary.mkdir()
             yield temporary
             for file in temporary.iterdir():
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
-            with locked(path.parent, wait=True):
+            with locked(place.parent, wait=True):
                 if not path.exists():
                     os.replace(temporary, path)
                     return
@@ -129,6 +131,31 @@ def write_tensors(target: PathLike, tensors: Mapping[str, Any], metadata: Mappin
                 raise OutputError(f"{target}: safetensors writes another JSON than expected: report this")
             file.seek(_LENGTH)
             file.write(sorted_header)
+
+
+def read_tensors(path: PathLike) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tensors and the metadata of a ``.safetensors`` file, in memory of their own.
+
+    What the library returns are views of the file: they change, or end the process, when another writes into it.
+
+    Raises:
+        OSError, SafetensorError, ValueError, RuntimeError: it cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+def stand_in(path: PathLike) -> str | None:
+    """What a file is that came in the place of the one that was meant, and what to do; None of any other."""
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not the file itself: download it again, by the link of the raw file"
+    return None
 
 
 def make_folder(path: PathLike) -> Path:

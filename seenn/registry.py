@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from seenn.errors import PluginError, did_you_mean
+from seenn.errors import PluginError, UnknownNameError, did_you_mean
 
 GROUP = "seenn.plugins"
 
@@ -52,10 +52,10 @@ class Registry(Generic[Thing]):
         """What is registered as ``name``; imports its file.
 
         Raises:
-            PluginError: there is no such thing; the message names the nearest ones.
+            UnknownNameError: there is no such thing; the message names the nearest ones.
         """
         if name not in self:
-            raise PluginError(unknown(self.what, name, self.names()))
+            raise UnknownNameError(unknown(self.what, name, self.names()))
         if name not in self._found:
             stem = name.replace("-", "_")
             exists = importlib.util.find_spec(f"{self.package}.{stem}") is not None
@@ -99,14 +99,20 @@ def load_plugin(module: str) -> None:
     """Imports ``module``, which registers what it has to offer; runs its code.
 
     Raises:
-        PluginError: there is no such module, or importing it fails.
+        UnknownNameError: there is no such module.
+        PluginError: importing it fails.
     """
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the plugin's code raises
-        raise PluginError(
+        raise (UnknownNameError if is_missing(module, error) else PluginError)(
             f"the plugin {module} cannot be imported ({type(error).__name__}: {error}): check its name and its code"
         ) from error
+
+
+def is_missing(module: str, error: BaseException) -> bool:
+    """Whether importing ``module`` failed because there is none, and not for something that it imports."""
+    return isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

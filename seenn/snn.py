@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -319,7 +319,7 @@ class SNN:
 
     def calibrate_exit(
         self,
-        split: Any,
+        split: Any = None,
         rule: str | ExitPolicy = "confidence",
         *,
         threshold: float | None = None,
@@ -334,6 +334,7 @@ class SNN:
         Args:
             split: samples that nothing else has seen: a split, a data set or loader of torch, or a pair of samples and
                 labels, see ``seenn.data.as_split``; with ``risk="disagreement"`` also images alone, as for ``batch``.
+                It has to be given.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
             threshold: where a rule by name stays, if there is no target.
             progress: is told how many samples are done, and of how many.
@@ -345,13 +346,31 @@ class SNN:
         Raises:
             DataError: see ``check_split``.
             CalibrationError: unusable data, or a target that no threshold meets.
+            TypeError: no samples or no labels, an argument that there is not, or a rule that is none.
             ValueError: an argument out of range.
         """
         from seenn.analysis.collect import collect_run, start_states
 
         self.refuse_other_tasks("an exit rule")
+        known = [field.name for field in fields(ExitTarget)]
+        if unknown := sorted(target.keys() - {*known}):
+            raise TypeError(
+                f"calibrate_exit takes no {', '.join(unknown)}: the exit rule is its second argument, rule=; targets "
+                f"are {', '.join(known)}"
+            )
         asked = asdict(ExitTarget(**target))
-        unlabelled = asked["risk"] == "disagreement" and isinstance(split, Tensor | np.ndarray)
+        chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
+        if not isinstance(chosen, ExitPolicy) or isinstance(chosen, type):
+            shown = repr(chosen) if not isinstance(chosen, type) else f"the class {chosen.__name__}"
+            raise TypeError(f"rule is {shown}; expected a name, such as 'confidence', or seenn.ConfidenceExit(…)")
+        images = isinstance(split, Tensor | np.ndarray)
+        unlabelled = asked["risk"] == "disagreement" and images
+        if split is None or (images and not unlabelled):
+            what = "samples that nothing else has seen" if split is None else "their labels as well, a pair"
+            raise TypeError(
+                f"calibrate_exit needs {what}: give seenn.load_data(…).exit, (images, labels), or with a target and "
+                'risk="disagreement" images alone'
+            )
         source: Split | Sequence[Batch]
         if unlabelled:
             source = list(self.batch(split).split(batch_size))
@@ -360,7 +379,6 @@ class SNN:
         if isinstance(source, Split):
             self.check_split(source, use="exit")
         steps = timesteps or self.timesteps
-        chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
         runner = self.make_engine(engine, timesteps=steps)
         run = collect_run(
             self.network,
@@ -436,6 +454,8 @@ class SNN:
         from seenn.analysis.compare import compare_exits
 
         self.refuse_other_tasks("an exit rule")
+        if not isinstance(data, DataSplits):
+            raise TypeError(f"compare_exits takes the DataSplits of seenn.load_data, got {type(data).__name__}")
         session = self.session(engine, timesteps=timesteps, slots=batch_size)
         return compare_exits(self, data, session, rules, **options)
 

@@ -7,7 +7,7 @@ import torch
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, Add, Conv2d, Flatten, IFNeuron, Linear
-from seenn.data import Preprocessing
+from seenn.data import Preprocessing, load_data
 from seenn.exits import ConfidenceExit
 from seenn.snn import SNN
 
@@ -27,6 +27,17 @@ def tiny_snn() -> SNN:
         manifest={"timesteps": 4, "class_names": ["cat", "dog\nhouse", "eel"]},
         policy=ConfidenceExit(threshold=0.7),
     )
+
+
+def digits_snn() -> SNN:
+    """Random neurons and ten classes, with the digits as its data."""
+    data = load_data("digits")
+    graph = deep_network(heads=0).graph
+    graph = graph.replace({"head": Linear(torch.randn(10, 8, generator=torch.Generator().manual_seed(3)))})
+    network = SpikingNetwork(OpGraph(graph, "head"), (1, 8, 8)).requires_grad_(False).eval()
+    manifest = {"timesteps": 2, "data": data.manifest()}
+    policy = ConfidenceExit(threshold=0.9)
+    return SNN(network=network, preprocessing=data.preprocessing, manifest=manifest, policy=policy)
 
 
 def deep_network(*, heads: int = 2) -> SpikingNetwork:

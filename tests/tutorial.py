@@ -1,6 +1,8 @@
-"""Does what a tutorial says: saves its files, runs its commands and its Python, in order, in this folder.
+"""Does what a page says: saves its files, runs its commands and its Python, in order, in this folder.
 
 python tests/tutorial.py docs/tutorials/timm.md
+
+With ``--python`` it runs the Python alone, of a page whose commands are examples and no story.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from cli.main import seenn
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.S | re.M)
 
 
-def main(page: str) -> None:
+def main(page: str, only: str = "") -> None:
     """Stops at the first block that fails."""
     sys.path.insert(0, "")
     names: dict[str, Any] = {"__name__": "__main__"}
     done = 0
     for block in BLOCK.finditer(Path(page).read_text(encoding="utf-8")):
         kind, title, text = block["kind"], block["title"], block["text"]
+        if only and kind != only.removeprefix("--"):
+            continue
         if title is not None:
             Path(title).write_text(text, encoding="utf-8")
         elif kind == "python":
@@ -39,4 +43,4 @@ def main(page: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

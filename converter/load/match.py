@@ -14,7 +14,7 @@ from seenn.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-_LISTED = 12
+_LISTED = 4
 
 #: Entries that do not change what a network in eval mode computes.
 _BOOKKEEPING = "num_batches_tracked"
@@ -63,9 +63,9 @@ def _check_finite(file: object, tensors: Mapping[str, Tensor]) -> None:
         if not tensor.isfinite().all()
     }
     if bad:
-        listed = ", ".join(f"{name} ({count} of {tensors[name].numel()})" for name, count in bad.items())
+        listed = [f"{name} ({count} of {tensors[name].numel()})" for name, count in bad.items()]
         raise CheckpointError(
-            f"{file}: values that are NaN or infinite in {len(bad)} tensors: {listed}; "
+            f"{file}: values that are NaN or infinite in {len(bad)} tensors: {_first(listed)}; "
             f"the training diverged or the file is damaged: use a checkpoint from before"
         )
 
@@ -82,14 +82,23 @@ def _kind(tensor: Tensor) -> str:
 def _listing(title: str, keys: Sequence[str], total: int) -> str:
     if not keys:
         return ""
-    rest = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return f"  {title} ({len(keys)} of {total}): {', '.join(keys[:_LISTED])}{rest}"
+    return f"  {title} ({len(keys)} of {total}): {_first(keys)}"
+
+
+def _first(listed: Sequence[str]) -> str:
+    rest = f", and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return ", ".join(listed[:_LISTED]) + rest
 
 
 def _hint(module: nn.Module, missing: list[str], unexpected: list[str], different: list[str]) -> str:
+    head = find_head(module).name
+    if missing and not different and all(key.rpartition(".")[0] == head for key in missing):
+        return f"Only the classifier {head} is not there: train it first, or give its tensors the model's names."
+    if unexpected and not missing and not different:
+        return "All of the model is there, and more: save the part that is meant alone, or check --model."
     if missing or unexpected:
         return "The checkpoint is of another architecture: check --model, --stem and --model-kwargs."
-    ends = [layer.name for layer in (find_first_convolution(module), find_head(module)) if layer is not None]
+    ends = [layer.name for layer in (find_first_convolution(module),) if layer is not None] + [head]
     if all(key.rpartition(".")[0] in ends for key in different):
         return "Only the ends differ: check --num-classes, --in-chans and --stem, or leave them out."
     return "The names agree and the widths do not: check --model-kwargs (channels, widths) and --model."

@@ -131,7 +131,7 @@ def check_storage(file: object, tensors: Mapping[str, Tensor]) -> None:
             offenders.append(f"{name} (declares {tensor.numel():,} values over fewer bytes)")
     if offenders:
         raise CheckpointError(
-            f"{file}: cannot use {len(offenders)} tensors: {'; '.join(offenders[:8])}; save a dense float state dict"
+            f"{file}: cannot use {len(offenders)} tensors: {'; '.join(offenders[:4])}; save a dense float state dict"
         )
 
 

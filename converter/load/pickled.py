@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ MAPPINGS = frozenset([
     "mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict", "munch.Munch",
     "pytorch_lightning.utilities.parsing.AttributeDict", "yacs.config.CfgNode",
 ])  # fmt: skip
+#: Lists of other kinds.
+SEQUENCES = frozenset(["collections.deque"])
 _MOST_FOREIGN = 200  # kinds of objects in one file
 _WHOLE = (
     "state_dict",
@@ -80,6 +83,14 @@ class PlainMapping:
         return OrderedDict()
 
 
+class PlainSequence:
+    """Makes a list in place of one of another kind, empty: what it holds is appended after."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Torch appends to lists alone."""
+        return []
+
+
 def read_pickled(file: Path) -> Any:
     """What ``torch.save`` wrote, on the CPU; objects of plain data are ``Inert``.
 
@@ -89,7 +100,7 @@ def read_pickled(file: Path) -> Any:
     foreign: set[str] = set()
     while True:
         try:
-            content = _load(file, PLAIN | MAPPINGS | foreign)
+            content = _load(file, PLAIN | MAPPINGS | SEQUENCES | foreign)
             break
         except CheckpointError:
             raise
@@ -114,13 +125,16 @@ def _load(file: Path, names: Iterable[str]) -> Any:
     older = in_protocol_2(file)
     with torch.serialization.safe_globals([_stand_in(name) for name in names]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if older is None and file.suffix.lower() == ".safetensors":  # which torch would believe
+            older = BytesIO(file.read_bytes())
         return torch.load(older or file, map_location="cpu", weights_only=True, mmap=is_zip and older is None)
 
 
 def _stand_in(name: str) -> Any:
-    """A class called ``name`` that makes a dictionary or something ``Inert``."""
+    """A class called ``name`` that makes a dictionary, a list or something ``Inert``."""
     module, _, own = name.rpartition(".")
-    return type(own, (PlainMapping if name in MAPPINGS else Inert,), {"__module__": module})
+    kind = PlainMapping if name in MAPPINGS else PlainSequence if name in SEQUENCES else Inert
+    return type(own, (kind,), {"__module__": module})
 
 
 def _unknown(error: Exception) -> str | None:

@@ -14,9 +14,9 @@ from typing import Any
 from torch import nn
 
 from converter.load.layout import find_first_convolution, find_head
-from converter.load.spec import ModelSpec
-from seenn.errors import ModelError, did_you_mean
-from seenn.registry import current_folder_importable
+from converter.load.spec import ModelSpec, build_error
+from seenn.errors import ModelArgumentError, ModelError, did_you_mean
+from seenn.registry import current_folder_importable, is_missing
 
 
 def build_python_path(spec: ModelSpec) -> nn.Module:
@@ -27,7 +27,7 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
             other sizes than ``spec`` asks for.
     """
     with current_folder_importable():
-        factory = _import(spec.name)
+        factory = find_factory(spec.name)
         wanted = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
         sizes = {key: size for key, size in wanted.items() if size is not None and _takes(factory, key)}
         module = _call(factory, spec, sizes)
@@ -52,20 +52,26 @@ def _call(factory: Callable[..., Any], spec: ModelSpec, sizes: Mapping[str, int]
     try:
         return factory(**arguments)
     except Exception as error:  # the user's code can raise anything
-        refused = [key for key in sizes if f"unexpected keyword argument {key!r}" in str(error)]
-        if isinstance(error, TypeError) and refused:
+        if refused := [key for key in sizes if repr(key) in str(error)]:
             return _call(factory, spec, {key: size for key, size in sizes.items() if key not in refused})
-        raise ModelError(
+        raise build_error(spec, error)(
             f"{spec.name}(**{arguments}) failed: {type(error).__name__}: {error}; check its arguments"
         ) from error
 
 
-def _import(path: str) -> Callable[..., Any]:
+def find_factory(path: str) -> Callable[..., Any]:
+    """What ``package.module:name`` names; runs the module's code.
+
+    Raises:
+        ModelError: the module fails as it is imported.
+        ModelArgumentError: there is no such module, nothing of that name in it, or something that cannot be called.
+    """
     module_name, _, attribute = path.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with current_folder_importable():
+            module = importlib.import_module(module_name)
     except Exception as error:  # importing runs the user's code
-        raise ModelError(
+        raise (ModelArgumentError if is_missing(module_name, error) else ModelError)(
             f"cannot import {module_name!r} for the model {path!r}: {type(error).__name__}: {error} "
             f"(looked in the current folder and on the Python path): check the name, or put it there"
         ) from error
@@ -73,9 +79,9 @@ def _import(path: str) -> Callable[..., Any]:
         factory = reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
         names = [name for name, value in vars(module).items() if callable(value)]
-        raise ModelError(f"{module_name!r} has no {attribute!r}.{did_you_mean(attribute, names)}") from error
+        raise ModelArgumentError(f"{module_name!r} has no {attribute!r}.{did_you_mean(attribute, names)}") from error
     if not callable(factory):
-        raise ModelError(f"{path} is a {type(factory).__name__}; expected a function or a class")
+        raise ModelArgumentError(f"{path} is a {type(factory).__name__}; expected a function or a class")
     return factory
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from converter.load.classes import LISTS, listed_names
 from converter.load.layout import find_head
-from converter.load.python_path import build_python_path
+from converter.load.onnx_source import is_onnx
+from converter.load.python_path import build_python_path, find_factory
 from converter.load.spec import HUB_PREFIXES, TORCHVISION, ModelSpec
 from converter.load.timm_source import build_timm, is_timm_name, timm_names, timm_preprocessing
 from converter.load.torchvision_source import (
@@ -18,7 +20,7 @@ from converter.load.torchvision_source import (
     torchvision_preprocessing,
 )
 from seenn.data import Preprocessing
-from seenn.errors import ModelError, did_you_mean
+from seenn.errors import CheckpointError, ModelArgumentError, did_you_mean
 
 
 def build_source(spec: ModelSpec) -> nn.Module:
@@ -28,17 +30,38 @@ def build_source(spec: ModelSpec) -> nn.Module:
         ModelError: the name is unknown, the factory refuses its arguments or returns something else, or
             pretrained weights cannot be had.
     """
-    if spec.name.startswith(HUB_PREFIXES):
-        return build_timm(spec)
-    if spec.name.startswith(TORCHVISION):
-        if spec.name.removeprefix(TORCHVISION) not in torchvision_names():
-            raise _unknown(spec.name)
-        return build_torchvision(spec)
-    if ":" in spec.name:
-        return build_python_path(spec)
-    if not is_timm_name(spec.name):
-        raise _unknown(spec.name)
-    return build_timm(spec)
+    return _builder(spec.name)(spec)
+
+
+def check_name(name: str, *, also: Iterable[str] = ()) -> None:
+    """Refuses what cannot be a model, before anything is loaded or built; ``also`` are names that are one.
+
+    Raises:
+        ModelArgumentError: the name is unknown; of a Python path, it cannot be imported.
+        CheckpointError: there is no such ONNX file.
+    """
+    also = tuple(also)
+    if is_onnx(name) and not Path(name).is_file():
+        raise CheckpointError(f"{name}: no such file; check the path")
+    if is_onnx(name) or name in also:
+        return
+    if _builder(name, also) is build_python_path:
+        find_factory(name)
+
+
+def _builder(name: str, also: tuple[str, ...] = ()) -> Callable[[ModelSpec], nn.Module]:
+    """What builds the model of this name."""
+    if name.startswith(HUB_PREFIXES):
+        return build_timm
+    if name.startswith(TORCHVISION):
+        if name.removeprefix(TORCHVISION) not in torchvision_names():
+            raise _unknown(name, also)
+        return build_torchvision
+    if ":" in name:
+        return build_python_path
+    if not is_timm_name(name):
+        raise _unknown(name, also)
+    return build_timm
 
 
 def pretrained_preprocessing(module: nn.Module, spec: ModelSpec) -> Preprocessing | None:
@@ -80,9 +103,10 @@ def published_names(module: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
     return found if len(found) == find_head(module).outputs else ()
 
 
-def _unknown(name: str) -> ModelError:
-    known = [*timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
-    return ModelError(
+def _unknown(name: str, also: tuple[str, ...]) -> ModelArgumentError:
+    known = [*also, *timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
+    return ModelArgumentError(
         f"unknown model {name!r}.{did_you_mean(name, known)} Name one of timm's (timm.list_models()), "
         f"torchvision:NAME, hf-hub:USER/MODEL, local-dir:PATH or package.module:factory"
+        f"{', or one of ' * bool(also)}{', '.join(also)}"
     )

@@ -13,7 +13,7 @@ from torch import nn
 from converter.load.foreign import no_model
 from converter.load.layout import find_first_convolution, find_head
 from seenn.data import Preparation, Preprocessing
-from seenn.errors import CheckpointError
+from seenn.errors import CheckpointError, ModelArgumentError, ModelError
 
 TORCHVISION = "torchvision:"
 HUB_PREFIXES = ("hf-hub:", "hf_hub:", "local-dir:")
@@ -84,6 +84,10 @@ class ModelSpec:
                 f"model kwargs must be Python literals, which {', '.join(opaque)} is not; build the module "
                 f"yourself and pass it through LoadedModel.from_module"
             )
+
+    def for_classes(self, count: int) -> ModelSpec:
+        """With so many classes, where it does not say how many it has or which of its outputs are meant."""
+        return replace(self, num_classes=count) if self.num_classes is None and self.classes is None else self
 
     @property
     def scores(self) -> int | None:
@@ -164,6 +168,12 @@ def _is_literal(value: object) -> bool:
         return bool(ast.literal_eval(repr(value)) == value)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
+
+
+def build_error(spec: ModelSpec, error: Exception) -> type[ModelError]:
+    """What an error that a model's factory raised is: of the arguments that it was given, or else of the factory."""
+    refused = isinstance(error, TypeError) and any(repr(key) in str(error) for key in spec.kwargs)
+    return ModelArgumentError if refused else ModelError
 
 
 def parse_model_kwargs(text_items: Iterable[str]) -> dict[str, object]:

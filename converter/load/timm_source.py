@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from converter.load.spec import HUB_PREFIXES, ModelSpec
+from converter.load.spec import HUB_PREFIXES, ModelSpec, build_error
 from seenn.data import Preprocessing
-from seenn.errors import ModelError, did_you_mean, first_line
+from seenn.errors import ModelArgumentError, ModelError, did_you_mean, first_line
 
 
 @cache
@@ -55,7 +55,7 @@ def building(spec: ModelSpec) -> Iterator[None]:
             "weights elsewhere and pass them with --ckpt FILE, without --pretrained"
         ) from error
     except Exception as error:
-        raise ModelError(
+        raise build_error(spec, error)(
             f"cannot build {spec.name!r} with {dict(spec.kwargs)}: {first_line(error)}; change --model-kwargs"
         ) from error
 
@@ -68,7 +68,7 @@ def _check_tag(name: str) -> None:
     architecture, tag = name.split(".", 1)
     tags = [known.split(".", 1)[1] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag not in tags:
-        raise ModelError(f"unknown pretrained tag {tag!r} of {architecture!r}.{did_you_mean(tag, tags)}")
+        raise ModelArgumentError(f"unknown pretrained tag {tag!r} of {architecture!r}.{did_you_mean(tag, tags)}")
 
 
 def timm_preprocessing(module: nn.Module) -> Preprocessing | None:

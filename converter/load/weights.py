@@ -20,12 +20,13 @@ from converter.load.folders import find_weights, is_sharded, read_shards
 from converter.load.foreign import advice
 from converter.load.pickled import Inert, read_pickled
 from seenn.errors import CheckpointError
-from seenn.files import atomic_path, write_tensors
+from seenn.files import atomic_path, read_tensors, stand_in, write_tensors
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".pyth", ".th", ".model")
 SAFETENSORS_SUFFIX = ".safetensors"
 RECORD_KEY = "seenn_record"
 
+_LENGTH = 8  # bytes of the length with which a safetensors file begins
 _MAX_DEPTH = 8  # mappings inside mappings: {"model_ema": {"module": {...}}}
 
 
@@ -57,18 +58,28 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
 def _read(file: Path) -> tuple[Any, dict[str, Any]]:
     """One file, and what is recorded in it."""
-    suffix = file.suffix.lower()
-    if suffix not in (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX):
-        raise CheckpointError(f"{file}: {advice(suffix) or _expected('unknown kind of weights file')}")
+    if said := advice(file.suffix.lower()):
+        raise CheckpointError(f"{file}: {said}")
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file; check the path")
     if file.stat().st_size == 0:
         raise CheckpointError(f"{file}: the file is empty; copy it again")
-    if suffix == SAFETENSORS_SUFFIX:
+    if said := stand_in(file):
+        raise CheckpointError(f"{file}: {said}")
+    if _is_safetensors(file):  # whatever its name says
         return _read_safetensors(file)
     content = read_pickled(file)
     record = content.get(RECORD_KEY, {}) if isinstance(content, Mapping) else {}
     return content, _checked_record(file, record)
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether it begins with the length of a header and the header, and not as what torch writes; or is named so."""
+    with file.open("rb") as stream:
+        start = stream.read(_LENGTH + 1)
+    if start[:2] in (b"PK", b"\x80\x02"):
+        return False
+    return start[_LENGTH:] == b"{" or file.suffix.lower() == SAFETENSORS_SUFFIX
 
 
 def _expected(what: str) -> str:
@@ -130,12 +141,10 @@ def write_weights(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], r
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(file)
     except (SafetensorError, ValueError, RuntimeError, OSError) as error:
         raise CheckpointError(
             f"{file}: not a readable safetensors file, or truncated: {error}; copy it again"

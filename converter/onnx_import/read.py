@@ -9,6 +9,7 @@ import onnx
 from converter.onnx_import.limits import MAX_FILE_BYTES, MAX_NODES, MIN_IR, MIN_OPSET
 from converter.onnx_import.tensors import load_tensors, stored_tensors
 from seenn.errors import CheckpointError, UnsupportedError
+from seenn.files import stand_in
 
 DOMAINS = ("", "ai.onnx")  # two spellings of ONNX's own
 
@@ -25,6 +26,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise CheckpointError(f"{path}: has {size:,} bytes; expected an ONNX model of at most {MAX_FILE_BYTES:,}")
+    if said := stand_in(path):
+        raise CheckpointError(f"{path}: {said}")
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except Exception as error:  # protobuf has several implementations

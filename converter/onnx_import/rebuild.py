@@ -96,6 +96,9 @@ class _Run:
             self._notes.append(f"the file takes the channels last; the network takes [B, {_sizes(signature.shape)}]")
             rank = len(signature.shape) + 1
             images = self._builder.permute("channels_last", images, (0, *range(2, rank), 1))
+        if signature.flat is not None:
+            self._notes.append(f"the file takes [B, {_sizes(signature.flat)}]; the network takes gray images")
+            images = self._builder.function("flat", torch.reshape, images, (-1, *signature.flat))
         self._values[signature.images] = images
 
     def step(self, node: onnx.NodeProto) -> None:

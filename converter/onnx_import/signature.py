@@ -27,9 +27,12 @@ class Signature:
     shape: Shape  # of one sample, channels first: C, H, W of an image
     batch: BatchSizes
     channels_last: bool = False  # in the file
+    flat: Shape | None = None  # of a gray image in a file that has no axis of channels: H, W, or H·W
 
     def as_declared(self, images: Tensor) -> Tensor:
         """Samples as the file takes them."""
+        if self.flat is not None:
+            return images.reshape(len(images), *self.flat)
         return images.movedim(1, -1).contiguous() if self.channels_last else images
 
 
@@ -111,13 +114,23 @@ def find_signature(
     last = len(sizes) > 2 and (layout == "nhwc" or (layout == "auto" and channels_last(graph, images.name, sizes)))
     if last:
         declared = [declared[-1], *declared[:-1]]
+    image = _gray(declared, shape or default or ())
+    found = _shape(image or declared, shape, default, where)
     return Signature(
         images=images.name,
         logits=logits.name,
-        shape=_shape(declared, shape, default, where),
+        shape=found,
         batch=BatchSizes(baked),
         channels_last=last,
+        flat=None if image is None else found[1:] if len(declared) == 2 else (math.prod(found),),
     )
+
+
+def _gray(declared: Sequence[int | None], offered: Sequence[int]) -> list[int | None] | None:
+    """C, H, W of the images that a file takes as H, W, or as a row of H·W pixels; None where it takes no such."""
+    if len(offered) == 3 and len(declared) == 2:
+        return [1, *declared]
+    return [1, *offered[1:]] if len(offered) == 3 and [*declared] == [math.prod(offered[1:])] else None
 
 
 def _shape(declared: list[int | None], given: Sequence[int] | None, default: Sequence[int] | None, where: str) -> Shape:

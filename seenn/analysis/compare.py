@@ -31,6 +31,7 @@ from seenn.exits.policy import ExitPolicy, policy_to_json
 from seenn.metrics import (
     bootstrap_mean_interval,
     expected_calibration_error,
+    oracle_exit_time,
 )
 from seenn.metrics.energy import MAC_PJ, QuantisedANN, ann_energy_pj
 from seenn.runtime import Session
@@ -196,7 +197,7 @@ def compare_policies(
         origin: network, data, split, command: for the report.
     """
     states, latencies, parts, steps = states or {}, latencies or {}, parts or {}, run.whole_steps
-    correct, oracle, most = steps.correct(), run.oracle_cost, float(run.cost[-1])
+    correct, oracle, most = steps.correct(), oracle_exit_time(run.correct(), run.cost), float(run.cost[-1])
     full = correct[-1].double().mean()
     settled = correct.all(0)
     groups = {EASY: settled, MEDIUM: correct[-1] & ~settled, HARD: ~correct[-1]}

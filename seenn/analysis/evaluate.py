@@ -12,6 +12,7 @@ from seenn.analysis.collect import Progress, measure, part_of, start_states
 from seenn.analysis.report.evaluation import DepthExits, Evaluation
 from seenn.analysis.report.samples import easiest_and_hardest
 from seenn.analysis.synops import SpikeMeter, analog_steps, dense_cost, most_levels, running_means
+from seenn.core.cuts import read_by
 from seenn.core.network import evaluating
 from seenn.data import Split
 from seenn.distributed import world
@@ -108,6 +109,7 @@ def evaluate(
     if network.graph.heads:
         depth = DepthExits(
             heads=network.graph.heads,
+            behind=tuple(read_by(network.graph, head) for head in network.graph.heads),
             cost=tuple(spent.tolist()),
             exits=tuple(torch.bincount(points, minlength=len(spent) + 1)[1:].tolist()),
             accuracy=tuple(at_each.double().mean(1).tolist()),
@@ -137,8 +139,8 @@ def evaluate(
         exit=exits,
         depth=depth,
         drift=None if watch is None else watch.to_json(),
-        aet=network.initial_steps + average_exit_time(correct),
-        oracle_aet=network.initial_steps + oracle_exit_time(correct),
+        aet=average_exit_time(at_each, full.cost),
+        oracle_aet=oracle_exit_time(at_each, full.cost),
         curve=curve,
         spike_rate_per_site=dict(meter.rates),
         synops=synops,

@@ -78,16 +78,16 @@ def answer_pictures(
         return {**empty, "path": path, **said(answer), **steps}
 
     def said(answer: Prediction) -> Row:
+        if task in ("classes", "binary"):
+            return {"label": answer.label, "class": name(answer.label), "confidence": answer.confidence}
         scores = answer.logits_sum.double() / answer.exit_timestep
-        if snn.task == "values":
-            return {"values": scores.tolist()}
-        if snn.task == "labels":
+        if task == "labels":
             likely = scores.sigmoid()
             found = "|".join(map(name, (likely > 0.5).nonzero().flatten().tolist()))
             return {"class": found, "confidence": float(likely.maximum(1 - likely).min()), "values": likely.tolist()}
-        return {"label": answer.label, "class": name(answer.label), "confidence": answer.confidence}
+        return {"values": scores.tolist()}
 
-    names = snn.class_names
+    names, task = snn.class_names, snn.task
 
     def name(label: int) -> str:
         return one_line(names[label]) if label < len(names) else str(label)

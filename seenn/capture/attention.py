@@ -35,6 +35,11 @@ def _product(call: Call, a: Any, b: Any) -> Made:
     if weight is not None and weight.dim() == 2:
         _keep_apart(call, a, axes=1)
         return Made(Linear(weight.mT), (a,))
+    if (weight := call.known(a)) is not None and weight.dim() == 2:  # (b^T a^T)^T
+        _keep_apart(call, b, axes=2)
+        rank = len(call.image(b)) + 1
+        swapped = Permute(axes=(*range(rank - 2), rank - 1, rank - 2))
+        return Made(swapped, (Made(Linear(weight), (Made(swapped, (b,)),)),))
     call.shared(a, b)
     for value in (a, b):
         _keep_apart(call, value, axes=2)

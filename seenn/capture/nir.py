@@ -11,10 +11,15 @@ a step (``norse`` 1e-3, ``snntorch`` 1e-4), a LIF node is
 and an IF node in ``sinabs`` ``v ← max(v + x, −θ)`` with the same rule. A CubaLIF node has a current
 ``i ← (1 − dt/τ_syn)·i + dt/τ_syn·w_in·x`` before its membrane. Spikes are worth 1: thresholds
 go into what charges the membrane.
+
+``any`` is no library: an IF node is ``v ← v + x``, a LIF node ``v ← exp(−1/τ)·v + x`` with τ in steps and a reset to
+v_reset; both fire once a step at v ≥ θ, and IF subtracts θ. What NIR cannot say, seenn writes into ``network.json``
+beside the file (initial charges, several and negative spikes, resets), and it is read from there.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,27 +38,40 @@ from seenn.core.ops import (
     Conv2d,
     Flatten,
     FlooredNeuron,
+    IFNeuron,
     LIFNeuron,
     Linear,
     Op,
     Scale,
 )
+from seenn.core.ops.floored_neuron import MOST_SPIKES
 from seenn.core.ops.leaky_sum import LeakySum
 from seenn.errors import CheckpointError, UnsupportedError, first_line
 
 STEP = {"norse": 1e-3, "snntorch": 1e-4}  # seconds
-DIALECTS = ("norse", "sinabs", "snntorch")
+DIALECTS = ("any", "norse", "sinabs", "snntorch")
+FILE, ABOUT = "network.nir", "network.json"  # of a folder that seenn wrote
 _ABOVE = float(np.nextafter(np.float32(1), np.float32(2)))  # v ≥ this is v > 1
 
 
-def read_nir(path: Path, dialect: str | None) -> SpikingNetwork:
-    """The network in a NIR file, as the library ``dialect`` would run it.
+def read_nir(path: Path, dialect: str | None) -> tuple[SpikingNetwork, Mapping[str, Any]]:
+    """The network in a NIR file, as the library ``dialect`` would run it, and what seenn wrote beside it, or nothing.
+
+    Args:
+        dialect: one of ``DIALECTS``; None: the reader that seenn wrote the file for.
 
     Raises:
         UnsupportedError: nodes that are not known, or that this library runs otherwise; lists all.
         CheckpointError: the file is damaged.
         ValueError: no such dialect, or none.
     """
+    about = _beside(path)
+    dialect = dialect or about.get("reader")
+    if about and dialect not in DIALECTS:
+        raise ValueError(
+            f"{path} was written for {dialect!r}, and is read back for {', '.join(DIALECTS)} alone: export it for one "
+            "of these (--reader any)"
+        )
     if dialect not in DIALECTS:
         raise ValueError(
             f"{path} holds NIR, which every library runs otherwise: name the one it was made for with dialect= "
@@ -67,12 +85,29 @@ def read_nir(path: Path, dialect: str | None) -> SpikingNetwork:
         graph = nir.read(path)
     except Exception as error:  # of HDF5, of types that do not fit
         raise CheckpointError(f"{path} is not a readable NIR file ({first_line(error)}): copy it again") from error
-    return _Reader(graph, dialect).network()
+    try:
+        return _Reader(
+            graph, dialect, {site["node"]: site for site in about.get("sites", {}).values()}
+        ).network(), about
+    except (LookupError, TypeError, ValueError) as error:  # of what stands beside it
+        raise CheckpointError(f"{path.with_name(ABOUT)} is damaged ({first_line(error)}): export it again") from error
+
+
+def _beside(path: Path) -> Mapping[str, Any]:
+    """What seenn wrote beside the file; empty where there is nothing of it."""
+    beside = path.with_name(ABOUT)
+    if path.name != FILE or not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{beside} is damaged ({first_line(error)}): export it again") from error
+    return found if isinstance(found, dict) and isinstance(found.get("sites"), dict) else {}
 
 
 class _Reader:
-    def __init__(self, graph: Any, dialect: str) -> None:
-        self.graph, self.dialect = graph, dialect
+    def __init__(self, graph: Any, dialect: str, rules: Mapping[str, Mapping[str, Any]]) -> None:
+        self.graph, self.dialect, self.rules = graph, dialect, rules
         self.nodes: list[Node] = []
         self.problems: list[str] = []
 
@@ -155,27 +190,51 @@ class _Reader:
         return self._put(name, ChannelAffine(_per_channel(node.scale, "scale")), value)
 
     def integrate(self, name: str, node: Any, value: str) -> str:
-        if self.dialect != "sinabs":
+        if self.dialect not in ("any", "sinabs"):
             raise UnsupportedError(
                 ("its IF resets to 0, which is no soft reset" if self.dialect == "norse" else "it reads IF as leaky")
                 + ": use LIF"
             )
-        theta = _per_channel(node.v_threshold, "v_threshold")
-        charge = self._put(f"{name}.charge", ChannelAffine(1 / theta), value)
-        return self._put(name, FlooredNeuron(), charge)
+        charge = self._charge(name, node, value)
+        start, rule = self._start(name), self.rules.get(name, {})
+        if self.dialect == "sinabs" or rule.get("floor") is not None:
+            most = MOST_SPIKES if self.dialect == "sinabs" else rule["max_spikes"]
+            return self._put(name, FlooredNeuron(1.0, start, max_spikes=most), charge)
+        kind = {"max_spikes": rule.get("max_spikes", 1), "signed": rule.get("signed", False)}
+        return self._put(name, IFNeuron(1.0, start, **kind), charge)
+
+    def _start(self, name: str) -> Tensor:
+        """The membrane before the first step, in thresholds: what stands beside the file, else 0."""
+        return torch.tensor(self.rules.get(name, {}).get("charge", 0.0), dtype=torch.float32)
+
+    def _charge(self, name: str, node: Any, value: str, gain: Tensor | float = 1.0) -> str:
+        """What charges the membrane, in thresholds."""
+        factor = gain / _per_channel(node.v_threshold, "v_threshold")
+        return value if bool((factor == 1).all()) else self._put(f"{name}.charge", ChannelAffine(factor), value)
 
     def leaky(self, name: str, node: Any, value: str) -> str:
         if self.dialect == "sinabs":
             raise UnsupportedError(
                 "its LIF fires several spikes a step while it leaks, which no neuron here does: use IF"
             )
+        if self.dialect == "any":
+            return self._leak_of_any(name, node, value)
         gain = STEP[self.dialect] / _single(node.tau, "tau")
         r = 1.0 if self.dialect == "norse" else _per_channel(node.r, "r")
         return self._membrane(name, node, value, 1 - gain, gain * r)
 
+    def _leak_of_any(self, name: str, node: Any, value: str) -> str:
+        rule = self.rules.get(name, {})
+        decay = float(rule["decay"]) if rule else math.exp(-1 / _single(node.tau, "tau"))
+        reset: float | None = _single(node.v_reset / node.v_threshold, "v_reset / v_threshold")
+        if rule:
+            reset = None if rule["v_reset"] is None else _single(rule["v_reset"], "v_reset")
+        charge = self._charge(name, node, value, _per_channel(node.r, "r"))
+        return self._put(name, LIFNeuron(1.0, self._start(name), decay=decay, v_reset=reset), charge)
+
     def current_based(self, name: str, node: Any, value: str) -> str:
-        if self.dialect == "sinabs":
-            raise UnsupportedError("sinabs reads no CubaLIF: use IF")
+        if self.dialect not in STEP:
+            raise UnsupportedError(f"{self.dialect} reads no CubaLIF: use IF")
         synapse = STEP[self.dialect] / _single(node.tau_syn, "tau_syn")
         gain = STEP[self.dialect] / _single(node.tau_mem, "tau_mem")
         entering = ChannelAffine(synapse * _per_channel(node.w_in, "w_in"))
@@ -186,9 +245,8 @@ class _Reader:
     def _membrane(self, name: str, node: Any, value: str, decay: float, gain: Tensor | float) -> str:
         if bool(np.any(np.asarray(node.v_leak) != 0)):
             raise UnsupportedError("a leak towards another value than 0: use v_leak = 0")
-        theta = _per_channel(node.v_threshold, "v_threshold")
         reset = _single(node.v_reset / node.v_threshold, "v_reset / v_threshold")
-        charge = self._put(f"{name}.charge", ChannelAffine(gain / theta), value)
+        charge = self._charge(name, node, value, gain)
         return self._put(name, LIFNeuron(_ABOVE, 0.0, decay=decay, v_reset=reset), charge)
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from seenn.capture.state import deep_copy
+from seenn.capture.state import deep_copy, tensors_in
 from seenn.core.ops.arguments import scale as check_scale
 from seenn.errors import UnsupportedError
 
@@ -56,6 +56,8 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
                 f"{where} is sharded by fully_shard: gather its weights with get_model_state_dict "
                 "(full_state_dict=True), and load them into the plain model"
             )
+    if any(tensor.is_meta for tensor in _tensors(model)):
+        raise UnsupportedError(f"{name} has weights without values, on the device meta: load its checkpoint first")
     with _gathered(model):
         memo: dict[int, Any] = {}
         for module in reversed(list(model.modules())):  # what is inside first
@@ -186,7 +188,27 @@ def _widened(model: nn.Module) -> nn.Module:
     if not kinds:
         return model
     log.warning("the weights are in %s: converted, and computed with, in float32", " and ".join(sorted(kinds)))
-    return model.float()
+    return in_precision(model, torch.float32)
+
+
+def in_precision(model: nn.Module, precision: torch.dtype) -> nn.Module:
+    """The model, in place, with all real numbers that it holds in this precision.
+
+    ``nn.Module.to`` passes over tensors that are plain attributes, or lie in lists and dictionaries.
+    """
+    registered = {id(tensor) for tensor in _tensors(model)}
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value if id(value) in registered or not value.is_floating_point() else value.to(precision)
+        if isinstance(value, dict):
+            return type(value)((key, cast(item)) for key, item in value.items())
+        return type(value)(map(cast, value)) if type(value) in (list, tuple) else value
+
+    for module in model.modules():
+        own = {key: value for key, value in vars(module).items() if not key.startswith("_") and tensors_in(value)}
+        vars(module).update({key: cast(value) for key, value in own.items()})
+    return model.to(precision)
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import nn
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
 from seenn.capture.parts import by_part
 from seenn.capture.rows import by_row
-from seenn.core.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Scale
+from seenn.core.ops import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d, Reshape, Scale
 
 _MAX = ("max_pool1d", "max_pool2d", "max_pool1d_with_indices", "max_pool2d_with_indices")
 _ADAPTIVE_MAX = tuple(f"adaptive_{name}" for name in _MAX)
@@ -21,14 +22,22 @@ _INCLUDE = ("count_include_pad", True)  # average pooling's argument, and its de
 @by_row
 @by_part
 def avg_pool(call: Call) -> Result:
-    divisor, ceil = call.argument(6, "divisor_override"), call.argument(4, "ceil_mode", False)
-    if divisor is not None and ceil:
-        raise Refused("divisor_override with ceil_mode", "scale the next layer's weights instead")
-    op = AvgPool2d(
-        **_window(call), ceil_mode=ceil, count_include_pad=divisor is not None or call.argument(5, *_INCLUDE)
-    )
-    pooled = call.of(op)
-    return pooled if divisor is None else Made(Scale(factor=op.kernel[0] * op.kernel[1] / divisor), (pooled,))
+    return _divided(call, 2, call.of(AvgPool2d(**_average(call))))
+
+
+@handles(nn.AvgPool3d, "avg_pool3d")
+def avg_pool_3d(call: Call) -> Result:
+    """Along the first of the three axes, then over the others: the mean of a box is that of its slices' means."""
+    *channels, depth, height, width = call.image()
+    slices, settings = math.prod(channels), _average(call)
+    box = {name: _each(settings.pop(name), 3) for name in ("kernel", "stride", "padding")}
+    across: dict[str, Any] = {name: (each[0], 0 if name == "padding" else 1) for name, each in box.items()}
+    within = {name: each[1:] for name, each in box.items()}
+    pooled = call.of(Reshape(shape=(slices, depth, height * width)))
+    pooled = Made(AvgPool2d(**across, **settings), (pooled,))
+    pooled = Made(Reshape(shape=(slices * call.image(call.node)[-3], height, width)), (pooled,))
+    pooled = Made(AvgPool2d(**within, **settings), (pooled,))
+    return _divided(call, 3, Made(Reshape(shape=call.image(call.node)), (pooled,)))
 
 
 @handles(nn.MaxPool1d, nn.MaxPool2d, *_MAX, any_layout=True)
@@ -55,7 +64,7 @@ def adaptive_max(call: Call) -> Result:
     return call.of(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))))
 
 
-@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, any_layout=True)
+@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout, any_layout=True)
 def nothing(call: Call) -> Result:
     """Dropout does nothing outside training."""
     if isinstance(call.module, nn.modules.dropout._DropoutNd) and call.module.training and call.module.p > 0:
@@ -63,7 +72,9 @@ def nothing(call: Call) -> Result:
     return Alias(call.args[0])
 
 
-@handles("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_dropout", any_layout=True)
+@handles(
+    "dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", any_layout=True
+)
 def functional_dropout(call: Call) -> Result:
     """Does nothing outside training; the default argument is ``training=True``, a well-known trap."""
     default = call.node.target in (F.dropout, F.dropout1d, F.dropout2d)
@@ -77,6 +88,27 @@ def _window(call: Call) -> dict[str, Any]:
     kernel = call.argument(1, "kernel_size")
     stride, padding = call.argument(2, "stride") or kernel, call.argument(3, "padding", 0)
     return {"kernel": kernel, "stride": stride, "padding": padding}
+
+
+def _average(call: Call) -> dict[str, Any]:
+    """The settings of an average."""
+    divisor, ceil = call.argument(6, "divisor_override"), call.argument(4, "ceil_mode", False)
+    if divisor is not None and ceil:
+        raise Refused("divisor_override with ceil_mode", "scale the next layer's weights instead")
+    include = divisor is not None or call.argument(5, *_INCLUDE)
+    return {**_window(call), "ceil_mode": ceil, "count_include_pad": include}
+
+
+def _divided(call: Call, axes: int, pooled: Made) -> Made:
+    """The average, over the number that the call divides by instead of a window's size, if it has one."""
+    divisor = call.argument(6, "divisor_override")
+    if divisor is None:
+        return pooled
+    return Made(Scale(factor=math.prod(_each(call.argument(1, "kernel_size"), axes)) / divisor), (pooled,))
+
+
+def _each(value: Any, axes: int) -> Any:
+    return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
 def _size(call: Call, size: Any) -> tuple[int, int]:

@@ -106,8 +106,16 @@ def _on_a_copy(follow: Callable[[WorkingCopy], fx.GraphModule], model: nn.Module
         return traced
 
 
+def failing(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
+    """The error for a model that fails on ``example`` as it is, before it is traced."""
+    return UnsupportedError(
+        f"{type(model).__name__} fails on input of shape {list(example.shape)} ({first_line(error)}): give it the "
+        "channels, size and layout that it was trained on"
+    )
+
+
 def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
-    """The error for a model that fails on ``example``, or while it is traced."""
+    """The error for a model that fails while it is traced."""
     return UnsupportedError(
         f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
         f"{first_line(error)}. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seenn.core.graph import INPUT, macs, prune
+from seenn.core.graph import INPUT, OpGraph, macs, prune
 from seenn.core.network import SpikingNetwork
 from seenn.errors import UnsupportedError
 
@@ -43,8 +43,18 @@ def cuts(network: SpikingNetwork) -> list[Cut]:
     return found
 
 
+def read_by(graph: OpGraph, head: str) -> str:
+    """The neurons, or the input, that a head stands behind."""
+    while head != INPUT and not graph[head].op.fires:
+        head = graph[head].inputs[0]
+    return head
+
+
 def choose_cuts(network: SpikingNetwork, at: Sequence[str] | None, heads: int) -> list[Cut]:
-    """The cuts named ``at``, in order; None: so many, spread over the work of a step.
+    """The cuts named ``at``, in order; None: at most so many, spread over the work of a step.
+
+    The work is divided into equal parts, and each part's end gets the nearest cut, if one is nearer than half a part:
+    cuts that lie close together, or close to the end, save no more than one of them. One there is always.
 
     Raises:
         UnsupportedError: the graph has none, or fewer than are asked for.
@@ -63,10 +73,9 @@ def choose_cuts(network: SpikingNetwork, at: Sequence[str] | None, heads: int) -
             "this network has no cut: no neurons that everything behind them depends on alone, so no place for a head; "
             "use exits in time, with seenn calibrate-exit"
         )
-    chosen: list[Cut] = []
-    for number in range(1, heads + 1):
-        left = [cut for cut in possible if cut not in chosen]
-        if not left:
-            break
-        chosen.append(min(left, key=lambda cut: abs(cut.cost - number / (heads + 1))))
-    return sorted(chosen, key=lambda cut: cut.cost)
+    part, chosen = 1 / (heads + 1), []
+    for end in (number * part for number in range(1, heads + 1)):
+        nearest = min(possible, key=lambda cut: abs(cut.cost - end))
+        if abs(nearest.cost - end) <= part / 2:
+            chosen.append(nearest)
+    return list(dict.fromkeys(chosen)) or possible[:1]

@@ -16,7 +16,7 @@ from seenn.data.registry import DATA_SETS, Request
 from seenn.data.rule import divide
 from seenn.data.source import Source, measure
 from seenn.data.split import DataSplits, Split
-from seenn.errors import DataError, PluginError
+from seenn.errors import DataArgumentError, DataError, UnknownNameError
 
 DEFAULT_FRAMES = 4
 _KINDS = {"": "imagefolder", ".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
@@ -59,7 +59,9 @@ def load_data(
     else:
         source, spec = source_of(spec), f"python:{type(spec).__name__}"
     if group_by is not None and source.train.groups is None:
-        raise DataError(f"data {spec!r} has nothing to group by {group_by!r}: use a manifest, an npz file or a folder")
+        raise DataArgumentError(
+            f"data {spec!r} has nothing to group by {group_by!r}: use a manifest, an npz file or a folder"
+        )
     balanced, groups = strata(source.train.labels), source.train.groups
     indices = divide(balanced, has_test=source.test is not None, seed=split_seed, groups=groups)
     parts = {name: (source.train, chosen) for name, chosen in indices.items()}
@@ -95,19 +97,19 @@ def _read(spec: str, data_dir: str | None, download: bool, frames: int, group_by
     name, colon, path = spec.partition(":")
     try:
         data_set = DATA_SETS.get(name)
-    except PluginError as error:
+    except UnknownNameError as error:
         if Path(spec).exists() and (kind := _KINDS.get(Path(spec).suffix.lower())):
-            raise DataError(f"data {spec!r}: is a path; expected KIND:PATH, such as {kind}:{spec}") from error
-        raise DataError(f"data {spec!r}: {error}") from error
+            raise DataArgumentError(f"data {spec!r}: is a path; expected KIND:PATH, such as {kind}:{spec}") from error
+        raise DataArgumentError(f"data {spec!r}: {error}") from error
     needs = getattr(data_set, "needs", "folder")
     if needs == "path" and not path:
-        raise DataError(f"data {spec!r}: expected {name}:PATH")
+        raise DataArgumentError(f"data {spec!r}: expected {name}:PATH")
     if needs != "path" and colon:
-        raise DataError(f"data {spec!r}: {name} takes no path; give its folder as data_dir (--data-dir)")
+        raise DataArgumentError(f"data {spec!r}: {name} takes no path; give its folder as data_dir (--data-dir)")
     if needs == "folder" and download and not getattr(data_set, "downloads", False):
-        raise DataError(f"data {spec!r} cannot be fetched: put its files into data_dir (--data-dir) yourself")
+        raise DataArgumentError(f"data {spec!r} cannot be fetched: put its files into data_dir (--data-dir) yourself")
     if needs == "folder" and download and data_dir is None:
-        raise DataError(f"data {spec!r}: download needs a data_dir (--data-dir) to keep the files in")
+        raise DataArgumentError(f"data {spec!r}: download needs a data_dir (--data-dir) to keep the files in")
     folder = None if data_dir is None else _path(spec, data_dir)
     try:
         asked = Request(path=_path(spec, path), data_dir=folder, download=download, frames=frames, group_by=group_by)

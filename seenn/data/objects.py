@@ -16,8 +16,9 @@ from seenn.data.imagenet import IMAGENET, LARGEST_INPUT, LOOKED_AT
 from seenn.data.inputs import as_tensor
 from seenn.data.labels import as_labels, task_of
 from seenn.data.preprocessing import Preparation, Preprocessing, suited
+from seenn.data.rule import SPLITS
 from seenn.data.source import Images, ItemImages, Labelled, Source, labelled_arrays, measure
-from seenn.data.split import Split
+from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError
 
 IMAGES, LABELS = ("image", "img", "pixel_values", "x", "input"), ("label", "labels", "fine_label", "target", "y")
@@ -46,13 +47,18 @@ def source_of_parts(train: Any, test: Any) -> Source:
 
 
 def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> Split:
-    """All of ``data`` in its order as one split, a split as it is; pictures need the ``preprocessing``.
+    """All of ``data`` in its order as one split; a split as it is, of ``DataSplits`` the one of that name.
+
+    Pictures need the ``preprocessing``.
 
     Raises:
         TypeError, DataError: as of :func:`source_of`; or pictures, and nothing says how to prepare them.
     """
     if isinstance(data, Split):
         return data
+    if isinstance(data, DataSplits) and name in SPLITS:
+        chosen: Split = getattr(data, name)
+        return chosen
     part = labelled(data)
     everything = torch.arange(len(part.labels))
     if preprocessing is None and part.images.pictures:

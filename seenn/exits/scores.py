@@ -71,7 +71,7 @@ def at_point(values: tuple[float, ...], progress: Progress) -> Tensor:
     """
     point = progress.point
     if not torch.compiler.is_compiling() and point.numel() and int(point.max()) > len(values):
-        at, unit = ("t", "timesteps") if progress.segments == 1 else ("exit", "exits")
+        at, unit = ("t", "timesteps") if progress.segments == 1 else ("exit point", "exit points")
         raise CalibrationError(
             f"the exit policy has numbers for {len(values)} {unit}, but is asked at {at} = {int(point.max())}: "
             "run as many timesteps as it was calibrated for, or calibrate it again"

@@ -18,7 +18,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops.arguments import integer
 from seenn.core.ops.differential import Differential
 from seenn.data.preprocessing import Preprocessing
-from seenn.errors import UnsupportedError
+from seenn.errors import UnsupportedError, did_you_mean
 from seenn.exits import ExitPolicy, FixedExit
 from seenn.files import PathLike, atomic_folder, atomic_path
 from seenn.registry import Registry
@@ -102,6 +102,8 @@ class Format(ABC):
     extra: ClassVar[str] = ""
     #: Fields of ``ExportOptions`` that it knows.
     takes: ClassVar[tuple[str, ...]] = ()
+    #: Programs that ``reader`` may name; the Python that has one may follow: ``NAME=/path/to/python``.
+    readers: ClassVar[tuple[str, ...]] = ()
     #: Images that it is compared on where nobody says how many; by default whole batches of 1 and of 7.
     images: ClassVar[int] = 14
 
@@ -206,12 +208,14 @@ def _grouped(problems: Iterable[str]) -> list[str]:
 
 
 def check_options(to: str, options: ExportOptions) -> None:
-    """Raises ValueError for an option that the format ``to`` does not take."""
+    """Raises ValueError for an option that the format ``to`` does not take, and for a reader that it does not know."""
     found = FORMATS.get(to)
     for field in fields(options):
         if getattr(options, field.name) != field.default and field.name not in found.takes:
             takers = [name for name in FORMATS.names() if field.name in FORMATS.get(name).takes]
             raise ValueError(f"{to} takes no --{field.name.replace('_', '-')}: {', '.join(takers)} do; leave it out")
+    if options.reader is not None and (name := options.reader.partition("=")[0]) not in found.readers:
+        raise ValueError(f"unknown reader {name!r} of {to}.{did_you_mean(name, found.readers)}")
 
 
 def random_inputs(snn: SNN, timesteps: int, count: int = Format.images) -> Batch:

@@ -18,21 +18,14 @@ from torch import Tensor
 
 from seenn.errors import ExportError, UnsupportedError
 from seenn.export.exporter import Subject
-from seenn.export.readers import READERS
 
 FILE = "network.nir"
 SCRIPT = Path(__file__).with_name("nir_process.py")  # imported here it would want nir
 
 
 def reader_of(subject: Subject, default: str = "any") -> tuple[str, str]:
-    """The reader's name, and the Python that has it: ``sinabs=/path/to/python``, by default this one.
-
-    Raises:
-        UnsupportedError: there is no such reader.
-    """
+    """The reader's name, and the Python that has it: ``sinabs=/path/to/python``, by default this one."""
     name, _, python = (subject.options.reader or default).partition("=")
-    if name not in READERS:
-        raise UnsupportedError(f"no reader {name!r} of NIR is known: choose one of {', '.join(READERS)}")
     return name, python or sys.executable
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from seenn.errors import ModelError, did_you_mean
+from seenn.errors import ModelArgumentError, ModelError, did_you_mean
 from seenn.models.layers import MakeNeuron
 from seenn.models.resnet import spiking_resnet19
 from seenn.models.small import spiking_small
@@ -43,7 +43,7 @@ def build_spiking_model(
         ValueError: ``width`` is not positive.
     """
     if name not in MODELS:
-        raise ModelError(f"there is no spiking model {name!r}.{did_you_mean(name, MODELS)}")
+        raise ModelArgumentError(f"there is no spiking model {name!r}.{did_you_mean(name, MODELS)}")
     if not (math.isfinite(width) and width > 0):
         raise ValueError(f"width must be positive and finite, got {width}")
     try:

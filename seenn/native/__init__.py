@@ -8,5 +8,6 @@ from seenn.native.cumulative import Cumulative
 from seenn.native.firing import Firing, Joined
 from seenn.native.library import load
 from seenn.native.rows import RowWriter
+from seenn.native.sums import WindowSums
 
-__all__ = ["Cumulative", "Firing", "Joined", "RowWriter", "load"]
+__all__ = ["Cumulative", "Firing", "Joined", "RowWriter", "WindowSums", "load"]

@@ -103,8 +103,8 @@ def matches_torch(library: Library) -> bool:
     def numbers(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    kinds: tuple[tuple[int | None, Callable[..., Tensor]], ...] = ((None, torch.tanh), (1, torch.relu), (2, torch.mul))
-    for degree, function in kinds:
+    cases: list[tuple[int | None, Callable[..., Tensor]]] = [(None, torch.tanh), (1, torch.relu), (2, torch.mul)]
+    for degree, function in cases:
         inputs = [(numbers(3, 37), numbers(3, 37)) for _ in range(2 if degree == 2 else 1)]
         value, t, target = numbers(3, 37), torch.tensor([0.0, 1.0, 6.0]), torch.empty(3, 37)
         after, sums = (t + 1)[:, None], [total + x for x, total in inputs]

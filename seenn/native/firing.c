@@ -1,7 +1,7 @@
 /* The neurons of a site in one pass over their memory. For every element, with θ its threshold:
 
        v  = start, S = its own, in samples that are fresh
-       v += current, which is then 0;  v += Σ gain · source
+       v += Σ gain · source;  v += current, which is then 0
        n  = clip(⌊v / θ⌋, fewest, most), and no less than −S where net counts are kept
        v -= n · θ,  S += n
 
@@ -41,60 +41,54 @@ typedef struct {
     int32_t wide, threads;
 } Site;
 
-enum { BINARY = 1, SIGNED = 2, INVERSE = 4, COUNTS = 8, BYTES = 16, WIDE = 32 };
+enum { BINARY = 1, SIGNED = 2, INVERSE = 4, COUNTS = 8, BYTES = 16, WIDE = 32, CURRENT = 64 };
 enum { WORTH_A_THREAD = 1 << 15 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE void initialise(const Site *site, int64_t own, int64_t slot, int64_t row) {
-    const int64_t width = site->width, period = site->period;
-    int32_t *v = (int32_t *)site->membrane + own; /* or float32: as large */
-    if (site->fresh && site->fresh[slot]) {
-        const int32_t *start = (const int32_t *)site->start + row * site->pattern;
-        for (int64_t w = 0; w < width; w++) memcpy(v + w * period, start, period * sizeof *v);
-        if (site->taken_back) {
-            const float *back = site->start_back + row * site->pattern;
-            for (int64_t w = 0; w < width; w++) memcpy(site->taken_back + own + w * period, back, period * sizeof *v);
-        }
-    }
+/* Where a row's membranes are found: in fresh samples, in one period of their start. */
+typedef struct {
+    const void *values;
+    int64_t step; /* from period to period */
+} From;
+
+INLINE From initial(const Site *site, int64_t own, int64_t slot, int64_t row) {
+    const int64_t width = site->width, period = site->period, pattern = row * site->pattern;
+    if (!site->fresh || !site->fresh[slot]) return (From){(const float *)site->membrane + own, period};
+    for (int64_t w = 0; site->taken_back && w < width; w++)
+        memcpy(site->taken_back + own + w * period, site->start_back + pattern, period * sizeof(float));
+    return (From){(const float *)site->start + pattern, 0}; /* or int32: as large */
 }
 
-INLINE void charge(const Site *site, int64_t at, int64_t own, const int wide) {
-    float *restrict current = site->current + at;
-    float *restrict v = (float *)site->membrane + own;
-    int32_t *restrict whole = (int32_t *)site->membrane + own;
-#pragma omp simd
-    for (int64_t i = 0; i < site->width * site->period; i++) {
-        if (wide) whole[i] += (int32_t)current[i];
-        else v[i] += current[i];
-        current[i] = 0.0f;
-    }
-}
-
-INLINE void join(const Term *term, const Site *site, float *v, int64_t at, int64_t own, int64_t sample, int64_t row) {
+/* sum = from + gain · source */
+INLINE void join(const Term *term, const Site *site, float *sum, From from, int64_t at, int64_t own, int64_t sample,
+                 int64_t row) {
     const int64_t width = site->width, period = site->period;
-    const float *gain = term->gain + row * site->pattern;
+    const float *gain = term->gain + row * site->pattern, *before = from.values;
     if (term->values) {
         const float *x = term->values + (term->kept ? own : at);
-        for (int64_t w = 0; w < width; w++, v += period, x += period)
+        for (int64_t w = 0; w < width; w++, sum += period, x += period, before += from.step)
 #pragma omp simd
-            for (int64_t c = 0; c < period; c++) v[c] += gain[c] * x[c];
+            for (int64_t c = 0; c < period; c++) sum[c] = before[c] + gain[c] * x[c];
     } else {
         const uint8_t *x = term->bytes + sample * term->sample + row * term->row;
         const float low = term->low;
-        for (int64_t w = 0; w < width; w++, v += period, x += period)
+        for (int64_t w = 0; w < width; w++, sum += period, x += period, before += from.step)
 #pragma omp simd
-            for (int64_t c = 0; c < period; c++) v[c] += gain[c] * ((float)x[c] + low);
+            for (int64_t c = 0; c < period; c++) sum[c] = before[c] + gain[c] * ((float)x[c] + low);
     }
 }
 
-INLINE void fire(const Site *site, int64_t at, int64_t own, int64_t sample, int64_t row, const int kind) {
+INLINE void fire(const Site *site, From from, int64_t at, int64_t own, int64_t sample, int64_t row, const int kind) {
     const int64_t width = site->width, period = site->period;
     const float *restrict theta = site->threshold + row * site->pattern;
     const float *restrict inverse = kind & INVERSE ? site->inverse + row * site->pattern : 0;
     const float fewest = site->fewest, most = site->most, low = site->low;
-    float *restrict v = (float *)site->membrane + own;
-    int32_t *restrict whole = (int32_t *)site->membrane + own;
+    const float *before = from.values;
+    const int32_t *whole_before = from.values;
+    float *v = (float *)site->membrane + own;
+    int32_t *whole = (int32_t *)site->membrane + own;
+    float *restrict current = kind & CURRENT ? site->current + at : 0;
     float *restrict net = kind & SIGNED ? site->taken_back + own : 0;
     float *restrict counts = kind & COUNTS ? site->counts + at : 0;
     uint8_t *restrict bytes = kind & BYTES ? site->bytes + sample * site->sample + row * site->row : 0;
@@ -102,13 +96,14 @@ INLINE void fire(const Site *site, int64_t at, int64_t own, int64_t sample, int6
 #pragma omp simd
         for (int64_t c = 0; c < period; c++) {
             float n, u;
-            if (kind & WIDE) { /* beyond these, it is all the same; here float32 is exact */
-                const int32_t least = (int32_t)(fewest * theta[c]), largest = (int32_t)((most + 1) * theta[c]);
-                const int32_t raised = whole[c] < least ? least : whole[c];
-                u = (float)(raised > largest ? largest : raised);
+            int32_t sum = 0;
+            if (kind & WIDE) { /* rounded only where n is clipped, and as rounding keeps the order, to the same */
+                sum = whole_before[c] + (kind & CURRENT ? (int32_t)current[c] : 0);
+                u = (float)sum;
             } else {
-                u = v[c];
+                u = kind & CURRENT ? before[c] + current[c] : before[c];
             }
+            if (kind & CURRENT) current[c] = 0.0f;
             if (kind & BINARY) {
                 n = u >= theta[c] ? 1.0f : 0.0f;
             } else {
@@ -120,13 +115,14 @@ INLINE void fire(const Site *site, int64_t at, int64_t own, int64_t sample, int6
                     net[c] -= n;
                 }
             }
-            if (kind & WIDE) whole[c] -= (int32_t)(n * theta[c]);
-            else v[c] -= n * theta[c];
+            if (kind & WIDE) whole[c] = sum - (int32_t)(n * theta[c]);
+            else v[c] = u - n * theta[c];
             if (kind & COUNTS) counts[c] = n;
             if (kind & BYTES) bytes[c] = (uint8_t)(int32_t)(n - low);
         }
-        v += period;
-        whole += period;
+        v += period, before += from.step;
+        whole += period, whole_before += from.step;
+        if (kind & CURRENT) current += period;
         if (kind & SIGNED) net += period;
         if (kind & COUNTS) counts += period;
         if (kind & BYTES) bytes += period;
@@ -137,21 +133,23 @@ void seenn_fire(const Site *site) {
     const int64_t rows = site->rows, length = site->width * site->period, total = site->samples * rows;
     const int counted = (site->taken_back ? SIGNED : 0) | (site->inverse ? INVERSE : 0);
     const int rule = site->fewest == 0 && site->most == 1 ? BINARY : counted;
-    const int kind = rule | (site->counts ? COUNTS : 0) | (site->bytes ? BYTES : 0) | (site->wide ? WIDE : 0);
+    const int outputs = (site->counts ? COUNTS : 0) | (site->bytes ? BYTES : 0);
+    const int kind = rule | outputs | (site->wide ? WIDE : 0) | (site->current ? CURRENT : 0);
 #pragma omp parallel for schedule(static) num_threads(site->threads) if (total * length > WORTH_A_THREAD)
     for (int64_t i = 0; i < total; i++) {
         const int64_t at = i * length, sample = i / rows, row = i % rows;
         const int64_t slot = site->slots ? site->slots[sample] : sample, own = (slot * rows + row) * length;
-        initialise(site, own, slot, row);
-        if (site->current && !site->wide) charge(site, at, own, 0);
-        float *joined = site->wide ? site->current + at : (float *)site->membrane + own;
-        for (int64_t k = 0; k < site->term_count; k++) join(site->terms + k, site, joined, at, own, sample, row);
-        if (site->current && site->wide) charge(site, at, own, 1);
+        const From start = initial(site, own, slot, row);
+        float *joined = (site->wide ? site->current + at : (float *)site->membrane + own);
+        From from = site->wide ? (From){joined, site->period} : start;
+        for (int64_t k = 0; k < site->term_count; k++, from = (From){joined, site->period})
+            join(site->terms + k, site, joined, from, at, own, sample, row);
+        if (site->wide) from = start;
         switch (kind) {
-#define CASE(k) case k: fire(site, at, own, sample, row, k); break;
+#define CASE(k) case k: fire(site, from, at, own, sample, row, k); break;
 #define OUTPUTS(k) CASE((k) | COUNTS) CASE((k) | BYTES) CASE((k) | COUNTS | BYTES)
 #define RULES(k) OUTPUTS((k) | BINARY) OUTPUTS(k) OUTPUTS((k) | SIGNED) OUTPUTS((k) | INVERSE) OUTPUTS((k) | SIGNED | INVERSE)
-            RULES(0) RULES(WIDE)
+            RULES(0) RULES(WIDE) RULES(CURRENT) RULES(WIDE | CURRENT)
         }
     }
 }

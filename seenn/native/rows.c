@@ -1,23 +1,29 @@
-/* New values for some samples of several buffers; 1 where a row does not exist, and then nothing is written. */
+/* Some samples of several buffers into rows of others; 1 where a row does not exist, and then nothing is written. */
 
 #include <stdint.h>
 #include <string.h>
 
 typedef struct {
-    int32_t *target;       /* [slots][length], of numbers of four bytes */
-    const int32_t *source; /* [count][length], or one sample for all: stride 0 */
-    int64_t length, stride;
+    char *target;          /* [slots][bytes] */
+    const char *source;    /* [samples][bytes] */
+    int64_t bytes, stride; /* stride: of the source; 0 where one sample is for all */
 } Rows;
 
-int32_t seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, int64_t count, int64_t slots,
-                         int32_t threads) {
+static int outside(const int64_t *rows, int64_t count, int64_t most) {
     for (int64_t k = 0; k < count; k++)
-        if (rows[k] < 0 || rows[k] >= slots) return 1;
+        if (rows[k] < 0 || rows[k] >= most) return 1;
+    return 0;
+}
+
+/* samples: which of the source's, or NULL for the first ones */
+int32_t seenn_write_rows(const Rows *all, int64_t buffers, const int64_t *rows, const int64_t *samples, int64_t count,
+                         int64_t slots, int64_t most, int32_t threads) {
+    if (outside(rows, count, slots) || (samples ? outside(samples, count, most) : count > most)) return 1;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (count > 1)
     for (int64_t i = 0; i < count * buffers; i++) {
         const Rows *one = all + i / count;
-        const int64_t k = i % count;
-        memcpy(one->target + rows[k] * one->length, one->source + k * one->stride, one->length * sizeof(int32_t));
+        const int64_t k = i % count, sample = samples ? samples[k] : k;
+        memcpy(one->target + rows[k] * one->bytes, one->source + sample * one->stride, one->bytes);
     }
     return 0;
 }

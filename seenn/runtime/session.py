@@ -55,6 +55,7 @@ class Session:
         self.timesteps = integer("timesteps", timesteps, low=1)
         self.slots = integer("slots", slots, low=1)
         self._opened: list[Slots] = []  # by runs that are over, for those to come
+        self._cost = cost_of_steps(self.timesteps, engine.initial_steps, engine.exit_costs)
         if self.engine.max_timesteps is not None and self.timesteps > self.engine.max_timesteps:
             raise ValueError(
                 f"this {self.engine.name} engine is exact up to {self.engine.max_timesteps} timesteps, got "
@@ -159,7 +160,7 @@ class Session:
             capacity *= 2  # while some fill up a batch of one segment, others wait for theirs
         slots, rows = self._open(capacity), Rows(capacity, segments, warm=warm)
         policy = self.policy
-        cost = cost_of_steps(self.timesteps, self.engine.initial_steps, self.engine.exit_costs)
+        cost = self._cost
         of_spikes = [observer for observer in observers if type(observer).spikes is not Observer.spikes]
         try:
             while True:

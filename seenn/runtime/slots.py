@@ -150,5 +150,6 @@ def check_memory(slots: int, bytes_per_slot: int, device: torch.device) -> None:
     if available is not None and slots * bytes_per_slot > available:
         raise SeennError(
             f"{slots} slots need {slots * bytes_per_slot / 2**20:,.0f} MiB ({bytes_per_slot / 2**20:.2f} MiB each), "
-            f"but {available / 2**20:,.0f} MiB are available: use at most {available // bytes_per_slot} slots"
+            f"but {available / 2**20:,.0f} MiB are available: use at most {available // bytes_per_slot} slots "
+            "(--batch-size, in bench --slots)"
         )

@@ -41,7 +41,18 @@ class Arrival:
 
     @classmethod
     def of(cls, request: Request) -> Arrival:
-        """Handed in now."""
+        """Handed in now.
+
+        Raises:
+            TypeError: it is none.
+        """
+        given: object = getattr(request, "image", None)
+        if not isinstance(given, Tensor):
+            got = type(request if given is None else given).__name__
+            raise TypeError(
+                f"a session takes Request(image=…) with a prepared tensor, got {got}: snn.stream takes pictures, "
+                "arrays and tensors"
+            )
         wait = torch.inf if request.deadline_ms is None else request.deadline_ms / 1000
         return cls(request.image, time.perf_counter() + wait)
 

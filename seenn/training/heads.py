@@ -29,6 +29,7 @@ from seenn.exits.rules.scaled import fit_temperature
 from seenn.runtime import Engine, Observer, Session
 
 WIDEST = 2048  # features of a head: 2 × 2 areas of an image where there are no more, else one
+CONVERGED = 3e-5  # an iteration gains no more cross-entropy than this
 STEPS = 2  # of each image that heads learn from: the first differs from those after it
 
 
@@ -39,7 +40,7 @@ class HeadsConfig:
     at: tuple[str, ...] | None = None  # names of neuron nodes; None: chosen by the work up to them
     heads: int = 4  # at most, where they are chosen
     limit: int | None = 12_000  # training images, at most
-    weight_decays: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)  # tried; each relative to the mean cross-entropy
+    weight_decays: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)  # of mean cross-entropy; the largest is tried first
     iterations: int = 60  # of L-BFGS, at most
 
     def __post_init__(self) -> None:
@@ -218,7 +219,11 @@ class _Regression:
         weight = (self.weight * spread).requires_grad_()
         bias = (self.bias + self.weight @ mean).requires_grad_()
         optimiser = torch.optim.LBFGS(
-            [weight, bias], max_iter=config.iterations, history_size=10, line_search_fn="strong_wolfe"
+            [weight, bias],
+            max_iter=config.iterations,
+            tolerance_change=CONVERGED,
+            history_size=10,
+            line_search_fn="strong_wolfe",
         )
 
         def loss() -> Tensor:
@@ -236,11 +241,14 @@ class _Regression:
 def _regression(
     features: Tensor, labels: Tensor, rest: Tensor, apart: Tensor, config: HeadsConfig, classes: int
 ) -> _Regression:
-    """On ``rest``, with the decay of the least cross-entropy on the samples ``apart``."""
+    """On ``rest``; the decay is made smaller for as long as the cross-entropy on the samples ``apart`` falls."""
     found = _Regression(torch.zeros(classes, features.shape[-1]), torch.zeros(classes), 0.0)
-    tried: list[tuple[float, _Regression]] = []
+    best, least = found, float("inf")
     for decay in sorted(config.weight_decays, reverse=True):
         found = replace(found, decay=decay).on(features, labels, rest, config)
         scores = F.linear(features[:, apart].flatten(0, 1), found.weight, found.bias)
-        tried.append((float(F.cross_entropy(scores, labels[apart].repeat(len(features)))), found))
-    return min(tried, key=lambda pair: pair[0])[1]
+        loss = float(F.cross_entropy(scores, labels[apart].repeat(len(features))))
+        if not loss < least:
+            break
+        best, least = found, loss
+    return best

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from seenn.errors import CheckpointError
-from seenn.files import write_tensors
+from seenn.files import read_tensors, write_tensors
 
 VERSION = "1"
 PROGRESS = {"step": int, "loss_sum": float, "loss_count": int, "epochs": list}  # types of what is saved as JSON
@@ -86,9 +86,7 @@ class RunState:
         """
         where = Path(path)
         try:
-            with safe_open(where, framework="pt") as file:
-                metadata = file.metadata() or {}
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            found, metadata = read_tensors(where)
             if metadata.get("seenn_run") != VERSION:
                 raise ValueError(f"its format is {metadata.get('seenn_run')!r}, expected {VERSION!r}")
             progress = json.loads(metadata["progress"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_snn import digits_snn, tiny_snn
 from torch import Tensor, nn
 
 from seenn import SNN, LIFNeuron, capture
@@ -92,6 +93,39 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        "demo",
+        "train-ann --model resnet18 --model-kwargs channels=(8,8,8,8),layers=(1,1,1,1) --epochs 0.2",
+        "train-direct --width 0.25 -T 2 --epochs 0.1",
+        "train-policy --limit 64 --epochs 1 --beta-sweep 2",
+        "finetune --epochs 0.1 -T 2",
+        "add-heads --limit 64",
+        "calibrate-exit --target-timesteps 1.5",
+        "compare-exits --limit 64 --latency-images 0",
+        "evaluate --limit 64",
+        "bench --limit 64 --repeats 1",
+        "export --to integers",
+        "inspect snn.safetensors",
+        "doctor",
+    ],
+)
+def test_with_json_one_object_is_on_stdout_and_all_else_on_stderr(
+    arguments: str, seenn: Seenn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits_snn().save("snn.safetensors")
+    narrow = ("--model", "resnet18", "--model-kwargs", "channels=(8,8,8,8),layers=(1,1,1,1)")
+    monkeypatch.setattr("cli.demo.MODEL", narrow)
+    monkeypatch.setattr("cli.demo.EPOCHS", 2)
+    command, *others = arguments.replace("demo", "demo").split()
+    done = seenn(command, *others, "--json", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert isinstance(json.loads(done.out), dict)
+    assert done.out.startswith("{\n")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ("calibrate-exit --threshold 0", "threshold is a probability in (0, 1], got 0.0"),
@@ -100,6 +134,8 @@ def test_error_with_json_is_one_object(seenn: Seenn) -> None:
         ("calibrate-exit --max-accuracy-drop nan", "nan is not a finite number"),
         ("calibrate-exit", "give exactly one of --threshold 0.95 and --max-accuracy-drop 0.005"),
         ("calibrate-exit --threshold 0.9 --max-accuracy-drop 0.1", "give exactly one of"),
+        ("calibrate-exit --threshold 0.9 --risk disagreement", "--risk says what a target bounds, and --threshold is"),
+        ("evaluate --batch-size 2000000", "'--batch-size': 2000000 is not in the range 1<=x<=1048576"),
         ("convert --model resnet18", "give the trained weights with --ckpt FILE"),
         ("convert --model resnet18 --pretrained", "name it with --data"),
         ("convert --model resnet18 --ckpt ann.pth -T 0", "0 is not in the range 1<=x<=4096"),
@@ -123,6 +159,64 @@ def test_wrong_usage(arguments: str, text: str, seenn: Seenn, tmp_path: Path) ->
     refused(outcome, 2, text)
     assert outcome.err.rstrip().endswith("--help)")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        *(
+            (f"{command} --data mnits --split-seed 1", "data 'mnits': unknown data set 'mnits'. Did you mean 'mnist'")
+            for command in ("train-ann --model resnet18", "train-direct", "evaluate", "calibrate-exit --threshold 1",
+                            "finetune", "add-heads", "compare-exits", "train-policy", "bench", "export --to onnx",
+                            "convert --model resnet18 --pretrained")
+        ),
+        *(
+            (f"{command} resnet81 --data npz:none.npz", "unknown model 'resnet81'. Did you mean 'resnet18")
+            for command in ("train-ann --model", "train-direct --model", "train-policy --model", "bench --ann",
+                            "convert --pretrained --model")
+        ),
+        ("inspect resnet81", "unknown model 'resnet81'. Did you mean 'resnet18"),
+        ("inspect nosuchpackage:net", "cannot import 'nosuchpackage' for the model"),
+        ("inspect torch.nn:Linaer", "'torch.nn' has no 'Linaer'. Did you mean 'Linear'"),
+        *(
+            (f"{command} --model-kwargs chanels=8", "unexpected keyword argument 'chanels'")
+            for command in ("train-ann --model resnet18", "inspect resnet18", "train-policy", "bench --ann resnet18",
+                            "train-direct --model resnet18", "inspect torchvision:resnet18")
+        ),
+        ("train-direct --model-kwargs chanels=8", "spiking_small takes no --model-kwargs: leave it out"),
+        ("export --to nir --reader nosr --data npz:none.npz", "unknown reader 'nosr' of nir. Did you mean 'norse'"),
+        ("evaluate --plugin nosuchplugin", "the plugin nosuchplugin cannot be imported"),
+        ("evaluate --data digits:5", "digits takes no path"),
+        ("evaluate --group-by 1", "has nothing to group by '1'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_nothing_has_is_wrong_usage_and_is_said_before_data_are_read(
+    arguments: str, text: str, seenn: Seenn
+) -> None:
+    snn = tiny_snn()
+    replace(snn, manifest={**snn.manifest, "data": {"spec": "digits"}}).save("snn.safetensors")
+    refused(seenn(*arguments.split()), 2, text)
+
+
+def test_files_that_are_not_there_are_said_before_data_are_read(seenn: Seenn, checkpoint: Checkpoint) -> None:
+    checkpoint()
+    tiny_snn().save("snn.safetensors")
+    refused(seenn("convert", "--model", "none.onnx", "--data", "npz:none.npz"), 1, "none.onnx: no such file")
+    bench = seenn("bench", "--ann", "resnet18", "--ckpt", "none.pth", "--data", "npz:none.npz")
+    refused(bench, 1, "none.pth: no such file")
+
+
+def test_too_few_images_to_calibrate_are_said_before_the_model_is_loaded(
+    seenn: Seenn, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (100, 8, 8)).astype(np.uint8)
+    np.savez("few.npz", images=pixels, labels=np.arange(100) % 4)
+    few = "npz:few.npz has 100 images, of which 10 calibrate: too few, at least 16 are needed. Bring 160 images or more"
+    refused(seenn("convert", "--model", "local-dir:none", "--pretrained", "--data", "npz:few.npz"), 1, few)
+    arguments = ("--epochs", "1", "--batch-size", "16", "--model-kwargs", "channels=(8,8,8,8),layers=(1,1,1,1)")
+    trained = seenn("train-ann", "--model", "resnet18", "--data", "npz:few.npz", *arguments)
+    assert trained.code == 0, trained.err
+    assert f"{few} in all, which convert will ask for" in caplog.text
 
 
 def test_report_folder_is_checked_before_the_work(seenn: Seenn, converted: Any) -> None:
@@ -178,7 +272,7 @@ def test_every_figure_counts_the_initial_steps(seenn: Seenn, checkpoint: Checkpo
 @pytest.mark.parametrize("command", ["train-ann --epochs 1", "inspect"])
 def test_unknown_model_has_its_nearest_names(command: str, seenn: Seenn, tmp_path: Path) -> None:
     name = ["resnet81"] if command == "inspect" else ["--model", "resnet81"]
-    refused(seenn(*command.split(), *name), 1, "unknown model 'resnet81'. Did you mean", "'resnet18")
+    refused(seenn(*command.split(), *name), 2, "unknown model 'resnet81'. Did you mean", "'resnet18")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,15 +1,26 @@
-"""Tutorials do what they say, from the first block to the last, each in a process and a folder of its own."""
+"""Pages do what they say: tutorials from the first block to the last, other pages every block of Python."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from small_snn import digits_snn
+
+from seenn.data import load_data
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(page for page in (ROOT / "docs" / "tutorials").glob("*.md") if page.name != "index.md")
+#: README's is run where it stands beside the commands that it follows: tests/unit/test_readme.py.
+OTHERS = sorted(
+    page
+    for page in (ROOT / "docs").rglob("*.md")
+    if page not in PAGES and "\n```python" in page.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -18,6 +29,28 @@ def test_every_block_of_a_tutorial_runs(page: Path, tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert int(run.stdout.splitlines()[-1].split()[0]) >= 4
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.stem)
+def test_every_block_of_python_runs_beside_a_network_and_photographs(page: Path, tmp_path: Path) -> None:
+    digits = load_data("digits")
+    digits_snn().calibrate_exit(digits.exit, threshold=0.5).save(tmp_path / "snn.safetensors")
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.fromarray(digits.test.raw(number)[0].numpy()).save(tmp_path / "photos" / f"{number}.png")
+    command = [sys.executable, ROOT / "tests" / "tutorial.py", page, "--python"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    blocks = page.read_text(encoding="utf-8").count("\n```python")
+    assert run.stdout.splitlines()[-1] == f"{blocks} blocks"
+
+
+def test_no_block_of_python_is_written_so_that_it_is_not_run() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    kinds = {kind for page in pages for kind in re.findall(r"^\s*```(\w*)", page.read_text(encoding="utf-8"), re.M)}
+    assert kinds <= {"", "python", "sh", "toml", "text", "console", "json", "html"}
+    indented = [page.name for page in pages if re.search(r"^[ \t]+```python", page.read_text(encoding="utf-8"), re.M)]
+    assert indented == []
 
 
 def test_the_site_lists_every_page() -> None:

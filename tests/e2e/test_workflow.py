@@ -112,7 +112,7 @@ def test_a_network_trained_directly_goes_through_the_same_commands(
         (["--neuron", "burst", "--levels", "1"], 2, "burst neurons take levels of 2 to 127, got 1; for others use if"),
         (["--neuron", "signed", "--surrogate", "arctan"], 2, "signed neurons have no surrogate"),
         (["--timesteps", "0"], 2, "0 is not in the range"),
-        (["--model", "spiking_resnet91"], 1, "there is no spiking model 'spiking_resnet91'. Did you mean"),
+        (["--model", "spiking_resnet91"], 2, "unknown model 'spiking_resnet91'. Did you mean"),
         (["--model", "spiking_vgg16"], 1, "a spiking VGG needs images of at least 16×16 pixels, got 8×8"),
         (["--model", "resnet18", "--width", "0.5"], 2, "--width is for the spiking_ models; give resnet18 its own"),
         (["--data", "n-mnist"], 1, "data 'n-mnist': give its folder as data_dir (--data-dir)"),

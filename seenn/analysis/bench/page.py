@@ -10,7 +10,6 @@ from seenn.analysis.bench.figures import Bench
 from seenn.analysis.bench.plots import growth_chart, speed_chart
 from seenn.analysis.report.figures import PathLike
 from seenn.analysis.report.page import Block, Lines, Page, Plot, Table, provenance
-from seenn.files import make_folder
 
 
 def write_bench(
@@ -21,7 +20,7 @@ def write_bench(
     command: str,
     folder: PathLike,
 ) -> Path:
-    """Writes ``bench.md``, ``bench.json``, ``report.html`` and the plots into ``folder``, each atomically.
+    """Writes ``bench.md``, ``bench.json``, ``report.html`` and the plots into ``folder``, all or none.
 
     Args:
         figures: what the JSON says.
@@ -42,4 +41,4 @@ def write_bench(
     blocks: list[Block] = [*(Table(*table) for table in tables), *map(Plot, charts), *notes]
     blocks += provenance(network=name, fingerprint=network, command=command, **figures["machine"])
     page = Page(name="bench", title=f"Speed of {name}", network=network, blocks=blocks)
-    return page.write(make_folder(folder), figures)
+    return page.write(folder, figures)

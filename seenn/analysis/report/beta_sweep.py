@@ -8,7 +8,7 @@ from typing import Any
 
 from seenn.analysis.report.chart import Chart, Panel, Series, fixed_steps
 from seenn.analysis.report.page import write_json
-from seenn.files import make_folder
+from seenn.files import atomic_folder, make_folder
 
 
 def write_beta_sweep(
@@ -18,7 +18,7 @@ def write_beta_sweep(
     folder: Path,
     initial_steps: int = 0,
 ) -> list[dict[str, float]]:
-    """Writes ``beta-sweep.png`` and ``beta-sweep.json`` into ``folder``; returns the points in the JSON.
+    """Writes ``beta-sweep.png`` and ``beta-sweep.json`` into ``folder``, both or none; returns the points in the JSON.
 
     Args:
         records: what training recorded of each policy, by beta.
@@ -29,7 +29,7 @@ def write_beta_sweep(
     Raises:
         OutputError: the folder cannot be written.
     """
-    make_folder(folder)
+    make_folder(folder.parent)
     points = [
         {
             "beta": beta,
@@ -51,6 +51,7 @@ def write_beta_sweep(
     panel = Panel(xlabel="mean timesteps", series=(policies, fixed_steps(steps, accuracy_per_timestep)))
     title = "SEENN-II by the cost of a wrong answer"
     chart = Chart(name="beta-sweep", title=title, subtitle=subtitle, ylabel="accuracy (%)", panels=(panel,))
-    chart.draw(folder / chart.file)
-    write_json(folder / "beta-sweep.json", {"points": points, "accuracy_per_timestep": list(accuracy_per_timestep)})
+    with atomic_folder(folder) as inside:
+        chart.draw(inside / chart.file)
+        write_json(inside / "beta-sweep.json", {"points": points, "accuracy_per_timestep": list(accuracy_per_timestep)})
     return points

@@ -12,10 +12,9 @@ from torch import Tensor
 from seenn.analysis.report.base import Report, plain
 from seenn.analysis.report.chart import Chart, Panel, Series
 from seenn.analysis.report.figures import COLOURS, GREEN, PathLike
-from seenn.analysis.report.gallery import plot_gallery
-from seenn.analysis.report.page import Block, Heading, Lines, Page, Picture, Plot, Table, provenance
+from seenn.analysis.report.gallery import gallery
+from seenn.analysis.report.page import Block, Heading, Lines, Page, Plot, Table, provenance
 from seenn.analysis.report.text import energy, percent, steps
-from seenn.files import make_folder
 from seenn.metrics import ExitCurve
 from seenn.metrics.energy import QuantisedANN
 
@@ -106,7 +105,7 @@ def beside_ann(c: Comparison) -> str | None:
 
 
 def write_comparison(c: Comparison, raw: Callable[[int], Tensor] | None, folder: PathLike) -> Path:
-    """Writes ``exits.md``, ``exits.json``, ``report.html`` and the plots into ``folder``, each atomically.
+    """Writes ``exits.md``, ``exits.json``, ``report.html`` and the plots into ``folder``, all or none.
 
     Args:
         raw: the pixels of a sample by its index, uint8 ``[C, H, W]``; None: samples are no pictures.
@@ -118,8 +117,6 @@ def write_comparison(c: Comparison, raw: Callable[[int], Tensor] | None, folder:
         DataError: an image cannot be read.
         OutputError: the folder cannot be written.
     """
-    target = make_folder(folder)
-    pictured = plot_gallery(c, raw, target / "exit-images.png")
     first = c.cheapest_first[0]
     before = f" after {c.initial_steps} initial ones, which all mean timesteps include" if c.initial_steps else ""
     per_t = enumerate(zip(c.accuracy_per_timestep, c.energy_per_timestep_pj, c.ece_per_timestep, strict=True), 1)
@@ -151,12 +148,11 @@ def write_comparison(c: Comparison, raw: Callable[[int], Tensor] | None, folder:
             ("t", "accuracy", "energy", "ECE"),
             [(str(t), percent(a), energy(e), f"{ece:.4f}") for t, (a, e, ece) in per_t],
         ),
+        *gallery(c, raw, "exit-images.png", f", by {c.sample_policy}"),
     ]
-    if pictured:
-        blocks.append(Picture("exit-images.png", f"Easiest and hardest images, by {c.sample_policy}"))
     blocks += provenance(network=c.network, fingerprint=c.fingerprint, command=c.command, seed=str(c.seed))
     title = f"Exit policies of {c.network} on {c.data}"
-    return Page(name="exits", title=title, network=c.fingerprint, blocks=blocks).write(target, c.to_json())
+    return Page(name="exits", title=title, network=c.fingerprint, blocks=blocks).write(folder, c.to_json())
 
 
 def comparison_chart(c: Comparison) -> Chart:

@@ -10,7 +10,6 @@ from seenn.analysis.report.chart import Chart, Panel, Series
 from seenn.analysis.report.figures import INK, PathLike
 from seenn.analysis.report.page import Block, Code, Heading, Lines, Page, Plot, Table, provenance
 from seenn.analysis.report.text import percent
-from seenn.files import make_folder
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def write_conversion(
     snn: SNN, figures: dict[str, Any], summary: Sequence[str], name: str, command: str, folder: PathLike
 ) -> Path:
-    """Writes ``conversion.md``, ``conversion.json``, ``report.html`` and a plot into ``folder``, each atomically.
+    """Writes ``conversion.md``, ``conversion.json``, ``report.html`` and a plot into ``folder``, all or none.
 
     Args:
         snn: from ``converter.convert``.
@@ -54,7 +53,7 @@ def write_conversion(
         **manifest["versions"],
     )
     page = Page(name="conversion", title=f"Conversion of {name}", network=fingerprint, blocks=blocks)
-    return page.write(make_folder(folder), figures)
+    return page.write(folder, figures)
 
 
 def _chart(accuracies: Sequence[float], ann: float | None, name: str, samples: int) -> Chart:

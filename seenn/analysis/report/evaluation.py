@@ -17,9 +17,16 @@ class DepthExits:
     """Exits at every head of every step, and at its end: the exit points, in order of cost."""
 
     heads: tuple[str, ...]  # nodes
+    behind: tuple[str, ...]  # of each head, the neurons that it reads
     cost: tuple[float, ...]  # full steps up to each point, initial steps included
     exits: tuple[int, ...]  # images that left there
     accuracy: tuple[float, ...]  # of all images, had they left there
+
+    @property
+    def by_place(self) -> dict[str, int]:
+        """How many images left at each head, whatever the step, and at the end of a step."""
+        places = (*self.behind, "the end of a step")
+        return {place: sum(self.exits[number :: len(places)]) for number, place in enumerate(places)}
 
     @property
     def mean_cost(self) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seenn.analysis.report.base import Report
 from seenn.analysis.report.figures import GREY, INK, VERMILLION, PathLike, new_figure, save_png
+from seenn.analysis.report.page import Picture
 from seenn.analysis.report.samples import SampleExit
 
 if TYPE_CHECKING:
@@ -19,14 +20,18 @@ _COLUMNS = 8
 _MAX_NAME = 14  # characters of a class name that fit above a tile
 
 
-def plot_gallery(report: Report, raw: Callable[[int], Tensor] | None, path: PathLike) -> bool:
+def gallery(report: Report, raw: Callable[[int], Tensor] | None, file: str, by: str = "") -> list[Picture]:
+    """The block of a page that shows them; none where samples are no pictures (``raw``: None), or none is named."""
+    if raw is None or not (report.easiest or report.hardest):
+        return []
+    return [Picture(file, f"Easiest and hardest images{by}", lambda path: plot_gallery(report, raw, path))]
+
+
+def plot_gallery(report: Report, raw: Callable[[int], Tensor], path: PathLike) -> None:
     """Grid of the easiest and hardest images with label, prediction, exit timestep and confidence.
 
     Args:
-        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``, gray unless C = 3; None: there are no pictures.
-
-    Returns:
-        Whether there is a picture: samples may be none, or the report may name none.
+        raw: the pixels of a sample by its index, uint8 ``[C, H, W]``, gray unless C = 3.
 
     Raises:
         DataError: an image cannot be read.
@@ -36,8 +41,6 @@ def plot_gallery(report: Report, raw: Callable[[int], Tensor] | None, path: Path
         ("Hardest: last to exit, least sure first", report.hardest),
     ]
     groups = [(title, samples) for title, samples in groups if samples]
-    if not groups or raw is None:
-        return False
     rows = [-(-len(samples) // _COLUMNS) for _, samples in groups]
     figure = new_figure(1.25 * _COLUMNS, 0.5 * len(groups) + 1.75 * sum(rows))
     for part, (title, samples), count in zip(
@@ -50,7 +53,6 @@ def plot_gallery(report: Report, raw: Callable[[int], Tensor] | None, path: Path
         for tile, sample in zip(tiles, samples, strict=False):
             _draw(tile, sample, raw(sample.index), report.class_names)
     save_png(figure, path)
-    return True
 
 
 def _draw(tile: Axes, sample: SampleExit, image: Tensor, class_names: Sequence[str]) -> None:

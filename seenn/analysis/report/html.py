@@ -17,13 +17,18 @@ _MARKERS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v
             "p": "pentagon", "h": "hexagon", "8": "octagon", "X": "x", "*": "star"}  # fmt: skip
 
 
-def render(pages: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """The document; pictures are read from ``folder`` and become part of it.
+def render(pages: Sequence[Mapping[str, Any]], *folders: Path) -> str:
+    """The document; pictures are read from the first of ``folders`` that has them, and become part of it.
 
     Raises:
         OSError: a picture is missing.
     """
-    page: str = _template().render(pages=pages, picture=lambda name: _picture(folder / Path(name).name), plotly=_plotly)
+
+    def picture(name: str) -> str:
+        found = [path for folder in folders if (path := folder / Path(name).name).exists()]
+        return _picture(found[0] if found else folders[-1] / Path(name).name)
+
+    page: str = _template().render(pages=pages, picture=picture, plotly=_plotly)
     return page
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from seenn.analysis.report.chart import Chart
 from seenn.analysis.report.html import render, shown_chart
 from seenn.analysis.report.text import markdown_cell, markdown_code, markdown_table
-from seenn.files import make_folder, write_text
+from seenn.files import PathLike, atomic_folder, make_folder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class Picture:
 
     file: str
     title: str
+    draw: Callable[[PathLike], None]  # writes it
 
     def markdown(self) -> str:
         return f"![{self.title}]({self.file})"
@@ -106,8 +107,15 @@ class Plot:
 
     chart: Chart
 
+    @property
+    def file(self) -> str:
+        return self.chart.file
+
+    def draw(self, path: PathLike) -> None:
+        self.chart.draw(path)
+
     def markdown(self) -> str:
-        return f"![{self.chart.title}]({self.chart.file})"
+        return f"![{self.chart.title}]({self.file})"
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "chart", **shown_chart(self.chart)}
@@ -129,28 +137,30 @@ class Page:
     network: str
     blocks: Sequence[Block]
 
-    def write(self, folder: Path, figures: Mapping[str, Any]) -> Path:
-        """Writes the plots, ``NAME.md``, ``NAME.json``, and ``report.html``, each atomically; returns the last's path.
+    def write(self, folder: PathLike, figures: Mapping[str, Any]) -> Path:
+        """Writes the pictures, ``NAME.md``, ``NAME.json``, and ``report.html``: all or none; returns the last's path.
 
-        ``report.html`` shows all pages that the folder has of this network.
+        ``report.html`` shows all pages that the folder has of this network. The folder is made where it is missing;
+        files of an earlier report are replaced.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        make_folder(folder)
-        for block in self.blocks:
-            if isinstance(block, Plot):
-                block.chart.draw(folder / block.chart.file)
-        sections = [f"# {markdown_cell(self.title)}", *(block.markdown() for block in self.blocks)]
-        write_text(folder / f"{self.name}.md", "\n\n".join(sections) + "\n")
-        write_json(folder / f"{self.name}.json", figures)
-        own = {"title": self.title, "network": self.network, "blocks": [block.to_json() for block in self.blocks]}
-        pages = {**{name: page for name, page in read_pages(folder).items() if page["network"] == self.network}}
-        pages[self.name] = own
-        write_json(folder / PAGES, pages)
-        target = folder / HTML
-        write_text(target, render(list(pages.values()), folder))
-        return target
+        target = Path(folder)
+        make_folder(target.parent)
+        with atomic_folder(target) as inside:
+            for block in self.blocks:
+                if isinstance(block, Plot | Picture):
+                    block.draw(inside / block.file)
+            sections = [f"# {markdown_cell(self.title)}", *(block.markdown() for block in self.blocks)]
+            write_text(inside / f"{self.name}.md", "\n\n".join(sections) + "\n")
+            write_json(inside / f"{self.name}.json", figures)
+            own = {"title": self.title, "network": self.network, "blocks": [block.to_json() for block in self.blocks]}
+            pages = {name: page for name, page in read_pages(target).items() if page["network"] == self.network}
+            pages[self.name] = own
+            write_json(inside / PAGES, pages)
+            write_text(inside / HTML, render(list(pages.values()), inside, target))
+        return target / HTML
 
 
 def read_pages(folder: Path) -> dict[str, dict[str, Any]]:

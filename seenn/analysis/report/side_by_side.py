@@ -12,7 +12,6 @@ from seenn.analysis.report.figures import COLOURS, PathLike
 from seenn.analysis.report.page import Block, Code, Lines, Page, Plot, Table
 from seenn.analysis.report.text import energy, percent
 from seenn.errors import DataError
-from seenn.files import make_folder
 
 COLUMNS = ("run", "data", "accuracy", "at T", "ANN", "timesteps", "energy", "ANN's energy", "exit policy")
 _LARGEST = 64 << 20
@@ -59,7 +58,7 @@ def write_side_by_side(runs: Mapping[str, Mapping[str, Any]], folder: PathLike) 
     commands = Table(("run", "command"), [(Code(name), Code(str(run["command"]))) for name, run in runs.items()])
     blocks: list[Block] = [Lines(said), table, Plot(_chart(runs)), commands]
     page = Page(name="runs", title=f"{len(runs)} runs side by side", network="", blocks=blocks)
-    return page.write(make_folder(folder), {"runs": dict(runs)})
+    return page.write(folder, {"runs": dict(runs)})
 
 
 def _chart(runs: Mapping[str, Mapping[str, Any]]) -> Chart:

@@ -42,6 +42,8 @@ def verdict(e: Evaluation) -> list[str]:
         f"On other images of the same kind expect an accuracy of {percent(low)} to {percent(high)} "
         f"(95 % interval, {e.samples:,} images).",
     ]
+    if e.depth is not None:
+        sentences.append(f"Images leave at {', '.join(f'{place} {n:,}' for place, n in e.depth.by_place.items())}.")
     if e.drift is not None:
         like = "unlike" if e.drift["alarm"] else "not shown to be unlike"
         void = ": no guarantee of the exits holds here" if e.drift["alarm"] else ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _ENERGY_UNITS = ("pJ", "nJ", "µJ", "mJ", "J")
 _COUNT_UNITS = ("", "k", "M", "G", "T")
+_FEW = 6  # numbers that are read
+_NEVER = 1e38  # no score is as large
 
 
 def percent(fraction: float) -> str:
@@ -32,6 +35,25 @@ def steps(number: float) -> str:
     """``1.5`` as ``"1.50 steps"``; ``8`` as ``"8 steps"``."""
     whole = float(number).is_integer()
     return f"{number:.0f} step{'' if number == 1 else 's'}" if whole else f"{number:.2f} steps"
+
+
+def thresholds(value: float | Sequence[float]) -> str:
+    """``0.95`` as ``"0.95"``; one for each exit point as the first few; one that no score exceeds as ``"never"``."""
+    values = value if isinstance(value, Sequence) else (value,)
+    shown = ", ".join("never" if number > _NEVER else f"{number:.6g}" for number in values[:_FEW])
+    return f"{shown}, … ({len(values)}, all in the JSON)" if len(values) > _FEW else shown
+
+
+def policy(description: Mapping[str, Any]) -> str:
+    """An exit policy's JSON in a line: ``"policy gap, threshold 0.5"``."""
+
+    def said(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"({policy(value)})"
+        numbers = value if isinstance(value, list | tuple) else [value]
+        return thresholds(value) if numbers and all(isinstance(n, float) for n in numbers) else str(value)
+
+    return ", ".join(f"{name} {said(value)}" for name, value in description.items())
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,16 +9,15 @@ from torch import Tensor
 
 from seenn.analysis.report.evaluation import Evaluation
 from seenn.analysis.report.figures import PathLike
-from seenn.analysis.report.gallery import GALLERY, plot_gallery
+from seenn.analysis.report.gallery import GALLERY, gallery
 from seenn.analysis.report.page import Block, Code, Heading, Lines, Page, Picture, Plot, Table, provenance
 from seenn.analysis.report.plots import accuracy_chart, exits_chart, tradeoff_chart
 from seenn.analysis.report.summary import COLUMNS, summary_rows, verdict
-from seenn.analysis.report.text import percent, steps
-from seenn.files import make_folder
+from seenn.analysis.report.text import percent, policy, steps
 
 
 def write_report(e: Evaluation, raw: Callable[[int], Tensor] | None, folder: PathLike) -> Path:
-    """Writes ``report.json``, ``report.md``, ``report.html`` and the plots into ``folder``, each atomically.
+    """Writes ``report.json``, ``report.md``, ``report.html`` and the plots into ``folder``, all or none.
 
     The folder is made where it is missing; files of an earlier report are replaced, and plots that this
     evaluation does not have are removed.
@@ -34,17 +32,13 @@ def write_report(e: Evaluation, raw: Callable[[int], Tensor] | None, folder: Pat
         DataError: an image cannot be read.
         OutputError: the folder cannot be written.
     """
-    target = make_folder(folder)
-    pictured = plot_gallery(e, raw, target / GALLERY)  # first: the only part that can fail for its input
+    pictures = gallery(e, raw, GALLERY)
     tradeoff = None if e.curve is None else tradeoff_chart(e, e.curve)
     charts = [chart for chart in (tradeoff, accuracy_chart(e), exits_chart(e)) if chart is not None]
-    for stale in {"tradeoff.png", GALLERY} - {chart.file for chart in charts} - ({GALLERY} if pictured else set()):
-        (target / stale).unlink(missing_ok=True)
     by_timestep = enumerate(zip(e.accuracy_per_timestep, e.exit.histogram, strict=True), 1)
     blocks: list[Block] = [Table(COLUMNS, summary_rows(e)), Lines(verdict(e), listed=True), *map(Plot, charts)]
-    if pictured:
-        blocks.append(Picture(GALLERY, "Easiest and hardest images"))
     blocks += [
+        *pictures,
         Heading("Per timestep"),
         Lines(
             [
@@ -69,12 +63,15 @@ def write_report(e: Evaluation, raw: Callable[[int], Tensor] | None, folder: Pat
         made_from=e.source,
         data=f"{e.data}, {e.split} split",
         seed=str(e.seed),
-        exit_policy=json.dumps(dict(e.policy)),
+        exit_policy=policy(e.policy),
         command=e.command,
         **e.versions,
     )
     page = Page(name="report", title=f"{e.network} on {e.data}", network=e.fingerprint, blocks=blocks)
-    return page.write(target, e.to_json())
+    written = page.write(folder, e.to_json())
+    for stale in {"tradeoff.png", GALLERY} - {block.file for block in blocks if isinstance(block, Plot | Picture)}:
+        written.with_name(stale).unlink(missing_ok=True)
+    return written
 
 
 def _sites(e: Evaluation) -> list[Block]:

@@ -12,6 +12,8 @@ from seenn.core.ops.arguments import Flag, Pair, PositivePair
 from seenn.core.ops.base import StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
 
+Spans = list[tuple[int, int]]  # of windows along an axis: the first and one behind the last
+
 
 @register("avg_pool2d")
 class AvgPool2d(StatelessOp):
@@ -29,6 +31,16 @@ class AvgPool2d(StatelessOp):
 
     def route(self, *events: Tensor) -> Tensor:
         return F.avg_pool2d(events[0], self.kernel, self.stride, self.padding, self.ceil_mode, divisor_override=1)
+
+    def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans]:
+        """Of rows and of columns, from images ``[…, H, W]`` to ``[…, H', W']``; without the padding."""
+        rows, columns = (
+            [(max(0, n * stride - edge), min(size, n * stride - edge + kernel)) for n in range(count)]
+            for size, count, kernel, stride, edge in zip(
+                shape[-2:], out[-2:], self.kernel, self.stride, self.padding, strict=True
+            )
+        )
+        return rows, columns
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         return lowering.average(self, inputs[0])
@@ -50,18 +62,24 @@ class AdaptiveAvgPool2d(StatelessOp):
         (x,) = events
         if even := self._even(x):
             return F.avg_pool2d(x, *even, divisor_override=1)
-        rows, columns = self._windows(x)
+        rows, columns = self.windows(x.shape, self.size)
         cells = [x[:, :, top:bottom, left:right].sum((2, 3)) for top, bottom in rows for left, right in columns]
         return torch.stack(cells, -1).view(*x.shape[:2], *self.size)
 
-    def _windows(self, x: Tensor) -> list[list[tuple[int, int]]]:
+    def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans]:
         """Of rows and of columns; starts round down, ends up."""
-        sizes = zip(map(int, x.shape[2:]), self.size, strict=True)
-        return [[(i * size // out, -(-(i + 1) * size // out)) for i in range(out)] for size, out in sizes]
+        rows, columns = (
+            [(n * size // count, -(-(n + 1) * size // count)) for n in range(count)]
+            for size, count in zip(map(int, shape[-2:]), map(int, out[-2:]), strict=True)
+        )
+        return rows, columns
 
     def _even(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Lengths and strides of the same windows as plain pooling's, which exports better, where there are such."""
-        even = [_even(windows, int(size)) for windows, size in zip(self._windows(x), x.shape[2:], strict=True)]
+        even = [
+            _even(windows, int(size))
+            for windows, size in zip(self.windows(x.shape, self.size), x.shape[2:], strict=True)
+        ]
         if even[0] is None or even[1] is None:
             return None
         return (even[0][0], even[1][0]), (even[0][1], even[1][1])

@@ -92,13 +92,6 @@ class CachedRun:
         """As if the answer after all T steps were always right: accuracy is agreement with it."""
         return replace(self, labels=self.logits_sum[-1].argmax(-1))
 
-    @property
-    def oracle_cost(self) -> float:
-        """Mean cost of who stops at the first point at which a sample is right, at the last where none is."""
-        right = self.correct()
-        right[-1] = True
-        return float(self.cost[right.to(torch.uint8).argmax(0)].mean())
-
     def only(self, points: Tensor | slice) -> CachedRun:
         """As if samples could stop at these points alone: the same exits of every step, from the first step on."""
         chosen = torch.arange(len(self.cost))[points]

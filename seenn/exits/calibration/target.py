@@ -44,6 +44,8 @@ class ExitTarget:
             raise ValueError(f"guarantee must be 'marginal', 'conditional' or 'expected', got {self.guarantee!r}")
         if self.risk not in ("accuracy", "disagreement"):
             raise ValueError(f"risk must be 'accuracy' or 'disagreement', got {self.risk!r}")
+        if self.risk != "accuracy" and not self.given:
+            raise ValueError("risk says what a target bounds, and none is given: give max_accuracy_drop, or no risk")
         if self.guarantee == "expected" and (confidence is not None or drop is None or not drop > 0.0):
             raise ValueError("the expected guarantee is of a max_accuracy_drop above 0, and has no confidence")
         if self.guarantee not in (None, "expected") and confidence is None:

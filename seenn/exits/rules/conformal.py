@@ -74,13 +74,13 @@ class ConformalExit(ScoredExit):
         Raises:
             CalibrationError: too few samples for that order statistic to exist.
         """
-        timesteps, n = run.logits_sum.shape[:2]
-        rank = math.ceil((n + 1) * (1 - self.alpha / timesteps))
+        points, n = run.logits_sum.shape[:2]
+        rank = math.ceil((n + 1) * (1 - self.alpha / points))
         if rank > n:
             raise CalibrationError(
-                f"{n} samples are too few for conformal sets with alpha = {self.alpha} at {timesteps} timesteps: "
-                f"each needs level {self.alpha / timesteps:.4g}, so at least "
-                f"{math.ceil(timesteps / self.alpha) - 1} samples; raise alpha, run fewer timesteps or hold out more"
+                f"{n} samples are too few for conformal sets with alpha = {self.alpha} at {points} {run.unit}: "
+                f"each needs level {self.alpha / points:.4g}, so at least "
+                f"{math.ceil(points / self.alpha) - 1} samples; raise alpha, run fewer {run.unit} or hold out more"
             )
         quantiles = []
         for t, logits in zip(run.t.tolist(), run.logits_sum, strict=True):

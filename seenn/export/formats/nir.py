@@ -33,6 +33,7 @@ ABOUT, NEVER = "network.json", 2.0**30
 class _Nir(Format):
     suffix = "-nir"
     takes = ("reader",)
+    readers = tuple(READERS)
 
     def violations(self, subject: Subject) -> Iterable[str]:
         return obstacles(subject, Plan(subject.network), reader_of(subject)[0])

@@ -32,20 +32,18 @@ from seenn.export.witness import BATCHES, parts_of
 AGREEMENT = 0.99  # of the labels with those of the network after T steps
 _UNSIGNED, _SIGNED = 255, 127  # levels of a byte above zero
 _PART = "ann"
-NAMES = ("onnxruntime", "openvino")
 
 
 class _OnnxQdq(Format):
     suffix = ".qdq.onnx"
     packages, extra = ("onnx", "onnxscript", "onnxruntime"), "onnx"
     takes = ("raw_pixels", "reader")
+    readers = ("onnxruntime", "openvino")
     images = 100
 
     def violations(self, subject: Subject) -> Iterable[str]:
         reader = subject.options.reader
-        if reader not in (None, *NAMES):
-            yield f"--reader {reader} does not read it: choose {' or '.join(NAMES)}, or leave it out for both"
-        elif not _readers(reader):
+        if not _readers(reader):
             yield f"--reader {reader} is not installed: pip install 'seenn[{reader}]'"
         for node in subject.network.graph:
             if node.op.fires and not isinstance(node.op, IntegratingNeuron):

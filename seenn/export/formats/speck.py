@@ -23,7 +23,7 @@ from seenn.errors import ExportError
 from seenn.export.about import about
 from seenn.export.exporter import FORMATS, REPORT, Format, Subject
 from seenn.export.nir_plan import Plan
-from seenn.export.nir_run import reader_of, run
+from seenn.export.nir_run import run
 from seenn.export.readers import obstacles
 from seenn.export.rounded import Layer, Rounded, hold, sees_spikes
 
@@ -37,12 +37,10 @@ NEURONS = [k << 10 for k in (64, 64, 64, 32, 32, 16, 16, 16, 16)]
 class _Speck(Format):
     suffix = "-speck"
     takes = ("reader",)
+    readers = ("sinabs",)
     images = 100
 
     def violations(self, subject: Subject) -> Iterable[str]:
-        if reader_of(subject, "sinabs")[0] != "sinabs":
-            yield "speck is read by sinabs: leave --reader out, or say where it is: --reader sinabs=/path/to/python"
-            return
         plan = Plan(subject.network)
         if not sees_spikes(subject):
             yield "Speck sees spikes, and this network images: train it with --encoding poisson, or on recorded events"

@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seenn.core.ops import CumulativeDifference
-from seenn.native import Cumulative
+from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, CumulativeDifference
+from seenn.native import Cumulative, WindowSums
 from seenn.native.memory import order
 from seenn.runtime.kernels.neurons import Neurons
 from seenn.runtime.kernels.synapses import Accumulate, Action, Copies, Copy, Kernel, Views, interiors
@@ -185,7 +185,7 @@ class Binder:
         """The buffers that some instruction wants as they are."""
         found = {self._program.output}
         for instruction in self._program.step:
-            if isinstance(instruction, Compute):
+            if isinstance(instruction, Compute) and not self._adds_up_bytes(instruction):
                 found.update(instruction.sources)
         for term in (term for total in self._program.sums() for term in total.terms):
             by_bytes = self._synapses[term].copy is not None if isinstance(term, SynapseTerm) else term in self._joined
@@ -216,24 +216,39 @@ class Binder:
         return thunks
 
     def _fill(self, instruction: Sum | Compute, memory: Memory) -> Iterator[_Bound]:
-        views, name, counts = memory.views, instruction.target, None
+        name, counts = instruction.target, None
         if isinstance(instruction, Sum):
             actions = self._charge(instruction, memory)
         else:
-            actions = [self._computed(instruction, views)]
+            actions = list(self._compute(instruction, memory))
             if instruction.counts is not None:
                 counts = self._counts(instruction.counts, memory)
         yield name, [*actions, *self._copied(name, memory)], counts
 
-    def _computed(self, instruction: Compute, views: Views) -> Action:
-        target, op = views[instruction.target], instruction.op
-        sources, state = ([views[name] for name in names] for names in (instruction.sources, instruction.state))
-        if self.native is not None and isinstance(op, CumulativeDifference) and instruction.what == "step":
+    def _adds_up_bytes(self, compute: Compute) -> bool:
+        """Whether it is an average of what is there in bytes."""
+        averages = isinstance(compute.op, AvgPool2d | AdaptiveAvgPool2d) and compute.what == "add_up"
+        return averages and self.native is not None and any(copy.name in compute.sources for copy in self.copies)
+
+    def _compute(self, compute: Compute, memory: Memory) -> Iterator[Action]:
+        views, op = memory.views, compute.op
+        target, constants = views[compute.target], map(self._number, compute.constants)
+        if self.native is not None and self._adds_up_bytes(compute):
+            assert isinstance(op, AvgPool2d | AdaptiveAvgPool2d)
+            (name,) = compute.sources
+            windows = op.windows(self._program.buffers[name].shape, target.shape)
+            low = int(self._program.buffers[name].low)
+            yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *windows, low)
+            yield from (partial(target.mul_, factor) for factor in constants)
+            return
+        sources, state = ([views[name] for name in names] for names in (compute.sources, compute.state))
+        if self.native is not None and isinstance(op, CumulativeDifference) and compute.what == "step":
             *sums, value, t = state
             inputs = [*zip(sources, sums, strict=True)]
             if Cumulative.fits(op.degree, target, value, inputs):
-                return Cumulative(self.native, op.op, op.degree, target, value, inputs, t)
-        return partial(instruction.function, target, *sources, *state, *map(self._number, instruction.constants))
+                yield Cumulative(self.native, op.op, op.degree, target, value, inputs, t)
+                return
+        yield partial(compute.function, target, *sources, *state, *constants)
 
     def _fire(self, fire: Fire, memory: Memory) -> Iterator[_Bound]:
         """The current of a site's neurons, and the neurons."""
@@ -283,7 +298,7 @@ class Binder:
         views, copies = memory.views, memory.copies
         terms = [term for term in total.terms if term not in self._joined]
         taken = any(isinstance(t, SynapseTerm) and self._synapses[t].bias is not None for t in terms)
-        constant = None if total.constant is None or taken else self._number(total.constant)
+        constant = None if total.constant is None or taken else _as_in(target, self._number(total.constant))
         if not total.accumulate:
             first = next((t for t in terms if isinstance(t, GainTerm) and constant is None), None)
             if isinstance(first, GainTerm) and views[first.source].shape == target.shape:
@@ -338,6 +353,15 @@ def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:
         return memory.view(batch, *like.shape[1:])
     _, channels, rows, columns = like.shape
     return memory.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def _as_in(buffer: Tensor, sample: Tensor) -> Tensor:
+    """Laid out as the samples of ``buffer``, so that it is added to them in the order of memory."""
+    return (
+        sample.unsqueeze(0).contiguous(memory_format=order(buffer))
+        if buffer.dim() == 4 and sample.dim() == 3
+        else sample
+    )
 
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seenn.core.graph import INPUT
@@ -20,7 +23,14 @@ from seenn.runtime.lowering.program import Buffer, Life, Program
 from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
 
-WriteRows = Callable[[Tensor], None]  # into these rows of some buffers
+
+class WriteRows(Protocol):
+    """Samples of some buffers into these rows of others."""
+
+    def __call__(self, rows: Tensor, samples: Tensor | None = None) -> None:
+        """``rows``: int64 ``[k]``; ``samples``: int64 ``[k]``, which; None: the first."""
+
+
 TILE_BYTES = 80 << 20  # of one layer's values: samples that go through the network together
 LARGEST_TILE = 64
 
@@ -125,6 +135,9 @@ class FusedSlots(Slots):
         shape, total = program.buffers[program.output].shape, torch.int32 if program.exact else torch.float32
         self.total = torch.zeros(capacity, *shape, dtype=total, device=engine.device)
         self._carried = self._carry(capacity)
+        # The samples of the tile, and whose values it hands on: copied when it is wanted for others, if at all.
+        self._left: tuple[int, NDArray[np.int64]] | None = None
+        self._hands_on = np.zeros(capacity, dtype=np.bool_)
         constants = [(tensor, self._staging[name]) for name, tensor in self._kept.items() if name in self._staging]
         self._keep_constants = _row_writer(engine.binder.native, constants)
         elsewhere = engine.binder.initialised
@@ -135,6 +148,7 @@ class FusedSlots(Slots):
         # Whose other states are initialised when they next run a segment.
         self._new = torch.zeros(len(program.exits), capacity, dtype=torch.bool)
         self._slots = torch.zeros(self._tile, dtype=torch.int64)
+        self._places = torch.arange(self._tile)
         # Views of each run of rows that was stepped in a segment, and of so many rows anywhere, bound once.
         self._tiles: dict[tuple[int, int, int], list[Thunk]] = {}
         self._apart: dict[tuple[int, int], _Apart] = {}
@@ -142,6 +156,7 @@ class FusedSlots(Slots):
 
     def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
         self.feed(rows, inputs)
+        self._hands_on[rows.numpy()] = False
         there = rows.to(self.total.device)
         if warm:
             self._carry_over(there)
@@ -171,8 +186,8 @@ class FusedSlots(Slots):
                 chosen = rows[start:stop]
                 first, last = int(chosen[0]), int(chosen[-1])
                 side_by_side = last - first + 1 == len(chosen)
-                for kept, scratch in self._carried[number].arriving:
-                    torch.index_select(kept, 0, chosen.to(kept.device), out=scratch[: len(chosen)])
+                self._hand_on()
+                self._carried[number].arriving(self._places[: len(chosen)], chosen)
                 if side_by_side:
                     self._run(self._bound(number, first, last + 1), start, observe)
                 else:
@@ -181,12 +196,23 @@ class FusedSlots(Slots):
                     apart.fetch(chosen)
                     self._run(apart.thunks, start, observe)
                     apart.put_back(chosen)
-                for kept, scratch in self._carried[number].leaving:
-                    kept.index_copy_(0, chosen.to(kept.device), scratch[: len(chosen)])
+                if self._handed_on:
+                    self._left = number, chosen.numpy().copy()
+                    self._hands_on[self._left[1]] = True
                 where = slice(first, last + 1) if side_by_side else chosen
                 self._new[number, where] = False
                 found.append(self._scores(number, where, len(chosen)))
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _hand_on(self) -> None:
+        """Keeps what the samples of the tile need in later segments; many have left meanwhile."""
+        if self._left is None:
+            return
+        number, rows = self._left
+        staying = self._hands_on[rows].nonzero()[0]
+        self._carried[number].leaving(torch.from_numpy(rows[staying]), torch.from_numpy(staying))
+        self._left = None
+        self._hands_on[rows] = False
 
     def _run(self, thunks: Sequence[Thunk], first: int, observe: SlotObserver | None) -> None:
         for thunk in thunks:
@@ -206,11 +232,8 @@ class FusedSlots(Slots):
         return total * at.scale
 
     def keep(self, rows: Tensor) -> None:
-        for tensor in (
-            *self._kept.values(),
-            *(kept for part in self._carried for kept, _ in part.leaving),
-            self.total,
-        ):
+        self._hand_on()
+        for tensor in (*self._kept.values(), *self._handed_on, self.total):
             tensor[: len(rows)] = tensor[rows]
         self._new[:, : len(rows)] = self._new[:, rows]
 
@@ -218,6 +241,7 @@ class FusedSlots(Slots):
         """See ``seenn.runtime.slots.DividedSlots``; of a later step, which initialises nothing; one tile at most."""
         stop = min(active, self._tile)
         segments = range(len(self._program.exits))
+        self._hand_on()
         if bool(self._new[:, :stop].any()):
             for number in segments:
                 self.step(torch.arange(stop), number + 1)
@@ -271,17 +295,19 @@ class FusedSlots(Slots):
 
     def _carry(self, capacity: int) -> list[_Carried]:
         """Memory for what segments hand on, for every slot, beside that of a tile; by segment."""
-        count = len(self._program.exits)
-        found = [_Carried([], []) for _ in range(count)]
+        pairs = [(list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()) for _ in self._program.exits]
+        self._handed_on: list[Tensor] = []
         for name, (first, last) in crossing(self._program).items():
             tiles = [framed for copy, framed in self._copies.items() if copy.name == name]
             tiles += [self._scratch[name]] if name in self._scratch else []
             for tile in map(_by_sample, tiles):
                 kept = tile.new_zeros(capacity, tile.shape[1])
-                found[first].leaving.append((kept, tile))
+                self._handed_on.append(kept)
+                pairs[first][0].append((kept, tile))
                 for number in range(first + 1, last + 1):
-                    found[number].arriving.append((kept, tile))
-        return found
+                    pairs[number][1].append((tile, kept))
+        native = self._engine.binder.native
+        return [_Carried(_row_writer(native, leaving), _row_writer(native, arriving)) for leaving, arriving in pairs]
 
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
         return self._laid_out(buffer, torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
@@ -305,10 +331,10 @@ class FusedSlots(Slots):
 
 @dataclass(frozen=True)
 class _Carried:
-    """What a segment hands on to later ones, and reads of earlier ones: ``[capacity, …]`` and ``[tile, …]``."""
+    """Writes what a segment hands on to later ones into memory of its slot, and what it reads of earlier ones back."""
 
-    leaving: list[tuple[Tensor, Tensor]]
-    arriving: list[tuple[Tensor, Tensor]]
+    leaving: WriteRows
+    arriving: WriteRows
 
 
 @dataclass(frozen=True)
@@ -343,10 +369,13 @@ def _row_writer(native: CDLL | None, pairs: Sequence[tuple[Tensor, Tensor]]) -> 
     if native is not None:
         return RowWriter(native, pairs)
 
-    def write(rows: Tensor) -> None:
+    def write(rows: Tensor, samples: Tensor | None = None) -> None:
+        samples = torch.arange(len(rows)) if samples is None else samples
         for target, source in pairs:
-            values = source[: len(rows)] if len(source) > 1 else source.expand(len(rows), *source.shape[1:])
-            target.index_copy_(0, rows, values)
+            chosen = (
+                source[samples.to(source.device)] if len(source) > 1 else source.expand(len(rows), *source.shape[1:])
+            )
+            target.index_copy_(0, rows.to(target.device), chosen)
 
     return write
 

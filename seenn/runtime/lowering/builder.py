@@ -10,9 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seenn.runtime.lowering.program import Buffer, Compute, GainTerm, Instruction, Life, Sum
+from seenn.runtime.lowering.program import Buffer, Compute, GainTerm, Instruction, Life, Sum, SynapseTerm, Term
 from seenn.runtime.lowering.scales import Scale, ScaledSum, Use
 from seenn.runtime.lowering.values import Value, along, spread
+
+FEW_PRODUCTS = 16  # of a result that is computed in less time than a number of main memory is read
 
 
 class Builder:
@@ -60,8 +62,11 @@ class Builder:
         return Value(shape=value.shape, terms=(unit,), constant=None if closed else value.constant)
 
     def current(self, name: str, found: ScaledSum, shape: tuple[int, ...]) -> ScaledSum:
-        """What stays constant in a current is summed up once an image; the rest in every step."""
-        still = tuple(t for t in found.terms if self.buffers[t.source].life == "constant")
+        """What stays constant in a current is summed up once an image; the rest in every step.
+
+        So is what takes longer to read than to compute.
+        """
+        still = tuple(t for t in found.terms if self.buffers[t.source].life == "constant" and not _is_short(t))
         if not still:
             return found
         current = self.buffer(f"{name}.constant", shape, "constant", -math.inf, math.inf)
@@ -119,6 +124,11 @@ def of(name: str, shape: tuple[int, ...], gain: Tensor | None = None) -> Value:
     """A buffer, a unit of each channel worth ``gain``."""
     each = torch.ones((), dtype=torch.float64) if gain is None else along(gain, 0, len(shape))
     return Value(shape=shape, terms=(GainTerm(source=name, gain=each.expand(shape)),), constant=None)
+
+
+def _is_short(term: Term) -> bool:
+    """Whether each result is of a few products, so that keeping it for every sample costs more time than it saves."""
+    return isinstance(term, SynapseTerm) and term.weight[0].numel() <= FEW_PRODUCTS
 
 
 def _varies_along(gain: Tensor, axis: int | Literal["anywhere"] | None) -> bool:

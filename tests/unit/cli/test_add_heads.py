@@ -6,30 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from small_snn import deep_network
+from small_snn import digits_snn
 
 import seenn
 from cli.add_heads import add_heads
-from seenn import SNN
-from seenn.core.graph import OpGraph
-from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Linear
-from seenn.data import load_data
-from seenn.exits import ConfidenceExit
 
 
 @pytest.fixture
 def snn(tmp_path: Path) -> Path:
-    """Random neurons and ten classes, with the digits as its data."""
-    data = load_data("digits")
-    graph = deep_network(heads=0).graph
-    graph = graph.replace({"head": Linear(torch.randn(10, 8, generator=torch.Generator().manual_seed(3)))})
-    network = SpikingNetwork(OpGraph(graph, "head"), (1, 8, 8)).requires_grad_(False).eval()
-    manifest = {"timesteps": 2, "data": data.manifest()}
-    policy = ConfidenceExit(threshold=0.9)
-    SNN(network=network, preprocessing=data.preprocessing, manifest=manifest, policy=policy).save(tmp_path / "snn.st")
+    digits_snn().save(tmp_path / "snn.st")
     return tmp_path / "snn.st"
 
 

@@ -238,7 +238,7 @@ def test_a_rule_of_ones_own_is_named_by_its_path(snn: Path, tmp_path: Path, monk
 )
 def test_what_is_no_rule_is_refused(snn: Path, path: str, message: str) -> None:
     done = run(snn, "--policy", path, "--target-timesteps", "3")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert message in done.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def test_doctor_looks_at_every_engine_and_says_what_is_missing(monkeypatch: pyte
     done = CliRunner().invoke(seenn, ["doctor"])
     assert done.exit_code == 0
     assert "compiled code: install a C compiler" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--config", "--write-config"])
+def test_options_are_in_regular_files(tmp_path: Path, option: str) -> None:
+    os.mkfifo(tmp_path / "pipe")  # to read it would wait for ever
+    done = CliRunner().invoke(seenn, ["inspect", "resnet18", option, str(tmp_path / "pipe")])
+    assert done.exit_code != 0
+    assert isinstance(done.exception, SystemExit)
+    assert "not a regular file" in done.output
 
 
 def test_options_are_written_to_a_file_and_read_from_it(tmp_path: Path) -> None:

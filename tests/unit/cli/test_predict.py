@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
-from small_snn import tiny_snn
+from small_snn import deep_network, tiny_snn
 
 from cli.main import seenn
 from seenn.answers import FORMATS
@@ -47,6 +47,14 @@ def test_answers_are_printed_a_line_each_and_what_cannot_be_read_is_told() -> No
     assert second.startswith("p/4.png: ")
     assert "warning: bad.png: is damaged or no BMP" in done.stderr
     assert "warning: of 3 pictures 1 could not be read\n" in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_answers_of_networks_with_heads_are_printed_with_the_exit_and_its_cost() -> None:
+    first, depth = Path("p/3.png"), deep_network()
+    replace(tiny_snn(), network=depth, policy=FixedExit(timesteps=1, segment=2)).save("snn.safetensors")
+    cost = 100 * depth.exit_costs[1] / 4
+    assert run(str(first)).stdout.endswith(f", 1 step, exit 2, {cost:.1f} % of the cost of all)\n")
 
 
 @pytest.mark.usefixtures("folder")

@@ -118,7 +118,7 @@ def test_a_policy_is_trained_stored_swept_and_compared(snn: Path) -> None:
     [
         (("--policy-size", "9"), 2, "the policy's images have 9 pixels a side; expected 1 to 8"),
         (("--beta-sweep", "1,x"), 2, "'x' is not a valid number"),
-        (("--model", "no_such_model"), 1, "no_such_model"),
+        (("--model", "no_such_model"), 2, "no_such_model"),
         (("--resume",), 2, "--resume needs the run's folder: --run-dir DIR"),
     ],
 )

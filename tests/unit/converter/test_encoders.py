@@ -186,6 +186,25 @@ def test_unseen_images_come_as_one_over_t_nearer(model: nn.Module, images: Tenso
     assert many <= few / 6
 
 
+def test_encoders_have_room_for_what_overshoots_while_means_settle() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(16 if not depth else 32, 32), nn.SiLU()) for depth in range(8)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer[0].weight)
+    seen = torch.randn(8, 16).repeat(8, 1)  # nothing is clipped: calibration has seen all
+    network = convert_module(
+        nn.Sequential(*layers, nn.Linear(32, 4)).eval(), seen, ConvertConfig(recipe=Max(), correction="none")
+    ).network
+    early, late = convergence(network, seen, (8, 128))
+    assert late < early / 10
+
+
+def test_no_encoder_fires_more_than_a_bit_where_one_level_is_asked(images: Tensor, enliven: Enliven) -> None:
+    config = ConvertConfig(encoder_levels=1)
+    network = convert_module(enliven(gated()), images, config).network
+    assert {op.max_spikes for op in network.graph.ops if isinstance(op, Encoder)} == {1}
+
+
 def test_what_acts_on_running_means_is_named(images: Tensor) -> None:
     torch.manual_seed(0)
     network = convert_module(Transformer(), images, ConvertConfig(correction="none")).network

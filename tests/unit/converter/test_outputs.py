@@ -112,6 +112,41 @@ def test_one_logit_becomes_the_scores_of_two_classes(end: Any) -> None:
     assert snn.predict(X[:8], policy=seenn.ConfidenceExit(threshold=0.6)).labels.max() <= 1
 
 
+def _of_two(y: Tensor) -> Tensor:
+    """The scores whose softmax has the probability of the second class that y has."""
+    return torch.cat([y, 3 * y + 1], 1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda y: 1 - y.sigmoid(), lambda y: _of_two(y).softmax(1)[:, 1], lambda y: 1 - _of_two(y).softmax(1)[:, :1]],
+)
+def test_a_probability_of_yes_is_taken_back_to_its_logit(end: Any) -> None:
+    model = Model(end, 1).eval()
+    found = convert_module(model, X, ConvertConfig(strict=True))
+    assert (found.head, found.task) == ("sigmoid", "binary")
+    torch.testing.assert_close(found.network.analog()(X).softmax(1)[:, 1], model(X).flatten())
+
+
+@pytest.mark.parametrize("task", ["binary", "labels"])
+def test_probabilities_that_are_taken_for_logits_are_said(task: str, caplog: pytest.LogCaptureFixture) -> None:
+    convert_module(Model(nn.Hardsigmoid(), 1 if task == "binary" else 3).eval(), X, task=task)
+    assert "numbers from 0 to 1, as probabilities are, and they are taken for logits" in caplog.text
+
+
+@pytest.mark.parametrize("end", [nn.Sigmoid(), nn.Softmax(1), nn.Tanh()])
+def test_quantities_are_what_the_model_returns(end: nn.Module) -> None:
+    model = Model(end).eval()
+    found = convert_module(model, X, task="values")
+    assert found.head is None
+    torch.testing.assert_close(found.network.analog()(X), model(X))
+
+
+def test_a_softmax_is_not_of_several_labels() -> None:
+    with pytest.raises(ConversionError, match="ends in a softmax, which is for one class of several: leave --task out"):
+        convert_module(Model(nn.Softmax(1)).eval(), X, task="labels")
+
+
 def test_labels_and_quantities_are_checked_as_such_and_know_no_exits() -> None:
     labels = convert(Model(nn.Sigmoid()).eval(), X)
     assert labels.task == "labels"
@@ -142,6 +177,8 @@ RETURNED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a dictionary": (lambda y: {"features": y * 2, "logits": y}, "logits"),
     "one and none": (lambda y: (y, None), ""),
     "one by name": (lambda y: {"out": y}, ""),
+    "nested": (lambda y: ((y, y * 2), {"features": y * 3}), "0.0"),
+    "nested by name": (lambda y: {"heads": {"main": y, "aux": y * 2}}, "heads.main"),
 }
 
 
@@ -154,13 +191,21 @@ def test_of_several_tensors_one_is_chosen_by_name_or_place(kind: str) -> None:
     torch.testing.assert_close(found.network.analog()(X), model.body(X))
 
 
+def test_an_output_may_be_named_by_its_number() -> None:
+    snn = convert(Model(lambda y: (y, y * 2)).eval(), X, output=0)
+    assert snn.manifest["outputs"]["name"] == "0"
+
+
 def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
     model = Model(RETURNED["a dictionary"][0]).eval()
     with pytest.raises(
         UnsupportedError, match=r"returns several tensors: features \[1, 4\], logits \[1, 4\]; name one"
     ):
         convert_module(model, X)
-    with pytest.raises(UnsupportedError, match=r"returns features .*, and no 'logit': name one"):
+    with pytest.raises(UnsupportedError, match=r"returns features .*, and no 'logit'. Did you mean 'logits'"):
         inspect_model(model, (12,), output="logit")
+    nested = Model(lambda y: ((y, y), y)).eval()
+    with pytest.raises(UnsupportedError, match=r"several tensors: 0.0 \[1, 4\], 0.1 \[1, 4\], 1 \[1, 4\]; name one"):
+        convert_module(nested, X)
     with pytest.raises(UnsupportedError, match="returns str, and no tensor in it"):
         convert_module(Model(lambda y: "scores").eval(), X)

@@ -246,6 +246,8 @@ def test_files_that_are_something_else_are_refused(path: Path, tmp_path: Path) -
         with pytest.raises(CheckpointError, match=r"is not a readable safetensors file \(.*it may be truncated"):
             load(file)
     with pytest.raises(CheckpointError, match=r"there is no spiking network .* here: make it with `seenn convert"):
+        load(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match=r"is a folder without network\.nir: give a file of seenn's, a folder"):
         load(tmp_path)
 
 
@@ -365,7 +367,7 @@ def test_an_onnx_file_is_named_as_what_it_is(tmp_path: Path) -> None:
     file = tmp_path / "ann.ONNX"
     file.write_bytes(b"ir")
     with pytest.raises(
-        CheckpointError, match=r"holds an ANN, not a spiking network: `seenn convert --model .*ann\.ONNX`"
+        CheckpointError, match=r"is a model, not a spiking network: .*`seenn convert --model .*ann\.ONNX`, in"
     ):
         load(file)
 

@@ -12,7 +12,16 @@ import pytest
 from safetensors import safe_open
 
 from seenn.errors import CheckpointError, OutputError
-from seenn.files import atomic_path, check_output, locked, make_folder, remove_stale, version_of, write_text
+from seenn.files import (
+    atomic_folder,
+    atomic_path,
+    check_output,
+    locked,
+    make_folder,
+    remove_stale,
+    version_of,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -29,6 +38,30 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert target.read_text(encoding="utf-8") == "älter"
     write_text(target, "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("report.json", "new")]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_gets_all_files_or_none_and_nothing_is_written_around_one_that_is_there(
+    tmp_path: Path, there: bool
+) -> None:
+    target = tmp_path / "report"
+    if there:
+        target.mkdir()
+        (target / "other").write_text("kept")
+    before = {path.name for path in tmp_path.rglob("*")}
+
+    def write(*, fail: bool) -> None:
+        with atomic_folder(target) as inside:
+            assert inside.is_relative_to(target) == there
+            (inside / "a").write_text("new")
+            if fail:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(fail=True)
+    assert {path.name for path in tmp_path.rglob("*")} == before
+    write(fail=False)
+    assert {path.name for path in tmp_path.rglob("*")} == {"report", "a", *before}
 
 
 def test_a_new_file_is_as_readable_as_any_other_and_an_older_one_keeps_its_mode(tmp_path: Path) -> None:
@@ -256,6 +289,20 @@ def test_a_process_that_was_forked_does_not_keep_the_lock(tmp_path: Path) -> Non
     os.close(write)
     os.waitpid(child, 0)
     os.close(read)
+
+
+def test_what_was_read_is_apart_from_the_file(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch\n"
+        "from seenn.files import read_tensors, write_tensors\n"
+        "path = sys.argv[1]\n"
+        "write_tensors(path, {'a': torch.arange(99999.0)}, {'key': 'word'})\n"
+        "tensors, metadata = read_tensors(path)\n"
+        "assert metadata == {'key': 'word'}\n"
+        "open(path, 'w').close()  # as cp does, before it writes another\n"
+        "assert torch.equal(tensors['a'], torch.arange(99999.0))\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "a.safetensors"], check=True)
 
 
 def test_equal_tensors_and_metadata_make_equal_bytes_in_every_process(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 from seenn import native
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import BatchNorm, Linear
+from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
-from seenn.native import Cumulative, Firing, Joined, RowWriter, cache, norm
+from seenn.native import Cumulative, Firing, Joined, RowWriter, WindowSums, cache, norm
 from seenn.native.library import FOLDER, Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
@@ -188,6 +188,46 @@ def test_rows_are_written_where_they_belong(library: Library) -> None:
     for bad in ([6], [-1], [0, 1, 2, 3, 4]):
         with pytest.raises(ValueError, match=r"rows .* of 6"):
             write(torch.tensor(bad))
+
+
+def test_samples_are_taken_from_where_they_lie(library: Library) -> None:
+    target, source = whole(0, 9, 6, 5, 4, 3).to(torch.uint8), whole(10, 19, 4, 5, 4, 3).to(torch.uint8)
+    expected = target.clone()
+    rows, samples = torch.tensor([5, 1]), torch.tensor([0, 3])
+    expected[rows] = source[samples]
+    write = RowWriter(library, [(target, source)])
+    write(rows, samples)
+    write(rows[:0], samples[:0])
+    assert torch.equal(target, expected)
+    for bad in ([4, 0], [0, -1], [0]):
+        with pytest.raises(ValueError, match=r"rows .* of 6"):
+            write(rows, torch.tensor(bad))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        AvgPool2d((3, 2), (2, 2), padding=(1, 0)),
+        AvgPool2d((3, 3), (2, 2), padding=(1, 1), ceil_mode=True, count_include_pad=False),
+        AdaptiveAvgPool2d((2, 3)),
+        AdaptiveAvgPool2d((4, 2)),
+        AdaptiveAvgPool2d(),
+    ],
+)
+def test_averages_are_added_up_from_bytes_as_torch_does(library: Library, op: AvgPool2d | AdaptiveAvgPool2d) -> None:
+    framed = whole(0, 255, 3, 70, 10, 11).to(torch.uint8)
+    source = framed[:, :, 1:-1, 2:-2]
+    expected = op.route(source.float() - 7)
+    target = torch.full_like(expected, torch.nan).contiguous(memory_format=torch.channels_last)
+    WindowSums(library, source, target, *op.windows(source.shape, target.shape), -7)()
+    assert torch.equal(target, expected)
+
+
+def test_windows_beyond_the_image_are_refused(library: Library) -> None:
+    source, target = whole(0, 9, 2, 3, 4, 4).to(torch.uint8), whole(0, 0, 2, 3, 1, 1)
+    for rows, columns in (([(0, 5)], [(0, 4)]), ([(-1, 2)], [(0, 4)]), ([(0, 1), (1, 2)], [(0, 4)])):
+        with pytest.raises(ValueError, match="windows"):
+            WindowSums(library, source, target, rows, columns, 0)
 
 
 def test_without_a_compiler_torch_does_the_same(
@@ -424,9 +464,10 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
-        ("firing.c", "v[c] -= n", "v[c] += n"),
+        ("firing.c", "v[c] = u - n", "v[c] = u + n"),
         ("unroll.c", "carried[c] = decay", "carried[c] = 1"),
         ("rows.c", "rows[k] *", "k *"),
+        ("sums.c", "w->low *", "0 *"),
         ("cumulative.c", "now[c] / t", "now[c]"),
     ],
 )

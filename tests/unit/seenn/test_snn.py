@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from small_snn import tiny_snn
 from torch import Tensor
 
-from seenn import SNN, FixedExit
+from seenn import SNN, ConfidenceExit, FixedExit, load_data
 from seenn.core.network import SpikingNetwork
+from seenn.data import as_split
 from seenn.errors import DataError
 
 
@@ -24,6 +28,37 @@ def test_arrays_of_floats_are_images_as_tensors_are(network: SpikingNetwork, ima
 def test_a_policy_is_no_name(network: SpikingNetwork, images: Tensor) -> None:
     with pytest.raises(TypeError, match=r"policy is a str; expected an exit policy, such as seenn.ConfidenceExit"):
         SNN(network=network).predict(images, policy="confidence")  # type: ignore[arg-type]
+
+
+IMAGES, LABELS = torch.rand(8, 2, 6, 6), torch.tensor([0, 1] * 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, r"calibrate_exit needs samples that nothing else has seen: give seenn.load_data"),
+        ({"policy": "entropy"}, r"calibrate_exit takes no policy: the exit rule is its second argument, rule="),
+        ({"split": IMAGES, "threshhold": 0.5}, r"takes no threshhold: .* targets are max_accuracy_drop, target_timest"),
+        ({"split": IMAGES, "max_accuracy_drop": 0.1}, r"needs their labels as well, a pair: .*risk=\"disagreement\""),
+        ({"split": IMAGES, "threshold": 0.5}, r"needs their labels as well"),
+        ({"split": (IMAGES, LABELS), "rule": 5}, r"rule is 5; expected a name, such as 'confidence'"),
+        ({"split": (IMAGES, LABELS), "rule": ConfidenceExit}, r"rule is the class ConfidenceExit; expected a name"),
+    ],
+)
+def test_calibration_says_which_argument_is_wrong(
+    network: SpikingNetwork, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        SNN(network=network).calibrate_exit(**arguments)
+
+
+def test_splits_of_a_data_set_give_the_one_that_is_meant() -> None:
+    data = load_data("digits")
+    snn = tiny_snn()
+    assert as_split(data, "exit") is data.exit
+    assert as_split(data, "test") is data.test
+    with pytest.raises(TypeError, match=r"compare_exits takes the DataSplits of seenn\.load_data, got Split"):
+        snn.compare_exits(data.test)  # type: ignore[arg-type]
 
 
 def test_prints_as_one_line(network: SpikingNetwork) -> None:

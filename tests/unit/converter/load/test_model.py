@@ -80,6 +80,18 @@ def test_checkpoint_of_another_architecture_lists_every_kind_of_offender(
     assert "another architecture: check --model, --stem and --model-kwargs" in text
 
 
+def test_a_missing_classifier_and_what_is_too_much_are_told_apart_from_another_architecture(
+    trained: LoadedModel, checkpoint: WriteCheckpoint
+) -> None:
+    tensors = trained.module.state_dict()
+    headless = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
+    for others in ({}, {"last.weight": tensors["fc.weight"]}):
+        with pytest.raises(CheckpointError, match="Only the classifier fc is not there: train it first, or give"):
+            load_model(plain_spec(trained), checkpoint({**headless, **others}))
+    with pytest.raises(CheckpointError, match="All of the model is there, and more: save the part that is meant"):
+        load_model(plain_spec(trained), checkpoint({**tensors, "mask.weight": torch.ones(3)}))
+
+
 def test_long_lists_of_offenders_are_cut_with_their_count(trained: LoadedModel, checkpoint: WriteCheckpoint) -> None:
     with pytest.raises(CheckpointError, match=r"and \d+ more"):
         load_model(ModelSpec(name="resnet18"), checkpoint(trained.module))

@@ -35,6 +35,11 @@ def pretrained_by_itself(pretrained=True):
 class Holder:
     fixed = staticmethod(fixed)
 
+def overrides(**settings):
+    if unknown := settings.keys() - {"num_classes"}:
+        raise ValueError(f"Got unexpected field names: {sorted(unknown)}")
+    return fixed()
+
 def broken():
     raise KeyError("no such layer")
 
@@ -112,11 +117,12 @@ def test_factory_gets_the_sizes_that_it_takes(own_models: str) -> None:
     assert build_model(ModelSpec(name=f"{own_models}:anything", num_classes=5)).spec.num_classes == 5
 
 
-def test_factory_that_passes_keywords_on_may_not_know_a_size(own_models: str) -> None:
-    spec = ModelSpec(name=f"{own_models}:passes_on", in_chans=3)
-    assert build_source(spec)(torch.zeros(1, 3, 8, 8)).shape == (1, 7)
+@pytest.mark.parametrize(("name", "classes"), [("passes_on", 7), ("overrides", 10)])
+def test_factory_that_passes_keywords_on_may_not_know_a_size(own_models: str, name: str, classes: int) -> None:
+    spec = ModelSpec(name=f"{own_models}:{name}", in_chans=3)
+    assert build_source(spec)(torch.zeros(1, 3, 8, 8)).shape == (1, classes)
     with pytest.raises(ModelError, match="in_chans=3, expected 2; let the factory take an argument 'in_chans'"):
-        build_source(ModelSpec(name=f"{own_models}:passes_on", in_chans=2))
+        build_source(ModelSpec(name=f"{own_models}:{name}", in_chans=2))
 
 
 def test_own_factory_may_be_told_not_to_download(own_models: str) -> None:

@@ -8,7 +8,8 @@ import os
 import sys
 import types
 import zipfile
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
 from decimal import Decimal
@@ -24,11 +25,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import seenn
 from converter.load import protocol
 from converter.load.match import load_tensors
 from converter.load.names import name_as_in
 from converter.load.pickled import MAPPINGS
 from converter.load.weights import read_weights, write_weights
+from converter.onnx_import import import_onnx
 from seenn.errors import CheckpointError
 
 
@@ -186,6 +189,7 @@ def test_plain_data_beside_the_weights_is_passed_over(
         "when": date(2024, 5, 1), "args": argparse.Namespace(lr=0.1, out=Path("x")), "raw": b"\x00\xff" * 200,
         "more": SimpleNamespace(seed=np.int64(1)), "size": torch.Size([2]), "kinds": {"a"}, "decimal": Decimal("0.1"),
         "frozen": frozenset("ab"), "long": "é" * 300, "again": ("best", "seen", "é" * 300), "runs": defaultdict(list),
+        "last": deque([0.3, 0.2], maxlen=2), "counted": Counter("aab"),
     }  # fmt: skip
     beside["runs"]["lr"].append(0.1)
     content = {**beside, "state_dict": state}
@@ -231,7 +235,8 @@ def test_missing_empty_and_unknown_files_are_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "empty.pth")
     with pytest.raises(CheckpointError, match="no such file"):
         read_weights(tmp_path / "absent.pth")
-    with pytest.raises(CheckpointError, match="unknown kind of weights file"):
+    (tmp_path / "a.doc").write_text("weights")
+    with pytest.raises(CheckpointError, match="not a torch checkpoint, or damaged"):
         read_weights(tmp_path / "a.doc")
     with pytest.raises(CheckpointError, match="a Keras file; export it to ONNX and pass the file with --model"):
         read_weights(tmp_path / "a.h5")
@@ -251,10 +256,46 @@ def test_truncated_file_is_refused(tmp_path: Path, state: dict[str, Tensor], suf
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_file_of_something_else_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    path.write_text("<!DOCTYPE html> not found")
+    path.write_text("404: not found")
     with pytest.raises(CheckpointError, match="not a") as caught:
         read_weights(path)
     assert "weights_only" not in str(caught.value)  # torch's advice to run what is in the file
+
+
+STAND_INS = {
+    "<!DOCTYPE html><html>": "a web page, not the file itself: download it again",
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n": "a pointer of Git LFS, .* `git lfs pull`",
+}
+
+
+@pytest.mark.parametrize("content", STAND_INS)
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a.pth", read_weights),
+        ("a.safetensors", read_weights),
+        ("a.safetensors", seenn.load),
+        ("a.onnx", import_onnx),
+    ],
+)
+def test_what_came_in_the_place_of_a_file_is_named(
+    tmp_path: Path, name: str, read: Callable[[Path], Any], content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=STAND_INS[content]):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a", "a.params"])
+@pytest.mark.parametrize("written", ["a.pth", "a.safetensors"])
+def test_what_a_file_holds_counts_and_not_its_name(
+    tmp_path: Path, state: dict[str, Tensor], written: str, name: str
+) -> None:
+    write_weights(tmp_path / written, state, {"epoch": 3})
+    (tmp_path / written).rename(tmp_path / name)
+    found = read_weights(tmp_path / name)
+    assert found.record == {"epoch": 3}
+    assert_same(name_as_in(state, found).tensors, state)
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(2)], {}, {"state_dict": {}}])

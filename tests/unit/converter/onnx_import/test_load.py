@@ -123,6 +123,36 @@ def test_inspect_takes_vectors_and_signals(save: Save, shape: tuple[Any, ...]) -
     assert json.loads(done.stdout)["input_shape"] == list(shape[1:])
 
 
+@pytest.mark.parametrize("sizes", [(8, 8), (64,), (None, None)])
+def test_gray_images_without_an_axis_of_channels_are_images(save: Save, sizes: tuple[Any, ...]) -> None:
+    """As Keras' first tutorials and scikit-learn's networks take them."""
+    weights = {"w": np.random.default_rng(0).normal(size=(64, 8)), "v": np.random.default_rng(1).normal(size=(8, 5))}
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", *sizes])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 5])],
+        [onnx.numpy_helper.from_array(value.astype("f4"), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = save(model)
+    for pictures in ((1, 8, 8), (3, 8, 8)):
+        loaded = load_model(ModelSpec(name=str(path)), image_size=pictures)
+        assert loaded.input_shape == (1, 8, 8)
+        assert loaded.spec.in_chans == 1
+        x = torch.rand(3, 1, 8, 8)
+        expected = x.flatten(1).numpy() @ weights["w"]
+        np.testing.assert_allclose(
+            loaded.module(x).detach().numpy(), np.maximum(expected, 0) @ weights["v"], rtol=1e-4, atol=1e-4
+        )
+
+
 def test_a_file_with_a_large_ending_is_one(save: Save, small: Small, tmp_path: Path) -> None:
     path = save(small()).rename(tmp_path / "NET.ONNX")
     assert load_model(ModelSpec(name=str(path))).input_shape == (4, 6, 6)

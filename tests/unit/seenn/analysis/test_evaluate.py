@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from runs import run as session_run
+from small_snn import deep_network
 
 from seenn import SNN
 from seenn.analysis.report.summary import verdict
@@ -86,6 +87,20 @@ def test_the_figures_are_those_of_prediction(snn: SNN, splits: DataSplits) -> No
     assert found.curve is not None
     assert progress[-1] == (3 * n, 3 * n)
     assert found.policy == {"policy": "confidence", "threshold": 0.6, "temperature": 1.0, "accumulation": "sum"}
+
+
+def test_exits_in_depth_are_counted_by_place_and_the_oracle_is_the_comparisons(splits: DataSplits) -> None:
+    prepared = splits.with_preprocessing(replace(PREPROCESSING, channels=1, height=8, width=8, mean=(0,), std=(1,)))
+    deep = SNN(network=deep_network(), manifest={"timesteps": 3}, policy=ConfidenceExit(threshold=0.5))
+    three = [split._with(labels=split.labels % 3) for split in (prepared.exit, prepared.test)]
+    prepared = replace(prepared, class_names=("a", "b", "c"), exit=three[0], test=three[1])
+    found = run(deep, prepared)
+    assert list(found.depth.by_place) == ["a", "b", "the end of a step"]
+    assert sum(found.depth.by_place.values()) == found.samples
+    said = ", ".join(f"{place} {count}" for place, count in found.depth.by_place.items())
+    assert f"Images leave at {said}." in verdict(found)
+    compared = deep.compare_exits(prepared, {"confidence": ConfidenceExit()}, engine="reference")
+    assert compared.oracle_aet == found.oracle_aet <= found.aet
 
 
 def test_arguments_come_before_the_checkpoint(snn: SNN, splits: DataSplits) -> None:

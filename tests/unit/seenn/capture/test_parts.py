@@ -87,13 +87,18 @@ ISLANDS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "variance": lambda m, x: x.var((2, 3)) + x.var(dim=(2, 3), unbiased=False) + torch.var(x, (2, 3), correction=0),
     "deviation": lambda m, x: torch.std(x, 1, keepdim=True) + x.std(dim=1, keepdim=True),
     "attention with a computed bias": lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x.cos()),
+    "local responses": lambda m, x: F.local_response_norm(x, 3, 0.5, beta=0.5, k=2.0) + F.local_response_norm(x, 2),
+    "local responses by hand": lambda m, x: (
+        x / F.avg_pool3d(x.pow(2).unsqueeze(1), (3, 1, 1), 1, (1, 0, 0)).squeeze(1).mul(0.5).add(2).pow(0.75)
+    ),
     "contracted with a table": lambda m, x: torch.einsum("bchw,hk->bckw", x, torch.ones(6, 2).double()),
 }
 
 
+@pytest.mark.parametrize("by", [trace, trace_exported], ids=["fx", "export"])
 @pytest.mark.parametrize("case", ISLANDS)
-def test_reductions_and_products_that_stay_analog(case: str, same: Same) -> None:
-    same(ISLANDS[case], islands=True)
+def test_reductions_and_products_that_stay_analog(case: str, by: Any, same: Same) -> None:
+    same(ISLANDS[case], by=by, islands=True)
 
 
 def test_transposed_convolutions_are_weighted_windows_that_add_up(same: Same) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,22 @@ def observed() -> nn.Module:
     return model
 
 
+class Loose(nn.Module):
+    """Computes with tensors that are plain attributes, or lie in containers: ``Module.to`` passes over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = body(), nn.Linear(6, 3)
+        self.mixed = torch.randn(5, 4)
+        self.kept: dict[str, Any] = {"mean": torch.rand(1, 3, 1, 1), "parts": [torch.randn(6, 4)]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.body(x - self.kept["mean"]) @ self.mixed
+        found: Tensor = self.head((self.kept["parts"][0] @ scores.unsqueeze(-1)).flatten(1))
+        return found
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "old weight and spectral norm": normed,
     "parametrisations": parametrised,
@@ -87,6 +104,19 @@ def test_a_model_is_converted_as_it_computes_and_stays_as_it_was(kind: str) -> N
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     with torch.no_grad():
         torch.testing.assert_close(network.analog()(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_that_are_plain_attributes_are_converted_in_the_precision_of_the_rest() -> None:
+    model = Loose().eval()
+    network = convert_module(model, X).network
+    assert model.mixed.dtype == model.kept["parts"][0].dtype == torch.float32
+    with torch.no_grad():
+        torch.testing.assert_close(network.analog()(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_without_values_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="weights without values, on the device meta: load its checkpoint first"):
+        convert_module(body().to("meta"), X)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

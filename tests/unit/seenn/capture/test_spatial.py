@@ -26,6 +26,12 @@ BODIES: dict[str, tuple[Any, ...]] = {
     "shuffle": (lambda m, x: m.parts[0](x), nn.ChannelShuffle(2)),
     "divisor": (lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False, divisor_override=4),),
     "ceil": (lambda m, x: F.avg_pool2d(x, 4, 3, 1, ceil_mode=True, count_include_pad=False),),
+    "boxes": (
+        lambda m, x: m.parts[0](x.unflatten(1, (2, 2)).transpose(2, 1)).flatten(1, 2),
+        nn.AvgPool3d((2, 3, 2), (1, 2, 1), (1, 1, 0), ceil_mode=True, count_include_pad=False),
+    ),
+    "boxes along channels": (lambda m, x: F.avg_pool3d(x.unsqueeze(1), (3, 1, 1), 1, (1, 0, 0)).squeeze(1),),
+    "boxes without channels": (lambda m, x: F.avg_pool3d(x, 2, divisor_override=5),),
     "amax": (lambda m, x: torch.cat([x.amax((2, 3)), x.amax((-1, -2), keepdim=True).flatten(1)], 1),),
     "every other": (lambda m, x: x[..., ::2, 1::2],),
 }

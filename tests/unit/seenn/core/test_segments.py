@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from small_snn import deep_network
@@ -76,6 +78,33 @@ def test_cuts_lie_between_blocks_and_not_inside_one() -> None:
     assert [cut.name for cut in cuts(deep_network(heads=0))] == ["a", "b", "c"]
     assert [cut.name for cut in choose_cuts(deep_network(heads=0), None, 1)] == ["b"]
     assert [cut.name for cut in choose_cuts(deep_network(heads=0), ["b", "a"], 9)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "heads", "places"),
+    [
+        ((8, 8, 8, 8, 8), 4, [0.25, 0.5, 0.75]),
+        ((8, 8, 8, 8, 8), 1, [0.5]),
+        ((32, 32, 8, 4, 4), 4, [0.75]),  # 0.75, 0.94, 0.98, 1.0: the last three would save nothing more
+        ((32, 1, 1, 1, 1), 4, [0.91]),
+    ],
+)
+def test_heads_are_spread_over_the_work_and_none_stands_beside_another(
+    channels: tuple[int, ...], heads: int, places: list[float]
+) -> None:
+    nodes, before = [Node("in", Linear(torch.ones(channels[0], 3)), (INPUT,))], "in"
+    for number, (here, following) in enumerate(pairwise(channels)):
+        nodes.append(Node(f"n{number}", IFNeuron(1.0), (before,)))
+        before = f"l{number}"
+        nodes.append(Node(before, Linear(torch.ones(following, here)), (f"n{number}",)))
+    nodes += [Node("last", IFNeuron(1.0), (before,)), Node("head", Linear(torch.ones(2, channels[-1])), ("last",))]
+    found = choose_cuts(SpikingNetwork(OpGraph(nodes, "head"), (3,)), None, heads)
+    assert [cut.cost for cut in found] == pytest.approx(places, abs=0.08)
+    costs = [cut.cost for cut in found]
+    assert all(b - a > 0.5 / (heads + 1) for a, b in pairwise(costs))
+
+
+def test_a_place_that_is_no_cut_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no head can be put at b\.inner; choose from a, b, c"):
         choose_cuts(deep_network(heads=0), ["b.inner"], 1)
 

@@ -160,11 +160,19 @@ def test_disagreement_needs_no_labels() -> None:
         ({"guarantee": "expected", "max_accuracy_drop": 0.1, "confidence": 0.9}, "has no confidence"),
         ({"guarantee": "expected"}, "the expected guarantee is of a max_accuracy_drop above 0"),
         ({"risk": "other"}, "risk must be 'accuracy' or 'disagreement', got 'other'"),
+        ({"risk": "disagreement"}, "risk says what a target bounds, and none is given"),
     ],
 )
 def test_wrong_targets_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         find_exit(drawn(40), ConfidenceExit(), **wrong)
+
+
+def test_messages_speak_of_exit_points_where_steps_have_several() -> None:
+    with pytest.raises(CalibrationError, match=r"alpha = 0\.1 at 9 exit points: .* run fewer exit points"):
+        ConformalExit().fitted(drawn(40))
+    with pytest.raises(CalibrationError, match=r"numbers for 2 exit points, but is asked at exit point = 5"):
+        ConfidenceExit(threshold=(0.1, 0.2)).limit(Progress.at(5, 2, segments=3))
 
 
 def test_a_rule_has_a_threshold_for_every_point() -> None:

@@ -13,10 +13,21 @@ import pytest
 import torch
 from torch import Tensor
 
+import seenn
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import Add, AvgPool2d, BatchNorm, Conv2d, Flatten, IFNeuron, LIFNeuron, Linear, Neuron
-from seenn.errors import ExportError, UnsupportedError
+from seenn.core.ops import (
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    IFNeuron,
+    LIFNeuron,
+    Linear,
+    Neuron,
+)
+from seenn.errors import CheckpointError, ExportError, UnsupportedError
 from seenn.export.exporter import FORMATS, ExportOptions, Subject
 from seenn.export.nir_plan import Plan
 from seenn.snn import SNN
@@ -106,8 +117,35 @@ def test_joins_are_refused_where_the_reader_runs_them_too_early(make_snn: MakeSn
     )
 
 
+@pytest.mark.parametrize("neuron", ["if", "burst", "signed", "lif", "soft lif", "floored"])
+def test_what_was_written_for_any_reader_is_read_back(make_snn: MakeSnn, neuron: str, tmp_path: Path) -> None:
+    snn = chain(make_snn, NEURONS[neuron])
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    snn.export(tmp_path / "net-nir", to="nir", images=images)
+    expected = snn.predict(images, engine="reference")
+    for place in ("net-nir", "net-nir/network.nir"):
+        found = seenn.load(tmp_path / place)
+        assert (found.policy, found.preprocessing, found.timesteps) == (snn.policy, snn.preprocessing, snn.timesteps)
+        assert found.class_names == snn.class_names
+        answers = found.predict(images, engine="reference")
+        assert torch.equal(answers.labels, expected.labels)
+        assert torch.equal(answers.exit_timestep, expected.exit_timestep)
+        torch.testing.assert_close(answers.logits_sum, expected.logits_sum, rtol=1e-4, atol=1e-4)
+    (tmp_path / "net-nir" / "network.json").write_text('{"sites": {"n1": {"node": "n1", "charge": "x"}}}')
+    with pytest.raises(CheckpointError, match=r"network\.json is damaged .*: export it again"):
+        seenn.load(tmp_path / "net-nir", dialect="any")
+    (tmp_path / "net-nir" / "network.json").write_text('{"sites": {}, "reader": "spinnaker2"}')
+    with pytest.raises(ValueError, match="was written for 'spinnaker2', and is read back for any, norse"):
+        seenn.load(tmp_path / "net-nir")
+    (tmp_path / "net-nir" / "network.json").unlink()
+    assert len(seenn.load(tmp_path / "net-nir", dialect="any").network.sites) == 3
+    (tmp_path / "net-nir" / "network.nir").unlink()
+    with pytest.raises(CheckpointError, match=r"net-nir is a folder without network\.nir: give a file of seenn's"):
+        seenn.load(tmp_path / "net-nir")
+
+
 def test_readers_that_are_not_known_are_refused(make_snn: MakeSnn, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="no reader 'brian' of NIR is known: choose one of any, sinabs"):
+    with pytest.raises(ValueError, match=r"unknown reader 'brian' of nir\. Choose one of any, norse, sinabs"):
         chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader="brian")
     assert not list(tmp_path.iterdir())
 

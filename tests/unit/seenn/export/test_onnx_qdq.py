@@ -112,5 +112,5 @@ def test_neurons_that_stand_for_no_activation_are_named(make_snn: MakeSnn, tmp_p
 def test_a_reader_can_be_chosen(make_snn: MakeSnn, tmp_path: Path) -> None:
     snn = make_snn(NEURONS["burst"], timesteps=32)
     assert "OpenVINO" not in snn.export(tmp_path / "snn.onnx", to="onnx-qdq", reader="onnxruntime").reader
-    with pytest.raises(UnsupportedError, match="--reader norse does not read it: choose onnxruntime or openvino"):
+    with pytest.raises(ValueError, match=r"unknown reader 'norse' of onnx-qdq\. Choose one of onnxruntime, openvino"):
         snn.export(tmp_path / "snn.onnx", to="onnx-qdq", reader="norse")

@@ -110,6 +110,6 @@ def test_without_sinabs_it_is_one_clear_error(make_snn: MakeSnn, tmp_path: Path)
     snn = chain(make_snn, FlooredNeuron())
     with pytest.raises(UnsupportedError, match=r"the reader sinabs is not installed for .*seenn\[sinabs\]"):
         snn.export(tmp_path / "snn", to="speck", images=SPIKES, reader=f"sinabs={bare(tmp_path)}")
-    with pytest.raises(UnsupportedError, match="speck is read by sinabs: leave --reader out"):
+    with pytest.raises(ValueError, match=r"unknown reader '.*' of speck\. Choose one of sinabs"):
         snn.export(tmp_path / "snn", to="speck", images=SPIKES, reader="norse")
     assert [path.name for path in tmp_path.iterdir()] == ["python"]

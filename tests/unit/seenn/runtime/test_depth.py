@@ -91,6 +91,24 @@ def test_a_deadline_takes_the_answer_of_a_head(engine: Engine) -> None:
     assert (answer.stopped_by, answer.exit_timestep, answer.exit_segment) == ("deadline", 1, 1)
 
 
+@pytest.mark.parametrize("keeping", [False, True], ids=["in place", "moved"])
+def test_who_goes_on_keeps_what_was_handed_on_when_others_leave(engine: Engine, keeping: bool) -> None:
+    slots, alone = engine.open(4), engine.open(1)
+    slots.load(torch.arange(4), IMAGES[:4])
+    slots.step(torch.arange(4))
+    slots.load(torch.tensor([1]), IMAGES[4:5])  # its place is taken before anybody goes on
+    places = {0: 0, 2: 2, 3: 3}
+    if keeping:
+        slots.keep(torch.tensor([3, 0, 2]))
+        places = {0: 1, 2: 2, 3: 0}
+    found = slots.step(torch.tensor(sorted(places.values())), 2)
+    for image, row in places.items():
+        alone.load(torch.tensor([0]), IMAGES[image : image + 1])
+        alone.step(torch.tensor([0]))
+        expected = alone.step(torch.tensor([0]), 2)
+        torch.testing.assert_close(found[sorted(places.values()).index(row)], expected[0], rtol=1e-3, atol=1e-3)
+
+
 def test_spikes_cost_what_they_reach_up_to_the_exit() -> None:
     """The first neurons reach their head, the second block's convolution, and what its join leads to, in turn."""
     network = deep_network()

@@ -187,6 +187,12 @@ def test_an_error_of_the_source_comes_after_the_answers(engine: Engine, images: 
         next(answers)
 
 
+def test_a_stream_of_what_is_no_request_says_what_takes_it(engine: Engine, images: Tensor) -> None:
+    for wrong, name in ((images.numpy(), "ndarray"), (["cat.png"], "str"), ([Request(image="cat.png")], "str")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=rf"takes Request\(image=…\) .* got {name}: snn\.stream takes pictures"):
+            list(Session(engine, None, T).stream(wrong))  # type: ignore[arg-type]
+
+
 def test_no_samples_are_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="there are no samples to run: got none"):
         Session(engine, None, T).run([])

@@ -48,5 +48,15 @@ def test_an_image_that_cannot_be_read_leaves_nothing(make_evaluation: Make, tmp_
         raise DataError(f"image {index} cannot be decoded")
 
     with pytest.raises(DataError, match="image 0 cannot be decoded"):
-        write_report(make_evaluation(), broken, tmp_path)
+        write_report(make_evaluation(), broken, tmp_path / "new")
     assert names(tmp_path) == set()
+
+
+def test_a_report_that_fails_late_leaves_the_older_one_as_it_was(
+    make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
+) -> None:
+    write_report(make_evaluation(), images.__getitem__, tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_report(make_evaluation(accuracy=0.25, energy_pj=float("nan")), images.__getitem__, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
