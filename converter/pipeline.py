@@ -33,6 +33,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
+from seenn.device import resolve_device
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -113,6 +114,7 @@ def convert(
     if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
+    device = resolve_device(str(device))
     source, recorded = _load(model, weights, data)
     output = source.output if output is None else str(output)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)

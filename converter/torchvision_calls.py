@@ -34,12 +34,20 @@ class Normalised(nn.Module):
         return (x - self.mean) / self.std
 
 
-#: ``weights.transforms()``: what prepares images for a model of the library.
-_PRESETS = (_presets.ImageClassification, _presets.SemanticSegmentation, _presets.VideoClassification)
+def _written_out(preset: Any) -> nn.Module:
+    """What ``weights.transforms()`` does to tensors, part by part."""
+    resize = v2.Resize(preset.resize_size, preset.interpolation, antialias=preset.antialias)
+    return nn.Sequential(resize, v2.CenterCrop(preset.crop_size), Normalised(preset))
+
+
 #: In place of transforms that only work on tensors with values.
-SUBSTITUTES: Substitutes = {transforms.Normalize: Normalised, v2.Normalize: Normalised}
+SUBSTITUTES: Substitutes = {
+    transforms.Normalize: Normalised,
+    v2.Normalize: Normalised,
+    _presets.ImageClassification: _written_out,
+}
 
 
-@handles(v2.Transform, *_PRESETS)
+@handles(v2.Transform)
 def transform(call: Call) -> Result:
     raise Refused("prepares images, which it only does for tensors with values", "prepare images before the model")

@@ -102,8 +102,6 @@ GATES_AND_NORMS: dict[str, Call] = {
 @pytest.mark.parametrize("by", [trace, trace_exported], ids=["fx", "export"])
 @pytest.mark.parametrize("spelling", GATES_AND_NORMS)
 def test_gates_and_norms_are_expressed_as_functions_too(spelling: str, by: Any) -> None:
-    if by is trace_exported and spelling == "local response":
-        pytest.skip("torch.export writes it out, by a pool over volumes")
     model = Body(GATES_AND_NORMS[spelling]).double().eval().requires_grad_(False)
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     graph = build_graph(by(model, x)).checked(strict=False)
