@@ -5,7 +5,7 @@ a step (``norse`` 1e-3, ``snntorch`` 1e-4), a LIF node is
 
 ::
 
-    norse, snntorch    v ← (1 − dt/τ)·v + dt/τ·r·x,  fires at v > θ, reset to v_reset     (norse takes r as 1)
+    norse, snntorch    v ← (1 − dt/τ)·v + dt/τ·r·x,  fires at v > θ, reset to 0           (norse takes r as 1)
     sinabs             v ← exp(−1/τ)·v + x,           fires at v ≥ θ, reset by subtraction, several times a step
 
 and an IF node in ``sinabs`` ``v ← max(v + x, −θ)`` with the same rule. A CubaLIF node has a current
@@ -84,13 +84,16 @@ def read_nir(path: Path, dialect: str | None) -> tuple[SpikingNetwork, Mapping[s
     try:
         graph = nir.read(path)
     except Exception as error:  # of HDF5, of types that do not fit
-        raise CheckpointError(f"{path} is not a readable NIR file ({first_line(error)}): copy it again") from error
+        raise CheckpointError(
+            f"{path} is not a readable NIR file ({first_line(error)}): copy or write it again"
+        ) from error
     try:
         return _Reader(
             graph, dialect, {site["node"]: site for site in about.get("sites", {}).values()}
         ).network(), about
-    except (LookupError, TypeError, ValueError) as error:  # of what stands beside it
-        raise CheckpointError(f"{path.with_name(ABOUT)} is damaged ({first_line(error)}): export it again") from error
+    except (LookupError, TypeError, ValueError) as error:
+        where, again = (path.with_name(ABOUT), "export") if about else (path, "write")
+        raise CheckpointError(f"{where} is damaged ({first_line(error)}): {again} it again") from error
 
 
 def _beside(path: Path) -> Mapping[str, Any]:
@@ -121,9 +124,8 @@ class _Reader:
             value = sources[0] if len(sources) == 1 else self._put(f"{name}.sum", Add(), *sources)
             made[name] = value if name == end else self._node(name, self.graph.nodes[name], value)
         if self.problems:
-            raise UnsupportedError(
-                f"{len(self.problems)} nodes cannot be read as {self.dialect} runs them: {'; '.join(self.problems)}"
-            )
+            count = "1 node" if len(self.problems) == 1 else f"{len(self.problems)} nodes"
+            raise UnsupportedError(f"{count} cannot be read for {self.dialect}: {'; '.join(self.problems)}")
         network = SpikingNetwork(OpGraph(self.nodes, made[end]), shape).eval()
         if len(found := network.shapes[network.graph.output]) != 1:
             flat = self._put("scores", Flatten(), made[end])
@@ -161,19 +163,23 @@ class _Reader:
             if make is None:
                 raise UnsupportedError(f"{type(node).__name__} has no op here: take it out")
             return make(self, name, node, value)
-        except UnsupportedError as error:
+        except (UnsupportedError, ValueError) as error:
+            if self.rules and not isinstance(error, UnsupportedError):  # of what stands beside it
+                raise
             self.problems.append(f"{name}: {error}")
             return value
 
     def affine(self, name: str, node: Any, value: str) -> str:
         bias = getattr(node, "bias", None)
-        return self._put(name, Linear(_tensor(node.weight), None if bias is None else _tensor(bias)), value)
+        return self._put(
+            name, Linear(_tensor(node.weight, "weight"), None if bias is None else _tensor(bias, "bias")), value
+        )
 
     def convolution(self, name: str, node: Any, value: str) -> str:
         if isinstance(node.padding, str):
             raise UnsupportedError(f"padding {node.padding!r}: give numbers")
         window = {key: _pair(getattr(node, key)) for key in ("stride", "padding", "dilation")}
-        op = Conv2d(_tensor(node.weight), _tensor(node.bias), groups=int(node.groups), **window)
+        op = Conv2d(_tensor(node.weight, "weight"), _tensor(node.bias, "bias"), groups=int(node.groups), **window)
         return self._put(name, op, value)
 
     def pool(self, name: str, node: Any, value: str) -> str:
@@ -209,7 +215,7 @@ class _Reader:
 
     def _charge(self, name: str, node: Any, value: str, gain: Tensor | float = 1.0) -> str:
         """What charges the membrane, in thresholds."""
-        factor = gain / _per_channel(node.v_threshold, "v_threshold")
+        factor = gain / _theta(node)
         return value if bool((factor == 1).all()) else self._put(f"{name}.charge", ChannelAffine(factor), value)
 
     def leaky(self, name: str, node: Any, value: str) -> str:
@@ -219,35 +225,52 @@ class _Reader:
             )
         if self.dialect == "any":
             return self._leak_of_any(name, node, value)
-        gain = STEP[self.dialect] / _single(node.tau, "tau")
+        gain = self._share(node.tau, "tau")
         r = 1.0 if self.dialect == "norse" else _per_channel(node.r, "r")
         return self._membrane(name, node, value, 1 - gain, gain * r)
 
     def _leak_of_any(self, name: str, node: Any, value: str) -> str:
         rule = self.rules.get(name, {})
-        decay = float(rule["decay"]) if rule else math.exp(-1 / _single(node.tau, "tau"))
-        reset: float | None = _single(node.v_reset / node.v_threshold, "v_reset / v_threshold")
-        if rule:
-            reset = None if rule["v_reset"] is None else _single(rule["v_reset"], "v_reset")
         charge = self._charge(name, node, value, _per_channel(node.r, "r"))
+        if rule:
+            decay, reset = float(rule["decay"]), rule["v_reset"]
+        else:
+            decay, reset = self._decay(node.tau), node.v_reset / node.v_threshold
+        reset = None if reset is None else _single(reset, "v_reset / v_threshold")
         return self._put(name, LIFNeuron(1.0, self._start(name), decay=decay, v_reset=reset), charge)
+
+    def _decay(self, tau: Any) -> float:
+        if (steps := _single(tau, "tau")) <= 0:
+            raise UnsupportedError(f"tau is {steps:g} steps, and must be above 0: write the file again")
+        return math.exp(-1 / steps)
 
     def current_based(self, name: str, node: Any, value: str) -> str:
         if self.dialect not in STEP:
-            raise UnsupportedError(f"{self.dialect} reads no CubaLIF: use IF")
-        synapse = STEP[self.dialect] / _single(node.tau_syn, "tau_syn")
-        gain = STEP[self.dialect] / _single(node.tau_mem, "tau_mem")
+            raise UnsupportedError(f"{self.dialect} reads no CubaLIF: use IF, or --dialect {' or '.join(STEP)}")
+        synapse, gain = self._share(node.tau_syn, "tau_syn"), self._share(node.tau_mem, "tau_mem")
         entering = ChannelAffine(synapse * _per_channel(node.w_in, "w_in"))
         current = self._put(f"{name}.in", entering, value)
         current = self._put(f"{name}.current", LeakySum(decay=1 - synapse), current)
         return self._membrane(name, node, current, 1 - gain, gain * _per_channel(node.r, "r"))
 
+    def _share(self, tau: Any, name: str) -> float:
+        """``dt/τ``: what a step moves towards the input; 1 where τ is the step, as float32 has it."""
+        step, seconds = STEP[self.dialect], _single(tau, name)
+        if seconds < step * (1 - 1e-6):
+            fit = [other for other, dt in STEP.items() if dt <= seconds]
+            raise UnsupportedError(
+                f"{name} is {seconds:g} s, and must be at least a step of {self.dialect}, {step:g} s: "
+                f"{f'try --dialect {fit[0]}' if fit else 'write the file with longer times'}"
+            )
+        return min(step / seconds, 1.0)
+
     def _membrane(self, name: str, node: Any, value: str, decay: float, gain: Tensor | float) -> str:
         if bool(np.any(np.asarray(node.v_leak) != 0)):
             raise UnsupportedError("a leak towards another value than 0: use v_leak = 0")
-        reset = _single(node.v_reset / node.v_threshold, "v_reset / v_threshold")
+        if bool(np.any(np.asarray(node.v_reset) != 0)):
+            raise UnsupportedError(f"{self.dialect} resets to 0 and ignores v_reset: use v_reset = 0")
         charge = self._charge(name, node, value, gain)
-        return self._put(name, LIFNeuron(_ABOVE, 0.0, decay=decay, v_reset=reset), charge)
+        return self._put(name, LIFNeuron(_ABOVE, 0.0, decay=decay, v_reset=0.0), charge)
 
 
 _MAKERS: Mapping[str, Callable[[_Reader, str, Any, str], str]] = {
@@ -264,8 +287,11 @@ _MAKERS: Mapping[str, Callable[[_Reader, str, Any, str], str]] = {
 }
 
 
-def _tensor(values: Any) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float32))
+def _tensor(values: Any, name: str) -> Tensor:
+    found = torch.from_numpy(np.array(values, dtype=np.float32))
+    if not bool(found.isfinite().all()):
+        raise UnsupportedError(f"{name} is NaN, infinite or beyond float32: write a sound file")
+    return found
 
 
 def _pair(values: Any) -> tuple[int, int]:
@@ -273,9 +299,17 @@ def _pair(values: Any) -> tuple[int, int]:
     return height, width
 
 
+def _theta(node: Any) -> Tensor:
+    """``[C]``."""
+    found = _per_channel(node.v_threshold, "v_threshold")
+    if not bool((found > 0).all()):
+        raise UnsupportedError(f"v_threshold is {float(found.min()):g}, and must be above 0: write the file again")
+    return found
+
+
 def _per_channel(values: Any, name: str) -> Tensor:
     """``[C]`` of what is the same all over a channel."""
-    found = _tensor(values)
+    found = _tensor(values, name)
     rows = found.reshape(len(found), -1) if found.dim() else found.view(1, 1)
     if not bool((rows == rows[:, :1]).all()):
         raise UnsupportedError(f"{name} differs within a channel: give one a channel")
@@ -284,6 +318,7 @@ def _per_channel(values: Any, name: str) -> Tensor:
 
 def _single(values: Any, name: str) -> float:
     """What is the same everywhere."""
+    _tensor(values, name)  # refuses NaN
     found = np.unique(np.asarray(values, dtype=np.float64))
     if len(found) != 1:
         raise UnsupportedError(f"{name} differs between neurons: give one for all")

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
@@ -105,11 +106,63 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "net.nir", nir.IF(r=full(1), v_threshold=full(1)))
     with pytest.raises(ValueError, match=r"every library runs otherwise.*dialect=.*got None"):
         seenn.load(path)
-    with pytest.raises(UnsupportedError, match="1 nodes cannot be read as snntorch runs them: neuron: it reads IF as"):
+    with pytest.raises(UnsupportedError, match="1 node cannot be read for snntorch: neuron: it reads IF as"):
         seenn.load(path, dialect="snntorch")
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(CheckpointError, match="is not a readable NIR file"):
         seenn.load(path, dialect="sinabs")
+
+
+def lif(tau: float = 4e-3, **changed: float) -> Any:
+    values = {"r": 1.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0, **changed}
+    return nir.LIF(tau=full(tau), **{key: full(value) for key, value in values.items()})
+
+
+def cuba(tau_syn: float, tau_mem: float) -> Any:
+    return nir.CubaLIF(tau_syn=full(tau_syn), tau_mem=full(tau_mem), r=full(1), v_leak=full(0), v_threshold=full(1))
+
+
+@pytest.mark.parametrize(
+    ("node", "dialect", "said"),
+    [
+        (lif(2.5e-4), "norse", r"tau is 0\.00025 s, .* a step of norse, 0\.001 s: try --dialect snntorch"),
+        (cuba(2.5e-4, 1), "norse", r"tau_syn is 0\.00025 s, .* a step of norse, 0\.001 s: try --dialect snntorch"),
+        (cuba(1, 2.5e-5), "snntorch", r"tau_mem is 2\.5e-05 s, .* of snntorch, 0\.0001 s: write the file with longer"),
+        (lif(-1), "any", "tau is -1 steps, and must be above 0"),
+        (lif(0), "any", "tau is 0 steps, and must be above 0"),
+        (lif(np.nan), "norse", "tau is NaN"),
+        (lif(np.inf), "any", "tau is NaN, infinite"),
+        (lif(1e20), "any", "decay must be in"),
+        (lif(v_reset=-0.5), "norse", "norse resets to 0 and ignores v_reset: use v_reset = 0"),
+        (lif(v_reset=-0.5), "snntorch", "snntorch resets to 0 and ignores v_reset"),
+        (lif(v_reset=2), "any", "v_reset must be below every threshold"),
+        (lif(v_threshold=0), "any", "v_threshold is 0, and must be above 0"),
+        (lif(r=np.inf), "any", "r is NaN, infinite"),
+        (nir.IF(r=full(1), v_threshold=full(-1)), "sinabs", "v_threshold is -1, and must be above 0"),
+        (nir.IF(r=full(1), v_threshold=full(np.nan)), "any", "v_threshold is NaN"),
+        (cuba(1, 1), "any", "any reads no CubaLIF: use IF, or --dialect norse or snntorch"),
+    ],
+)
+def test_a_neuron_that_cannot_be_is_refused_by_name(node: Any, dialect: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=f"1 node cannot be read for {dialect}: neuron: .*{said}"):
+        seenn.load(write(tmp_path / "net.nir", node), dialect=dialect)
+
+
+@pytest.mark.parametrize(("dialect", "step"), [("norse", 1e-3), ("snntorch", 1e-4)])
+def test_a_time_constant_of_one_step_keeps_nothing(dialect: str, step: float, tmp_path: Path) -> None:
+    """In float32, 1e-4 is a little less than 1e-4."""
+    snn = seenn.load(write(tmp_path / "net.nir", lif(step, r=1, v_threshold=1.5)), dialect=dialect)
+    torch.testing.assert_close(snn.network(IMAGES, 6), expected(leaky(0, 1, 1.5), 6))
+
+
+@pytest.mark.parametrize("name", ["conv", "head"])
+@pytest.mark.parametrize("field", ["weight", "bias"])
+def test_weights_that_are_no_numbers_are_refused_by_name(name: str, field: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "net.nir", lif())
+    with h5py.File(path, "r+") as file:
+        file[f"node/nodes/{name}/{field}"][...] = np.nan
+    with pytest.raises(UnsupportedError, match=f"1 node .*: {name}: {field} is NaN, infinite or beyond float32"):
+        seenn.load(path, dialect="any")
 
 
 def test_a_decay_of_one_is_refused() -> None:
