@@ -136,6 +136,8 @@ def convert(
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
+    options.chosen(None)  # what the options get wrong among themselves
+    spec = model.spec(options.model)  # files that are no model say so before anybody asks for weights
     with usage():
         if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
@@ -151,8 +153,6 @@ def convert(
     from seenn.data import check_splits
     from seenn.errors import ModelError
 
-    options.chosen(None)  # what the options get wrong among themselves
-    spec = model.spec(options.model)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)

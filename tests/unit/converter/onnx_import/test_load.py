@@ -160,8 +160,8 @@ def test_a_file_with_a_large_ending_is_one(save: Save, small: Small, tmp_path: P
 
 def test_a_size_that_is_stated_is_not_overruled(save: Save, small: Small, tmp_path: Path) -> None:
     path = save(small())
-    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 4), dtype=np.uint8)
-    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(60) % 5)
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 4), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(200) % 5)
     options = ["--data", f"npz:{tmp_path}/d.npz", "-o", str(tmp_path / "a.safetensors"), "--input-size", "8"]
     done = CliRunner().invoke(seenn, ["convert", "--model", str(path), *options])
     assert done.exit_code == 1
