@@ -101,7 +101,7 @@ def convert_module(
     refuse_linear(graph)
     with torch.no_grad():
         looked_at = images.first(2 if task == "classes" else MIN_IMAGES).float().cpu()
-        scores = torch.cat([graph(few) for few in looked_at.split(2)])  # large images need much memory
+        scores = torch.cat([graph(few) for few in torch.split(looked_at, 2)])  # large images need much memory
     if task == "classes" and are_probabilities(scores):
         log.warning(
             "the model returns probabilities, and no softmax at its end could be left out: exits see scores close "
