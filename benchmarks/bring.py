@@ -285,6 +285,7 @@ def in_child(brought: Brought, work: Path, seconds: float, gigabytes: float) -> 
             row = json.loads(child.stdout.splitlines()[-1])
     if "Traceback" in said and row["fate"] != "failed":
         row |= {"fate": "failed", "reason": f"traceback on stderr; {row['reason']}"}
+    row["reason"] = row["reason"].replace(f"{work}/packages/", "")
     return {"name": brought.name, "cpu": 0, "gib": 0.0, **row}
 
 
