@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -97,6 +98,22 @@ def flip(call: Call) -> Result:
     dims = call.argument(1, "dims")
     dims = call.args[1:] if isinstance(dims, int) else dims
     return _taken(call, ((dim, list(reversed(range(call.shape()[dim])))) for dim in dims))
+
+
+@handles("rot90", "diagonal")
+def by_number(call: Call) -> Result:
+    """What takes values of each image, or puts them in another order, by doing so with their numbers."""
+    own, node = call.image(), call.node
+    numbers = torch.arange(math.prod(own)).view(1, *own)
+    rest = call.args[1:]
+    method = getattr(numbers, node.target)(*rest, **call.kwargs) if isinstance(node.target, str) else None
+    taken = node.target(numbers, *rest, **call.kwargs) if method is None and callable(node.target) else method
+    new = call.image(node)
+    if taken is None or tuple(taken.shape) != (1, *new):
+        raise Refused("moves the batch axis", "keep the batch axis first")
+    flat = call.of(Reshape(shape=(len(numbers.flatten()),)))
+    picked = Made(Take(axis=1, index=tuple(taken.flatten().tolist())), (flat,))
+    return Made(Reshape(shape=new), (picked,))
 
 
 @handles("repeat", "tile", any_layout=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
@@ -53,13 +54,10 @@ def attribute(call: Call) -> Result:
 
 @handles("movedim", "moveaxis", any_layout=True)
 def move(call: Call) -> Result:
-    rank = len(call.shape())
+    sizes = range(1, len(call.shape()) + 1)  # all of them different: they say which axis went where
     source, target = call.argument(1, "source"), call.argument(2, "destination")
-    if not isinstance(source, int) or not isinstance(target, int):
-        raise Refused("moves several axes", "move one at a time, or permute")
-    axes = [axis for axis in range(rank) if axis != source % rank]
-    axes.insert(target % rank, source % rank)
-    return _permute(call, axes)
+    moved = torch.movedim(torch.empty(*sizes, device="meta"), source, target)
+    return _permute(call, [size - 1 for size in moved.shape])
 
 
 def _swap(call: Call, first: int, second: int) -> Result:
