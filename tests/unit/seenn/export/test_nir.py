@@ -28,6 +28,7 @@ from seenn.core.ops import (
     Linear,
     Neuron,
 )
+from seenn.core.ops.leaky_sum import LeakySum
 from seenn.errors import CheckpointError, ExportError, UnsupportedError
 from seenn.export.exporter import FORMATS, ExportOptions, Subject
 from seenn.export.nir_plan import Plan
@@ -244,3 +245,14 @@ def bare_chain(make_snn: MakeSnn) -> SNN:
     ]
     network = SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False)
     return replace(make_snn(pooling="average"), network=network)
+
+
+def test_a_current_that_decays_has_a_way_out(make_snn: MakeSnn) -> None:
+    nodes = [
+        Node("current", LeakySum(decay=0.5), (INPUT,)),
+        Node("n1", LIFNeuron(0.5), ("current",)),
+        Node("flat", Flatten(), ("n1",)),
+        Node("head", Linear(torch.ones(3, 64)), ("flat",)),
+    ]
+    snn = replace(make_snn(), network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval())
+    assert re.search(r"current: NIR has no leaky_sum: .*; use --to onnx", violations(snn, "any"))
