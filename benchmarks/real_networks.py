@@ -30,6 +30,7 @@ from tones import crepe
 import seenn
 from converter import convert
 from seenn.exits import CachedRun
+from seenn.exits.calibration.target import Guarantee
 from seenn.files import write_text
 from seenn.runtime import ScoreTrace
 from seenn.snn import SNN
@@ -38,7 +39,7 @@ COMMAND = "python benchmarks/real_networks.py --work WORK"
 ENGINE = "float32"
 BATCH = 16
 DRAWS = 2000  # of the bootstrap
-EXIT = {"max_accuracy_drop": 0.01}
+DROP = 0.01  # of the answers, that exits may cost
 
 Figures = Mapping[str, float]
 
@@ -68,12 +69,13 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One row of networks: how it is made, what a right answer is, its settings."""
+    """One row of networks: how it is made, what a right answer is, its settings, what bounds the drop by exits."""
 
     title: str
     make: Callable[[Path], Subject]
     answer: str
     settings: tuple[Setting, ...]
+    guarantee: Guarantee | None = None
 
 
 NETWORKS = {
@@ -99,6 +101,8 @@ NETWORKS = {
             Setting(timesteps=8, levels=127, right=0.99, error=0.03, exits=True),
             Setting(timesteps=4, levels=127),
         ),
+        # The exit split shows some 100 photographs only: an optimum there promises more than it keeps on others.
+        guarantee="expected",
     ),
 }
 #: The network and two of its settings whose errors give the slope, and the most that it may be.
@@ -113,7 +117,7 @@ def converted(subject: Subject, setting: Setting, file: Path) -> SNN:
     return seenn.load(file)
 
 
-def measure(subject: Subject, setting: Setting, file: Path) -> Figures:
+def measure(subject: Subject, setting: Setting, guarantee: Guarantee | None, file: Path) -> Figures:
     """All figures of one conversion, kept in ``file``."""
     snn = converted(subject, setting, file)
     test = subject.splits.test
@@ -131,7 +135,8 @@ def measure(subject: Subject, setting: Setting, file: Path) -> Figures:
         "spiking_mac_share": snn.manifest["spiking"]["spiking_mac_share"],
     }
     if setting.exits:
-        snn = snn.calibrate_exit(subject.splits.exit, engine=ENGINE, batch_size=BATCH, **EXIT)
+        asked = {"max_accuracy_drop": DROP, "guarantee": guarantee}
+        snn = snn.calibrate_exit(subject.splits.exit, engine=ENGINE, batch_size=BATCH, **asked)
         run = CachedRun(logits_sum=trace.logits_sum, labels=test.labels)
         found |= _with_exits(subject, run, run.exits(snn.policy))
     return found
@@ -204,7 +209,7 @@ def main(work: str, chosen: tuple[str, ...], out: str) -> None:
             if key not in known:
                 subject = subject or network.make(folder)
                 file = folder / f"{name}-{setting.timesteps}-{setting.levels}.safetensors"
-                known[key] = dict(measure(subject, setting, file))
+                known[key] = dict(measure(subject, setting, network.guarantee, file))
                 write_text(kept, json.dumps(known, indent=2) + "\n")
                 click.echo(f"{key}: {known[key]}")
             more, note = rows_of(network, setting, known[key])

@@ -136,6 +136,8 @@ def convert(
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
+    options.chosen(None)  # what the options get wrong among themselves
+    spec = model.spec(options.model)  # files that are no model say so before anybody asks for weights
     with usage():
         if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
@@ -149,9 +151,8 @@ def convert(
     from converter.load.weights import read_weights
     from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits
+    from seenn.errors import ModelError
 
-    options.chosen(None)  # what the options get wrong among themselves
-    spec = model.spec(options.model)
     record = read_weights(ckpt).record if ckpt else {}
     if data.data is None and "data" not in record:
         log.warning("%s does not record its data: taking the digits; --data names another set", ckpt)
@@ -159,7 +160,10 @@ def convert(
     if options.calibration_images is None:
         refuse_few(own)
     loaded = load_model(spec, ckpt, image_size=own.preprocessing.shape if is_onnx(spec.name) else None)
-    chosen = options.chosen(loaded.spec.levels)
+    chosen, size = options.chosen(loaded.spec.levels), own.preprocessing.shape
+    if data.input_size and loaded.input_shape not in (None, size):
+        takes, got = ("×".join(map(str, shape)) for shape in (loaded.input_shape or (), size))
+        raise ModelError(f"{options.model} takes {takes} alone, and --input-size says {got}: leave --input-size out")
     if loaded.preprocessing is None:
         base, likely = fitted(loaded, own.preprocessing), loaded.suggestion
         library = "as the model's library has it" if likely is not None and likely.mean == base.mean else ""

@@ -47,7 +47,6 @@ def finetune(
     the best on the calibration split; exits have to be calibrated anew.
     """
     target = output_file(options.output, keep=file.snn)
-    from seenn.files import fingerprint
     from seenn.training import FinetuneConfig
     from seenn.training.finetune import default_train_config
 
@@ -57,7 +56,7 @@ def finetune(
     with usage():
         train = augment.add(train_options, splits)
         config = FinetuneConfig(train=train, **given(options, "timesteps", "early", "distil", "heads", "save_memory"))
-    source = {"file": Path(file.snn).name, "sha256": fingerprint(file.snn)}
+    source = {"file": Path(file.snn).name, "sha256": file.fingerprint}
     run = where.run({"finetune": config.to_record(), "source": source, "data": splits.manifest()})
     with console.progress("fine-tuning") as update:
         made = snn.finetune(splits, config, source=source, device=console.device, run=run, on_step=update)

@@ -31,7 +31,7 @@ from cli.options import (
     option,
 )
 from seenn.data.registry import data_help
-from seenn.files import FileVersion, check_output, version_of
+from seenn.files import FileVersion, check_output, fingerprint, version_of
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
@@ -83,6 +83,12 @@ class SnnFile:
         """Writes ``snn``; in place of this file only where it is still the one that was read."""
         same = target.resolve() == Path(self.snn).resolve()
         snn.save(target, expected=self.version if same else None)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file; of a folder with NIR, of the file in it."""
+        path = Path(self.snn)
+        return fingerprint(path / "network.nir" if path.is_dir() else path)
 
     @cached_property
     def version(self) -> FileVersion | None:

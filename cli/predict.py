@@ -14,7 +14,7 @@ import click
 
 from cli.common import Console, command
 from cli.groups import AlarmOptions, OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile, output_file
-from cli.options import FILE, Integer, argument, option
+from cli.options import PATH, Integer, argument, option
 
 if TYPE_CHECKING:
     from seenn.answers import AnswerFile, Picture, Row, Summary
@@ -28,7 +28,7 @@ FORMATS = ("csv", "jsonl", "parquet")
 class PredictFiles(SnnFile):
     """The network, which has to be named before the pictures."""
 
-    snn: str = argument(required=True, type=FILE)
+    snn: str = argument(required=True, type=PATH)
     inputs: tuple[str, ...] = argument(required=True, nargs=-1, metavar="PICTURES...")
 
 
@@ -86,7 +86,6 @@ def predict(
     from seenn.answers import answer_pictures, check_inputs, find_pictures
     from seenn.distributed import world
     from seenn.errors import CheckpointError
-    from seenn.files import fingerprint
 
     recorded = files.load().to(console.device)
     snn = preparation.for_pictures(recorded)
@@ -103,7 +102,7 @@ def predict(
     timesteps = how.timesteps or snn.timesteps
     stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
-        snn=fingerprint(files.snn), engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
+        snn=files.fingerprint, engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
     )
     session = snn.session(engine, timesteps=timesteps, slots=how.batch_size)
     # Names on stdin come in time; files lie in any order, such as class by class.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import SNN_FILE, DataOptions, OutputOptions, ReportOptions, SnnFile, StepOptions, named
-from cli.options import COUNT, FILE, Commas, FiniteRange, option
+from cli.options import COUNT, PATH, Commas, FiniteRange, option
 from cli.training import RunFolder, TrainOptions
 
 
@@ -17,7 +17,7 @@ from cli.training import RunFolder, TrainOptions
 class PolicyFile(SnnFile):
     """The file, named by an option."""
 
-    snn: str = option("The network.", metavar="FILE", type=FILE, default=SNN_FILE)
+    snn: str = option("The network.", metavar="FILE", type=PATH, default=SNN_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

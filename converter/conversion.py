@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from converter.calibrate import Calibration, calibrate
 from converter.config import ConvertConfig
-from converter.images import CalibrationImages
+from converter.images import MIN_IMAGES, CalibrationImages
 from converter.outputs import with_scores
 from converter.passes import differential, encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in
@@ -91,18 +91,28 @@ def convert_module(
     """
     config = config or ConvertConfig()
     images = CalibrationImages.of(images)
-    found = canonical_graph(model, images.first(2), strict=config.strict, output=output, activations=activations)
+    found = canonical_graph(
+        model, images.first(2), strict=config.strict, output=output, activations=activations, whole=task == "values"
+    )
     if found.head is not None:
         log.warning(LEFT_OUT, found.head)
     input_shape = images.shape
     graph, task = with_scores(found.graph, input_shape, task, found.head)
     refuse_linear(graph)
     with torch.no_grad():
-        if task == "classes" and are_probabilities(graph(images.first(2).float().cpu())):
-            log.warning(
-                "the model returns probabilities, and no softmax at its end could be left out: exits see scores close "
-                "together; let it return logits"
-            )
+        looked_at = images.first(2 if task == "classes" else MIN_IMAGES).float().cpu()
+        scores = torch.cat([graph(few) for few in torch.split(looked_at, 2)])  # large images need much memory
+    if task == "classes" and are_probabilities(scores):
+        log.warning(
+            "the model returns probabilities, and no softmax at its end could be left out: exits see scores close "
+            "together; let it return logits"
+        )
+    logits = {"binary": 2 * scores[:, 1:], "labels": scores}.get(task)
+    if logits is not None and bool(((logits >= 0) & (logits <= 1)).all()):
+        log.warning(
+            "the model returns numbers from 0 to 1, as probabilities are, and they are taken for logits, which mean "
+            "yes above 0: let it return logits"
+        )
     graph = encode_operands(graph, input_shape).to(device)
     sites = sites_of(graph)
     if not sites:
@@ -146,8 +156,11 @@ def canonical_graph(
     strict: bool = False,
     output: str | int | None = None,
     activations: Substitutes | None = None,
+    whole: bool = False,
 ) -> Canonical:
     """The model as a normalised float32 ANN graph, verified in float64; arguments as of ``convert_module``.
+
+    ``whole``, a function that it ends in is not left out: quantities are what it returns.
 
     Raises:
         ModelError: weights are not finite, or the model holds neurons already.
@@ -168,7 +181,7 @@ def canonical_graph(
         found = capture_graph(source, example)
         graph = normalise(found.checked(strict=False), shape)
         difference = verify_equivalent(source, graph, example)
-        graph, head, left_out = without_head(graph, shape)
+        graph, head, left_out = (graph, None, ()) if whole else without_head(graph, shape)
     found.checked(strict=strict, left_out=left_out)
     if strict and (pools := maxima_of(graph)):
         raise UnsupportedError(f"{', '.join(pools)}: {MAXIMUM}")

@@ -135,6 +135,10 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
     task = task or ("binary" if scores == 1 else "labels" if sigmoid else "classes")
     if (task == "binary") != (scores == 1) and task in ("binary", "classes"):
         raise ConversionError(f"the model returns {scores} scores an image, which fits no {task} task: {_FITS[task]}")
+    if task == "labels" and head in ("softmax", "log_softmax"):
+        raise ConversionError(
+            f"the model ends in a {head}, which is for one class of several: leave --task out, or let it return logits"
+        )
     return (two_classes(graph) if task == "binary" else graph), task
 
 

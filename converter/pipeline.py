@@ -33,6 +33,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
+from seenn.device import resolve_device
 from seenn.errors import CalibrationError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -113,6 +114,7 @@ def convert(
     if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
+    device = resolve_device(str(device))
     source, recorded = _load(model, weights, data)
     output = source.output if output is None else str(output)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
@@ -138,6 +140,7 @@ def convert(
 
     def accept(graph: OpGraph, task: str) -> None:
         if shares.check_samples and not accepted:
+            shares.refuse_other_values(*graph.shapes(tuple(shares.calibration.shape))[graph.output])
             refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
         accepted.append(task)
 
@@ -258,6 +261,15 @@ class _Shares:
             raise CalibrationError(
                 f"the model gives {spec.scores} scores, {self.name} has {known} classes: say which outputs these are, "
                 f"in the order of the data's, with --classes (0-{known - 1} for the first)"
+            )
+
+    def refuse_other_values(self, outputs: int) -> None:
+        """Raises CalibrationError where the data has other than one value, or one label, for each output."""
+        labels = None if self.labels == "classes" else next(iter(self.check(1))).labels
+        if labels is not None and labels[0].numel() != outputs:
+            raise CalibrationError(
+                f"the model gives {outputs} numbers, {self.name} has {labels[0].numel()} a sample, of the kind "
+                f"{self.labels}: store classes as integers (labels.astype(int)), anything else as one for each output"
             )
 
 

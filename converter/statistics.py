@@ -47,7 +47,7 @@ class SiteStatistics:
     maximum: Tensor
     counts: Tensor
     halves: tuple[SiteStatistics, SiteStatistics] | None = None
-    _errors: dict[int, Tensor] = field(default_factory=dict, init=False)
+    _errors: dict[int, Tensor] = field(default_factory=dict, repr=False)  # by steps, for whoever has these counts
 
     @staticmethod
     def of(values: Tensor, maximum: Tensor | None = None) -> SiteStatistics:

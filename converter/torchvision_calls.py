@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.ops import stochastic_depth
-from torchvision.transforms import v2
+from torchvision.transforms import _presets, v2
 
 from seenn.capture import Alias, Call, Refused, handles
 from seenn.capture.handlers import Result
@@ -34,8 +34,18 @@ class Normalised(nn.Module):
         return (x - self.mean) / self.std
 
 
+def _written_out(preset: Any) -> nn.Module:
+    """What ``weights.transforms()`` does to tensors, part by part."""
+    resize = v2.Resize(preset.resize_size, preset.interpolation, antialias=preset.antialias)
+    return nn.Sequential(resize, v2.CenterCrop(preset.crop_size), Normalised(preset))
+
+
 #: In place of transforms that only work on tensors with values.
-SUBSTITUTES: Substitutes = {transforms.Normalize: Normalised, v2.Normalize: Normalised}
+SUBSTITUTES: Substitutes = {
+    transforms.Normalize: Normalised,
+    v2.Normalize: Normalised,
+    _presets.ImageClassification: _written_out,
+}
 
 
 @handles(v2.Transform)

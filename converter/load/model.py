@@ -140,6 +140,8 @@ def model_to_train(
 
 def _build(spec: ModelSpec, image_size: Sequence[int] | None = None) -> tuple[nn.Module, ModelSpec]:
     """The module with its stem, and the spec with the stem filled in."""
+    if spec.layout != "auto":
+        raise ModelError(f"--layout is of ONNX files, and {spec.name} takes [B, C, H, W]: leave it out")
     module = build_source(spec)
     if spec.stem == "auto":
         spec = replace(spec, stem=stem_for_images(module, image_size))

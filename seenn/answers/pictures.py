@@ -18,11 +18,11 @@ from seenn.answers.formats import one_line
 from seenn.answers.shards import SHARD, members, refuse
 from seenn.data.picture import SUFFIXES, read_picture
 from seenn.data.reading import reading
+from seenn.data.sets.manifest import PATHS, delimiter_of
 from seenn.errors import DataError
 
 LIST = "-"  # stands for the lines of stdin
-TABLES = {".csv": ",", ".tsv": "\t"}  # with a column of this name:
-PATHS = ("path", "file", "filename", "filepath", "image", "image_path")
+TABLES = (".csv", ".tsv")  # with a column called as in PATHS
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -54,7 +54,7 @@ def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
             if path.is_dir():
                 yield from ((picture,) for picture in _folder(path, ()))
             elif SHARD.search(name):
-                yield _listed(name, (Picture(where, read) for where, read in members(path)))
+                yield _shard(path)
             elif path.suffix.lower() in TABLES:
                 yield from ((picture,) for picture in _listed(name, _table(path)))
             else:
@@ -72,9 +72,13 @@ def check_inputs(inputs: Iterable[str]) -> None:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise DataError(f"{', '.join(missing[:5])}{more}: no such file, folder or pattern; check the spelling")
     for name in names:
-        if Path(name).suffix.lower() in TABLES:
-            next(_table(Path(name)), None)
-        if os.path.isdir(name) and next(_folder(Path(name), ()), None) is None:
+        path = Path(name)
+        lists = [_folder(path, ())] if path.is_dir() else []
+        if not lists and path.suffix.lower() in TABLES:
+            lists = [_table(path)]
+        elif not lists and SHARD.search(name):
+            lists = [_shard(path)]
+        if lists and next(lists[0], None) is None:
             raise DataError(f"{name}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
 
 
@@ -100,6 +104,10 @@ def _listed(name: str, pictures: Iterator[Picture]) -> Iterator[Picture]:
         yield Picture(name, partial(refuse, str(error)))
 
 
+def _shard(path: Path) -> Iterator[Picture]:
+    return _listed(str(path), (Picture(where, read) for where, read in members(path)))
+
+
 def _folder(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Picture]:
     """The pictures below; links are followed, but not into a folder ``above``."""
 
@@ -123,10 +131,12 @@ def _is_hidden(name: str) -> bool:
 
 
 def _table(path: Path) -> Iterator[Picture]:
+    if not path.is_file():
+        raise DataError(f"{path}: is no regular file; write the table into one")
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream, delimiter=TABLES[path.suffix.lower()])
+        rows = csv.DictReader(stream, delimiter=delimiter_of(stream))
         columns = rows.fieldnames or ()
-        column = next((name for name in PATHS if name in columns), None)
+        column = next((name for name in columns if name.strip().lower() in PATHS), None)
         if column is None:
             raise DataError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one named path")
         for row in rows:

@@ -39,37 +39,44 @@ def find_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, tuple[No
     return None
 
 
-def _written_out(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, int, tuple[str, ...]] | None:
-    """The logit whose ``[1 − σ, σ]`` is the output, however written; the place of σ in it, and its nodes."""
+def _written_out(graph: OpGraph, input_shape: Sequence[int]) -> tuple[list[Node], int] | None:
+    """The σ of one logit of which the output is ``[1 − σ, σ]``, σ or 1 − σ, however written; and its place, from 0.
+
+    A softmax of two scores is a σ of their difference, where the output is one of its two.
+    """
+    shapes = graph.shapes(input_shape)
+    scores = math.prod(shapes[graph.output])
     cone, left = {graph.output}, [graph.output]
     sigmoids: list[Node] = []
     while left:
         node = graph[left.pop()]
-        if isinstance(node.op, Pointwise) and node.op.function == "sigmoid":
+        of_two = scores == 1 and isinstance(node.op, Softmax) and math.prod(shapes[node.name]) == 2
+        if of_two or (isinstance(node.op, Pointwise) and node.op.function == "sigmoid"):
             sigmoids.append(node)
         elif not node.op.affine or INPUT in node.inputs:
             return None
         else:
             left += {*node.inputs} - cone
             cone.update(node.inputs)
-    logits = {node.inputs[0] for node in sigmoids}
-    if len(logits) != 1 or INPUT in logits:
+    kinds = {(node.inputs[0], type(node.op)) for node in sigmoids}
+    if len(kinds) != 1 or INPUT in {logit for logit, _ in kinds} or scores > 2:
         return None
-    (logit,) = logits
-    shapes = graph.shapes(input_shape)
-    if math.prod(shapes[graph.output]) != 2 or math.prod(shapes[logit]) != 1:
+    one = sigmoids[0]
+    logits = math.prod(shapes[one.name])
+    if logits != 1 and not isinstance(one.op, Softmax):
         return None
     like = next(graph.parameters(), torch.zeros(()))
-    both = like.new_tensor([0.0, 1.0]).view(2, *shapes[logit])  # an affine map is known by two values
+    both = torch.tensor([[0.0], [1.0]]) if logits == 1 else torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    both = both.to(like).view(2, *shapes[one.name])  # an affine map is known by two values
     values = {node.name: both for node in sigmoids}
     with torch.no_grad():
         for node in graph:
             if node.name in cone - values.keys():
                 values[node.name] = node.op(*(values[read] for read in node.inputs))
-    found = values[graph.output].flatten(1)
+    found = values[graph.output].reshape(2, scores)
     for yes in (1, 0):
-        if torch.equal(found, torch.eye(2).to(found).roll(1 - yes, 1)):
-            return logit, yes, tuple(node.name for node in sigmoids)
+        if torch.equal(found, torch.eye(2).to(found).roll(1 - yes, 1)[:, 2 - scores :]):
+            return sigmoids, yes
     return None
 
 
@@ -103,14 +110,22 @@ def without_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[OpGraph, s
     Raises:
         UnsupportedError: there is nothing before it.
     """
+    single = math.prod(graph.shapes(input_shape)[graph.output]) == 1
     if (written := _written_out(graph, input_shape)) is not None:
-        last, yes, sigmoids = written
+        sigmoids, yes = written
+        last, left_out = sigmoids[0].inputs[0], tuple(node.name for node in sigmoids)
         scores = OpGraph(prune(graph, last), last)
-        if graph.shapes(input_shape)[last] != (1,):
-            scores = followed(scores, "logit", Reshape(shape=(1,)))
-        return two_classes(scores, yes), "softmax", sigmoids
-    if (found := find_head(graph, input_shape)) is None:
-        return graph, None, ()
+        count = math.prod(graph.shapes(input_shape)[last])
+        if graph.shapes(input_shape)[last] != (count,):
+            scores = followed(scores, "logit", Reshape(shape=(count,)))
+        if not single:
+            return two_classes(scores, yes), "softmax", left_out
+        signs = torch.tensor([[-1.0, 1.0]] if count == 2 else [[1.0]]) * (1 if yes else -1)
+        if count == 2 or not yes:
+            scores = followed(scores, "score", Linear(signs.to(next(graph.parameters(), torch.zeros(())))))
+        return scores, "sigmoid", left_out
+    if (found := find_head(graph, input_shape)) is None or (single and found[0].endswith("softmax")):
+        return graph, None, ()  # one of several probabilities has no logit
     name, head = found
     first, last = head[0].name, head[-1].inputs[0]
     if graph.output == first and last == INPUT:

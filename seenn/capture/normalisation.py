@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
@@ -58,13 +60,22 @@ def group_norm(call: Call) -> Result:
     return _group_norm(call, call.argument(1, "num_groups"), call.weight(2, "weight"), call.weight(3, "bias"), eps)
 
 
-@handles(nn.InstanceNorm1d, nn.InstanceNorm2d)
-def instance_norm_module(call: Call) -> Result:
-    m = call.module
-    assert isinstance(m, nn.InstanceNorm1d | nn.InstanceNorm2d)
-    if m.track_running_stats:
+@handles(nn.InstanceNorm1d, nn.InstanceNorm2d, F.instance_norm)
+def instance_norm(call: Call) -> Result:
+    return _instance_norm(call, first=3)
+
+
+@handles(torch.ops.aten.instance_norm, torch.instance_norm)
+def instance_norm_operator(call: Call) -> Result:
+    return _instance_norm(call, first=1)
+
+
+def _instance_norm(call: Call, first: int) -> Result:
+    """``first``, the place of the weight among the arguments."""
+    if getattr(call.module, "track_running_stats", not call.argument(5, "use_input_stats", True)):
         raise Refused("normalises with stored statistics", "use batch normalisation, which is folded away")
-    return _group_norm(call, m.num_features, m.weight, m.bias, m.eps)
+    weight, bias = call.weight(first, "weight"), call.weight(first + 1, "bias")
+    return _group_norm(call, call.image()[0], weight, bias, call.argument(7, "eps", 1e-5))
 
 
 def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Result:

@@ -64,7 +64,7 @@ def adaptive_max(call: Call) -> Result:
     return call.of(AdaptiveMaxPool2d(size=_size(call, call.argument(1, "output_size"))))
 
 
-@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, any_layout=True)
+@handles(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout, any_layout=True)
 def nothing(call: Call) -> Result:
     """Dropout does nothing outside training."""
     if isinstance(call.module, nn.modules.dropout._DropoutNd) and call.module.training and call.module.p > 0:
@@ -72,7 +72,9 @@ def nothing(call: Call) -> Result:
     return Alias(call.args[0])
 
 
-@handles("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_dropout", any_layout=True)
+@handles(
+    "dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", any_layout=True
+)
 def functional_dropout(call: Call) -> Result:
     """Does nothing outside training; the default argument is ``training=True``, a well-known trap."""
     default = call.node.target in (F.dropout, F.dropout1d, F.dropout2d)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from seenn.capture.handlers import Alias, Call, Refused, Result, handles
-from seenn.core.ops import Pointwise
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
+from seenn.core.ops import Multiply, Pointwise, Slice
 from seenn.core.ops.pointwise import FUNCTIONS
 
 #: Modules with the settings of the function, by its name in ``Pointwise``.
@@ -59,3 +59,12 @@ def power(call: Call) -> Result:
     if exponent == 1:
         return Alias(call.args[0])
     return call.of(Pointwise(function="pow", settings={"exponent": float(exponent)}))
+
+
+@handles(nn.GLU, "glu", any_layout=True)
+def glu(call: Call) -> Result:
+    """The first half of the channels times the sigmoid of the second."""
+    dim = call.argument(1, "dim", -1)
+    axis, half = call.axis(dim), call.shape()[dim] // 2
+    value, gate = (call.of(Slice(axis=axis, start=start, stop=start + half)) for start in (0, half))
+    return Made(Multiply(), (value, Made(Pointwise(function="sigmoid"), (gate,))))

@@ -135,3 +135,8 @@ def pixel_unshuffle(call: Call) -> Result:
     parts = call.of(Reshape(shape=(channels, height // r, r, width // r, r)))
     moved = Made(Permute(axes=(0, 1, 3, 5, 2, 4)), (parts,))
     return Made(Reshape(shape=(channels * r**2, height // r, width // r)), (moved,))
+
+
+@handles("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
+def antialiased(call: Call) -> Result:
+    raise Refused("resizes with antialiasing", "prepare images before the model, or resize with antialias=False")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -20,11 +21,14 @@ NAMES: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
+#: What stands beside them: ``training_set``, ``test-images``, ``seg_train``, ``val2017``.
+_BESIDE = frozenset(("data", "dataset", "image", "images", "img", "imgs", "pictures", "seg", "set", "split"))
 
 
 def part_of(name: str) -> Part | None:
     """What a folder, an array or a column calls so, in any case; None for other names."""
-    return NAMES.get(name.strip().lower())
+    words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word and word not in _BESIDE]
+    return NAMES.get(words[0]) if len(words) == 1 else None
 
 
 def choose_parts(where: object, names: Iterable[str]) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seenn.native.library import Library
-from seenn.native.memory import address, is_dense, number, struct
+from seenn.native.memory import address, is_dense, number, order, struct
 from seenn.surrogate import fire
 
 _Term = struct("_Term", pointers="gain values bytes", sizes="sample row kept", floats="low")
@@ -40,7 +40,7 @@ class Firing:
 
     Args:
         library: from ``load``.
-        membrane: float32 or int32 ``[B, …]``, dense; channels-last where it has four axes. Beside int32, a step's sum
+        membrane: float32 or int32 ``[B, …]``, dense, images channels-last. Beside int32, a step's sum
             and ``(most + 1) · threshold`` are integers that float32 holds, and what joins needs a ``current``.
         threshold: float32, broadcastable to a sample.
         inverse: of the threshold, where multiplying by it is exact; None to divide.
@@ -86,7 +86,7 @@ class Firing:
         self._slots, self._sample = membrane.shape, membrane.shape[1:]
         samples = len(membrane if slots is None else slots)
         self._shape = torch.Size((samples, *self._sample))
-        image = membrane.dim() == 4
+        self._like, image = membrane, order(membrane) is torch.channels_last
         channels, rows, columns = self._sample if image else (math.prod(self._sample), 1, 1)
         starts = [values for values in (start, start_back) if values is not None]
         patterns = [threshold, *starts, *(term.gain for term in joined)]
@@ -141,7 +141,7 @@ class Firing:
 
     def _dense(self, values: Tensor | None, dtype: torch.dtype = torch.float32, *, kept: bool = False) -> int | None:
         shape = self._slots if kept else self._shape
-        return self._read(values, dtype, lambda x: x.shape == shape and is_dense(x))
+        return self._read(values, dtype, lambda x: x.shape == shape and is_dense(x, self._like))
 
     def _flags(self, values: Tensor | None) -> int | None:
         return self._read(values, torch.bool, lambda x: x.shape == self._slots[:1] and x.is_contiguous())
@@ -157,7 +157,7 @@ class Firing:
         if values is None:
             return None
         full = values.expand(self._sample[0], 1, 1) if self._per_channel else values.expand(self._sample)
-        ordered = full.permute(1, 2, 0) if full.dim() == 3 and len(self._sample) == 3 else full
+        ordered = full.permute(1, 2, 0) if order(self._like) is torch.channels_last else full
         return self._read(ordered.contiguous(), dtype, Tensor.is_contiguous)
 
 

@@ -30,9 +30,16 @@ def number(values: Tensor) -> torch.dtype:
     return torch.int32 if values.dtype == torch.int32 else torch.float32
 
 
-def is_dense(values: Tensor) -> bool:
-    """Without gaps; channels-last where there are four axes."""
-    return values.is_contiguous(memory_format=torch.channels_last if values.dim() == 4 else torch.contiguous_format)
+def order(values: Tensor) -> torch.memory_format:
+    """In which order dense values lie."""
+    images = values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if images else torch.contiguous_format
+
+
+def is_dense(values: Tensor, like: Tensor | None = None) -> bool:
+    """Without gaps, in the order of ``like``; channels-last where there are four axes and nothing to be like."""
+    images = torch.channels_last if values.dim() == 4 else torch.contiguous_format
+    return values.is_contiguous(memory_format=images if like is None else order(like))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class RowWriter:
         for entry, (target, source) in zip(self._rows, pairs, strict=True):
             if target.shape[1:] != source.shape[1:]:
                 raise ValueError(f"rows of {tuple(source.shape)} for {tuple(target.shape)}")
-            entry.target, entry.source = (address(x, target.dtype, dense=is_dense(x)) for x in (target, source))
+            entry.target, entry.source = (address(x, target.dtype, dense=is_dense(x, target)) for x in (target, source))
             entry.bytes = math.prod(target.shape[1:]) * target.element_size()
             entry.stride = entry.bytes if len(source) > 1 else 0
         self._slots = min((len(target) for target, _ in pairs), default=sys.maxsize)

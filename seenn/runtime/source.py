@@ -40,14 +40,15 @@ class Arrival:
     deadline: float  # of time.perf_counter(), in seconds
 
     @classmethod
-    def of(cls, request: object) -> Arrival:
+    def of(cls, request: Request) -> Arrival:
         """Handed in now.
 
         Raises:
             TypeError: it is none.
         """
-        if not isinstance(request, Request) or not isinstance(request.image, Tensor):
-            got = type(request.image if isinstance(request, Request) else request).__name__
+        given: object = getattr(request, "image", None)
+        if not isinstance(given, Tensor):
+            got = type(request if given is None else given).__name__
             raise TypeError(
                 f"a session takes Request(image=…) with a prepared tensor, got {got}: snn.stream takes pictures, "
                 "arrays and tensors"

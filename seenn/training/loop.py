@@ -165,7 +165,9 @@ def check_data(splits: DataSplits, batch_size: int, here: World) -> None:
         raise DataError(f"the {' and the '.join(empty)} split is empty; give images in both")
     images = len(splits.train)
     if batch_size > images:
-        raise DataError(f"a batch of {batch_size} is larger than the train split of {images} images; use a smaller one")
+        raise DataError(
+            f"a batch of {batch_size} is larger than the train split of {images} images: give a smaller --batch-size"
+        )
     if int(splits.train.labels.amax()) == int(splits.train.labels.amin()):
         raise DataError(
             f"all {images} images of the train split have the label {int(splits.train.labels[0])}: there is nothing "

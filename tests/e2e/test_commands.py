@@ -206,15 +206,17 @@ def test_files_that_are_not_there_are_said_before_data_are_read(seenn: Seenn, ch
     refused(bench, 1, "none.pth: no such file")
 
 
-def test_too_few_images_to_calibrate_are_said_before_the_model_is_loaded(seenn: Seenn) -> None:
+def test_too_few_images_to_calibrate_are_said_before_the_model_is_loaded(
+    seenn: Seenn, caplog: pytest.LogCaptureFixture
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (100, 8, 8)).astype(np.uint8)
     np.savez("few.npz", images=pixels, labels=np.arange(100) % 4)
     few = "npz:few.npz has 100 images, of which 10 calibrate: too few, at least 16 are needed. Bring 160 images or more"
     refused(seenn("convert", "--model", "local-dir:none", "--pretrained", "--data", "npz:few.npz"), 1, few)
-    arguments = ("--epochs", "0.1", "--model-kwargs", "channels=(8,8,8,8),layers=(1,1,1,1)")
+    arguments = ("--epochs", "1", "--batch-size", "16", "--model-kwargs", "channels=(8,8,8,8),layers=(1,1,1,1)")
     trained = seenn("train-ann", "--model", "resnet18", "--data", "npz:few.npz", *arguments)
-    assert trained.code == 0
-    assert f"warning: {few} in all, which convert will ask for" in trained.err
+    assert trained.code == 0, trained.err
+    assert f"{few} in all, which convert will ask for" in caplog.text
 
 
 def test_report_folder_is_checked_before_the_work(seenn: Seenn, converted: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 _ENERGY_UNITS = ("pJ", "nJ", "µJ", "mJ", "J")
 _COUNT_UNITS = ("", "k", "M", "G", "T")
 _FEW = 6  # numbers that are read
-_NEVER = 1e38  # no score is as large
+_BEYOND = 1e38  # no score is as large, or as far below 0
 
 
 def percent(fraction: float) -> str:
@@ -38,9 +38,16 @@ def steps(number: float) -> str:
 
 
 def thresholds(value: float | Sequence[float]) -> str:
-    """``0.95`` as ``"0.95"``; one for each exit point as the first few; one that no score exceeds as ``"never"``."""
+    """``0.95`` as ``"0.95"``; one for each exit point as the first few; one that no score exceeds as ``"never"``.
+
+    One that every score exceeds is ``"always"``.
+    """
+
+    def said(number: float) -> str:
+        return f"{number:.6g}" if abs(number) < _BEYOND else "never" if number > 0 else "always"
+
     values = value if isinstance(value, Sequence) else (value,)
-    shown = ", ".join("never" if number > _NEVER else f"{number:.6g}" for number in values[:_FEW])
+    shown = ", ".join(map(said, values[:_FEW]))
     return f"{shown}, … ({len(values)}, all in the JSON)" if len(values) > _FEW else shown
 
 

@@ -91,15 +91,19 @@ class CumulativeDifference(OverTime):
         now = self._total(sums, t, in_place=True)
         return torch.sub(now, value, out=value), None, (*sums, now, t)
 
+    @property
+    def degree(self) -> int | None:
+        """n, where f(a·x) = aⁿ·f(x), so that f may act on sums; None for any other function."""
+        return 1 if self.op.homogeneous else 2 if self.op.bilinear else None
+
     def _total(self, sums: Sequence[Tensor], t: Tensor, *, in_place: bool = False) -> Tensor:
         """``t·f(S_t/t)``; ``in_place`` in what f returns."""
-        if self.op.homogeneous:
-            return self.op(*sums)  # type: ignore[no-any-return]
-        if self.op.bilinear:  # f(a·x, a·y) = a²·f(x, y)
-            value: Tensor = self.op(*sums)
-            return torch.div(value, _rows(t, value), out=value if in_place else None)
-        value = self.op(*(s / _rows(t, s) for s in sums))
-        return torch.mul(value, _rows(t, value), out=value if in_place else None)
+        degree = self.degree
+        value: Tensor = self.op(*(sums if degree is not None else (s / _rows(t, s) for s in sums)))
+        if degree == 1:
+            return value
+        scale = torch.mul if degree is None else torch.div
+        return scale(value, _rows(t, value), out=value if in_place else None)
 
     def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
         if lowering.constant:

@@ -39,6 +39,14 @@ def imagefolder(request: Request) -> Source:
     parts = [folder for folder in folders if part_of(folder.name) and _subfolders(folder)]
     if not parts:
         train_dir, test_dir = path, None
+        inside = {tuple(inner.name for inner in _subfolders(folder)) for folder in folders}
+        if request.group_by is None and len(inside) == 1 < len(folders) and len(*inside) > 1:
+            names = ", ".join(folder.name for folder in folders[:4])
+            logger.warning(
+                "%s: %s hold the same folders, and are taken for classes; parts are called train, val or test",
+                path,
+                names,
+            )
     else:
         if others := [folder.name for folder in folders if folder not in parts]:
             logger.warning("%s: beside its parts, these folders are left out: %s", path, ", ".join(others))

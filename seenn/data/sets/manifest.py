@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -81,10 +82,7 @@ def read_rows(path: Path) -> list[Row]:
         DataError: it cannot be read, has no rows, or rows of another length.
     """
     with reading(path), path.open(encoding="utf-8-sig", newline="") as stream:
-        head = stream.readline()
-        stream.seek(0)
-        delimiter = max("\t;,", key=head.count)
-        rows = list(csv.DictReader(stream, delimiter=delimiter, strict=True))
+        rows = list(csv.DictReader(stream, delimiter=delimiter_of(stream), strict=True))
     if not rows:
         raise DataError(f"{path}: has no rows; expected a header and one row an image")
     if bad := [number for number, row in enumerate(rows, 2) if None in row or None in row.values()]:
@@ -92,6 +90,13 @@ def read_rows(path: Path) -> list[Row]:
             f"{path}: {len(bad)} rows have another number of columns, the first is row {bad[0]}: write them again"
         )
     return rows
+
+
+def delimiter_of(stream: TextIO) -> str:
+    """What stands between the names of the header: a tab, a semicolon or a comma."""
+    head = stream.readline()
+    stream.seek(0)
+    return max("\t;,", key=head.count)
 
 
 def _column(path: Path, rows: list[Row], names: Sequence[str]) -> str | None:

@@ -54,15 +54,30 @@ def npz(request: Request) -> Source:
     if len({part.shape[1:] for part in samples}) > 1:
         shapes = " and ".join(str(list(part.shape[1:])) for part in samples)
         raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}; store them alike")
-    train = labelled_arrays(where[0], samples[0], arrays[0][1])
+    class_names, labels = _numbered(path, [found[1] for found in arrays])
+    train = labelled_arrays(where[0], samples[0], labels[0])
     classes = task_of(train.labels) == "classes"
     count = _count_classes(where[0], train.labels) if classes else train.labels[0].numel()
     parts = [train]
     if len(samples) > 1:
-        parts.append(labelled_arrays(where[1], samples[1], arrays[1][1], count if classes else None))
+        parts.append(labelled_arrays(where[1], samples[1], labels[1], count if classes else None))
     if request.group_by is not None:
         parts = [replace(p, groups=_groups(where, p, a[2])) for p, a in zip(parts, arrays, strict=True)]
-    return Source(train=parts[0], test=parts[1] if len(parts) > 1 else None, class_names=tuple(map(str, range(count))))
+    return Source(
+        train=parts[0],
+        test=parts[1] if len(parts) > 1 else None,
+        class_names=class_names or tuple(map(str, range(count))),
+    )
+
+
+def _numbered(path: Path, labels: list[NDArray[Any]]) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
+    """The names of the classes where labels are names, and labels as numbers."""
+    if labels[0].dtype.kind != "U":
+        return (), labels
+    names = sorted({*labels[0].ravel().tolist()})
+    if unknown := {str(label) for part in labels for label in part.ravel().tolist()} - {*names}:
+        raise DataError(f"{path}: test labels that no training image has: {', '.join(sorted(unknown)[:4])}")
+    return tuple(names), [np.searchsorted(names, part) for part in labels]
 
 
 _EXPECTED = "(images, labels), (X, y), (x_train, y_train, x_test, y_test) or (train_images, train_labels, …)"

@@ -12,8 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d
-from seenn.native import WindowSums
+from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, CumulativeDifference
+from seenn.native import Cumulative, WindowSums
+from seenn.native.memory import order
 from seenn.runtime.kernels.neurons import Neurons
 from seenn.runtime.kernels.synapses import Accumulate, Action, Copies, Copy, Kernel, Views, interiors
 from seenn.runtime.lowering.program import Compute, Fire, GainTerm, Instruction, Program, Sum, SynapseTerm
@@ -230,17 +231,24 @@ class Binder:
         return averages and self.native is not None and any(copy.name in compute.sources for copy in self.copies)
 
     def _compute(self, compute: Compute, memory: Memory) -> Iterator[Action]:
-        target, constants = memory.views[compute.target], map(self._number, compute.constants)
+        views, op = memory.views, compute.op
+        target, constants = views[compute.target], map(self._number, compute.constants)
         if self.native is not None and self._adds_up_bytes(compute):
-            assert isinstance(compute.op, AvgPool2d | AdaptiveAvgPool2d)
+            assert isinstance(op, AvgPool2d | AdaptiveAvgPool2d)
             (name,) = compute.sources
-            windows = compute.op.windows(self._program.buffers[name].shape, target.shape)
+            windows = op.windows(self._program.buffers[name].shape, target.shape)
             low = int(self._program.buffers[name].low)
             yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *windows, low)
             yield from (partial(target.mul_, factor) for factor in constants)
-        else:
-            buffers = (memory.views[each] for each in (*compute.sources, *compute.state))
-            yield partial(compute.function, target, *buffers, *constants)
+            return
+        sources, state = ([views[name] for name in names] for names in (compute.sources, compute.state))
+        if self.native is not None and isinstance(op, CumulativeDifference) and compute.what == "step":
+            *sums, value, t = state
+            inputs = [*zip(sources, sums, strict=True)]
+            if Cumulative.fits(op.degree, target, value, inputs):
+                yield Cumulative(self.native, op.op, op.degree, target, value, inputs, t)
+                return
+        yield partial(compute.function, target, *sources, *state, *constants)
 
     def _fire(self, fire: Fire, memory: Memory) -> Iterator[_Bound]:
         """The current of a site's neurons, and the neurons."""
@@ -290,7 +298,7 @@ class Binder:
         views, copies = memory.views, memory.copies
         terms = [term for term in total.terms if term not in self._joined]
         taken = any(isinstance(t, SynapseTerm) and self._synapses[t].bias is not None for t in terms)
-        constant = None if total.constant is None or taken else _as_it_lies(self._number(total.constant))
+        constant = None if total.constant is None or taken else _as_in(target, self._number(total.constant))
         if not total.accumulate:
             first = next((t for t in terms if isinstance(t, GainTerm) and constant is None), None)
             if isinstance(first, GainTerm) and views[first.source].shape == target.shape:
@@ -339,17 +347,21 @@ def cut(rows: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _shaped(memory: Tensor, like: Tensor, batch: int) -> Tensor:
-    """The beginning of ``memory``, samples laid out as in ``like``: dense, channels-last where there are four axes."""
+    """The beginning of ``memory``, samples laid out as in ``like``, which is dense."""
     memory = memory[: batch * math.prod(like.shape[1:])]
-    if like.dim() != 4:
+    if order(like) is not torch.channels_last:
         return memory.view(batch, *like.shape[1:])
     _, channels, rows, columns = like.shape
     return memory.view(batch, rows, columns, channels).permute(0, 3, 1, 2)
 
 
-def _as_it_lies(sample: Tensor) -> Tensor:
-    """Laid out as buffers are, so that it is added to them in the order of memory."""
-    return sample.unsqueeze(0).contiguous(memory_format=torch.channels_last) if sample.dim() == 3 else sample
+def _as_in(buffer: Tensor, sample: Tensor) -> Tensor:
+    """Laid out as the samples of ``buffer``, so that it is added to them in the order of memory."""
+    return (
+        sample.unsqueeze(0).contiguous(memory_format=order(buffer))
+        if buffer.dim() == 4 and sample.dim() == 3
+        else sample
+    )
 
 
 def _per_output(term: SynapseTerm, constant: Tensor) -> bool:

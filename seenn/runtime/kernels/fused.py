@@ -15,8 +15,10 @@ from torch import Tensor
 
 from seenn.core.graph import INPUT
 from seenn.native import RowWriter
+from seenn.native.memory import order
 from seenn.runtime.kernels.bind import Binder, Memory, Thunk, cut
 from seenn.runtime.kernels.synapses import Copy, Kernel
+from seenn.runtime.lowering.layout import images
 from seenn.runtime.lowering.program import Buffer, Life, Program
 from seenn.runtime.lowering.values import integrate
 from seenn.runtime.slots import Engine, SlotObserver, Slots, StepPart, check_memory
@@ -62,6 +64,7 @@ class FusedEngine(Engine):
         self.input_shape = program.input_shape
         self.exit_costs = tuple(exit.cost for exit in program.exits)
         self.tile = tile_size(program)
+        self.images = images(program)
         self.binder = Binder(program, kernels, device, native)
         self.note = self.binder.note
 
@@ -307,13 +310,16 @@ class FusedSlots(Slots):
         return [_Carried(_row_writer(native, leaving), _row_writer(native, arriving)) for leaving, arriving in pairs]
 
     def _allocate(self, buffer: Buffer, rows: int) -> Tensor:
-        return _channels_last(torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
+        return self._laid_out(buffer, torch.zeros(rows, *buffer.shape, dtype=buffer.dtype, device=self._engine.device))
 
     def _first(self, buffer: Buffer) -> Tensor:
         """A state before the first step, of one sample."""
         assert buffer.start is not None
         start = buffer.start.to(self._engine.device, buffer.dtype)
-        return _channels_last(start.expand(buffer.shape).unsqueeze(0).contiguous())
+        return self._laid_out(buffer, start.expand(buffer.shape).unsqueeze(0).contiguous())
+
+    def _laid_out(self, buffer: Buffer, values: Tensor) -> Tensor:
+        return _channels_last(values) if buffer.name in self._engine.images else values
 
     def _frame(self, copy: Copy) -> Tensor:
         """Bytes of a tile, all of them zero counts."""
@@ -352,7 +358,8 @@ class _Apart:
 
 def _by_sample(values: Tensor) -> Tensor:
     """Dense samples as rows, of as wide numbers as they can be taken for: how they are copied fastest."""
-    flat = (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).view(len(values), -1)
+    images = order(values) is torch.channels_last
+    flat = (values.permute(0, 2, 3, 1) if images else values).view(len(values), -1)
     size = flat.shape[1] * flat.element_size()
     return flat.view(torch.int64) if size % 8 == 0 else flat
 

@@ -116,7 +116,10 @@ class Float32Kernel(Kernel):
             transposed = weight.t()
 
             def multiply(target: Tensor, x: Tensor) -> None:
-                target.view(-1, len(weight)).addmm_(x.view(-1, weight.shape[1]), transposed)
+                if x.is_contiguous() and target.is_contiguous():
+                    target.view(-1, len(weight)).addmm_(x.view(-1, weight.shape[1]), transposed)
+                else:  # images, along their rows
+                    target.add_(x @ transposed)
                 if added is not None:
                     target.add_(added)
 

@@ -11,6 +11,8 @@ import nir
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
+from small_snn import digits_snn
 
 from cli.main import seenn
 from seenn.core.ops import IFNeuron, LIFNeuron
@@ -67,3 +69,25 @@ def test_commands_read_nir_files_as_their_library_would(tmp_path: Path) -> None:
     refused = inspected(snn, "--dialect", "norse")
     assert refused.exit_code == 2
     assert "only NIR files (.nir) have a dialect" in refused.stderr
+
+
+def test_commands_read_the_folder_that_was_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits_snn().export("net-nir", to="nir")
+    Image.new("L", (8, 8), 100).save("one.png")
+
+    def code(line: str) -> tuple[int, str]:
+        done = CliRunner().invoke(seenn, line.split())
+        return done.exit_code, done.output
+
+    for line in (
+        "inspect net-nir",
+        "predict net-nir one.png -o answers.csv",
+        "evaluate net-nir --data digits --limit 32",
+        "calibrate-exit net-nir --data digits --threshold 0.5 -o snn.safetensors",
+    ):
+        assert code(line)[0] == 0, code(line)
+    refused = code("calibrate-exit net-nir --data digits --threshold 0.5")
+    assert refused[0] == 2
+    assert "net-nir is a folder, not a file: name another file" in refused[1]
+    assert sorted(path.name for path in Path("net-nir").iterdir()) == ["network.json", "network.nir"]

@@ -61,4 +61,6 @@ def test_mirroring_and_shifts_are_chosen_or_left_to_the_data(
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     result = CliRunner().invoke(seenn, ["train-ann", "--model", "resnet18", "--batch-size", "5000"])
     assert result.exit_code == 1
-    assert "a batch of 5000 is larger than the train split of 899 images; use a smaller one" in str(result.output)
+    assert "a batch of 5000 is larger than the train split of 899 images: give a smaller --batch-size" in str(
+        result.output
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import v2
 
-from converter import convert_module
+from converter import convert, convert_module
 from seenn.errors import ConversionError, ModelError, UnsupportedError
 
 
@@ -24,6 +26,18 @@ class Branching(nn.Module):
 def test_control_flow_that_depends_on_the_data_is_refused(images: Tensor) -> None:
     with pytest.raises(UnsupportedError, match=r"Branching cannot be traced .* must not branch on the values in it"):
         convert_module(Branching(), images)
+
+
+@pytest.mark.parametrize("part", [v2.Resize(8), models.ResNet18_Weights.DEFAULT.transforms(crop_size=8)])
+def test_what_prepares_images_inside_a_model_is_refused_with_what_to_do(part: nn.Module, images: Tensor) -> None:
+    model = nn.Sequential(part, nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    with pytest.raises(UnsupportedError, match="— prepare images before the model"):
+        convert_module(model, torch.rand(20, 3, 16, 16))
+
+
+def test_a_device_that_is_not_there_is_refused(net: nn.Module, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="unknown device 'gpu': use cpu, cuda, mps or auto"):
+        convert(net, images, device="gpu")
 
 
 def test_a_converted_network_and_what_holds_one_are_refused(net: nn.Module, images: Tensor) -> None:

@@ -112,6 +112,41 @@ def test_one_logit_becomes_the_scores_of_two_classes(end: Any) -> None:
     assert snn.predict(X[:8], policy=seenn.ConfidenceExit(threshold=0.6)).labels.max() <= 1
 
 
+def _of_two(y: Tensor) -> Tensor:
+    """The scores whose softmax has the probability of the second class that y has."""
+    return torch.cat([y, 3 * y + 1], 1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda y: 1 - y.sigmoid(), lambda y: _of_two(y).softmax(1)[:, 1], lambda y: 1 - _of_two(y).softmax(1)[:, :1]],
+)
+def test_a_probability_of_yes_is_taken_back_to_its_logit(end: Any) -> None:
+    model = Model(end, 1).eval()
+    found = convert_module(model, X, ConvertConfig(strict=True))
+    assert (found.head, found.task) == ("sigmoid", "binary")
+    torch.testing.assert_close(found.network.analog()(X).softmax(1)[:, 1], model(X).flatten())
+
+
+@pytest.mark.parametrize("task", ["binary", "labels"])
+def test_probabilities_that_are_taken_for_logits_are_said(task: str, caplog: pytest.LogCaptureFixture) -> None:
+    convert_module(Model(nn.Hardsigmoid(), 1 if task == "binary" else 3).eval(), X, task=task)
+    assert "numbers from 0 to 1, as probabilities are, and they are taken for logits" in caplog.text
+
+
+@pytest.mark.parametrize("end", [nn.Sigmoid(), nn.Softmax(1), nn.Tanh()])
+def test_quantities_are_what_the_model_returns(end: nn.Module) -> None:
+    model = Model(end).eval()
+    found = convert_module(model, X, task="values")
+    assert found.head is None
+    torch.testing.assert_close(found.network.analog()(X), model(X))
+
+
+def test_a_softmax_is_not_of_several_labels() -> None:
+    with pytest.raises(ConversionError, match="ends in a softmax, which is for one class of several: leave --task out"):
+        convert_module(Model(nn.Softmax(1)).eval(), X, task="labels")
+
+
 def test_labels_and_quantities_are_checked_as_such_and_know_no_exits() -> None:
     labels = convert(Model(nn.Sigmoid()).eval(), X)
     assert labels.task == "labels"

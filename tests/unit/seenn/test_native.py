@@ -21,7 +21,7 @@ from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
-from seenn.native import Firing, Joined, RowWriter, WindowSums, cache, norm
+from seenn.native import Cumulative, Firing, Joined, RowWriter, WindowSums, cache, norm
 from seenn.native.library import FOLDER, Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
@@ -139,16 +139,40 @@ def test_bytes_have_margins_which_stay_as_they_are(library: Library, pattern: tu
 
 def test_memory_that_lies_otherwise_is_refused(library: Library) -> None:
     theta = torch.ones(5, 1, 1)
-    for membrane in (torch.zeros(2, 5, 4, 6), whole(0, 1, 2, 5, 4, 6).double(), whole(0, 1, 2, 5, 4, 12)[..., ::2]):
+    for membrane in (whole(0, 1, 2, 5, 4, 6).double(), whole(0, 1, 2, 5, 4, 12)[..., ::2]):
         with pytest.raises(ValueError, match="memory of another layout"):
             Firing(library, membrane, theta, None, 0, 1)
     dense = whole(0, 1, 2, 5, 4, 6)
+    with pytest.raises(ValueError, match="memory of another layout"):
+        Firing(library, dense, theta, None, 0, 1, counts=dense.contiguous())
     with pytest.raises(ValueError, match="memory of another layout"):
         Firing(library, dense, theta, None, 0, 1, whole=torch.zeros(2, 5, 4, 6, dtype=torch.uint8))
     with pytest.raises(ValueError, match="memory of another layout"):
         RowWriter(library, [(dense, dense.contiguous())])
     with pytest.raises(ValueError, match="rows of"):
         RowWriter(library, [(dense, whole(0, 1, 1, 5, 6, 4))])
+
+
+def test_values_that_are_no_images_fire_in_the_order_of_their_axes(library: Library) -> None:
+    current, theta = torch.randn(2, 5, 4, 6), 0.1 + torch.rand(5, 1, 1)
+    v, counts = torch.zeros_like(current), torch.zeros_like(current)
+    Firing(library, v, theta, None, -3, 3, counts=counts, current=current.clone())()
+    assert torch.equal(counts, (current / theta).floor().clamp(-3, 3))
+    assert torch.equal(v, current - counts * theta)
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_functions_of_running_means_lie_as_their_values_do(images: bool, library: Library) -> None:
+    made = [whole(-9, 9, 2, 5, 4, 6) for _ in range(4)]
+    x, total, value, target = made if images else [values.contiguous() for values in made]
+    t, expected = torch.tensor([0.0, 3.0]), (total + x) / torch.tensor([1.0, 4.0]).view(2, 1, 1, 1)
+    expected = expected.softmax(-1) * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1) - value
+    Cumulative(library, lambda mean: mean.contiguous().softmax(-1), None, target, value, [(x, total)], t)()
+    assert torch.equal(target, expected)
+    assert t.tolist() == [1, 4]
+    assert not Cumulative.fits(None, target, value, [(x[..., ::2], total[..., ::2])])
+    assert not Cumulative.fits(None, target, value, [(x, total), (x, total)])
+    assert not Cumulative.fits(2, target[:, :1], value, [(x, total), (x, total)])
 
 
 def test_rows_are_written_where_they_belong(library: Library) -> None:
@@ -444,6 +468,7 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
         ("unroll.c", "carried[c] = decay", "carried[c] = 1"),
         ("rows.c", "rows[k] *", "k *"),
         ("sums.c", "w->low *", "0 *"),
+        ("cumulative.c", "now[c] / t", "now[c]"),
     ],
 )
 def test_a_library_that_computes_something_else_is_not_used(

@@ -74,6 +74,16 @@ def test_more_outputs_than_classes_are_refused_unless_they_are_chosen() -> None:
         convert(loaded, data)
 
 
+def test_classes_that_are_stored_as_floats_are_refused() -> None:
+    images, labels = torch.rand(200, 6), (torch.arange(200) % 5).double()
+    module = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.ReLU(), torch.nn.Linear(12, 5))
+    data = load_data((images, labels))
+    with pytest.raises(
+        CalibrationError, match=r"gives 5 numbers, .* has 1 a sample, of the kind regression: store classes as int"
+    ):
+        convert(module, data)
+
+
 def test_classes_are_parsed() -> None:
     assert parse_classes("0-2, 7") == (0, 1, 2, 7)
     assert parse_classes("b,a,5-6", ("a", "b", "x")) == (1, 0, 5, 6)

@@ -92,6 +92,11 @@ def test_a_missing_classifier_and_what_is_too_much_are_told_apart_from_another_a
         load_model(plain_spec(trained), checkpoint({**tensors, "mask.weight": torch.ones(3)}))
 
 
+def test_a_layout_is_of_onnx_files(trained: LoadedModel, checkpoint: WriteCheckpoint) -> None:
+    with pytest.raises(ModelError, match=r"--layout is of ONNX files, and resnet18 takes \[B, C, H, W\]: leave it out"):
+        load_model(replace(plain_spec(trained), layout="nhwc"), checkpoint(trained.module))
+
+
 def test_long_lists_of_offenders_are_cut_with_their_count(trained: LoadedModel, checkpoint: WriteCheckpoint) -> None:
     with pytest.raises(CheckpointError, match=r"and \d+ more"):
         load_model(ModelSpec(name="resnet18"), checkpoint(trained.module))

@@ -158,6 +158,16 @@ def test_a_file_with_a_large_ending_is_one(save: Save, small: Small, tmp_path: P
     assert load_model(ModelSpec(name=str(path))).input_shape == (4, 6, 6)
 
 
+def test_a_size_that_is_stated_is_not_overruled(save: Save, small: Small, tmp_path: Path) -> None:
+    path = save(small())
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 4), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(200) % 5)
+    options = ["--data", f"npz:{tmp_path}/d.npz", "-o", str(tmp_path / "a.safetensors"), "--input-size", "8"]
+    done = CliRunner().invoke(seenn, ["convert", "--model", str(path), *options])
+    assert done.exit_code == 1
+    assert "takes 4×6×6 alone, and --input-size says 4×8×8: leave --input-size out" in done.output
+
+
 def test_data_of_another_size_are_refused(save: Save, small: Small) -> None:
     path = save(small())
     with pytest.raises(CalibrationError, match="the model takes 4×6×6, the data given is prepared as 4×9×9"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,19 @@ def test_what_is_missing_or_empty_is_said_before_any_work(tmp_path: Path, monkey
         check_inputs(["bare"])
     with pytest.raises(DataError, match="expected one named path"):
         check_inputs(["t.csv"])
+    Path("rows.csv").write_text("path\n")
+    tarfile.open("no.tar", "w").close()
+    os.mkfifo("pipe.csv")
+    for name, message in (("rows.csv", "holds no pic"), ("no.tar", "holds no pic"), ("pipe.csv", "no regular file")):
+        with pytest.raises(DataError, match=f"{name}: .*{message}"):
+            check_inputs([name])
+
+
+@pytest.mark.parametrize(("header", "row"), [("Path;Label", "a.png;1"), ("id\tFile Path\tfilename", "1\t-\ta.png")])
+def test_a_table_is_read_as_a_manifest_is(tmp_path: Path, header: str, row: str) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(f"{header}\n{row}\n")
+    assert [picture.path for picture in found(tmp_path / "t.csv")] == [str(tmp_path / "a.png")]
 
 
 def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seenn.capture import to_graph, trace, trace_exported
+from seenn.capture import build_graph, to_graph, trace, trace_exported
 from seenn.core.graph import OpGraph
 from seenn.core.ops import ReLU
 from seenn.errors import UnsupportedError
@@ -89,6 +89,23 @@ def test_a_relu_is_one_however_it_is_spelled(spelling: str, by: Any) -> None:
 @pytest.mark.parametrize("spelling", SEVERAL)
 def test_what_is_linear_or_clips_is_expressed(spelling: str, by: Any) -> None:
     traced(SEVERAL[spelling], by)
+
+
+GATES_AND_NORMS: dict[str, Call] = {
+    "gated": lambda m, x: F.glu(x, 1),
+    "gated along the last axis": lambda m, x: F.glu(x),
+    "local response": lambda m, x: F.local_response_norm(x, 3, alpha=0.1, k=2.0),
+    "of each channel": lambda m, x: F.instance_norm(x, weight=m.bounds.flatten(), bias=m.bounds.flatten()),
+}
+
+
+@pytest.mark.parametrize("by", [trace, trace_exported], ids=["fx", "export"])
+@pytest.mark.parametrize("spelling", GATES_AND_NORMS)
+def test_gates_and_norms_are_expressed_as_functions_too(spelling: str, by: Any) -> None:
+    model = Body(GATES_AND_NORMS[spelling]).double().eval().requires_grad_(False)
+    x = torch.randn(3, 4, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    graph = build_graph(by(model, x)).checked(strict=False)
+    torch.testing.assert_close(graph(x), model(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,31 @@ def test_pictures_of_several_sizes_or_large_ones_are_taken_at_224_pixels(
 
 
 @pytest.mark.parametrize(
-    ("train", "test"), [("Training", "Testing"), ("TRAIN", "Valid"), ("training", "validation"), ("train", "Test")]
+    ("train", "test"),
+    [
+        ("Training", "Testing"),
+        ("TRAIN", "Valid"),
+        ("training", "validation"),
+        ("train", "Test"),
+        ("training_set", "test_set"),
+        ("seg_train", "seg_test"),
+        ("Train images", "test-images"),
+        ("train2017", "val2017"),
+    ],
 )
 def test_parts_are_known_by_their_usual_names(write_folder: WriteFolder, train: str, test: str) -> None:
     path = write_folder({f"{train}/cat": 12, f"{train}/dog": 6, f"{test}/cat": 2, f"{test}/dog": 1})
     splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
     assert splits.class_names == ("cat", "dog")
     assert len(splits.test) == 3
+
+
+def test_names_with_more_in_them_are_classes_and_folders_that_look_like_parts_are_said(
+    write_folder: WriteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({"test_tube/far": 6, "test_tube/near": 6, "train_station/far": 6, "train_station/near": 6})
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("test_tube", "train_station")
+    assert "test_tube, train_station hold the same folders, and are taken for classes; parts are" in caplog.text
 
 
 @pytest.mark.parametrize("part", ["train", "val", "Testing"])

@@ -33,6 +33,16 @@ def test_one_part_is_dealt_to_four_splits(write_npz: WriteNpz) -> None:
     assert splits.preprocessing.channels == 3
 
 
+def test_labels_may_be_names(write_npz: WriteNpz) -> None:
+    names = np.array(["eel", "cat", "dog"])
+    parts = {"x_train": pixels(60, 5, 7), "y_train": names[LABELS], "x_test": pixels(3, 5, 7, seed=1)}
+    splits = load_data(write_npz(**parts, y_test=names))
+    assert splits.class_names == ("cat", "dog", "eel")
+    assert splits.test.labels.tolist() == [2, 0, 1]
+    with pytest.raises(DataError, match="test labels that no training image has: owl"):
+        load_data(write_npz(**parts, y_test=np.array(["cat", "owl", "eel"])))
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -159,7 +169,7 @@ def test_an_array_keeps_samples_together(write_npz: WriteNpz) -> None:
     [
         (np.full(60, np.nan), "60 labels are NaN or infinite"),
         (np.full((60, 2), 3), r"labels are integers \[60, 2\] other than 0 and 1"),
-        (LABELS.astype("U1"), r"labels are <U1 \[60\], expected classes \[N\] as integers"),
+        (LABELS.astype("S1"), r"labels are \|S1 \[60\], expected classes \[N\] as integers"),
         (LABELS - 1, "20 labels are out of range, the first at index 0 is -1; expected 0 and up"),
         (
             LABELS.astype(np.uint64) + 2**63,

@@ -186,7 +186,10 @@ class Few(Split):
     ("splits", "message"),
     [
         ({"train": Few([]), "calibration": Few([])}, "the train and the calibration split is empty"),
-        ({"train": Few([0, 1, 0])}, "a batch of 100 is larger than the train split of 3 images; use a smaller one"),
+        (
+            {"train": Few([0, 1, 0])},
+            "a batch of 100 is larger than the train split of 3 images: give a smaller --batch-size",
+        ),
         ({"train": Few([3] * 200)}, "all 200 images of the train split have the label 3: there is nothing to tell"),
     ],
 )

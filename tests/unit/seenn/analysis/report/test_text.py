@@ -39,9 +39,9 @@ def test_counts_percents_and_steps_read_well() -> None:
     assert (steps(1), steps(8), steps(1.5)) == ("1 step", "8 steps", "1.50 steps")
 
 
-def test_many_thresholds_are_said_briefly_and_one_beyond_all_scores_as_never() -> None:
+def test_many_thresholds_are_said_briefly_and_those_beyond_all_scores_in_words() -> None:
     assert thresholds(0.95) == "0.95"
-    assert thresholds((0.5, torch.finfo(torch.float32).max)) == "0.5, never"
+    assert thresholds((0.5, torch.finfo(torch.float32).max, torch.finfo(torch.float32).min)) == "0.5, never, always"
     assert thresholds([0.25] * 31) == f"{'0.25, ' * 6}… (31, all in the JSON)"
     described = policy_to_json(TwoSidedExit(inner=GapExit(threshold=(3.4e38,) * 7)))
     assert policy(described).count("never") == 6
