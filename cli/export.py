@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,10 @@ class ExportFile:
         type=COUNT,
     )
     raw_pixels: bool = option("The file takes uint8 images [B, H, W, C] and prepares them itself.")
-    reader: str | None = option("The program that is to read the file.", metavar="NAME")
+    reader: str | None = option(
+        "The program that is to read the file; where its packages are another Python's, NAME=/path/to/python.",
+        metavar="NAME",
+    )
 
 
 @command("Write the network for another program.")
@@ -78,4 +82,6 @@ def _inputs(console: Console, snn: SNN, data: DataOptions, count: int) -> tuple[
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_shown(own)}" for name, own in value.items())
     return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -135,7 +135,7 @@ class Plan:
             return self._neuron(op, inputs[0], "LIF", op.decay)
         if isinstance(op, FlooredNeuron):
             return self._neuron(op, inputs[0], "IF", 1.0)
-        return self._refuse(f"NIR has no {op.kind}: {why}", inputs[0])
+        return self._refuse(f"NIR has no {op.kind}: {why}; use --to onnx", inputs[0])
 
     def add(self, inputs: Sequence[Value]) -> Value:
         return Value(shape=inputs[0].shape, terms=tuple(term for value in inputs for term in value.terms))

@@ -56,10 +56,14 @@ def run(
         np.savez(Path(folder, "arrays.npz"), inputs=inputs, **arrays)
         if not write:
             shutil.copy(path / FILE, Path(folder, FILE))
-        done = subprocess.run(
-            [python, "-I", "-W", "ignore", str(SCRIPT), folder],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command = [python, "-I", "-W", "ignore", str(SCRIPT), folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise UnsupportedError(
+                f"{python} cannot be run ({error.strerror}): give the Python that has {name}, "
+                f"--reader {name}=/path/to/python"
+            ) from error
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["no message"])[-1]
             extra = "nir" if name in ("any", "spinnaker2") else name

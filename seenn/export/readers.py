@@ -136,6 +136,6 @@ def _crossings(subject: Subject, name: str) -> Iterable[str]:
         if count:
             most = getattr(witness.neuron(site), "max_spikes", 1)
             yield (
-                f"{site}: {name} fires as often as the membrane holds, {count} times more than the {most} "
-                "that the network may: convert with --neuron burst and more --levels"
+                f"{site} ({count} times): {name} fires as often as the membrane holds, and the network at most {most}: "
+                "convert with --neuron burst and more --levels"
             )

@@ -47,7 +47,7 @@ class _OnnxQdq(Format):
             yield f"--reader {reader} is not installed: pip install 'seenn[{reader}]'"
         for node in subject.network.graph:
             if node.op.fires and not isinstance(node.op, IntegratingNeuron):
-                yield f"{node.name} ({node.op.title}) stands for no activation: use --to onnx"
+                yield f"{node.name} ({node.op.title}): stands for no activation: use --to onnx"
         if subject.batch.is_sequence:
             yield "one frame a timestep, which an ANN does not read: use --to onnx-step"
 

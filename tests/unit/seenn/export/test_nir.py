@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,7 @@ from seenn.core.ops import (
     Linear,
     Neuron,
 )
+from seenn.core.ops.leaky_sum import LeakySum
 from seenn.errors import CheckpointError, ExportError, UnsupportedError
 from seenn.export.exporter import FORMATS, ExportOptions, Subject
 from seenn.export.nir_plan import Plan
@@ -89,7 +91,9 @@ def test_everything_that_a_reader_has_not_is_named_at_once(make_snn: MakeSnn) ->
     said = violations(make_snn(NEURONS["signed"], pooling="average"), "sinabs")
     assert said.count("fires no negative spikes: convert with --neuron if or burst") == 3
     said = violations(chain(make_snn, IFNeuron), "sinabs")
-    assert "n1: sinabs fires as often as the membrane holds" in said
+    assert re.search(
+        r"n1 \(\d+ times\): sinabs fires as often as the membrane holds, and the network at most 1: convert", said
+    )
     assert "its LIF resets by subtraction only" in violations(chain(make_snn, LIFNeuron), "sinabs")
 
 
@@ -154,6 +158,15 @@ def test_a_python_without_the_reader_is_one_clear_error(make_snn: MakeSnn, tmp_p
     with pytest.raises(UnsupportedError, match=r"the reader norse is not installed for .*seenn\[norse\]"):
         chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=f"norse={bare(tmp_path)}")
     assert [path.name for path in tmp_path.iterdir()] == ["python"]
+
+
+@pytest.mark.parametrize("python", ["nowhere/python", ".", "file"])
+def test_a_python_that_cannot_be_run_is_named(python: str, make_snn: MakeSnn, tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0o644)
+    said = f"{re.escape(str(tmp_path / python))} cannot be run .*give the Python that has norse, --reader norse="
+    with pytest.raises(UnsupportedError, match=said):
+        chain(make_snn, LIFNeuron).export(tmp_path / "snn", to="nir", reader=f"norse={tmp_path / python}")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def bare(folder: Path) -> Path:
@@ -232,3 +245,14 @@ def bare_chain(make_snn: MakeSnn) -> SNN:
     ]
     network = SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False)
     return replace(make_snn(pooling="average"), network=network)
+
+
+def test_a_current_that_decays_has_a_way_out(make_snn: MakeSnn) -> None:
+    nodes = [
+        Node("current", LeakySum(decay=0.5), (INPUT,)),
+        Node("n1", LIFNeuron(0.5), ("current",)),
+        Node("flat", Flatten(), ("n1",)),
+        Node("head", Linear(torch.ones(3, 64)), ("flat",)),
+    ]
+    snn = replace(make_snn(), network=SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval())
+    assert re.search(r"current: NIR has no leaky_sum: .*; use --to onnx", violations(snn, "any"))

@@ -105,7 +105,7 @@ def test_a_network_that_is_not_its_quantised_ann_is_refused_with_the_figure(make
 
 
 def test_neurons_that_stand_for_no_activation_are_named(make_snn: MakeSnn, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"block\.act1 \(lif\) stands for no activation.*act3 \(lif\)"):
+    with pytest.raises(UnsupportedError, match=r"block\.act1 \(lif\), .*act3 \(lif\): stands for no activation"):
         make_snn(LIFNeuron).export(tmp_path / "snn.onnx", to="onnx-qdq")
 
 
