@@ -44,8 +44,8 @@ from seenn.core.ops import (
     Op,
     Scale,
 )
-from seenn.core.ops.floored_neuron import MOST_SPIKES
 from seenn.core.ops.leaky_sum import LeakySum
+from seenn.core.ops.neuron import MOST_SPIKES
 from seenn.errors import CheckpointError, UnsupportedError, first_line
 
 STEP = {"norse": 1e-3, "snntorch": 1e-4}  # seconds
@@ -219,12 +219,12 @@ class _Reader:
         return value if bool((factor == 1).all()) else self._put(f"{name}.charge", ChannelAffine(factor), value)
 
     def leaky(self, name: str, node: Any, value: str) -> str:
-        if self.dialect == "sinabs":
-            raise UnsupportedError(
-                "its LIF fires several spikes a step while it leaks, which no neuron here does: use IF"
-            )
         if self.dialect == "any":
             return self._leak_of_any(name, node, value)
+        if self.dialect == "sinabs":  # which knows neither r nor v_reset
+            _without_leak(node)
+            leaks = LIFNeuron(1.0, 0.0, decay=self._decay(node.tau), v_reset=None, max_spikes=MOST_SPIKES)
+            return self._put(name, leaks, self._charge(name, node, value))
         gain = self._share(node.tau, "tau")
         r = 1.0 if self.dialect == "norse" else _per_channel(node.r, "r")
         return self._membrane(name, node, value, 1 - gain, gain * r)
@@ -237,7 +237,8 @@ class _Reader:
         else:
             decay, reset = self._decay(node.tau), node.v_reset / node.v_threshold
         reset = None if reset is None else _single(reset, "v_reset / v_threshold")
-        return self._put(name, LIFNeuron(1.0, self._start(name), decay=decay, v_reset=reset), charge)
+        most = rule.get("max_spikes", 1)
+        return self._put(name, LIFNeuron(1.0, self._start(name), decay=decay, v_reset=reset, max_spikes=most), charge)
 
     def _decay(self, tau: Any) -> float:
         if (steps := _single(tau, "tau")) <= 0:
@@ -265,8 +266,7 @@ class _Reader:
         return min(step / seconds, 1.0)
 
     def _membrane(self, name: str, node: Any, value: str, decay: float, gain: Tensor | float) -> str:
-        if bool(np.any(np.asarray(node.v_leak) != 0)):
-            raise UnsupportedError("a leak towards another value than 0: use v_leak = 0")
+        _without_leak(node)
         if bool(np.any(np.asarray(node.v_reset) != 0)):
             raise UnsupportedError(f"{self.dialect} resets to 0 and ignores v_reset: use v_reset = 0")
         charge = self._charge(name, node, value, gain)
@@ -285,6 +285,11 @@ _MAKERS: Mapping[str, Callable[[_Reader, str, Any, str], str]] = {
     "Scale": _Reader.scale,
     "SumPool2d": _Reader.pool,
 }
+
+
+def _without_leak(node: Any) -> None:
+    if bool(np.any(np.asarray(node.v_leak) != 0)):
+        raise UnsupportedError("a leak towards another value than 0: use v_leak = 0")
 
 
 def _tensor(values: Any, name: str) -> Tensor:

@@ -100,7 +100,7 @@ def flip(call: Call) -> Result:
     return _taken(call, ((dim, list(reversed(range(call.shape()[dim])))) for dim in dims))
 
 
-@handles("rot90", "diagonal")
+@handles("diagonal")
 def by_number(call: Call) -> Result:
     """What takes values of each image, or puts them in another order, by doing so with their numbers."""
     own, node = call.image(), call.node

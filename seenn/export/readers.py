@@ -102,6 +102,8 @@ def _of_neuron(neuron: Neuron, name: str, dialect: Dialect) -> Iterable[str]:
         reason = dialect.subtracts if neuron.v_reset is None else dialect.resets
         if reason:
             yield f"{name} has no such neuron: {reason}; use --reader any, or --to onnx"
+        elif neuron.max_spikes > 1 and name not in ("any", "sinabs"):
+            yield f"{name} fires once a step, and this neuron up to {neuron.max_spikes} times: use --reader any"
         elif neuron.v_reset and name != "any":
             yield f"{name} resets to 0, and this neuron to {neuron.v_reset}: train with a reset to 0"
     if bool((neuron.v_init != 0).any()) and not dialect.starts:

@@ -12,10 +12,8 @@ from torch import Tensor
 from seenn.core.ops.arguments import PerChannel, default, integer, per_channel
 from seenn.core.ops.base import State, register
 from seenn.core.ops.membrane import soft_reset
-from seenn.core.ops.neuron import Neuron
+from seenn.core.ops.neuron import MOST_SPIKES, Neuron
 from seenn.surrogate import fire
-
-MOST_SPIKES = 127
 
 
 @register("floored_neuron")

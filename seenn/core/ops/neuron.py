@@ -45,6 +45,8 @@ from seenn.core.ops.lowering import Lowering, Value
 from seenn.core.ops.membrane import Membrane, cut_off, soft_reset
 from seenn.surrogate import Surrogate, Triangle, fire
 
+MOST_SPIKES = 127  # in a step, of neurons that fire as often as their membrane holds
+
 
 def if_step(
     v: Tensor,

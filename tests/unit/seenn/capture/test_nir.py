@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,27 @@ def test_an_integrating_neuron_of_sinabs_fires_several_times_above_a_floor(tmp_p
 
     torch.testing.assert_close(snn.network(IMAGES, 6), expected(step, 6))
     assert lowest < -2
+
+
+def test_a_leaky_neuron_of_sinabs_fires_several_times_and_has_no_floor(tmp_path: Path) -> None:
+    decay, most, lowest = math.exp(-1 / 4), 0.0, 0.0
+    snn = seenn.load(write(tmp_path / "net.nir", lif(tau=4.0, v_threshold=0.3, v_reset=0.2)), dialect="sinabs")
+
+    def step(x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        nonlocal most, lowest
+        v = decay * (0 if v is None else v) + x / 0.3
+        spikes = v.floor().clamp(min=0)
+        most, lowest = max(most, float(spikes.max())), min(lowest, float(v.min()))
+        return spikes, v - spikes
+
+    torch.testing.assert_close(snn.network(IMAGES, 6), expected(step, 6))
+    assert most > 1
+    assert lowest < -1
+    snn.save(tmp_path / "snn.safetensors")
+    again = seenn.load(tmp_path / "snn.safetensors")
+    torch.testing.assert_close(again.network(IMAGES, 6), snn.network(IMAGES, 6), rtol=0, atol=0)
+    with pytest.raises(UnsupportedError, match="tau is 0 steps"):
+        seenn.load(write(tmp_path / "none.nir", lif(tau=0.0)), dialect="sinabs")
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -66,7 +66,6 @@ SEVERAL: dict[str, Call] = {
     "rolls and flips": lambda m, x: x.roll((1, 2), (2, 3)).flip(2),
     "unfold and fold": lambda m, x: F.fold(F.unfold(x, 3, padding=1), (6, 6), 3, padding=1),
     "windows": lambda m, x: x.unfold(2, 3, 2).unfold(3, 2, 1),
-    "rotations": lambda m, x: torch.rot90(x, 1, (2, 3)).rot90(-1, (1, 2)),
     "diagonals": lambda m, x: torch.diagonal(x, 1, 2, 3) + x.diagonal(dim1=-2, dim2=-1, offset=-1),
     "moves of axes": lambda m, x: x.movedim((1, 2), (2, 3)).movedim(1, -1),
     "lerp": lambda m, x: torch.lerp(x, x.flip(2), 0.3),
