@@ -73,9 +73,10 @@ def train_policy(
     with usage():
         kwargs = parse_model_kwargs(options.model_kwargs)
         spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
-        side = spec.input_shape(snn.network.input_shape)[1]
+        shape = spec.input_shape(snn.network.input_shape)
+        side = shape[1]
     steps, initial_steps = how.timesteps or snn.timesteps, snn.network.initial_steps
-    spec.checked(snn, steps)  # before the network runs
+    spec.build(shape, steps * len(snn.network.segments), console.seed)  # which fails before the network runs
     snn, splits = data.of(snn)
     augment = Augment.suggest(splits, height=side)
     base = replace(PolicyConfig().train, patience=options.patience, augment=augment)
