@@ -89,6 +89,7 @@ OPS = [
     LeakySum(decay=0.25),
     FlooredNeuron(V, 0.25, max_spikes=3, axis=2),
     LIFNeuron(V, 0.25, decay=0.75, v_reset=-1.0, detach_reset=True, axis=2),
+    LIFNeuron(V, 0.25, decay=0.75, v_reset=None, max_spikes=3),
     AvgPool2d(kernel=2, stride=1, padding=1, ceil_mode=True, count_include_pad=False),
     AdaptiveAvgPool2d(size=(1, 2)),
     MaxPool2d(kernel=(2, 3), stride=1),

@@ -30,7 +30,7 @@ def test_it_is_an_op_of_the_closed_set_and_public() -> None:
     neuron = seenn.LIFNeuron(torch.tensor([0.5, 2.0]), 0.25, decay=0.75, v_reset=None, detach_reset=True)
     again = make_op("lif_neuron", neuron.config(), neuron.tensors())
     assert isinstance(again, LIFNeuron)
-    assert again.config() == {"decay": 0.75, "v_reset": None, "detach_reset": True, "axis": 1}
+    assert again.config() == {"decay": 0.75, "v_reset": None, "detach_reset": True, "max_spikes": 1, "axis": 1}
     assert again.v_threshold.tolist() == [0.5, 2.0]
     assert again.v_init.item() == 0.25
 
@@ -44,6 +44,7 @@ def test_it_is_an_op_of_the_closed_set_and_public() -> None:
         ({"v_reset": 1.0}, r"v_reset must be below every threshold, got 1.0 and a threshold of 1"),
         ({"v_reset": float("inf")}, r"v_reset must be a finite number"),
         ({"detach_reset": 1}, r"detach_reset must be true or false"),
+        ({"max_spikes": 2}, r"several spikes a step are subtracted; give v_reset=None"),
         ({"v_threshold": 0.0}, r"v_threshold must be positive"),
     ],
 )
