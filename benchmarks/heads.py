@@ -37,6 +37,7 @@ from seenn.analysis.bench.machine import this_machine
 from seenn.analysis.bench.timing import alternate, step_of
 from seenn.analysis.collect import collect_run
 from seenn.batch import Batch
+from seenn.core.cuts import cuts
 from seenn.data import DataSplits, Split
 from seenn.exits import CachedRun, ConfidenceExit, cost_of_steps, find_exit
 from seenn.runtime import Engine, Session
@@ -100,7 +101,7 @@ def training_ratio(snn: SNN, splits: DataSplits, images: int) -> float:
     session.run(splits.train.batches(SLOTS, limit=images))
     one_pass = time.perf_counter() - begin
     begin = time.perf_counter()
-    config = HeadsConfig(heads=8, limit=images)
+    config = HeadsConfig(at=tuple(cut.name for cut in cuts(plain.network)[:8]), limit=images)
     add_heads(plain.network, splits.train, config, engine=engine, timesteps=plain.timesteps)
     return (time.perf_counter() - begin) / one_pass
 

@@ -49,8 +49,8 @@ class Firing:
         counts: where spike counts go as float32, laid out as the membrane; None for nowhere.
         whole: where they go as bytes, ``count − low``, with any margin around the images; None for nowhere.
         low: see ``whole``.
-        joined: what the membrane gets beforehand.
-        current: what it gets before that, laid out as the membrane; zero afterwards. None for nothing.
+        joined: what the membrane gets before it fires.
+        current: what it gets after that, laid out as the membrane; zero afterwards. None for nothing.
         fresh: bool ``[B]``, read in every call: whose membranes and net counts are initialised with ``start`` first;
             None for nobody's.
         start, start_back: broadcastable to a sample, ``start`` in the membrane's type; where ``fresh`` is given, and

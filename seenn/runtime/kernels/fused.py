@@ -156,7 +156,7 @@ class FusedSlots(Slots):
 
     def load(self, rows: Tensor, inputs: Tensor, *, warm: bool = False) -> None:
         self.feed(rows, inputs)
-        self._hands_on[rows.numpy()] = False
+        self._hands_on[rows.cpu().numpy()] = False
         there = rows.to(self.total.device)
         if warm:
             self._carry_over(there)
@@ -197,7 +197,7 @@ class FusedSlots(Slots):
                     self._run(apart.thunks, start, observe)
                     apart.put_back(chosen)
                 if self._handed_on:
-                    self._left = number, chosen.numpy().copy()
+                    self._left = number, chosen.cpu().numpy().copy()
                     self._hands_on[self._left[1]] = True
                 where = slice(first, last + 1) if side_by_side else chosen
                 self._new[number, where] = False
