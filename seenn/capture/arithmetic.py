@@ -24,6 +24,8 @@ from seenn.core.ops import (
     StatelessOp,
 )
 
+_STACKS = {"hstack": 1, "column_stack": 1, "dstack": 2}  # join along a fixed axis
+
 
 @handles("add", "iadd", any_layout=True)
 def add(call: Call) -> Result:
@@ -117,26 +119,37 @@ makes(lambda: Scale(factor=-1.0), "neg", "negative")
 
 @handles("lerp", any_layout=True)
 def interpolated(call: Call) -> Result:
-    """``input + weight · (end − input)``."""
-    start, end, weight = call.args[0], call.argument(1, "end"), call.argument(2, "weight")
-    if not _is_number(weight):
-        raise Refused("weighs by a tensor", "write it as a * (1 - w) + b * w")
-    call.shared(start, end)
-    return Made(Add(), (Made(Scale(factor=1.0 - weight), (start,)), Made(Scale(factor=float(weight)), (end,))))
+    """``(1 − weight) · input + weight · end``."""
+    weight = _fixed(call, call.argument(2, "weight"))
+    if weight is None:
+        raise Refused("weighs by an activation", "write it as a + w * (b - a)")
+    return _weighed(call, (call.args[0], 1.0 - weight), (call.argument(1, "end"), weight))
 
 
-@handles("addcmul", any_layout=True)
+@handles("addcmul", "addcdiv", any_layout=True)
 def add_product(call: Call) -> Result:
-    """``input + value · a · b`` where only one of the three depends on the image."""
+    """``input + value · a · b``, or ``a / b``, where at least one of a and b is the same for all images."""
     a, b = call.argument(1, "tensor1"), call.argument(2, "tensor2")
-    factor = call.argument(3, "value", 1)
-    shift, gain = call.known(call.args[0]), call.known(a)
-    x = b
-    if gain is None:
-        gain, x = call.known(b), a
-    if shift is None or gain is None:
-        raise Refused("multiplies activations and adds another", "write it as two calls: a * b, then +")
-    return Made(ElementwiseAffine(call.meeting(factor * gain), call.meeting(shift)), (x,))
+    divides, known_a, known_b = called(call.node.target) == "addcdiv", call.known(a), call.known(b)
+    x, gain = (a, known_b) if known_b is not None else (b, known_a)
+    if gain is None or (divides and gain is known_a):
+        raise Refused(f"{'divides' if divides else 'multiplies'} activations and adds another", "write it as two calls")
+    factor = call.argument(3, "value", 1) * (1 / gain if divides else gain)
+    return _weighed(call, (call.args[0], 1.0), (x, factor))
+
+
+def _weighed(call: Call, *parts: tuple[Any, Any]) -> Any:
+    """The sum of values times numbers or constants; some of the values may be constants as well."""
+    moving: list[Any] = []
+    constant: Any = 0.0
+    for value, factor in parts:
+        if (known := _fixed(call, value)) is not None:
+            constant = constant + known * factor
+        else:
+            call.shared(value, call.node)
+            moving.append(value if _is_number(factor) and factor == 1 else _scaled(call, value, factor))
+    total = moving[0] if len(moving) == 1 else Made(Add(), tuple(moving))
+    return total if _is_number(constant) else _shifted(call, total, constant)
 
 
 @handles("maximum", "minimum", "fmax", "fmin", any_layout=True)
@@ -161,7 +174,7 @@ def extreme(call: Call) -> Result:
     return Made(Scale(factor=-1.0), (largest,))
 
 
-@handles("cat", "concat", "concatenate", any_layout=True)
+@handles("cat", "concat", "concatenate", *_STACKS, any_layout=True)
 def concat(call: Call) -> Result:
     parts = tuple(part for part in _parts(call) if math.prod(call.shape(part)))
     call.shared(*(part for part in parts if call.known(part) is None))
@@ -186,7 +199,7 @@ def _parts(call: Call) -> tuple[Any, ...]:
 
 def _joined(call: Call) -> int:
     """The axis along which the result is joined."""
-    axis = call.argument(1, "dim", call.kwargs.get("axis", 0))
+    axis = _STACKS.get(called(call.node.target), call.argument(1, "dim", call.kwargs.get("axis", 0)))
     if axis % len(call.shape(call.node)) == call.layout(call.node).axis:
         raise Refused("concatenates along the batch", "keep images independent")
     return call.axis(axis, call.node)

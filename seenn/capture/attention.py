@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import string
 from typing import Any
 
 from torch import Tensor, nn
 
 from seenn.capture.arithmetic import materialised
-from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, handles
-from seenn.core.ops import Add, Constant, Einsum, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+from seenn.capture.contraction import alike
+from seenn.capture.handlers import Call, Made, Refused, Result, handles
+from seenn.core.ops import Add, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
 @handles("matmul", "bmm", any_layout=True)
@@ -31,11 +31,12 @@ def product_and_sum(call: Call) -> Result:
 
 
 def _product(call: Call, a: Any, b: Any) -> Made:
-    weight = call.known(b)
-    if weight is not None and weight.dim() == 2:
+    weight = alike(call, b)
+    if weight is not None and weight.dim() < 3:
         _keep_apart(call, a, axes=1)
-        return Made(Linear(weight.mT), (a,))
-    if (weight := call.known(a)) is not None and weight.dim() == 2:  # (b^T a^T)^T
+        made = Made(Linear(weight.mT if weight.dim() == 2 else weight.unsqueeze(0)), (a,))
+        return made if weight.dim() == 2 else Made(Reshape(shape=call.image(call.node)), (made,))
+    if (weight := alike(call, a)) is not None and weight.dim() == 2:  # (b^T a^T)^T
         _keep_apart(call, b, axes=2)
         rank = len(call.image(b)) + 1
         swapped = Permute(axes=(*range(rank - 2), rank - 1, rank - 2))
@@ -50,38 +51,6 @@ def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
     """Refuses a product over the axis of images."""
     if call.layout(value).axis >= len(call.shape(value)) - axes:
         raise Refused("it multiplies across the batch", "keep images independent")
-
-
-@handles("einsum", any_layout=True)
-def einsum(call: Call) -> Result:
-    """A contraction of two values, with the batch's axis under one letter that stays."""
-    equation, operands = call.args[0], call.args[1:]
-    if len(operands) == 1 and isinstance(operands[0], tuple | list):
-        operands = tuple(operands[0])
-    inputs, arrow, output = equation.replace(" ", "").partition("->")
-    parts = [*inputs.split(","), output]
-    if len(operands) != 2 or not arrow or "." in equation:
-        raise Refused(f"einsum {equation!r}", "contract two values, and name all of their axes")
-    free = next(letter for letter in string.ascii_letters if letter not in equation)
-    values = (*operands, call.node)
-    alike = [call.known(value) is not None and value.meta["layout"] is None for value in values]
-    batch = {part[call.layout(v).axis] for part, v, same in zip(parts, values, alike, strict=True) if not same}
-    if len(batch) != 1:
-        raise Refused(f"einsum {equation!r} contracts the batch", "keep images independent")
-
-    def by_image(part: str, value: Any, same: bool) -> str:
-        """The part's letters in the order of the network's axes; what is the same for all images has no batch yet."""
-        if same:
-            return f"{next(iter(batch))}{part}"
-        layout = call.layout(value)
-        fold = free if layout.fold > 1 else ""
-        return f"{part[layout.axis]}{part[: layout.axis]}{fold}{part[layout.axis + 1 :]}"
-
-    left, right, result = map(by_image, parts, values, alike)
-    op = Einsum(equation=f"{left},{right}->{result}")
-    read = [Made(Constant(call.constant(v)), (IMAGE,)) if same else materialised(call, v)
-            for v, same in zip(operands, alike, strict=False)]  # fmt: skip
-    return Made(op, tuple(read))
 
 
 @handles("scaled_dot_product_attention", any_layout=True)

@@ -23,6 +23,8 @@ def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
     """
     with _quiet(), torch.no_grad():
         program = torch.export.export(model, (images,), strict=False)
+        if any(node.op == "call_function" and not node.users for node in program.graph.nodes):
+            program = program.run_decompositions({})  # what is written through views becomes values
         traced = program.module()
     assert isinstance(traced, fx.GraphModule)
     _inline_regions(traced)

@@ -78,6 +78,16 @@ def batch_norm(call: Call) -> Result:
     return call.of(op.train(training))
 
 
+@handles("_native_batch_norm_legit_no_training", any_layout=True)
+def batch_norm_operator(call: Call) -> Result:
+    """What ``torch.export`` writes where a model writes through views; its statistics are not offered."""
+    weight, bias, mean, variance = (call.weight(position, "") for position in (1, 2, 3, 4))
+    if mean is None or variance is None:
+        raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
+    op = BatchNorm(mean, variance, weight, bias, eps=call.args[6])
+    return by_row(by_part(lambda call: call.of(op.eval())))(call), None, None
+
+
 @handles(Neuron)
 def neuron(call: Call) -> Result:
     assert isinstance(call.module, Neuron)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles
+from seenn.capture.probed import moved
 from seenn.capture.shape import select
 from seenn.core.ops import Permute, Reshape, Slice, Take
 
@@ -23,6 +23,8 @@ def getitem(call: Call) -> Result:
     index = call.args[1]
     parts = list(index) if isinstance(index, tuple) else [index]
     rank = len(call.shape())
+    if sum(_is_table(call, part) for part in parts) > 1 or any(_is_table(call, part) > 1 for part in parts):
+        return moved(call)
     if any(part is Ellipsis for part in parts):
         at = next(i for i, part in enumerate(parts) if part is Ellipsis)
         missing = rank - sum(part is not None for part in parts) + 1
@@ -36,6 +38,12 @@ def getitem(call: Call) -> Result:
         return Alias(value) if new == call.image() else Made(Reshape(shape=new), (value,))
     gone = any(part is None or isinstance(part, int) for part in parts)
     return Made(Reshape(shape=new), (value,)) if gone else Alias(value)
+
+
+def _is_table(call: Call, part: Any) -> int:
+    """The number of axes of an index that is a constant tensor; 0 for any other part."""
+    found = call.known(part) if isinstance(part, fx.Node) else part
+    return found.dim() if isinstance(found, Tensor) else int(isinstance(found, list))
 
 
 def _picked(call: Call, value: Any, dim: int, part: Any, index: Any) -> Made:
@@ -72,7 +80,7 @@ def slice_operator(call: Call) -> Result:
     return Alias(call.args[0]) if part.indices(size) == (0, size, 1) else _picked(call, call.args[0], dim, part, part)
 
 
-@handles("narrow", any_layout=True)
+@handles("narrow", "narrow_copy", any_layout=True)
 def narrow(call: Call) -> Result:
     dim, start, length = (call.argument(i, name) for i, name in ((1, "dim"), (2, "start"), (3, "length")))
     return call.of(Slice(axis=call.axis(dim), start=start, stop=start + length))
@@ -98,22 +106,6 @@ def flip(call: Call) -> Result:
     dims = call.argument(1, "dims")
     dims = call.args[1:] if isinstance(dims, int) else dims
     return _taken(call, ((dim, list(reversed(range(call.shape()[dim])))) for dim in dims))
-
-
-@handles("diagonal")
-def by_number(call: Call) -> Result:
-    """What takes values of each image, or puts them in another order, by doing so with their numbers."""
-    own, node = call.image(), call.node
-    numbers = torch.arange(math.prod(own)).view(1, *own)
-    rest = call.args[1:]
-    method = getattr(numbers, node.target)(*rest, **call.kwargs) if isinstance(node.target, str) else None
-    taken = node.target(numbers, *rest, **call.kwargs) if method is None and callable(node.target) else method
-    new = call.image(node)
-    if taken is None or tuple(taken.shape) != (1, *new):
-        raise Refused("moves the batch axis", "keep the batch axis first")
-    flat = call.of(Reshape(shape=(len(numbers.flatten()),)))
-    picked = Made(Take(axis=1, index=tuple(taken.flatten().tolist())), (flat,))
-    return Made(Reshape(shape=new), (picked,))
 
 
 @handles("repeat", "tile", any_layout=True)

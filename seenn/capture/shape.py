@@ -18,7 +18,8 @@ def flatten(call: Call) -> Result:
     return Alias(call.args[0]) if end <= start else call.of(Flatten(start=start, end=end))
 
 
-@handles(nn.Unflatten, "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", any_layout=True)
+@handles(nn.Unflatten, "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", "atleast_3d",
+         any_layout=True)  # fmt: skip
 def reshape(call: Call) -> Result:
     """Any reshape that keeps each image's values together: the traced shapes say what it does."""
     before, after = call.shape(), call.shape(call.node)
@@ -28,7 +29,7 @@ def reshape(call: Call) -> Result:
     return Alias(call.args[0]) if own == new else call.of(Reshape(shape=new))
 
 
-@handles("permute", any_layout=True)
+@handles("permute", "permute_copy", any_layout=True)
 def permute(call: Call) -> Result:
     first = call.argument(1, "dims")
     return _permute(call, list(first if isinstance(first, tuple | list) else call.args[1:]))
@@ -43,13 +44,21 @@ def transpose(call: Call) -> Result:
 
 @handles("getattr", any_layout=True)
 def attribute(call: Call) -> Result:
-    """``x.mT`` and ``x.T``."""
-    name = call.args[1]
-    if name == "mT":
-        return _swap(call, -2, -1)
-    if name == "T":
-        return _permute(call, list(reversed(range(len(call.shape())))))
-    raise Refused(f"reads the attribute {name!r}", "use the values themselves")
+    """``x.mT``, ``x.T`` and what is the value itself, as it is real."""
+    attributes = {"mT": last_two, "mH": last_two, "T": reverse, "H": reverse, "real": same}
+    if (handler := attributes.get(call.args[1])) is None:
+        raise Refused(f"reads the attribute {call.args[1]!r}", "use the values themselves")
+    return handler(call)
+
+
+@handles("mT", "mH", "adjoint", any_layout=True)
+def last_two(call: Call) -> Result:
+    return _swap(call, -2, -1)
+
+
+@handles("numpy_T", "matrix_H", any_layout=True)
+def reverse(call: Call) -> Result:
+    return _permute(call, list(reversed(range(len(call.shape())))))
 
 
 @handles("movedim", "moveaxis", any_layout=True)
@@ -83,7 +92,7 @@ def _permute(call: Call, axes: list[int]) -> Result:
     return call.of(Permute(axes=(0, *order)))
 
 
-@handles("chunk", "split", "tensor_split", "split_with_sizes", any_layout=True)
+@handles("chunk", "split", "tensor_split", "split_with_sizes", "unsafe_chunk", "unsafe_split", any_layout=True)
 def split(call: Call) -> Result:
     dim = call.argument(2, "dim", 0)
     axis, source = call.axis(dim), call.args[0]
@@ -118,7 +127,7 @@ def expand(call: Call) -> Result:
     return Alias(call.args[0]) if own == new else call.of(Expand(shape=new))
 
 
-_COPIES = ("alias", "lift_fresh_copy", "contiguous", "clone", "detach")
+_COPIES = ("alias", "lift_fresh_copy", "contiguous", "clone", "detach", "pos", "positive", "conj", "real", "nan_to_num")
 _CASTS = ("_to_copy", "float", "double", "half", "bfloat16", "to", "type", "type_as")
 
 

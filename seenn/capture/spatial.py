@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from seenn.capture.handlers import Alias, Call, Made, Refused, Result, called, handles
+from seenn.capture.probed import mapped, ordered, run
 from seenn.capture.rows import by_row
 from seenn.core.ops import BorderPad, Pad, Permute, Reshape, Resize, Shift
 
@@ -28,6 +30,8 @@ _UPSAMPLES = {
     "upsample_linear1d": "bilinear",
     "upsample_bilinear2d": "bilinear",
     "upsample_bicubic2d": "bicubic",
+    "_upsample_bilinear2d_aa": "bilinear",
+    "_upsample_bicubic2d_aa": "bicubic",
 }
 
 
@@ -90,22 +94,38 @@ def upsample(call: Call) -> Result:
     """What ``interpolate`` does, as an operator for each mode; the nearest has no corners."""
     mode = _UPSAMPLES[called(call.node.target)]
     corners = () if mode == "nearest" else (call.argument(2, "align_corners"),)
-    return _resize(call, mode, any(corners), call.argument(2 + len(corners), "scale_factors"), False)
+    smooth = called(call.node.target).endswith("_aa")
+    return _resize(call, mode, any(corners), call.argument(2 + len(corners), "scale_factors"), smooth)
 
 
 def _resize(call: Call, mode: str, corners: bool | None, scale: Any, antialias: bool) -> Result:
-    """To the traced size; with a scale that this size does not follow from, the samples would lie elsewhere."""
+    """To the traced size; by averages, or a scale that this size does not follow from, through weights."""
     before, after = call.shape()[2:], call.shape(call.node)[2:]
     mode = _BY_ROW.get(mode, mode)
-    if mode not in _LINEAR or antialias or len(before) != 2:
-        raise Refused(f"resizes {len(before)} axes by {mode}{' with antialias' if antialias else ''}",
-                      f"use one of {', '.join(_LINEAR)} on images")  # fmt: skip
+    if mode not in (*_LINEAR, "area") or len(before) != 2:
+        raise Refused(f"resizes {len(before)} axes by {mode}", f"use one of {', '.join(_LINEAR)} and area, on images")
     scales = () if scale is None else (scale,) * 2 if isinstance(scale, int | float) else tuple(scale)
-    if any(size * factor != now for size, factor, now in zip(before, scales, after, strict=False)):
-        raise Refused(f"scales {list(before)} by {scale}", "give the new size instead of the scale")
+    odd = any(size * factor != now for size, factor, now in zip(before, scales, after, strict=False))
+    if odd or antialias or mode == "area":
+        return _by_axis(call)
     if before == after:
         return Alias(call.args[0])
     return call.of(Resize(size=after, mode=mode, align_corners=bool(corners)))  # type: ignore[arg-type]
+
+
+def _by_axis(call: Call) -> Result:
+    """Weights for each axis apart, which torch says by resizing images that are alike along the others."""
+    node, source, image = call.node.args[0], call.args[0], list(call.image())
+    sizes = node.meta["shape"][2:]
+    for place, size in enumerate(sizes, start=2):
+        basis = torch.eye(size, dtype=torch.float64).view(size, *(size if i == place else 1 for i in range(1, 2 + len(sizes))))
+        answer = run(call, {node: basis.expand(size, 1, *sizes)}, size)
+        matrix = answer.movedim(place, 1).reshape(size, answer.shape[place], -1)[..., 0].T
+        axis = len(image) - len(sizes) + place - 1
+        resized = mapped(source, image, [axis], matrix.to(node.meta["dtype"]), [len(matrix)])
+        source = ordered(resized, [0, 2, 1] if axis == 2 else [0, 1, 2])
+        image[axis - 1] = len(matrix)
+    return source  # type: ignore[no-any-return]
 
 
 @handles(nn.ChannelShuffle, "channel_shuffle")
@@ -135,8 +155,3 @@ def pixel_unshuffle(call: Call) -> Result:
     parts = call.of(Reshape(shape=(channels, height // r, r, width // r, r)))
     moved = Made(Permute(axes=(0, 1, 3, 5, 2, 4)), (parts,))
     return Made(Reshape(shape=(channels * r**2, height // r, width // r)), (moved,))
-
-
-@handles("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
-def antialiased(call: Call) -> Result:
-    raise Refused("resizes with antialiasing", "prepare images before the model, or resize with antialias=False")

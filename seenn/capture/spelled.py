@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from seenn.capture.captured import Passing
 from seenn.capture.handlers import Call, Made, Refused, Result, called, handles, value_of
+from seenn.capture.probed import moved
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.ops import ElementwiseAffine, LeakyReLU, Op, Pointwise, ReLU, Scale, Shift
 
@@ -64,6 +65,8 @@ def where(call: Call) -> Result:
     condition, above, below = call.args[0], call.argument(1, "input"), call.argument(2, "other")
     if call.node.op == "call_method":  # x.where(condition, other)
         condition, above = call.argument(1, "condition"), call.args[0]
+    if call.known(condition) is not None:
+        return moved(call)
     found = sign_of(condition, call)
     if found is not None:
         sign, x = found
@@ -92,6 +95,8 @@ def _multiple(call: Call, value: Any, x: Any) -> Tensor | None:
 
 @handles("masked_fill", any_layout=True)
 def masked_fill(call: Call) -> Result:
+    if call.known(call.argument(1, "mask")) is not None:
+        return moved(call)
     found = sign_of(call.argument(1, "mask"), call)
     if found is None or found[1] is not value_of(call.args[0]) or not is_zero(call, call.argument(2, "value")):
         raise Refused("fills where a mask says", "write it as torch.relu, or as x.masked_fill(x < 0, 0)")
