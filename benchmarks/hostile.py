@@ -33,7 +33,6 @@ from small_snn import tiny_snn
 
 import seenn
 from seenn.errors import CheckpointError, SeennError
-from seenn.files import version_of
 
 COMMAND = "python benchmarks/hostile.py --work WORK"
 CLI = [sys.executable, "-c", "from cli.main import main; main()"]
@@ -130,11 +129,10 @@ def _count(task: tuple[str, int]) -> int:
     path, increments = Path(task[0]), task[1]
     done = 0
     while done < increments:
-        version = version_of(path)
         snn = seenn.load(path)
         try:
             count = snn.manifest["count"] + 1
-            replace(snn, manifest={**snn.manifest, "count": count}).save(path, expected=version)
+            replace(snn, manifest={**snn.manifest, "count": count}).save(path)
         except CheckpointError:  # somebody else was faster
             continue
         done += 1
@@ -235,12 +233,11 @@ def replaced(folder: Path, trials: int) -> list[str]:
     for trial in range(trials):
         first, second = tiny_snn(), replace(tiny_snn(), manifest={"timesteps": 4, "class_names": ["x", "y", "z"]})
         first.save(path)
-        version = version_of(path)
         loaded = seenn.load(path)
         second.save(path)
         kept = _digest(path)
         try:
-            loaded.save(path, expected=version)
+            loaded.save(path)
             faults.append(f"replaced {trial}: written over")
         except SeennError:
             pass

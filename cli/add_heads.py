@@ -56,7 +56,7 @@ def add_heads(console: Console, file: SnnFile, options: HeadOptions, how: Engine
             progress=update,
         )
     if console.first:
-        file.save(made, target)
+        made.save(target)
     record = made.manifest["heads"]
     rows = [(h["at"], f"{100 * h['cost']:.1f} %", f"{100 * h['accuracy']:.2f} %") for h in record["heads"]]
     console.answer(

@@ -42,7 +42,7 @@ def calibrate_exit(
             progress=update,
         )
     if console.first:
-        file.save(found, target)
+        found.save(target)
     record = found.manifest["exit"]
     found_energy = record["mean_energy_pj"]
     worked = f"{'the work of ' * bool(snn.network.graph.heads)}{record['mean_cost']:.2f} timesteps"

@@ -6,7 +6,6 @@ import logging
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,7 +30,7 @@ from cli.options import (
     option,
 )
 from seenn.data.registry import data_help
-from seenn.files import FileVersion, check_output, fingerprint, version_of
+from seenn.files import check_output, fingerprint
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
@@ -66,7 +65,6 @@ class SnnFile:
         """What is in it, see ``seenn.load``."""
         import seenn
 
-        _ = self.version
         with usage():
             return seenn.load(self.snn, with_policy=with_policy, dialect=self.dialect)
 
@@ -79,21 +77,11 @@ class SnnFile:
             )
         return output_file(path or self.snn, updates=self.snn)
 
-    def save(self, snn: SNN, target: Path) -> None:
-        """Writes ``snn``; in place of this file only where it is still the one that was read."""
-        same = target.resolve() == Path(self.snn).resolve()
-        snn.save(target, expected=self.version if same else None)
-
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the file; of a folder with NIR, of the file in it."""
         path = Path(self.snn)
         return fingerprint(path / "network.nir" if path.is_dir() else path)
-
-    @cached_property
-    def version(self) -> FileVersion | None:
-        """Of the file when it was first asked for; None where there was none."""
-        return version_of(self.snn) if Path(self.snn).is_file() else None
 
 
 @dataclass(frozen=True, kw_only=True)

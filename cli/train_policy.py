@@ -117,7 +117,7 @@ def train_policy(
             )
     made = runs[options.beta]
     if console.first:
-        file.save(made, target)
+        made.save(target)
     record = made.manifest["exit"]
     result: dict[str, Any] = {**record, "output": str(target)}
     if options.beta_sweep and console.first:

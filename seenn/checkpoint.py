@@ -33,7 +33,7 @@ from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
 from seenn.errors import CheckpointError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.files import FileVersion, read_tensors, stand_in, write_tensors
+from seenn.files import Origin, read_tensors, stand_in, version_of, write_tensors
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
@@ -41,16 +41,16 @@ VERSION = "1"
 _KEYS = ("seenn", "graph", "preprocessing", "manifest", "policy")
 
 
-def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None = None) -> None:
+def save(path: str | os.PathLike[str], snn: SNN, *, overwrite: bool = False) -> None:
     """Writes ``snn``, atomically: an interrupt or a full disk leaves an older file as it was.
 
     Args:
-        expected: the version of the file that is there, see ``seenn.files.version_of``; None replaces any.
+        overwrite: replace the file that the network was loaded from although another program has changed it since.
 
     Raises:
         OutputError: the folder does not exist, is not writable, or the disk is full.
-        CheckpointError: the file is not the ``expected`` version any more; or the network's tensors are not finite or
-            of several types, or an engine's section belongs to another network, so that ``load`` would refuse the file.
+        CheckpointError: the network was loaded from this file, which has changed since; or its tensors are not finite
+            or of several types, or an engine's section belongs to another network, so that ``load`` would refuse it.
         ValueError: the manifest is not JSON.
     """
     tensors: dict[str, Tensor] = {}
@@ -72,7 +72,10 @@ def save(path: str | os.PathLike[str], snn: SNN, *, expected: FileVersion | None
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
         raise ValueError(f"the manifest of a network must be JSON: {error}") from error
-    write_tensors(path, tensors, metadata, expected=expected)
+    own = snn.origin if snn.origin is not None and snn.origin.is_at(path) else None
+    write_tensors(path, tensors, metadata, expected=None if own is None or overwrite else own.version)
+    if own is not None:
+        own.version = version_of(path)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:
@@ -88,7 +91,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
             ops do not allow.
         ValueError: a NIR file without its dialect, or another file with one.
     """
-    where = Path(path)
+    where, origin = Path(path), Origin.of(path)
     if (file := _nir_file(where)) is not None:
         from seenn.capture.nir import read_nir
 
@@ -139,6 +142,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
             manifest=manifest,
             policy=found,
             sections=sections,
+            origin=origin,
         )
     except CheckpointError as error:
         # Most say what to do, a missing plugin's in a sentence of its own; all others are of a damaged or foreign file.

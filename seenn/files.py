@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,24 @@ def version_of(path: PathLike) -> FileVersion:
     """
     found = os.stat(path)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass
+class Origin:
+    """The file that something was read from, as it was then, or was written again since."""
+
+    path: Path
+    version: FileVersion
+
+    @classmethod
+    def of(cls, path: PathLike) -> Origin | None:
+        """Of the file that is there now; None where there is none."""
+        real = Path(os.path.realpath(path))
+        return cls(real, version_of(real)) if real.is_file() else None
+
+    def is_at(self, path: PathLike) -> bool:
+        """Whether ``path`` leads to this file."""
+        return Path(os.path.realpath(path)) == self.path
 
 
 @contextmanager
@@ -71,7 +90,8 @@ def atomic_path(target: PathLike, expected: FileVersion | None = None) -> Iterat
                 _refuse_obstacle(target)
                 if expected is not None and (not path.exists() or version_of(path) != expected):
                     raise CheckpointError(
-                        f"{os.fspath(target)} changed since it was read; nothing was written: run the command again"
+                        f"{os.fspath(target)} changed since it was read; nothing was written: run the command again "
+                        "(in Python, load it again or save(..., overwrite=True))"
                     )
                 os.replace(temporary, path)
 

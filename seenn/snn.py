@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from seenn.analysis.report.comparison import Comparison
     from seenn.analysis.report.evaluation import Evaluation
     from seenn.export.exporter import Exported
-    from seenn.files import FileVersion
+    from seenn.files import Origin
     from seenn.training import FinetuneConfig
     from seenn.training.heads import HeadsConfig
     from seenn.training.loop import FitOptions
@@ -68,6 +68,7 @@ class SNN:
         policy: who stops when; None runs every sample for T steps.
         manifest: where the network comes from and what is known about it, as JSON.
         sections: what engines keep about the network, by their names.
+        origin: the file that it was loaded from, which ``save`` replaces only where nothing has changed it since.
     """
 
     network: SpikingNetwork
@@ -75,6 +76,7 @@ class SNN:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     policy: ExitPolicy | None = None
     sections: Mapping[str, Section] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def __repr__(self) -> str:
         shape = list(self.network.input_shape)
@@ -532,11 +534,11 @@ class SNN:
         kept = {name: kind.prepare(self.network, batch, options) for name, kind in ENGINES.items()}
         return replace(self, sections={name: section for name, section in kept.items() if section is not None})
 
-    def save(self, path: str | os.PathLike[str], *, expected: FileVersion | None = None) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes one ``.safetensors`` file, atomically; ``seenn.load`` reads it. See ``seenn.checkpoint.save``."""
         from seenn.checkpoint import save
 
-        save(path, self, expected=expected)
+        save(path, self, overwrite=overwrite)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder for a model hub: see ``seenn.hub.save_pretrained``; ``seenn.from_pretrained`` reads it."""

@@ -138,7 +138,7 @@ def add_product(call: Call) -> Result:
     return _weighed(call, (call.args[0], 1.0), (x, factor))
 
 
-def _weighed(call: Call, *parts: tuple[Any, Any]) -> Any:
+def _weighed(call: Call, *parts: tuple[Any, Any]) -> Result:
     """The sum of values times numbers or constants; some of the values may be constants as well."""
     moving: list[Any] = []
     constant: Any = 0.0
@@ -149,7 +149,7 @@ def _weighed(call: Call, *parts: tuple[Any, Any]) -> Any:
             call.shared(value, call.node)
             moving.append(value if _is_number(factor) and factor == 1 else _scaled(call, value, factor))
     total = moving[0] if len(moving) == 1 else Made(Add(), tuple(moving))
-    return total if _is_number(constant) else _shifted(call, total, constant)
+    return Alias(total) if _is_number(constant) else _shifted(call, total, constant)
 
 
 @handles("maximum", "minimum", "fmax", "fmin", any_layout=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from seenn.capture.arithmetic import materialised
 from seenn.capture.contraction import alike
-from seenn.capture.handlers import Call, Made, Refused, Result, handles
-from seenn.core.ops import Add, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, handles
+from seenn.capture.probed import SHUT
+from seenn.core.ops import Add, Constant, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
 
 
 @handles("matmul", "bmm", any_layout=True)
@@ -41,10 +42,20 @@ def _product(call: Call, a: Any, b: Any) -> Made:
         rank = len(call.image(b)) + 1
         swapped = Permute(axes=(*range(rank - 2), rank - 1, rank - 2))
         return Made(swapped, (Made(Linear(weight), (Made(swapped, (b,)),)),))
-    call.shared(a, b)
-    for value in (a, b):
+    if call.known(a) is None and call.known(b) is None:
+        call.shared(a, b)
+    return Made(MatMul(), (_factor(call, a, b), _factor(call, b, a)))
+
+
+def _factor(call: Call, value: Any, other: Any) -> Any:
+    """A factor of a product; a constant as it meets the other one, image by image."""
+    if alike(call, value) is None:
         _keep_apart(call, value, axes=2)
-    return Made(MatMul(), (materialised(call, a), materialised(call, b)))
+        return value
+    rank, constant = len(call.image(other)), call.layout(other).constant(call.constant(value), len(call.shape(other)))
+    if constant is None:
+        raise Refused("multiplies each image by a constant of its own", "give all images the same")
+    return Made(Constant(constant.reshape(*[1] * (rank - constant.dim()), *constant.shape)), (IMAGE,))
 
 
 def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
@@ -58,24 +69,33 @@ def attention(call: Call) -> Result:
     """``softmax(q kᵀ · scale + mask) v``."""
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
     call.shared(q, k, v)
-    if call.argument(4, "dropout_p", 0.0) or call.argument(5, "is_causal", False) or call.kwargs.get("enable_gqa"):
-        raise Refused("attention with dropout, a causal mask or grouped queries", "use plain attention, in eval mode")
+    if call.argument(4, "dropout_p", 0.0) or call.kwargs.get("enable_gqa"):
+        raise Refused("attention with dropout or grouped queries", "use plain attention, in eval mode")
     for value in (q, k, v):
         _keep_apart(call, value, axes=2)
     mask = call.argument(3, "attn_mask")
-    if (found := call.known(mask)) is None:
-        if mask is not None:
-            call.shared(q, mask)
-    else:
-        constant = call.layout().constant(found, len(call.shape()))
-        if constant is None or not constant.is_floating_point():
-            raise Refused(
-                f"its mask has shape {list(found.shape)} and type {found.dtype}", "give finite numbers to add"
-            )
-        mask = constant
+    known = call.known(mask)
+    if call.argument(5, "is_causal", False):
+        known = torch.ones(call.shape(q)[-2], call.shape(k)[-2], dtype=torch.bool).tril()
+    if known is not None:
+        mask = _scores(known, call.layout().constant(known, len(call.shape())), call.node.meta["dtype"])
+    elif mask is not None:
+        call.shared(q, mask)
     scale = call.kwargs.get("scale")
     width = call.shape()[-1]
     return attend(q, k, v, axes=len(call.image()) + 1, scale=width**-0.5 if scale is None else scale, bias=mask)
+
+
+def _scores(mask: Tensor, met: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What a mask adds to scores; what it shuts out is so far below all others that softmax makes it 0."""
+    if met is None or not (met.dtype == torch.bool or met.is_floating_point()):
+        raise Refused(
+            f"its mask has shape {list(mask.shape)} and type {mask.dtype}", "give the same mask to all images"
+        )
+    open_ = met if met.dtype == torch.bool else met > -torch.inf
+    if not bool(open_.any(-1).all()):
+        raise Refused("its mask shuts out everything in a row", "leave at least one entry open")
+    return torch.where(open_, 0.0 if met.dtype == torch.bool else met, SHUT).to(dtype)
 
 
 def attend(q: Any, k: Any, v: Any, *, axes: int, scale: float, bias: Any) -> Made:

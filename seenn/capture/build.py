@@ -256,11 +256,17 @@ class _GraphBuilder:
     def _emit(self, made: Made | Alias, name: str) -> str:
         """Adds the nodes of ``made``, what it reads first; the name of its value."""
         if isinstance(made, Alias):
-            return self._emit(made.source, name) if isinstance(made.source, Made) else self._read(made.source, name)
+            return (
+                self._emit(made.source, name)
+                if isinstance(made.source, Made | Alias)
+                else self._read(made.source, name)
+            )
         inputs = tuple(self._read(value, name) for value in made.inputs)
         return self._add(name, made.op, inputs)
 
     def _read(self, value: Any, site: str) -> str:
+        while isinstance(value, Alias):
+            value = value.source
         if isinstance(value, Made):
             return self._emit(value, f"{site}.{value.op.title}")
         if value is IMAGE:
@@ -307,6 +313,8 @@ def _ops(made: Any) -> Iterator[Any]:
     if isinstance(made, tuple):
         for part in made:
             yield from _ops(part)
+    elif isinstance(made, Alias):
+        yield from _ops(made.source)
     elif isinstance(made, Made):
         yield from _ops(made.inputs)
         yield made.op

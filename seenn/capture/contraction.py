@@ -73,11 +73,11 @@ def contraction(call: Call, parts: Sequence[str], output: str, operands: Sequenc
     return _with_a_table(call, read[0], own, table.to(read[0].meta["dtype"]), its, result, letter)
 
 
-def _with_a_table(call: Call, x: Any, own: str, table: Tensor, its: str, result: str, batch: str) -> Any:
+def _with_a_table(call: Call, x: Any, own: str, table: Tensor, its: str, result: str, batch: str) -> Result:
     """``einsum(own, its -> result)`` of each image's part of ``x`` and a table: weights along the axes they share."""
     sizes = dict(zip(own, call.image(x), strict=True))
     shared = [name for name in own if name in its or name not in result]
-    if not shared:
+    if not shared and not its:
         others, made = own, x
     elif {*shared} == {*its} & {*result} == {*its}:  # nothing is summed up
         others, made = own, Made(ElementwiseAffine(_beside(table, its, own)), (x,))

@@ -120,7 +120,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Made:
-    """An op and what it reads: fx nodes, other ``Made``, or ``IMAGE``."""
+    """An op and what it reads: fx nodes, other ``Made`` or ``Alias``, or ``IMAGE``."""
 
     op: Op
     inputs: tuple[Any, ...]

@@ -85,7 +85,9 @@ def batch_norm_operator(call: Call) -> Result:
     if mean is None or variance is None:
         raise Refused("it normalises with the statistics of the batch", "train it with track_running_stats=True")
     op = BatchNorm(mean, variance, weight, bias, eps=call.args[6])
-    return by_row(by_part(lambda call: call.of(op.eval())))(call), None, None
+    made = by_row(by_part(lambda call: call.of(op.eval())))(call)
+    assert isinstance(made, Made)
+    return made, None, None
 
 
 @handles(Neuron)

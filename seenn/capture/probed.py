@@ -11,21 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, handles
+from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, called, handles
 from seenn.core.ops import Add, Constant, ElementwiseAffine, Linear, Op, Pad, Permute, Reshape, Slice, Take
 
 _IMAGES = 2  # in an experiment on numbers: what the second does not share with the first is its own
+SHUT = -1e9  # what softmax makes 0, as it does of −∞; sums with it stay finite
 MOST_WEIGHTS = 1 << 22  # of a map that is written out
 #: Put values of their arguments, and constants, in other places.
-_MOVES = ("diagonal", "linalg_diagonal", "diag_embed", "rot90", "fliplr", "flipud", "tril", "triu", "gather")
-_MOVES += ("take_along_dim", "index", "_unsafe_index", "index_fill", "index_copy", "native_channel_shuffle")
-_MOVES += ("diagonal_scatter", "slice_scatter", "select_scatter", "hsplit", "dsplit", "copy", "fill")
+_MOVES = """
+    _unsafe_index copy diag_embed diagonal diagonal_scatter dsplit fill fliplr flipud gather hsplit index index_copy
+    index_fill linalg_diagonal native_channel_shuffle rot90 select_scatter slice_scatter take_along_dim tril triu
+"""
 
 
-@handles(*_MOVES)
+@handles(*_MOVES.split())
 def moved(call: Call) -> Result:
     """Where the numbers of the image's values end up, those values do."""
     sources = [node for node in call.node.all_input_nodes if "shape" in node.meta and call.known(node) is None]
@@ -34,15 +36,19 @@ def moved(call: Call) -> Result:
     shape, layout = call.node.meta["shape"], call.node.meta["layout"]
     several = not isinstance(shape, torch.Size)
     layouts, base = layout if several else (layout,), _parts(run(call, nothing, _IMAGES))
+    if called(call.node.target) == "masked_fill" and all(_is_softmax(user) for user in call.node.users):
+        base = [start.clamp(min=SHUT) for start in base]
     parts: list[list[Any]] = [[] for _ in base]
     for node in sources:
         numbers = torch.arange(1.0, 1 + nothing[node].numel(), dtype=torch.float64).view(nothing[node].shape)
         for part, answer, start, place in zip(
             parts, _parts(run(call, {**nothing, node: numbers}, _IMAGES)), base, layouts, strict=True
         ):
-            if place is None or place.fold != 1 or not bool(start.isfinite().all()):
-                raise Refused("moves the images, or fills with values that are not finite", "keep the batch axis first")
-            first, second = (answer - start).movedim(place.axis, 0)
+            if place is None or place.fold != 1:
+                raise Refused("it moves images into each other", "keep images independent, the batch axis first")
+            if not bool(start.isfinite().all()):
+                raise Refused("fills with values that are not finite", "fill with a finite number, such as -1e4")
+            first, second = (answer.clamp(min=SHUT) - start).movedim(place.axis, 0)
             if not torch.equal(second, torch.where(first == 0, 0, first + math.prod(shapes[node]))):
                 raise Refused("it works across the batch", "keep images independent: act on the axes after the first")
             if bool((first != 0).any()):
@@ -77,6 +83,13 @@ def run(call: Call, images: Mapping[fx.Node, Tensor], count: int) -> Any:
         if isinstance(target, str):
             return getattr(args[0], target)(*args[1:], **kwargs)
         return target(*args, **kwargs)
+
+
+def _is_softmax(node: fx.Node) -> bool:
+    if node.op == "call_module":
+        owner = node.graph.owning_module
+        return owner is not None and isinstance(owner.get_submodule(str(node.target)), nn.Softmax)
+    return called(node.target) == "softmax"
 
 
 def _parts(answer: Any) -> Sequence[Tensor]:
@@ -150,7 +163,7 @@ def sampled(call: Call) -> Result:
     return weighted(call, range(2, len(call.shape())))
 
 
-def weighted(call: Call, dims: Iterable[int]) -> Made:
+def weighted(call: Call, dims: Iterable[int]) -> Result:
     """A call that is linear along ``dims`` of its first argument, and does the same along all other axes."""
     axes, image, new = [call.axis(dim) for dim in dims], call.image(), call.image(call.node)
     others = [axis for axis in range(1, len(image) + 1) if axis not in axes]
@@ -160,9 +173,7 @@ def weighted(call: Call, dims: Iterable[int]) -> Made:
     matrix = run(call, {call.args[0]: basis}, size).reshape(size, -1).T.to(call.args[0].meta["dtype"])
     labels = [*others, *axes][: len(new)]  # axes that are summed up go
     ends = [new[axis - 1] for axis in axes if axis in labels]
-    return ordered(
-        mapped(call.args[0], image, axes, matrix, ends), [labels.index(label) for label in sorted(labels)]
-    )
+    return ordered(mapped(call.args[0], image, axes, matrix, ends), [labels.index(label) for label in sorted(labels)])
 
 
 def mapped(source: Any, image: Sequence[int], axes: Sequence[int], matrix: Tensor, ends: Sequence[int]) -> Made:
@@ -176,6 +187,7 @@ def mapped(source: Any, image: Sequence[int], axes: Sequence[int], matrix: Tenso
     return Made(Reshape(shape=(*kept, *ends)), (Made(Linear(matrix.contiguous()), (rows,)),))
 
 
-def ordered(value: Any, order: Sequence[int]) -> Any:
+def ordered(value: Any, order: Sequence[int]) -> Made | Alias:
     """The axes of each image in another order."""
-    return value if list(order) == sorted(order) else Made(Permute(axes=(0, *(i + 1 for i in order))), (value,))
+    moved = Made(Permute(axes=(0, *(i + 1 for i in order))), (value,))
+    return Alias(value) if list(order) == sorted(order) else moved

@@ -17,6 +17,12 @@ def largest(call: Call) -> Result:
     return _largest(call, call.argument(1, "dim"))
 
 
+@handles("amin", any_layout=True)
+def least(call: Call) -> Result:
+    """``−max(−x)``."""
+    return _negated(_largest(call, call.argument(1, "dim"), of=_negated(call.args[0])))
+
+
 @handles("max", any_layout=True)
 def largest_along(call: Call) -> Result:
     """Along one axis, with the places of the maxima, which are not offered; or of two values."""
@@ -30,8 +36,10 @@ def largest_along(call: Call) -> Result:
 
 @handles("min", any_layout=True)
 def smallest(call: Call) -> Result:
+    if isinstance(axis := call.argument(1, "dim"), int):
+        return _negated(_largest(call, axis, of=_negated(call.args[0]))), None
     if not isinstance(call.argument(1, "other"), fx.Node):
-        raise Refused("takes a minimum along axes", "write it as -(-x).amax(...)")
+        raise Refused("the minimum over the whole batch", "name the axes: x.amin((2, 3))")
     return extreme(call)
 
 
@@ -40,15 +48,20 @@ def order(call: Call) -> Result:
     raise Refused("orders values, which spikes cannot", "return the scores, from which the order follows")
 
 
-def _largest(call: Call, dims: Any) -> Made:
+def _negated(value: Any) -> Made:
+    return Made(Scale(factor=-1.0), (value,))
+
+
+def _largest(call: Call, dims: Any, of: Any = None) -> Made:
     """Over height and width, or length, it is a pooling, which conversion knows more about."""
+    value = call.args[0] if of is None else of
     if dims is None or dims == ():
         raise Refused("the maximum over the whole batch", "name the axes: x.amax((2, 3))")
     axes, keepdim = call.axes(dims), bool(call.argument(2, "keepdim", False))
     if not (call.layout().plain and axes in ((2,), (2, 3)) and len(call.shape()) == axes[-1] + 1):
-        return call.of(Largest(axes=axes, keepdim=keepdim))
+        return Made(Largest(axes=axes, keepdim=keepdim), (value,))
     channels, *size = call.image()
-    image = call.args[0] if len(size) == 2 else call.of(Reshape(shape=(channels, 1, *size)))
+    image = value if len(size) == 2 else Made(Reshape(shape=(channels, 1, *size)), (value,))
     pooled = Made(AdaptiveMaxPool2d(), (image,))
     left = (channels, *(1 for _ in size if keepdim))
     return pooled if len(left) == 3 else Made(Reshape(shape=left), (pooled,))

@@ -113,19 +113,23 @@ def _resize(call: Call, mode: str, corners: bool | None, scale: Any, antialias: 
     return call.of(Resize(size=after, mode=mode, align_corners=bool(corners)))  # type: ignore[arg-type]
 
 
-def _by_axis(call: Call) -> Result:
+def _by_axis(call: Call) -> Made | Alias:
     """Weights for each axis apart, which torch says by resizing images that are alike along the others."""
-    node, source, image = call.node.args[0], call.args[0], list(call.image())
+    node: Any = call.node.args[0]
+    source: Made | Alias = Alias(call.args[0])
+    image = list(call.image())
     sizes = node.meta["shape"][2:]
     for place, size in enumerate(sizes, start=2):
-        basis = torch.eye(size, dtype=torch.float64).view(size, *(size if i == place else 1 for i in range(1, 2 + len(sizes))))
+        basis = torch.eye(size, dtype=torch.float64).view(
+            size, *(size if i == place else 1 for i in range(1, 2 + len(sizes)))
+        )
         answer = run(call, {node: basis.expand(size, 1, *sizes)}, size)
         matrix = answer.movedim(place, 1).reshape(size, answer.shape[place], -1)[..., 0].T
         axis = len(image) - len(sizes) + place - 1
         resized = mapped(source, image, [axis], matrix.to(node.meta["dtype"]), [len(matrix)])
         source = ordered(resized, [0, 2, 1] if axis == 2 else [0, 1, 2])
         image[axis - 1] = len(matrix)
-    return source  # type: ignore[no-any-return]
+    return source
 
 
 @handles(nn.ChannelShuffle, "channel_shuffle")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 
-class Turned(nn.Module):
-    """Two convolutions with a turn between them."""
+class Shifted(nn.Module):
+    """Two convolutions with their halves swapped between them."""
 
     def __init__(self, num_classes: int = 4) -> None:
         super().__init__()
@@ -16,6 +16,6 @@ class Turned(nn.Module):
         self.head = nn.Linear(16 * 4 * 4, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.rot90(self.relu(self.first(x)), 1, (2, 3))
+        x = torch.fft.fftshift(self.relu(self.first(x)), (2, 3))
         scores: Tensor = self.head(self.relu(self.second(x)).flatten(1))
         return scores

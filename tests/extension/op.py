@@ -1,4 +1,4 @@
-"""An op: the image by quarter turns, and what ``torch.rot90`` becomes in a captured model.
+"""An op: the image with its quadrants swapped, and what ``torch.fft.fftshift`` becomes in a captured model.
 
 It says what it computes and how it is made; everything else (state, cost, JSON, lowering) is ``Rearrangement``'s.
 """
@@ -13,23 +13,23 @@ from seenn.core.ops import Rearrangement, register
 from seenn.core.ops.arguments import integer
 
 
-@register("quarter_turns")
-class QuarterTurns(Rearrangement):
-    """``[B, C, H, W]``, turned counter-clockwise ``turns`` times by 90°."""
+@register("swapped_halves")
+class SwappedHalves(Rearrangement):
+    """``[B, C, H, W]``, the halves along its last ``axes`` axes swapped; of an odd number, the first gets one more."""
 
-    attributes = ("turns",)
+    attributes = ("axes",)
 
-    def __init__(self, *, turns: int) -> None:
+    def __init__(self, *, axes: int) -> None:
         super().__init__()
-        self.turns = integer("turns", turns, high=3)
+        self.axes = integer("axes", axes, low=1, high=2)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.rot90(inputs[0], self.turns, (2, 3))
+        return torch.fft.fftshift(inputs[0], tuple(range(-self.axes, 0)))
 
 
-@handles(torch.rot90)
-def rot90(call: Call) -> Made:
-    dims = call.argument(2, "dims", (0, 1))
-    if tuple(d % len(call.shape()) for d in dims) != (2, 3):
-        raise Refused(f"turns the axes {tuple(dims)}", "turn images [B, C, H, W] by their axes (2, 3)")
-    return Made(QuarterTurns(turns=call.argument(1, "k", 1) % 4), (call.args[0],))
+@handles(torch.fft.fftshift)
+def fftshift(call: Call) -> Made:
+    dims = call.argument(1, "dim") or (0,)
+    if tuple(d % len(call.shape()) for d in dims) not in ((3,), (2, 3)):
+        raise Refused(f"shifts the axes {tuple(dims)}", "shift images [B, C, H, W] along (2, 3)")
+    return Made(SwappedHalves(axes=len(dims)), (call.args[0],))

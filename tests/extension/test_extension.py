@@ -74,7 +74,7 @@ def data(plugin: ModuleType) -> DataSplits:
 @pytest.fixture(scope="module")
 def ann(data: DataSplits) -> nn.Module:
     torch.manual_seed(0)
-    model = importlib.import_module("extension.model").Turned()
+    model = importlib.import_module("extension.model").Shifted()
     assert train_ann(model, data, TrainConfig(epochs=4)).best.accuracy > 0.8
     return model
 
@@ -86,10 +86,10 @@ def converted(ann: nn.Module, data: DataSplits) -> Callable[[str], SNN]:
 
 
 class Sideways(nn.Module):
-    """Turns what is no image."""
+    """Shifts what is no image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.rot90(x, 1, (1, 2)).relu().flatten(1)
+        return torch.fft.fftshift(x, (1, 2)).relu().flatten(1)
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
@@ -110,7 +110,7 @@ def test_a_network_of_them_runs_on_every_engine_that_can(
 ) -> None:
     snn = converted(kind)
     kinds = [node.op.kind for node in snn.network.graph]
-    assert "quarter_turns" in kinds
+    assert "swapped_halves" in kinds
     assert kinds.count("floor_neuron") == (2 if kind == "floor" else 0)
     assert snn.manifest["conversion"]["recipe"] == {"name": "deviation", "per_channel": True, "deviations": 3.0}
     assert snn.manifest["check"]["agreement"] > 0.95
@@ -130,7 +130,7 @@ def test_what_an_engine_cannot_run_is_refused_by_name(converted: Callable[[str],
         UnsupportedError, match=r"have values below zero \(1\), which the spikes of floor neurons cannot"
     ):
         convert(leaky, torch.randn(16, 1, 4, 4), neuron="floor")
-    with pytest.raises(UnsupportedError, match=r"turns the axes \(1, 2\) — turn images \[B, C, H, W\] by their axes"):
+    with pytest.raises(UnsupportedError, match=r"shifts the axes \(1, 2\) — shift images \[B, C, H, W\] along"):
         convert(Sideways(), torch.randn(16, 1, 4, 4))
 
 
@@ -168,7 +168,7 @@ def test_a_spiking_model_of_them_is_captured(ann: nn.Module) -> None:
     spiking = copy.deepcopy(ann)
     spiking.relu = NEURONS.get("floor").train(1)
     network, images = seenn.capture(spiking, torch.zeros(2, 1, 8, 8)), torch.rand(4, 1, 8, 8)
-    assert [node.op.kind for node in network.graph][1:5] == ["floor_neuron", "quarter_turns", "conv2d", "floor_neuron"]
+    assert [node.op.kind for node in network.graph][1:5] == ["floor_neuron", "swapped_halves", "conv2d", "floor_neuron"]
     labels = seenn.SNN(network=network).predict(images, engine="reference").labels
     assert torch.equal(seenn.SNN(network=network).predict(images).labels, labels)
 
@@ -208,8 +208,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the commands write, where every extension is named on the command line."""
     folder = tmp_path_factory.mktemp("commands")
     for line in (
-        "train-ann --model extension.model:Turned --data bars --epochs 4",
-        "convert --model extension.model:Turned --ckpt ann.pth --neuron floor --levels 1 --recipe deviation -T 6",
+        "train-ann --model extension.model:Shifted --data bars --epochs 4",
+        "convert --model extension.model:Shifted --ckpt ann.pth --neuron floor --levels 1 --recipe deviation -T 6",
         "calibrate-exit --policy spread --max-accuracy-drop 0.01",
     ):
         code, _, talk = seenn_command(folder, *line.split(), "--plugin", "extension.plugin")
@@ -238,7 +238,7 @@ def test_an_installed_plugin_needs_no_option(written: Path, tmp_path: Path) -> N
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: seenn-extension\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text("[seenn.plugins]\nextension = extension.plugin\n")
-    line = "inspect extension.model:Turned --image-size 1,8,8 --json"
+    line = "inspect extension.model:Shifted --image-size 1,8,8 --json"
     assert answer(seenn_command(written, *line.split(), path=(tmp_path,)))["convertible"]
     found = answer(seenn_command(written, "evaluate", "--engine", "one-by-one", "--json", path=(tmp_path,)))
     assert (found["engine"]["name"], found["policy"]["policy"]) == ("one-by-one", "spread")

@@ -49,7 +49,10 @@ def slice_axes(call: OnnxCall) -> Result:
     steps = call.setting("steps", 4, [1] * len(starts))
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step < 1:
-            raise Refused(f"slices backwards (step {step})", "slice forwards")
+            axis = call.axis(axis, x)
+            places = torch.tensor(range(*slice(start, end, step).indices(x.shape[axis - 1])))
+            x = call.function(torch.index_select, x, axis, call.buffer(places))
+            continue
         if axis % (len(x.shape) + 1) == 0 and start == 0 and end >= _TO_THE_END and step == 1:
             continue  # the whole batch
         x = _sliced(call, x, call.axis(axis, x), slice(start, end, step))
@@ -62,17 +65,17 @@ def gather(call: OnnxCall) -> Result:
     x, indices = call.traced(), call.array(1)
     axis = call.axis(call.attribute("axis", 0), x)
     size = x.shape[axis - 1]
-    if indices.ndim > 1 or not indices.size or (indices < -size).any() or (indices >= size).any():
+    if not indices.size or (indices < -size).any() or (indices >= size).any():
         raise Refused(
-            f"picks the entries {' '.join(str(indices).split())} of {size}", "expected one, or a list of them"
+            f"picks the entries {' '.join(str(indices).split())[:80]} of {size}", "pick entries that there are"
         )
-    chosen = np.atleast_1d(indices) % size
+    chosen = indices.reshape(-1) % size
     first, last = int(chosen[0]), int(chosen[-1])
     if np.array_equal(chosen, np.arange(first, last + 1)):
         x = _sliced(call, x, axis, slice(first, last + 1, 1))
     else:
         x = call.function(torch.index_select, x, axis, call.buffer(torch.from_numpy(chosen.astype(np.int64))))
-    return x if indices.ndim else call.reshape(x, (*x.shape[: axis - 1], *x.shape[axis:]))
+    return call.reshape(x, (*x.shape[: axis - 1], *indices.shape, *x.shape[axis:]))
 
 
 def _sliced(call: OnnxCall, x: Traced, axis: int, part: slice) -> Traced:

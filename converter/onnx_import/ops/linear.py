@@ -23,12 +23,12 @@ def gemm(call: OnnxCall) -> Result:
 
 @imports("MatMul")
 def matmul(call: OnnxCall) -> Result:
-    """A constant on the right is ``nn.Linear``; two activations are multiplied as they are."""
-    if not isinstance(call.value(0), Traced):
-        raise Refused("multiplies from the left by a constant", "transpose the product in the source model")
-    if isinstance(call.value(1), Known):
+    """A matrix on the right is ``nn.Linear``; all else is multiplied as it is."""
+    right = call.value(1)
+    if isinstance(right, Known) and right.at[0].ndim == 2:
         return _linear(call, call.tensor(1).mT, None)
-    return call.function(torch.matmul, call.traced(0), call.traced(1))
+    operands = [value if isinstance(value := call.value(i), Traced) else call.buffer(call.tensor(i)) for i in (0, 1)]
+    return call.function(torch.matmul, *operands)
 
 
 def _linear(call: OnnxCall, weight: Tensor, bias: Tensor | None) -> Result:

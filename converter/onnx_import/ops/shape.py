@@ -69,7 +69,7 @@ def expand(call: OnnxCall) -> Result:
     x = call.traced()
     shapes = [np.broadcast_shapes((batch, *x.shape), tuple(target)) for batch, target in call.at_batches(1)]
     shape = call.per_image(x, shapes)
-    return x if shape == x.shape else call.function(torch.Tensor.expand, x, -1, *shape)
+    return x if shape == x.shape else call.function(torch.broadcast_to, x, (-1, *shape))
 
 
 @imports("DepthToSpace")

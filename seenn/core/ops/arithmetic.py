@@ -79,6 +79,9 @@ class Shift(StatelessOp):
     def route(self, *events: Tensor) -> Tensor:
         return events[0]
 
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.times(inputs[0], torch.ones(()), torch.tensor(self.amount, dtype=torch.float64))
+
 
 @register("channel_affine")
 class ChannelAffine(StatelessOp):

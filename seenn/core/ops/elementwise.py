@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from seenn.core.ops.arguments import OptionalWeight, Weight
 from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 
 @register("elementwise_affine")
@@ -33,6 +37,10 @@ class ElementwiseAffine(StatelessOp):
     def route(self, *events: Tensor) -> Tensor:
         (x,) = events
         return x.expand_as(self(x))
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        weight = torch.ones(()) if self.weight is None else self.weight
+        return lowering.times(inputs[0], weight, self.bias)
 
 
 @register("constant")

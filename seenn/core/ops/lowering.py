@@ -39,7 +39,7 @@ class Lowering(Protocol[Value]):
         """The sum of values that broadcast."""
 
     def times(self, x: Value, factor: Tensor, shift: Tensor | None = None, axis: int | None = None) -> Value:
-        """``factor · x + shift``, both ``[C]`` along ``axis``, or a scalar factor alone."""
+        """``factor · x + shift``, both ``[C]`` along ``axis``, or of any shape that broadcasts against x."""
 
     def move(self, op: StatelessOp, x: Value) -> Value:
         """``op`` puts values in other places, any number of times, and zeros in places of its own."""
@@ -48,7 +48,7 @@ class Lowering(Protocol[Value]):
         """``op`` puts its inputs next to each other."""
 
     def average(self, op: StatelessOp, x: Value, *, across_channels: bool = False) -> Value:
-        """``op`` is an average, and ``op.route`` the sum over the same values."""
+        """``op`` is an average or a sum, and ``op.route`` the sum over the same values."""
 
     def select(self, op: StatelessOp, x: Value) -> Value:
         """``op`` gives back one of several values of the same channel (axis 1), such as the largest."""

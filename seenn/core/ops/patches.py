@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.ops.arguments import Pair, PositivePair
 from seenn.core.ops.base import Rearrangement, StatelessOp, register
+from seenn.core.ops.lowering import Lowering, Value
 
 
 @register("unfold")
@@ -35,3 +38,6 @@ class Fold(StatelessOp):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.fold(inputs[0], self.size, self.kernel, self.dilation, self.padding, self.stride)
+
+    def lower(self, lowering: Lowering[Value], inputs: Sequence[Value]) -> Value:
+        return lowering.average(self, inputs[0], across_channels=True)

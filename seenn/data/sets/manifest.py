@@ -119,7 +119,10 @@ def _labels(path: Path, texts: list[str]) -> tuple[tuple[str, ...], np.ndarray[t
         numbers = np.array(texts, dtype=np.int64)
         known = sorted(set(numbers.tolist()))
         if known != list(range(len(known))):
-            raise DataError(f"{path}: labels go up to {known[-1]} but only {len(known)} occur; expected 0 to K-1")
+            raise DataError(
+                f"{path}: labels are {len(known)} numbers from {known[0]} to {known[-1]}, expected 0 to K-1: number "
+                f"them from 0, or write names (class{known[0]}) for classes in the order of their names"
+            )
         return tuple(map(str, known)), numbers
     values = [_number(text) for text in texts]
     if None not in values:

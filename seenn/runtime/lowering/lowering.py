@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seenn.core.graph import INPUT, Node
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops import IntegratingNeuron, StatefulOp, StatelessOp, Synapse
+from seenn.core.ops import Expand, IntegratingNeuron, StatefulOp, StatelessOp, Synapse
 from seenn.core.ops.membrane import cut_off
 from seenn.runtime.lowering.builder import Builder, of
 from seenn.runtime.lowering.program import Compute, Exit, Fire, GainTerm, InputScale, Program, Sum, SynapseTerm, Term
@@ -163,18 +163,24 @@ class ProgramLowering(Builder):
 
     def times(self, x: Value, factor: Tensor, shift: Tensor | None = None, axis: int | None = None) -> Value:
         axis, factor = None if axis is None else axis - 1, factor.detach().double()
+        shift = None if shift is None else along(shift.detach().double(), axis, len(x.shape))
+        if x.shape != self.shape:
+            x = self.move(Expand(shape=self.shape), x)
+        if axis is None and 1 < factor.numel() == max(factor.shape):  # it varies along one axis
+            axis, factor = factor.shape.index(factor.numel()) - factor.dim() + len(x.shape), factor.flatten()
         scaled = x.times(factor, axis) or self.computed(f"{self.name}.sum", x).times(factor, axis)
         assert scaled is not None
-        return scaled.plus(None if shift is None else along(shift.detach().double(), axis, len(x.shape)))
+        return scaled.plus(shift)
 
     def move(self, op: StatelessOp, x: Value) -> Value:
         source, constant = self.computed(f"{self.name}.in", x).unit
         target = self._written(op, [source.source])
         gain = batched(op, source.gain)
         own = batched(op, torch.ones_like(source.gain)) == 0
-        if bool(own.any()):  # its zeros are worth what the rest of their channel is, or anything
-            worth = spread(torch.where(own, 0.0, gain), 0)[1]
-            gain = torch.where(own, along(torch.where(worth == 0, worth.max(), worth), 0, gain.dim()), gain)
+        if bool(own.any()):  # its zeros are worth what the rest of their channel is, or anything; 0 where that varies
+            lowest, highest = spread(torch.where(own, math.inf, gain), 0)[0], spread(torch.where(own, 0.0, gain), 0)[1]
+            worth = torch.where(lowest.isinf(), highest.max(), torch.where(lowest == highest, highest, 0.0))
+            gain = torch.where(own, along(worth, 0, gain.dim()), gain)
         return self._of(target, gain, None if constant is None else batched(op, constant))
 
     def concat(self, op: StatelessOp, inputs: Sequence[Value]) -> Value:
@@ -192,7 +198,8 @@ class ProgramLowering(Builder):
         ones = torch.ones(x.shape, dtype=torch.float64)
         share = batched(op, ones)  # valid elements / divisor
         inside = op.route(ones.unsqueeze(0)).squeeze(0)
-        divisor = (inside / share).round()
+        share = torch.where(inside == 0, 1.0, share)  # windows that no value is in
+        divisor = (inside / share).round().clamp(min=1)
         common = float(math.lcm(*{int(d) for d in divisor.flatten().tolist()}))
         factor = compressed(common / divisor)
         most = float((inside * (common / divisor)).max())
@@ -203,7 +210,7 @@ class ProgramLowering(Builder):
             Compute(what="add_up", op=op, target=target, function=function, sources=(term.source,), constants=constants)
         )
         self.scales.proven(self.name, Reach(per_step=self.reach(term.source) * most))
-        unit = batched(op, term.gain) / share / common
+        unit = torch.where(inside == 0, term.gain.max(), batched(op, term.gain)) / share / common
         return self._of(target, unit, None if constant is None else batched(op, constant))
 
     def select(self, op: StatelessOp, x: Value) -> Value:

@@ -36,12 +36,15 @@ class Value:
         return self.buffer, self.constant
 
     def times(self, factor: Tensor, axis: int | None) -> Value | None:
-        """The value times a factor per channel of ``axis`` (None: one for all); None where terms forbid it."""
+        """The value times a factor per channel of ``axis`` (None: of any shape); None where terms forbid it."""
         terms: list[Term] = []
+        one = axis is None and factor.numel() == 1
+        if one:
+            factor = factor.view(())
         for term in self.terms:
-            if isinstance(term, GainTerm):
+            if isinstance(term, GainTerm) and (one or axis is not None or term.gain.shape == self.shape):
                 terms.append(replace(term, gain=term.gain * along(factor, axis, term.gain.dim())))
-            elif axis is None or term.axis(len(self.shape)) == axis:
+            elif isinstance(term, SynapseTerm) and (one or term.axis(len(self.shape)) == axis):
                 outputs = None if axis is None else 0
                 terms.append(replace(term, weight=term.weight * along(factor, outputs, term.weight.dim())))
             else:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ def test_a_round_trip_is_exact(path: Path, network: SpikingNetwork, images: Tens
     (metadata, tensors), (other, others) = read(path), read(again)
     assert other == metadata
     assert all(torch.equal(others[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_file_that_has_changed_since_it_was_loaded_is_overwritten_only_on_demand(path: Path, tmp_path: Path) -> None:
+    snn, other = load(path), load(path)
+    snn.save(path)  # its own changes are no others'
+    replace(snn, manifest={"timesteps": 3}).save(path)
+    assert load(path).timesteps == 3
+    with pytest.raises(CheckpointError, match=r"changed since it was read; nothing was written.* overwrite=True"):
+        other.save(path)
+    assert load(path).timesteps == 3
+    other.save(tmp_path / "another.safetensors")
+    other.save(path, overwrite=True)
+    assert load(path).timesteps == 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -39,7 +39,7 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
         lambda m, x, o: torch.sigmoid(x),
         "sigmoid (sigmoid): sigmoid: neither linear over time nor spikes — convert",
     ),
-    "unknown method": (lambda m, x, o: x.cumsum(1), "cumsum (cumsum): has no spiking equivalent"),
+    "unknown method": (lambda m, x, o: x.cummax(1)[0], "cummax (cummax): has no spiking equivalent"),
     "one constant an image": (lambda m, x, o: x + torch.ones(1009, 1, 1, 1), "cannot be traced on input of shape"),
     "gate": (
         lambda m, x, o: x * x.mean((2, 3), keepdim=True),
@@ -76,7 +76,15 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
         lambda m, x, o: F.scaled_dot_product_attention(*[x.flatten(2).transpose(0, 1)] * 3),
         "it multiplies across the batch — keep images independent",
     ),
-    "causal": (lambda m, x, o: F.scaled_dot_product_attention(x, x, x, is_causal=True), "attention with dropout, a"),
+    "dropout in attention": (lambda m, x, o: F.scaled_dot_product_attention(x, x, x, None, 0.1), "with dropout or"),
+    "a mask of integers": (
+        lambda m, x, o: F.scaled_dot_product_attention(x, x, x, torch.ones(4, 4, dtype=torch.int64)),
+        "cannot be traced",
+    ),
+    "nothing attended": (
+        lambda m, x, o: F.scaled_dot_product_attention(x, x, x, torch.zeros(4, 4, dtype=torch.bool)),
+        "its mask shuts out everything in a row — leave at least one entry open",
+    ),
     "moved mask": (
         lambda m, x, o: F.scaled_dot_product_attention(x, x, x, x.transpose(0, 1)[:, :, :1]),
         "cannot be traced on input of shape",
@@ -100,14 +108,34 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
     "maximum of all": (lambda m, x, o: x.max(), "the maximum over the whole batch — name the axes"),
     "maximum of images": (lambda m, x, o: x.amax(0), "it works across the batch — keep images independent"),
     "variance of all": (lambda m, x, o: x.var(), "the variance over the whole batch — name the axes"),
-    "area": (lambda m, x, o: F.interpolate(x, 2, mode="area"), "resizes 2 axes by area — use one of nearest, nearest-"),
-    "antialias": (
-        lambda m, x, o: F.interpolate(x, 2, mode="bilinear", antialias=True),
-        "resizes 2 axes by bilinear with antialias",
+    "a volume": (
+        lambda m, x, o: F.interpolate(x[:, None], scale_factor=2),
+        "resizes 3 axes by nearest — use one of nearest, nearest-exact, bilinear, bicubic and area, on images",
     ),
-    "odd scale": (
-        lambda m, x, o: F.interpolate(x, scale_factor=1.3),
-        "scales [4, 4] by 1.3 — give the new size instead of the scale",
+    "turned among images": (
+        lambda m, x, o: torch.rot90(x, 2, (0, 2)),
+        "it works across the batch — keep images independent",
+    ),
+    "gathered among images": (
+        lambda m, x, o: x.gather(0, torch.zeros_like(x, dtype=torch.int64)),
+        "it works across the batch — keep images independent",
+    ),
+    "filled with infinity": (
+        lambda m, x, o: x.masked_fill(m.counts > 1, -torch.inf).relu(),
+        "fills with values that are not finite — fill with a finite number, such as -1e4",
+    ),
+    "a grid of the image": (
+        lambda m, x, o: F.grid_sample(x, x.permute(0, 2, 3, 1), align_corners=False),
+        "samples at places that depend on the image — sample at places that a buffer holds",
+    ),
+    "a large map": (
+        lambda m, x, o: torch.cumsum(x.repeat(1, 1, 16, 16).flatten(1), 1),
+        "mixes 8192 values of an image into 8192 — mix along one axis at a time",
+    ),
+    "traces": (lambda m, x, o: torch.einsum("bcii->bc", x), "contract one or two values, and name all of their axes"),
+    "a table of the batch": (
+        lambda m, x, o: torch.einsum("bchw,bc->bhw", x, x[:, :, 0, 0]).cumsum(0),
+        "across the batch",
     ),
     "threshold": (lambda m, x, o: F.threshold(x, 1.0, 0.0), "jumps to 0.0 at 1.0 — use nn.ReLU, or a threshold of 0"),
     "indices": (lambda m, x, o: F.max_pool2d(x, 2, return_indices=True)[0], "return_indices=True"),

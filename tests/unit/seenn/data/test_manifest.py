@@ -90,7 +90,11 @@ def test_several_labels_and_values(write: Write) -> None:
         ("path,file,label", "{path},{path},cat", "columns path and file could both be the path"),
         ("path,label", "{path},", "60 rows have no label"),
         ("path,label", "gone{path},cat", r"60 of 60 files are not there, the first is .*gonepictures"),
-        ("path,label", "{path},7", r"labels go up to 7 but only 1 occur; expected 0 to K-1"),
+        (
+            "path,label",
+            "{path},7",
+            r"labels are 1 numbers from 7 to 7, expected 0 to K-1: number them from 0, or write names \(class7\)",
+        ),
         ("path,label,split", "{path},cat,fold1", "column split has fold1; expected one of train, training"),
         ("path,label", "{path}", "60 rows have another number of columns, the first is row 2"),
         ("path,label", "{path},cat,more", "60 rows have another number of columns"),

@@ -1,0 +1,66 @@
+"""Nodes that put values elsewhere by constant places, or add them up with constant weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.values import Known, Traced
+from seenn.capture import Refused
+
+
+@imports("CumSum")
+def cumulative_sum(call: OnnxCall) -> Result:
+    """``exclusive`` leaves the value itself out; ``reverse`` begins at the end."""
+    x = call.traced()
+    axis = call.axis(int(call.array(1).reshape(-1)[0]), x)
+    turned = call.function(torch.flip, x, (axis,)) if call.attribute("reverse", 0) else x
+    total = call.function(torch.cumsum, turned, axis)
+    if call.attribute("exclusive", 0):
+        total = call.function(torch.sub, total, turned)
+    return call.function(torch.flip, total, (axis,)) if call.attribute("reverse", 0) else total
+
+
+@imports("Trilu")
+def triangle(call: OnnxCall) -> Result:
+    """The upper triangle of the last two axes, or the lower."""
+    x, k = call.traced(), 0 if call.value(1) is None else int(call.array(1))
+    if len(x.shape) < 2:
+        raise Refused("takes a triangle across the batch", "keep the batch axis first")
+    return call.function(torch.triu if call.attribute("upper", 1) else torch.tril, x, k)
+
+
+@imports("Tile")
+def tile(call: OnnxCall) -> Result:
+    x, (batch, *counts) = call.traced(), call.numbers(1)
+    if batch != 1:
+        raise Refused(f"repeats images {batch} times", "keep one row an image")
+    return call.function(torch.tile, x, (1, *counts))
+
+
+@imports("GatherElements")
+def gather_elements(call: OnnxCall) -> Result:
+    """By places that are the same for every image: exporters write a row for each."""
+    x, indices = call.traced(), call.value(1)
+    axis = call.axis(call.attribute("axis", 0), x)
+    if not isinstance(indices, Known):
+        raise Refused("picks by places that depend on the image", "store them as a constant of the model")
+    rows = [np.unique(index, axis=0) for index in indices.at]
+    if any(len(row) != 1 or not np.array_equal(row, rows[0]) for row in rows):
+        raise Refused("picks other values of every image", "give every image the same places")
+    places = np.broadcast_to(rows[0], (1, *rows[0].shape[1:])) % x.shape[axis - 1]
+    if places.shape[1:] != tuple(n if i == axis else size for i, (n, size) in enumerate(
+        zip(places.shape[1:], x.shape, strict=True), start=1)):  # fmt: skip
+        raise Refused(
+            f"picks by places of shape {list(places.shape)} from {list(x.shape)}", "name a place of every row"
+        )
+    return call.function(torch.take_along_dim, x, call.buffer(torch.from_numpy(places.astype(np.int64))), axis)
+
+
+@imports("Einsum")
+def einsum(call: OnnxCall) -> Result:
+    """Of activations and constants."""
+    operands = [value if isinstance(value := call.value(i), Traced) else call.buffer(call.tensor(i))
+                for i in range(len(call.inputs))]  # fmt: skip
+    return call.function(torch.einsum, call.attribute("equation"), *operands)
