@@ -54,6 +54,8 @@ def gelu(call: Call) -> Result:
 @handles("pow", "square", any_layout=True)
 def power(call: Call) -> Result:
     exponent = call.argument(1, "exponent", 2)
+    if (known := call.known(exponent)) is not None and known.numel() == 1:
+        exponent = float(known.detach())
     if not isinstance(exponent, int | float) or not isinstance(call.args[0], torch.fx.Node):
         raise Refused("its exponent is an activation", "raise to a constant power")
     if exponent == 1:

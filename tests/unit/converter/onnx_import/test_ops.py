@@ -20,6 +20,7 @@ RANDOM = np.random.default_rng(1)
 CHANNEL = RANDOM.uniform(0.5, 2, (4, 1, 1)).astype(np.float32)
 VECTOR = RANDOM.uniform(0.5, 2, 4).astype(np.float32)
 KERNEL = RANDOM.standard_normal((6, 4, 3, 3)).astype(np.float32)
+BACK = KERNEL.transpose(1, 0, 2, 3).copy()
 PLANE = RANDOM.uniform(0.5, 2, (1, 1, 6, 6)).astype(np.float32)
 
 
@@ -50,6 +51,14 @@ CASES: dict[str, tuple[int, list[NodeProto], dict[str, Any]]] = {
     "conv SAME_UPPER": (11, node("Conv", "w", auto_pad="SAME_UPPER", strides=[2, 2]), {"w": KERNEL}),
     "conv SAME_LOWER": (11, node("Conv", "w", auto_pad="SAME_LOWER", strides=[2, 2]), {"w": KERNEL}),
     "conv VALID dilated": (22, node("Conv", "w", auto_pad="VALID", dilations=[2, 1]), {"w": KERNEL}),
+    "transposed conv cut off at the end": (
+        11,
+        node("ConvTranspose", "w", strides=[2, 2], pads=[0, 0, 1, 1]),
+        {"w": BACK},
+    ),
+    "transposed conv SAME_UPPER": (11, node("ConvTranspose", "w", strides=[2, 2], auto_pad="SAME_UPPER"), {"w": BACK}),
+    "transposed conv SAME_LOWER": (11, node("ConvTranspose", "w", strides=[2, 2], auto_pad="SAME_LOWER"), {"w": BACK}),
+    "transposed conv to a size": (11, node("ConvTranspose", "w", strides=[2, 2], output_shape=[11, 12]), {"w": BACK}),
     "conv grouped": (
         11,
         node("Conv", "w", "b", group=2, kernel_shape=[3, 3]),
