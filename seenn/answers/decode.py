@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 16  # that are started unasked
 AHEAD = 4  # blocks that are decoded before they are asked for; at least 2 of each worker
+ALONE = 1.0  # seconds after which a worker sees that nobody waits for it
 FEW = 256  # pictures for which none is started
 AT_ONCE = 1 << 20  # bytes of pictures of one shape that wait for others to be resized with
 
@@ -119,7 +123,7 @@ def _decoded(
         num_workers=workers,
         prefetch_factor=max(2, AHEAD // workers) if workers else None,
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=partial(_begin_worker, os.getpid()),
         generator=torch.Generator(),  # so that the global one stays as it is
     )
     with _interrupts_later():
@@ -192,6 +196,16 @@ def _interrupts_later() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _leave_interrupts(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that writes answers ends the others."""
+def _begin_worker(parent: int, _: int) -> None:
+    """Ctrl-C reaches every process of a terminal, and the one that writes answers ends the others.
+
+    Where it was killed, nobody does: one of them would wait for ever to hand over what it has decoded.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end() -> None:
+        while os.getppid() == parent:
+            time.sleep(ALONE)
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
