@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 16  # that are started unasked
 AHEAD = 4  # blocks that are decoded before they are asked for; at least 2 of each worker
 ALONE = 1.0  # seconds after which a worker sees that nobody waits for it
+SWITCH = 2e-4  # seconds for which a worker keeps the thread waiting that hands blocks over
 FEW = 256  # pictures for which none is started
 AT_ONCE = 1 << 20  # bytes of pictures of one shape that wait for others to be resized with
 
@@ -209,3 +211,4 @@ def _begin_worker(parent: int, _: int) -> None:
         os._exit(1)
 
     threading.Thread(target=end, daemon=True).start()
+    sys.setswitchinterval(SWITCH)
