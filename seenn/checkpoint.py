@@ -72,10 +72,10 @@ def save(path: str | os.PathLike[str], snn: SNN, *, overwrite: bool = False) -> 
         metadata = {"seenn": VERSION, **{key: json.dumps(value, allow_nan=False) for key, value in parts.items()}}
     except (TypeError, ValueError) as error:
         raise ValueError(f"the manifest of a network must be JSON: {error}") from error
-    own = snn.origin if snn.origin is not None and snn.origin.is_at(path) else None
-    write_tensors(path, tensors, metadata, expected=None if own is None or overwrite else own.version)
-    if own is not None:
-        own.version = version_of(path)
+    file = snn.origin if snn.origin is not None and snn.origin.is_at(path) else None
+    write_tensors(path, tensors, metadata, expected=None if file is None or overwrite else file.version)
+    if file is not None:
+        file.version = version_of(path)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:

@@ -230,7 +230,7 @@ def writing(target: PathLike) -> Iterator[None]:
             left = "What was there before is intact" if path.exists() else "No part of it was left behind"
         raise OutputError(
             f"cannot write {os.fspath(target)}: {reason}. {left}. Check that the folder exists, is writable and has "
-            "space, and run the command again"
+            "space, then try again"
         ) from error
 
 

@@ -69,10 +69,9 @@ def verify(model: onnx.ModelProto, found: ImportedModel, signature: Signature, p
         tolerance = max(TOLERANCE, min(ROUNDINGS * rounding, CEILING))
         if not worst <= tolerance:
             raise ConversionError(
-                f"{path}: the imported graph differs from onnxruntime by {worst:.1e} of the largest output on random "
-                f"images (at most {tolerance:.1e} is allowed); its own rounding, float32 against float64, is "
-                f"{rounding:.1e}. Where that is far less, please report this model; where it is alike, the network is "
-                "too ill-conditioned for float32 to say anything"
+                f"{path}: the imported graph differs from onnxruntime by {worst:.1e} of the largest output (allowed: "
+                f"{tolerance:.1e}), by rounding in float32 alone by {rounding:.1e}. Where that is far less, report "
+                "this model; else float32 is too coarse for it"
             )
         notes.append(
             f"it differs from onnxruntime by {worst:.1e} of the largest output, more than {TOLERANCE:.0e}; by its own "

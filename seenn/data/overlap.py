@@ -49,8 +49,8 @@ def refuse_overlap(split: Split, others: Iterable[Split], whose: str = "") -> No
     message = f"the {split.name} split of {len(split)} images shares {', '.join(found)}"
     if refused:
         raise DataError(
-            f"{message}: figures and choices made there would flatter the network. Choose images that nothing else "
-            "uses: leave --split-seed as recorded, or take the shared ones out of the data set"
+            f"{message}: figures made there would flatter the network. Leave --split-seed as recorded, or take the "
+            "shared images out of the data set"
         )
     logger.warning("%s; too few to matter", message)
 

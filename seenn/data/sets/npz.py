@@ -165,7 +165,7 @@ def _channels_first(where: str, images: NDArray[Any]) -> NDArray[Any]:
         problem = "both axis 1 and axis 3" if first_fits else "neither axis 1 nor axis 3"
         raise DataError(
             f"{where} has shape {list(images.shape)}: {problem} could be the channels, and seenn does not guess; "
-            "store [N, H, W] for gray, or [N, C, H, W] with square images or C of 1 or 3"
+            "store [N, H, W] for gray, else [N, C, H, W] with C of 1 or 3"
         )
     return images if first_fits else images.transpose(0, 3, 1, 2)
 
