@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,20 @@ from torch import Tensor, nn
 from seenn.capture.contraction import alike
 from seenn.capture.handlers import IMAGE, Call, Made, Refused, Result, handles
 from seenn.capture.probed import SHUT
-from seenn.core.ops import Add, Constant, ElementwiseAffine, Linear, MatMul, Permute, Reshape, Scale, Softmax
+from seenn.core.ops import (
+    Add,
+    Constant,
+    ElementwiseAffine,
+    LayerNorm,
+    Linear,
+    MatMul,
+    Permute,
+    Pointwise,
+    ReLU,
+    Reshape,
+    Scale,
+    Softmax,
+)
 
 
 @handles("matmul", "bmm", any_layout=True)
@@ -120,6 +134,11 @@ def multihead_attention(call: Call) -> Result:
     q, k, v = call.args[0], call.argument(1, "key"), call.argument(2, "value")
     if call.argument(3, "key_padding_mask") is not None or call.argument(5, "attn_mask") is not None:
         raise Refused("attention with a mask", "leave it out: attend to the whole image")
+    return _heads(m, (q, k, v), [call.image(value)[0] for value in (q, k, v)]), None
+
+
+def _heads(m: nn.MultiheadAttention, read: Sequence[Any], tokens: Sequence[int]) -> Made:
+    """The attention of queries, keys and values of so many ``tokens`` an image."""
     if m.bias_k is not None or m.add_zero_attn or (m.training and m.dropout > 0):
         raise Refused("attention with extra keys or dropout", "use plain attention, in eval mode")
     width, heads = m.embed_dim, m.num_heads
@@ -128,12 +147,51 @@ def multihead_attention(call: Call) -> Result:
     weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight) if joint is None else joint.chunk(3)
     biases = (None, None, None) if bias is None else bias.chunk(3)
 
-    def project(x: Any, weight: Tensor, bias: Tensor | None) -> Made:
-        split = Made(Reshape(shape=(call.image(x)[0], heads, width // heads)), (Made(Linear(weight, bias), (x,)),))
+    def project(x: Any, count: int, weight: Tensor, bias: Tensor | None) -> Made:
+        split = Made(Reshape(shape=(count, heads, width // heads)), (Made(Linear(weight, bias), (x,)),))
         return Made(Permute(axes=(0, 2, 1, 3)), (split,))
 
-    parts = [project(x, weight, bias) for x, weight, bias in zip((q, k, v), weights, biases, strict=True)]
+    parts = [project(*each) for each in zip(read, tokens, weights, biases, strict=True)]
     attended = attend(*parts, axes=4, scale=(width // heads) ** -0.5, bias=None)
-    tokens = Made(Permute(axes=(0, 2, 1, 3)), (attended,))
-    merged = Made(Reshape(shape=(call.image(q)[0], width)), (tokens,))
-    return Made(Linear(m.out_proj.weight, m.out_proj.bias), (merged,)), None
+    merged = Made(Reshape(shape=(tokens[0], width)), (Made(Permute(axes=(0, 2, 1, 3)), (attended,)),))
+    return Made(Linear(m.out_proj.weight, m.out_proj.bias), (merged,))
+
+
+@handles(nn.TransformerEncoderLayer, nn.TransformerEncoder, any_layout=True)
+def encoder(call: Call) -> Result:
+    """Self-attention and two linear layers, each added to its input and normalised; or several in a row."""
+    m, tokens = call.module, call.image()[0]
+    if any(value is not None for value in (*call.args[1:], *call.kwargs.values())):
+        raise Refused("attention with a mask", "leave it out: attend to the whole image")
+    value: Any = call.args[0]
+    for layer in m.layers if isinstance(m, nn.TransformerEncoder) else [m]:
+        value = _encoded(layer, value, tokens)
+    return _normalised(m.norm, value) if isinstance(m, nn.TransformerEncoder) and m.norm is not None else value
+
+
+def _encoded(m: Any, x: Any, tokens: int) -> Made:
+    activation = getattr(m.activation, "__name__", type(m.activation).__name__).lower()
+    if activation not in ("relu", "gelu") or (m.training and m.dropout.p > 0):
+        raise Refused(f"an encoder with dropout, or {activation}", "use ReLU or GELU, in eval mode")
+
+    def attended(x: Any) -> Made:
+        return _heads(m.self_attn, (x, x, x), (tokens, tokens, tokens))
+
+    def mixed(x: Any) -> Made:
+        inner = Made(Linear(m.linear1.weight, m.linear1.bias), (x,))
+        active = Made(ReLU() if activation == "relu" else Pointwise(function="gelu"), (inner,))
+        return Made(Linear(m.linear2.weight, m.linear2.bias), (active,))
+
+    for block, norm in ((attended, m.norm1), (mixed, m.norm2)):
+        if m.norm_first:
+            x = Made(Add(), (x, block(_normalised(norm, x))))
+        else:
+            x = _normalised(norm, Made(Add(), (x, block(x))))
+    return x  # type: ignore[no-any-return]
+
+
+def _normalised(norm: Any, x: Any) -> Made:
+    if not isinstance(norm, nn.LayerNorm):
+        raise Refused(f"an encoder with {type(norm).__name__}", "use LayerNorm")
+    made = Made(LayerNorm(axes=(2,), eps=norm.eps), (x,))
+    return made if norm.weight is None else Made(ElementwiseAffine(norm.weight, norm.bias), (made,))

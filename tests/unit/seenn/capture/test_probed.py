@@ -137,6 +137,28 @@ def test_products_with_constants_and_masks_that_are_the_same_for_all_images(case
     torch.testing.assert_close(to_graph(by(model, x), strict=False)(x), model(x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_encoders_of_torch_are_attention_and_two_layers(first: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(6, 2, 8, activation="gelu" if first else "relu", norm_first=first)
+    x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
+    for one in (layer, nn.TransformerEncoder(layer, 2, nn.LayerNorm(6), enable_nested_tensor=False)):
+        model = Encoded(one).double().eval()
+        torch.testing.assert_close(to_graph(trace(model, x), strict=False)(x), model(x), rtol=1e-9, atol=1e-9)
+
+
+class Encoded(nn.Module):
+    """Rows of all channels as tokens, which come first by default."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.encoder(x.flatten(1, 2).transpose(0, 1))
+        return tokens.transpose(0, 1)
+
+
 class Classifier(nn.Module):
     """A call between two layers with activations."""
 
