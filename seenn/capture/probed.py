@@ -189,5 +189,6 @@ def mapped(source: Any, image: Sequence[int], axes: Sequence[int], matrix: Tenso
 
 def ordered(value: Any, order: Sequence[int]) -> Made | Alias:
     """The axes of each image in another order."""
-    moved = Made(Permute(axes=(0, *(i + 1 for i in order))), (value,))
-    return Alias(value) if list(order) == sorted(order) else moved
+    if list(order) == sorted(order):
+        return value if isinstance(value, Made) else Alias(value)
+    return Made(Permute(axes=(0, *(i + 1 for i in order))), (value,))

@@ -45,13 +45,13 @@ def shifted(m: Any, x: Tensor) -> Tensor:
     out = torch.zeros_like(x)
     out[:, :2, :-1] = x[:, :2, 1:]
     out[:, 2:3, 1:] = x[:, 2:3, :-1]
-    out[:, 3, 0] += x[:, 3, 1]
     return F.batch_norm(out, m.bounds.flatten(), m.bounds.flatten())
 
 
 def filled(m: Any, x: Tensor) -> Tensor:
     x = x.clone()
     x[:, 3] = 0.5
+    x[:, 3, 0] += x[:, 2, 1]
     x[..., 1:] *= 2
     return x
 
