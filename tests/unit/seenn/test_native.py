@@ -10,10 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
+from compiled import compiled_for
 from torch import Tensor
 
 from seenn import native
@@ -22,19 +22,12 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
 from seenn.native import Cumulative, Firing, Joined, RowWriter, WindowSums, cache, norm
-from seenn.native.library import FOLDER, Library
+from seenn.native.library import Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
 from seenn.runtime.lowering.program import Buffer, SynapseTerm
 from seenn.snn import SNN
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
-
-
-def compiled_for(part: Literal["engine", "training"]) -> Library:
-    found = native.load(part)
-    if found is None:
-        pytest.skip("there is no C compiler here")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -474,7 +467,7 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
 def test_a_library_that_computes_something_else_is_not_used(
     file: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Library
 ) -> None:
-    for path in FOLDER.glob("*.[ch]"):
+    for path in Path(native.__file__).parent.glob("*.[ch]"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     text = (tmp_path / file).read_text(encoding="utf-8")
     assert right in text
