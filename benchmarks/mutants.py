@@ -66,10 +66,14 @@ class Mutant:
     file: Path
     source: str
 
+    @property
+    def module(self) -> str:
+        return ".".join(self.file.relative_to(ROOT).with_suffix("").parts)
+
     def replace(self, folder: Path) -> None:
         """In this process the file is this from now on; ``folder`` is for what has to lie somewhere."""
         if self.file.suffix == ".py":
-            sys.meta_path.insert(0, Changed(".".join(self.file.relative_to(ROOT).with_suffix("").parts), self.source))
+            sys.meta_path.insert(0, Changed(self.module, self.source))
             return
         for path in self.file.parent.glob("*.[ch]"):
             shutil.copy(path, folder)
@@ -193,7 +197,10 @@ def _test(mutant: Mutant, folder: Path, tests: Sequence[str]) -> NoReturn:
         mutant.replace(folder)
         import pytest
 
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])))
+        # Plain asserts: else pytest loads whatever is called *_test itself.
+        code = pytest.main(["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+        loaded = mutant.file.suffix != ".py" or isinstance(sys.modules[mutant.module].__loader__, Changed)
+        os._exit(int(code) if loaded else 4)
     except BaseException:  # whatever it is, the mutant is seen
         os._exit(3)
 
@@ -221,7 +228,7 @@ def main(chosen: Sequence[str], sample: int, work: str | None, out: str | None) 
         tests, lived = GUARDED[module], []
         same = dataclasses.replace(made[0], source=made[0].file.read_text(encoding="utf-8"))
         if not all(mutant.name in known for mutant in made) and not survives(same, tests):
-            raise click.ClickException(f"{module}: its tests fail without any change")
+            raise click.ClickException(f"{module}: its tests fail without any change, or do not load it")
         for mutant in made:
             if (name := mutant.name) not in known:
                 started = time.monotonic()
