@@ -155,6 +155,22 @@ def test_the_best_bet_survives_a_loss() -> None:
     assert best_bet(torch.tensor(100), torch.tensor(900), zero, 0.01) == BETS[-1]  # nothing to win
 
 
+@pytest.mark.parametrize("counts", [(0, 60, 0), (1, 30, 1), (3, 200, 5), (2, 3, 9), (40, 10, 60)], ids=str)
+def test_the_best_bet_is_on_one_loss_and_one_gain_more(counts: tuple[int, int, int]) -> None:
+    margin, (worse, same, better) = 0.1, counts
+
+    def capital(bet: float) -> float:
+        stake = bet / (1 - margin)
+        factors = [
+            (1 + stake * (margin - loss), times) for loss, times in ((1, worse + 1), (0, same), (-1, better + 1))
+        ]
+        return sum(times * (math.log(factor) if factor > 0 else -math.inf) for factor, times in factors)
+
+    best = best_bet(*map(torch.tensor, counts), margin)
+    assert float(best) == max(BETS.tolist(), key=capital)
+    assert BETS[-1] < best < BETS[0]
+
+
 def test_too_few_samples_for_a_guarantee_are_counted(population: tuple[Tensor, Tensor]) -> None:
     logits, labels = population[0][:, :300], population[1][:300]
     message = (
