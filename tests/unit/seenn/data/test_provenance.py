@@ -222,3 +222,20 @@ def test_files_are_compared_with_pixels_in_memory(folder: Path, tmp_path: Path) 
     stored = load_data(f"npz:{tmp_path / 'a.npz'}")
     with pytest.raises(DataError, match=r"the exit split of 10 images shares 10 with the train split of imagefolder:"):
         check_splits({"data": splits.manifest()}, stored, use="exit")
+
+
+def test_more_files_than_are_decoded_are_not_compared_with_pixels(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    splits = load_data(f"imagefolder:{folder}")
+    images = np.stack([splits.train.raw(index).numpy() for index in range(len(splits.train))])
+    np.savez(tmp_path / "a.npz", images=images, labels=splits.train.labels.numpy())
+    stored, manifest = load_data(f"npz:{tmp_path / 'a.npz'}"), {"data": splits.manifest()}
+    monkeypatch.setattr("seenn.data.overlap.DECODED_FILES", len(splits.train))
+    with pytest.raises(DataError, match="the exit split of 10 images shares 10 with the train split of imagefolder:"):
+        check_splits(manifest, stored, use="exit")
+    monkeypatch.setattr("seenn.data.overlap.DECODED_FILES", len(splits.train) - 1)
+    with caplog.at_level(logging.WARNING):
+        check_splits(manifest, stored, use="exit")
+    assert caplog.text.count("the exit split is not compared with the train split of imagefolder:") == 1
+    assert "made with: too many files to decode" in caplog.text
