@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
+from seenn.data.overlap import refuse_overlap
 from seenn.data.provenance import load_recorded_data
 from seenn.data.source import ArrayImages, Labelled
 from seenn.errors import DataError
@@ -224,18 +225,38 @@ def test_files_are_compared_with_pixels_in_memory(folder: Path, tmp_path: Path) 
         check_splits({"data": splits.manifest()}, stored, use="exit")
 
 
-def test_more_files_than_are_decoded_are_not_compared_with_pixels(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    splits = load_data(f"imagefolder:{folder}")
-    images = np.stack([splits.train.raw(index).numpy() for index in range(len(splits.train))])
-    np.savez(tmp_path / "a.npz", images=images, labels=splits.train.labels.numpy())
-    stored, manifest = load_data(f"npz:{tmp_path / 'a.npz'}"), {"data": splits.manifest()}
-    monkeypatch.setattr("seenn.data.overlap.DECODED_FILES", len(splits.train))
-    with pytest.raises(DataError, match="the exit split of 10 images shares 10 with the train split of imagefolder:"):
-        check_splits(manifest, stored, use="exit")
-    monkeypatch.setattr("seenn.data.overlap.DECODED_FILES", len(splits.train) - 1)
+@dataclass
+class Many:
+    """A split of many files, or of as many arrays: the first of one and of another are equal."""
+
+    count: int
+    in_memory: bool = False
+    name: str = "train"
+    spec: str = "files"
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def files(self) -> list[Path] | None:
+        return None if self.in_memory else [Path(str(number)) for number in range(self.count)]
+
+    def digests(self, *, decoded: bool) -> torch.Tensor:
+        return torch.arange(self.count)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_more_files_than_20_000_are_not_decoded_to_be_compared(swapped: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def compare(files: int) -> None:
+        pair: Any = (Many(files), Many(100, in_memory=True))
+        split, other = pair if swapped else reversed(pair)
+        refuse_overlap(split, [other], " that was made")
+
+    for files in (101, 20_000):
+        with pytest.raises(DataError, match="shares 100 with the train split of files that was made: figures"):
+            compare(files)
     with caplog.at_level(logging.WARNING):
-        check_splits(manifest, stored, use="exit")
-    assert caplog.text.count("the exit split is not compared with the train split of imagefolder:") == 1
-    assert "made with: too many files to decode" in caplog.text
+        compare(20_001)
+    assert caplog.messages == [
+        "the train split is not compared with the train split of files that was made: too many files to decode"
+    ]
