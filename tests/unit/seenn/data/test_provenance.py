@@ -260,3 +260,14 @@ def test_more_files_than_20_000_are_not_decoded_to_be_compared(swapped: bool, ca
     assert caplog.messages == [
         "the train split is not compared with the train split of files that was made: too many files to decode"
     ]
+
+
+def test_of_more_files_than_2000_so_many_or_fewer_are_compared_evenly_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("seenn.data.overlap.file_size", lambda path: 1)
+    monkeypatch.setattr("seenn.data.overlap.file_digest", lambda path: read.append(str(path)) or str(path))
+    for files, compared in ((2000, ""), (2001, r" \(of 1001 compared\)"), (4001, r" \(of 1334 compared\)")):
+        split: Any = Many(files)
+        with pytest.raises(DataError, match=rf"shares \d+ with the train split of files{compared}: figures"):
+            refuse_overlap(split, [split])
+    assert read[-1334:] == [str(number) for number in range(0, 4001, 3)]
