@@ -46,7 +46,11 @@ GUARDED: Mapping[str, Sequence[str]] = {
     "seenn.exits.calibration.target": (f"{EXITS}/test_calibrate.py", EXITS),
     "seenn.data.rule": ("tests/unit/seenn/data/test_rule.py", "tests/unit/seenn/data/test_split.py"),
     "seenn.data.overlap": ("tests/unit/seenn/data/test_provenance.py", "tests/unit/seenn/data"),
-    "seenn.runtime.lowering.scales": ("tests/unit/seenn/runtime/lowering", "tests/unit/seenn/runtime/test_engines.py"),
+    "seenn.runtime.lowering.scales": (
+        "tests/unit/seenn/runtime/lowering/test_scales.py",
+        "tests/unit/seenn/runtime/lowering",
+        "tests/unit/seenn/runtime/test_engines.py",
+    ),
     "seenn.training.state": ("tests/unit/seenn/training/test_state.py", "tests/unit/seenn/training/test_run.py"),
     COMPILED: (
         "tests/unit/seenn/test_native.py",
