@@ -33,7 +33,7 @@ from damage import damaged
 COMMAND = "python benchmarks/fuzz.py --work WORK"
 SECONDS, MEMORY = 10, 2 << 30  # that one case may take
 KINDS = {"safetensors": 100_000, "onnx": 20_000, "pth": 5_000, "inputs": 5_000}
-BATCH = 500  # cases of a child
+BATCH = 5_000  # cases of a child, which takes seconds to start
 READY = "ready"  # what a child says before its first case
 SILENCE, START = 30 * SECONDS, 600  # seconds without a word after which one stands still, and before its first
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -18,10 +18,9 @@ from seenn.data import DataSplits, Preparation, Preprocessing, Split, as_split
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError, UnsupportedError
-from seenn.exits import ExitPolicy, ExitTarget, FixedExit, find_exit, make_rule, policy_macs, policy_to_json
+from seenn.exits import ExitPolicy, FixedExit, policy_to_json
 from seenn.exits.guarantees.drift import MarginRecord
 from seenn.exits.record import check_record
-from seenn.exits.registry import threshold_of
 from seenn.runtime import (
     ALARM_RATE,
     ENGINES,
@@ -349,57 +348,18 @@ class SNN:
             TypeError: no samples or no labels, an argument that there is not, or a rule that is none.
             ValueError: an argument out of range.
         """
-        from seenn.analysis.collect import collect_run, start_states
+        from seenn.analysis.calibrate import calibrate_exit
 
-        self.refuse_other_tasks("an exit rule")
-        known = [field.name for field in fields(ExitTarget)]
-        if unknown := sorted(target.keys() - {*known}):
-            raise TypeError(
-                f"calibrate_exit takes no {', '.join(unknown)}: the exit rule is its second argument, rule=; targets "
-                f"are {', '.join(known)}"
-            )
-        asked = asdict(ExitTarget(**target))
-        chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
-        if not isinstance(chosen, ExitPolicy) or isinstance(chosen, type):
-            shown = repr(chosen) if not isinstance(chosen, type) else f"the class {chosen.__name__}"
-            raise TypeError(f"rule is {shown}; expected a name, such as 'confidence', or seenn.ConfidenceExit(…)")
-        images = isinstance(split, Tensor | np.ndarray)
-        unlabelled = asked["risk"] == "disagreement" and images
-        if split is None or (images and not unlabelled):
-            what = "samples that nothing else has seen" if split is None else "their labels as well, a pair"
-            raise TypeError(
-                f"calibrate_exit needs {what}: give seenn.load_data(…).exit, (images, labels), or with a target and "
-                'risk="disagreement" images alone'
-            )
-        source: Split | Sequence[Batch]
-        if unlabelled:
-            source = list(self.batch(split).split(batch_size))
-        else:
-            source = as_split(split, "exit", self.preprocessing)
-        if isinstance(source, Split):
-            self.check_split(source, use="exit")
-        steps = timesteps or self.timesteps
-        runner = self.make_engine(engine, timesteps=steps)
-        run = collect_run(
-            self.network,
-            source,
-            steps,
-            engine=runner,
+        return calibrate_exit(
+            self,
+            split,
+            rule,
+            threshold=threshold,
+            engine=engine,
+            timesteps=timesteps,
             batch_size=batch_size,
-            labelled=not unlabelled,
             progress=progress,
-        )
-        state = start_states(chosen, source) if policy_macs(chosen) else None
-        found = find_exit(run, chosen, state=state, **asked)
-        return self.with_policy(
-            found.policy,
-            timesteps=steps,
-            engine=runner.name,
-            data=source.data.manifest() if isinstance(source, Split) and source.data is not None else {},
-            **asked,
-            threshold=threshold_of(found.policy),
-            **found.figures,
-            margins=MarginRecord.of(run.logits_sum[0]).to_json(),
+            target=target,
         )
 
     def with_policy(self, policy: ExitPolicy, *, timesteps: int, engine: str, **figures: Any) -> SNN:

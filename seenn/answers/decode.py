@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -26,10 +32,15 @@ if TYPE_CHECKING:
     from seenn.snn import SNN
 
 MOST_WORKERS = 16  # that are started unasked
+AHEAD = 4  # blocks that are decoded before they are asked for; at least 2 of each worker
+ALONE = 1.0  # seconds after which a worker sees that nobody waits for it
+SWITCH = 2e-4  # seconds for which a worker keeps the thread waiting that hands blocks over
 FEW = 256  # pictures for which none is started
 AT_ONCE = 1 << 20  # bytes of pictures of one shape that wait for others to be resized with
 
-Decoded = tuple[list[tuple[str, str | None]], Tensor]  # path and error of each, and the pixels of those without one
+#: Path and error of each picture, and the pixels of those without one: an array is sent through a pipe, in less time
+#: than a tensor takes, which is put into shared memory.
+Decoded = tuple[list[tuple[str, str | None]], NDArray[np.uint8]]
 
 
 def answer_pictures(
@@ -64,7 +75,7 @@ def answer_pictures(
         for found, pixels in blocks:
             waiting.extend(found)
             if len(pixels):
-                yield snn.batch(pixels)
+                yield snn.batch(torch.from_numpy(pixels))
 
     def row(path: str, error: str | None, answer: Prediction | None) -> Row:
         empty = dict.fromkeys(COLUMNS)
@@ -112,8 +123,9 @@ def _decoded(
         _Decoder(preprocessing),
         batch_sampler=iter(lambda: list(islice(rest, size)), []),
         num_workers=workers,
+        prefetch_factor=max(2, AHEAD // workers) if workers else None,
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=partial(_begin_worker, os.getpid()),
         generator=torch.Generator(),  # so that the global one stays as it is
     )
     with _interrupts_later():
@@ -124,7 +136,7 @@ def _decoded(
         if "DataLoader worker" not in str(error):
             raise
         raise SeennError(
-            "a process that decodes pictures was killed, perhaps for want of memory (/dev/shm included): use fewer "
+            "a process that decodes pictures was killed, perhaps for want of memory: use fewer "
             "--workers, or 0 to decode without them"
         ) from error
 
@@ -160,7 +172,7 @@ class _Decoder(Dataset[Any]):
         for group in alike.values():
             prepare(group)
         found = [(picture.path, error) for picture, error in zip(pictures, errors, strict=True)]
-        return found, torch.stack([ready[place] for place in sorted(ready)]) if ready else torch.empty(0)
+        return found, np.stack([ready[place].numpy() for place in sorted(ready)]) if ready else np.empty(0, np.uint8)
 
 
 def _as_it_is(block: Any) -> Any:
@@ -186,6 +198,17 @@ def _interrupts_later() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _leave_interrupts(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that writes answers ends the others."""
+def _begin_worker(parent: int, _: int) -> None:
+    """Ctrl-C reaches every process of a terminal, and the one that writes answers ends the others.
+
+    Where it was killed, nobody does: one of them would wait for ever to hand over what it has decoded.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end() -> None:
+        while os.getppid() == parent:
+            time.sleep(ALONE)
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
+    sys.setswitchinterval(SWITCH)

@@ -71,8 +71,10 @@ def picture_pixels(where: object, image: Image.Image) -> Tensor:
               "here: turn them upright yourself if the network has learned so", where)  # fmt: skip
     if image.mode.startswith(("I", "F")):
         return _deep(where, image)
-    pixels = np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))  # to convert what is so is a copy
+    channels_first = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    return torch.from_numpy(np.array(channels_first, order="C"))
 
 
 def _deep(where: object, image: Image.Image) -> Tensor:

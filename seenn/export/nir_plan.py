@@ -130,7 +130,7 @@ class Plan:
             x = self._shifted(x, neuron.bias.detach().double())
         return self._neuron(neuron, x, "IF", 1.0)
 
-    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
+    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str, *, cumulates: StatelessOp | None = None) -> Value:
         if isinstance(op, LIFNeuron):
             return self._neuron(op, inputs[0], "LIF", op.decay)
         if isinstance(op, FlooredNeuron):

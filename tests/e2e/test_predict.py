@@ -64,6 +64,33 @@ def test_a_run_that_was_killed_goes_on(
     assert answers.read_text() == (folder / "whole.csv").read_text()
 
 
+ALONE = """
+import itertools, os, pathlib, signal, torch
+import seenn
+from seenn.answers import Picture, answer_pictures
+
+def read():
+    pathlib.Path("worker").write_text(str(os.getpid()))
+    return torch.zeros((1, 8, 8), dtype=torch.uint8)
+
+snn = seenn.load("snn.safetensors")
+session = snn.session("float32", slots=4096)  # blocks that no pipe holds
+rows = answer_pictures(snn, session, itertools.repeat(Picture("a", read)), workers=1)
+next(rows)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_workers_of_a_process_that_was_killed_end(folder: Path, environment: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-c", ALONE], cwd=folder, env=environment, check=False)
+    worker = Path("/proc", (folder / "worker").read_text(), "stat")
+    deadline = time.monotonic() + 60
+    while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert time.monotonic() < deadline
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_an_interrupted_run_says_how_to_go_on(
     folder: Path, console: list[str], environment: dict[str, str], shell: Callable[..., object]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import seenn
+from seenn.core.ops.base import op_class, op_kinds
 from seenn.version import versions
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,18 @@ def test_what_runs_networks_does_not_know_one_engine() -> None:
         where = path.relative_to(ROOT).as_posix()
         if not where.startswith("seenn/runtime/") and where not in named:
             wrong += [f"{where} imports {name}" for name, _ in imports(path) if name.startswith(inner)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_runs_networks_asks_no_op_for_its_class() -> None:
+    """Ops say what engines need to know, or one from outside could not say it."""
+    ops = {op_class(kind).__name__ for kind in op_kinds()}
+    wrong = []
+    for path in (ROOT / "seenn/runtime").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass", "type"):
+                named = {ast.unparse(inner).rpartition(".")[2] for arg in node.args for inner in ast.walk(arg)}
+                wrong += [f"{path.name}:{node.lineno} asks for {name}" for name in sorted(named & ops)]
     assert not wrong, "\n".join(wrong)
 
 

@@ -37,6 +37,7 @@ from seenn.errors import CheckpointError
 from seenn.registry import load_plugins, unknown
 
 State = tuple[Tensor, ...]
+Spans = list[tuple[int, int]]  # of windows along an axis: the first and one behind the last
 Traffic = Literal["constant", "spikes", "analog"]  # constant for an input, spikes, or other values in each step
 
 
@@ -181,6 +182,18 @@ class StatelessOp(Op):
         An average over k inputs passes every one of them on, so it routes the sum.
         """
         return self.forward(*events)
+
+    @property
+    def degree(self) -> int | None:
+        """n, where f(a·x) = aⁿ·f(x) for a > 0; None for any other function."""
+        return 1 if self.homogeneous else 2 if self.bilinear else None
+
+    def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans] | None:
+        """Of rows and of columns, whose values ``route`` adds up, from ``[…, H, W]`` to ``[…, H', W']``.
+
+        Without the padding. None, the default: it does not say.
+        """
+        return None
 
     def first(self, *inputs: Tensor) -> Tensor:
         result: Tensor = self(*inputs)

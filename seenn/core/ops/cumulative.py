@@ -91,14 +91,9 @@ class CumulativeDifference(OverTime):
         now = self._total(sums, t, in_place=True)
         return torch.sub(now, value, out=value), None, (*sums, now, t)
 
-    @property
-    def degree(self) -> int | None:
-        """n, where f(a·x) = aⁿ·f(x), so that f may act on sums; None for any other function."""
-        return 1 if self.op.homogeneous else 2 if self.op.bilinear else None
-
     def _total(self, sums: Sequence[Tensor], t: Tensor, *, in_place: bool = False) -> Tensor:
-        """``t·f(S_t/t)``; ``in_place`` in what f returns."""
-        degree = self.degree
+        """``t·f(S_t/t)``; ``in_place`` in what f returns. f may act on sums where it has a degree."""
+        degree = self.op.degree
         value: Tensor = self.op(*(sums if degree is not None else (s / _rows(t, s) for s in sums)))
         if degree == 1:
             return value
@@ -110,7 +105,7 @@ class CumulativeDifference(OverTime):
             return self.op.lower(lowering, inputs)
         if self.op.selects:
             return lowering.difference(self.op, inputs[0])
-        return lowering.call(self, inputs, f"{self.op.kind} of a running mean is not an integer")
+        return lowering.call(self, inputs, f"{self.op.kind} of a running mean is not an integer", cumulates=self.op)
 
 
 @register("incremental_product")
@@ -164,8 +159,8 @@ class IncrementalProduct(OverTime):
         if lowering.constant:
             return self.op.lower(lowering, inputs)
         # Where sums are at hand, the product of both is what the increments add up to, for half of the arithmetic.
-        together = CumulativeDifference(self.op)
-        return lowering.call(together, inputs, f"{self.op.kind} over time is divided by t, which is not an integer")
+        why = f"{self.op.kind} over time is divided by t, which is not an integer"
+        return lowering.call(CumulativeDifference(self.op), inputs, why, cumulates=self.op)
 
 
 def _rows(t: Tensor, like: Tensor) -> Tensor:

@@ -59,5 +59,9 @@ class Lowering(Protocol[Value]):
     def function(self, op: StatelessOp, inputs: Sequence[Value], why: str) -> Value:
         """Any other op without memory, computed in float; ``why`` it has no integer form."""
 
-    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
-        """Any other op with memory, as the reference engine runs it; ``why`` it has no integer form."""
+    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str, *, cumulates: StatelessOp | None = None) -> Value:
+        """Any other op with memory, as the reference engine runs it; ``why`` it has no integer form.
+
+        ``cumulates`` is f where it emits ``t·f(S_t/t) − (t−1)·f(S_{t−1}/(t−1))``, its state being the sums S_t of its
+        inputs, the minuend, and t.
+        """

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.ops.arguments import Flag, Pair, PositivePair
-from seenn.core.ops.base import StatelessOp, register
+from seenn.core.ops.base import Spans, StatelessOp, register
 from seenn.core.ops.lowering import Lowering, Value
-
-Spans = list[tuple[int, int]]  # of windows along an axis: the first and one behind the last
 
 
 @register("avg_pool2d")
@@ -33,7 +31,7 @@ class AvgPool2d(StatelessOp):
         return F.avg_pool2d(events[0], self.kernel, self.stride, self.padding, self.ceil_mode, divisor_override=1)
 
     def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans]:
-        """Of rows and of columns, from images ``[…, H, W]`` to ``[…, H', W']``; without the padding."""
+        """See ``StatelessOp.windows``."""
         rows, columns = (
             [(max(0, n * stride - edge), min(size, n * stride - edge + kernel)) for n in range(count)]
             for size, count, kernel, stride, edge in zip(
@@ -67,7 +65,7 @@ class AdaptiveAvgPool2d(StatelessOp):
         return torch.stack(cells, -1).view(*x.shape[:2], *self.size)
 
     def windows(self, shape: Sequence[int], out: Sequence[int]) -> tuple[Spans, Spans]:
-        """Of rows and of columns; starts round down, ends up."""
+        """See ``StatelessOp.windows``; starts round down, ends up."""
         rows, columns = (
             [(n * size // count, -(-(n + 1) * size // count)) for n in range(count)]
             for size, count in zip(map(int, shape[-2:]), map(int, out[-2:]), strict=True)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, CumulativeDifference
+from seenn.core.ops import StatelessOp
 from seenn.native import Cumulative, WindowSums
 from seenn.native.memory import order
 from seenn.runtime.kernels.neurons import Neurons
@@ -227,26 +227,25 @@ class Binder:
 
     def _adds_up_bytes(self, compute: Compute) -> bool:
         """Whether it is an average of what is there in bytes."""
-        averages = isinstance(compute.op, AvgPool2d | AdaptiveAvgPool2d) and compute.what == "add_up"
-        return averages and self.native is not None and any(copy.name in compute.sources for copy in self.copies)
+        there = any(copy.name in compute.sources for copy in self.copies)
+        return there and compute.windows is not None and self.native is not None
 
     def _compute(self, compute: Compute, memory: Memory) -> Iterator[Action]:
-        views, op = memory.views, compute.op
+        views = memory.views
         target, constants = views[compute.target], map(self._number, compute.constants)
-        if self.native is not None and self._adds_up_bytes(compute):
-            assert isinstance(op, AvgPool2d | AdaptiveAvgPool2d)
+        if self.native is not None and compute.windows is not None and self._adds_up_bytes(compute):
             (name,) = compute.sources
-            windows = op.windows(self._program.buffers[name].shape, target.shape)
             low = int(self._program.buffers[name].low)
-            yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *windows, low)
+            yield WindowSums(self.native, interiors(memory.copies, name)[0], target, *compute.windows, low)
             yield from (partial(target.mul_, factor) for factor in constants)
             return
         sources, state = ([views[name] for name in names] for names in (compute.sources, compute.state))
-        if self.native is not None and isinstance(op, CumulativeDifference) and compute.what == "step":
+        if self.native is not None and compute.what == "cumulate":
+            assert isinstance(compute.op, StatelessOp)
             *sums, value, t = state
             inputs = [*zip(sources, sums, strict=True)]
-            if Cumulative.fits(op.degree, target, value, inputs):
-                yield Cumulative(self.native, op.op, op.degree, target, value, inputs, t)
+            if Cumulative.fits(compute.op.degree, target, value, inputs):
+                yield Cumulative(self.native, compute.op, compute.op.degree, target, value, inputs, t)
                 return
         yield partial(compute.function, target, *sources, *state, *constants)
 

@@ -200,7 +200,15 @@ class ProgramLowering(Builder):
         constants = () if bool((factor == 1).all()) else (factor,)
         function = partial(_add_up, op)
         self.emit(
-            Compute(what="add_up", op=op, target=target, function=function, sources=(term.source,), constants=constants)
+            Compute(
+                what="add_up",
+                op=op,
+                target=target,
+                function=function,
+                sources=(term.source,),
+                constants=constants,
+                windows=op.windows(x.shape, self.shape),
+            )
         )
         self.scales.proven(self.name, Reach(per_step=self.reach(term.source) * most))
         unit = batched(op, term.gain) / share / common
@@ -239,7 +247,7 @@ class ProgramLowering(Builder):
         target = self._written(op, units)
         return of(target, self.shape)
 
-    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str) -> Value:
+    def call(self, op: StatefulOp, inputs: Sequence[Value], why: str, *, cumulates: StatelessOp | None = None) -> Value:
         values = [self.computed(f"{self.name}.{n}", value, closed=True, real=True) for n, value in enumerate(inputs)]
         names = tuple(value.unit[0].source for value in values)
         example = op.initial_state(*(torch.zeros(1, *value.shape) for value in values))
@@ -257,7 +265,13 @@ class ProgramLowering(Builder):
         function = partial(_take_step, op, len(names))
         self.step.append(
             Compute(
-                what="step", op=op, target=target, function=function, sources=names, state=tuple(state), counts=counts
+                what="step" if cumulates is None else "cumulate",
+                op=cumulates or op,
+                target=target,
+                function=function,
+                sources=names,
+                state=tuple(state),
+                counts=counts,
             )
         )
         return of(target, self.shape)
@@ -332,7 +346,7 @@ class _Obstacles:
     def function(self, op: StatelessOp, inputs: Sequence[None], why: str) -> None:
         self.found.append(why)
 
-    def call(self, op: StatefulOp, inputs: Sequence[None], why: str) -> None:
+    def call(self, op: StatefulOp, inputs: Sequence[None], why: str, *, cumulates: StatelessOp | None = None) -> None:
         self.found.append(why)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seenn.core.ops import Geometry, Op, Synapse
+from seenn.core.ops.base import Spans
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import InputError
 from seenn.runtime.slots import LayerReport
@@ -175,10 +176,11 @@ class Compute:
 
     ``what`` says it for who cannot call it: ``write`` is ``target ← op(*sources)``, ``add_up`` is ``op.route(source)``
     times the constant, ``difference`` is ``total += source; target ← op(total) − before; before ← op(total)``,
-    ``leak`` is that of f(c) = c + factor·min(c, 0), rounded, and ``step`` is a step of the op.
+    ``leak`` is that of f(c) = c + factor·min(c, 0), rounded, ``step`` is a step of the op, and ``cumulate`` that of
+    t·op(Σ/t) with the state (Σ of every source, its last value, t).
     """
 
-    what: Literal["write", "add_up", "difference", "leak", "step"]
+    what: Literal["write", "add_up", "difference", "leak", "step", "cumulate"]
     op: Op | None = None
     target: str
     function: Callable[..., object]
@@ -186,6 +188,7 @@ class Compute:
     state: tuple[str, ...] = ()
     constants: tuple[Tensor, ...] = ()  # float64
     counts: str | None = None  # of a neuron: the part of its state in which its spikes are seen
+    windows: tuple[Spans, Spans] | None = None  # that ``add_up`` adds up, of rows and columns, where they are such
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -293,8 +293,11 @@ def _unit(
         wanted, fixed = wanted.min().expand(channels), fixed.min().expand(channels)
     for gain in gains:  # several fixed units, or one that varies: their ratios need resolution
         ratio = gain.abs() / along(fixed, axis, gain.dim())
-        if lone or bool(((ratio - ratio.round()).abs() > 1e-9).any()):
+        if bool(((ratio - ratio.round()).abs() > 1e-9).any()):
             wanted = torch.minimum(wanted, fixed / RESOLUTION)
+    if lone:  # half a unit in each step is what the constant's rounding adds
+        enough = fixed / RESOLUTION
+        wanted = torch.minimum(wanted, enough if threshold is None else torch.maximum(enough, threshold / FINEST))
     # From the coarsest thing that must be met, an integer number of times finer.
     coarse = fixed
     for q in finest:

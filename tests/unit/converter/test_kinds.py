@@ -97,3 +97,10 @@ def test_names_are_listed_without_torch() -> None:
     program = "import sys; from seenn.neurons import NEURONS; print(NEURONS.names(), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "('burst', 'floored', 'if', 'lif', 'signed') False"
+
+
+def test_what_takes_long_to_import_waits_until_it_is_needed() -> None:
+    slow = ["onnx", "timm", "torch._dynamo", "torch.distributed.checkpoint", "torchvision"]
+    program = f"import converter, sys; print([name for name in {slow} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

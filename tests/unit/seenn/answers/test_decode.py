@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from seenn.answers import COLUMNS, Picture, answer_pictures, find_pictures
+from seenn.answers.decode import AHEAD
 from seenn.errors import CheckpointError, SeennError
 from seenn.snn import SNN
 
@@ -99,7 +100,7 @@ def test_an_interrupt_comes_when_the_workers_are_started(snn: SNN) -> None:
 
     def pictures() -> Iterator[Picture]:
         nonlocal asked
-        for asked in range(1, 17):
+        for asked in range(1, 33):
             yield Picture(str(asked), partial(torch.zeros, (1, 8, 8), dtype=torch.uint8))
             if asked == 1:  # while the workers are filled for the first time; any thread of the process takes it
                 os.kill(os.getpid(), signal.SIGINT)
@@ -112,4 +113,4 @@ def test_an_interrupt_comes_when_the_workers_are_started(snn: SNN) -> None:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert asked == 8
+    assert asked == 4 * AHEAD

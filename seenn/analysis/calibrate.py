@@ -1,0 +1,86 @@
+"""An exit policy that meets a target on held-out samples, and the record of what it was found with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from seenn.analysis.collect import Progress, collect_run, start_states
+from seenn.batch import Batch
+from seenn.data import Split, as_split
+from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs
+from seenn.exits.guarantees.drift import MarginRecord
+from seenn.exits.registry import threshold_of
+from seenn.runtime import Engine
+
+if TYPE_CHECKING:
+    from seenn.snn import SNN
+
+
+def calibrate_exit(
+    snn: SNN,
+    split: Any,
+    rule: str | ExitPolicy,
+    *,
+    threshold: float | None,
+    engine: str | Engine,
+    timesteps: int | None,
+    batch_size: int,
+    progress: Progress,
+    target: Mapping[str, Any],
+) -> SNN:
+    """See ``SNN.calibrate_exit``."""
+    snn.refuse_other_tasks("an exit rule")
+    known = [field.name for field in fields(ExitTarget)]
+    if unknown := sorted(target.keys() - {*known}):
+        raise TypeError(
+            f"calibrate_exit takes no {', '.join(unknown)}: the exit rule is its second argument, rule=; targets "
+            f"are {', '.join(known)}"
+        )
+    asked = asdict(ExitTarget(**target))
+    chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
+    if not isinstance(chosen, ExitPolicy) or isinstance(chosen, type):
+        shown = repr(chosen) if not isinstance(chosen, type) else f"the class {chosen.__name__}"
+        raise TypeError(f"rule is {shown}; expected a name, such as 'confidence', or seenn.ConfidenceExit(…)")
+    images = isinstance(split, Tensor | np.ndarray)
+    unlabelled = asked["risk"] == "disagreement" and images
+    if split is None or (images and not unlabelled):
+        what = "samples that nothing else has seen" if split is None else "their labels as well, a pair"
+        raise TypeError(
+            f"calibrate_exit needs {what}: give seenn.load_data(…).exit, (images, labels), or with a target and "
+            'risk="disagreement" images alone'
+        )
+    source: Split | Sequence[Batch]
+    if unlabelled:
+        source = list(snn.batch(split).split(batch_size))
+    else:
+        source = as_split(split, "exit", snn.preprocessing)
+    if isinstance(source, Split):
+        snn.check_split(source, use="exit")
+    steps = timesteps or snn.timesteps
+    runner = snn.make_engine(engine, timesteps=steps)
+    run = collect_run(
+        snn.network,
+        source,
+        steps,
+        engine=runner,
+        batch_size=batch_size,
+        labelled=not unlabelled,
+        progress=progress,
+    )
+    state = start_states(chosen, source) if policy_macs(chosen) else None
+    found = find_exit(run, chosen, state=state, **asked)
+    return snn.with_policy(
+        found.policy,
+        timesteps=steps,
+        engine=runner.name,
+        data=source.data.manifest() if isinstance(source, Split) and source.data is not None else {},
+        **asked,
+        threshold=threshold_of(found.policy),
+        **found.figures,
+        margins=MarginRecord.of(run.logits_sum[0]).to_json(),
+    )
