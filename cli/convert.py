@@ -250,17 +250,18 @@ def _summary(snn: SNN) -> list[str]:
     if (head := snn.manifest["outputs"]["head"]) is not None:
         lines.append(f"the final {head} is left out: the network returns logits")
     if check["ann_accuracy"] is not None:
-        lines.append(f"accuracy on {check['samples']} held-out images{after}:")
-        lines.append(f"  ANN           {100 * check['ann_accuracy']:6.2f} %")
+        shown = {"ANN": check["ann_accuracy"]}
+        for t, accuracy in enumerate(accuracies, 1):
+            if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
+                shown[f"SNN, t = {t}"] = accuracy
+        rows = (f"\n  {name:<13} {100 * accuracy:6.2f} %" for name, accuracy in shown.items())
+        lines.append(f"accuracy on {check['samples']} held-out images{after}:{''.join(rows)}")
     elif check["output_error"] is not None:
         same = "" if check["agreement"] is None else f", same answers {100 * check['agreement']:.2f} %"
         lines.append(
             f"{snn.task} on {check['samples']} held-out samples{after}: relative error of the output "
             f"{check['output_error']:.3f}{same}"
         )
-    for t, accuracy in enumerate(accuracies, 1):
-        if t & (t - 1) == 0 or t == len(accuracies):  # powers of two, and T
-            lines.append(f"  SNN, t = {t:<4} {100 * accuracy:6.2f} %")
     if goal := snn.manifest.get("goal"):
         picked = snn.manifest["conversion"]
         lines.append(
@@ -278,8 +279,8 @@ def _summary(snn: SNN) -> list[str]:
     if encoders:
         lines.insert(1, f"{len(encoders)} encoders carry other values: up to ±{encoders[0].max_spikes} spikes a step")
     lines.append(
-        f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes;\n"
-        f"  analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
+        f"{100 * spiking['spiking_mac_share']:.1f} % of the MACs behind the first layers are fed by spikes; "
+        f"analog MACs: {spiking['macs_once']:,} once an image, {spiking['macs_per_step']:,} in every step"
     )
     if spiking["events"] is not None:
         figures = (f"{spiking[name]:,.0f} {name}" for name in ("events", "popcount", "spikes"))
@@ -290,12 +291,12 @@ def _summary(snn: SNN) -> list[str]:
         lines.append("WARNING: nothing in this network spikes, and it saves nothing over the ANN")
     if (lost := significant_loss(check)) is not None:
         lines.append(
-            f"WARNING: after {len(accuracies)} steps the SNN is {100 * lost:.1f} points below its ANN, more than\n"
+            f"WARNING: after {len(accuracies)} steps the SNN is {100 * lost:.1f} points below its ANN, more than "
             "chance explains: try more --timesteps or --levels, or state --min-agreement"
         )
     if check["diverged"]:
         lines.append(
-            f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more):\n"
+            f"WARNING: from {check['diverged']} on the spikes do not follow the ANN (relative error of 1 or more): "
             "try --neuron signed, more --timesteps, or more --calibration-images"
         )
     return lines

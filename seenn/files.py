@@ -114,7 +114,10 @@ def atomic_folder(target: PathLike) -> Iterator[Path]:
         with _private_folder(place) as folder:
             temporary = folder / place.name
             temporary.mkdir()
-            yield temporary
+            try:
+                yield temporary
+            except OutputError as error:  # about a file in it, by a name that nobody gave
+                raise error.__cause__ or error from None
             for file in temporary.iterdir():
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,13 @@ from seenn.analysis.report.text import percent
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
+
+_COLUMNS = (
+    "Relative error: how far the mean output after T steps is from the ANN's activation, relative to it, on held-out "
+    "images; calibration error: on those of the calibration.",
+    "Clipped unseen, clipped energy: the shares of the values, and of their squares, that a range found on one half of "
+    "the calibration images cuts off on the other; clipped excess: how much more than on its own half.",
+)
 
 
 def write_conversion(
@@ -40,13 +48,13 @@ def write_conversion(
         blocks.append(Plot(_chart(accuracies, check["ann_accuracy"], name, check["samples"])))
     rows = [tuple(_cell(value) for value in site.values()) for site in sites]
     if sites:
-        blocks += [Heading("Neuron sites"), Table([key.replace("_", " ") for key in sites[0]], rows)]
+        blocks += [Heading("Neuron sites"), Lines(_COLUMNS), Table([key.replace("_", " ") for key in sites[0]], rows)]
     fingerprint, source = snn.network.graph.fingerprint(), manifest.get("source", {})
     blocks += provenance(
         network=name,
         fingerprint=fingerprint,
         source=source.get("name", ""),
-        settings=manifest["conversion"],
+        settings=json.dumps(manifest["conversion"]),
         calibration_images=manifest["calibration_images"],
         seed=str(manifest["seed"]),
         command=command,

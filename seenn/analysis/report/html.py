@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seenn.analysis.report.chart import Chart, Panel, Series
+from seenn.analysis.report.figures import INK
 
 #: Marks of matplotlib as plotly calls them.
 _MARKERS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross",
@@ -28,7 +29,7 @@ def render(pages: Sequence[Mapping[str, Any]], *folders: Path) -> str:
         found = [path for folder in folders if (path := folder / Path(name).name).exists()]
         return _picture(found[0] if found else folders[-1] / Path(name).name)
 
-    page: str = _template().render(pages=pages, picture=picture, plotly=_plotly)
+    page: str = _template().render(pages=pages, picture=picture, plotly=_plotly, ink=INK)
     return page
 
 

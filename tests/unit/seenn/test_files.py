@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from seenn.files import (
     remove_stale,
     version_of,
     write_text,
+    writing,
 )
 
 
@@ -184,6 +186,15 @@ def test_whatever_writes_on_a_full_disk_ends_in_one_line(tmp_path: Path) -> None
         assert line.startswith(f"OutputError cannot write {target}: ")
         assert ". What was there before is intact. Check that the folder exists, is writable and has space" in line
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("target", "older")]
+
+
+def test_what_fails_within_a_folder_is_said_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught, atomic_folder(tmp_path / "report") as inside, writing(inside / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(caught.value).startswith(f"cannot write {tmp_path / 'report'}: No space left on device. No part of it")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match=r"^a device$"), atomic_folder(tmp_path / "report"):
+        raise OutputError("a device")
 
 
 def test_an_error_that_is_not_the_disks_passes_through(tmp_path: Path) -> None:

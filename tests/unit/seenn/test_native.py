@@ -10,10 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
+from compiled import compiled_for
 from torch import Tensor
 
 from seenn import native
@@ -22,19 +22,12 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
 from seenn.native import Cumulative, Firing, Joined, RowWriter, WindowSums, cache, norm
-from seenn.native.library import FOLDER, Library
+from seenn.native.library import Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
 from seenn.runtime.lowering.program import Buffer, SynapseTerm
 from seenn.snn import SNN
 from seenn.surrogate import SURROGATES, Surrogate, Triangle
-
-
-def compiled_for(part: Literal["engine", "training"]) -> Library:
-    found = native.load(part)
-    if found is None:
-        pytest.skip("there is no C compiler here")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +128,50 @@ def test_bytes_have_margins_which_stay_as_they_are(library: Library, pattern: tu
     expected = torch.nn.functional.pad(count + 4, (2, 2, 1, 1), value=9)
     assert torch.equal(target.float(), expected)
     assert torch.equal(v, total - count * theta)
+
+
+@pytest.mark.parametrize("images", [True, False], ids=["images", "flat"])
+def test_samples_are_those_of_their_slots_and_what_is_kept_lies_there_too(library: Library, images: bool) -> None:
+    """Two samples in slots 4 and 1 of five; one term is theirs, another the slots', a third is of bytes."""
+    sample, order = ((5, 4, 6), [4, 1]) if images else ((17,), [1, 4])
+    theta = whole(1, 9, *([5, 1, 1] if images else [17]), seed=1)
+    v, net, kept = (whole(-20, 0, 5, *sample, seed=seed) for seed in (2, 3, 4))
+    current, own, small = (whole(-9, 9, 2, *sample, seed=seed) for seed in (5, 6, 7))
+    counts, fresh = torch.full_like(own, 7), torch.tensor([False, True, False, False, True])
+    fresh[order[0]] = False
+    start, start_back = whole(50, 60, *theta.shape, seed=8), whole(-3, -1, *theta.shape, seed=9)
+    total = torch.where(fresh[order].view(-1, *[1] * len(sample)), start, v[order])
+    back = torch.where(fresh[order].view(-1, *[1] * len(sample)), start_back, net[order])
+    total = total + 2 * own + 3 * kept[order] + current + small
+    count = torch.maximum((total / theta).floor().clamp(-9, 9), back)
+    expected_v, expected_net = v.clone(), net.clone()
+    expected_v[order], expected_net[order] = total - count * theta, back - count
+    given = current.clone()
+    Firing(
+        library,
+        v,
+        theta,
+        None,
+        -9,
+        9,
+        taken_back=net,
+        counts=counts,
+        joined=(
+            Joined(gain=torch.tensor([2.0]), source=own),
+            Joined(gain=torch.tensor([3.0]), source=kept, kept=True),
+            Joined(gain=torch.tensor([1.0]), source=(small + 9).to(torch.uint8), low=-9),
+        ),
+        current=given,
+        fresh=fresh,
+        start=start,
+        start_back=start_back,
+        slots=torch.tensor(order),
+    )()
+    assert torch.equal(counts, count)
+    assert torch.equal(v, expected_v)
+    assert torch.equal(net, expected_net)
+    assert not bool(given.any())
+    assert len(count.unique()) > 4
 
 
 def test_memory_that_lies_otherwise_is_refused(library: Library) -> None:
@@ -474,7 +511,7 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
 def test_a_library_that_computes_something_else_is_not_used(
     file: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, library: Library
 ) -> None:
-    for path in FOLDER.glob("*.[ch]"):
+    for path in Path(native.__file__).parent.glob("*.[ch]"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     text = (tmp_path / file).read_text(encoding="utf-8")
     assert right in text

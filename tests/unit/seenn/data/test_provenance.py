@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
+from seenn.data.overlap import refuse_overlap
 from seenn.data.provenance import load_recorded_data
 from seenn.data.source import ArrayImages, Labelled
 from seenn.errors import DataError
@@ -222,3 +223,51 @@ def test_files_are_compared_with_pixels_in_memory(folder: Path, tmp_path: Path) 
     stored = load_data(f"npz:{tmp_path / 'a.npz'}")
     with pytest.raises(DataError, match=r"the exit split of 10 images shares 10 with the train split of imagefolder:"):
         check_splits({"data": splits.manifest()}, stored, use="exit")
+
+
+@dataclass
+class Many:
+    """A split of many files, or of as many arrays: the first of one and of another are equal."""
+
+    count: int
+    in_memory: bool = False
+    name: str = "train"
+    spec: str = "files"
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def files(self) -> list[Path] | None:
+        return None if self.in_memory else [Path(str(number)) for number in range(self.count)]
+
+    def digests(self, *, decoded: bool) -> torch.Tensor:
+        return torch.arange(self.count) + (0 if decoded or self.in_memory else self.count)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_more_files_than_20_000_are_not_decoded_to_be_compared(swapped: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def compare(files: int) -> None:
+        pair: Any = (Many(files), Many(100, in_memory=True))
+        split, other = pair if swapped else reversed(pair)
+        refuse_overlap(split, [other], " that was made")
+
+    for files in (101, 20_000):
+        with pytest.raises(DataError, match="shares 100 with the train split of files that was made: figures"):
+            compare(files)
+    with caplog.at_level(logging.WARNING):
+        compare(20_001)
+    assert caplog.messages == [
+        "the train split is not compared with the train split of files that was made: too many files to decode"
+    ]
+
+
+def test_of_more_files_than_2000_so_many_or_fewer_are_compared_evenly_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("seenn.data.overlap.file_size", lambda path: 1)
+    monkeypatch.setattr("seenn.data.overlap.file_digest", lambda path: read.append(str(path)) or str(path))
+    for files, compared in ((2000, ""), (2001, r" \(of 1001 compared\)"), (4001, r" \(of 1334 compared\)")):
+        split: Any = Many(files)
+        with pytest.raises(DataError, match=rf"shares \d+ with the train split of files{compared}: figures"):
+            refuse_overlap(split, [split])
+    assert read[-1334:] == [str(number) for number in range(0, 4001, 3)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from seenn.exits import (
     replay,
 )
 from seenn.exits.calibration.replay import fit_split
+from seenn.exits.calibration.target import ExitTarget
 
 T, N, K = 5, 60, 4
 
@@ -208,3 +210,104 @@ def test_exit_points_may_lie_closer_than_a_step() -> None:
     assert found.mean_cost <= 1.6
     curve = run.curve(found.policy)
     assert (float(curve.mean_timesteps[0]), float(curve.mean_timesteps[-1])) == (0.5, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"max_accuracy_drop": 1.5, "confidence": 0.9},
+            "a guarantee needs a max_accuracy_drop between 0 and 1, got 1.5",
+        ),
+        (
+            {"max_accuracy_drop": 1.0, "confidence": 0.9},
+            "a guarantee needs a max_accuracy_drop between 0 and 1, got 1.0",
+        ),
+        (
+            {"max_accuracy_drop": -0.1, "confidence": 0.9},
+            "a guarantee needs a max_accuracy_drop between 0 and 1, got -",
+        ),
+        ({"confidence": 0.9}, "a guarantee needs a max_accuracy_drop between 0 and 1, got None"),
+        ({"max_accuracy_drop": 0.1, "confidence": 0.0}, "confidence is a probability between 0 and 1, got 0.0"),
+        ({"max_accuracy_drop": 0.1, "confidence": -0.5}, "confidence is a probability between 0 and 1, got -0.5"),
+        ({"max_accuracy_drop": 0.1, "guarantee": "marginal"}, "a guarantee needs a confidence, the probability that"),
+        ({"max_accuracy_drop": 0.1, "guarantee": "expected", "confidence": 0.9}, "the expected guarantee is of a"),
+        ({"max_accuracy_drop": 0.0, "guarantee": "expected"}, "the expected guarantee is of a"),
+        ({"guarantee": "expected"}, "the expected guarantee is of a"),
+        ({"target_timesteps": 2.0, "target_energy": 5.0}, "give one of max_accuracy_drop, target_timesteps and target"),
+        ({"target_timesteps": -1.0}, "target_timesteps is a mean of full timesteps above 0, got -1.0"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused_before_anything_is_looked_at(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExitTarget(**options)
+
+
+def test_a_mean_of_all_that_is_possible_is_possible_at_both_ends() -> None:
+    logits, labels = cached(0)
+    run = CachedRun(logits_sum=logits, labels=labels, cost=torch.tensor([0.5, 1.0, 1.75, 2.0, 4.0]).double())
+    assert find_exit(run, ConfidenceExit(), target_timesteps=0.5).mean_cost == 0.5
+    assert find_exit(run, ConfidenceExit(), target_timesteps=4.0).mean_cost <= 4.0
+    for beyond in (0.49, 4.01):
+        with pytest.raises(CalibrationError, match=rf"a mean of {beyond} timesteps: it can give 0\.5 to 4 timesteps"):
+            find_exit(run, ConfidenceExit(), target_timesteps=beyond)
+    energy = torch.linspace(10, 50, T).double()[:, None].expand(T, N)
+    known = CachedRun(logits_sum=logits, labels=labels, energy_pj=energy)
+    found = find_exit(known, ConfidenceExit(), target_energy=10.0)
+    assert (found.mean_energy_pj, found.mean_timesteps) == (10.0, 1.0)
+    with pytest.raises(CalibrationError, match=r"a mean of 60 pJ per image: it can give 10 to 50 pJ"):
+        find_exit(known, ConfidenceExit(), target_energy=60.0)
+    with pytest.raises(ValueError, match="target_energy needs energy_pj"):
+        calibrate_exit(logits, labels, ConfidenceExit(), target_energy=10.0)
+
+
+def test_two_classes_are_enough() -> None:
+    logits, labels = cached(0)
+    found = calibrate_exit(logits[..., :2], labels % 2, ConfidenceExit(), max_accuracy_drop=0.0)
+    assert found.accuracy >= found.full_accuracy
+
+
+def test_images_with_outputs_that_are_not_finite_are_counted() -> None:
+    logits, labels = cached(0)
+    logits[2, 7, 1] = logits[4, 7, 0] = logits[0, 8] = logits[1, 9, 3] = float("inf")
+    with pytest.raises(CalibrationError, match="the outputs of 3 of 60 images of the exit split are not finite"):
+        calibrate_exit(logits, labels, ConfidenceExit())
+
+
+def test_targets_that_are_computed_are_as_good_as_those_that_are_written() -> None:
+    logits, labels = cached(0)
+    run = CachedRun(logits_sum=logits, labels=torch.zeros_like(labels) + torch.arange(N) % 2)
+    risk = "".join(("disagree", "ment"))
+    found: Any = find_exit(run, ConfidenceExit(), max_accuracy_drop=0.05, risk=risk)
+    assert found.full_accuracy == 1.0
+
+
+def test_a_calibration_is_a_record_of_what_was_found() -> None:
+    logits, labels = cached(0)
+    found = calibrate_exit(logits, labels, ConfidenceExit())
+    with pytest.raises(FrozenInstanceError):
+        found.accuracy = 1.0  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        find_exit(CachedRun(logits_sum=logits, labels=labels), ConfidenceExit(), {})  # type: ignore[misc]
+
+
+def test_a_rule_is_asked_at_its_start_about_as_many_samples_and_nothing_else() -> None:
+    logits, _ = cached(0)
+    asked = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Curious(ConfidenceExit):
+        def start(self, inputs: Tensor) -> tuple[Tensor, ...]:
+            asked.append(inputs.shape)
+            return super().start(inputs)
+
+    replay(Curious(), logits)
+    exit_scores(Curious(), logits)
+    assert asked == [(N, 0)] * 2
+    with pytest.raises(ValueError, match="longer"):
+        replay(ConfidenceExit(), logits, cost=cost_of_steps(2))
+
+
+def test_the_part_that_numbers_are_fitted_on_is_a_third_and_the_same_in_every_version() -> None:
+    fit, test = fit_split(9)
+    assert (fit.tolist(), test.tolist()) == ([8, 0, 2], [3, 7, 1, 4, 5, 6])

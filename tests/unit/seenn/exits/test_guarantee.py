@@ -24,6 +24,7 @@ from seenn.exits import (
     replay,
 )
 from seenn.exits.guarantees.betting import BETS, best_bet, paired_loss_p_value, samples_needed
+from seenn.exits.guarantees.learn_then_test import certified_thresholds
 
 T, K, POPULATION, N, SPLITS = 4, 4, 20_000, 1200, 100
 DROP, DELTA = 0.03, 0.1
@@ -153,6 +154,52 @@ def test_the_best_bet_survives_a_loss() -> None:
     zero = torch.tensor(0)
     assert 0.5 < best_bet(zero, torch.tensor(10_000), zero, 0.01) < 1.0
     assert best_bet(torch.tensor(100), torch.tensor(900), zero, 0.01) == BETS[-1]  # nothing to win
+
+
+@pytest.mark.parametrize("counts", [(0, 60, 0), (1, 30, 1), (3, 200, 5), (2, 3, 9), (40, 10, 60)], ids=str)
+def test_the_best_bet_is_on_one_loss_and_one_gain_more(counts: tuple[int, int, int]) -> None:
+    margin, (worse, same, better) = 0.1, counts
+
+    def capital(bet: float) -> float:
+        stake = bet / (1 - margin)
+        factors = [
+            (1 + stake * (margin - loss), times) for loss, times in ((1, worse + 1), (0, same), (-1, better + 1))
+        ]
+        return sum(times * (math.log(factor) if factor > 0 else -math.inf) for factor, times in factors)
+
+    best = best_bet(*map(torch.tensor, counts), margin)
+    assert float(best) == max(BETS.tolist(), key=capital)
+    assert BETS[-1] < best < BETS[0]
+
+
+def test_a_step_gets_the_lowest_of_64_scores_from_highest_to_lowest_that_passes_the_screening() -> None:
+    """Of 127 samples every second one, the first and the last among them; those sure below 0.7 are wrong."""
+    fit, test, margin, delta = 127, 2540, 0.1, 0.05
+    sure = torch.cat([torch.randperm(n, generator=torch.Generator().manual_seed(n)) / n for n in (fit, test)])
+    right = torch.stack([(sure > 0.7) | (torch.arange(fit + test) >= fit), torch.ones(fit + test)]).bool()
+    found = certified_thresholds(
+        torch.stack([sure, sure]),
+        right,
+        ConfidenceExit(),
+        torch.arange(fit),
+        torch.arange(fit, fit + test),
+        margin=margin,
+        delta=delta,
+        guarantee="conditional",
+    )
+
+    def passes(level: float) -> bool:
+        stopped = sure[:fit] > level
+        worse = (stopped & ~right[0, :fit]).sum()
+        counts = (worse, stopped.sum() - worse, torch.tensor(0))
+        bet = best_bet(*counts, margin)
+        weighted = (count * test / fit for count in counts)
+        return float(paired_loss_p_value(*weighted, margin, bet)) <= delta / 10
+
+    levels = sure[:fit].double().sort(descending=True).values[::2].tolist()
+    assert len(levels) == 64
+    assert found.tolist() == [min(level for level in levels if passes(level))]
+    assert not passes(levels[-1])
 
 
 def test_too_few_samples_for_a_guarantee_are_counted(population: tuple[Tensor, Tensor]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -139,3 +141,29 @@ def test_what_is_no_report_is_refused(text: str | None, tmp_path: Path) -> None:
         (tmp_path / "report.json").write_text(text)
     with pytest.raises(DataError, match=r"report.*: name folders that `seenn evaluate --report` wrote"):
         read_runs([str(tmp_path)])
+
+
+def rendered(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The page in a dark browser, after its scripts: the document, and what the console said."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium here")
+    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    command += ["--virtual-time-budget=8000", "--enable-logging=stderr", "--blink-settings=preferredColorScheme=0"]
+    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=300)
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def test_a_browser_draws_every_chart_without_complaint_and_readable_on_dark_paper(
+    make_evaluation: Make, images: dict[int, torch.Tensor], tmp_path: Path
+) -> None:
+    page = write_report(make_evaluation(network="#222222"), images.__getitem__, tmp_path / "report")
+    document, said = rendered(page, tmp_path / "profile")
+    assert said == []
+    assert document.count('class="main-svg"') >= 3  # of three charts
+    assert "#222222 on digits" in document
+    assert "rgb(34, 34, 34)" not in document
+    assert "stroke: rgb(232, 232, 232)" in document  # the ANN's line
+    page.write_text(page.read_text(encoding="utf-8").replace("const charts", "none(); const charts"), encoding="utf-8")
+    _, said = rendered(page, tmp_path / "profile")
+    assert any("Uncaught ReferenceError" in line for line in said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compiled import compiled_for
 from torch import Tensor
 
 from seenn import native
@@ -50,8 +51,7 @@ def test_values_and_gradients_are_those_of_the_plain_step(max_spikes: int, signe
 def test_compiled_steps_are_those_of_torch(
     max_spikes: int, signed: bool, theta: Tensor, narrow: bool, arriving: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if native.load("training") is None:
-        pytest.skip("there is no C compiler here")
+    compiled_for("training")
     random = torch.Generator().manual_seed(0)
     v, x, at_output, at_after = (
         (torch.randn(7, 3, 4, 5, generator=random) * 2).contiguous(memory_format=torch.channels_last) for _ in range(4)
