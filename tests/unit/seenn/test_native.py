@@ -130,6 +130,29 @@ def test_bytes_have_margins_which_stay_as_they_are(library: Library, pattern: tu
     assert torch.equal(v, total - count * theta)
 
 
+@pytest.mark.parametrize(("fewest", "most"), [(0, 1), (-1, 1), (0, 2), (-2, 1), (-1, 3)])
+@pytest.mark.parametrize("whole_numbers", [False, True], ids=["float32", "int32"])
+def test_neurons_fire_no_fewer_and_no_more_than_they_may(
+    library: Library, fewest: int, most: int, whole_numbers: bool
+) -> None:
+    """At, just below and far from every multiple of their thresholds; in int32 beyond what float32 holds, too."""
+    theta = torch.tensor([1.0, 2.0, 7.0])
+    multiples = torch.arange(-5, 6).view(-1, 1, 1) * theta + torch.tensor([-1.0, 0.0]).view(1, -1, 1)
+    far = 90_000_001 if whole_numbers else 8_000_001
+    v = torch.cat([multiples.view(-1, 3).int(), torch.tensor([[-far, far, far]]).int()])
+    v = v if whole_numbers else v.float()
+    back, counts, net = v.new_zeros(v.shape).float() - 9, torch.empty(v.shape), {}
+    if fewest:
+        net = {"taken_back": back}
+    found = v.clone()
+    Firing(library, found, theta, 1 / theta, fewest, most, counts=counts, **net)()
+    expected = (v.double() / theta).floor().clamp(fewest, most)
+    assert torch.equal(counts.double(), expected)
+    assert torch.equal(found.double(), v.double() - expected * theta)
+    assert torch.equal(back.double(), -9 - expected if fewest else back.double())
+    assert sorted(expected.unique().tolist()) == list(range(fewest, most + 1))
+
+
 @pytest.mark.parametrize("images", [True, False], ids=["images", "flat"])
 def test_samples_are_those_of_their_slots_and_what_is_kept_lies_there_too(library: Library, images: bool) -> None:
     """Two samples in slots 4 and 1 of five; one term is theirs, another the slots', a third is of bytes."""
