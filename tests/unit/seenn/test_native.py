@@ -283,6 +283,14 @@ def test_averages_are_added_up_from_bytes_as_torch_does(library: Library, op: Av
     assert torch.equal(target, expected)
 
 
+def test_a_window_may_add_up_to_more_than_two_bytes_hold(library: Library) -> None:
+    source = whole(255, 255, 2, 3, 40, 30).to(torch.uint8)
+    source[1, 2] = 254
+    target = torch.zeros(2, 3, 1, 1).contiguous(memory_format=torch.channels_last)
+    WindowSums(library, source, target, [(0, 40)], [(0, 30)], 0)()
+    assert target.flatten().tolist() == [1200 * 255] * 5 + [1200 * 254]
+
+
 def test_windows_beyond_the_image_are_refused(library: Library) -> None:
     source, target = whole(0, 9, 2, 3, 4, 4).to(torch.uint8), whole(0, 0, 2, 3, 1, 1)
     for rows, columns in (([(0, 5)], [(0, 4)]), ([(-1, 2)], [(0, 4)]), ([(0, 1), (1, 2)], [(0, 4)])):
