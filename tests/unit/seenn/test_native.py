@@ -704,3 +704,49 @@ def test_what_compiled_normalisation_leaves_to_torch(training: Library, x: Tenso
 def test_shapes_are_found_in_training_mode_as_well(training: Library) -> None:
     own = BatchNorm(torch.zeros(3), torch.ones(3)).train()
     assert OpGraph([Node("norm", own, (INPUT,))], "norm").shapes((3, 4, 4))["norm"] == (3, 4, 4)
+
+
+@pytest.mark.parametrize("rules", [Membrane(decay=0.5), Membrane(decay=0.5, v_reset=0.0)], ids=str)
+@pytest.mark.parametrize("name", ["rectangle", "dspike", "triangle"])
+def test_membranes_at_a_threshold_or_at_a_surrogates_edge_are_on_the_side_that_torch_says(
+    training: Library, rules: Membrane, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = torch.arange(-16, 17).float().div(8).repeat(3, 2, 1)  # multiples of an eighth; thresholds are among them
+    theta, first, found = torch.tensor(1.0), torch.zeros(2, 33), []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(native, "load", lambda part: None)
+        x = grid.clone().requires_grad_()
+        outputs, last = rules.unroll(first, x, theta, SURROGATES[name]())
+        torch.autograd.backward((outputs, last), (torch.ones_like(outputs), torch.ones_like(last)))
+        assert x.grad is not None
+        found.append((outputs.detach(), last.detach(), x.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert float(found[0][0][0, 0, 24]) == 1.0  # a current of 1 reaches the threshold
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_that_is_no_number_stays_one_in_bfloat16(training: Library) -> None:
+    x = torch.zeros(2, 3, 64, dtype=torch.bfloat16, requires_grad=True)
+    outputs, last = Membrane(decay=0.5).unroll(torch.zeros(3, 64), x, torch.tensor(1.0), Triangle())
+    arriving = torch.full_like(last, 1)
+    arriving[0] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)  # the largest of all NaN
+    torch.autograd.backward((outputs, last), (torch.ones_like(outputs), arriving))
+    assert x.grad is not None
+    assert bool(x.grad[:, 0].isnan().all())
+    assert bool(x.grad[:, 1:].isfinite().all())
+
+
+def test_normalisation_of_what_is_no_number_or_does_not_vary_says_so(training: Library) -> None:
+    x = torch.full((7, 3), 3.3)
+    x[2, 1] = torch.nan
+    x[:, 2] = torch.arange(7.0)
+    made = norm.plan(training, x)
+    assert made is not None
+    y, mean, variance, _ = made.forward(x, torch.zeros(3), None, None, 1e-5)
+    assert bool(y[:, 1].isnan().all())
+    assert bool(variance[1].isnan())
+    assert 0.0 <= float(variance[0]) < 1e-12
+    assert mean[[0, 2]].tolist() == pytest.approx([3.3, 3.0])
+    assert float(variance[2]) == pytest.approx(4.0)
