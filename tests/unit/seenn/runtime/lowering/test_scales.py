@@ -25,6 +25,7 @@ def scaled(
     high: float = 1,
     timesteps: int = 1,
     rounding: Rounding | None = None,
+    float_sites: frozenset[str] = frozenset(),
     **use: Any,
 ) -> tuple[ScaledSum, IntegerScale]:
     """One sum over ``[C]``: of a source through weights, of another as it is, of a constant."""
@@ -40,7 +41,7 @@ def scaled(
     added = None if constant is None else torch.tensor(constant, dtype=torch.float64)
     if "threshold" in use:
         use["threshold"] = torch.as_tensor(use["threshold"], dtype=torch.float64)
-    scale = IntegerScale(timesteps=timesteps, rounding=rounding or Rounding())
+    scale = IntegerScale(timesteps=timesteps, rounding=rounding or Rounding(), float_sites=float_sites)
     value = Value(shape=(channels,), terms=tuple(terms), constant=added)
     return scale.scaled_sum("sum", value, buffers, Use(**use)), scale
 
@@ -53,6 +54,13 @@ def test_a_unit_is_a_127th_of_the_largest_weight_of_its_channel() -> None:
     assert term.weight.tolist() == [[127, -50], [0, -127]]
     assert (found.up, found.down) == (127, 127)
     assert scale.report[0].bits == 8
+
+
+def test_a_layer_in_float_has_as_many_levels_as_the_exact_range_allows() -> None:
+    for sources, bits, levels in ((1, 15, 16256), (9, 13, 4064), (300, 8, 127)):
+        found, scale = scaled([[1.27] * sources], high=400, float_sites=frozenset({"layer"}))
+        assert (scale.report[0].bits, found.up) == (bits, levels * 400 * sources)
+        assert float(found.scale) == pytest.approx(1.27 / levels)
 
 
 def test_weights_beyond_where_they_are_cut_off_are_the_largest_integer() -> None:
