@@ -750,3 +750,11 @@ def test_normalisation_of_what_is_no_number_or_does_not_vary_says_so(training: L
     assert 0.0 <= float(variance[0]) < 1e-12
     assert mean[[0, 2]].tolist() == pytest.approx([3.3, 3.0])
     assert float(variance[2]) == pytest.approx(4.0)
+
+
+def test_what_lies_between_two_of_bfloat16_is_rounded_to_the_even_one(training: Library) -> None:
+    theta = 1 + torch.tensor([1.0, 3.0, 5.0, 7.0, 2.0, 0.5, 1.5]) * 2**-8
+    x = torch.full((1, 2, 7), 2.0, dtype=torch.bfloat16)
+    outputs, _ = Membrane().unroll(torch.zeros(2, 7), x, theta, Triangle())
+    assert torch.equal(outputs[0], theta.bfloat16().expand(2, 7))
+    assert outputs[0, 0].float().sub(1).mul(2**7).tolist() == [0, 2, 2, 4, 1, 0, 1]

@@ -18,7 +18,7 @@ from seenn.runtime.lowering.values import Value
 
 def scaled(
     weight: list[list[float]] | Tensor | None = None,
-    gain: float | None = None,
+    gain: list[float] | None = None,
     constant: list[float] | None = None,
     *,
     low: float = 0,
@@ -30,13 +30,13 @@ def scaled(
 ) -> tuple[ScaledSum, IntegerScale]:
     """One sum over ``[C]``: of a source through weights, of another as it is, of a constant."""
     terms: list[Any] = []
-    channels = 1 if constant is None else len(constant)
+    channels = len(constant or gain or [0])
     if weight is not None:
         weight = torch.as_tensor(weight, dtype=torch.float64)
         channels = len(weight)
         terms.append(SynapseTerm(layer="layer", source="x", op=Linear(torch.zeros(weight.shape)), weight=weight))
     if gain is not None:
-        terms.append(GainTerm(source="x", gain=torch.tensor([gain], dtype=torch.float64)))
+        terms.append(GainTerm(source="x", gain=torch.tensor(gain, dtype=torch.float64)))
     buffers = {"x": Buffer(name="x", shape=(channels,), life="scratch", low=low, high=high)}
     added = None if constant is None else torch.tensor(constant, dtype=torch.float64)
     if "threshold" in use:
@@ -96,7 +96,7 @@ def test_a_constant_is_rounded_to_the_nearest_integer_and_counts() -> None:
 
 
 def test_what_comes_in_as_it_is_fixes_the_unit_to_a_fraction_of_its_own() -> None:
-    found, _ = scaled([[1.0]], gain=0.5)
+    found, _ = scaled([[1.0]], gain=[0.5])
     (weighted, straight) = found.terms
     assert isinstance(straight, GainTerm)
     assert float(straight.gain) * float(found.scale) == 0.5
@@ -118,9 +118,9 @@ def test_bounds_are_of_positive_and_of_negative_parts(low: int, high: int, up: i
 
 def test_scores_that_float32_may_not_hold_are_float64() -> None:
     for high, dtype in ((EXACT_LIMIT - 1, torch.float32), (EXACT_LIMIT, torch.float64), (1 << 30, torch.float64)):
-        found, scale = scaled(gain=1.0, high=high, wide=True, steps=True)
+        found, scale = scaled(gain=[1.0], high=high, wide=True, steps=True)
         assert (found.up, found.dtype, scale.problems) == (high, dtype, [])
-    _, scale = scaled(gain=1.0, high=WIDE_LIMIT, wide=True, steps=True)
+    _, scale = scaled(gain=[1.0], high=WIDE_LIMIT, wide=True, steps=True)
     assert scale.problems == ["sum: may reach 2,147,483,648 after 1 steps"]
 
 
@@ -155,3 +155,20 @@ def test_how_many_steps_fit() -> None:
     assert Reach(per_step=1.0, span=2.0**24).timesteps(WIDE_LIMIT) == 0
     for spikes in (1, 5, 100):  # net counts are in float32, too
         assert Reach(per_step=1.0, spikes=spikes).timesteps(WIDE_LIMIT) == math.floor((EXACT_LIMIT - 1) / spikes)
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "up", "down"),
+    [(2.0, -3, 5, 5, 3), (-2.0, -3, 5, 3, 5), (-2.0, 2, 5, 0, 5), (2.0, -7, -2, 0, 7)],
+)
+def test_what_comes_in_as_it_is_is_bounded_on_either_side(gain: float, low: int, high: int, up: int, down: int) -> None:
+    found, _ = scaled(gain=[gain], low=low, high=high)
+    assert (found.scale.tolist(), found.up, found.down) == ([2.0], up, down)
+
+
+def test_units_that_are_no_multiples_of_each_other_are_met_to_a_128th() -> None:
+    found, _ = scaled(gain=[1.0, 1.3], uniform=True)
+    assert found.scale.tolist() == [2.0**-7, 2.0**-7]
+    assert found.terms[0].gain.tolist() == [128, 166]  # type: ignore[union-attr]
+    found, _ = scaled(gain=[1.0, 3.0], uniform=True)
+    assert found.scale.tolist() == [1.0, 1.0]
