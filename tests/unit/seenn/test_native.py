@@ -130,6 +130,29 @@ def test_bytes_have_margins_which_stay_as_they_are(library: Library, pattern: tu
     assert torch.equal(v, total - count * theta)
 
 
+@pytest.mark.parametrize(("fewest", "most"), [(0, 1), (-1, 1), (0, 2), (-2, 1), (-1, 3)])
+@pytest.mark.parametrize("whole_numbers", [False, True], ids=["float32", "int32"])
+def test_neurons_fire_no_fewer_and_no_more_than_they_may(
+    library: Library, fewest: int, most: int, whole_numbers: bool
+) -> None:
+    """At, just below and far from every multiple of their thresholds; in int32 beyond what float32 holds, too."""
+    theta = torch.tensor([1.0, 2.0, 7.0])
+    multiples = torch.arange(-5, 6).view(-1, 1, 1) * theta + torch.tensor([-1.0, 0.0]).view(1, -1, 1)
+    far = 90_000_001 if whole_numbers else 8_000_001
+    v = torch.cat([multiples.view(-1, 3).int(), torch.tensor([[-far, far, far]]).int()])
+    v = v if whole_numbers else v.float()
+    back, counts, net = v.new_zeros(v.shape).float() - 9, torch.empty(v.shape), {}
+    if fewest:
+        net = {"taken_back": back}
+    found = v.clone()
+    Firing(library, found, theta, 1 / theta, fewest, most, counts=counts, **net)()
+    expected = (v.double() / theta).floor().clamp(fewest, most)
+    assert torch.equal(counts.double(), expected)
+    assert torch.equal(found.double(), v.double() - expected * theta)
+    assert torch.equal(back.double(), -9 - expected if fewest else back.double())
+    assert sorted(expected.unique().tolist()) == list(range(fewest, most + 1))
+
+
 @pytest.mark.parametrize("images", [True, False], ids=["images", "flat"])
 def test_samples_are_those_of_their_slots_and_what_is_kept_lies_there_too(library: Library, images: bool) -> None:
     """Two samples in slots 4 and 1 of five; one term is theirs, another the slots', a third is of bytes."""
@@ -258,6 +281,14 @@ def test_averages_are_added_up_from_bytes_as_torch_does(library: Library, op: Av
     target = torch.full_like(expected, torch.nan).contiguous(memory_format=torch.channels_last)
     WindowSums(library, source, target, *op.windows(source.shape, target.shape), -7)()
     assert torch.equal(target, expected)
+
+
+def test_a_window_may_add_up_to_more_than_two_bytes_hold(library: Library) -> None:
+    source = whole(255, 255, 2, 3, 40, 30).to(torch.uint8)
+    source[1, 2] = 254
+    target = torch.zeros(2, 3, 1, 1).contiguous(memory_format=torch.channels_last)
+    WindowSums(library, source, target, [(0, 40)], [(0, 30)], 0)()
+    assert target.flatten().tolist() == [1200 * 255] * 5 + [1200 * 254]
 
 
 def test_windows_beyond_the_image_are_refused(library: Library) -> None:
@@ -673,3 +704,57 @@ def test_what_compiled_normalisation_leaves_to_torch(training: Library, x: Tenso
 def test_shapes_are_found_in_training_mode_as_well(training: Library) -> None:
     own = BatchNorm(torch.zeros(3), torch.ones(3)).train()
     assert OpGraph([Node("norm", own, (INPUT,))], "norm").shapes((3, 4, 4))["norm"] == (3, 4, 4)
+
+
+@pytest.mark.parametrize("rules", [Membrane(decay=0.5), Membrane(decay=0.5, v_reset=0.0)], ids=str)
+@pytest.mark.parametrize("name", ["rectangle", "dspike", "triangle"])
+def test_membranes_at_a_threshold_or_at_a_surrogates_edge_are_on_the_side_that_torch_says(
+    training: Library, rules: Membrane, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = torch.arange(-16, 17).float().div(8).repeat(3, 2, 1)  # multiples of an eighth; thresholds are among them
+    theta, first, found = torch.tensor(1.0), torch.zeros(2, 33), []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(native, "load", lambda part: None)
+        x = grid.clone().requires_grad_()
+        outputs, last = rules.unroll(first, x, theta, SURROGATES[name]())
+        torch.autograd.backward((outputs, last), (torch.ones_like(outputs), torch.ones_like(last)))
+        assert x.grad is not None
+        found.append((outputs.detach(), last.detach(), x.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert float(found[0][0][0, 0, 24]) == 1.0  # a current of 1 reaches the threshold
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_that_is_no_number_stays_one_in_bfloat16(training: Library) -> None:
+    x = torch.zeros(2, 3, 64, dtype=torch.bfloat16, requires_grad=True)
+    outputs, last = Membrane(decay=0.5).unroll(torch.zeros(3, 64), x, torch.tensor(1.0), Triangle())
+    arriving = torch.full_like(last, 1)
+    arriving[0] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)  # the largest of all NaN
+    torch.autograd.backward((outputs, last), (torch.ones_like(outputs), arriving))
+    assert x.grad is not None
+    assert bool(x.grad[:, 0].isnan().all())
+    assert bool(x.grad[:, 1:].isfinite().all())
+
+
+def test_normalisation_of_what_is_no_number_or_does_not_vary_says_so(training: Library) -> None:
+    x = torch.full((7, 3), 3.3)
+    x[2, 1] = torch.nan
+    x[:, 2] = torch.arange(7.0)
+    made = norm.plan(training, x)
+    assert made is not None
+    y, mean, variance, _ = made.forward(x, torch.zeros(3), None, None, 1e-5)
+    assert bool(y[:, 1].isnan().all())
+    assert bool(variance[1].isnan())
+    assert 0.0 <= float(variance[0]) < 1e-12
+    assert mean[[0, 2]].tolist() == pytest.approx([3.3, 3.0])
+    assert float(variance[2]) == pytest.approx(4.0)
+
+
+def test_what_lies_between_two_of_bfloat16_is_rounded_to_the_even_one(training: Library) -> None:
+    theta = 1 + torch.tensor([1.0, 3.0, 5.0, 7.0, 2.0, 0.5, 1.5]) * 2**-8
+    x = torch.full((1, 2, 7), 2.0, dtype=torch.bfloat16)
+    outputs, _ = Membrane().unroll(torch.zeros(2, 7), x, theta, Triangle())
+    assert torch.equal(outputs[0], theta.bfloat16().expand(2, 7))
+    assert outputs[0, 0].float().sub(1).mul(2**7).tolist() == [0, 2, 2, 4, 1, 0, 1]

@@ -313,7 +313,9 @@ def test_difference_from_onnxruntime_refuses_the_import(
     found = importer.rebuild(model, 17, importer.find_signature(model.graph, Path("net.onnx")), Path("net.onnx"))
     found.module.head.bias.data += 0.01  # as if an op had been translated wrongly
     monkeypatch.setattr(importer, "rebuild", lambda *_: found)
-    with pytest.raises(ConversionError, match=r"differs from onnxruntime by .*e-.. .*, by rounding in float32 alone by .*e-0[78]\."):
+    with pytest.raises(
+        ConversionError, match=r"differs from onnxruntime by .*e-.. .*, by rounding in float32 alone by .*e-0[78]\."
+    ):
         import_onnx(save(model))
 
 

@@ -18,29 +18,30 @@ from seenn.runtime.lowering.values import Value
 
 def scaled(
     weight: list[list[float]] | Tensor | None = None,
-    gain: float | None = None,
+    gain: list[float] | None = None,
     constant: list[float] | None = None,
     *,
     low: float = 0,
     high: float = 1,
     timesteps: int = 1,
     rounding: Rounding | None = None,
+    float_sites: frozenset[str] = frozenset(),
     **use: Any,
 ) -> tuple[ScaledSum, IntegerScale]:
     """One sum over ``[C]``: of a source through weights, of another as it is, of a constant."""
     terms: list[Any] = []
-    channels = 1 if constant is None else len(constant)
+    channels = len(constant or gain or [0])
     if weight is not None:
         weight = torch.as_tensor(weight, dtype=torch.float64)
         channels = len(weight)
         terms.append(SynapseTerm(layer="layer", source="x", op=Linear(torch.zeros(weight.shape)), weight=weight))
     if gain is not None:
-        terms.append(GainTerm(source="x", gain=torch.tensor([gain], dtype=torch.float64)))
+        terms.append(GainTerm(source="x", gain=torch.tensor(gain, dtype=torch.float64)))
     buffers = {"x": Buffer(name="x", shape=(channels,), life="scratch", low=low, high=high)}
     added = None if constant is None else torch.tensor(constant, dtype=torch.float64)
     if "threshold" in use:
         use["threshold"] = torch.as_tensor(use["threshold"], dtype=torch.float64)
-    scale = IntegerScale(timesteps=timesteps, rounding=rounding or Rounding())
+    scale = IntegerScale(timesteps=timesteps, rounding=rounding or Rounding(), float_sites=float_sites)
     value = Value(shape=(channels,), terms=tuple(terms), constant=added)
     return scale.scaled_sum("sum", value, buffers, Use(**use)), scale
 
@@ -53,6 +54,13 @@ def test_a_unit_is_a_127th_of_the_largest_weight_of_its_channel() -> None:
     assert term.weight.tolist() == [[127, -50], [0, -127]]
     assert (found.up, found.down) == (127, 127)
     assert scale.report[0].bits == 8
+
+
+def test_a_layer_in_float_has_as_many_levels_as_the_exact_range_allows() -> None:
+    for sources, bits, levels in ((1, 15, 16256), (9, 13, 4064), (300, 8, 127)):
+        found, scale = scaled([[1.27] * sources], high=400, float_sites=frozenset({"layer"}))
+        assert (scale.report[0].bits, found.up) == (bits, levels * 400 * sources)
+        assert float(found.scale) == pytest.approx(1.27 / levels)
 
 
 def test_weights_beyond_where_they_are_cut_off_are_the_largest_integer() -> None:
@@ -88,7 +96,7 @@ def test_a_constant_is_rounded_to_the_nearest_integer_and_counts() -> None:
 
 
 def test_what_comes_in_as_it_is_fixes_the_unit_to_a_fraction_of_its_own() -> None:
-    found, _ = scaled([[1.0]], gain=0.5)
+    found, _ = scaled([[1.0]], gain=[0.5])
     (weighted, straight) = found.terms
     assert isinstance(straight, GainTerm)
     assert float(straight.gain) * float(found.scale) == 0.5
@@ -110,9 +118,9 @@ def test_bounds_are_of_positive_and_of_negative_parts(low: int, high: int, up: i
 
 def test_scores_that_float32_may_not_hold_are_float64() -> None:
     for high, dtype in ((EXACT_LIMIT - 1, torch.float32), (EXACT_LIMIT, torch.float64), (1 << 30, torch.float64)):
-        found, scale = scaled(gain=1.0, high=high, wide=True, steps=True)
+        found, scale = scaled(gain=[1.0], high=high, wide=True, steps=True)
         assert (found.up, found.dtype, scale.problems) == (high, dtype, [])
-    _, scale = scaled(gain=1.0, high=WIDE_LIMIT, wide=True, steps=True)
+    _, scale = scaled(gain=[1.0], high=WIDE_LIMIT, wide=True, steps=True)
     assert scale.problems == ["sum: may reach 2,147,483,648 after 1 steps"]
 
 
@@ -161,3 +169,20 @@ def test_beside_counts_a_constant_is_as_fine_as_it_needs_to_be_and_no_finer() ->
 def test_beside_counts_without_a_threshold_a_constant_has_128_units_of_theirs() -> None:
     found, _ = scaled(gain=1.0, constant=[0.3], high=1)
     assert found.scale.tolist() == [1 / 128]
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "up", "down"),
+    [(2.0, -3, 5, 5, 3), (-2.0, -3, 5, 3, 5), (-2.0, 2, 5, 0, 5), (2.0, -7, -2, 0, 7)],
+)
+def test_what_comes_in_as_it_is_is_bounded_on_either_side(gain: float, low: int, high: int, up: int, down: int) -> None:
+    found, _ = scaled(gain=[gain], low=low, high=high)
+    assert (found.scale.tolist(), found.up, found.down) == ([2.0], up, down)
+
+
+def test_units_that_are_no_multiples_of_each_other_are_met_to_a_128th() -> None:
+    found, _ = scaled(gain=[1.0, 1.3], uniform=True)
+    assert found.scale.tolist() == [2.0**-7, 2.0**-7]
+    assert found.terms[0].gain.tolist() == [128, 166]  # type: ignore[union-attr]
+    found, _ = scaled(gain=[1.0, 3.0], uniform=True)
+    assert found.scale.tolist() == [1.0, 1.0]
