@@ -159,15 +159,15 @@ def test_how_many_steps_fit() -> None:
 
 def test_beside_counts_a_constant_is_as_fine_as_it_needs_to_be_and_no_finer() -> None:
     """A sum of several layers comes in units of its own, which may be far finer than the threshold."""
-    found, _ = scaled(gain=1.0, constant=[0.3], high=1, threshold=[1.0])
+    found, _ = scaled(gain=[1.0], constant=[0.3], high=1, threshold=[1.0])
     assert found.scale.tolist() == [1 / 128]
-    found, _ = scaled(gain=1.0, constant=[0.3], high=2**21, threshold=[1024.0])  # which is 1024 of its units
+    found, _ = scaled(gain=[1.0], constant=[0.3], high=2**21, threshold=[1024.0])  # which is 1024 of its units
     assert found.scale.tolist() == [0.25]  # a 4096th of the threshold
     assert max(found.up, found.down) < EXACT_LIMIT
 
 
 def test_beside_counts_without_a_threshold_a_constant_has_128_units_of_theirs() -> None:
-    found, _ = scaled(gain=1.0, constant=[0.3], high=1)
+    found, _ = scaled(gain=[1.0], constant=[0.3], high=1)
     assert found.scale.tolist() == [1 / 128]
 
 
