@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
@@ -116,11 +117,11 @@ def failing(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedE
 
 def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
     """The error for a model that fails while it is traced."""
-    return UnsupportedError(
-        f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}: "
-        f"{first_line(error)}. "
-        "Its forward must take one image batch, and must not branch on the values in it."
-    )
+    advice = "Its forward must take one image batch, and must not branch on the values in it."
+    if isinstance(error, DynamicOutputShapeException):
+        advice = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
+    where = f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}"
+    return UnsupportedError(f"{where}: {first_line(error)}. {advice}")
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
