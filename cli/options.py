@@ -121,7 +121,7 @@ class Ratio(FiniteRange):
         above, slash, below = str(value).partition("/")
         divisor = super().convert(below, param, ctx) if slash else 1.0
         if divisor == 0:
-            self.fail(f"{value} divides by zero.", param, ctx)
+            self.fail(f"{value} divides by zero: give a number.", param, ctx)
         return super().convert(above, param, ctx) / divisor
 
 

@@ -47,7 +47,7 @@ def moved(call: Call) -> Result:
             if place is None or place.fold != 1:
                 raise Refused("it moves images into each other", "keep images independent, the batch axis first")
             if not bool(start.isfinite().all()):
-                raise Refused("fills with values that are not finite", "fill with a finite number, such as -1e4")
+                raise Refused("fills with values that are not finite", "use a finite number, such as -1e4")
             first, second = (answer.clamp(min=SHUT) - start).movedim(place.axis, 0)
             if not torch.equal(second, torch.where(first == 0, 0, first + math.prod(shapes[node]))):
                 raise Refused("it works across the batch", "keep images independent: act on the axes after the first")
@@ -159,7 +159,7 @@ def integral(call: Call) -> Result:
 def sampled(call: Call) -> Result:
     """At places that are the same for all images."""
     if call.known(call.argument(1, "grid")) is None:
-        raise Refused("samples at places that depend on the image", "sample at places that a buffer holds")
+        raise Refused("samples at places that depend on the image", "keep the places in a buffer")
     return weighted(call, range(2, len(call.shape())))
 
 
@@ -179,7 +179,7 @@ def weighted(call: Call, dims: Iterable[int]) -> Result:
 def mapped(source: Any, image: Sequence[int], axes: Sequence[int], matrix: Tensor, ends: Sequence[int]) -> Made:
     """``matrix`` times what lies along ``axes`` of ``source``, of shape ``image``: ``[B, other axes, *ends]``."""
     if matrix.numel() > MOST_WEIGHTS:
-        raise Refused(f"mixes {matrix.shape[1]} values of an image into {len(matrix)}", "mix along one axis at a time")
+        raise Refused(f"mixes {matrix.shape[1]} values of an image into {len(matrix)}", "use one axis at a time")
     others = [axis for axis in range(1, len(image) + 1) if axis not in axes]
     kept = [image[axis - 1] for axis in others]
     together = ordered(source, [axis - 1 for axis in (*others, *axes)])

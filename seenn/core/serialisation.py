@@ -73,7 +73,7 @@ def graph_from_json(description: Any, tensors: dict[str, Tensor], prefix: str = 
     try:
         graph = OpGraph(nodes, str(description.get("output")), heads)
     except ValueError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{error}: copy the file again") from error
     _check_shapes(graph, shape)
     return graph.eval(), tuple(shape)
 

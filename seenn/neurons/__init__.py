@@ -46,7 +46,7 @@ class NeuronKind:
             or not self.least_levels <= levels <= self.most_levels
         ):
             allowed = "1" if self.most_levels == 1 else f"{self.least_levels} to {self.most_levels}"
-            other = f"; for others use {self.other_levels}" if self.other_levels else ""
+            other = f": use {self.other_levels} for others" if self.other_levels else ""
             raise ValueError(f"{self.name} neurons take levels of {allowed}, got {levels!r}{other}")
         return levels
 
@@ -74,7 +74,7 @@ class NeuronKind:
             ValueError: a value out of range, or a rule that this kind does not have.
         """
         if wrong := sorted(set(rules) - set(self.rules)):
-            own = f"they take {', '.join(self.rules)}" if self.rules else "they take none"
+            own = f"give {', '.join(self.rules)} alone" if self.rules else "give none"
             raise ValueError(f"{self.name} neurons have no {' and no '.join(wrong)}: {own}")
         return self.make(self.levels(levels), **rules)
 

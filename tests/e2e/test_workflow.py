@@ -107,9 +107,9 @@ def test_a_network_trained_directly_goes_through_the_same_commands(
     ("arguments", "code", "message"),
     [
         (["--decay", "1"], 2, "decay must be in [0, 1), got 1.0; a neuron without a leak is IFNeuron"),
-        (["--neuron", "if", "--decay", "0.5"], 2, "if neurons have no decay: they take surrogate"),
-        (["--neuron", "if", "--levels", "2"], 2, "if neurons take levels of 1, got 2; for others use burst or signed"),
-        (["--neuron", "burst", "--levels", "1"], 2, "burst neurons take levels of 2 to 127, got 1; for others use if"),
+        (["--neuron", "if", "--decay", "0.5"], 2, "if neurons have no decay: give surrogate alone"),
+        (["--neuron", "if", "--levels", "2"], 2, "if neurons take levels of 1, got 2: use burst or signed for others"),
+        (["--neuron", "burst", "--levels", "1"], 2, "burst neurons take levels of 2 to 127, got 1: use if for others"),
         (["--neuron", "signed", "--surrogate", "arctan"], 2, "signed neurons have no surrogate"),
         (["--timesteps", "0"], 2, "0 is not in the range"),
         (["--model", "spiking_resnet91"], 2, "unknown model 'spiking_resnet91'. Did you mean"),

@@ -76,7 +76,9 @@ def _numbered(path: Path, labels: list[NDArray[Any]]) -> tuple[tuple[str, ...], 
         return (), labels
     names = sorted({*labels[0].ravel().tolist()})
     if unknown := {str(label) for part in labels for label in part.ravel().tolist()} - {*names}:
-        raise DataError(f"{path}: test labels that no training image has: {', '.join(sorted(unknown)[:4])}")
+        raise DataError(
+            f"{path}: test labels that no training image has: {', '.join(sorted(unknown)[:4])}; leave them out"
+        )
     return tuple(names), [np.searchsorted(names, part) for part in labels]
 
 

@@ -245,7 +245,7 @@ def test_what_is_no_rule_is_refused(snn: Path, path: str, message: str) -> None:
 def test_an_exit_split_that_was_seen_is_refused(snn: Path) -> None:
     done = run(snn, "--threshold", "0.9", "--split-seed", "1")
     assert done.exit_code == 1
-    assert re.search(r"the exit split of \d+ images shares \d+ with the .* leave --split-seed as recorded", done.output)
+    assert re.search(r"the exit split of \d+ images shares \d+ with the .* Leave --split-seed as recorded", done.output)
     checkpoint = load(snn)
     data = checkpoint.manifest["data"]
     stolen = {**data["fingerprints"], "train": data["fingerprints"]["exit"]}

@@ -29,10 +29,12 @@ def test_control_flow_that_depends_on_the_data_is_refused(images: Tensor) -> Non
 
 
 @pytest.mark.parametrize("part", [v2.Resize(8), models.ResNet18_Weights.DEFAULT.transforms(crop_size=8)])
-def test_what_prepares_images_inside_a_model_is_refused_with_what_to_do(part: nn.Module, images: Tensor) -> None:
+def test_what_prepares_images_inside_a_model_is_part_of_it(part: nn.Module) -> None:
     model = nn.Sequential(part, nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
-    with pytest.raises(UnsupportedError, match="— prepare images before the model"):
-        convert_module(model, torch.rand(20, 3, 16, 16))
+    images = torch.rand(20, 3, 16, 16)
+    network = convert_module(model, images).network
+    with torch.no_grad():
+        assert torch.allclose(network.analog()(images), model(images), atol=1e-4)
 
 
 def test_a_device_that_is_not_there_is_refused(net: nn.Module, images: Tensor) -> None:

@@ -39,8 +39,8 @@ def test_levels_are_those_of_the_kind_of_neuron() -> None:
     assert {name: kind.levels() for name, kind in kinds.items()} == {"burst": 4, "if": 1, "lif": 1, "signed": 4}
     assert ConvertConfig(neuron="signed", levels=2).max_spikes == 2
     for name, levels, message in (
-        ("if", 4, "if neurons take levels of 1, got 4; for others use burst or signed"),
-        ("burst", 1, "burst neurons take levels of 2 to 127, got 1; for others use if"),
+        ("if", 4, "if neurons take levels of 1, got 4: use burst or signed for others"),
+        ("burst", 1, "burst neurons take levels of 2 to 127, got 1: use if for others"),
         ("signed", 128, "signed neurons take levels of 1 to 127, got 128"),
         ("signed", True, "got True"),
     ):

@@ -74,9 +74,9 @@ def test_kinds_are_trained_with_their_own_rules() -> None:
 @pytest.mark.parametrize(
     ("name", "levels", "rules", "message"),
     [
-        ("if", None, {"decay": 0.5}, "if neurons have no decay: they take surrogate"),
-        ("burst", None, {"surrogate": "dspike"}, "burst neurons have no surrogate: they take none"),
-        ("lif", 4, {}, "lif neurons take levels of 1, got 4; for others use burst or signed"),
+        ("if", None, {"decay": 0.5}, "if neurons have no decay: give surrogate alone"),
+        ("burst", None, {"surrogate": "dspike"}, "burst neurons have no surrogate: give none"),
+        ("lif", 4, {}, "lif neurons take levels of 1, got 4: use burst or signed for others"),
         ("lif", None, {"decay": 1.0}, r"decay must be in \[0, 1\)"),
         ("lif", None, {"surrogate": "dspikes"}, "unknown surrogate 'dspikes'. Did you mean 'dspike'"),
     ],

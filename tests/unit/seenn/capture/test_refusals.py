@@ -123,15 +123,15 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "filled with infinity": (
         lambda m, x, o: x.masked_fill(m.counts > 1, -torch.inf).relu(),
-        "fills with values that are not finite — fill with a finite number, such as -1e4",
+        "fills with values that are not finite — use a finite number, such as -1e4",
     ),
     "a grid of the image": (
         lambda m, x, o: F.grid_sample(x, x.permute(0, 2, 3, 1), align_corners=False),
-        "samples at places that depend on the image — sample at places that a buffer holds",
+        "samples at places that depend on the image — keep the places in a buffer",
     ),
     "a large map": (
         lambda m, x, o: torch.cumsum(x.repeat(1, 1, 16, 16).flatten(1), 1),
-        "mixes 8192 values of an image into 8192 — mix along one axis at a time",
+        "mixes 8192 values of an image into 8192 — use one axis at a time",
     ),
     "traces": (lambda m, x, o: torch.einsum("bcii->bc", x), "contract one or two values, and name all of their axes"),
     "a table of the batch": (

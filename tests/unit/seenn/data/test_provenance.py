@@ -92,7 +92,7 @@ def test_the_exit_split_without_one_image_is_no_test_split(manifest: dict[str, A
     with pytest.raises(DataError, match=message):
         check_split(manifest, lone("test", splits.exit, slice(1, None)), use="test")
     among = replace(splits, test=lone("test", splits.exit, slice(1, None)))
-    with pytest.raises(DataError, match=r"shares 39 with the exit split of npz:.*figures and choices made there would"):
+    with pytest.raises(DataError, match=r"shares 39 with the exit split of npz:.*figures made there would"):
         check_splits({}, among, use="test")
 
 
@@ -106,7 +106,7 @@ def test_a_split_for_another_use_is_refused_by_its_name(splits: DataSplits) -> N
 
 def test_held_out_images_of_another_seed_are_refused(manifest: dict[str, Any], splits: DataSplits) -> None:
     other = load_data(splits.spec, split_seed=1)
-    with pytest.raises(DataError, match=r"shares \d+ with the calibration split .* leave --split-seed as recorded"):
+    with pytest.raises(DataError, match=r"shares \d+ with the calibration split .* Leave --split-seed as recorded"):
         check_splits(manifest, other, use="exit")
     check_splits(manifest, other, use="test")  # of all seeds the same
     check_splits(manifest, other, use="calibration")
