@@ -57,6 +57,16 @@ class Value:
     terms: tuple[Term, ...]
 
 
+def _by_channel(values: Tensor, axis: int | None, shape: tuple[int, ...]) -> Tensor | None:
+    """One number, or ``[C]`` for the channels of images of this shape; None for any other numbers."""
+    values = values.detach().double()
+    if values.numel() == 1:
+        return values.reshape(())
+    if axis is None and values.dim() == len(shape) and values.shape[0] == values.numel():
+        axis, values = 1, values.flatten()
+    return values if axis == 1 and values.shape == shape[:1] else None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Site:
     """A neuron as NIR has it, at a threshold of 1.
@@ -141,11 +151,11 @@ class Plan:
         return Value(shape=inputs[0].shape, terms=tuple(term for value in inputs for term in value.terms))
 
     def times(self, x: Value, factor: Tensor, shift: Tensor | None = None, axis: int | None = None) -> Value:
-        factor = factor.detach().double()
-        if axis not in (None, 1):
-            return self._refuse("factors along another axis than that of the channels", x)
-        scaled = Value(shape=x.shape, terms=tuple(term.times(factor) for term in x.terms))
-        return scaled if shift is None else self._shifted(scaled, shift.detach().double())
+        found = [None if values is None else _by_channel(values, axis, x.shape) for values in (factor, shift)]
+        if found[0] is None or (shift is not None and found[1] is None) or x.shape != self._shape:
+            return self._refuse("factors or summands that are no number for each channel: use --to onnx", x)
+        scaled = Value(shape=x.shape, terms=tuple(term.times(found[0]) for term in x.terms))
+        return scaled if found[1] is None else self._shifted(scaled, found[1])
 
     def move(self, op: StatelessOp, x: Value) -> Value:
         if isinstance(op, Flatten) and op.start == 1 and len(self._shape) == 1:

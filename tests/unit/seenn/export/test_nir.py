@@ -22,6 +22,7 @@ from seenn.core.ops import (
     AvgPool2d,
     BatchNorm,
     Conv2d,
+    ElementwiseAffine,
     Flatten,
     IFNeuron,
     LIFNeuron,
@@ -95,6 +96,20 @@ def test_everything_that_a_reader_has_not_is_named_at_once(make_snn: MakeSnn) ->
         r"n1 \(\d+ times\): sinabs fires as often as the membrane holds, and the network at most 1: convert", said
     )
     assert "its LIF resets by subtraction only" in violations(chain(make_snn, LIFNeuron), "sinabs")
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (8, 8), (1, 8, 8), (8,), (4, 1, 1), (1,)])
+def test_factors_that_are_no_number_for_each_channel_are_named(shape: tuple[int, ...]) -> None:
+    nodes = [
+        Node("c1", Conv2d(torch.ones(4, 1, 3, 3), torch.ones(4), padding=1), (INPUT,)),
+        Node("mul", ElementwiseAffine(torch.rand(shape) + 1, torch.rand(shape)), ("c1",)),
+        Node("n1", IFNeuron(0.5), ("mul",)),
+        Node("flat", Flatten(), ("n1",)),
+        Node("head", Linear(torch.ones(3, 256)), ("flat",)),
+    ]
+    plan = Plan(SpikingNetwork(OpGraph(nodes, "head"), (1, 8, 8)).eval().requires_grad_(False))
+    expected = "mul: factors or summands that are no number for each channel: use --to onnx"
+    assert plan.problems == ([] if shape in ((4, 1, 1), (1,)) else [expected])
 
 
 def shortcut(make_snn: MakeSnn, *, layer: bool) -> SNN:
