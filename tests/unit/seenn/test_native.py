@@ -22,7 +22,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
 from seenn.native import Cumulative, Firing, Joined, RowWriter, WindowSums, cache, norm
-from seenn.native.library import Library
+from seenn.native.library import FLAGS, Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
 from seenn.runtime.lowering.program import Buffer, SynapseTerm
@@ -318,7 +318,8 @@ def test_without_a_compiler_torch_does_the_same(
 LOAD = """
 import logging, sys
 logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr)
-from seenn.native import load
+from seenn.native import library, load
+library.FLAGS = (*library.FLAGS, "-O0")  # what is tried here is not speed, and this is built often
 print(load("engine") is not None)
 """
 
@@ -549,6 +550,7 @@ def test_a_library_that_computes_something_else_is_not_used(
     (tmp_path / file).write_text(text.replace(right, wrong), encoding="utf-8")
     monkeypatch.setenv("SEENN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("seenn.native.library.FOLDER", tmp_path)
+    monkeypatch.setattr("seenn.native.library.FLAGS", (*FLAGS, "-O0"))
     assert native.load.__wrapped__("training" if file == "unroll.c" else "engine") is None
     assert list((tmp_path / "cache").iterdir()) == []
 
