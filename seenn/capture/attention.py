@@ -161,7 +161,7 @@ def _heads(m: nn.MultiheadAttention, read: Sequence[Any], tokens: Sequence[int])
 def encoder(call: Call) -> Result:
     """Self-attention and two linear layers, each added to its input and normalised; or several in a row."""
     m, tokens = call.module, call.image()[0]
-    if any(value is not None for value in (*call.args[1:], *call.kwargs.values())):
+    if any(value is not None and value is not False for value in (*call.args[1:], *call.kwargs.values())):
         raise Refused("attention with a mask", "leave it out: attend to the whole image")
     value: Any = call.args[0]
     for layer in m.layers if isinstance(m, nn.TransformerEncoder) else [m]:
@@ -170,16 +170,19 @@ def encoder(call: Call) -> Result:
 
 
 def _encoded(m: Any, x: Any, tokens: int) -> Made:
-    activation = getattr(m.activation, "__name__", type(m.activation).__name__).lower()
+    own = m.activation
+    activation = getattr(own, "__name__", type(own).__name__).lower()
     if activation not in ("relu", "gelu") or (m.training and m.dropout.p > 0):
         raise Refused(f"an encoder with dropout, or {activation}", "use ReLU or GELU, in eval mode")
+    if activation == "gelu" and getattr(own, "approximate", "none") != "none":
+        activation = "gelu_tanh"
 
     def attended(x: Any) -> Made:
         return _heads(m.self_attn, (x, x, x), (tokens, tokens, tokens))
 
     def mixed(x: Any) -> Made:
         inner = Made(Linear(m.linear1.weight, m.linear1.bias), (x,))
-        active = Made(ReLU() if activation == "relu" else Pointwise(function="gelu"), (inner,))
+        active = Made(ReLU() if activation == "relu" else Pointwise(function=activation), (inner,))
         return Made(Linear(m.linear2.weight, m.linear2.bias), (active,))
 
     for block, norm in ((attended, m.norm1), (mixed, m.norm2)):

@@ -147,6 +147,8 @@ def running_sum(call: Call) -> Result:
 
 @handles("diff")
 def differences(call: Call) -> Result:
+    if any(call.argument(place, name) is not None for place, name in ((3, "prepend"), (4, "append"))):
+        raise Refused("joins other values before it takes differences", "use torch.cat, then diff")
     return weighted(call, (call.argument(2, "dim", -1),))
 
 

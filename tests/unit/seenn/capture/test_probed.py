@@ -137,10 +137,12 @@ def test_products_with_constants_and_masks_that_are_the_same_for_all_images(case
     torch.testing.assert_close(to_graph(by(model, x), strict=False)(x), model(x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("first", [False, True])
-def test_encoders_of_torch_are_attention_and_two_layers(first: bool) -> None:
+@pytest.mark.parametrize(
+    ("first", "activation"), [(False, "relu"), (True, "gelu"), (False, nn.GELU(approximate="tanh"))], ids=str
+)
+def test_encoders_of_torch_are_attention_and_two_layers(first: bool, activation: Any) -> None:
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(6, 2, 8, activation="gelu" if first else "relu", norm_first=first)
+    layer = nn.TransformerEncoderLayer(6, 2, 8, activation=activation, norm_first=first)
     x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
     for one in (layer, nn.TransformerEncoder(layer, 2, nn.LayerNorm(6), enable_nested_tensor=False)):
         model = Encoded(one).double().eval()
@@ -155,7 +157,7 @@ class Encoded(nn.Module):
         self.encoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens: Tensor = self.encoder(x.flatten(1, 2).transpose(0, 1))
+        tokens: Tensor = self.encoder(x.flatten(1, 2).transpose(0, 1), is_causal=False)
         return tokens.transpose(0, 1)
 
 

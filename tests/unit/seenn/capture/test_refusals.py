@@ -40,6 +40,7 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
         "sigmoid (sigmoid): sigmoid: neither linear over time nor spikes — convert",
     ),
     "unknown method": (lambda m, x, o: x.cummax(1)[0], "cummax (cummax): has no spiking equivalent"),
+    "diff of more": (lambda m, x, o: x.diff(dim=2, append=x[:, :, :1]), "joins other values before it takes diff"),
     "mask": (lambda m, x, o: x[:, m.counts[:2] > 0], "How much comes out depends on values: keep indices, made in"),
     "one constant an image": (lambda m, x, o: x + torch.ones(1009, 1, 1, 1), "cannot be traced on input of shape"),
     "gate": (
