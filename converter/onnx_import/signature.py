@@ -12,6 +12,7 @@ from torch import Tensor
 
 from converter.onnx_import.layout import channels_last
 from converter.onnx_import.limits import MAX_BATCH, MAX_VALUES
+from converter.onnx_import.tensors import type_name
 from converter.onnx_import.values import BatchSizes
 from seenn.errors import UnsupportedError
 
@@ -97,7 +98,7 @@ def find_signature(
         )
     tensor = images.type.tensor_type
     if tensor.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        kind = type_name(tensor.elem_type)
         raise UnsupportedError(f"{where} holds {kind}; expected real numbers: export it to take prepared images")
     for value in (images, logits):
         for dim in value.type.tensor_type.shape.dim:

@@ -17,6 +17,11 @@ _NAMES: dict[int, str] = {number: name for name, number in TensorProto.DataType.
 _NUMBERS = "FLOAT DOUBLE FLOAT16 BFLOAT16 BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64"
 
 
+def type_name(number: int) -> str:
+    """Of a type of elements; a damaged file may hold any number."""
+    return _NAMES.get(number, f"number {number}")
+
+
 def load_tensors(model: onnx.ModelProto, path: Path) -> None:
     """Checks every tensor of the model, and reads external data into it, in place.
 
@@ -30,7 +35,7 @@ def load_tensors(model: onnx.ModelProto, path: Path) -> None:
     total = path.stat().st_size
     for tensor in stored_tensors(model.graph):
         where = f"{path}: tensor {tensor.name!r}"
-        kind = _NAMES.get(tensor.data_type, f"number {tensor.data_type}")
+        kind = type_name(tensor.data_type)
         if kind not in _NUMBERS.split():
             raise UnsupportedError(f"{where} is of type {kind}; expected numbers")
         if any(size < 0 for size in tensor.dims):

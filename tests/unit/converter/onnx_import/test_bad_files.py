@@ -278,6 +278,23 @@ def pointing_at(model: onnx.ModelProto, location: str, **entries: str) -> onnx.M
     return model
 
 
+@pytest.mark.parametrize("number", [0, 29, 255])
+def test_types_that_there_are_not_are_named_by_their_number(save: Save, small: Small, number: int) -> None:
+    model = small()
+    model.graph.input[0].type.tensor_type.elem_type = number
+    named = "UNDEFINED" if number == 0 else f"number {number}"
+    with pytest.raises(UnsupportedError, match=f"holds {named}; expected real numbers"):
+        import_onnx(save(model))
+    for value in (small().graph.output[0], small().graph.initializer[0]):
+        model = small()
+        if value.name == model.graph.output[0].name:
+            model.graph.output[0].type.tensor_type.elem_type = number
+        else:
+            model.graph.initializer[0].data_type = number
+        with pytest.raises(SeennError):
+            import_onnx(save(model))
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_only_seenn_errors_come_out_of_mutated_files(data: Any, save: Save, small: Small) -> None:
