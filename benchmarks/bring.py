@@ -62,10 +62,9 @@ TIMESTEPS = (2, 8, 32)  # over which the error must fall as T to POWER (1/T is â
 LATER = 128  # where it falls, and is still above LARGEST: the same must hold there
 POWER, ROUNDING, LARGEST = -0.6, 1e-4, 0.1
 NOTE = (
-    f"The error is the root mean square over the scores of {COMPARED} pictures. The run before this one took one picture, "
-    "whose error can be small by chance at the first of the timesteps, and the slope then too flat: it had one network of "
-    "four scores as wrong. How many pictures was chosen before this run, for all networks; what the errors must reach is "
-    "as it was."
+    f"The error is the root mean square over the scores of {COMPARED} pictures. The run before this one took one, "
+    "whose error can be small by chance at the first of the timesteps, and the slope then too flat: one of four "
+    "scores counted as wrong. The number was chosen before this run, for all networks; the bars are as they were."
 )
 
 

@@ -42,8 +42,14 @@ class _Widened(TorchFunctionMode):
             x, scale, zero_point, axis, *limits = args
             return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
 
+        mixed = any(isinstance(value, Tensor) and value.dtype == self._precision for value in args)
+
         def widened(value: Any) -> Any:
-            return self._precision if isinstance(value, torch.dtype) and value in self._narrower else value
+            if isinstance(value, torch.dtype) and value in self._narrower:
+                return self._precision
+            if mixed and isinstance(value, Tensor) and value.dtype in self._narrower:
+                return value.to(self._precision)  # a tensor that is no parameter and no buffer, as a global one
+            return value
 
         return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
 

@@ -20,7 +20,7 @@ from converter.onnx_import.integers import MICROSOFT, QUANTISERS
 from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
 from converter.onnx_import.signature import Signature
-from converter.onnx_import.values import BatchSizes, Known, Lost, Traced, Value
+from converter.onnx_import.values import BatchSizes, Known, Lost, Rows, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError, first_line
 
@@ -123,6 +123,12 @@ class _Run:
     def finish(self, path: Path) -> ImportedModel:
         """The graph that returns logits ``[B, K]``."""
         output = self._values[self._signature.logits]
+        if isinstance(output, Rows):
+            found = ", ".join(map(str, output.sizes(self._signature.batch.declared[0])))
+            raise UnsupportedError(
+                f"{path}: the output {self._signature.logits!r} has shape [{found}], several rows of each image "
+                "along the first axis; expected one score per class, [B, K]: reshape it to them"
+            )
         if not isinstance(output, Traced) or output is self._builder.images:
             raise UnsupportedError(
                 f"{path}: the output does not depend on the image, or is the image; name another with --output-name"
@@ -222,7 +228,9 @@ def _on_integers(node: onnx.NodeProto) -> bool:
 
 
 def _shape_of(call: OnnxCall, batch: BatchSizes) -> Known:
-    first, second = (np.array([size, *call.traced().shape], dtype=np.int64) for size in batch.declared)
+    value = call.value(0)
+    x = value if isinstance(value, Rows) else call.traced()
+    first, second = (np.array(x.sizes(size), dtype=np.int64) for size in batch.declared)
     if call.node.op_type == "Size":
         return Known((first.prod(), second.prod()))
     part = slice(call.attribute("start", 0), call.attribute("end"))

@@ -7,7 +7,8 @@ A handler receives an ``OnnxCall`` and returns the value of each output (one val
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from converter.onnx_import.builder import FxBuilder
 from converter.onnx_import.limits import MAX_SETTINGS
-from converter.onnx_import.values import Array, Known, Traced, Value
+from converter.onnx_import.values import Array, Known, Rows, Traced, Value
 from seenn.capture import Refused
 
 
@@ -60,6 +61,8 @@ class OnnxCall:
     def traced(self, position: int = 0) -> Traced:
         """The activation at ``position``."""
         value = self.value(position)
+        if isinstance(value, Rows):
+            raise refused_rows(value, self.builder)
         if not isinstance(value, Traced):
             raise Refused(f"input {position} is a constant", "expected values computed from the image")
         return value
@@ -80,12 +83,12 @@ class OnnxCall:
             raise Refused(f"input {position} is computed from the image", "store it as a constant of the model")
         return list(zip(self.builder.batch.declared, map(few, value.at), strict=True))
 
-    def per_image(self, x: Traced, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    def per_image(self, x: Traced | Rows, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
         """What ``x`` becomes, without the batch; refuses shapes (one a batch size) that do not begin with it."""
         for batch, shape in zip(self.builder.batch.declared, shapes, strict=True):
             if tuple(shape[:1]) != (batch,) or shape[1:] != shapes[0][1:]:
                 raise Refused(
-                    f"turns {[batch, *x.shape]} into {list(shape)}, where the batch of {batch} is not the first axis",
+                    f"turns {list(x.sizes(batch))} into {list(shape)}: the batch of {batch} is not the first axis",
                     "export it so that images stay apart, for example with flatten(1)",
                 )
         return tuple(shapes[0][1:])
@@ -149,15 +152,41 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 _HANDLERS: dict[str, Handler] = {}
 
 
-def imports(*op_types: str) -> Callable[[HandlerT], HandlerT]:
-    """Decorator: the handler of these ops of ONNX's own domain."""
+def imports(*op_types: str, rows: float | None = 0) -> Callable[[HandlerT], HandlerT]:
+    """Decorator: the handler of these ops of ONNX's own domain.
+
+    Args:
+        rows: of how many first inputs the op acts on each row alone, whatever is in front of it; these may be ``Rows``,
+            and so is the result then. None: the handler takes ``Rows`` as they are.
+    """
 
     def add(handler: HandlerT) -> HandlerT:
         for op_type in op_types:
-            _HANDLERS[op_type] = handler
+            _HANDLERS[op_type] = handler if rows is None else partial(by_rows, rows, handler)
         return handler
 
     return add
+
+
+def by_rows(count: float, handler: Handler, call: OnnxCall) -> Result:
+    """What the handler makes of the call: of what is kept of ``Rows`` where it may, the first ``count`` inputs."""
+    rows = [value for value in call.inputs if isinstance(value, Rows)]
+    if not rows:
+        return handler(call)
+    numbers = {value.kept.shape[0] for value in rows}
+    axes = max(len(value.kept.shape) for value in rows)
+    for i, value in enumerate(call.inputs):
+        mixed = isinstance(value, Traced) or (isinstance(value, Known) and value.at[0].ndim > axes)
+        if mixed or (isinstance(value, Rows) and (i >= count or value.ones or len(numbers) > 1)):
+            raise refused_rows(rows[0], call.builder)
+    made = handler(replace(call, inputs=tuple(v.kept if isinstance(v, Rows) else v for v in call.inputs)))
+    return Rows(made) if isinstance(made, Traced) else made
+
+
+def refused_rows(rows: Rows, builder: FxBuilder) -> Refused:
+    """Why a node does not take them."""
+    found = list(rows.sizes(builder.batch.declared[0]))
+    return Refused(f"works on {found}, several rows of each image along the first axis", "keep the batch there")
 
 
 def find_handler(op_type: str) -> Handler | None:

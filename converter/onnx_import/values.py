@@ -46,6 +46,27 @@ class Traced:
         """Without the batch, which is always axis 0."""
         return tuple(self.meta[0].shape[1:])
 
+    def sizes(self, batch: int) -> tuple[int, ...]:
+        """The shape that the ONNX graph sees."""
+        return (batch, *self.shape)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of all images along one axis: ``[B · k, …]`` in the ONNX graph, kept as ``[B, k, …]``.
+
+    What acts on each row alone acts on the kept value, whatever the batch. TensorFlow computes a dense layer of a
+    sequence so, and the products of attention for each head.
+    """
+
+    kept: Traced
+    ones: int = 0  # axes of size 1 in front
+
+    def sizes(self, batch: int) -> tuple[int, ...]:
+        """The shape that the ONNX graph sees."""
+        rows, *rest = self.kept.shape
+        return (*[1] * self.ones, batch * rows, *rest)
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -54,7 +75,7 @@ class Lost:
     shape: bool = False
 
 
-Value = Known | Traced | Lost
+Value = Known | Traced | Rows | Lost
 
 
 @dataclass(frozen=True)

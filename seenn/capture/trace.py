@@ -39,6 +39,13 @@ class Tracer(fx.Tracer):
         inside_torch = m.__module__.startswith("torch.nn.")
         return inside_torch and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
+    def create_arg(self, a: Any) -> Any:
+        """A tensor that no module has, such as a global one, comes in the precision that the model is traced in."""
+        if isinstance(a, Tensor) and a.dtype.is_floating_point and a not in self.tensor_attrs:
+            precision = torch.promote_types(a.dtype, torch.get_default_dtype())
+            a = a if a.dtype == precision else a.detach().to(precision)
+        return super().create_arg(a)
+
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -118,6 +125,8 @@ def failing(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedE
 def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
     """The error for a model that fails while it is traced."""
     advice = "Its forward must take one image batch, and must not branch on the values in it."
+    if isinstance(error, NameError) and "not installed as a submodule" in str(error):  # of torch.fx
+        advice = "Keep layers in nn.ModuleList or nn.ModuleDict: those in a list or dict are not part of the model."
     if isinstance(error, DynamicOutputShapeException):
         advice = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
     where = f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}"

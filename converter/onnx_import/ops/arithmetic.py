@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import reduce
@@ -29,7 +30,7 @@ _COMPARISONS: dict[str, Callable[..., Any]] = {
 }
 
 
-@imports(*_OPERATORS)
+@imports(*_OPERATORS, rows=math.inf)
 def arithmetic(call: OnnxCall) -> Result:
     """``a + b + …``, ``a - b``, ``a · b`` or ``a / b``."""
     function = _OPERATORS[call.node.op_type]
@@ -52,21 +53,21 @@ def scaler(call: OnnxCall) -> Result:
     return call.function(operator.mul, call.function(operator.sub, x, offset), scale)
 
 
-@imports(*_COMPARISONS)
+@imports(*_COMPARISONS, rows=math.inf)
 def comparison(call: OnnxCall) -> Result:
     """``a > b`` and its like, as conditions of a ``Where``."""
     rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
     return call.function(_COMPARISONS[call.node.op_type], *(_operand(call, i, rank) for i in (0, 1)))
 
 
-@imports("Where")
+@imports("Where", rows=math.inf)
 def where(call: OnnxCall) -> Result:
     """``torch.where`` under a condition that comes from the image."""
     rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
     return call.function(torch.where, call.traced(0), _operand(call, 1, rank), _operand(call, 2, rank))
 
 
-@imports("Max", "Min")
+@imports("Max", "Min", rows=math.inf)
 def extreme(call: OnnxCall) -> Result:
     """``torch.clamp`` where one of two is a number, else pair by pair."""
     largest = call.node.op_type == "Max"

@@ -46,19 +46,19 @@ _MODULES: dict[str, Callable[[OnnxCall], nn.Module]] = {
 }
 
 
-@imports(*_FUNCTIONS)
+@imports(*_FUNCTIONS, rows=1)
 def function(call: OnnxCall) -> Result:
     """The torch function of the same name."""
     return call.function(_FUNCTIONS[call.node.op_type], call.traced())
 
 
-@imports(*_MODULES)
+@imports(*_MODULES, rows=1)
 def module(call: OnnxCall) -> Result:
     """The torch module of the same name."""
     return call.module(_MODULES[call.node.op_type](call), call.traced())
 
 
-@imports("Identity", "Dropout", "Cast")
+@imports("Identity", "Dropout", "Cast", rows=1)
 def identity(call: OnnxCall) -> Result:
     """The same value, in inference and as float32."""
     if call.node.op_type == "Dropout" and call.value(2) is not None and bool(call.array(2)):
@@ -68,7 +68,7 @@ def identity(call: OnnxCall) -> Result:
     return call.traced()
 
 
-@imports("Clip")
+@imports("Clip", rows=1)
 def clip(call: OnnxCall) -> Result:
     """``nn.ReLU``, ``nn.ReLU6`` or ``nn.Hardtanh`` where the bounds are theirs."""
     x, low, high = call.traced(), call.setting("min", 1), call.setting("max", 2)
@@ -95,7 +95,7 @@ def prelu(call: OnnxCall) -> Result:
     return call.module(prelu, x)
 
 
-@imports("HardSigmoid")
+@imports("HardSigmoid", rows=1)
 def hard_sigmoid(call: OnnxCall) -> Result:
     """``nn.Hardsigmoid`` where the slope is torch's 1/6, else ``clamp(alpha x + beta, 0, 1)``."""
     x, alpha, beta = call.traced(), call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
@@ -105,7 +105,7 @@ def hard_sigmoid(call: OnnxCall) -> Result:
     return call.function(torch.clamp, call.function(torch.add, scaled, beta), 0.0, 1.0)
 
 
-@imports("Swish")
+@imports("Swish", rows=1)
 def swish(call: OnnxCall) -> Result:
     """``nn.SiLU``."""
     if call.attribute("alpha", 1.0) != 1:
@@ -113,7 +113,7 @@ def swish(call: OnnxCall) -> Result:
     return call.module(nn.SiLU(), call.traced())
 
 
-@imports("Pow")
+@imports("Pow", rows=1)
 def power(call: OnnxCall) -> Result:
     """A constant power."""
     exponent = call.array(1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from converter.onnx_import.registry import OnnxCall, Result, imports, parameter
-from converter.onnx_import.values import Known, Traced
+from converter.onnx_import.registry import OnnxCall, Result, by_rows, imports, parameter
+from converter.onnx_import.values import Known, Rows, Traced
 from seenn.capture import Refused
 
 
-@imports("Gemm")
+@imports("Gemm", rows=1)
 def gemm(call: OnnxCall) -> Result:
     """``alpha x W + beta b`` as ``nn.Linear``."""
     if call.attribute("transA", 0):
@@ -21,12 +21,17 @@ def gemm(call: OnnxCall) -> Result:
     return _linear(call, weight if call.attribute("transB", 0) else weight.mT, bias)
 
 
-@imports("MatMul")
+@imports("MatMul", rows=None)
 def matmul(call: OnnxCall) -> Result:
-    """A matrix on the right is ``nn.Linear``; all else is multiplied as it is."""
-    right = call.value(1)
+    """A matrix on the right is ``nn.Linear``; all else is multiplied as it is, rows of all images one by one."""
+    left, right = (call.value(i) for i in (0, 1))
     if isinstance(right, Known) and right.at[0].ndim == 2:
-        return _linear(call, call.tensor(1).mT, None)
+        return by_rows(1, lambda call: _linear(call, call.tensor(1).mT, None), call)
+    matrices = all(isinstance(value, Rows) and len(value.kept.shape) == 3 for value in (left, right))
+    return by_rows(2 if matrices else 0, _product, call)
+
+
+def _product(call: OnnxCall) -> Result:
     operands = [value if isinstance(value := call.value(i), Traced) else call.buffer(call.tensor(i)) for i in (0, 1)]
     return call.function(torch.matmul, *operands)
 

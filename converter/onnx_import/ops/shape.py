@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.values import Rows
 from seenn.capture import Refused
 
 
@@ -20,12 +21,21 @@ def flatten(call: OnnxCall) -> Result:
     return call.reshape(x, (math.prod(x.shape),))
 
 
-@imports("Reshape")
+@imports("Reshape", rows=None)
 def reshape(call: OnnxCall) -> Result:
-    """Any reshape that leaves the batch in front, at both batch sizes; a baked one becomes free."""
-    x, zeros = call.traced(), not call.attribute("allowzero", 0)
-    found = [_resolve(target, (batch, *x.shape), zeros) for batch, target in call.at_batches(1)]
-    return call.reshape(x, call.per_image(x, found))
+    """Any reshape that leaves the batch in front, alone or with rows; a baked batch becomes free."""
+    x, zeros = call.value(0), not call.attribute("allowzero", 0)
+    if not isinstance(x, Rows):
+        x = call.traced()
+    found = [(batch, _resolve(target, x.sizes(batch), zeros)) for batch, target in call.at_batches(1)]
+    kept = x.kept if isinstance(x, Rows) else x
+    if any(shape[:1] != [batch] for batch, shape in found):
+        ones = min(next((i for i, size in enumerate(shape) if size != 1), len(shape)) for _, shape in found)
+        (rows, rest), *others = {divmod(math.prod(shape[ones : ones + 1]), batch) for batch, shape in found}
+        if not others and not rest:
+            apart = call.per_image(x, [(batch, rows, *shape[ones + 1 :]) for batch, shape in found])
+            return Rows(call.reshape(kept, apart), ones)
+    return call.reshape(kept, call.per_image(x, [shape for _, shape in found]))
 
 
 def _resolve(target: list[int], shape: tuple[int, ...], zeros: bool) -> list[int]:
@@ -39,10 +49,13 @@ def _resolve(target: list[int], shape: tuple[int, ...], zeros: bool) -> list[int
     return filled
 
 
-@imports("Squeeze")
+@imports("Squeeze", rows=None)
 def squeeze(call: OnnxCall) -> Result:
     """Without the named axes of size 1."""
-    x, axes = call.traced(), call.setting("axes", 1)
+    axes, rows = call.setting("axes", 1), call.value(0)
+    if isinstance(rows, Rows) and rows.ones and axes == list(range(rows.ones)):
+        return Rows(rows.kept)
+    x = call.traced()
     if not axes:
         if call.builder.batch.baked in (None, 1):
             raise Refused("drops all axes of size 1, and the batch may be one of them", "name the axes")
@@ -94,9 +107,12 @@ def space_to_depth(call: OnnxCall) -> Result:
     return call.reshape(call.function(torch.permute, apart, (0, 3, 5, 1, 2, 4)), (channels * block**2, height, width))
 
 
-@imports("Transpose")
+@imports("Transpose", rows=None)
 def transpose(call: OnnxCall) -> Result:
-    """Another order of axes, the batch still first."""
+    """Another order of axes, the batch still first, alone or with rows."""
+    x = call.value(0)
+    if isinstance(x, Rows) and not x.ones and (order := call.attribute("perm", [-1]))[0] == 0:
+        return Rows(call.builder.permute(call.name, x.kept, (0, *(axis + 1 for axis in order))))
     x = call.traced()
     order = tuple(call.attribute("perm", range(len(x.shape), -1, -1)))
     if order[:1] != (0,):

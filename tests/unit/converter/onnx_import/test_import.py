@@ -62,11 +62,12 @@ class TestBatch:
             (
                 (1, 4, 6, 6),
                 [24, 6],
-                r"turns \[1, 4, 6, 6\] into \[24, 6\], where the batch of 1 is not the first",
+                r"works on \[24, 6\], several rows of each image along the first axis — keep the batch",
             ),
-            ((2, 4, 6, 6), [4, -1], r"turns \[2, 4, 6, 6\] into \[4, 72\]"),
+            ((4, 4, 6, 6), [6, -1], r"turns \[4, 4, 6, 6\] into \[6, 96\]: the batch of 4 is not the first"),
+            ((2, 4, 6, 6), [4, -1], r"works on \[4, 72\], several rows of each image"),
             (("N", 4, 6, 6), [2, 144], r"turns \[3, 4, 6, 6\] into \[2, 144\]|the sizes do not fit"),
-            (("N", 4, 6, 6), [1, -1], r"into \[1, 288\], where the batch of 2 is not"),
+            (("N", 4, 6, 6), [1, -1], r"works on \[1, 288\], several rows of each image"),
         ],
     )
     def test_reshape_that_mixes_images_is_refused(
@@ -74,6 +75,11 @@ class TestBatch:
     ) -> None:
         path = save([make("Reshape", "x t", "y")], {"t": np.array(target)}, shape=shape)
         with pytest.raises(UnsupportedError, match=message):
+            import_onnx(path)
+
+    def test_rows_at_the_end_are_refused(self, save: Save) -> None:
+        path = save([make("Reshape", "x t", "logits")], {"t": np.array([-1, 6])})
+        with pytest.raises(UnsupportedError, match=r"the output 'logits' has shape \[48, 6\], several rows of each"):
             import_onnx(path)
 
     @pytest.mark.parametrize("shape", [(1, 4, 1, 1), ("N", 4, 1, 1)])

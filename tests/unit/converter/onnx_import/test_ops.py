@@ -15,6 +15,7 @@ from torch import nn
 
 from converter import canonical_graph
 from converter.onnx_import import ImportedModel, import_onnx
+from seenn.errors import UnsupportedError
 
 RANDOM = np.random.default_rng(1)
 CHANNEL = RANDOM.uniform(0.5, 2, (4, 1, 1)).astype(np.float32)
@@ -279,6 +280,71 @@ def test_shapes_computed_from_the_batch_are_followed(save: Callable[..., Path]) 
     )
     path = save(nodes, {"zero": np.array(0), "axis": ints(0), "rest": ints(2, -1, 6)})
     assert_equal(import_onnx(path), path)
+
+
+ROWS = {
+    "with a computed shape": (
+        ("N", 4, 6, 6),
+        chain(
+            ("Shape", "x", "s", {}), ("Gather", "s zero", "b", {}), ("Unsqueeze", "b axis", "u", {}),
+            ("Reshape", "x rows", "r", {}), ("MatMul", "r w", "m", {}), ("Add", "m v", "a", {}), ("Relu", "a", "h", {}),
+            ("Mul", "h a", "g", {}), ("Concat", "u rest", "t", {"axis": 0}), ("Reshape", "g t", "y", {}),
+        ),
+    ),
+    "in other rows again": (
+        ("N", 4, 6, 6),
+        chain(
+            ("Reshape", "x rows", "r", {}), ("Gemm", "r w v", "m", {}), ("Shape", "m", "s", {}),
+            ("Clip", "m", "c", {}), ("Reshape", "c long", "n", {}), ("Sigmoid", "n", "q", {}),
+            ("Reshape", "q s", "z", {}), ("Reshape", "z back", "y", {}),
+        ),
+    ),
+    "of heads, and behind an axis of one": (
+        ("N", 4, 6, 6),
+        chain(
+            ("Reshape", "x heads", "q", {}), ("Transpose", "q", "k", {"perm": [0, 2, 1]}), ("MatMul", "q k", "m", {}),
+            ("Sigmoid", "m", "a", {}), ("Reshape", "a one", "o", {}), ("Squeeze", "o axis", "z", {}),
+            ("MatMul", "z w", "p", {}), ("Reshape", "p last", "y", {}),
+        ),
+    ),
+    "of a baked batch": ((1, 4, 6, 6), chain(("Reshape", "x rows", "r", {}), ("Reshape", "r back", "y", {}))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_all_images_are_computed_as_onnxruntime_does(save: Callable[..., Path], name: str) -> None:
+    """TensorFlow computes a dense layer of a sequence on ``[B · S, C]``."""
+    shape, nodes = ROWS[name]
+    weights = {
+        "zero": np.array(0), "axis": ints(0), "rows": ints(-1, 6), "rest": ints(4, 6, 3), "back": ints(-1, 4, 6, 3),
+        "heads": ints(-1, 6, 6), "one": ints(1, -1, 6), "last": ints(-1, 8, 9),
+        "long": ints(-1, 36), "w": np.abs(KERNEL[:, 0, :, 0]), "v": np.abs(VECTOR[:3]),
+    }  # fmt: skip
+    if name == "of a baked batch":
+        weights["back"] = ints(1, -1)
+    path = save(nodes, weights, shape=shape, opset=13)
+    if shape[0] == 1:
+        assert import_onnx(path).module(torch.zeros(7, 4, 6, 6)).shape == (7, 144)
+    else:
+        assert_equal(import_onnx(path), path)
+
+
+@pytest.mark.parametrize(
+    ("step", "weights"),
+    [
+        (("MatMul", "w r", "y", {}), {"w": np.ones((3, 24), np.float32)}),
+        (("Add", "r w", "y", {}), {"w": np.ones((1, 1, 6), np.float32)}),
+        (("Add", "r x", "y", {}), {}),
+        (("Softmax", "r", "y", {"axis": 0}), {}),
+        (("Transpose", "r", "y", {}), {}),
+    ],
+)
+def test_what_mixes_rows_is_refused(save: Callable[..., Path], step: Any, weights: dict[str, Any]) -> None:
+    path = save(chain(("Reshape", "x rows", "r", {}), step), {"rows": ints(-1, 6), **weights})
+    with pytest.raises(
+        UnsupportedError, match=r"works on \[48, 6\], several rows of each image along the first axis — keep"
+    ):
+        import_onnx(path)
 
 
 def test_weights_made_by_nodes_are_folded(save: Callable[..., Path]) -> None:

@@ -174,6 +174,11 @@ def test_modules_that_cannot_be_expressed_are_refused(module: nn.Module, message
     assert message in refusal(lambda m, x, o: m.parts[0](x), module)
 
 
+def test_layers_in_a_plain_list_are_no_part_of_the_model() -> None:
+    layers = [nn.Conv2d(2, 2, 1)]
+    assert "Keep layers in nn.ModuleList or nn.ModuleDict" in refusal(lambda m, x, o: layers[0](x))
+
+
 def test_a_subclass_that_computes_something_else_does_not_count_as_its_base() -> None:
     class Standardized(nn.Conv2d):
         def forward(self, input: Tensor) -> Tensor:
