@@ -38,7 +38,7 @@ class Outcome:
 def console() -> list[str]:
     """The installed ``seenn``, or its entry point in a plain checkout."""
     script = shutil.which("seenn", path=str(Path(sys.executable).parent))
-    return [script] if script else [sys.executable, "-c", "from cli.main import main; main()"]
+    return [script] if script else [sys.executable, "-m", "cli"]
 
 
 @pytest.fixture(scope="session")

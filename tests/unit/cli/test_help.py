@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,27 @@ def test_help_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_while_commands_are_loaded_ends_it_without_a_traceback() -> None:
+    script = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'cli.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "import cli.__main__"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_the_commands_see_ctrl_c_as_before() -> None:
+    script = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.{handler})\nbefore = signal.getsignal(signal.SIGINT)\n"
+        "import cli.__main__\nassert signal.getsignal(signal.SIGINT) == before"
+    )
+    for handler in ("default_int_handler", "SIG_IGN"):
+        command = [sys.executable, "-c", script.format(handler=handler)]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=60)
