@@ -12,6 +12,7 @@ from torch import nn
 
 from converter.config import warn_of_islands
 from converter.conversion import MAXIMUM, maxima_of, place_neurons, refuse_linear, refuse_neurons, sites_of
+from converter.outputs import refuse_scores
 from converter.passes import encode_operands, normalise
 from converter.precision import computing_in
 from converter.trace import capture_graph, prepared
@@ -173,11 +174,9 @@ def _problems(
         reason, fix = MAXIMUM.split(": ")
         problems += [Offender(name, "maximum", reason, fix) for name in maxima_of(canonical)]
     name = type(model).__name__
-    if len(output) > 1 and not problems:
-        returned = ", ".join(map(str, ("B", *output)))
-        problems.append(
-            Offender("output", name, f"returns [{returned}]", "return one score per class, [B, K]: cut off the rest")
-        )
+    if (refusal := refuse_scores(output)) and not problems:
+        reason, fix = refusal.split(": ", 1)
+        problems.append(Offender("output", name, reason, fix))
     try:
         refuse_linear(found.graph)
     except UnsupportedError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -114,11 +115,11 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
     if task not in (None, *TASKS):
         raise ValueError(f"unknown task {task!r}.{did_you_mean(str(task), TASKS)}")
     shape = graph.shapes(input_shape)[graph.output]
+    if refusal := refuse_scores(shape):
+        raise ConversionError(f"the model {refusal}")
     if len(shape) > 1:
-        returned = ", ".join(map(str, ("B", *shape)))
-        raise ConversionError(
-            f"the model must return one score per class, [B, K]; it returns [{returned}]: cut off the rest"
-        )
+        shape = (math.prod(shape),)
+        graph = followed(graph, "scores", Reshape(shape=shape))
     while not shape and isinstance(graph[graph.output].op, Reshape):
         before = graph[graph.output].inputs[0]
         graph = OpGraph(prune(graph, before), before)
@@ -140,6 +141,13 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
             f"the model ends in a {head}, which is for one class of several: leave --task out, or let it return logits"
         )
     return (two_classes(graph) if task == "binary" else graph), task
+
+
+def refuse_scores(shape: Sequence[int]) -> str:
+    """Why scores of that shape are none of classes; of more axes than one, all but one may have size 1."""
+    if len(shape) < 2 or math.prod(shape) == max(shape):
+        return ""
+    return f"returns [{', '.join(map(str, ('B', *shape)))}]: return one score per class, [B, K], and cut off the rest"
 
 
 _FITS = {

@@ -337,7 +337,7 @@ class SNN:
                 labels, see ``seenn.data.as_split``; with ``risk="disagreement"`` also images alone, as for ``batch``.
                 It has to be given.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
-            threshold: where a rule by name stays, if there is no target.
+            threshold: where a rule by name stays; without one and without a target it has its own.
             progress: is told how many samples are done, and of how many.
             target: fields of ``ExitTarget``: ``max_accuracy_drop``, a fraction, for the fewest timesteps that lose no
                 more against full T, with ``confidence`` as a guarantee; or ``target_timesteps`` or

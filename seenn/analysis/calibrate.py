@@ -12,6 +12,7 @@ from torch import Tensor
 from seenn.analysis.collect import Progress, collect_run, start_states
 from seenn.batch import Batch
 from seenn.data import Split, as_split
+from seenn.data.provenance import record_of
 from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs
 from seenn.exits.guarantees.drift import MarginRecord
 from seenn.exits.registry import threshold_of
@@ -42,6 +43,8 @@ def calibrate_exit(
             f"are {', '.join(known)}"
         )
     asked = asdict(ExitTarget(**target))
+    if threshold is not None and ExitTarget(**target).given:
+        raise ValueError("give a threshold, or a target that one is found for, not both")
     chosen = make_rule(rule, threshold=threshold) if isinstance(rule, str) else rule
     if not isinstance(chosen, ExitPolicy) or isinstance(chosen, type):
         shown = repr(chosen) if not isinstance(chosen, type) else f"the class {chosen.__name__}"
@@ -78,7 +81,7 @@ def calibrate_exit(
         found.policy,
         timesteps=steps,
         engine=runner.name,
-        data=source.data.manifest() if isinstance(source, Split) and source.data is not None else {},
+        data=record_of(source) if isinstance(source, Split) else {},
         **asked,
         threshold=threshold_of(found.policy),
         **found.figures,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seenn.core.graph import INPUT, Node, OpGraph, prune
@@ -14,6 +15,7 @@ from seenn.errors import UnsupportedError
 
 LEFT_OUT = "the final %s is left out: the network returns logits"  # what the user reads
 _OF_EACH = ("sigmoid", "logsigmoid")
+LONGEST = 16  # nodes that a function of the logits may be written in
 
 
 def find_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, tuple[Node, ...]] | None:
@@ -80,6 +82,40 @@ def _written_out(graph: OpGraph, input_shape: Sequence[int]) -> tuple[list[Node]
     return None
 
 
+def _by_values(graph: OpGraph, input_shape: Sequence[int]) -> tuple[str, str, tuple[str, ...]] | None:
+    """The function of the logits that the last nodes compute together, whatever they are: its name, the node of the
+    logits, and the nodes. Tried on random logits; a factor behind it, such as 100 for percent, makes no difference."""
+    shapes = graph.shapes(input_shape)
+    scores, behind = math.prod(shapes[graph.output]), [graph[graph.output]]
+    random = torch.randn(8, scores, generator=torch.Generator().manual_seed(0))
+    best: tuple[str, str, tuple[str, ...]] | None = None  # the one with the most nodes
+    for node in reversed([node for node in graph if node.name != graph.output][-LONGEST:]):
+        names = {one.name for one in behind}
+        if not any(node.name in one.inputs for one in behind):
+            continue
+        open_ends = {read for one in behind for read in one.inputs} - names
+        if open_ends == {node.name} and math.prod(shapes[node.name]) == scores:
+            tail = [Node(n.name, n.op, tuple(INPUT if r == node.name else r for r in n.inputs)) for n in behind[::-1]]
+            with torch.no_grad():
+                found = OpGraph(tail, graph.output)(random.view(8, *shapes[node.name])).reshape(8, scores)
+            for name, function in _FUNCTIONS.items():
+                if scores > 1 or name in _OF_EACH:
+                    expected = function(random)
+                    gain = float((found * expected).sum() / expected.square().sum()) if "log" not in name else 1.0
+                    if gain > 0 and torch.allclose(found, gain * expected, rtol=1e-4, atol=1e-6 * gain):
+                        best = name, node.name, tuple(names)
+        behind.append(node)
+    return best
+
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda z: z.softmax(1),
+    "log_softmax": lambda z: z.log_softmax(1),
+    "sigmoid": torch.sigmoid,
+    "logsigmoid": F.logsigmoid,
+}
+
+
 def are_probabilities(scores: Tensor) -> bool:
     """Whether each row of ``[B, K]``, K of two or more, is what a softmax gives: nowhere negative, with the sum 1."""
     if scores.dim() != 2 or scores.shape[1] < 2:
@@ -124,7 +160,15 @@ def without_head(graph: OpGraph, input_shape: Sequence[int]) -> tuple[OpGraph, s
         if count == 2 or not yes:
             scores = followed(scores, "score", Linear(signs.to(next(graph.parameters(), torch.zeros(())))))
         return scores, "sigmoid", left_out
-    if (found := find_head(graph, input_shape)) is None or (single and found[0].endswith("softmax")):
+    found = find_head(graph, input_shape)
+    if found is None and (spelled := _by_values(graph, input_shape)) is not None:
+        name, last, left_out = spelled
+        scores = OpGraph(prune(graph, last), last)
+        count = math.prod(graph.shapes(input_shape)[last])
+        if graph.shapes(input_shape)[last] != (count,):
+            scores = followed(scores, "logits", Reshape(shape=(count,)))
+        return scores, name, left_out
+    if found is None or (single and found[0].endswith("softmax")):
         return graph, None, ()  # one of several probabilities has no logit
     name, head = found
     first, last = head[0].name, head[-1].inputs[0]

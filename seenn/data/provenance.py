@@ -94,8 +94,15 @@ def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
     for record in (own,) if exits == own else (own, exits):
         if data is not None and _is_recorded(record, data):
             refuse_changed(record, data)
-        elif record.get("spec"):
+        elif record:
             _refuse_recorded(record, split, use, others)
+
+
+def record_of(split: Split) -> dict[str, Any]:
+    """What a manifest says of the data of ``split``; of arrays that a program holds the fingerprint alone."""
+    if split.data is not None:
+        return split.data.manifest()
+    return {"fingerprints": {split.name: split.content_hash()}} if split.in_memory else {}
 
 
 def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
@@ -127,11 +134,13 @@ def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: 
     decoded = record.get("content", "pixels") == "pixels"
     for name in others if not decoded or len(split.files or ()) <= DECODED_FILES else ():
         known = _object(record, "fingerprints").get(name)
-        if known == split.content_hash(decoded=decoded):
+        if known is not None and known == split.content_hash(decoded=decoded):
             raise DataError(
                 f"the {split.name} split is the very data of this network's {name} split (fingerprint "
                 f"{str(known)[:12]}…): take images that nothing else has seen"
             )
+    if not record.get("spec"):  # of arrays nothing but fingerprints is known
+        return
     try:
         used = load_recorded_data({"data": record}, split.preprocessing)
     except DataError as error:

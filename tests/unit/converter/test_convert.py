@@ -124,7 +124,7 @@ def test_models_that_cannot_be_converted_are_refused(net: nn.Module, images: Ten
         convert_module(
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Tanh(), nn.ReLU()), images, ConvertConfig(strict=True)
         )
-    with pytest.raises(ConversionError, match=r"one score per class, \[B, K\]; it returns \[B, 4, 6, 6\]"):
+    with pytest.raises(ConversionError, match=r"returns \[B, 4, 6, 6\]: return one score per class, \[B, K\]"):
         convert_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), images)
     net[0].weight.data[0, 0, 0, 0] = float("nan")  # type: ignore[index, union-attr]
     net[9].bias.data[:] = float("inf")  # type: ignore[index, union-attr]

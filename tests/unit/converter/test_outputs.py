@@ -40,8 +40,18 @@ HEADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "logarithm of it": (lambda y: torch.log(torch.softmax(y, 1)), "log_softmax"),
     "before a reshape": (lambda y: y.unsqueeze(-1).softmax(1).flatten(1), "softmax"),
     "of each": (lambda y: torch.sigmoid(y), "sigmoid"),
+    "written out": (lambda y: y.exp() / y.exp().sum(1, keepdim=True), "softmax"),
+    "written out, stable": (lambda y: _shifted(y) / _shifted(y).sum(1, keepdim=True), "softmax"),
+    "of its logarithm": (lambda y: F.log_softmax(y, 1).exp(), "softmax"),
+    "in percent": (lambda y: 100 * y.softmax(1), "softmax"),
+    "of each, written out": (lambda y: 1 / (1 + (-y).exp()), "sigmoid"),
+    "of each, by tanh": (lambda y: 0.5 + 0.5 * torch.tanh(y / 2), "sigmoid"),
     "before a choice": (lambda y: y.softmax(1)[:, :4], "softmax"),
 }
+
+
+def _shifted(y: Tensor) -> Tensor:
+    return (y - y.max(1, keepdim=True).values).exp()
 
 
 def _both(p: Tensor) -> Tensor:
@@ -61,6 +71,14 @@ def test_the_two_probabilities_of_one_logit_are_scores_of_two_classes(spelling: 
     found = convert_module(model, X, ConvertConfig(strict=True))
     assert (found.head, found.task) == ("softmax", "classes")
     torch.testing.assert_close(found.network.analog()(X).softmax(1), model(X))
+
+
+@pytest.mark.parametrize("end", [lambda y: (2 * y).relu(), lambda y: F.normalize(y, dim=1), lambda y: y.tanh()])
+def test_what_is_no_function_of_that_kind_stays(end: Callable[[Tensor], Tensor]) -> None:
+    model = Model(end).eval()
+    snn = convert(model, X, ConvertConfig(timesteps=2))
+    with torch.no_grad():
+        torch.testing.assert_close(snn.network.analog()(X), model(X))
 
 
 def test_probabilities_that_cannot_be_taken_back_are_said(caplog: pytest.LogCaptureFixture) -> None:

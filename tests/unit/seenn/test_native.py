@@ -596,6 +596,16 @@ def test_membranes_unroll_as_torch_computes_it(
     assert 0 < int((found[0][0] > 0).sum()) < found[0][0].numel()
 
 
+def test_membranes_round_once_a_step_as_torch_does(training: Library) -> None:
+    currents, theta = torch.randn(4, 7, 300, generator=torch.Generator().manual_seed(0)), torch.tensor(1e9)
+    rules, first = Membrane(decay=0.9), torch.zeros(7, 300)
+    assert rules.compiled(first, currents, theta) is not None
+    v = first
+    for current in currents:
+        v = torch.add(current, v, alpha=0.9)
+    assert torch.equal(rules.unroll(first, currents, theta, Triangle())[1], v)
+
+
 def test_a_surrogate_of_ones_own_is_left_to_torch(training: Library) -> None:
     class Steep:
         def derivative_(self, x: Tensor) -> Tensor:
