@@ -96,7 +96,8 @@ class PreparationOptions:
         default=(),
     )
     mean: tuple[float, ...] = option(
-        "Of pixel/255, one or one a channel: inputs are (pixel/255 − mean)/std. 0 and 1/255 make inputs from 0 to 255.",
+        "Of pixel/255, one or one a channel: inputs are (pixel/255 − mean)/std. 0 and 1/255 make inputs from 0 to 255. "
+        "Of arrays of floats in their own unit.",
         metavar="M,…",
         type=Commas(RATIO),
         default=(),
@@ -195,9 +196,15 @@ class DataOptions(PreparationOptions, DataSetOptions):
         self, splits: DataSplits, base: Preparation, in_chans: int | None = None, *, source: str = ""
     ) -> DataSplits:
         """``splits`` prepared like ``base``, which is ``source``'s, but for what the options say."""
+        import torch
+
+        from seenn.data import Numbers
+
         stated, guess = self.stated(in_chans), source or splits.guess
         with usage():
             prepared = stated.over(base)
+            if isinstance(base, Numbers):
+                stated.refuse_pixels(torch.stack([splits.train.raw(i) for i in range(min(16, len(splits.train)))]))
         return splits.with_preprocessing(prepared, guess="" if stated.normalisation or not splits.guess else guess)
 
     def of(self, snn: SNN) -> tuple[SNN, DataSplits]:

@@ -30,7 +30,7 @@ from seenn.batch import Batch
 from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preparation, Split, as_split, is_data_set
+from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, is_data_set
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
 from seenn.device import resolve_device
@@ -253,9 +253,11 @@ class _Shares:
                 "with --data, or train it on these"
             )
         if source.input_shape not in (None, shape):
+            stated = f"state --input-size {','.join(map(str, source.input_shape))}, or prepare it so"
+            if isinstance(self.preprocessing, Numbers):
+                stated = "numbers are not resized: prepare them so"
             raise CalibrationError(
-                f"the model takes {_sized(source.input_shape)}, {self.name} is prepared as {_sized(shape)}: state "
-                f"--input-size {','.join(map(str, source.input_shape))}, or prepare it so"
+                f"the model takes {_sized(source.input_shape)}, {self.name} is prepared as {_sized(shape)}: {stated}"
             )
         if spec.scores is not None and 1 < known < spec.scores:
             raise CalibrationError(

@@ -56,13 +56,18 @@ def leaky_relu(call: Call) -> Result:
     return _leaky(call, call.argument(1, "negative_slope", 0.01))
 
 
-@handles(nn.RReLU, any_layout=True)
+@handles(nn.RReLU, "rrelu", any_layout=True)
 def random_leaky_relu(call: Call) -> Result:
     """Outside training its slope is the mean of the range."""
-    assert isinstance(call.module, nn.RReLU)
-    if call.module.training:
+    module = call.module
+    if isinstance(module, nn.RReLU):
+        low, high, training = module.lower, module.upper, module.training
+    else:
+        low, high = call.argument(1, "lower", 1 / 8), call.argument(2, "upper", 1 / 3)
+        training = call.argument(3, "training", False)
+    if training:
         raise Refused("draws its slopes at random in training mode", "call model.eval() first")
-    return _leaky(call, (call.module.lower + call.module.upper) / 2)
+    return _leaky(call, (low + high) / 2)
 
 
 @handles(nn.PReLU, "prelu")

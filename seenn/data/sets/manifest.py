@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -54,6 +55,7 @@ def manifest(request: Request) -> Source:
             f"{path}: {len(missing)} of {len(files)} files are not there, the first is {missing[0]}: correct the "
             "paths, which are relative to the table"
         )
+    _refuse_twice(path, [os.path.normpath(file) for file in files], [row[label] for row in rows])
     names, labels = _labels(path, [row[label] for row in rows])
     groups = None if request.group_by is None else [row[request.group_by] for row in rows]
 
@@ -73,6 +75,20 @@ def manifest(request: Request) -> Source:
         class_names=names,
         preprocessing=likely_preprocessing([files[i] for i in chosen[0]]),
     )
+
+
+def _refuse_twice(path: Path, files: Sequence[str], labels: Sequence[str]) -> None:
+    """One file in two rows would have two labels, or come into two splits."""
+    rows: dict[str, list[int]] = {}
+    for i, file in enumerate(files):
+        rows.setdefault(file, []).append(i)
+    if twice := [same for same in rows.values() if len(same) > 1]:
+        first = twice[0]
+        found = " and ".join(dict.fromkeys(labels[i] for i in first))
+        raise DataError(
+            f"{path}: {len(twice)} files stand in several rows, as {files[first[0]]} ({found}) in rows "
+            f"{first[0] + 2} and {first[1] + 2}: keep one row a file; several labels of one image are joined by |"
+        )
 
 
 def read_rows(path: Path) -> list[Row]:

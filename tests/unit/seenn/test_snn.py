@@ -52,6 +52,21 @@ def test_calibration_says_which_argument_is_wrong(
         SNN(network=network).calibrate_exit(**arguments)
 
 
+def test_a_threshold_and_a_target_are_not_given_together(network: SpikingNetwork) -> None:
+    with pytest.raises(ValueError, match="give a threshold, or a target that one is found for, not both"):
+        SNN(network=network).calibrate_exit((IMAGES, LABELS), threshold=0.5, max_accuracy_drop=0.1)
+
+
+def test_arrays_that_exits_were_calibrated_on_are_no_test_data() -> None:
+    pixels = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 3
+    calibrated = tiny_snn().calibrate_exit((pixels, labels), threshold=0.5)
+    with pytest.raises(DataError, match="the test split is the very data of this network's exit split"):
+        calibrated.evaluate((pixels.flip(0), labels.flip(0)))
+    assert calibrated.evaluate((255 - pixels, labels)).samples == 12
+    calibrated.calibrate_exit((pixels, labels), threshold=0.6)
+
+
 def test_splits_of_a_data_set_give_the_one_that_is_meant() -> None:
     data = load_data("digits")
     snn = tiny_snn()

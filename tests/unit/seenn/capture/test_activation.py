@@ -22,6 +22,7 @@ Same = Callable[..., Any]
         lambda m, x: m.parts[0](x),
         lambda m, x: m.parts[1](x),
         lambda m, x: m.parts[2](x),
+        lambda m, x: F.rrelu(x, 0.1, 0.3),
         lambda m, x: F.leaky_relu(x.mean((2, 3)), 0.2),
     ],
 )

@@ -59,6 +59,16 @@ def test_numbers_from_0_are_classes_and_a_split_column_makes_parts(write: Write)
     assert sorted(int(file.stem) for file in splits.test.files or ()) == list(range(50, 60))
 
 
+@pytest.mark.parametrize("label", ["cat", "dog"])
+def test_a_file_in_two_rows_is_refused(write: Write, tmp_path: Path, label: str) -> None:
+    spec = write("path,label", lambda index, path: f"{path},{NAMES[index % 3]}")
+    with (tmp_path / "list.csv").open("a") as file:
+        file.write(f"\n./pictures/3.png,{label}")
+    found = "cat" if label == "cat" else "cat and dog"
+    with pytest.raises(DataError, match=rf"1 files stand in several rows, as .*3.png \({found}\) in rows 5 and 62"):
+        load_data(spec)
+
+
 def test_rows_of_one_group_stay_in_one_split(write: Write) -> None:
     spec = write("path,label,patient", lambda index, path: f"{path},{NAMES[index // 4 % 3]},p{index // 4}")
     splits = load_data(spec, group_by="patient")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from seenn.data import Numbers, Preprocessing, Stated
 from seenn.data.imagenet import IMAGENET
@@ -53,3 +54,19 @@ def test_numbers_are_normalised_and_get_axes_but_are_not_resized() -> None:
     assert said.over(Numbers(shape=(28, 28))) == Numbers(shape=(1, 28, 28), mean=(0.1,), std=(0.3,))
     assert said.normalisation
     assert not Stated(mean=(0.1,)).normalisation
+
+
+@pytest.mark.parametrize(("size", "shape"), [((), (3, 8, 8)), ((6,), (3, 6, 6)), ((6, 4), (3, 6, 4))])
+def test_sizes_of_prepared_images_leave_the_channels_as_they_are(size: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    assert Stated(input_size=size or None).over(Numbers(shape=(3, 8, 8))) == Numbers(shape=shape)
+
+
+def test_pixels_stored_as_numbers_are_not_normalised_as_shares_of_255() -> None:
+    pixels = torch.arange(256.0).view(1, 1, 16, 16)
+    said = Stated(mean=(0.5,), std=(0.25,))
+    with pytest.raises(ValueError, match=r"numbers from 0 to 255, .* up to 1018: store .* state mean 127.5, std 63.75"):
+        said.refuse_pixels(pixels)
+    for fine in (pixels.to(torch.uint8), pixels / 255, pixels - 1, pixels[0]):
+        said.refuse_pixels(fine)
+    for own in (Stated(mean=(127.5,), std=(63.75,)), Stated(mean=(0.5,)), Stated()):
+        own.refuse_pixels(pixels)
