@@ -27,7 +27,7 @@ from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
 from seenn.runtime.lowering.program import Buffer, SynapseTerm
 from seenn.snn import SNN
-from seenn.surrogate import SURROGATES, Surrogate, Triangle
+from seenn.surrogate import SURROGATES, Dspike, Surrogate, Triangle
 
 
 @pytest.fixture(scope="module")
@@ -604,6 +604,39 @@ def test_membranes_round_once_a_step_as_torch_does(training: Library) -> None:
     for current in currents:
         v = torch.add(current, v, alpha=0.9)
     assert torch.equal(rules.unroll(first, currents, theta, Triangle())[1], v)
+
+
+def unrolled(
+    monkeypatch: pytest.MonkeyPatch, x: Tensor, theta: Tensor, surrogate: Surrogate, at_outputs: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Outputs and gradients at the currents, compiled and by torch; ``x`` and ``at_outputs`` lie as they are given."""
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(native, "load", lambda part: None)
+        first = torch.zeros(x.shape[1:])
+        assert (Membrane().compiled(first, x, theta) is not None) == compiled
+        currents = x.detach().requires_grad_()
+        outputs, _ = Membrane().unroll(first, currents, theta, surrogate)
+        (gradient,) = torch.autograd.grad(outputs, currents, at_outputs)
+        found.append((outputs.detach(), gradient))
+    return found
+
+
+def test_thresholds_and_steps_that_lie_apart_are_found(training: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(0)
+    every_second, theta = torch.randn(8, 7, 600, generator=random)[::2], torch.rand(600, generator=random) + 0.5
+    at_outputs = torch.randn(8, 7, 600, generator=random)[::2]
+    (outputs, gradient), (expected, torchs) = unrolled(monkeypatch, every_second, theta, Triangle(), at_outputs)
+    assert torch.equal(outputs, expected)
+    torch.testing.assert_close(gradient, torchs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_region_ends_where_torch_ends_it(training: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, theta = torch.tensor([[[-1.5, -1.0, 0.0, 1.0, 3.0, 3.5]]]), torch.tensor(1.0)  # distances from 2.5 to 2.5
+    found = unrolled(monkeypatch, x, theta, Dspike(k=0.5, region=2.0), torch.ones(1, 1, 6))
+    torch.testing.assert_close(*(gradient for _, gradient in found))
+    assert (found[0][1] > 0.1).tolist() == [[[False, True, True, True, True, False]]]
 
 
 def test_a_surrogate_of_ones_own_is_left_to_torch(training: Library) -> None:
