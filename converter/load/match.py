@@ -41,9 +41,8 @@ def load_tensors(module: nn.Module, weights: Weights, *, name: str, ema: bool = 
             _listing("of another shape or type", shapes, len(own)),
         ]
         raise CheckpointError(
-            f"{file} does not fit {name}:\n"
-            + "\n".join(part for part in parts if part)
-            + f"\n  {_hint(module, missing, unexpected, different)}"
+            f"{file} does not fit {name}: {len(own) - len(missing) - len(different)} of {len(own)} tensors fit; "
+            f"{'; '.join(part for part in parts if part)}. {_hint(module, missing, unexpected, different)}"
         )
     _check_finite(file, given)
     module.load_state_dict(given, strict=False)
@@ -82,7 +81,7 @@ def _kind(tensor: Tensor) -> str:
 def _listing(title: str, keys: Sequence[str], total: int) -> str:
     if not keys:
         return ""
-    return f"  {title} ({len(keys)} of {total}): {_first(keys)}"
+    return f"{title} ({len(keys)} of {total}): {_first(keys)}"
 
 
 def _first(listed: Sequence[str]) -> str:
@@ -96,6 +95,13 @@ def _hint(module: nn.Module, missing: list[str], unexpected: list[str], differen
         return f"Only the classifier {head} is not there: train it first, or give its tensors the model's names."
     if unexpected and not missing and not different:
         return "All of the model is there, and more: save the part that is meant alone, or check --model."
+    if missing and not unexpected and not different:
+        if not {*missing} & {key for key, _ in module.named_parameters()}:
+            return "Only buffers, as running statistics, are not there: save model.state_dict(), which has them."
+        return (
+            "All that is there fits: save the whole model.state_dict(); or the weights are of a smaller model: check "
+            "--model and --model-kwargs."
+        )
     if missing or unexpected:
         return "The checkpoint is of another architecture: check --model, --stem and --model-kwargs."
     ends = [layer.name for layer in (find_first_convolution(module),) if layer is not None] + [head]

@@ -92,6 +92,26 @@ def test_a_missing_classifier_and_what_is_too_much_are_told_apart_from_another_a
         load_model(plain_spec(trained), checkpoint({**tensors, "mask.weight": torch.ones(3)}))
 
 
+def test_what_is_missing_is_named_and_not_taken_for_another_architecture(
+    trained: LoadedModel, checkpoint: WriteCheckpoint
+) -> None:
+    tensors = trained.module.state_dict()
+    count = len(tensors)
+    one = {name: tensor for name, tensor in tensors.items() if name != "layer1.0.conv1.weight"}
+    with pytest.raises(CheckpointError) as caught:
+        load_model(plain_spec(trained), checkpoint(one))
+    assert (
+        f"does not fit resnet18: {count - 1} of {count} tensors fit; missing (1 of {count}): layer1.0.conv1.weight. "
+        in (str(caught.value))
+    )
+    assert "All that is there fits: save the whole model.state_dict(); or the weights are of a smaller" in str(
+        caught.value
+    )
+    parameters = {name: tensor for name, tensor in tensors.items() if "running" not in name}
+    with pytest.raises(CheckpointError, match=r"Only buffers, as running statistics, are not there: save model.state"):
+        load_model(plain_spec(trained), checkpoint(parameters))
+
+
 def test_a_layout_is_of_onnx_files(trained: LoadedModel, checkpoint: WriteCheckpoint) -> None:
     with pytest.raises(ModelError, match=r"--layout is of ONNX files, and resnet18 takes \[B, C, H, W\]: leave it out"):
         load_model(replace(plain_spec(trained), layout="nhwc"), checkpoint(trained.module))
