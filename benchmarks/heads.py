@@ -13,6 +13,7 @@ import importlib.util
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -38,14 +39,16 @@ from seenn.analysis.bench.timing import alternate, step_of
 from seenn.analysis.collect import collect_run
 from seenn.batch import Batch
 from seenn.core.cuts import cuts
+from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Split
 from seenn.exits import CachedRun, ConfidenceExit, cost_of_steps, find_exit
 from seenn.runtime import Engine, Session
 from seenn.training.heads import HeadsConfig, add_heads
 
 DROP = 0.003  # allowed below the whole network
-DROP_OF_SPEED = 0.004  # likewise, where speeds are compared: other networks may be 0.5 points better there
+DROP_OF_SPEED = 0.005  # likewise, where speeds are compared
 SLOTS = 64
+PEER_STEPS = (1, 2, 4, 8, 16, 32)  # that other libraries are tried at
 FIELDS = ("logits_sum", "labels", "energy_pj")
 #: With VNNI, and without; None: open there.
 BARS: dict[str, tuple[str, float, float | None]] = {
@@ -114,12 +117,11 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
     stream = images[: 16 * SLOTS]
     session, alone = Session(engine, policy, steps, SLOTS), Session(engine, policy, steps, 1)
     plain = snn.network.without_heads()
-    peers = {
-        f"{peer}, T={t}": partial(_in_batches, runner(plain, peer, t))
-        for peer, t in product(PEERS, sorted({1, steps}))
-        if importlib.util.find_spec(peer.lower()) is not None
-    }
     few = images[:SLOTS]
+    click.echo("labels by us, and by other libraries at the fewest steps that are as accurate", err=True)
+    answers = session.run(Batch(images))
+    own_right = (answers.labels == labels).double()
+    peers = peers_as_accurate(plain, images[: 4 * SLOTS], labels[: 4 * SLOTS], float(own_right[: 4 * SLOTS].mean()))
     work = {ann.name: partial(ann.run, images[: ann.batch]) for ann in anns}
     work |= {"ours": lambda: session.run(Batch(stream)), "step": step_of(engine_of_whole_steps(snn), few)}
     work |= {name: partial(run, few) for name, run in peers.items()}
@@ -137,11 +139,8 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
     rate = {ann.name: ann.batch / timed[ann.name].median for ann in anns}
     rate |= {name: len(few) / timed[name].median for name in peers}
     ours = len(stream) / timed["ours"].median
-    answers = session.run(Batch(images))
     right = {ann.name: _accuracy(torch.cat([ann.run(x) for x in images.split(ann.batch)]), labels) for ann in anns}
-    right |= {name: _accuracy(run(images[: 4 * SLOTS]), labels[: 4 * SLOTS]) for name, run in peers.items()}
-    own = float((answers.labels == labels).double().mean())
-    own_few = float((answers.labels == labels)[: 4 * SLOTS].double().mean())
+    own = float(own_right.mean())
     found = {
         "images/s": ours,
         "accuracy (%)": 100 * own,
@@ -152,8 +151,10 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
             best = max(of, key=lambda name: rate[name])
             found[f"images/s / fastest {precision} ANN{heads}"] = ours / rate[best]
             found[f"points below the fastest {precision} ANN{heads}"] = 100 * (right[best] - own)
-    if as_good := [name for name in peers if right[name] >= own_few]:
-        found["images/s / best SNN peer that is as accurate"] = ours / max(rate[name] for name in as_good)
+    for name in peers:
+        found[f"images/s / {name}"] = ours / rate[name]
+    if peers:
+        found["images/s / best SNN peer that is as accurate"] = ours / max(rate[name] for name in peers)
     found["early-exit efficiency"] = ours * float(answers.cost.mean()) * timed["step"].median / SLOTS
     if onnx is not None:
         middle = statistics.median(single["onnxruntime float32"])
@@ -164,6 +165,22 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
         found["p95 latency at batch 1 / onnxruntime float32 ANN"] = np.quantile(single["ours"], 0.95) / np.quantile(
             single["onnxruntime float32"], 0.95
         )
+    return found
+
+
+def peers_as_accurate(
+    plain: SpikingNetwork, images: Tensor, labels: Tensor, wanted: float
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Each library that is installed, at the fewest timesteps at which it is as accurate; by name and timesteps."""
+    found = {}
+    for peer in PEERS:
+        if importlib.util.find_spec(peer.lower()) is None:
+            continue
+        for t in PEER_STEPS:
+            run = partial(_in_batches, runner(plain, peer, t))
+            if _accuracy(run(images), labels) >= wanted:
+                found[f"{peer}, T={t}"] = run
+                break
     return found
 
 
@@ -221,7 +238,7 @@ def main(
     engine = snn.make_engine("int8")
     held = cached(snn, engine, splits.exit, folder / "exit.npz", None)
     test = cached(snn, engine, splits.test, folder / "test.npz", limit)
-    rule = find_exit(held, ConfidenceExit(), max_accuracy_drop=DROP_OF_SPEED).policy
+    rule = rule_that_holds(held, DROP_OF_SPEED)
     snn = snn.with_policy(rule, timesteps=snn.timesteps, engine="int8")
     found = {**depth_and_time(held, test), **guaranteed(held, test, allowed)}
     images, labels = splits.test.images(limit=limit), splits.test.labels[:limit]
@@ -236,12 +253,25 @@ def main(
     column = "with VNNI; those without are open" if machine.int8 else "without VNNI; those with it are open"
     notes = [
         f"{machine}. Bars are those {column}.",
-        f"The exit rule loses at most {100 * DROP:g} points on {len(held):,} exit images, that of the speeds "
-        f"{100 * DROP_OF_SPEED:g}; figures are of {len(test):,} test images. "
+        f"The exit rule loses at most {100 * DROP:g} points, less a standard error, on {len(held):,} exit images, that "
+        f"of the speeds {100 * DROP_OF_SPEED:g}; figures are of {len(test):,} test images. "
         f"Heads: {', '.join(snn.network.graph.heads)}, at {_shares(snn)} of a step.",
         *notes,
     ]
     conclude(out, f"Exits in depth and time, {model} on {splits.spec}, T={snn.timesteps}", [*rows, *more], notes)
+
+
+def rule_that_holds(held: CachedRun, drop: float) -> ConfidenceExit:
+    """That loses at most ``drop`` here less one standard error: what it loses on other images is as likely as not more.
+
+    The standard error is that of the paired difference in accuracy, of the rule that loses ``drop`` here.
+    """
+    rule = find_exit(held, ConfidenceExit(), max_accuracy_drop=drop).policy
+    correct = held.correct()
+    stopped = correct.gather(0, (held.exits(rule) - 1)[None])[0]
+    difference = correct[-1].double() - stopped.double()
+    margin = float(difference.std()) / len(held) ** 0.5
+    return find_exit(held, ConfidenceExit(), max_accuracy_drop=max(drop - margin, 0.0)).policy
 
 
 def depth_and_time(held: CachedRun, test: CachedRun) -> dict[str, float]:
@@ -254,7 +284,7 @@ def depth_and_time(held: CachedRun, test: CachedRun) -> dict[str, float]:
     }
     full = test.correct()[-1].double().mean()
     for name, points in ways.items():
-        rule = find_exit(held.only(points), ConfidenceExit(), max_accuracy_drop=DROP).policy
+        rule = rule_that_holds(held.only(points), DROP)
         judged = test.only(points).judged(rule)
         found[f"share of a step's MACs{name}"] = judged.mean_cost
         found[f"points below the whole network{name}"] = 100 * (float(full) - judged.accuracy)
