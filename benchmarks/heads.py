@@ -41,6 +41,7 @@ from seenn.batch import Batch
 from seenn.core.cuts import cuts
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Split
+from seenn.device import full_precision
 from seenn.exits import CachedRun, ConfidenceExit, cost_of_steps, find_exit
 from seenn.runtime import Engine, Session
 from seenn.training.heads import HeadsConfig, add_heads
@@ -124,6 +125,8 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
     peers = peers_as_accurate(plain, images[: 4 * SLOTS], labels[: 4 * SLOTS], float(own_right[: 4 * SLOTS].mean()))
     work = {ann.name: partial(ann.run, images[: ann.batch]) for ann in anns}
     work |= {"ours": lambda: session.run(Batch(stream)), "step": step_of(engine_of_whole_steps(snn), few)}
+    segments = segments_of(engine, few)
+    work |= segments
     work |= {name: partial(run, few) for name, run in peers.items()}
     click.echo(f"timing {len(work)} contenders", err=True)
     timed = alternate(work, repeats)
@@ -155,7 +158,13 @@ def speeds(snn: SNN, engine: Engine, images: Tensor, labels: Tensor, samples: Te
         found[f"images/s / {name}"] = ours / rate[name]
     if peers:
         found["images/s / best SNN peer that is as accurate"] = ours / max(rate[name] for name in peers)
-    found["early-exit efficiency"] = ours * float(answers.cost.mean()) * timed["step"].median / SLOTS
+    full = ours * timed["step"].median / SLOTS
+    found["early-exit efficiency, cost in MACs, whole steps without heads"] = full * float(answers.cost.mean())
+    parts = np.cumsum([timed[name].median for name in segments])
+    until = (answers.exit_timestep - 1) * parts[-1] + torch.from_numpy(parts)[answers.exit_segment - 1]
+    found["early-exit efficiency"] = ours * float(until.mean()) / SLOTS
+    for number, share in enumerate(parts[:-1] / parts[-1], 1):
+        found[f"share of a step's time up to head {number}"] = float(share)
     if onnx is not None:
         middle = statistics.median(single["onnxruntime float32"])
         found["p50 latency at batch 1 / onnxruntime float32 ANN"] = statistics.median(single["ours"]) / middle
@@ -182,6 +191,18 @@ def peers_as_accurate(
                 found[f"{peer}, T={t}"] = run
                 break
     return found
+
+
+def segments_of(engine: Engine, images: Tensor) -> dict[str, Callable[[], object]]:
+    """Each segment of a step of full slots; together they are what an image costs in time if no slot is ever empty."""
+    slots, rows = engine.open(len(images)), torch.arange(len(images))
+    slots.load(rows, images)
+
+    def run(number: int) -> None:
+        with full_precision(engine.device):
+            slots.step(rows, number)
+
+    return {f"segment {number}": partial(run, number) for number in range(1, len(engine.exit_costs) + 1)}
 
 
 def engine_of_whole_steps(snn: SNN) -> Engine:
