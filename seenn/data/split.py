@@ -104,8 +104,13 @@ class Split:
         return self.timesteps is not None
 
     def with_preprocessing(self, preprocessing: Preparation) -> Split:
-        """The same images, prepared in another way."""
-        return self._with(preprocessing=preprocessing)
+        """The same images, prepared in another way.
+
+        Raises:
+            DataError: they are pictures, and the network takes numbers.
+        """
+        where = self.spec or f"the {self.name} split"
+        return self._with(preprocessing=suited(where, preprocessing, pictures=self.has_pictures))
 
     def numbered(self, limit: int | None = None) -> Split:
         """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
