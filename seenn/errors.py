@@ -90,6 +90,14 @@ class ModelArgumentError(ModelError, ArgumentError):
     """There is no such model, or it does not take what it was given."""
 
 
+class CheckpointTypeError(CheckpointError, ArgumentError, TypeError):
+    """Something that is no path of a file, given as one."""
+
+
+class FileNameError(CheckpointError, ArgumentError):
+    """A file's name promises another kind than what is written."""
+
+
 class ModelTypeError(ModelArgumentError, TypeError):
     """Something that is no model, given as one."""
 

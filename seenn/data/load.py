@@ -120,8 +120,10 @@ def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> 
     return Split(name, part, everything, suited(f"the {name} data", known, pictures=part.images.pictures))
 
 
-def as_splits(data: Any, what: str, preprocessing: Preparation | None = None) -> DataSplits:
+def as_splits(data: Any, what: str, preprocessing: Preparation | None = None, *, measured: bool = False) -> DataSplits:
     """``DataSplits`` as they are; anything else that :func:`load_data` takes, loaded.
+
+    With ``measured`` pictures are prepared as the data have it where ``preprocessing`` is None.
 
     Raises:
         DataTypeError: one split, which ``what`` cannot do with; or samples without labels.
@@ -132,7 +134,8 @@ def as_splits(data: Any, what: str, preprocessing: Preparation | None = None) ->
     if isinstance(data, Split):
         raise DataTypeError(f"{what} takes the DataSplits of seenn.load_data, got Split: give all four")
     found = load_data(data, preprocessing=preprocessing)
-    _refuse_unprepared(found.spec, preprocessing, pictures=found.train.has_pictures)
+    if not measured:
+        _refuse_unprepared(found.spec, preprocessing, pictures=found.train.has_pictures)
     return found
 
 
@@ -154,9 +157,7 @@ def _spelled(spec: str | Path) -> str:
         return f"{kind}:{text}"
     if isinstance(spec, Path):
         problem = "is no folder, npz file or table" if path.exists() else "there is no such file or folder"
-        raise DataArgumentError(
-            f"data {text!r}: {problem}; expected a path of one, or a name as {DATA_SETS.names()[0]!r}"
-        )
+        raise DataArgumentError(f"data {text!r}: {problem}; expected the path of one, or a name such as 'digits'")
     return text
 
 

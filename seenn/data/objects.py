@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from torch.utils.data import Subset
 
 from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.given import LABELS, Given, told
-from seenn.data.imagenet import IMAGENET, LARGEST_INPUT, LOOKED_AT
+from seenn.data.imagenet import IMAGENET, LARGEST_INPUT, LOOKED_AT, likely_preprocessing
 from seenn.data.inputs import as_tensor
 from seenn.data.labels import as_labels, numbered, task_of
+from seenn.data.picture import read_picture
 from seenn.data.preprocessing import Preprocessing
-from seenn.data.source import Images, ItemImages, Labelled, Source, labelled_arrays
+from seenn.data.source import FileImages, Images, ItemImages, Labelled, Source, labelled_arrays
 from seenn.errors import DataError, DataTypeError
 
 _RGB = (3, 0, 0)  # channels of whole pictures; their size does not matter here
@@ -73,6 +75,9 @@ def labelled(given: Given, labels: NDArray[Any]) -> Labelled:
     items = given.samples
     if len(items) != len(labels):
         raise DataError(f"{_WHERE}: {len(items)} images but {len(labels)} labels; expected one label each")
+    if isinstance(items[0], str | Path):
+        files = FileImages([Path(file) for file in items], read_picture)
+        return Labelled(files, as_labels(_WHERE, labels))
     first, again = _sample(items[0]), _sample(items[0])
     if not torch.equal(first, again):
         raise DataError("the data set gives another sample each time: take random changes out of its transform")
@@ -96,6 +101,8 @@ def class_names(data: Any, labels: Tensor) -> tuple[str, ...]:
 
 def _photographs(images: Images) -> Preprocessing | None:
     """ImageNet's preprocessing for pictures of several sizes, or of one that is no network's; None: to be measured."""
+    if isinstance(images, FileImages):
+        return likely_preprocessing(images.files)
     if not isinstance(images, ItemImages) or not images.pictures:
         return None
     some = torch.arange(0, images.count, math.ceil(images.count / LOOKED_AT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from seenn.data.arrays import joined
 from seenn.data.inputs import as_tensor, check_prepared
 from seenn.data.numbers import Numbers
+from seenn.data.reading import naming
 from seenn.errors import CheckpointError, DataError, InputError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -116,6 +118,9 @@ class Preprocessing:
             if not images:
                 raise InputError("there are no images in the list")
             return joined([self.prepare(image) for image in images], self.shape)
+        if isinstance(images, str | Path):
+            with naming(images):
+                return self(as_tensor(images, self.shape))
         tensor = as_tensor(images, self.shape)
         if tensor.dtype == torch.uint8:
             return self(tensor.flatten(0, -4)).view(*tensor.shape[:-3], *self.shape)

@@ -182,7 +182,18 @@ def test_pairs_of_paths_and_names_make_a_data_set(folder: Path) -> None:
     for given in (pairs, tuple(map(list, zip(*pairs, strict=True)))):
         splits = load_data(given)
         assert splits.class_names == ("c0", "c1")
-        assert splits.train.batch().inputs.shape[1:] == (1, 8, 8)
+        assert splits.train.batch().inputs.shape[1:] == (3, 8, 8)  # as of a folder
+        assert set(splits.train.files or ()) < {file for file, _ in pairs}
+
+
+def test_pictures_that_cannot_be_prepared_are_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 2000), dtype=np.uint8)).save(tmp_path / "long.png")
+    snn = tiny_snn()
+    for given in (tmp_path / "long.png", [str(tmp_path / "long.png")]):
+        with pytest.raises(DataError, match=r"long\.png: an image of 1x2000 pixels is too elongated for an input of"):
+            snn.predict(given)
+    with pytest.raises(DataError, match=r"long\.png: an image of 1x2000 pixels is too elongated"):
+        as_split([(tmp_path / "long.png", 0)], "test", snn.preprocessing).batch()
 
 
 def test_gray_pictures_without_their_channel_are_a_data_set() -> None:
