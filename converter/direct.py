@@ -60,8 +60,8 @@ def train_direct(
     Args:
         model: a model of ``seenn.models`` (``spiking_resnet19``), or any that ``converter.load`` builds, whose
             activations then become neurons.
-        data: ``DataSplits``, or what ``load_data`` makes some of; trained on the train split, the best epoch chosen on the
-            calibration split, checked on the exit split.
+        data: ``DataSplits``, or what ``load_data`` makes some of; trained on the train split, the best epoch chosen on
+            the calibration split, checked on the exit split.
         config: of the training.
         direct: T, loss and encoding.
         neuron: kind at every site, one of ``seenn.neurons.NEURONS``.

@@ -214,8 +214,8 @@ def check_output(path: PathLike, *, keep: PathLike | None = None) -> Path:
 
 #: Endings that promise another kind of file than a program may be about to write.
 KINDS = frozenset([
-    ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar", ".onnx", ".nir", ".h5", ".hdf5", ".keras", ".tflite",
-    ".pb", ".npz", ".npy", ".json", ".yaml", ".zip",
+    ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar", ".onnx", ".nir", ".h5", ".hdf5", ".keras",
+    ".tflite", ".pb", ".npz", ".npy", ".json", ".yaml", ".zip",
 ])  # fmt: skip
 
 
