@@ -1,16 +1,11 @@
-"""``seenn``, and ``python -m cli``: Ctrl-C while the commands are being loaded ends it, too, without a traceback."""
+"""``seenn``, and ``python -m cli``."""
 
 from __future__ import annotations
 
-import signal
+from cli.interrupt import ctrl_c_ends_at_once
 
-if interruptible := signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-from cli.main import main
-
-if interruptible:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+with ctrl_c_ends_at_once():
+    from cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ import click
 
 from cli.config import read_config, write_config
 from cli.errors import failures, usage
+from cli.interrupt import ctrl_c_ends_at_once
 from cli.options import FILE, collect, import_plugins, option, parameters
 
 if TYPE_CHECKING:
@@ -126,10 +127,11 @@ def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
                 click.echo(f"wrote {common.write_config}; run it with --config {common.write_config}", err=True)
                 return
             with failures():
-                import torch
+                with ctrl_c_ends_at_once():
+                    import torch
 
-                from seenn.device import resolve_device
-                from seenn.distributed import joined, own_device
+                    from seenn.device import resolve_device
+                    from seenn.distributed import joined, own_device
 
                 with usage():
                     device = own_device(resolve_device(common.device))

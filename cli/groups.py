@@ -30,7 +30,7 @@ from cli.options import (
     option,
 )
 from seenn.data.registry import data_help
-from seenn.files import check_output, fingerprint
+from seenn.files import check_output, fingerprint, refuse_other_kind
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
@@ -381,9 +381,8 @@ def output_file(
     Any name without one of the endings of other kinds will do. Says so where a file other than ``updates`` is replaced.
     """
     try:
-        target, kind = check_output(path, keep=keep), Path(path).suffix.lower()
-        if kind != suffix and kind in (".safetensors", ".pth", ".pt", ".onnx", ".ckpt", ".nir"):
-            raise ValueError(f"what is written is a {suffix} file, and {path} says {kind}: name it …{suffix}")
+        target = check_output(path, keep=keep)
+        refuse_other_kind(path, suffix)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="-o") from error
     if path != updates and target.exists():

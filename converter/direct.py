@@ -20,7 +20,7 @@ from seenn.capture import capture
 from seenn.capture.head import LEFT_OUT, without_head
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
-from seenn.data import DataSplits, Stated
+from seenn.data import DataSplits, Stated, as_splits
 from seenn.errors import DataError, ModelArgumentError, ModelError
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
@@ -37,7 +37,7 @@ Rules = Mapping[str, Any]  # keywords of a neuron kind's ``train``
 
 def train_direct(
     model: str | ModelSpec,
-    data: DataSplits,
+    data: Any,
     config: TrainConfig | None = None,
     direct: DirectConfig | None = None,
     *,
@@ -60,7 +60,8 @@ def train_direct(
     Args:
         model: a model of ``seenn.models`` (``spiking_resnet19``), or any that ``converter.load`` builds, whose
             activations then become neurons.
-        data: trained on the train split, the best epoch chosen on the calibration split, checked on the exit split.
+        data: ``DataSplits``, or what ``load_data`` makes some of; trained on the train split, the best epoch chosen on
+            the calibration split, checked on the exit split.
         config: of the training.
         direct: T, loss and encoding.
         neuron: kind at every site, one of ``seenn.neurons.NEURONS``.
@@ -80,7 +81,7 @@ def train_direct(
     """
     direct = direct or DirectConfig()
     config = config or TrainConfig(label_smoothing=0.0)
-    data = prepare_splits(data, direct)
+    data = prepare_splits(as_splits(data, "train_direct", measured=True), direct)
     spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
     spec = replace(spec, num_classes=spec.num_classes or data.num_classes)
     data.train.check_classes(spec.num_classes or data.num_classes, spec.name)

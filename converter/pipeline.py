@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,11 +29,12 @@ from seenn.batch import Batch
 from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, is_data_set
+from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, load_data, told
+from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
 from seenn.device import resolve_device
-from seenn.errors import CalibrationError
+from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
 from seenn.version import versions
@@ -49,7 +49,7 @@ TASK_OF_LABELS: dict[Task, str] = {"multi-label": "labels", "regression": "value
 
 
 def convert(
-    model: str | ModelSpec | LoadedModel | nn.Module,
+    model: str | Path | ModelSpec | LoadedModel | nn.Module,
     data: Any = None,
     config: ConvertConfig | None = None,
     *,
@@ -81,9 +81,10 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of ``DataSplits``, calibration takes the calibration split and the check the exit split; the test split
-            is not touched. Of images ``[N, C, H, W]`` (or signals, vectors), a batch, a split, a ``Dataset`` or
-            ``DataLoader`` of torch, or a pair of samples and labels, the first ones calibrate, and the last fifth, as
-            long as 16 are left, is held out for the check. None: the data that ``weights`` record.
+            is not touched. What is named, as ``digits`` or a path, is loaded so. Of images ``[N, C, H, W]`` (or
+            signals, vectors), a batch, a split, a ``Dataset`` or ``DataLoader`` of torch, a pair of samples and labels
+            or a list of pairs, the first ones calibrate, and the last fifth, as long as 16 are left, is held out for
+            the check. None: the data that ``weights`` record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
@@ -115,6 +116,8 @@ def convert(
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     device = resolve_device(str(device))
+    if isinstance(data, str | Path):
+        data = load_data(data)
     source, recorded = _load(model, weights, data)
     output = source.output if output is None else str(output)
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
@@ -194,7 +197,7 @@ def convert(
 
 
 def _load(
-    model: str | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None, data: Any
+    model: str | Path | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None, data: Any
 ) -> tuple[LoadedModel, Mapping[str, Any]]:
     """The ANN, and what its weights record beside themselves."""
     if isinstance(model, nn.Module):
@@ -203,9 +206,11 @@ def _load(
         name = f"module:{type(model).__qualname__}"
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
-        if not isinstance(model, str | ModelSpec):
-            raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model")
-        spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
+        if not isinstance(model, str | Path | ModelSpec):
+            raise ModelTypeError(
+                f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model"
+            )
+        spec = model if isinstance(model, ModelSpec) else ModelSpec(name=str(model))
         model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)
     if weights is None:
         return model, {}
@@ -299,10 +304,13 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
             class_names=data.class_names,
             splits=data,
         )
-    if not isinstance(data, Batch | Split) and is_data_set(data):
-        data = as_split(data, "given", preprocessing)
     if not isinstance(data, Batch | Split):
-        data = Batch(_prepared(data) if preprocessing is None else preprocessing.prepare(data))
+        given = told(data)
+        if given.labels is not None:
+            data = as_split(given, "given", preprocessing)
+        else:
+            samples = given.samples if given.is_stack else list(given.samples)
+            data = Batch(_prepared(samples) if preprocessing is None else preprocessing.prepare(samples))
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
     held = 0 if wanted is not None else max(0, min(most_checked, total // 5, total - MIN_IMAGES))
     calibration = _first(data, wanted, total - held, name)
@@ -320,19 +328,24 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     )
 
 
-def _prepared(data: Any) -> Tensor:
-    """Floats, of which nothing says that they are to be prepared: a tensor, an array, or a list of them."""
-    if isinstance(data, list | tuple) and data and all(isinstance(sample, np.ndarray | Tensor) for sample in data):
-        data = torch.stack([torch.as_tensor(sample) for sample in data])
-    if isinstance(data, np.ndarray):
-        data = torch.from_numpy(np.ascontiguousarray(data))
-    if not isinstance(data, Tensor) or not data.is_floating_point():
-        found = data.dtype if isinstance(data, Tensor) else type(data).__name__
-        raise TypeError(
-            "calibration takes floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a pair of samples "
-            f"and labels, got {found}; for pictures and arrays give preprocessing= as well"
-        )
-    return data.to(torch.float32)
+def _prepared(samples: Any) -> Tensor:
+    """Floats, of which nothing says that they are to be prepared: an array, or a list of samples or of batches."""
+    parts = []
+    for part in samples if isinstance(samples, list) else [samples]:
+        numbers = as_numbers(part) if is_array(part) else None
+        if numbers is None or not numbers.is_floating_point():
+            raise DataTypeError(
+                "calibration takes floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a pair of "
+                f"samples and labels, got {type_of(part)}; for pictures and raw pixels give preprocessing= as well"
+            )
+        parts.append(numbers.to("cpu", torch.float32))
+    if not isinstance(samples, list):
+        return parts[0]
+    if len({part.shape for part in parts}) == 1 and parts[0].dim() < 4:
+        return torch.stack(parts)
+    if len({part.shape[1:] for part in parts}) > 1 or parts[0].dim() < 2:
+        raise DataError(f"samples differ in shape, as {_sized(parts[0].shape)} and others: give each of one shape")
+    return torch.cat(parts)
 
 
 def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> CalibrationImages:

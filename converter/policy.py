@@ -19,7 +19,7 @@ from converter.load import ModelSpec, build_model
 from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
-from seenn.data import DataSplits, Split
+from seenn.data import DataSplits, Split, as_splits
 from seenn.exits import BudgetExit, PolicyNetwork, cost_of_steps
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
@@ -94,7 +94,7 @@ class SpikingAnswers:
 
 def train_policy(
     snn: SNN,
-    data: DataSplits,
+    data: Any,
     config: PolicyConfig | None = None,
     *,
     spec: PolicySpec | None = None,
@@ -112,7 +112,8 @@ def train_policy(
 
     Args:
         snn: the network; it is not changed, and its own policy gives way.
-        data: as it was made with; nothing else may have used the exit split.
+        data: ``DataSplits``, or what ``load_data`` makes some of, as it was made with; nothing else may have used the
+            exit split.
         config: of the training.
         spec: the policy network; None is a ResNet-8.
         timesteps: T; None is the network's own.
@@ -125,6 +126,7 @@ def train_policy(
         TrainingError: nothing to learn, sequences of frames, or the loss is no number any more.
     """
     config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
+    data = as_splits(data, "train_policy", snn.preprocessing)
     _check_data(snn, data)
     shape = spec.input_shape(snn.network.input_shape)
     module = spec.checked(snn, steps, config.train.seed)

@@ -30,9 +30,9 @@ class Batch:
     def __post_init__(self) -> None:
         if self.inputs.dim() < 2 + self.is_sequence:
             expected = "[T, B, ...]" if self.is_sequence else "[B, ...]"
-            raise ValueError(f"inputs have shape {list(self.inputs.shape)}, expected {expected}")
+            raise InputError(f"inputs have shape {list(self.inputs.shape)}, expected {expected}")
         if self.labels is not None and len(self.labels) != len(self):
-            raise ValueError(f"{len(self)} samples have {len(self.labels)} labels; expected one each")
+            raise InputError(f"{len(self)} samples have {len(self.labels)} labels; expected one each")
 
     @classmethod
     def of(cls, inputs: Tensor, input_shape: Sequence[int], labels: Tensor | None = None) -> Batch:
@@ -68,7 +68,7 @@ class Batch:
             ValueError: they are not known.
         """
         if self.labels is None:
-            raise ValueError("these samples have no labels, which are needed here: give labelled ones")
+            raise InputError("these samples have no labels, which are needed here: give labelled ones")
         return self.labels
 
     def __len__(self) -> int:

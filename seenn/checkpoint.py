@@ -31,13 +31,14 @@ from torch import Tensor
 from seenn.core.network import SpikingNetwork
 from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
-from seenn.errors import CheckpointError
+from seenn.errors import CheckpointError, CheckpointTypeError
 from seenn.exits.policy import policy_from_json, policy_to_json
-from seenn.files import Origin, read_tensors, stand_in, version_of, write_tensors
+from seenn.files import Origin, read_tensors, refuse_other_kind, stand_in, version_of, write_tensors
 from seenn.runtime import ENGINES, Section
 from seenn.snn import SNN
 
 VERSION = "1"
+SUFFIX = ".safetensors"
 _KEYS = ("seenn", "graph", "preprocessing", "manifest", "policy")
 
 
@@ -51,8 +52,10 @@ def save(path: str | os.PathLike[str], snn: SNN, *, overwrite: bool = False) -> 
         OutputError: the folder does not exist, is not writable, or the disk is full.
         CheckpointError: the network was loaded from this file, which has changed since; or its tensors are not finite
             or of several types, or an engine's section belongs to another network, so that ``load`` would refuse it.
+        FileNameError: the name is that of another kind of file, such as ``.pth``.
         ValueError: the manifest is not JSON.
     """
+    refuse_other_kind(path, SUFFIX)
     tensors: dict[str, Tensor] = {}
     of_policy: dict[str, Tensor] = {}
     parts: dict[str, Any] = {
@@ -91,6 +94,8 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
             ops do not allow.
         ValueError: a NIR file without its dialect, or another file with one.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointTypeError(f"a network is loaded from a file, got a {type(path).__name__}: give its path")
     where, origin = Path(path), Origin.of(path)
     if (file := _nir_file(where)) is not None:
         from seenn.capture.nir import read_nir

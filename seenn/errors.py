@@ -14,7 +14,7 @@
     ├── ModelError            an unknown model name, or a factory that did not return a module
     ├── PluginError           an unknown name of a rule, engine or data set, or a plugin that cannot be imported
     ├── TrainingError         a loss that became NaN or infinite
-    └── ArgumentError         any of these, where what was asked for by name does not exist
+    └── ArgumentError         any of these, where what was asked for by name does not exist, or is of a wrong type
 
 Wrong arguments (a threshold of 2, a negative timestep) raise ``ValueError`` or ``TypeError`` as usual in
 Python, and an ``ArgumentError`` is a ``ValueError``, too. The command line turns every one of these into one line on
@@ -82,8 +82,24 @@ class DataArgumentError(DataError, ArgumentError):
     """There is no such data set, or it does not take what it was given."""
 
 
+class DataTypeError(DataArgumentError, TypeError):
+    """Something that is no data, or no samples, given as such."""
+
+
 class ModelArgumentError(ModelError, ArgumentError):
     """There is no such model, or it does not take what it was given."""
+
+
+class CheckpointTypeError(CheckpointError, ArgumentError, TypeError):
+    """Something that is no path of a file, given as one."""
+
+
+class FileNameError(CheckpointError, ArgumentError):
+    """A file's name promises another kind than what is written."""
+
+
+class ModelTypeError(ModelArgumentError, TypeError):
+    """Something that is no model, given as one."""
 
 
 class UnknownNameError(PluginError, ArgumentError):

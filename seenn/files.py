@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from seenn.errors import CheckpointError, OutputError, SeennError, first_line
+from seenn.errors import CheckpointError, FileNameError, OutputError, SeennError, first_line
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # there is none on Windows
 
@@ -210,6 +210,20 @@ def check_output(path: PathLike, *, keep: PathLike | None = None) -> Path:
     if keep is not None and real == Path(os.path.realpath(keep)):
         raise ValueError(f"{os.fspath(path)} is the input, which would be lost: name another file")
     return Path(path)
+
+
+#: Endings that promise another kind of file than a program may be about to write.
+KINDS = frozenset([
+    ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar", ".onnx", ".nir", ".h5", ".hdf5", ".keras",
+    ".tflite", ".pb", ".npz", ".npy", ".json", ".yaml", ".zip",
+])  # fmt: skip
+
+
+def refuse_other_kind(path: PathLike, kind: str) -> None:
+    """Raises FileNameError where the name promises another kind of file than ``kind``, such as ``.safetensors``."""
+    suffix = Path(path).suffix.lower()
+    if suffix != kind and suffix in KINDS:
+        raise FileNameError(f"what is written is a {kind} file, and {os.fspath(path)} says {suffix}: name it …{kind}")
 
 
 @contextmanager

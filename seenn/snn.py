@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Preparation, Preprocessing, Split, as_split
+from seenn.data import Preparation, Preprocessing, Split, as_split, as_splits, told
+from seenn.data.arrays import as_numbers, is_array, joined, type_of, with_batch_axis
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
 from seenn.errors import DataError, InputError, UnsupportedError
@@ -196,8 +196,14 @@ class SNN:
         """Refuses samples that this network cannot be judged on: see ``seenn.data.provenance.check_split``.
 
         Raises:
-            DataError: the network, or its figures, have another use for them, or they have more classes than it knows.
+            DataError: the network, or its figures, have another use for them; or they have more classes than it knows,
+                or another shape.
         """
+        if split.preprocessing.shape != tuple(self.network.input_shape):
+            raise DataError(
+                f"the {split.name} split is prepared as {list(split.preprocessing.shape)}, the network takes "
+                f"{list(self.network.input_shape)}: prepare it so, by split.with_preprocessing(…)"
+            )
         check_split(self.manifest, split, use=use)
         split.check_classes(self.network.shapes[self.network.graph.output][0])
 
@@ -205,32 +211,42 @@ class SNN:
         """Pictures, paths, arrays or tensors as this network's input; see ``Preprocessing.prepare``.
 
         Floating-point tensors and arrays are taken as prepared: images ``[B, C, H, W]``, one ``[C, H, W]``, or frames
-        ``[T, B, C, H, W]``. Images of a network that was trained on Poisson spikes are encoded.
+        ``[T, B, C, H, W]``. Of whatever has labels as well, see ``seenn.data.told``, the samples are taken. Images of a
+        network that was trained on Poisson spikes are encoded.
 
         Raises:
-            TypeError: something that is no image.
+            DataTypeError: something that is no image.
             InputError: another shape, or values that cannot be this network's input.
             DataError: an image cannot be read or prepared; or nothing says how to prepare it.
         """
         if isinstance(images, Batch):
             return images
-        if isinstance(images, np.ndarray) and images.dtype.kind == "f":
-            images = torch.from_numpy(images).float()
-        shape = self.network.input_shape
-        if isinstance(images, Tensor) and images.is_floating_point() and images.dim() == len(shape):
-            images = images.unsqueeze(0)
-        if isinstance(images, Tensor) and images.is_floating_point() and images.dim() == len(shape) + 2:
-            return Batch.of(images, shape)
+        if isinstance(images, Split):
+            return images.batch()
+        given, shape = told(images), self.network.input_shape
+        samples = given.samples if given.is_stack else list(given.samples)
+        if given.is_stack and (frames := as_numbers(samples)) is not None and frames.is_floating_point():
+            samples = with_batch_axis(frames, shape)
+            if samples.dim() == len(shape) + 2:
+                return Batch.of(samples, shape)
         if self.preprocessing is not None:
-            images = self.preprocessing.prepare(images)
-        elif not (isinstance(images, Tensor) and images.is_floating_point()):
-            raise DataError(
-                f"this network does not record how images are prepared, got {type(images).__name__}: give prepared "
-                "floating-point tensors or arrays"
-            )
-        batch = Batch.of(images, shape)
+            batch = Batch.of(self.preprocessing.prepare(samples), shape)
+        else:
+            parts = [self._prepared(sample, shape) for sample in ([samples] if given.is_stack else samples)]
+            batch = Batch.of(joined(parts, shape), shape)
         encoding = self.manifest.get("encoding")
         return batch if encoding is None else Batch.of(PoissonEncoding.from_json(encoding)(batch.inputs), shape)
+
+    @staticmethod
+    def _prepared(sample: Any, shape: Sequence[int]) -> Tensor:
+        """Floats, of which nothing says that they are to be prepared."""
+        numbers = as_numbers(sample) if is_array(sample) else None
+        if numbers is None or not numbers.is_floating_point():
+            raise DataError(
+                f"this network does not record how images are prepared, got {type_of(sample)}: give prepared "
+                "floating-point tensors or arrays"
+            )
+        return Batch.of(with_batch_axis(numbers, shape), shape).inputs
 
     def predict(
         self,
@@ -248,7 +264,7 @@ class SNN:
         """
         batch = self.batch(images)
         if not len(batch):
-            raise ValueError("there are no images to run: got none")
+            raise InputError("there are no images to run: got none")
         steps = timesteps or batch.timesteps
         session = self.session(engine, policy=policy, timesteps=steps, slots=batch_size)
         watch = self.drift_alarm(session, alarm)
@@ -292,11 +308,15 @@ class SNN:
             ValueError: an argument out of range, or an image that cannot be run. Finished answers come first.
             SeennError: more slots than memory allows.
         """
+        whole = isinstance(source, str | Mapping) or is_array(source) or not isinstance(source, Iterable)
+        images: Any = told(source).samples if whole else source
+        if is_array(images) and images.ndim <= len(self.network.input_shape):
+            images = [images]  # one alone
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=slots)
         Request(image=torch.zeros(0), deadline_ms=deadline_ms)  # refuses a wrong deadline at once
 
         def requests() -> Iterator[Request]:
-            for number, image in enumerate(source):
+            for number, image in enumerate(images):
                 if isinstance(image, Request):
                     yield image
                     continue
@@ -401,7 +421,7 @@ class SNN:
 
     def compare_exits(
         self,
-        data: DataSplits,
+        data: Any,
         rules: Mapping[str, ExitPolicy] | None = None,
         *,
         engine: str | Engine = "auto",
@@ -409,21 +429,20 @@ class SNN:
         batch_size: int = 64,
         **options: Any,
     ) -> Comparison:
-        """Exit rules side by side, all with one target.
+        """Exit rules side by side, all with one target, on ``DataSplits`` or what ``seenn.load_data`` makes of it.
 
         ``options`` and errors are those of ``seenn.analysis.compare.compare_exits``.
         """
         from seenn.analysis.compare import compare_exits
 
         self.refuse_other_tasks("an exit rule")
-        if not isinstance(data, DataSplits):
-            raise TypeError(f"compare_exits takes the DataSplits of seenn.load_data, got {type(data).__name__}")
+        data = as_splits(data, "compare_exits", self.preprocessing)
         session = self.session(engine, timesteps=timesteps, slots=batch_size)
         return compare_exits(self, data, session, rules, **options)
 
     def finetune(
         self,
-        data: DataSplits,
+        data: Any,
         config: FinetuneConfig | None = None,
         *,
         source: Mapping[str, Any] | None = None,
@@ -431,13 +450,15 @@ class SNN:
     ) -> SNN:
         """Trained on with its exits in the loop, without a policy: see ``seenn.training.finetune``.
 
-        ``source`` says which file this is, for the manifest.
+        ``data`` are ``DataSplits``, or what ``seenn.load_data`` makes some of; ``source`` says which file this is, for
+        the manifest.
 
         Raises:
             DataError: see ``check_split``, for the calibration split.
         """
         from seenn.training import FinetuneConfig, finetune, finetuned_snn
 
+        data = as_splits(data, "finetune", self.preprocessing)
         self.check_split(data.calibration, use="calibration")
         config = config or FinetuneConfig()
         result = finetune(self.network, data, config, **options)
@@ -446,7 +467,7 @@ class SNN:
 
     def add_heads(
         self,
-        data: DataSplits,
+        data: Any,
         config: HeadsConfig | None = None,
         *,
         engine: str | Engine = "auto",
@@ -457,6 +478,7 @@ class SNN:
         """With exits in depth, trained on the train split, and without a policy: see ``seenn.training.heads``.
 
         Args:
+            data: ``DataSplits``, or what ``seenn.load_data`` makes some of.
             replace_heads: leaves out those that it has.
 
         Raises:
@@ -465,6 +487,7 @@ class SNN:
         from seenn.training.heads import HeadsConfig, add_heads
 
         self.refuse_other_tasks("a head")
+        data = as_splits(data, "add_heads", self.preprocessing)
         self.check_split(data.train, use="train")
         network, config = self.network, config or HeadsConfig()
         if replace_heads and network.graph.heads:

@@ -34,6 +34,7 @@ def load_tensors(module: nn.Module, weights: Weights, *, name: str, ema: bool = 
     unexpected = [key for key in given if key not in own]
     different = [key for key, tensor in own.items() if key in given and not _fits(given[key], tensor)]
     if missing or unexpected or different:
+        types = [key for key in different if given[key].shape == own[key].shape]
         shapes = [f"{key} ({_kind(given[key])}, expected {_kind(own[key])})" for key in different]
         parts = [
             _listing("missing", missing, len(own)),
@@ -42,7 +43,7 @@ def load_tensors(module: nn.Module, weights: Weights, *, name: str, ema: bool = 
         ]
         raise CheckpointError(
             f"{file} does not fit {name}: {len(own) - len(missing) - len(different)} of {len(own)} tensors fit; "
-            f"{'; '.join(part for part in parts if part)}. {_hint(module, missing, unexpected, different)}"
+            f"{'; '.join(part for part in parts if part)}. {_hint(module, missing, unexpected, different, types)}"
         )
     _check_finite(file, given)
     module.load_state_dict(given, strict=False)
@@ -89,7 +90,7 @@ def _first(listed: Sequence[str]) -> str:
     return ", ".join(listed[:_LISTED]) + rest
 
 
-def _hint(module: nn.Module, missing: list[str], unexpected: list[str], different: list[str]) -> str:
+def _hint(module: nn.Module, missing: list[str], unexpected: list[str], different: list[str], types: list[str]) -> str:
     head = find_head(module).name
     if missing and not different and all(key.rpartition(".")[0] == head for key in missing):
         return f"Only the classifier {head} is not there: train it first, or give its tensors the model's names."
@@ -104,6 +105,8 @@ def _hint(module: nn.Module, missing: list[str], unexpected: list[str], differen
         )
     if missing or unexpected:
         return "The checkpoint is of another architecture: check --model, --stem and --model-kwargs."
+    if types == different:
+        return "The shapes agree and the types do not: weights are real floats: save them so, tensor.float()."
     ends = [layer.name for layer in (find_first_convolution(module),) if layer is not None] + [head]
     if all(key.rpartition(".")[0] in ends for key in different):
         return "Only the ends differ: check --num-classes, --in-chans and --stem, or leave them out."

@@ -61,8 +61,8 @@ def load_model(
         else:
             logger.warning("%s has random weights: neither a checkpoint nor pretrained ones", spec.name)
         return loaded
+    weights = read_weights(ckpt)
     file = Path(ckpt)
-    weights = read_weights(file)
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
     module, spec = _build(_resolve(spec, weights))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none

@@ -1,13 +1,15 @@
 """Torch's pickled files, read as data: tensors are made, and nothing else is.
 
 ``torch.load(weights_only=True)`` runs no code but stops at the first object beside the tensors that it does not know.
-Objects of plain data (``PLAIN``) are named to it as ``Inert``, which holds nothing and does nothing, and kinds of
-dictionaries (``MAPPINGS``) as dictionaries: what trainings store beside their weights is passed over, whatever version
-of its library wrote it. Everything else is refused, with the line of Python that writes its weights alone.
+Objects of plain data (``PLAIN``) are named to it as ``Inert``, which holds nothing and does nothing, kinds of
+dictionaries (``MAPPINGS``) as dictionaries, and arrays of numpy's as their bytes (``PlainArray``), since numpy itself
+believes what a file says of them: what trainings store beside their weights is passed over, whatever version of its
+library wrote it. Everything else is refused, with the line of Python that writes its weights alone.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 import zipfile
@@ -17,7 +19,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from converter.load.protocol import in_protocol_2
 from seenn.errors import CheckpointError
@@ -91,6 +95,53 @@ class PlainSequence:
         return []
 
 
+class PlainType(Inert):
+    """Stands for a type of numpy's: its code, as ``f4``, and its byte order."""
+
+    def __init__(self, code: Any = "", *args: Any, **kwargs: Any) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: Any) -> None:
+        """The byte order is the second of what numpy keeps."""
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
+            self.order = state[1]
+
+
+class PlainArray(Inert):
+    """Stands for an array of numpy's: what is needed to make a tensor of its numbers."""
+
+    parts: tuple[Any, ...] = ()  # bytes, type, shape, order
+
+    def __setstate__(self, state: Any) -> None:
+        """A version, the shape, the type, whether the first axis runs fastest, the bytes."""
+        if isinstance(state, tuple) and len(state) == 5:
+            self.parts = (state[4], state[2], state[1], "F" if state[3] else "C")
+
+    @property
+    def tensor(self) -> Tensor | None:
+        """The numbers; None of an array of something else, or one that is damaged."""
+        if len(self.parts) != 4:
+            return None
+        content, kind, shape, order = self.parts
+        if not isinstance(kind, PlainType) or not re.fullmatch(r"b1|[iu][1248]|f[248]", str(kind.code)):
+            return None
+        sizes = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+        dtype = np.dtype(f"{kind.order}{kind.code}")
+        if not sizes or not isinstance(content, bytes | bytearray) or order not in ("C", "F"):
+            return None
+        if math.prod(shape) * dtype.itemsize != len(content):
+            return None
+        native = np.int64 if dtype.kind == "u" and dtype.itemsize > 1 else dtype.newbyteorder("=")
+        return torch.from_numpy(np.frombuffer(content, dtype).reshape(shape, order=order).astype(native, order="C"))
+
+
+class PlainBuffer(PlainArray):
+    """The same, as newer protocols write it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.parts = args
+
+
 def read_pickled(file: Path) -> Any:
     """What ``torch.save`` wrote, on the CPU; objects of plain data are ``Inert``.
 
@@ -130,10 +181,13 @@ def _load(file: Path, names: Iterable[str]) -> Any:
         return torch.load(older or file, map_location="cpu", weights_only=True, mmap=is_zip and older is None)
 
 
+_NUMPY: dict[str, type[Inert]] = {"_reconstruct": PlainArray, "_frombuffer": PlainBuffer, "dtype": PlainType}
+
+
 def _stand_in(name: str) -> Any:
     """A class called ``name`` that makes a dictionary, a list or something ``Inert``."""
     module, _, own = name.rpartition(".")
-    kind = PlainMapping if name in MAPPINGS else PlainSequence if name in SEQUENCES else Inert
+    kind = PlainMapping if name in MAPPINGS else PlainSequence if name in SEQUENCES else _NUMPY.get(own, Inert)
     return type(own, (kind,), {"__module__": module})
 
 

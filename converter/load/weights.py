@@ -18,8 +18,8 @@ from torch import Tensor
 
 from converter.load.folders import find_weights, is_sharded, read_shards
 from converter.load.foreign import advice
-from converter.load.pickled import Inert, read_pickled
-from seenn.errors import CheckpointError
+from converter.load.pickled import Inert, PlainArray, read_pickled
+from seenn.errors import CheckpointError, CheckpointTypeError
 from seenn.files import atomic_path, read_tensors, stand_in, write_tensors
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".pyth", ".th", ".model")
@@ -45,8 +45,14 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     """Reads a file of torch or safetensors, or a folder that holds one, shards or a distributed checkpoint.
 
     Raises:
+        CheckpointTypeError: ``path`` is none.
         CheckpointError: it is missing, empty, truncated, pickles objects of a program, or holds no tensors.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointTypeError(
+            f"weights are a {type(path).__name__}: give the path of a file; what is in memory goes into a module by "
+            "module.load_state_dict(…), and the module is given"
+        )
     file = Path(path)
     if file.is_dir():
         file = find_weights(file, (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX))
@@ -87,6 +93,16 @@ def _expected(what: str) -> str:
 
 
 def _flattened(file: Path, content: Any, record: dict[str, Any]) -> Weights:
+    """By full paths; arrays of numpy's are weights where there are no tensors, else what a training noted."""
+    found = _visited(file, content, record, arrays=False)
+    found = found if found.tensors else _visited(file, content, record, arrays=True)
+    if not found.tensors:
+        kind = "an object of a program" if isinstance(content, Inert) else f"a {type(content).__name__}"
+        raise CheckpointError(f"{file}: no weights inside ({kind}); expected a state dict")
+    return found
+
+
+def _visited(file: Path, content: Any, record: dict[str, Any], *, arrays: bool) -> Weights:
     tensors: dict[str, Tensor] = {}
     roots: list[str] = []
     others: list[str] = []
@@ -97,8 +113,9 @@ def _flattened(file: Path, content: Any, record: dict[str, Any]) -> Weights:
         for key, item in value.items():
             if not isinstance(key, str):
                 continue  # an optimizer's numbers
-            if isinstance(item, Tensor):
-                tensors[path + key] = item
+            weight = item.tensor if arrays and isinstance(item, PlainArray) else item
+            if isinstance(weight, Tensor):
+                tensors[path + key] = weight
                 if path not in roots:
                     roots.append(path)
             elif isinstance(item, Mapping) and depth and id(item) not in seen:
@@ -108,9 +125,6 @@ def _flattened(file: Path, content: Any, record: dict[str, Any]) -> Weights:
 
     if isinstance(content, Mapping):
         visit(content, "", _MAX_DEPTH)
-    if not tensors:
-        kind = "an object of a program" if isinstance(content, Inert) else f"a {type(content).__name__}"
-        raise CheckpointError(f"{file}: no weights inside ({kind}); expected a state dict")
     return Weights(file, tensors, tuple(roots), tuple(others), record)
 
 

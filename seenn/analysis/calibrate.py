@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from torch import Tensor
 
 from seenn.analysis.collect import Progress, collect_run, start_states
 from seenn.batch import Batch
-from seenn.data import Split, as_split
+from seenn.data import DataSplits, Given, Split, as_split, told
 from seenn.data.provenance import record_of
+from seenn.errors import DataTypeError
 from seenn.exits import ExitPolicy, ExitTarget, find_exit, make_rule, policy_macs
 from seenn.exits.guarantees.drift import MarginRecord
 from seenn.exits.registry import threshold_of
@@ -20,6 +19,12 @@ from seenn.runtime import Engine
 
 if TYPE_CHECKING:
     from seenn.snn import SNN
+
+
+_NEEDED = (
+    "calibrate_exit needs {}: give seenn.load_data(…).exit, (images, labels), or with a target and "
+    'risk="disagreement" images alone'
+)
 
 
 def calibrate_exit(
@@ -49,20 +54,17 @@ def calibrate_exit(
     if not isinstance(chosen, ExitPolicy) or isinstance(chosen, type):
         shown = repr(chosen) if not isinstance(chosen, type) else f"the class {chosen.__name__}"
         raise TypeError(f"rule is {shown}; expected a name, such as 'confidence', or seenn.ConfidenceExit(…)")
-    images = isinstance(split, Tensor | np.ndarray)
-    unlabelled = asked["risk"] == "disagreement" and images
-    if split is None or (images and not unlabelled):
-        what = "samples that nothing else has seen" if split is None else "their labels as well, a pair"
-        raise TypeError(
-            f"calibrate_exit needs {what}: give seenn.load_data(…).exit, (images, labels), or with a target and "
-            'risk="disagreement" images alone'
-        )
+    if split is None:
+        raise DataTypeError(_NEEDED.format("samples that nothing else has seen"))
     source: Split | Sequence[Batch]
+    given = split if isinstance(split, Split | DataSplits | str | Path) else told(split)
+    unlabelled = isinstance(given, Given) and given.labels is None
     if unlabelled:
-        source = list(snn.batch(split).split(batch_size))
+        if asked["risk"] != "disagreement":
+            raise DataTypeError(_NEEDED.format("their labels as well, a pair"))
+        source = list(snn.batch(given).split(batch_size))
     else:
-        source = as_split(split, "exit", snn.preprocessing)
-    if isinstance(source, Split):
+        source = as_split(given, "exit", snn.preprocessing)
         snn.check_split(source, use="exit")
     steps = timesteps or snn.timesteps
     runner = snn.make_engine(engine, timesteps=steps)

@@ -28,10 +28,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seenn.data.given import Given as Given
+    from seenn.data.given import told as told
+    from seenn.data.load import as_split as as_split
+    from seenn.data.load import as_splits as as_splits
     from seenn.data.load import load_data as load_data
     from seenn.data.numbers import Numbers as Numbers
-    from seenn.data.objects import as_split as as_split
-    from seenn.data.objects import is_data_set as is_data_set
     from seenn.data.preprocessing import Preparation as Preparation
     from seenn.data.preprocessing import Preprocessing as Preprocessing
     from seenn.data.provenance import check_split as check_split
@@ -46,9 +48,9 @@ if TYPE_CHECKING:
     from seenn.data.stated import Stated as Stated
 
 _NAMES = {
-    "load": "load_data",
+    "given": "Given told",
+    "load": "as_split as_splits load_data",
     "numbers": "Numbers",
-    "objects": "as_split is_data_set",
     "preprocessing": "Preparation Preprocessing",
     "provenance": "check_split check_splits",
     "registry": "DATA_SETS Request needs",

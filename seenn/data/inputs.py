@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from seenn.data.arrays import as_numbers, is_array, type_of, with_batch_axis
 from seenn.data.picture import picture_pixels, read_picture
-from seenn.errors import InputError
+from seenn.errors import DataTypeError, InputError
 
 RANGE_TOLERANCE = 0.01  # of a channel's range that prepared values may lie outside it, as half precision does
 
@@ -23,24 +23,20 @@ def as_tensor(images: Any, size: Size) -> Tensor:
     """Raw pixels as uint8, prepared values as float32; ``[B, C, H, W]`` or ``[T, B, C, H, W]`` in the end.
 
     Raises:
-        TypeError: another type, with what to do.
+        DataTypeError: another type, with what to do.
         InputError: the shape of raw pixels does not say which axis is which.
         DataError: a picture cannot be read.
     """
-    if isinstance(images, Path):
+    if isinstance(images, str | Path):
         return read_picture(images)[None]
     if isinstance(images, Image.Image):
         return picture_pixels("the image", images)[None]
-    if isinstance(images, np.ndarray) and (images.dtype == np.uint8 or images.dtype.kind == "f"):
-        # A copy: torch takes no negative strides, foreign byte order or read-only memory.
-        kind = np.uint8 if images.dtype == np.uint8 else np.float32
-        images = torch.from_numpy(np.array(images, dtype=kind, order="C"))
-    if isinstance(images, Tensor) and images.layout == torch.strided:
-        if images.dtype == torch.uint8:
-            return _channels_first(images, size)
-        if images.dtype.is_floating_point:
-            return (images[None] if images.dim() == 3 else images).to(torch.float32)
-    raise TypeError(_what_to_do(images))
+    numbers = as_numbers(images) if is_array(images) else None
+    if numbers is not None and numbers.dtype == torch.uint8:
+        return _channels_first(numbers, size)
+    if numbers is not None and numbers.is_floating_point():
+        return with_batch_axis(numbers, size).to(torch.float32)
+    raise DataTypeError(_what_to_do(images))
 
 
 def _channels_first(images: Tensor, size: Size) -> Tensor:
@@ -102,14 +98,9 @@ def check_prepared(images: Tensor, size: Size, mean: tuple[float, ...], std: tup
 
 
 def _what_to_do(images: object) -> str:
-    if isinstance(images, str | bytes):
-        return f"images are {type(images).__name__}: for a file give pathlib.Path({images!r})"
-    found = type(images).__name__
-    if isinstance(images, Tensor):
-        found = str(images.dtype if images.layout == torch.strided else images.layout)
-    elif isinstance(images, np.ndarray):
-        found = f"an array of {images.dtype}"
+    if isinstance(images, bytes):
+        return "images are bytes: give their file's path, or PIL.Image.open(io.BytesIO(…))"
     return (
-        f"images are {found}: expected PIL images, pathlib.Path, uint8 arrays or tensors of pixels from 0 to 255 "
+        f"images are {type_of(images)}: expected PIL images, paths, uint8 arrays or tensors of pixels from 0 to 255 "
         "(images.to(torch.uint8)), or floating-point ones that the preprocessing has prepared"
     )

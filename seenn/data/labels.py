@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +57,26 @@ def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = Non
             f"expected {allowed}"
         )
     return torch.from_numpy(labels.astype(np.int64))
+
+
+def numbered(where: object, parts: Sequence[NDArray[Any]]) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
+    """The names of the classes in their order, and each part's labels as their numbers; () where labels are no names.
+
+    Raises:
+        DataError: names that are no UTF-8, or that the first part has not.
+    """
+    if parts[0].dtype.kind not in "US":
+        return (), list(parts)
+    try:
+        texts = [np.char.decode(part, "utf-8") if part.dtype.kind == "S" else part.astype(str) for part in parts]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: labels are bytes that are no text in UTF-8: store names, or numbers") from error
+    names = sorted({*texts[0].ravel().tolist()})
+    if unknown := {label for part in texts for label in part.ravel().tolist()} - {*names}:
+        raise DataError(
+            f"{where}: test labels that no training image has: {', '.join(sorted(unknown)[:4])}; leave them out"
+        )
+    return tuple(names), [np.searchsorted(names, part) for part in texts]
 
 
 def strata(labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one function that loads data sets."""
+"""What loads data sets, by name or from what a program holds."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seenn.data.given import told
 from seenn.data.labels import strata, task_of
-from seenn.data.objects import source_of
+from seenn.data.objects import labelled, labels_of, source_of
 from seenn.data.overlap import refuse_overlap
 from seenn.data.preprocessing import Preparation, Preprocessing, suited
 from seenn.data.registry import DATA_SETS, Request
-from seenn.data.rule import divide
+from seenn.data.rule import SPLITS, divide
 from seenn.data.source import Source, measure
 from seenn.data.split import DataSplits, Split
-from seenn.errors import DataArgumentError, DataError, UnknownNameError
+from seenn.errors import DataArgumentError, DataError, DataTypeError, UnknownNameError
 
 DEFAULT_FRAMES = 4
-_KINDS = {"": "imagefolder", ".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
+_KINDS = {".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
 
 
 def load_data(
-    spec: str | Any = "digits",
+    spec: Any = "digits",
     *,
-    data_dir: str | None = None,
+    data_dir: str | Path | None = None,
     download: bool = False,
     split_seed: int = 0,
     preprocessing: Preparation | None = None,
@@ -35,8 +36,9 @@ def load_data(
     """Loads a data set in its four disjoint splits; see ``seenn.data`` for the rule.
 
     Args:
-        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH``. Or the data: a
-            ``torch.utils.data.Dataset`` or DataLoader, or a pair of samples and labels.
+        spec: a name of ``DATA_SETS.names()``, as ``digits``; or ``NAME:PATH``, as ``npz:PATH``; or the path alone of a
+            folder, an npz file or a table. Or the data: a ``torch.utils.data.Dataset`` or DataLoader, or a pair of
+            samples and labels, see ``seenn.data.given``.
         data_dir: the folder of the set's files, where it needs one.
         download: fetch a named set's files into ``data_dir`` where they are not there yet.
         split_seed: for the shuffling, 0 or more.
@@ -54,7 +56,9 @@ def load_data(
         raise ValueError(f"split_seed is {split_seed}, expected 0 or more")
     if frames is not None and frames < 1:
         raise ValueError(f"frames is {frames}, expected 1 or more")
-    if isinstance(spec, str):
+    data_dir = None if data_dir is None else str(data_dir)
+    if isinstance(spec, str | Path):
+        spec = _spelled(spec)
         source = _read(spec, data_dir, download, frames or DEFAULT_FRAMES, group_by)
     else:
         source, spec = source_of(spec), f"python:{type(spec).__name__}"
@@ -92,14 +96,77 @@ def load_data(
     return splits
 
 
+def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> Split:
+    """All of ``data`` in its order as one split; a split as it is, of ``DataSplits`` the one of that name.
+
+    What is named, as for :func:`load_data`, is loaded. Pictures need the ``preprocessing``.
+
+    Raises:
+        DataTypeError: it is no data, or has no labels.
+        DataError: as of :func:`load_data`; or pictures, and nothing says how to prepare them.
+    """
+    if isinstance(data, str | Path):
+        data = as_splits(data, name, preprocessing)
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, DataSplits) and name in SPLITS:
+        chosen: Split = getattr(data, name)
+        return chosen
+    given = told(data)
+    part = labelled(given, labels_of(given))
+    everything = torch.arange(len(part.labels))
+    _refuse_unprepared(f"the {name} data", preprocessing, pictures=part.images.pictures)
+    known = preprocessing or measure(name, part.images, everything)
+    return Split(name, part, everything, suited(f"the {name} data", known, pictures=part.images.pictures))
+
+
+def as_splits(data: Any, what: str, preprocessing: Preparation | None = None, *, measured: bool = False) -> DataSplits:
+    """``DataSplits`` as they are; anything else that :func:`load_data` takes, loaded.
+
+    With ``measured`` pictures are prepared as the data have it where ``preprocessing`` is None.
+
+    Raises:
+        DataTypeError: one split, which ``what`` cannot do with; or samples without labels.
+        DataError: as of :func:`load_data`; or pictures, and nothing says how to prepare them.
+    """
+    if isinstance(data, DataSplits):
+        return data
+    if isinstance(data, Split):
+        raise DataTypeError(f"{what} takes the DataSplits of seenn.load_data, got Split: give all four")
+    found = load_data(data, preprocessing=preprocessing)
+    if not measured:
+        _refuse_unprepared(found.spec, preprocessing, pictures=found.train.has_pictures)
+    return found
+
+
+def _refuse_unprepared(where: str, preprocessing: Preparation | None, *, pictures: bool) -> None:
+    if preprocessing is None and pictures:
+        raise DataError(
+            f"{where} are pictures, and nothing says how to prepare them: give convert preprocessing=, or floats"
+        )
+
+
+def _spelled(spec: str | Path) -> str:
+    """``KIND:PATH`` of a path alone; a name as it is."""
+    text = str(spec)
+    if isinstance(spec, str) and (text in DATA_SETS or text.partition(":")[0] in DATA_SETS):
+        return text
+    path = _path(text, text)
+    kind = "imagefolder" if path.is_dir() else _KINDS.get(path.suffix.lower())
+    if path.exists() and kind:
+        return f"{kind}:{text}"
+    if isinstance(spec, Path):
+        problem = "is no folder, npz file or table" if path.exists() else "there is no such file or folder"
+        raise DataArgumentError(f"data {text!r}: {problem}; expected the path of one, or a name such as 'digits'")
+    return text
+
+
 def _read(spec: str, data_dir: str | None, download: bool, frames: int, group_by: str | None) -> Source:
     """The data set that ``spec`` names."""
     name, colon, path = spec.partition(":")
     try:
         data_set = DATA_SETS.get(name)
     except UnknownNameError as error:
-        if Path(spec).exists() and (kind := _KINDS.get(Path(spec).suffix.lower())):
-            raise DataArgumentError(f"data {spec!r}: is a path; expected KIND:PATH, such as {kind}:{spec}") from error
         raise DataArgumentError(f"data {spec!r}: {error}") from error
     needs = getattr(data_set, "needs", "folder")
     if needs == "path" and not path:

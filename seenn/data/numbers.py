@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from seenn.errors import CheckpointError, InputError
+from seenn.data.arrays import as_numbers, is_array, joined, stacked, type_of, with_batch_axis
+from seenn.errors import CheckpointError, DataTypeError, InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +73,21 @@ class Numbers:
         so are lists of them.
 
         Raises:
-            TypeError: they are of another type.
+            DataTypeError: they are of another type.
             InputError: they have another shape, or hold NaN or infinity.
         """
-        if isinstance(samples, list | tuple) and samples and isinstance(samples[0], np.ndarray | Tensor):
-            return torch.cat([self.prepare(sample) for sample in samples])
-        if isinstance(samples, list | tuple):
-            samples = np.array(samples)
-        if isinstance(samples, np.ndarray) and samples.dtype.kind in "iuf":
-            samples = torch.from_numpy(np.array(samples, dtype=np.float32 if samples.dtype.kind == "f" else np.int64))
-        if not isinstance(samples, Tensor) or samples.dtype == torch.bool or samples.is_complex():
-            raise TypeError(f"samples are {type(samples).__name__}: expected arrays or tensors {_sizes(self.shape)}")
+        if isinstance(samples, list | tuple) and samples and all(map(is_array, samples)):
+            return joined([self.prepare(sample) for sample in samples], self.shape)
+        listed = stacked(samples, "samples") if isinstance(samples, list | tuple) else samples
+        found = as_numbers(listed) if is_array(listed) else None
+        if found is None or found.dtype == torch.bool or found.is_complex():
+            raise DataTypeError(f"samples are {type_of(samples)}: expected arrays or tensors {_sizes(self.shape)}")
+        samples = with_batch_axis(found, self.shape)
         extra = samples.dim() - len(self.shape)
-        if extra not in (0, 1, 2) or tuple(samples.shape[max(extra, 0) :]) != self.shape:
+        if extra not in (1, 2) or tuple(samples.shape[extra:]) != self.shape:
             raise InputError(
                 f"samples have shape {list(samples.shape)}, expected {_sizes(self.shape)} each, [B, …] or [T, B, …]"
             )
-        samples, extra = (samples, extra) if extra else (samples[None], 1)
         if not samples.is_floating_point():
             flat: Tensor = samples.flatten(0, extra - 1) if extra > 1 else samples
             return self(flat).view(samples.shape)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seenn.data.arrays import joined
 from seenn.data.inputs import as_tensor, check_prepared
 from seenn.data.numbers import Numbers
-from seenn.errors import CheckpointError, DataError
+from seenn.data.reading import naming
+from seenn.errors import CheckpointError, DataError, InputError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 MAX_SIDE = 16_384  # pixels
@@ -100,22 +103,24 @@ class Preprocessing:
     def prepare(self, images: Any) -> Tensor:
         """Images in any form as the network's input: float32 ``[B, channels, height, width]``, on the same device.
 
-        PIL images, paths (``pathlib.Path``) and uint8 arrays or tensors are raw pixels, which are resized and
+        PIL images, paths of files and uint8 arrays or tensors are raw pixels, which are resized and
         normalised: ``[H, W]``, ``[H, W, C]``, ``[C, H, W]``, or a batch of the latter two. Floating-point arrays and
         tensors are taken as prepared: ``[C, H, W]`` or ``[B, C, H, W]``. Frames, one a timestep, are
         ``[T, B, C, H, W]`` of either kind, and stay so. A list holds images one by one.
 
         Raises:
-            TypeError: they are of another type.
+            DataTypeError: they are of another type.
             InputError: their shape does not say what they are; or prepared values are not finite, or outside
                 ``[(0 - mean) / std, (1 - mean) / std]``, where no image comes to lie.
             DataError: a picture cannot be read or resized, or its channels cannot be converted.
         """
         if isinstance(images, list | tuple):
             if not images:
-                raise ValueError("there are no images in the list")
-            parts = [self.prepare(image) for image in images]
-            return torch.cat(parts, dim=parts[0].dim() - 4)
+                raise InputError("there are no images in the list")
+            return joined([self.prepare(image) for image in images], self.shape)
+        if isinstance(images, str | Path):
+            with naming(images):
+                return self(as_tensor(images, self.shape))
         tensor = as_tensor(images, self.shape)
         if tensor.dtype == torch.uint8:
             return self(tensor.flatten(0, -4)).view(*tensor.shape[:-3], *self.shape)

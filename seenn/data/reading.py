@@ -34,6 +34,17 @@ def reading(where: object) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def naming(where: object) -> Iterator[None]:
+    """Puts ``where`` before what a ``DataError`` says, unless it is in there."""
+    try:
+        yield
+    except DataError as error:
+        if str(where) in str(error):
+            raise
+        raise type(error)(f"{where}: {error}") from error
+
+
 def check_declared_size(where: object, declared: int, on_disk: int, *, deflated: bool) -> None:
     """Refuses a header that declares more bytes than the file can hold, before they are allocated.
 

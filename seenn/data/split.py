@@ -18,7 +18,7 @@ from seenn.batch import Batch
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.labels import Task, label_column, task_of
 from seenn.data.preprocessing import Preparation, suited
-from seenn.data.reading import file_digest, to_int64
+from seenn.data.reading import file_digest, naming, to_int64
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
 from seenn.errors import DataError
@@ -104,8 +104,13 @@ class Split:
         return self.timesteps is not None
 
     def with_preprocessing(self, preprocessing: Preparation) -> Split:
-        """The same images, prepared in another way."""
-        return self._with(preprocessing=preprocessing)
+        """The same images, prepared in another way.
+
+        Raises:
+            DataError: they are pictures, and the network takes numbers.
+        """
+        where = self.spec or f"the {self.name} split"
+        return self._with(preprocessing=suited(where, preprocessing, pictures=self.has_pictures))
 
     def numbered(self, limit: int | None = None) -> Split:
         """The first ``limit`` images (or all), each labelled with its number: to train on what else is known of it."""
@@ -212,7 +217,14 @@ class Split:
         return order[:limit]
 
     def _prepared(self, chosen: Tensor) -> Batch:
-        parts = [self._prepared_block(block) for block in self._images.blocks(self._indices[chosen])]
+        files, blocks = self._images.files, self._images.blocks(self._indices[chosen])
+        if files is None:
+            parts = [self._prepared_block(block) for block in blocks]
+        else:
+            parts = []
+            for index, block in zip(self._indices[chosen].tolist(), blocks, strict=True):
+                with naming(files[index]):
+                    parts.append(self._prepared_block(block))
         return Batch(torch.cat(parts, dim=int(self.is_sequence)), self.labels[chosen], self.is_sequence)
 
     def _prepared_block(self, block: Tensor) -> Tensor:

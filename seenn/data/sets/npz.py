@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seenn.data.labels import task_of
+from seenn.data.labels import numbered, task_of
 from seenn.data.parts import choose_parts, part_of
 from seenn.data.reading import check_declared_size, reading
 from seenn.data.registry import DATA_SETS, Request, needs
@@ -54,7 +54,7 @@ def npz(request: Request) -> Source:
     if len({part.shape[1:] for part in samples}) > 1:
         shapes = " and ".join(str(list(part.shape[1:])) for part in samples)
         raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}; store them alike")
-    class_names, labels = _numbered(path, [found[1] for found in arrays])
+    class_names, labels = numbered(path, [found[1] for found in arrays])
     train = labelled_arrays(where[0], samples[0], labels[0])
     classes = task_of(train.labels) == "classes"
     count = _count_classes(where[0], train.labels) if classes else train.labels[0].numel()
@@ -68,18 +68,6 @@ def npz(request: Request) -> Source:
         test=parts[1] if len(parts) > 1 else None,
         class_names=class_names or tuple(map(str, range(count))),
     )
-
-
-def _numbered(path: Path, labels: list[NDArray[Any]]) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
-    """The names of the classes where labels are names, and labels as numbers."""
-    if labels[0].dtype.kind != "U":
-        return (), labels
-    names = sorted({*labels[0].ravel().tolist()})
-    if unknown := {str(label) for part in labels for label in part.ravel().tolist()} - {*names}:
-        raise DataError(
-            f"{path}: test labels that no training image has: {', '.join(sorted(unknown)[:4])}; leave them out"
-        )
-    return tuple(names), [np.searchsorted(names, part) for part in labels]
 
 
 _EXPECTED = "(images, labels), (X, y), (x_train, y_train, x_test, y_test) or (train_images, train_labels, …)"

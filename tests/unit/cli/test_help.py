@@ -45,15 +45,18 @@ def test_help_does_not_import_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_ctrl_c_while_commands_are_loaded_ends_it_without_a_traceback() -> None:
+@pytest.mark.parametrize("library", ["cli.main", "numpy", "torch.nn"])
+def test_ctrl_c_while_libraries_are_loaded_ends_it_without_a_traceback(library: str) -> None:
     script = (
         "import os, signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'cli.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        if name == {library!r}: os.kill(os.getpid(), signal.SIGINT)\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "import cli.__main__"
+        "sys.argv = ['seenn', 'doctor']\n"
+        "from cli.__main__ import main\n"
+        "main()"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

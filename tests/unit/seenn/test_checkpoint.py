@@ -26,7 +26,7 @@ from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, CumulativeDifference, IFNeuron, Linear, MaxPool2d, Mean
 from seenn.data import Preprocessing
-from seenn.errors import CheckpointError
+from seenn.errors import CheckpointError, FileNameError
 from seenn.exits import ConfidenceExit, FixedExit
 from seenn.snn import SNN
 
@@ -71,6 +71,22 @@ def test_a_round_trip_is_exact(path: Path, network: SpikingNetwork, images: Tens
     (metadata, tensors), (other, others) = read(path), read(again)
     assert other == metadata
     assert all(torch.equal(others[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.PT", "a.onnx", "a.h5", "a.bin"])
+def test_a_name_of_another_kind_of_file_is_refused(path: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        FileNameError, match=rf"what is written is a \.safetensors file, and .*{name} says {name[1:].lower()}"
+    ):
+        load(path).save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+    load(path).save(tmp_path / "plain")
+    assert load(tmp_path / "plain").timesteps == 4
+
+
+def test_what_is_no_path_is_not_loaded() -> None:
+    with pytest.raises(CheckpointError, match="a network is loaded from a file, got a dict: give its path"):
+        load({})  # type: ignore[arg-type]
 
 
 def test_a_file_that_has_changed_since_it_was_loaded_is_overwritten_only_on_demand(path: Path, tmp_path: Path) -> None:

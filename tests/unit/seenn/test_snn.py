@@ -21,7 +21,7 @@ def test_arrays_of_floats_are_images_as_tensors_are(network: SpikingNetwork, ima
     for given in (images[:4].numpy(), images[:4].float().numpy()):
         assert torch.equal(snn.predict(given, engine="float32").logits_sum, expected)
     assert [p.label for p in snn.stream(images[:4].numpy(), engine="float32")] == expected.argmax(-1).tolist()
-    with pytest.raises(DataError, match="got ndarray: give prepared floating-point tensors or arrays"):
+    with pytest.raises(DataError, match="got an array of uint8: give prepared floating-point tensors or arrays"):
         snn.predict(images[:4].byte().numpy())
 
 

@@ -131,11 +131,17 @@ def test_differing_ends_and_widths_are_told_apart(trained: LoadedModel, checkpoi
         load_model(ModelSpec(name="resnet18", kwargs=wider), path)
 
 
-def test_integer_weights_are_not_taken_for_real_ones(trained: LoadedModel, checkpoint: WriteCheckpoint) -> None:
-    tensors = trained.module.state_dict()
-    tensors["fc.bias"] = tensors["fc.bias"].to(torch.int8)
-    with pytest.raises(CheckpointError, match=r"fc\.bias \(7 int8, expected 7 float32\)"):
-        load_model(plain_spec(trained), checkpoint(tensors))
+def test_integer_and_complex_weights_are_not_taken_for_real_ones(
+    trained: LoadedModel, checkpoint: WriteCheckpoint
+) -> None:
+    for dtype, name in ((torch.int8, "int8"), (torch.complex64, "complex64")):
+        tensors = trained.module.state_dict()
+        tensors["fc.bias"] = tensors["fc.bias"].to(dtype)
+        message = (
+            rf"fc\.bias \(7 {name}, expected 7 float32\)\. The shapes agree and the types do not: weights are real"
+        )
+        with pytest.raises(CheckpointError, match=message):
+            load_model(plain_spec(trained), checkpoint(tensors))
 
 
 def test_batch_counters_and_training_heads_may_be_absent_or_extra(

@@ -197,6 +197,32 @@ def test_plain_data_beside_the_weights_is_passed_over(
     assert_same(read(saved(tmp_path / "a.pth", content, **options), state), state)
 
 
+@pytest.mark.parametrize("version", PROTOCOLS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_state_dict_of_numpy_arrays_is_read(
+    tmp_path: Path, state: dict[str, Tensor], zipped: bool, version: int
+) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    options = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": version}
+    for content in (arrays, {"epoch": 3, "state_dict": arrays}):
+        assert_same(read(saved(tmp_path / "a.pth", content, **options), state), state)
+    others = {"big": np.ones((2, 3), dtype=">f8"), "turned": np.asfortranarray(np.arange(6.0).reshape(2, 3))}
+    tensors = read_weights(saved(tmp_path / "b.pth", {**others, "text": np.array(["a"])}, **options)).tensors
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
+        name: array.tolist() for name, array in others.items()
+    }
+
+
+def test_arrays_that_a_training_noted_are_no_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    found = read_weights(saved(tmp_path / "a.pth", {"losses": np.ones(3), "state_dict": state}))
+    assert found.tensors.keys() == {f"state_dict.{name}" for name in state}
+
+
+def test_weights_in_memory_are_no_file(state: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match="weights are a dict: give the path of a file; what is in memory goes"):
+        read_weights(state)  # type: ignore[arg-type]
+
+
 class EasyDict(dict[str, Any]):
     """As such libraries have them: entries are attributes too."""
 
@@ -352,7 +378,8 @@ def test_spiking_network_is_not_taken_for_weights(tmp_path: Path, state: dict[st
 def test_only_checkpoint_errors_come_out_of_mutated_files(
     data: Any, zipped: bool, version: int, tmp_path: Path
 ) -> None:
-    content = {"args": argparse.Namespace(best=np.float64(1), out=Path("x")), "state_dict": {"a": torch.ones(3)}}
+    weights = data.draw(st.sampled_from([torch.ones(3), np.ones(3, dtype=np.float32)]))
+    content = {"args": argparse.Namespace(best=np.float64(1), out=Path("x")), "state_dict": {"a": weights}}
     options = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": version}
     path = saved(tmp_path / "a.pth", content, **options)
     changed = bytearray(path.read_bytes())

@@ -13,7 +13,7 @@ import torch
 
 from seenn.data import DATA_SETS, Request, Source, labelled_arrays, load_data
 from seenn.data.registry import data_help
-from seenn.errors import DataError
+from seenn.errors import DataArgumentError, DataError
 
 ROOT = Path(__file__).parents[4]
 Write = Callable[..., str]
@@ -100,14 +100,20 @@ def test_digits_cannot_be_mirrored_and_clothes_can(write_npz: Write) -> None:
     assert not load_data(write_npz()).chiral
 
 
-@pytest.mark.parametrize(("name", "kind"), [("pics", "imagefolder"), ("a.NPZ", "npz"), ("t.csv", "manifest")])
-def test_a_path_without_its_kind_says_which_it_may_be(
-    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / name).mkdir()
-    with pytest.raises(DataError, match=f"data '{name}': is a path; expected KIND:PATH, such as {kind}:{name}"):
-        load_data(name)
+def test_a_path_alone_is_of_the_kind_that_lies_there(write_npz: Write, write_folder: Callable[..., Path]) -> None:
+    file, folder = Path(write_npz().removeprefix("npz:")), write_folder({"cat": 8, "dog": 8})
+    for path, kind in ((file, "npz"), (folder, "imagefolder")):
+        for given in (path, str(path)):
+            assert load_data(given).spec == f"{kind}:{path}"
+            assert load_data(given).test.fingerprint == load_data(f"{kind}:{path}").test.fingerprint
+
+
+def test_a_path_of_nothing_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataArgumentError, match=r"nowhere': there is no such file or folder; expected the"):
+        load_data(tmp_path / "nowhere")
+    (tmp_path / "a.h5").touch()
+    with pytest.raises(DataArgumentError, match="is no folder, npz file or table; expected the path of one, or a name"):
+        load_data(tmp_path / "a.h5")
 
 
 def test_paths_that_cannot_be_are_refused() -> None:

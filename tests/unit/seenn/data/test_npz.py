@@ -122,6 +122,15 @@ def test_floats_of_any_shape_are_taken_as_they_are(
     assert len(stored) == 4 or splits.train.raw(0).numpy().tobytes() in rows
 
 
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_labels_may_be_names_as_text_or_bytes(write_npz: WriteNpz, kind: str) -> None:
+    names = np.array(["gnu", "äxl", "emu"])[LABELS]
+    labels = np.char.encode(names, "utf-8") if kind == "S" else names
+    splits = load_data(write_npz(images=pixels(60, 3, 5, 7), labels=labels))
+    assert splits.class_names == ("emu", "gnu", "äxl")
+    assert splits.train.labels.bincount().tolist() == [10, 10, 10]
+
+
 def test_whole_numbers_in_a_table_are_numbers(write_npz: WriteNpz) -> None:
     table = np.arange(300).reshape(60, 5)
     assert load_data(write_npz(X=table, y=LABELS)).train.raw(0).dtype == torch.float32
@@ -169,7 +178,7 @@ def test_an_array_keeps_samples_together(write_npz: WriteNpz) -> None:
     [
         (np.full(60, np.nan), "60 labels are NaN or infinite"),
         (np.full((60, 2), 3), r"labels are integers \[60, 2\] other than 0 and 1"),
-        (LABELS.astype("S1"), r"labels are \|S1 \[60\], expected classes \[N\] as integers"),
+        (np.full(60, b"\xff"), "labels are bytes that are no text in UTF-8: store names, or numbers"),
         (LABELS - 1, "20 labels are out of range, the first at index 0 is -1; expected 0 and up"),
         (
             LABELS.astype(np.uint64) + 2**63,

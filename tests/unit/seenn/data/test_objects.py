@@ -23,7 +23,7 @@ from torch.utils.data import (
 )
 
 from converter import convert
-from seenn.data import Numbers, Preprocessing, as_split, is_data_set, load_data
+from seenn.data import Numbers, Preprocessing, as_split, load_data, told
 from seenn.data.imagenet import IMAGENET
 from seenn.errors import DataError
 
@@ -74,7 +74,7 @@ class Columns(Dataset[Any]):
     ids=["tensors", "arrays", "dataset", "loader", "pictures", "columns", "pixels"],
 )
 def test_all_samples_are_dealt_once_with_their_labels(data: Any, shape: tuple[int, ...]) -> None:
-    assert is_data_set(data)
+    assert told(data).labels is not None
     splits = load_data(data)
     parts = [splits.train, splits.calibration, splits.exit, splits.test]
     assert [len(part) for part in parts] == [30, 6, 12, 12]
@@ -136,7 +136,7 @@ class Unlabelled(Pictures):
         ),
         (DataLoader(TensorDataset(FLOATS, CLASSES), collate_fn=list), DataError, "a collate_fn of its own"),
         (Noise(), DataError, "gives another sample each time: take random changes out of its transform"),
-        (Unlabelled(), DataError, r"a sample of the data set is a Image: expected \(sample, label\)"),
+        (Unlabelled(), DataError, r"the data are samples without labels: give both, a pair \(samples, labels\)"),
         (TensorDataset(CLASSES, CLASSES), DataError, "a sample is torch.int64: expected a picture"),
         (TensorDataset(FLOATS[:0], CLASSES[:0]), DataError, "the data set is empty"),
         (3, TypeError, "data is a int: expected the name of a data set"),
