@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from converter.precision import computing_in
 from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
-from seenn.capture.trace import failing
+from seenn.capture.failure import failing
 from seenn.core.graph import OpGraph, prune
 from seenn.core.ops import Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
@@ -62,16 +62,14 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
     chosen = next(iter(found)) if output is None else output
     if chosen not in found:
         raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}.{did_you_mean(chosen, found)}")
-    base: Any = type(model)
     path = found[chosen][0]
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        found = base.forward(self, *args, **kwargs)
+    def pick(module: nn.Module, args: Any, returned: Any) -> Any:
         for part in path:
-            found = _parts(found)[part]
-        return found
+            returned = _parts(returned)[part]
+        return returned
 
-    model.__class__ = type(name, (base,), {"forward": forward, "__module__": base.__module__})
+    model.register_forward_hook(pick)
     return model
 
 

@@ -11,7 +11,7 @@ from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
 from seenn.capture.plain import Substitutes, plain_copy
 from seenn.capture.state import WorkingCopy, run_apart, tensors_in
-from seenn.capture.trace import failing
+from seenn.capture.failure import failing
 from seenn.core.graph import OpGraph
 from seenn.errors import UnsupportedError, first_line
 
