@@ -215,7 +215,9 @@ class _GraphBuilder:
             return source[0]  # of a maximum with its places
         module = self._traced.get_submodule(str(node.target)) if node.op == "call_module" else None
         if node.meta.get("rewritten"):
-            raise Refused("has forward hooks that write into it", "remove them first (weight_norm has remove_weight_norm)")
+            raise Refused(
+                "has forward hooks that write into it", "remove them first (weight_norm has remove_weight_norm)"
+            )
         handler = find_handler(module if module is not None else node.target)
         if handler is None:
             raise Refused("has no spiking equivalent", f"{_substitute(module)}give it a handler in a --plugin")

@@ -17,7 +17,7 @@ from seenn.device import is_out_of_memory, out_of_memory
 from seenn.errors import SeennError, UnsupportedError, first_line
 
 #: Where the code lies that runs models, which is never where a model's own mistake is.
-_SEENN = Path(__file__).parents[1]
+_SEENN, _PYTHON = Path(__file__).parents[1], Path(textwrap.__file__).parent
 _RUNNERS = (*map(str, (Path(torch.__file__).parent, _SEENN, _SEENN.parent / "converter")), "<eval_with_key>", "<frozen")
 _BRANCHES = (
     "Its forward must take one image batch, and must not branch on the values in it, nor take them out of tensors "
@@ -28,6 +28,10 @@ _REPLACED = "Put the forward that was assigned to {} into a subclass: one that h
 _COUNTS = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
 #: By what torch says: advice for models that fail as they run.
 _SAID = {
+    "NoneType": (
+        "images are given to the first argument of its forward: wrap it in a module that passes them on by name, "
+        "self.model(NAME=x)"
+    ),
     r"CUDA|NVIDIA|same device|on device|meta tensor|device type": (
         "leave devices to seenn, which runs it on the CPU: take .cuda() and .to(device) out of its forward"
     ),
@@ -47,7 +51,7 @@ def failing(model: nn.Module, example: Tensor, error: Exception) -> SeennError:
     """The error for a model that fails on ``example`` as it is, before it is traced."""
     if is_out_of_memory(error):
         return out_of_memory(f"running {type(model).__name__} on input of shape {list(example.shape)}", error)
-    asked = _input_asked_for(model)
+    asked = ("a list", "[x]") if "tuple of Tensors" in str(error) else _input_asked_for(model)
     advice = f"it takes {asked[0]}: {wrapped(asked[1])}" if asked else _advice(example, error)
     return UnsupportedError(
         f"{type(model).__name__} fails on input of shape {list(example.shape)}{place(error)} ({first_line(error)}): "
@@ -66,7 +70,8 @@ def untraceable(model: nn.Module, example: Tensor, error: Exception) -> SeennErr
     if isinstance(error, DynamicOutputShapeException):
         advice = _COUNTS
     where = f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}{place(error)}"
-    return UnsupportedError(f"{where}: {first_line(error)}. {advice}")
+    said = "Python asks for a value" if isinstance(error, GuardOnDataDependentSymNode) else first_line(error)
+    return UnsupportedError(f"{where}: {said}. {advice}")
 
 
 def depends_on_values(error: BaseException | None) -> bool:
@@ -85,26 +90,27 @@ def place(error: BaseException) -> str:
     modules = [m for frame, _ in frames if isinstance(m := frame.f_locals.get("self"), nn.Module)]
     named = {id(module): name for module in reversed(modules) for name, module in module.named_modules()}
     names = [name for module in modules if (name := named.get(id(module)))]
-    found = names[-1:]
-    own = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(_RUNNERS)]
+    found = [name for last in names[-1:] if (name := last.removeprefix("_export_root").lstrip("."))]  # torch.export's
+    own = [one for one in traceback.extract_tb(error.__traceback__) if _is_own(one.filename)]
     if own:
         code = f" (`{textwrap.shorten(own[-1].line, 80, placeholder=' …')}`)" if own[-1].line else ""
         found.append(f"{Path(own[-1].filename).name}:{own[-1].lineno}{code}")
     return f" at {', '.join(found)}" if found else ""
 
 
+def _is_own(filename: str) -> bool:
+    return not filename.startswith(_RUNNERS) and Path(filename).parent != _PYTHON
+
+
 def wrapped(call: str) -> str:
     """The advice to put a module around one that does not take images by position."""
-    return (
-        "wrap it in a module whose forward takes the images alone, def forward(self, x): "
-        f"return self.model({call})"
-    )
+    return f"wrap it in a module whose forward takes the images alone, def forward(self, x): return self.model({call})"
 
 
 def _advice(example: Tensor, error: Exception) -> str:
     """What to do about a model that fails as it runs: by its own check, by what torch says, or anything else."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    own = not last.filename.startswith(_RUNNERS) and (last.line or "").startswith(("raise", "assert"))
+    own = _is_own(last.filename) and re.search(r"\b(raise|assert)\b", last.line or "")
     if own or isinstance(error, AssertionError):
         return "this is the model's own check: give it input that passes, or take the check out"
     said = next((fix for words, fix in _SAID.items() if re.search(words, str(error))), None)
@@ -125,7 +131,9 @@ class _Probe:
         raise _Asked(*(("an object", f"SimpleNamespace({name}=x)") if not hasattr(Tensor, name) else ()))
 
     def __getitem__(self, key: Any) -> Any:
-        raise _Asked(*(("a dict", f"{{{key!r}: x}}") if isinstance(key, str) else ("a list", "[x]") if key == 0 else ()))
+        raise _Asked(
+            *(("a dict", f"{{{key!r}: x}}") if isinstance(key, str) else ("a list", "[x]") if key == 0 else ())
+        )
 
     def __iter__(self) -> Any:
         raise _Asked("a list", "[x]")

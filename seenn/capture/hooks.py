@@ -8,26 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from seenn.capture.state import WorkingCopy, changed_in, pictures, run_apart, tensors_in
+from seenn.core.graph import GLOBAL_HOOKS
 from seenn.errors import UnsupportedError
 
-_GLOBAL = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
 Place = tuple[str, bool, int]  # a module's path, whether before its forward, and the key of the hook
-
-
-@contextmanager
-def without_global_hooks() -> Iterator[None]:
-    """Inside, hooks on all modules are not called: those that change values were refused."""
-    before = [dict(table) for table in _GLOBAL]
-    for table in _GLOBAL:
-        table.clear()
-    try:
-        yield
-    finally:
-        for table, hooks in zip(_GLOBAL, before, strict=True):
-            table.update(hooks)
 
 
 def leave_out_observers(model: nn.Module, example: Tensor) -> None:
@@ -41,8 +27,8 @@ def leave_out_observers(model: nn.Module, example: Tensor) -> None:
     for module in model.modules():
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
-    places = {place: hook for place, hook in _hooks(model)}
-    if not places and not any(_GLOBAL):
+    places = dict(_hooks(model))
+    if not places and not any(GLOBAL_HOOKS):
         return
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(example.shape, generator=generator).to(example) for _ in range(2)]
@@ -89,7 +75,7 @@ def _remove(model: nn.Module, places: set[Place]) -> None:
 @contextmanager
 def _noting(model: nn.Module, changing: dict[Place, str]) -> Iterator[None]:
     """Inside, hooks that return or change something are noted, with their names."""
-    tables: list[tuple[str, bool, Any]] = [("*", not i, table) for i, table in enumerate(_GLOBAL)]
+    tables: list[tuple[str, bool, Any]] = [("*", not i, table) for i, table in enumerate(GLOBAL_HOOKS)]
     for path, module in model.named_modules():
         tables += [(path, True, module._forward_pre_hooks), (path, False, module._forward_hooks)]
     before = [dict(table) for _, _, table in tables]

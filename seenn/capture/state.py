@@ -107,7 +107,8 @@ def deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def _is_lazy(module: nn.Module) -> bool:
     """Whether it makes its weights in its first call, which was not yet."""
-    return any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values()))
+    own = (*module._parameters.values(), *module._buffers.values())
+    return any(tensor is not None and is_lazy(tensor) for tensor in own)
 
 
 @contextmanager

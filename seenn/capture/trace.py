@@ -17,7 +17,7 @@ from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
 from seenn.capture.failure import untraceable
 from seenn.capture.handlers import find_handler
-from seenn.capture.hooks import is_hooked, leave_out_observers, without_global_hooks
+from seenn.capture.hooks import is_hooked, leave_out_observers
 from seenn.capture.propagate import note_shapes
 from seenn.capture.state import (
     STATE_FIX,
@@ -28,7 +28,7 @@ from seenn.capture.state import (
     run_apart,
     tensors_in,
 )
-from seenn.core.graph import PROBE_BATCHES
+from seenn.core.graph import PROBE_BATCHES, without_global_hooks
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron, reset
 from seenn.errors import UnsupportedError, first_line
@@ -74,9 +74,7 @@ class Tracer(fx.Tracer):
             proxy.node.meta["opaque"] = first_line(error)
             return proxy
 
-    def _hooked(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _hooked(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A leaf is one call, and what its hooks do before and after it others: they run around its ``forward``."""
         path, own, calls = self.path_of_module(m), pictures(m), []
 
@@ -142,7 +140,7 @@ def _enter_as_called(model: nn.Module) -> None:
     vars(model)["forward"] = model.forward
 
     def forward(self: nn.Module, x: Any) -> Any:
-        return nn.Module._call_impl(self, x)
+        return nn.Module._call_impl(self, x)  # type: ignore[no-untyped-call]
 
     model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": base.__module__})
 
