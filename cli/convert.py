@@ -138,8 +138,10 @@ def convert(
     ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
     options.chosen(None)  # what the options get wrong among themselves
     spec = model.spec(options.model)  # files that are no model say so before anybody asks for weights
+    from converter.load.onnx_source import is_onnx
+
     with usage():
-        if ckpt is None and not model.pretrained and not options.model.lower().endswith(".onnx"):
+        if ckpt is None and not model.pretrained and not is_onnx(spec.name):
             raise ValueError("give the trained weights with --ckpt FILE, or --pretrained to download them")
         if ckpt is None and data.data is None:
             raise ValueError("pretrained weights do not say which data to calibrate on: name it with --data")
@@ -147,7 +149,6 @@ def convert(
     from converter.images import refuse_few
     from converter.known import fitted
     from converter.load import load_model
-    from converter.load.onnx_source import is_onnx
     from converter.load.weights import read_weights
     from seenn.analysis.report.conversion import write_conversion
     from seenn.data import check_splits

@@ -44,8 +44,13 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     target, ckpt = options.target, options.ckpt
-    is_file = Path(target).is_file() and Path(target).suffix.lower() != ".onnx"
-    if is_file or target.endswith(".safetensors") or Path(target, "network.nir").is_file():
+    from converter.load.onnx_source import is_onnx
+
+    if (
+        (Path(target).is_file() and not is_onnx(target))
+        or target.endswith(".safetensors")
+        or Path(target, "network.nir").is_file()
+    ):
         _show_network(console, SnnFile(snn=target, dialect=options.dialect).load())
         return
     from converter.inspect import inspect_model

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from converter.precision import computing_in
+from seenn.capture.failure import failing, wrapped
 from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
-from seenn.capture.trace import failing
 from seenn.core.graph import OpGraph, prune
 from seenn.core.ops import Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
@@ -29,28 +29,24 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
     Args:
         model: a copy.
         example: images.
-        output: a key, a field or a position in what the model returns; with dots in what is nested: ``"0.1"``.
+        output: a key, a field or a position in what the model returns, from the end where it is negative; with dots in
+            what is nested: ``"0.1"``.
 
     Raises:
         UnsupportedError: the model takes more than images, or fails; or ``output`` names nothing, or is needed.
     """
     name = type(model).__name__
-    parameters = inspect.signature(model.forward).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(needed) > 1:
-        raise UnsupportedError(
-            f"{name} takes several inputs ({', '.join(p.name for p in needed)}): wrap it in a module whose forward "
-            "takes the images alone"
-        )
+    _refuse_inputs(model)
     weight = next((p for p in model.parameters() if p.is_floating_point()), example)
+    given = example[:1].to(weight.dtype)
     try:
         with WorkingCopy(model) as copied, computing_in(weight.dtype):
-            returned = run_apart(copied.model, (example[:1].to(weight.dtype),))
+            returned = run_apart(copied.model, (given,))
     except Exception as error:
-        raise failing(model, example, error) from error
+        raise failing(model, given, error) from error
     output = None if output is None else str(output)
     if isinstance(returned, Tensor):
-        if output not in (None, "0"):
+        if output not in (None, "0", "-1"):
             raise UnsupportedError(f"{name} returns one tensor, and nothing called {output!r}: leave the output out")
         return model
     found = _tensors(returned)
@@ -59,20 +55,38 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
         raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: let it return one")
     if output is None and len(found) > 1:
         raise UnsupportedError(f"{name} returns several tensors: {listed}; name one (output=, --output-name)")
-    chosen = next(iter(found)) if output is None else output
+    chosen = next(iter(found)) if output is None else _named(output, list(_parts(returned)))
     if chosen not in found:
         raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}.{did_you_mean(chosen, found)}")
-    base: Any = type(model)
     path = found[chosen][0]
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        found = base.forward(self, *args, **kwargs)
+    def pick(module: nn.Module, args: Any, returned: Any) -> Any:
         for part in path:
-            found = _parts(found)[part]
-        return found
+            returned = _parts(returned)[part]
+        return returned
 
-    model.__class__ = type(name, (base,), {"forward": forward, "__module__": base.__module__})
+    model.register_forward_hook(pick)
     return model
+
+
+def _refuse_inputs(model: nn.Module) -> None:
+    """Raises UnsupportedError for a model whose forward does not take one batch by position."""
+    name = type(model).__name__
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if len(needed) > 1:
+        raise UnsupportedError(
+            f"{name} takes several inputs ({', '.join(p.name for p in needed)}): wrap it in a module whose forward "
+            "takes the images alone"
+        )
+    if (needed and needed[0].name in by_name) or not any(
+        p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters
+    ):
+        key = (*(p.name for p in needed), *by_name, "NAME")[0]
+        takes = f"but by keyword ({', '.join(by_name) or 'any'})" if parameters else "and none by keyword"
+        how = wrapped(f"{key}=x") if parameters else "let its forward take the images"
+        raise UnsupportedError(f"{name} takes no input by position, {takes}: {how}")
 
 
 def _parts(returned: Any) -> dict[str, Any]:
@@ -86,6 +100,14 @@ def _parts(returned: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(returned):
         return {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
     return {}
+
+
+def _named(output: str, keys: list[str]) -> str:
+    """The key that is meant: by itself, or by its place, also from the end."""
+    try:
+        return output if output in keys else keys[int(output)]
+    except (ValueError, IndexError):
+        return output
 
 
 def _tensors(returned: Any, above: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Tensor]]:

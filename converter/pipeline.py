@@ -33,7 +33,7 @@ from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, load_d
 from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
-from seenn.device import resolve_device
+from seenn.device import naming_memory, resolve_device
 from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -48,6 +48,7 @@ _BATCH = 64  # images checked at once
 TASK_OF_LABELS: dict[Task, str] = {"multi-label": "labels", "regression": "values"}
 
 
+@naming_memory("converting")
 def convert(
     model: str | Path | ModelSpec | LoadedModel | nn.Module,
     data: Any = None,
@@ -110,6 +111,7 @@ def convert(
         CalibrationError: the images do not determine the thresholds, or are not those of the model.
         ConversionError: the graph is not the model; or what is asked of it cannot be reached.
         ModelError: also for a model that is not shown to be better than chance on the images of the check.
+        SeennError: memory ran out.
         ValueError: options that are out of range or do not go together.
     """
     if config is not None and (options or min_agreement is not None or max_accuracy_drop is not None):
@@ -118,8 +120,9 @@ def convert(
     device = resolve_device(str(device))
     if isinstance(data, str | Path):
         data = load_data(data)
-    source, recorded = _load(model, weights, data)
-    output = source.output if output is None else str(output)
+    output = None if output is None else str(output)
+    source, recorded = _load(model, weights, data, output)
+    output = source.output if output is None or isinstance(model, str | Path | ModelSpec) else output
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
     if data is None:
         if "data" not in recorded:
@@ -197,7 +200,10 @@ def convert(
 
 
 def _load(
-    model: str | Path | ModelSpec | LoadedModel | nn.Module, weights: str | Path | None, data: Any
+    model: str | Path | ModelSpec | LoadedModel | nn.Module,
+    weights: str | Path | None,
+    data: Any,
+    output: str | None,
 ) -> tuple[LoadedModel, Mapping[str, Any]]:
     """The ANN, and what its weights record beside themselves."""
     if isinstance(model, nn.Module):
@@ -211,6 +217,7 @@ def _load(
                 f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model"
             )
         spec = model if isinstance(model, ModelSpec) else ModelSpec(name=str(model))
+        spec = spec if output is None else replace(spec, output=output)
         model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)
     if weights is None:
         return model, {}

@@ -9,10 +9,11 @@ from torch import Tensor, fx, nn
 
 from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
+from seenn.capture.failure import depends_on_values, failing, place
 from seenn.capture.plain import Substitutes, plain_copy
 from seenn.capture.state import WorkingCopy, run_apart, tensors_in
-from seenn.capture.trace import failing
 from seenn.core.graph import OpGraph
+from seenn.device import is_out_of_memory
 from seenn.errors import UnsupportedError, first_line
 
 
@@ -65,8 +66,8 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
         except UnsupportedError as error:
             try:
                 return build_graph(trace_exported(copied.model, example))
-            except UnsupportedError:
-                raise error from None  # fx names the line of the model that stands in the way
+            except UnsupportedError as second:  # torch.fx stops at checks of sizes, too, which are not in the way
+                raise (second if depends_on_values(second.__cause__) else error) from None
         if not followed.refused(strict=False):
             return followed
         try:
@@ -82,19 +83,21 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
     In training mode it may be: images are normalised together there.
     """
     name, training = type(model).__name__, any(module.training for module in model.modules())
+    given = example if training else example[:1]
     try:
-        alone = run_apart(model, (example if training else example[:1],))
+        alone = run_apart(model, (given,))
     except Exception as error:
-        raise failing(model, example, error) from error
+        raise failing(model, given, error) from error
     if training:
         return
     fix = "keep the batch axis, as in x.flatten(1)"
     try:
         together = run_apart(model, (example,))
     except Exception as error:
-        why = first_line(error)
+        if is_out_of_memory(error):
+            raise failing(model, example, error) from error
         raise UnsupportedError(
-            f"{name} takes one image at a time, and fails on {len(example)} ({why}): {fix}"
+            f"{name} takes one image at a time, and fails on {len(example)}{place(error)} ({first_line(error)}): {fix}"
         ) from error
     for one, all_ in zip(tensors_in(alone), tensors_in(together), strict=False):
         if one.dim() and one.shape != all_[:1].shape:
@@ -103,7 +106,8 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
         if one.is_floating_point() and not torch.allclose(one, all_[:1], rtol=1e-4, atol=1e-5, equal_nan=True):
             raise UnsupportedError(
                 f"{name} gives an image another answer in a second call, beside others: it draws at random, keeps "
-                "values from call to call, or mixes the images; make it a function of each image"
+                "values from call to call, or mixes the images, as .max().item() of a batch does; make it a function "
+                "of each image"
             )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from seenn.errors import SeennError, first_line
+
 
 def resolve_device(name: str = "auto") -> torch.device:
     """``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``: the first accelerator that is there, else the CPU.
@@ -68,6 +70,30 @@ def available_memory(device: torch.device) -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had; torch has no class of its own for that of a CPU."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def out_of_memory(doing: str, error: Exception) -> SeennError:
+    """The error for memory that ran out."""
+    return SeennError(
+        f"memory ran out while {doing} ({first_line(error)}): give fewer images or smaller ones, or free memory"
+    )
+
+
+@contextmanager
+def naming_memory(doing: str) -> Iterator[None]:
+    """Inside, memory that runs out is a ``SeennError`` that says what it was for."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(doing, error) from error
 
 
 def processors() -> int:

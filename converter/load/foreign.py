@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 _ONNX = "export it to ONNX and pass the file with --model: "
 _TF2ONNX = f"{_ONNX}python -m tf2onnx.convert"
@@ -16,6 +16,9 @@ _ADVICE = {
     ".pdparams": f"weights of PaddlePaddle; {_ONNX}paddle.onnx.export(model, 'net', input_spec=…)",
     ".pdmodel": f"a model of PaddlePaddle; {_ONNX}paddle2onnx --model_dir FOLDER --save_file net.onnx",
     ".mlmodel": f"a Core ML file; {_ONNX}from the program that made it",
+    ".mlpackage": f"a Core ML package; {_ONNX}from the program that made it",
+    ".xml": f"a model of OpenVINO, which was made of another, and nothing makes that of it; {_ONNX}from what it was",
+    ".py": "Python code; name a function or class in it that makes the model: --model FILE:NAME without the .py",
     ".engine": f"a TensorRT engine, which holds no weights to read; {_ONNX}from the program that made it",
     ".npz": "arrays without a model; load them into a torch module and save its state_dict()",
     ".msgpack": "weights of Flax; load them into a torch module and save its state_dict()",
@@ -38,3 +41,28 @@ def no_model(name: str) -> str | None:
             "TorchScript: torch.onnx.export makes a model of it"
         )
     return f"{name}: {_ADVICE[suffix]}" if suffix in _ADVICE and suffix != ".onnx" else None
+
+
+def no_model_at(path: Path) -> str | None:
+    """What a file or folder is that is there and no model, and what to do; None where nothing is there."""
+    if path.is_file():
+        if path.stat().st_size == 0:
+            return f"{path}: the file is empty; copy it again"
+        return (
+            f"{path}: a file of no kind that holds layers: expected an .onnx file; weights go with --ckpt, beside the "
+            "name of their architecture with --model"
+        )
+    if not path.is_dir():
+        return None
+    files = sorted(found.name for found in path.iterdir())
+    if "saved_model.pb" in files:
+        return f"{path}: a SavedModel of TensorFlow; {_TF2ONNX} --saved-model {path} --output net.onnx"
+    if models := [name for name in files if name.lower().endswith(".onnx")]:
+        return f"{path}: a folder; name the file in it: --model {path / models[0]}"
+    if "config.json" in files:
+        return f"{path}: a folder of a model; where timm made it, --model local-dir:{path}"
+    listed = ", ".join(files[:4]) + ", …" * (len(files) > 4) or "nothing"
+    return (
+        f"{path}: a folder with {listed}; expected an .onnx file; weights go with --ckpt, beside the name of their "
+        "architecture with --model"
+    )

@@ -11,11 +11,22 @@ from converter.load.spec import LoadedModel, ModelSpec
 from seenn.errors import ModelError
 
 SUFFIX = ".onnx"
+_VERSION = 0x08  # in protobuf: field 1, a number
+_MOST_VERSIONS = 32
+_FIELDS = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)  # the producer, domain, its version, a text, the graph, the opset
 
 
 def is_onnx(name: str) -> bool:
-    """Whether a model name is an ONNX file."""
-    return name.lower().endswith(SUFFIX)
+    """Whether a model name is an ONNX file, be it by its content."""
+    path = Path(name)
+    return name.lower().endswith(SUFFIX) or (bool(name) and path.is_file() and _begins_as_onnx(path))
+
+
+def _begins_as_onnx(path: Path) -> bool:
+    """Whether a file begins with a version of ONNX and another field, as what its library writes."""
+    with path.open("rb") as file:
+        start = file.read(3)
+    return len(start) == 3 and start[0] == _VERSION and start[1] <= _MOST_VERSIONS and start[2] in _FIELDS
 
 
 def load_onnx(

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from converter.load.classes import LISTS, listed_names
+from converter.load.foreign import no_model_at
 from converter.load.layout import find_head
 from converter.load.onnx_source import is_onnx
 from converter.load.python_path import build_python_path, find_factory
@@ -42,7 +43,7 @@ def check_name(name: str, *, also: Iterable[str] = ()) -> None:
     """
     also = tuple(also)
     if is_onnx(name) and not Path(name).is_file():
-        raise CheckpointError(f"{name}: no such file; check the path")
+        raise CheckpointError(no_model_at(Path(name)) or f"{name}: no such file; check the path")
     if is_onnx(name) or name in also:
         return
     if _builder(name, also) is build_python_path:
@@ -104,6 +105,8 @@ def published_names(module: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _unknown(name: str, also: tuple[str, ...]) -> ModelArgumentError:
+    if said := no_model_at(Path(name)):
+        return ModelArgumentError(said)
     known = [*also, *timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
     return ModelArgumentError(
         f"unknown model {name!r}.{did_you_mean(name, known)} Name one of timm's (timm.list_models()), "

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import onnx
 
-_LAYOUT = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+LAYOUT = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -25,7 +25,7 @@ def _last(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
         node: onnx.NodeProto = makers[name]
         if node.op_type in _ROUNDING:
             yield node
-        if node.op_type not in (*_LAYOUT, *_ROUNDING) or not node.input:
+        if node.op_type not in (*LAYOUT, *_ROUNDING) or not node.input:
             return
         name = node.input[0]
 
@@ -36,7 +36,7 @@ def _first(graph: onnx.GraphProto, images: str) -> Iterable[onnx.NodeProto]:
         if node.input and node.input[0] in names:
             if node.op_type in _ROUNDING:
                 yield node
-            if node.op_type in (*_LAYOUT, *_ROUNDING):
+            if node.op_type in (*LAYOUT, *_ROUNDING):
                 names.update(node.output)
 
 

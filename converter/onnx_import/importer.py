@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from converter.onnx_import.integers import in_real_numbers
 from converter.onnx_import.precision import in_float32
 from converter.onnx_import.read import read_model
 from converter.onnx_import.rebuild import ImportedModel, rebuild
-from converter.onnx_import.signature import choose_output, find_signature
+from converter.onnx_import.signature import choose_output, find_signature, leave_out_choice
 from converter.onnx_import.verify import verify
+
+logger = logging.getLogger(__name__)
 
 
 def import_onnx(
@@ -24,9 +27,9 @@ def import_onnx(
 ) -> ImportedModel:
     """Reads a classifier and verifies that the torch graph computes what onnxruntime does.
 
-    A softmax at the very end is left out, and noted: the network returns logits. A batch size that is baked
-    into the file is made free. Other precisions are computed in float32, and a file that takes ``[B, H, W, C]`` becomes
-    a module that takes ``[B, C, H, W]``; both are noted.
+    A softmax at the very end is left out, and noted: the network returns logits; likewise the choice of the largest. A
+    batch size that is baked into the file is made free. Other precisions are computed in float32, and a file that takes
+    ``[B, H, W, C]`` becomes a module that takes ``[B, C, H, W]``; both are noted.
 
     Args:
         path: a ``.onnx`` file; external data lies beside it.
@@ -43,6 +46,9 @@ def import_onnx(
     file = Path(path)
     model, opset = read_model(file)
     notes = [in_real_numbers(model.graph), in_float32(model.graph), choose_output(model.graph, file, output)]
+    if choice := leave_out_choice(model.graph):
+        logger.warning("%s: %s", file, choice)
+        notes.append(choice)
     signature = find_signature(model.graph, file, input_shape, default=default_shape, layout=layout)
     found = rebuild(model, opset, signature, file, tuple(filter(None, notes)))
     return verify(model, found, signature, file)

@@ -22,7 +22,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
         UnsupportedError: a version, a type or local functions that are not supported.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; check the path")
+        what = "a folder; name the file in it" if path.is_dir() else "no such file; check the path"
+        raise CheckpointError(f"{path}: {what}")
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise CheckpointError(f"{path}: has {size:,} bytes; expected an ONNX model of at most {MAX_FILE_BYTES:,}")

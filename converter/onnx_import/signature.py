@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 from torch import Tensor
 
+from converter.onnx_import.ends import LAYOUT
 from converter.onnx_import.layout import channels_last
 from converter.onnx_import.limits import MAX_BATCH, MAX_VALUES
 from converter.onnx_import.tensors import type_name
@@ -51,13 +52,38 @@ def choose_output(graph: onnx.GraphProto, path: Path, wanted: str | None) -> str
     if wanted is None:
         chosen = outputs if len(outputs) == 1 else [value for value in outputs if _is_real(value)]
     else:
-        chosen = [value for i, value in enumerate(outputs) if wanted in (value.name, value.doc_string, str(i))][:1]
+        places = ((value, (str(i), str(i - len(outputs)))) for i, value in enumerate(outputs))
+        chosen = [value for value, place in places if wanted in (value.name, value.doc_string, *place)][:1]
     if len(chosen) != 1:
-        raise UnsupportedError(f"{path}: outputs {listed}; choose the one with the scores: --output-name NAME")
+        missing = "" if wanted is None else f", and no {wanted!r}"
+        raise UnsupportedError(f"{path}: outputs {listed}{missing}; choose the one with the scores: --output-name NAME")
     (value,) = chosen
     del graph.output[:]
     graph.output.append(value)
     return f"of the outputs {listed}, {value.name!r} is taken" if len(outputs) > 1 else None
+
+
+def leave_out_choice(graph: onnx.GraphProto) -> str | None:
+    """Makes the scores the output of a graph that ends in their largest, or in the places of it; a note where it did.
+
+    Nodes that only change the layout or the kind of number may come after it.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    name = graph.output[0].name
+    while (node := makers.get(name)) is not None and node.op_type in LAYOUT and node.input:
+        name = node.input[0]
+    if node is None or node.op_type not in ("ArgMax", "TopK"):
+        return None
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), _AXIS[node.op_type])
+    if axis == 0:  # of the images
+        return None
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
+    return f"the final {node.op_type} is left out: the network returns the scores that it chooses from"
+
+
+#: What is chosen along where a node does not say.
+_AXIS = {"ArgMax": 0, "TopK": -1}
 
 
 def find_signature(

@@ -27,7 +27,7 @@ from seenn.core.ops import (
 )
 
 
-@handles("matmul", "bmm", any_layout=True)
+@handles("matmul", "bmm", "mm", any_layout=True)
 def matmul(call: Call) -> Result:
     return _product(call, call.args[0], call.argument(1, "other", call.kwargs.get("mat2")))
 
@@ -52,6 +52,10 @@ def _product(call: Call, a: Any, b: Any) -> Made:
         made = Made(Linear(weight.mT if weight.dim() == 2 else weight.unsqueeze(0)), (a,))
         return made if weight.dim() == 2 else Made(Reshape(shape=call.image(call.node)), (made,))
     if (weight := alike(call, a)) is not None and weight.dim() == 2:  # (b^T a^T)^T
+        if call.layout(b).axis == len(call.shape(b)) - 1:  # W @ x with images in columns
+            if call.layout(b).fold > 1:
+                raise Refused("the batch is on the last axis, and more with it", "write F.linear(x, W) on [B, ..., in]")
+            return Made(Linear(weight), (b,))
         _keep_apart(call, b, axes=2)
         rank = len(call.image(b)) + 1
         swapped = Permute(axes=(*range(rank - 2), rank - 1, rank - 2))
@@ -75,7 +79,10 @@ def _factor(call: Call, value: Any, other: Any) -> Any:
 def _keep_apart(call: Call, value: Any, *, axes: int) -> None:
     """Refuses a product over the axis of images."""
     if call.layout(value).axis >= len(call.shape(value)) - axes:
-        raise Refused("it multiplies across the batch", "keep images independent")
+        raise Refused(
+            "it multiplies across the batch",
+            "keep images independent, as F.linear(x, W) with x [B, ..., features] does",
+        )
 
 
 @handles("scaled_dot_product_attention", any_layout=True)

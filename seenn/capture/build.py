@@ -191,7 +191,7 @@ class _GraphBuilder:
                 value = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
                 target: Any = (
-                    node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target))
+                    node.target if node.op == "call_function" else self._traced.get_submodule(str(node.target)).forward
                 )
                 value = target(*args, **kwargs)
         return value
@@ -214,8 +214,10 @@ class _GraphBuilder:
         if node.target is getattr and isinstance(source, tuple) and given[1] == "values":
             return source[0]  # of a maximum with its places
         module = self._traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if module is not None and (module._forward_hooks or module._forward_pre_hooks):
-            raise Refused("has forward hooks", "remove them first (weight_norm has remove_weight_norm)")
+        if node.meta.get("rewritten"):
+            raise Refused(
+                "has forward hooks that write into it", "remove them first (weight_norm has remove_weight_norm)"
+            )
         handler = find_handler(module if module is not None else node.target)
         if handler is None:
             raise Refused("has no spiking equivalent", f"{_substitute(module)}give it a handler in a --plugin")

@@ -11,9 +11,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from seenn.capture.failure import ValueTaken
 
 
 def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
@@ -21,7 +25,7 @@ def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
 
     Raises whatever ``torch.export`` does for control flow that depends on values.
     """
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _KeepingValues():
         program = torch.export.export(model, (images,), strict=False)
         if any(node.op == "call_function" and not node.users for node in program.graph.nodes):
             program = program.run_decompositions({})  # what is written through views becomes values
@@ -34,6 +38,22 @@ def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
         elif node.op == "output" and program.call_spec.out_spec.is_leaf():  # one tensor comes in a tuple
             node.args = tuple(node.args[0])
     return traced
+
+
+_MOST_VALUES = 64  # each makes a symbol, and every one costs more than that before
+_TAKING = (Tensor.item, Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__)
+
+
+class _KeepingValues(TorchFunctionMode):
+    """Refuses what takes many values out of tensors, such as ``tolist``, which would be traced for hours."""
+
+    taken = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.taken += func in _TAKING
+        if func is Tensor.numpy or (func in _TAKING and self.taken > _MOST_VALUES):
+            raise ValueTaken("it takes values out of tensors")
+        return func(*args, **(kwargs or {}))
 
 
 def _inline_regions(traced: fx.GraphModule) -> None:

@@ -15,6 +15,7 @@ from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from seenn.capture.hooks import is_hooked
 from seenn.capture.state import deep_copy, tensors_in
 from seenn.core.ops.arguments import scale as check_scale
 from seenn.errors import UnsupportedError
@@ -36,11 +37,17 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
         substitutes: what takes the place of modules of these classes.
 
     Raises:
-        UnsupportedError: TorchScript, modules that compute with integers, or an attribute that cannot be copied.
+        UnsupportedError: TorchScript, modules that compute with integers, hooks on what is taken off, or an attribute
+            that cannot be copied.
     """
     name = type(_inner(model)).__name__
     for path, module in model.named_modules():
         where = f"{name}.{path}" if path else name
+        if _inner(module) is not module and is_hooked(module):
+            raise UnsupportedError(
+                f"{where} has forward hooks on {type(module).__name__}, which is taken off: register them on the "
+                "module inside it"
+            )
         if isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedError(
                 f"{where} is TorchScript, which cannot be traced: give the nn.Module that it was made from, or an ONNX "

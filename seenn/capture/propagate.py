@@ -98,12 +98,13 @@ class Propagate(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs neither neurons nor batch normalisation as they are: a membrane or a statistic would change."""
         module = self.fetch_attr(str(target))
+        assert isinstance(module, nn.Module)
         if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
             x = next(iter((*args, *kwargs.values())))
             return module.first(x) if isinstance(module, Neuron) else torch.empty_like(x)
         if self._opaque:
             return _shape_of(module, args, kwargs)
-        return super().call_module(target, args, kwargs)
+        return module.forward(*args, **kwargs)  # its hooks are calls of their own
 
 
 def _shape_or_value(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
@@ -36,7 +37,7 @@ class WorkingCopy:
                     memo[id(tensor)] = tensor
         self.model = deep_copy(model, memo)
         self._buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
-        self._before = _pictures(self.model)
+        self._before = pictures(self.model)
         self._seen: list[str] = []
 
     @contextmanager
@@ -44,8 +45,8 @@ class WorkingCopy:
         """Inside, each call of the copy is looked at as it ends: ``torch.export`` takes back what is assigned."""
         before: dict[str, Any] = {}
         hooks = (
-            self.model.register_forward_pre_hook(lambda *_: before.update(_pictures(self.model))),
-            self.model.register_forward_hook(lambda *_: self._seen.extend(_changes(before, self.model))),
+            self.model.register_forward_pre_hook(lambda *_: before.update(pictures(self.model))),
+            self.model.register_forward_hook(lambda *_: self._seen.extend(changed_in(before, self.model))),
         )
         try:
             yield
@@ -55,7 +56,7 @@ class WorkingCopy:
 
     def refuse_changes(self) -> None:
         """Raises UnsupportedError where attributes hold other tensors or numbers by now, or buffers were changed."""
-        if changed := list(dict.fromkeys([*self._seen, *_changes(self._before, self.model)])):
+        if changed := list(dict.fromkeys([*self._seen, *changed_in(self._before, self.model)])):
             are = "is" if len(changed) == 1 else "are"
             name = type(self.model).__name__
             listed = ", ".join(f"{name}.{path}" for path in changed[:8])
@@ -83,8 +84,13 @@ def deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """A copy, but for what ``memo`` has by id, also of what a forward pass has left on the model.
 
     Raises:
-        UnsupportedError: an attribute cannot be copied; the message names it.
+        UnsupportedError: an attribute cannot be copied, or a module has no weights yet; the message names it.
     """
+    if lazy := [path or type(model).__name__ for path, module in model.named_modules() if _is_lazy(module)]:
+        raise UnsupportedError(
+            f"{', '.join(lazy[:8])} {'is' if len(lazy) == 1 else 'are'} lazy and never ran, so without weights: call "
+            "the model once on a batch, model(images[:2]), then train it or load its weights"
+        )
     for module in model.modules():
         for value in vars(module).values():
             for tensor in tensors_in(value):
@@ -97,6 +103,12 @@ def deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"{_uncopied(model, memo)} cannot be copied ({first_line(error)}), and tracing must not change "
             "the model: make it copyable, or take it off the model"
         ) from error
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    """Whether it makes its weights in its first call, which was not yet."""
+    own = (*module._parameters.values(), *module._buffers.values())
+    return any(tensor is not None and is_lazy(tensor) for tensor in own)
 
 
 @contextmanager
@@ -133,13 +145,14 @@ def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield (f"{name}.{key}" if name else key), value
 
 
-def _pictures(model: nn.Module) -> dict[str, Any]:
+def pictures(model: nn.Module) -> dict[str, Any]:
+    """What every attribute of a model is by now, by its path: to be compared later."""
     return {path: _picture(value) for path, value in _attributes(model)}
 
 
-def _changes(before: Mapping[str, Any], model: nn.Module) -> list[str]:
+def changed_in(before: Mapping[str, Any], model: nn.Module) -> list[str]:
     """Paths of what holds other tensors or numbers than before."""
-    return [path for path, now in _pictures(model).items() if _differs(before.get(path), now)]
+    return [path for path, now in pictures(model).items() if _differs(before.get(path), now)]
 
 
 def tensors_in(value: Any) -> list[Any]:

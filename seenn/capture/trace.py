@@ -12,14 +12,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException
 
 from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
+from seenn.capture.failure import untraceable
 from seenn.capture.handlers import find_handler
+from seenn.capture.hooks import is_hooked, leave_out_observers
 from seenn.capture.propagate import note_shapes
-from seenn.capture.state import STATE_FIX, WorkingCopy, assignable_buffers, run_apart, tensors_in
-from seenn.core.graph import PROBE_BATCHES
+from seenn.capture.state import (
+    STATE_FIX,
+    WorkingCopy,
+    assignable_buffers,
+    changed_in,
+    pictures,
+    run_apart,
+    tensors_in,
+)
+from seenn.core.graph import PROBE_BATCHES, without_global_hooks
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron, reset
 from seenn.errors import UnsupportedError, first_line
@@ -34,6 +43,8 @@ class Tracer(fx.Tracer):
         self._leaves = tuple(leaves)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if "forward" in vars(m):  # in place of its class's
+            return False
         if find_handler(m) is not None or isinstance(m, self._leaves):
             return True
         inside_torch = m.__module__.startswith("torch.nn.")
@@ -52,6 +63,8 @@ class Tracer(fx.Tracer):
         """A module inside the model that cannot be followed stays one call, which is reported with all others."""
         before, stack, scope = len(self.graph.nodes), OrderedDict(self.module_stack), copy.copy(self.scope)
         try:
+            if is_hooked(m) and self.is_leaf_module(m, self.path_of_module(m)):
+                return self._hooked(m, forward, args, kwargs)
             return super().call_module(m, forward, args, kwargs)
         except Exception as error:
             for node in reversed(list(self.graph.nodes)[before:]):
@@ -60,6 +73,23 @@ class Tracer(fx.Tracer):
             proxy = self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
             proxy.node.meta["opaque"] = first_line(error)
             return proxy
+
+    def _hooked(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A leaf is one call, and what its hooks do before and after it others: they run around its ``forward``."""
+        path, own, calls = self.path_of_module(m), pictures(m), []
+
+        def leaf(*args: Any, **kwargs: Any) -> Any:
+            calls.append(self.create_proxy("call_module", path, args, kwargs))
+            return calls[-1]
+
+        vars(m)["forward"] = leaf
+        try:
+            made = super().call_module(m, forward, args, kwargs)
+        finally:
+            del vars(m)["forward"]
+        for call in calls:
+            call.node.meta["rewritten"] = bool(changed_in(own, m))
+        return made
 
 
 def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) -> fx.GraphModule:
@@ -78,6 +108,8 @@ def trace(model: nn.Module, example: Tensor, tracer: fx.Tracer | None = None) ->
         whole = copied.model
         if tracer.is_leaf_module(whole, ""):  # one layer, or one neuron: a call like those of others, not followed
             whole = nn.Sequential(whole)
+        else:
+            _enter_as_called(whole)
         with assignable_buffers():
             graph = tracer.trace(whole)
         traced = fx.GraphModule(tracer.root, graph)
@@ -101,36 +133,31 @@ def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
     return _on_a_copy(export, model, example)
 
 
+def _enter_as_called(model: nn.Module) -> None:
+    """Makes torch.fx, which calls the ``forward`` of the class, see the model as it is called: with one batch, and
+    with hooks and a ``forward`` of its own."""
+    base = type(model)
+    vars(model)["forward"] = model.forward
+
+    def forward(self: nn.Module, x: Any) -> Any:
+        return nn.Module._call_impl(self, x)  # type: ignore[no-untyped-call]
+
+    model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": base.__module__})
+
+
 def _on_a_copy(follow: Callable[[WorkingCopy], fx.GraphModule], model: nn.Module, example: Tensor) -> fx.GraphModule:
     load_plugins()
     with WorkingCopy(model) as copied:
+        leave_out_observers(copied.model, example)
         try:
-            traced = follow(copied)
+            with without_global_hooks():
+                traced = follow(copied)
         except Exception as error:
             copied.refuse_changes()
             raise untraceable(model, example, error) from error
         copied.refuse_changes()
         copied.name_kept(traced)
         return traced
-
-
-def failing(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
-    """The error for a model that fails on ``example`` as it is, before it is traced."""
-    return UnsupportedError(
-        f"{type(model).__name__} fails on input of shape {list(example.shape)} ({first_line(error)}): give it the "
-        "channels, size and layout that it was trained on"
-    )
-
-
-def untraceable(model: nn.Module, example: Tensor, error: Exception) -> UnsupportedError:
-    """The error for a model that fails while it is traced."""
-    advice = "Its forward must take one image batch, and must not branch on the values in it."
-    if isinstance(error, NameError) and "not installed as a submodule" in str(error):  # of torch.fx
-        advice = "Keep layers in nn.ModuleList or nn.ModuleDict: those in a list or dict are not part of the model."
-    if isinstance(error, DynamicOutputShapeException):
-        advice = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
-    where = f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}"
-    return UnsupportedError(f"{where}: {first_line(error)}. {advice}")
 
 
 def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:

@@ -14,11 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules import module as torch_module
 
 from seenn.core.ops import Op, StatelessOp
 from seenn.native.cache import find, keep, key
 
 INPUT = "input"  # the name by which nodes refer to the network's input
+#: Tables of the hooks that are registered on all modules: before forward, and after.
+GLOBAL_HOOKS = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
 #: Images in the two runs on shapes of everything that looks for the batch: the axis whose size follows them.
 PROBE_BATCHES = (1009, 1013)
 
@@ -217,7 +220,7 @@ def shapes_only(mode: FakeTensorMode | None = None) -> Iterator[None]:
     """Inside, tensors have shapes and types but no values: whatever runs costs neither memory nor arithmetic.
 
     What is made in one ``mode`` can only be used in the same. Autocast is off: it would keep weights without values
-    for the layers that run after it.
+    for the layers that run after it; hooks on all modules are not called, for want of values.
     """
     complaints = logging.getLogger("torch._subclasses.fake_tensor")  # a traceback for every shape that does not fit
     before, complaints.disabled = complaints.disabled, True
@@ -226,10 +229,24 @@ def shapes_only(mode: FakeTensorMode | None = None) -> Iterator[None]:
             for device in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
                 inside.enter_context(torch.autocast(device, enabled=False))
             inside.enter_context(torch.no_grad())
+            inside.enter_context(without_global_hooks())
             inside.enter_context(mode or FakeTensorMode(allow_non_fake_inputs=True))
             yield
     finally:
         complaints.disabled = before
+
+
+@contextmanager
+def without_global_hooks() -> Iterator[None]:
+    """Inside, hooks that are registered on all modules, of any model, are not called."""
+    before = [dict(table) for table in GLOBAL_HOOKS]
+    for table in GLOBAL_HOOKS:
+        table.clear()
+    try:
+        yield
+    finally:
+        for table, hooks in zip(GLOBAL_HOOKS, before, strict=True):
+            table.update(hooks)
 
 
 def schedule(nodes: Sequence[Node], keep: Iterable[str] = ()) -> list[tuple[Node, tuple[str, ...]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -190,6 +191,18 @@ def test_what_scores_say_is_asked_for_where_it_does_not_follow() -> None:
         convert_module(Model(nn.Identity()).eval(), X, task="class")
 
 
+class Both(NamedTuple):
+    features: Tensor
+    logits: Tensor
+
+
+@dataclass
+class Result:
+    loss: Tensor | None
+    logits: Tensor
+    features: Tensor
+
+
 RETURNED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a tuple": (lambda y: (y * 2, y), "1"),
     "a dictionary": (lambda y: {"features": y * 2, "logits": y}, "logits"),
@@ -197,6 +210,11 @@ RETURNED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "one by name": (lambda y: {"out": y}, ""),
     "nested": (lambda y: ((y, y * 2), {"features": y * 3}), "0.0"),
     "nested by name": (lambda y: {"heads": {"main": y, "aux": y * 2}}, "heads.main"),
+    "a dictionary by place": (lambda y: {"logits": y, "features": y * 2}, "0"),
+    "the last of a tuple": (lambda y: (y * 2, y), "-1"),
+    "a named tuple by place": (lambda y: Both(y * 2, y), "1"),
+    "a named tuple by name": (lambda y: Both(y * 2, y), "logits"),
+    "a dataclass by place": (lambda y: Result(None, y, y * 2), "1"),
 }
 
 
@@ -222,6 +240,9 @@ def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
         convert_module(model, X)
     with pytest.raises(UnsupportedError, match=r"returns features .*, and no 'logit'. Did you mean 'logits'"):
         inspect_model(model, (12,), output="logit")
+    for place in ("2", "-3"):
+        with pytest.raises(UnsupportedError, match=rf"and no '{place}'\. Choose one of features, logits"):
+            convert_module(model, X, output=place)
     nested = Model(lambda y: ((y, y), y)).eval()
     with pytest.raises(UnsupportedError, match=r"several tensors: 0.0 \[1, 4\], 0.1 \[1, 4\], 1 \[1, 4\]; name one"):
         convert_module(nested, X)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from converter.load import ModelSpec, build_model, load_model
-from converter.load.sources import build_source, pretrained_preprocessing
-from seenn.errors import ModelError
+from converter.load.sources import build_source, check_name, pretrained_preprocessing
+from seenn.errors import CheckpointError, ModelError
 
 MODELS = """
 import torch
@@ -68,6 +68,35 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_unknown_name_is_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build_source(ModelSpec(name=name))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["saved_model.pb", "variables"], "a SavedModel of TensorFlow; .*tf2onnx.convert --saved-model"),
+        (["net.onnx"], "a folder; name the file in it: --model .*net.onnx"),
+        (["config.json", "model.safetensors"], "a folder of a model; where timm made it, --model local-dir:"),
+        (["a", "b"], "a folder with a, b; expected an .onnx file; weights go with --ckpt"),
+        ([], "a folder with nothing; expected an .onnx file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model", "net.onnx"])
+def test_folders_say_what_they_are(name: str, files: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    for file in files:
+        (tmp_path / name / file).touch()
+    with pytest.raises((ModelError, CheckpointError), match=message):
+        check_name(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "the file is empty; copy it again"), (b"#!/bin/sh\n", "a file of no kind that holds layers: expected")],
+)
+def test_files_of_no_known_kind_say_so(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "net").write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        check_name(str(tmp_path / "net"))
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "torchvision:squeezenet1_0"])

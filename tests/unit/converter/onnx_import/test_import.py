@@ -145,9 +145,10 @@ class TestSignature:
         listed = r"outputs logits \[\?, \?\], f \[\?, 8\]"
         with pytest.raises(UnsupportedError, match=f"{listed}; choose the one with the scores: --output-name NAME"):
             import_onnx(path := save(model))
-        with pytest.raises(UnsupportedError, match=f"{listed}; choose"):
+        with pytest.raises(UnsupportedError, match=f"{listed}, and no '2'; choose"):
             import_onnx(path, output="2")
         assert import_onnx(path, output="logits").classes == import_onnx(path, output="0").classes == 5
+        assert import_onnx(path, output="-1").classes == 8
         features = import_onnx(path, output="f")
         assert features.classes == 8
         assert features.notes[0] == "of the outputs logits [?, ?], f [?, 8], 'f' is taken"
@@ -161,6 +162,48 @@ class TestSignature:
         assert imported.classes == 144
         assert "'scores' is taken" in imported.notes[0]
         assert torch.allclose(imported.module(torch.randn(2, 4, 6, 6)).sum(1), torch.ones(2))
+
+    @pytest.mark.parametrize("softmax", [False, True])
+    @pytest.mark.parametrize("op", ["ArgMax", "TopK", "ArgMax, squeezed and cast"])
+    def test_a_final_choice_is_left_out_and_said(
+        self, op: str, softmax: bool, save: Save, small: Small, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        model = small()
+        scores = import_onnx(save(model)).module
+        graph = model.graph
+        last = "logits"
+        if softmax:
+            graph.node.append(make("Softmax", "logits", last := "probabilities", axis=1))
+        if op == "TopK":
+            graph.initializer.append(numpy_helper.from_array(np.array([3]), "k"))
+            graph.node.append(helper.make_node("TopK", [last, "k"], ["largest", "places"]))
+            outputs = [helper.make_tensor_value_info("largest", TensorProto.FLOAT, ["N", 3])]
+            outputs.append(helper.make_tensor_value_info("places", TensorProto.INT64, ["N", 3]))
+        else:
+            graph.node.append(make("ArgMax", last, "label", axis=1))
+            outputs = [helper.make_tensor_value_info("label", TensorProto.INT64, ["N", 1])]
+        if "," in op:
+            graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+            graph.node.append(helper.make_node("Squeeze", ["label", "axes"], ["flat"]))
+            graph.node.append(make("Cast", "flat", "number", to=TensorProto.INT32))
+            outputs = [helper.make_tensor_value_info("number", TensorProto.INT32, ["N"])]
+        del graph.output[:]
+        graph.output.extend(outputs)
+        imported = import_onnx(save(model))
+        x = torch.randn(2, 4, 6, 6)
+        expected = scores(x).softmax(1) if softmax else scores(x)
+        torch.testing.assert_close(imported.module(x), expected)
+        said = f"the final {op[:6].strip(',')} is left out: the network returns the scores that it chooses from"
+        assert said in imported.notes
+        assert said in caplog.text
+
+    def test_a_choice_among_the_images_is_none_of_scores(self, save: Save, small: Small) -> None:
+        model = small()
+        model.graph.node.append(make("ArgMax", "logits", "label", axis=0))
+        del model.graph.output[:]
+        model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, [1, 5]))
+        with pytest.raises(UnsupportedError, match="ArgMax"):
+            import_onnx(save(model))
 
     def test_other_kinds_of_input_are_refused(self, save: Save, small: Small) -> None:
         model = small()

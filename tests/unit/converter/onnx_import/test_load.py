@@ -39,6 +39,23 @@ def test_file_needs_no_checkpoint(save: Save, small: Small, caplog: pytest.LogCa
     assert not caplog.records  # nothing is random
 
 
+def test_a_file_is_known_by_its_content_where_its_name_says_nothing(save: Save, small: Small, tmp_path: Path) -> None:
+    path = save(small()).rename(tmp_path / "net")
+    assert load_model(ModelSpec(name=str(path))).spec.num_classes == 5
+    done = CliRunner().invoke(seenn, ["inspect", str(path)])
+    assert done.exit_code == 0, done.stderr
+    assert "can be converted" in done.stdout
+
+
+def test_the_output_of_a_file_may_be_chosen_as_that_of_a_module(save: Save, small: Small) -> None:
+    model = small()
+    model.graph.output.append(helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT, ["N", 8]))
+    path, images = save(model), torch.randn(32, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    for output, scores in (("logits", 5), (0, 5), (1, 8), (-1, 8)):
+        snn = convert(str(path), images, output=output)
+        assert len(snn.predict(images[:2]).logits_sum[0]) == scores
+
+
 def test_open_sizes_come_from_the_images(save: Save, small: Small) -> None:
     path = save(small(shape=("N", 4, "H", "W")))
     loaded = build_model(ModelSpec(name=str(path)), (4, 9, 9))

@@ -194,10 +194,12 @@ def test_a_softmax_along_no_axis_in_particular_is_refused() -> None:
     assert "does not say along which axis — give it dim" in refusal(lambda m, x, o: F.softmax(x))
 
 
-def test_hooks_are_refused_because_they_would_be_lost() -> None:
+def test_hooks_that_write_weights_are_refused_because_training_would_not_reach_them() -> None:
     layer = nn.Conv2d(2, 2, 1)
-    layer.register_forward_hook(lambda module, args, output: output * 2)
-    assert "parts.0 (Conv2d): has forward hooks — remove them" in refusal(lambda m, x, o: m.parts[0](x), layer)
+    layer.register_buffer("gain", torch.ones(2, 2, 1, 1))
+    layer.register_forward_pre_hook(lambda module, args: setattr(module, "gain", module.gain * 2))
+    message = refusal(lambda m, x, o: m.parts[0](x), layer)
+    assert "has forward hooks that write into it — remove them" in message or "gain is updated in forward" in message
 
 
 def test_random_slopes_are_refused_because_they_would_be_lost() -> None:
