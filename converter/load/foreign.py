@@ -17,8 +17,9 @@ _ADVICE = {
     ".pdmodel": f"a model of PaddlePaddle; {_ONNX}paddle2onnx --model_dir FOLDER --save_file net.onnx",
     ".mlmodel": f"a Core ML file; {_ONNX}from the program that made it",
     ".mlpackage": f"a Core ML package; {_ONNX}from the program that made it",
-    ".xml": f"a model of OpenVINO, which was made of another, and nothing makes that of it; {_ONNX}from what it was",
-    ".py": "Python code; name a function or class in it that makes the model: --model FILE:NAME without the .py",
+    ".xml": "a model of OpenVINO, which nothing turns back (ovc goes one way): pass what it was made of, as ONNX, with "
+    "--model",
+    ".py": "Python code; name the function or class in it that makes the model, as in --model net:Net for net.py",
     ".engine": f"a TensorRT engine, which holds no weights to read; {_ONNX}from the program that made it",
     ".npz": "arrays without a model; load them into a torch module and save its state_dict()",
     ".msgpack": "weights of Flax; load them into a torch module and save its state_dict()",

@@ -25,7 +25,9 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
         what = "a folder; name the file in it" if path.is_dir() else "no such file; check the path"
         raise CheckpointError(f"{path}: {what}")
     size = path.stat().st_size
-    if not 0 < size <= MAX_FILE_BYTES:
+    if size == 0:
+        raise CheckpointError(f"{path}: the file is empty; copy it again")
+    if size > MAX_FILE_BYTES:
         raise CheckpointError(f"{path}: has {size:,} bytes; expected an ONNX model of at most {MAX_FILE_BYTES:,}")
     if said := stand_in(path):
         raise CheckpointError(f"{path}: {said}")

@@ -70,7 +70,9 @@ def untraceable(model: nn.Module, example: Tensor, error: Exception) -> SeennErr
     if isinstance(error, DynamicOutputShapeException):
         advice = _COUNTS
     where = f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}{place(error)}"
-    said = "Python asks for a value" if isinstance(error, GuardOnDataDependentSymNode) else first_line(error)
+    said = (
+        "Python asks for a value of the image" if isinstance(error, GuardOnDataDependentSymNode) else first_line(error)
+    )
     return UnsupportedError(f"{where}: {said}. {advice}")
 
 
@@ -112,7 +114,7 @@ def _advice(example: Tensor, error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     own = _is_own(last.filename) and re.search(r"\b(raise|assert)\b", last.line or "")
     if own or isinstance(error, AssertionError):
-        return "this is the model's own check: give it input that passes, or take the check out"
+        return "the model's own code refuses this: give it input that it takes, or take the check out"
     said = next((fix for words, fix in _SAID.items() if re.search(words, str(error))), None)
     shape = ", ".join(map(str, example.shape))
     return said or f"mend the model until model.eval()(torch.zeros({shape})) runs"

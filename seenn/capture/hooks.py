@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from seenn.capture.state import WorkingCopy, changed_in, pictures, run_apart, tensors_in
+from seenn.capture.state import WorkingCopy, run_apart, tensors_in
 from seenn.core.graph import GLOBAL_HOOKS
 from seenn.errors import UnsupportedError
 
@@ -59,6 +59,19 @@ def is_hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
+def held_by(module: nn.Module) -> dict[str, tuple[Any, int]]:
+    """The tensors that a module itself has, by name, and how often each was changed in place."""
+    own = {**vars(module), **module._parameters, **module._buffers}
+    return {key: (value, _version(value)) for key, value in own.items() if isinstance(value, Tensor | fx.Proxy)}
+
+
+def is_written(module: nn.Module, before: Mapping[str, tuple[Any, int]]) -> bool:
+    """Whether it has other tensors by now, be their values the same: training would not reach them."""
+    now = held_by(module)
+    same = (now[key][0] is value and now[key][1] == version for key, (value, version) in before.items() if key in now)
+    return now.keys() != before.keys() or not all(same)
+
+
 def _hooks(model: nn.Module) -> Iterator[tuple[Place, Callable[..., Any]]]:
     for path, module in model.named_modules():
         for first, table in ((True, module._forward_pre_hooks), (False, module._forward_hooks)):
@@ -93,9 +106,9 @@ def _noted(hook: Callable[..., Any], place: Place, changing: dict[Place, str]) -
     def call(module: nn.Module, *values: Any) -> Any:
         seen = tensors_in(list(values))
         versions = [_version(tensor) for tensor in seen]
-        own = pictures(module) if place[1] else {}
+        own = held_by(module)
         returned = hook(module, *values)
-        written = place[1] and changed_in(own, module)  # such as a weight that is computed before each call
+        written = place[1] and is_written(module, own)  # such as a weight that is computed before each call
         if returned is not None or written or versions != [_version(tensor) for tensor in seen]:
             changing[place] = getattr(hook, "__name__", type(hook).__name__)
         return returned
@@ -103,5 +116,5 @@ def _noted(hook: Callable[..., Any], place: Place, changing: dict[Place, str]) -
     return call
 
 
-def _version(tensor: Tensor) -> int:
-    return tensor._version
+def _version(tensor: Tensor | fx.Proxy) -> int:
+    return tensor._version if isinstance(tensor, Tensor) and not tensor.is_inference() else 0

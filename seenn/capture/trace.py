@@ -17,14 +17,12 @@ from seenn.capture.build import to_graph
 from seenn.capture.export import export_graph
 from seenn.capture.failure import untraceable
 from seenn.capture.handlers import find_handler
-from seenn.capture.hooks import is_hooked, leave_out_observers
+from seenn.capture.hooks import held_by, is_hooked, is_written, leave_out_observers
 from seenn.capture.propagate import note_shapes
 from seenn.capture.state import (
     STATE_FIX,
     WorkingCopy,
     assignable_buffers,
-    changed_in,
-    pictures,
     run_apart,
     tensors_in,
 )
@@ -76,7 +74,7 @@ class Tracer(fx.Tracer):
 
     def _hooked(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A leaf is one call, and what its hooks do before and after it others: they run around its ``forward``."""
-        path, own, calls = self.path_of_module(m), pictures(m), []
+        path, own, calls, before = self.path_of_module(m), held_by(m), [], dict(vars(m))
 
         def leaf(*args: Any, **kwargs: Any) -> Any:
             calls.append(self.create_proxy("call_module", path, args, kwargs))
@@ -87,8 +85,10 @@ class Tracer(fx.Tracer):
             made = super().call_module(m, forward, args, kwargs)
         finally:
             del vars(m)["forward"]
-        for call in calls:
-            call.node.meta["rewritten"] = bool(changed_in(own, m))
+        if is_written(m, own):
+            vars(m).update(before)  # it is refused at the call, with what to do
+            for call in calls:
+                call.node.meta["rewritten"] = True
         return made
 
 

@@ -52,13 +52,13 @@ def test_a_check_of_the_models_own_is_quoted_with_its_line_and_what_it_was_given
     said = message(Gray())
     assert said.startswith("Gray fails on input of shape [1, 3, 8, 8] at test_failures.py:")
     assert '(`assert x.shape[1] == 1, "one channel, please"`) (AssertionError: one channel, please): ' in said
-    assert said.endswith("this is the model's own check: give it input that passes, or take the check out")
+    assert said.endswith("the model's own code refuses this: give it input that it takes, or take the check out")
 
     class Strict(Net):
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError(f"no such pictures: {list(x.shape)}")
 
-    assert "(ValueError: no such pictures: [1, 3, 8, 8]): this is the model's own check" in message(Strict())
+    assert "(ValueError: no such pictures: [1, 3, 8, 8]): the model's own code refuses this" in message(Strict())
 
 
 def test_the_layer_that_fails_is_named() -> None:
@@ -180,4 +180,6 @@ def test_the_line_that_is_in_the_way_is_named_and_not_a_check_of_sizes_before() 
             assert x.shape[1] == 3
             return self.scores(x) if x.sum() > 0 else x
 
-    assert "(`return self.scores(x) if x.sum() > 0 else x`): Python asks for a value" in message(Checked().eval())
+    assert "(`return self.scores(x) if x.sum() > 0 else x`): Python asks for a value of the image" in message(
+        Checked().eval()
+    )

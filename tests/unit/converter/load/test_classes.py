@@ -126,8 +126,8 @@ def test_lists_of_imagenet_are_names_that_differ() -> None:
         ("weights.pt", "holds weights, not layers: name the architecture with --model and pass the file with --ckpt"),
         ("folder/weights.safetensors", "holds weights, not layers"),
         ("net.mlpackage", "a Core ML package; export it to ONNX"),
-        ("net.xml", "a model of OpenVINO, which was made of another"),
-        ("net.py", "Python code; name a function or class in it that makes the model"),
+        ("net.xml", "a model of OpenVINO, which nothing turns back"),
+        ("net.py", "Python code; name the function or class in it that makes the model"),
     ],
 )
 def test_files_that_are_no_model_say_what_to_do(name: str, message: str, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "has 0 bytes; expected an ONNX model"),
+        (b"", "the file is empty; copy it again"),
         (b"\x00\x01\x02 something else", "not an ONNX model, or damaged or truncated"),
         (b"\x08\x08", "no nodes, or no opset"),
     ],

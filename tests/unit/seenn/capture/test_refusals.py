@@ -194,12 +194,19 @@ def test_a_softmax_along_no_axis_in_particular_is_refused() -> None:
     assert "does not say along which axis — give it dim" in refusal(lambda m, x, o: F.softmax(x))
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 def test_hooks_that_write_weights_are_refused_because_training_would_not_reach_them() -> None:
-    layer = nn.Conv2d(2, 2, 1)
-    layer.register_buffer("gain", torch.ones(2, 2, 1, 1))
-    layer.register_forward_pre_hook(lambda module, args: setattr(module, "gain", module.gain * 2))
-    message = refusal(lambda m, x, o: m.parts[0](x), layer)
-    assert "has forward hooks that write into it — remove them" in message or "gain is updated in forward" in message
+    def weigh(module: nn.Module, args: Any) -> None:
+        module.weight = module.raw * 2
+
+    own = nn.Conv2d(2, 2, 1)
+    own.raw = nn.Parameter(own.weight.detach() / 2)
+    del own._parameters["weight"]
+    own.register_forward_pre_hook(weigh)
+    weigh(own, None)
+    for layer in (own, nn.utils.weight_norm(nn.Conv2d(2, 2, 1))):
+        message = refusal(lambda m, x, o: m.parts[0](x), layer)
+        assert "parts.0 (Conv2d): has forward hooks that write into it — remove them first" in message
 
 
 def test_random_slopes_are_refused_because_they_would_be_lost() -> None:
