@@ -85,8 +85,8 @@ def _refuse_inputs(model: nn.Module) -> None:
     ):
         key = (*(p.name for p in needed), *by_name, "NAME")[0]
         takes = f"but by keyword ({', '.join(by_name) or 'any'})" if parameters else "and none by keyword"
-        how = wrapped(f"{key}=x") if parameters else "let its forward take the images"
-        raise UnsupportedError(f"{name} takes no input by position, {takes}: {how}")
+        how = wrapped(f"{key}=x") if parameters else "let its forward take images"
+        raise UnsupportedError(f"{name} takes no input by position, {takes}; change that: {how}")
 
 
 def _parts(returned: Any) -> dict[str, Any]:

@@ -343,7 +343,7 @@ def _prepared(samples: Any) -> Tensor:
         if numbers is None or not numbers.is_floating_point():
             raise DataTypeError(
                 "calibration takes floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a pair of "
-                f"samples and labels, got {type_of(part)}; for pictures and raw pixels give preprocessing= as well"
+                f"samples and labels, got {type_of(part)}; give preprocessing= as well for pictures and raw pixels"
             )
         parts.append(numbers.to("cpu", torch.float32))
     if not isinstance(samples, list):

@@ -37,8 +37,8 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
         substitutes: what takes the place of modules of these classes.
 
     Raises:
-        UnsupportedError: TorchScript, modules that compute with integers, hooks on what is taken off, or an attribute
-            that cannot be copied.
+        UnsupportedError: TorchScript, modules that compute with integers, complex weights, hooks on what is taken off,
+            or an attribute that cannot be copied.
     """
     name = type(_inner(model)).__name__
     for path, module in model.named_modules():
@@ -65,6 +65,12 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
             )
     if any(tensor.is_meta for tensor in _tensors(model)):
         raise UnsupportedError(f"{name} has weights without values, on the device meta: load its checkpoint first")
+    named = (*model.named_parameters(), *model.named_buffers())
+    if found := [path for path, tensor in named if tensor.is_complex()]:
+        raise UnsupportedError(
+            f"{name} has complex weights ({', '.join(found[:8])}), and spikes carry real numbers: write their real and "
+            "imaginary parts as two real layers"
+        )
     with _gathered(model):
         memo: dict[int, Any] = {}
         for module in reversed(list(model.modules())):  # what is inside first

@@ -109,7 +109,7 @@ class _Samples(Sequence[Any]):
 
 def _of_list(data: Sequence[Any]) -> Given:
     if not data:
-        raise DataError("there are no samples: the list is empty")
+        raise DataError("there are no samples: the list is empty; add some")
     if len(data) == 2:
         pair = map(_opened, data)
         data = tuple(pair) if isinstance(data, tuple) else list(pair)

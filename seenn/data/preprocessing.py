@@ -116,7 +116,7 @@ class Preprocessing:
         """
         if isinstance(images, list | tuple):
             if not images:
-                raise InputError("there are no images in the list")
+                raise InputError("there are no images in the list: add some")
             return joined([self.prepare(image) for image in images], self.shape)
         if isinstance(images, str | Path):
             with naming(images):

@@ -111,12 +111,24 @@ def test_inputs_by_keyword_say_how_to_wrap_the_model() -> None:
             return self.scores(torch.zeros(1, 3, 8, 8))
 
     assert message(Named()) == (
-        "Named takes no input by position, but by keyword (pixels, labels): wrap it in a module whose forward takes "
-        "the images alone, def forward(self, x): return self.model(pixels=x)"
+        "Named takes no input by position, but by keyword (pixels, labels); change that: wrap it in a module whose "
+        "forward takes the images alone, def forward(self, x): return self.model(pixels=x)"
     )
-    assert "no input by position, but by keyword (any): wrap it" in message(Any_())
+    assert "no input by position, but by keyword (any); change that: wrap it" in message(Any_())
     assert message(Second()).endswith("wrap it in a module that passes them on by name, self.model(NAME=x)")
-    assert "Nothing takes no input by position, and none by keyword: let its forward take" in message(Nothing())
+    assert "by position, and none by keyword; change that: let its forward take images" in message(Nothing())
+
+
+def test_complex_weights_are_refused_before_they_lose_their_imaginary_part() -> None:
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores = nn.Linear(192, 4, dtype=torch.cfloat)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scores(x.flatten(1).to(self.scores.weight.dtype)).abs()
+
+    assert "Complex has complex weights (scores.weight, scores.bias), and spikes carry real" in message(Complex())
 
 
 def test_any_number_of_inputs_may_be_one() -> None:
