@@ -28,8 +28,8 @@ BAR = 40  # words
 VERBS = """add allow ask bring build calibrate call cast change check choose clip compute convert copy correct crop cut
 divide draw drop evaluate export fetch fit flatten freeze give go hold install keep learn leave let load log look lower
 make mend merge move name pad pass pick pip please pool prepare put quantise raise re-save read register remove rename
-repeat replace report resample resize return run save say scale see set simplify slice start state store take trace train
-transpose try turn update use wait wrap write"""
+repeat replace report resample resize return run save say scale see set simplify slice start state store take trace
+train transpose try turn update use wait wrap write"""
 STEPS = re.compile(
     r"\b(expected|must|in the range|did you mean)\b|\bis (a|an|one) .*, got\b|--\w|\w+ (it )?again\b"
     rf"|(^|[:;.,—] |\b(or|and|to) )({'|'.join(VERBS.split())})\b",
