@@ -5,9 +5,10 @@ for bit, trainings to rounding. ``load`` does not believe that but tries it.
 """
 
 from seenn.native.cumulative import Cumulative
+from seenn.native.depthwise import Depthwise
 from seenn.native.firing import Firing, Joined
 from seenn.native.library import load
 from seenn.native.rows import RowWriter
 from seenn.native.sums import WindowSums
 
-__all__ = ["Cumulative", "Firing", "Joined", "RowWriter", "WindowSums", "load"]
+__all__ = ["Cumulative", "Depthwise", "Firing", "Joined", "RowWriter", "WindowSums", "load"]

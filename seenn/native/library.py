@@ -46,9 +46,9 @@ def load(part: Literal["engine", "training"]) -> Library | None:
     ``CC`` names another compiler than ``cc``, with arguments if need be: ``CC="gcc -m64"``. It is split as a shell
     would, but no shell ever runs it: nothing is expanded, and the first word is a program.
     """
-    from seenn.native import cumulative, firing, norm, rows, step, sums, unroll
+    from seenn.native import cumulative, depthwise, firing, norm, rows, step, sums, unroll
 
-    modules = {"engine": (firing, rows, sums, cumulative), "training": (unroll, step, norm)}[part]
+    modules = {"engine": (firing, rows, sums, cumulative, depthwise), "training": (unroll, step, norm)}[part]
     compiler = _compiler()
     if compiler is None:
         return None

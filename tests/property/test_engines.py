@@ -30,7 +30,7 @@ from seenn.core.ops import (
 from seenn.exits import ConfidenceExit, ExitPolicy, FixedExit, PatienceExit
 from seenn.runtime import make_engine
 from seenn.runtime.kernels.fused import FusedEngine
-from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, PLAIN, Kernel
+from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, PLAIN, DepthwiseKernel, Kernel
 from seenn.runtime.lowering import Program, lower
 
 T = 6
@@ -60,6 +60,7 @@ def program(kind: Kind, seed: int) -> tuple[SpikingNetwork, Program]:
             return LeakyReLUNeuron(theta, v_init, slope=0.5 * torch.rand(6, generator=random), max_spikes=max_spikes)
         return IFNeuron(theta, v_init, signed=name == "signed", max_spikes=max_spikes)
 
+    beside = 0.2 * torch.randn((6, 1, 3, 3), generator=torch.Generator().manual_seed(seed))
     nodes = [
         Node("conv1", Conv2d(weight(6, 1, 3, 3), weight(6, 1)[:, 0], padding=1), (INPUT,)),
         Node("n1", neuron(), ("conv1",)),
@@ -67,7 +68,8 @@ def program(kind: Kind, seed: int) -> tuple[SpikingNetwork, Program]:
         Node("conv2", Conv2d(weight(6, 6, 3, 3), weight(6, 1)[:, 0] / 9, padding=1), ("pool",)),
         Node("n2", neuron(), ("conv2",)),
         Node("conv3", Conv2d(weight(6, 6, 3, 3), padding=1), ("n2",)),
-        Node("add", Add(), ("conv3", "pool")),
+        Node("depthwise", Conv2d(beside, padding=1, groups=6), ("n2",)),
+        Node("add", Add(), ("conv3", "pool", "depthwise")),
         Node("n3", neuron(), ("add",)),
         Node("mean", AdaptiveAvgPool2d(), ("n3",)),
         Node("flat", Flatten(), ("mean",)),
@@ -90,7 +92,10 @@ def run(
     """Spikes of every image and site, labels, exits, scores and confidences, in the images' own order."""
     network, lowered = program(kind, seed)
     images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    if library is not None:
+        kernels = [DepthwiseKernel(library), *kernels]
     engine = FusedEngine(lowered, kernels, "int8", CPU, library)
+    assert ("1 synapses by depthwise int8" in engine.note) is (library is not None)
     engine.tile = tile
     spikes = torch.zeros(20, len(network.sites))
 

@@ -39,7 +39,7 @@ class _Int8(EngineKind):
             rounding=None if section is None else Rounding.from_section(section, network),
         )
         library = native.load("engine") if device.type == "cpu" else None
-        engine = FusedEngine(program, exact_kernels(device), "int8", device, library)
+        engine = FusedEngine(program, exact_kernels(device, library), "int8", device, library)
         engine.no_frames = network.no_frames
         if section is None:
             engine.note += "; weights rounded by the largest of each channel, as there is no calibration"

@@ -9,6 +9,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from ctypes import CDLL
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from seenn.core.ops import Conv2d, Linear
 from seenn.core.ops.base import Synapse
+from seenn.native import Depthwise
 from seenn.native.cache import find, keep, key
 from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, SynapseTerm
 
@@ -28,6 +30,7 @@ Margin = tuple[int, int]  # rows and columns of zero counts around an image
 NO_MARGIN: Margin = (0, 0)
 #: Times faster int8 has to be: it wants a copy of every count, and a busy machine blurs a short measurement.
 CLEARLY = 1.5
+LARGEST_BYTE = 255
 LARGEST_PAIR = (1 << 15) - 1  # of two products: AVX2's vpmaddubsw saturates there
 
 
@@ -168,7 +171,7 @@ class Int8Kernel(Kernel):
         added = None if bias is None else bias.to(torch.float32)
         scale = unit.to(torch.float32)
         offset = torch.zeros(len(scale), dtype=torch.int32)
-        weight = (term.weight / unit.view(-1, 1, 1, 1)).to(torch.int8)
+        weight = _in_units(term, unit).to(torch.int8)
         packed = torch.ops.onednn.qconv_prepack(
             weight, scale, 1.0, zero, stride, padding, dilation, groups, [batch, *shape]
         )
@@ -179,6 +182,46 @@ class Int8Kernel(Kernel):
             convolve(x, 1.0, zero, packed, scale, offset, target, added, stride, padding, dilation, groups, *tail)
 
         return accumulate
+
+
+class DepthwiseKernel(Kernel):
+    """Our own depthwise convolution of counts, kept as ``count − low`` in a byte; ``seenn.native`` has tried it."""
+
+    name = "depthwise int8"
+    dtype = torch.uint8
+
+    def __init__(self, library: CDLL) -> None:
+        self._library = library
+
+    def accepts(self, term: SynapseTerm, source: Buffer) -> bool:
+        window, channels = term.geometry.window, source.shape[0]
+        fits = term.unit is not None and source.high - source.low <= LARGEST_BYTE
+        return fits and window is not None and 1 < window[-1] == channels == len(term.weight)
+
+    def margin(self, term: SynapseTerm, source: Buffer, bias: Tensor | None) -> Margin:
+        rows, columns = term.geometry.padding
+        return rows, columns
+
+    def prepare(
+        self, term: SynapseTerm, source: Buffer, bias: Tensor | None, batch: int, device: torch.device
+    ) -> Accumulate:
+        unit, window = term.unit, term.geometry.window
+        assert unit is not None
+        assert window is not None
+        _, stride, dilation, _ = window
+        added, low, most = (
+            torch.zeros_like(unit) if bias is None else bias,
+            int(source.low),
+            int(source.high - source.low),
+        )
+        (below, beside), (down, across) = stride, dilation
+        weight = _in_units(term, unit)
+        return Depthwise(self._library, weight, unit, added, low, most, (below, beside), (down, across))
+
+
+def _in_units(term: SynapseTerm, unit: Tensor) -> Tensor:
+    """A convolution's weights, integers that fit in int8."""
+    return term.weight / unit.view(-1, 1, 1, 1)
 
 
 def _is_exact_when_moved(term: SynapseTerm, source: Buffer, bias: Tensor | None) -> bool:
@@ -258,8 +301,10 @@ def _settings(threads: int) -> str:
     return key(Path(__file__).read_bytes(), threads, environment, precisions, torch._C._get_mkldnn_enabled())
 
 
-def exact_kernels(device: torch.device) -> list[Kernel]:
+def exact_kernels(device: torch.device, library: CDLL | None = None) -> list[Kernel]:
     """The kernels that are exact on this machine, the fastest first; torch in float64 always is.
+
+    ``library``: from ``seenn.native``, for those that are our own.
 
     On another device it is the only one: which of its float32 algorithms a library takes there depends on the shapes,
     and some transform the values first, so that integers do not stay integers.
@@ -270,7 +315,8 @@ def exact_kernels(device: torch.device) -> list[Kernel]:
     found = [kernel for kernel in packed if is_exact(kernel, device)]
     if len(found) == 2 and _int8_is_clearly_faster():
         found.reverse()
-    return found + [kernel for kernel in (PLAIN, DOUBLE) if is_exact(kernel, device)]
+    own: list[Kernel] = [] if library is None else [DepthwiseKernel(library)]
+    return own + found + [kernel for kernel in (PLAIN, DOUBLE) if is_exact(kernel, device)]
 
 
 def _int8_is_clearly_faster() -> bool:

@@ -21,7 +21,7 @@ from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import AdaptiveAvgPool2d, AvgPool2d, BatchNorm, Linear
 from seenn.core.ops.membrane import Membrane
-from seenn.native import Cumulative, Firing, Joined, RowWriter, WindowSums, cache, norm
+from seenn.native import Cumulative, Depthwise, Firing, Joined, RowWriter, WindowSums, cache, norm
 from seenn.native.library import FLAGS, Library
 from seenn.runtime import Engine, make_engine
 from seenn.runtime.kernels.synapses import exact_kernels
@@ -298,6 +298,49 @@ def test_windows_beyond_the_image_are_refused(library: Library) -> None:
             WindowSums(library, source, target, rows, columns, 0)
 
 
+@pytest.mark.parametrize("size", [(3, 3), (5, 5), (2, 3), (1, 1)], ids=str)
+@pytest.mark.parametrize("steps", [((1, 1), (1, 1)), ((2, 1), (1, 2)), ((1, 3), (2, 1))], ids=str)
+@pytest.mark.parametrize("channels", [5, 16, 70])
+def test_depthwise_convolutions_add_what_torch_does(
+    library: Library, size: tuple[int, int], steps: tuple[tuple[int, int], tuple[int, int]], channels: int
+) -> None:
+    (stride, dilation), low = steps, -7
+    source = whole(0, 255, 3, channels, 14, 15).to(torch.uint8)[:, :, 1:-1, 2:-2]
+    weight = whole(-127, 127, channels, 1, *size, seed=1)
+    unit, bias = whole(1, 4, channels, seed=2), whole(-99, 99, channels, seed=3)
+    response = torch.nn.functional.conv2d(source.float() + low, weight, None, stride, 0, dilation, channels)
+    expected = response * unit.view(-1, 1, 1) + bias.view(-1, 1, 1) + 5
+    target = torch.full_like(expected, 5).contiguous(memory_format=torch.channels_last)
+    run = Depthwise(library, weight, unit, bias, low, 255, stride, dilation)
+    run(target, source)
+    assert torch.equal(target, expected)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("most", [151, 217, 255])
+def test_no_sum_of_a_window_is_too_large(library: Library, most: int, sign: int) -> None:
+    """Weights of 217 times bytes of 151 are int16's largest; whatever is larger is added up in int32."""
+    weight = torch.full((16, 1, 3, 3), 24.0)
+    weight[:, 0, 0, 0] = 25
+    source = whole(most, most, 1, 16, 3, 3).to(torch.uint8)
+    target, one, none = whole(0, 0, 1, 16, 1, 1), torch.ones(16), torch.zeros(16)
+    assert 151 * 217 == (1 << 15) - 1
+    Depthwise(library, sign * weight, one, none, 0, most, (1, 1), (1, 1))(target, source)
+    assert target.flatten().tolist() == [sign * 217 * most] * 16
+
+
+def test_a_depthwise_convolution_of_another_shape_is_refused(library: Library) -> None:
+    one, none = torch.ones(4), torch.zeros(4)
+    with pytest.raises(ValueError, match="not \\[C, 1, h, w\\]"):
+        Depthwise(library, torch.ones(4, 2, 3, 3), one, none, 0, 1, (1, 1), (1, 1))
+    run = Depthwise(library, torch.ones(4, 1, 3, 3), one, none, 0, 1, (1, 1), (1, 1))
+    for shape, target in (((2, 4, 5, 5), (2, 4, 5, 5)), ((2, 5, 5, 5), (2, 5, 3, 3)), ((2, 4, 5, 5), (1, 4, 3, 3))):
+        with pytest.raises(ValueError, match="a depthwise convolution of"):
+            run(whole(0, 0, *target), whole(0, 1, *shape).to(torch.uint8))
+    with pytest.raises(ValueError, match="memory of another layout"):
+        run(torch.zeros(2, 4, 3, 3), whole(0, 1, 2, 4, 5, 5).to(torch.uint8))
+
+
 def test_without_a_compiler_torch_does_the_same(
     library: Library, make_network: Callable[..., SpikingNetwork], images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -538,6 +581,7 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
         ("rows.c", "rows[k] *", "k *"),
         ("sums.c", "w->low *", "0 *"),
         ("cumulative.c", "now[c] / t", "now[c]"),
+        ("depthwise.c", "(narrow + product)", "product"),
     ],
 )
 def test_a_library_that_computes_something_else_is_not_used(

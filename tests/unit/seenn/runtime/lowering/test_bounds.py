@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from compiled import compiled_for
 from torch import Tensor
 
 from seenn import native
@@ -17,7 +18,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, IntegratingNeuron, LeakyReLUNeuron, Linear
 from seenn.errors import UnsupportedError
 from seenn.runtime.kernels.fused import FusedEngine
-from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, LARGEST_PAIR, PLAIN, Kernel, is_exact
+from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, LARGEST_PAIR, PLAIN, DepthwiseKernel, Kernel, is_exact
 from seenn.runtime.lowering import Program, lower, scales
 from seenn.runtime.lowering.program import EXACT_LIMIT, Buffer, SynapseTerm
 
@@ -143,6 +144,41 @@ def test_no_pair_of_products_saturates_in_the_int8_kernel(low: int, high: int) -
         pytest.skip("oneDNN int8 is missing or not exact on this machine; the engine does not use it")
     respond(INT8, low, high, 1)
     respond(INT8, low, high, 1, bias=12345)
+
+
+def depthwise(groups: int = 16) -> SynapseTerm:
+    """Windows of nine, with the largest weights of int8."""
+    op = Conv2d(torch.zeros(16, 16 // groups, 3, 3), padding=(1, 1), groups=groups)
+    weight = torch.full(op.weight.shape, 127.0, dtype=torch.float64)
+    weight[1] = -127
+    unit = torch.arange(1.0, 17).double()
+    return SynapseTerm(source="x", op=op, weight=weight * unit.view(-1, 1, 1, 1), unit=unit)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 28), (0, 29), (-14, 14), (-15, 15), (0, 255), (-128, 127)])
+def test_depthwise_counts_add_up_exactly_however_large(low: int, high: int) -> None:
+    kernel, term = DepthwiseKernel(compiled_for("engine")), depthwise()
+    source = Buffer(name="x", shape=(16, 5, 6), life="scratch", low=low, high=high)
+    assert kernel.accepts(term, source)
+    x = torch.tensor([high, low, 0]).view(3, 1, 1, 1).repeat(1, 16, 5, 6)
+    x[2, :, ::2, 1::2] = high
+    bias = torch.full((16,), 777.0).double()
+    expected = term.op.response(x.double(), term.weight, bias)
+    target = torch.zeros_like(expected, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    framed = torch.nn.functional.pad(x, (1, 1, 1, 1)) - low
+    assert kernel.margin(term, source, bias) == (1, 1)
+    kernel.prepare(term, source, bias, 3, CPU)(target, framed.byte().contiguous(memory_format=torch.channels_last))
+    assert torch.equal(target.double(), expected)
+
+
+def test_the_depthwise_kernel_takes_bytes_of_convolutions_whose_channels_do_not_meet() -> None:
+    kernel, term = DepthwiseKernel(compiled_for("engine")), depthwise()
+    fits = Buffer(name="x", shape=(16, 5, 6), life="scratch", low=-128, high=127)
+    assert kernel.accepts(term, fits)
+    assert not kernel.accepts(term, replace(fits, high=128))
+    assert not kernel.accepts(replace(term, unit=None), fits)
+    assert not kernel.accepts(depthwise(groups=8), fits)
+    assert not kernel.accepts(depthwise(groups=1), fits)
 
 
 @pytest.mark.parametrize(("counts", "fits"), [(129, True), (130, False)])
