@@ -229,7 +229,7 @@ def test_prepared_splits_stay_prepared_whatever_the_preprocessing() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (3, "data is a int: expected the name of a data set"),
+        (3, "data is an int: expected the name of a data set"),
         (None, "data is a NoneType"),
         ({1, 2}, "data is a set"),
         ([], "there are no samples: the list is empty"),
