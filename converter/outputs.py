@@ -17,7 +17,7 @@ from seenn.capture.failure import failing, wrapped
 from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
 from seenn.core.graph import OpGraph, prune
-from seenn.core.ops import Reshape
+from seenn.core.ops import Largest, Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _are_places(found: Mapping[str, tuple[tuple[str, ...], Tensor]]) -> bool:
     """Whether values come with whole numbers of the same shape, one each, as the best scores with their places."""
     values = [value for _, value in found.values()]
     real = [value.shape for value in values if value.is_floating_point()]
-    return len(real) <= 1 and all(value.shape in real or not real for value in values)
+    return len(real) <= 1 and len(real) < len(values) and all(value.shape in real or not real for value in values)
 
 
 def _refuse_inputs(model: nn.Module) -> None:
@@ -178,6 +178,8 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
         before = graph[graph.output].inputs[0]
         graph = OpGraph(prune(graph, before), before)
         shape = graph.shapes(input_shape)[before]
+    if task is None and math.prod(shape) == 1 and isinstance(graph[graph.output].op, Largest):
+        raise ConversionError(f"the model returns the largest of its scores alone: {_SCORES}")
     if not shape:
         graph = followed(graph, "scores", Reshape(shape=(1,)))
     scores = shape[0] if shape else 1

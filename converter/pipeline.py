@@ -213,9 +213,7 @@ def _load(
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
         if not isinstance(model, str | Path | ModelSpec):
-            raise ModelTypeError(
-                f"model is {kind_of(model)}; expected a torch.nn.Module or the name of a model"
-            )
+            raise ModelTypeError(f"model is {kind_of(model)}; expected a torch.nn.Module or the name of a model")
         spec = model if isinstance(model, ModelSpec) else ModelSpec(name=str(model))
         spec = spec if output is None else replace(spec, output=output)
         model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)

@@ -71,7 +71,8 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
             try:
                 return build_graph(trace_exported(copied.model, example))
             except UnsupportedError as second:  # torch.fx stops at checks of sizes, too, which are not in the way
-                raise (second if depends_on_values(second.__cause__) else error) from None
+                first = depends_on_values(error.__cause__) or not depends_on_values(second.__cause__)
+                raise (error if first else second) from None
         if not followed.refused(strict=False):
             return followed
         try:

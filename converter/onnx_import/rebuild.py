@@ -135,8 +135,8 @@ class _Run:
         classes = math.prod(shape)
         if classes != max(shape, default=1) or classes < 1:
             raise UnsupportedError(
-                f"{path}: the output {self._signature.logits!r} has shape [B, {sizes_of(shape)}]; expected one score per "
-                "class, [B, K]: the model is no classifier; cut it after its scores with onnx.utils.extract_model"
+                f"{path}: the output {self._signature.logits!r} has shape [B, {sizes_of(shape)}]; expected one score "
+                "per class, [B, K]: the model is no classifier; cut it after its scores with onnx.utils.extract_model"
             )
         if len(shape) != 1:
             output = self._builder.function("logits", torch.reshape, output, (-1, classes))

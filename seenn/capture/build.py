@@ -130,7 +130,7 @@ class _GraphBuilder:
                 if isinstance(value, Tensor | tuple | list):
                     self._constants[node] = value if isinstance(value, Tensor) else tuple(value)
                 return  # without a value it is a weight that training changes: its reader is refused
-            if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
+            if any(self._is_lost(read) for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
                 return
             self._names[node] = node.meta[SITE] = self._translated(node)
@@ -139,6 +139,11 @@ class _GraphBuilder:
             self._offenders.append(Offender(site_name(node), _spelling(node, self._traced), reason, fix))
             if "shape" in node.meta:
                 self._names[node] = self._unsupported(node)
+
+    def _is_lost(self, read: fx.Node) -> bool:
+        """Whether what makes a value is refused already, and its readers are not to blame."""
+        name = self._names.get(read)
+        return name is _LOST or (isinstance(name, str) and name != INPUT and _is_complex(read))
 
     def _why(self, error: Exception) -> tuple[str, str]:
         """Reason and fix of a refusal; of anything else its type and message, and it is kept as the cause."""
@@ -201,7 +206,8 @@ class _GraphBuilder:
             raise Refused(*stale)
         if why := node.meta.get("opaque"):
             opaque = self._traced.get_submodule(str(node.target))
-            raise Refused(f"cannot be traced: {why[0]}. {why[1]}", f"else {_substitute(opaque)}split it up")
+            advice = why[1][0].lower() + why[1][1:].removesuffix(".")
+            raise Refused(f"cannot be traced: {why[0]}", f"{advice}; else {_substitute(opaque)}split it up")
         if found := [read for read in (node, *node.all_input_nodes) if _is_complex(read)]:
             held = [str(read.target) for read in found if read.op == "get_attr" and CONSTANT not in str(read.target)]
             raise Refused(

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from seenn.capture.places import is_own, place, where
 from seenn.capture.state import WorkingCopy, run_apart
 from seenn.core.graph import PROBE_BATCHES, shapes_only
+from seenn.errors import first_line
 
 _FEW = (2, 3, 4)
 _OF_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
@@ -69,8 +70,7 @@ def _refusal(error: Exception, images: int) -> OfImages | None:
     """The model's own error for this number of images, where it is its own and not one of values that are not there."""
     if not isinstance(error, AssertionError | ValueError | RuntimeError) or isinstance(error, _OF_VALUES):
         return None
-    said = " ".join(str(error).split())
-    return OfImages(f"it takes {_FEW[0]} images and refuses {images}{place(error)}{said and f' ({said})'}")
+    return OfImages(f"it takes {_FEW[0]} images and refuses {images}{place(error)} ({first_line(error)})")
 
 
 class _Calls(TorchFunctionMode):

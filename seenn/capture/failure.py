@@ -6,8 +6,7 @@ import re
 import traceback
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -24,7 +23,7 @@ _LOOPS = "Give whole batches to its layers: write it without a loop over x.shape
 _COUNTED = "A network takes any number of images: take out what depends on the batch size."
 _BATCH_SIZE = r"shape\[0\]|size\(0\)|size\(\)\[0\]|\blen\(|batch"
 _LAYERS = "Keep layers in nn.ModuleList or nn.ModuleDict, or as attributes of a module"
-_REPLACED = "Put the forward that was assigned to {} into a subclass: one that holds another model cannot be followed."
+_REPLACED = "Put the {} that was assigned to {} into a subclass: one that holds another model cannot be followed."
 _COUNTS = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
 #: By what torch says: advice for models that fail as they run.
 _SAID = {
@@ -73,12 +72,15 @@ def untraceable(model: nn.Module, example: Tensor, error: Exception) -> SeennErr
     return UnsupportedError(f"{where}: {said}. {advice}")
 
 
-def explained(model: nn.Module, error: Exception) -> tuple[str, str]:
-    """Why a module cannot be followed, and what to do about it."""
+def explained(model: nn.Module, error: Exception, name: str = "the model") -> tuple[str, str]:
+    """Why a module, called ``name``, cannot be followed, and what to do about it."""
+    if "forward" in vars(model) and isinstance(error, fx.proxy.TraceError):
+        return "it cannot be followed", _REPLACED.format("forward", name)
     if isinstance(error, NameError) and "not installed as a submodule" in str(error):  # of torch.fx
-        replaced = [path or "the model" for path, module in model.named_modules() if "forward" in vars(module)]
-        if replaced:
-            return "its forward calls another model", _REPLACED.format(replaced[0])
+        for path, module in model.named_modules():
+            for key, value in vars(module).items():
+                if callable(value) and not isinstance(value, nn.Module) and hasattr(type(module), key):
+                    return "it calls another model", _REPLACED.format(key, path or name)
         lists = ", ".join(_lists_of_layers(model)[:8])
         held = f"those in {lists} are" if lists else "those in a list or dict, or made outside of __init__, are"
         return "it calls a layer that is not part of the model", f"{_LAYERS}: {held} not."

@@ -32,13 +32,14 @@ def place(error: BaseException) -> str:
 
 
 def where(filename: str, number: int, start: int | None = None, end: int | None = None) -> str:
-    """``"net.py:12 (its line)"``; of a long line what lies between two columns, where they are known."""
+    """``"net.py:12 (its line)"``; of a long line the part around two columns, or its start."""
     line = linecache.getline(filename, number).rstrip()
     code = " ".join(line.split())
-    if len(code) > _LONGEST and start is not None:
-        code = f"… {' '.join(line[start:end].split())}{' …' if end is not None and end < len(line) else ''}"
     if len(code) > _LONGEST:
-        code = f"{code[:_LONGEST]} …"
+        indent = len(line) - len(line.lstrip())
+        middle = indent if start is None else (start + (len(line) if end is None else end)) // 2
+        first = max(indent, min(middle - _LONGEST // 2, len(line) - _LONGEST))
+        code = f"{'… ' * (first > indent)}{line[first : first + _LONGEST]}{' …' * (first + _LONGEST < len(line))}"
     return f"{Path(filename).name}:{number}{f' (`{code}`)' if code else ''}"
 
 

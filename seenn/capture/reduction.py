@@ -9,7 +9,7 @@ from torch import fx
 
 from seenn.capture.arithmetic import extreme
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
-from seenn.core.ops import Add, AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
+from seenn.core.ops import AdaptiveMaxPool2d, Add, Largest, Mean, Pointwise, Reshape, Scale, Variance
 
 
 @handles("amax", any_layout=True)

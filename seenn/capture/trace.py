@@ -27,6 +27,7 @@ from seenn.capture.state import (
     run_apart,
     tensors_in,
 )
+from seenn.capture.value import Value
 from seenn.core.graph import PROBE_BATCHES, without_global_hooks
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron, reset
@@ -49,6 +50,9 @@ class Tracer(fx.Tracer):
         inside_torch = m.__module__.startswith("torch.nn.")
         return inside_torch and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Value(node, self)
+
     def create_arg(self, a: Any) -> Any:
         """A tensor that no module has, such as a global one, comes in the precision that the model is traced in."""
         if isinstance(a, Tensor) and a.dtype.is_floating_point and a not in self.tensor_attrs:
@@ -70,7 +74,7 @@ class Tracer(fx.Tracer):
                 self.graph.erase_node(node)
             self.module_stack, self.scope = stack, scope
             proxy = self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
-            proxy.node.meta["opaque"] = explained(m, error)
+            proxy.node.meta["opaque"] = explained(m, error, self.path_of_module(m))
             return proxy
 
     def _hooked(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
