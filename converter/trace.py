@@ -130,16 +130,16 @@ def _first_other(model: nn.Module, example: Tensor) -> str:
         for given in (example[:1], example):
             runs.append([])
             run_apart(copied.model, (given,))
-    for (path, module, *one), (_, _, *all_) in zip(*runs, strict=False):
-        given, returned = (any(map(_differ, tensors_in(a), tensors_in(b))) for a, b in zip(one, all_, strict=True))
-        if given:  # by what is called between modules
+    for (path, module, *values), (_, _, *others) in zip(*runs, strict=False):
+        differs = [any(map(_differ, tensors_in(a), tensors_in(b))) for a, b in zip(values, others, strict=True)]
+        if differs[0]:  # by what is called between modules
             break
-        if returned and isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if differs[1] and isinstance(module, nn.modules.batchnorm._BatchNorm):
             return (
                 f", first in {path} ({type(module).__name__}), which has no running statistics and takes those of the "
                 "batch: train it with track_running_stats=True, or put nn.GroupNorm in its place"
             )
-        if returned:
+        if differs[1]:
             return f", first in {path} ({type(module).__name__}): {_MIXES}"
     if branches(model, example):
         return ", and calls other functions: it must not branch on how many images there are"

@@ -207,7 +207,9 @@ class _GraphBuilder:
         if why := node.meta.get("opaque"):
             opaque = self._traced.get_submodule(str(node.target))
             advice = why[1][0].lower() + why[1][1:].removesuffix(".")
-            raise Refused(f"cannot be traced: {why[0]}", f"{advice}; else {_substitute(opaque)}split it up")
+            raise Refused(
+                f"cannot be traced: {why[0]}", f"change its forward: {advice}; else {_substitute(opaque)}split it up"
+            )
         if found := [read for read in (node, *node.all_input_nodes) if _is_complex(read)]:
             held = [str(read.target) for read in found if read.op == "get_attr" and CONSTANT not in str(read.target)]
             raise Refused(

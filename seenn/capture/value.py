@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -43,7 +43,7 @@ class Value(fx.Proxy):
     def _known(self) -> Tensor | None:
         try:
             with torch.no_grad():
-                found = _computed(self.node, self.tracer.root)
+                found = _computed(self.node, cast(fx.Tracer, self.tracer).root)
         except _Unknown:
             return None
         return found if isinstance(found, Tensor) else None
@@ -65,5 +65,5 @@ def _computed(node: fx.Node, root: nn.Module) -> Any:
         args, kwargs = map_arg((node.args, dict(node.kwargs)), lambda read: _computed(read, root))
         if isinstance(node.target, str):
             return getattr(args[0], node.target)(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return node.target(*args, **kwargs)
     raise _Unknown
