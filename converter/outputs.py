@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from converter.precision import computing_in
@@ -15,8 +17,10 @@ from seenn.capture.failure import failing, wrapped
 from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
 from seenn.core.graph import OpGraph, prune
-from seenn.core.ops import Reshape
+from seenn.core.ops import Largest, Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 #: One of several classes; one logit above 0 for yes; a logit for each of several labels; numbers.
 Task = Literal["classes", "binary", "labels", "values"]
@@ -46,6 +50,10 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
         raise failing(model, given, error) from error
     output = None if output is None else str(output)
     if isinstance(returned, Tensor):
+        if not returned.is_floating_point() and not returned.is_complex():
+            raise UnsupportedError(
+                f"{name} returns {_whole(returned)}, as argmax, topk or a comparison give, and no scores: {_SCORES}"
+            )
         if output not in (None, "0", "-1"):
             raise UnsupportedError(f"{name} returns one tensor, and nothing called {output!r}: leave the output out")
         return model
@@ -53,12 +61,22 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
     listed = ", ".join(f"{key} {list(value.shape)}" for key, (_, value) in found.items())
     if not found:
         raise UnsupportedError(f"{name} returns {type(returned).__name__}, and no tensor in it: let it return one")
+    ordered = type(returned).__module__ == "torch.return_types"  # of topk, sort, max and their like
+    if output is None and (ordered or _are_places(found)):
+        how = f"what {type(returned).__name__} does" if ordered else "values with their places"
+        raise UnsupportedError(f"{name} returns {how}, {listed}: {_SCORES}")
+    scores = [key for key, (_, value) in found.items() if value.is_floating_point()]
+    if output is None and len(found) > 1 and len(scores) == 1:
+        log.warning("of what the model returns, %s, %s is taken", listed, scores[0])
+        output = scores[0]
     if output is None and len(found) > 1:
         raise UnsupportedError(f"{name} returns several tensors: {listed}; name one (output=, --output-name)")
     chosen = next(iter(found)) if output is None else _named(output, list(_parts(returned)))
     if chosen not in found:
         raise UnsupportedError(f"{name} returns {listed}, and no {chosen!r}.{did_you_mean(chosen, found)}")
-    path = found[chosen][0]
+    path, value = found[chosen]
+    if not value.is_floating_point():
+        raise UnsupportedError(f"{name} returns {_whole(value)} as {chosen}, and no scores: {_SCORES}")
 
     def pick(module: nn.Module, args: Any, returned: Any) -> Any:
         for part in path:
@@ -67,6 +85,20 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
 
     model.register_forward_hook(pick)
     return model
+
+
+_SCORES = "let it return the scores that these are chosen from, one for each class [B, classes]"
+
+
+def _whole(value: Tensor) -> str:
+    return "yes or no" if value.dtype == torch.bool else "whole numbers"
+
+
+def _are_places(found: Mapping[str, tuple[tuple[str, ...], Tensor]]) -> bool:
+    """Whether values come with whole numbers of the same shape, one each, as the best scores with their places."""
+    values = [value for _, value in found.values()]
+    real = [value.shape for value in values if value.is_floating_point()]
+    return len(real) <= 1 and len(real) < len(values) and all(value.shape in real or not real for value in values)
 
 
 def _refuse_inputs(model: nn.Module) -> None:
@@ -146,6 +178,8 @@ def with_scores(graph: OpGraph, input_shape: Sequence[int], task: str | None, he
         before = graph[graph.output].inputs[0]
         graph = OpGraph(prune(graph, before), before)
         shape = graph.shapes(input_shape)[before]
+    if task is None and math.prod(shape) == 1 and isinstance(graph[graph.output].op, Largest):
+        raise ConversionError(f"the model returns the largest of its scores alone: {_SCORES}")
     if not shape:
         graph = followed(graph, "scores", Reshape(shape=(1,)))
     scores = shape[0] if shape else 1

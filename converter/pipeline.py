@@ -34,7 +34,7 @@ from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.labels import Task, task_of
 from seenn.data.provenance import load_recorded_data
 from seenn.device import naming_memory, resolve_device
-from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError
+from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError, kind_of
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
 from seenn.version import versions
@@ -213,9 +213,7 @@ def _load(
         return LoadedModel(model, ModelSpec(name=name), None, {"name": name}), {}
     if not isinstance(model, LoadedModel):
         if not isinstance(model, str | Path | ModelSpec):
-            raise ModelTypeError(
-                f"model is a {type(model).__name__}; expected a torch.nn.Module or the name of a model"
-            )
+            raise ModelTypeError(f"model is {kind_of(model)}; expected a torch.nn.Module or the name of a model")
         spec = model if isinstance(model, ModelSpec) else ModelSpec(name=str(model))
         spec = spec if output is None else replace(spec, output=output)
         model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
-from seenn.capture.failure import depends_on_values, failing, place
+from seenn.capture.counted import OfImages, branches
+from seenn.capture.failure import depends_on_values, failing
+from seenn.capture.places import place
 from seenn.capture.plain import Substitutes, plain_copy
 from seenn.capture.state import WorkingCopy, run_apart, tensors_in
 from seenn.core.graph import OpGraph
@@ -67,12 +71,15 @@ def capture_graph(model: nn.Module, example: Tensor) -> CapturedGraph:
             try:
                 return build_graph(trace_exported(copied.model, example))
             except UnsupportedError as second:  # torch.fx stops at checks of sizes, too, which are not in the way
-                raise (second if depends_on_values(second.__cause__) else error) from None
+                first = depends_on_values(error.__cause__) or not depends_on_values(second.__cause__)
+                raise (error if first else second) from None
         if not followed.refused(strict=False):
             return followed
         try:
             exported = build_graph(trace_exported(copied.model, example))
-        except UnsupportedError:
+        except UnsupportedError as error:
+            if isinstance(error.__cause__, OfImages):  # of which torch.fx saw that it cannot be followed, and not why
+                raise
             return followed
         return min(followed, exported, key=lambda found: len(found.refused(strict=False)))
 
@@ -103,12 +110,53 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
         if one.dim() and one.shape != all_[:1].shape:
             both = f"{list(one.shape)} for one image and {list(all_.shape)} for {len(example)}"
             raise UnsupportedError(f"{name} returns {both}, not one row an image: {fix}")
-        if one.is_floating_point() and not torch.allclose(one, all_[:1], rtol=1e-4, atol=1e-5, equal_nan=True):
+        if _differ(one, all_):
             raise UnsupportedError(
-                f"{name} gives an image another answer in a second call, beside others: it draws at random, keeps "
-                "values from call to call, or mixes the images, as .max().item() of a batch does; make it a function "
-                "of each image"
+                f"{name} gives an image another answer in a second call, beside others{_first_other(model, example)}"
             )
+
+
+def _first_other(model: nn.Module, example: Tensor) -> str:
+    """Which module is the first whose answer to an image is another beside others, and what to do about it."""
+    runs: list[list[tuple[str, nn.Module, Any, Any]]] = []
+    with WorkingCopy(model) as copied:
+
+        def note(path: str) -> Callable[[nn.Module, Any, Any], None]:
+            return lambda module, args, returned: runs[-1].append((path, module, args, returned))
+
+        for path, module in copied.model.named_modules():
+            if path:
+                module.register_forward_hook(note(path))
+        for given in (example[:1], example):
+            runs.append([])
+            run_apart(copied.model, (given,))
+    for (path, module, *values), (_, _, *others) in zip(*runs, strict=False):
+        differs = [any(map(_differ, tensors_in(a), tensors_in(b))) for a, b in zip(values, others, strict=True)]
+        if differs[0]:  # by what is called between modules
+            break
+        if differs[1] and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return (
+                f", first in {path} ({type(module).__name__}), which has no running statistics and takes those of the "
+                "batch: train it with track_running_stats=True, or put nn.GroupNorm in its place"
+            )
+        if differs[1]:
+            return f", first in {path} ({type(module).__name__}): {_MIXES}"
+    if branches(model, example):
+        return ", and calls other functions: it must not branch on how many images there are"
+    return f": {_MIXES}"
+
+
+_MIXES = (
+    "it draws at random, keeps values from call to call, or mixes the images, as .max().item() of a batch does; make "
+    "it a function of each image"
+)
+
+
+def _differ(one: Tensor, among: Tensor) -> bool:
+    """Whether what a model or a part of it gives one image is not what it gives the same one among others."""
+    if not one.is_floating_point() or not one.dim() or one.shape != among[:1].shape:
+        return False
+    return not torch.allclose(one, among[:1], rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def trace_fx(model: nn.Module, example: Tensor) -> fx.GraphModule:

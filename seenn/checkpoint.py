@@ -31,7 +31,7 @@ from torch import Tensor
 from seenn.core.network import SpikingNetwork
 from seenn.core.serialisation import graph_from_json, graph_to_json
 from seenn.data.preprocessing import preparation_from_json
-from seenn.errors import CheckpointError, CheckpointTypeError
+from seenn.errors import CheckpointError, CheckpointTypeError, kind_of
 from seenn.exits.policy import policy_from_json, policy_to_json
 from seenn.files import Origin, read_tensors, refuse_other_kind, stand_in, version_of, write_tensors
 from seenn.runtime import ENGINES, Section
@@ -95,7 +95,7 @@ def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str
         ValueError: a NIR file without its dialect, or another file with one.
     """
     if not isinstance(path, str | os.PathLike):
-        raise CheckpointTypeError(f"a network is loaded from a file, got a {type(path).__name__}: give its path")
+        raise CheckpointTypeError(f"a network is loaded from a file, got {kind_of(path)}: give its path")
     where, origin = Path(path), Origin.of(path)
     if (file := _nir_file(where)) is not None:
         from seenn.capture.nir import read_nir

@@ -121,6 +121,12 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
     return " Check its spelling."
 
 
+def kind_of(value: object) -> str:
+    """What kind of thing a value is, with its article: ``"an int"``."""
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+
+
 def first_line(error: Exception) -> str:
     """Type and first line of the message, to be quoted in another error; a long one is cut off."""
     line = (str(error).strip().splitlines() or [repr(error)])[0]

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from converter.load.folders import DISTRIBUTED, check_names
-from seenn.errors import CheckpointError, first_line
+from seenn.errors import CheckpointError, first_line, kind_of
 
 
 def read_distributed(folder: Path) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ class _Reader(FileSystemReader):
             ) from error
         check_names(file, shards)
         if not isinstance(metadata, Metadata):
-            raise CheckpointError(f"{file}: holds a {type(metadata).__name__}; expected torch's Metadata")
+            raise CheckpointError(f"{file}: holds {kind_of(metadata)}; expected torch's Metadata")
         return metadata
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from converter.load.layout import find_first_convolution, find_head
 from converter.load.spec import ModelSpec, build_error
-from seenn.errors import ModelArgumentError, ModelError, did_you_mean
+from seenn.errors import ModelArgumentError, ModelError, did_you_mean, kind_of
 from seenn.registry import current_folder_importable, is_missing
 
 
@@ -33,7 +33,7 @@ def build_python_path(spec: ModelSpec) -> nn.Module:
         module = _call(factory, spec, sizes)
     if not isinstance(module, nn.Module):
         raise ModelError(
-            f"{spec.name} returned a {type(module).__name__}; expected a torch.nn.Module (a factory, or a class of one)"
+            f"{spec.name} returned {kind_of(module)}; expected a torch.nn.Module (a factory, or a class of one)"
         )
     first = find_first_convolution(module)
     built = {"num_classes": find_head(module).outputs, "in_chans": None if first is None else first.inputs}
@@ -81,7 +81,7 @@ def find_factory(path: str) -> Callable[..., Any]:
         names = [name for name, value in vars(module).items() if callable(value)]
         raise ModelArgumentError(f"{module_name!r} has no {attribute!r}.{did_you_mean(attribute, names)}") from error
     if not callable(factory):
-        raise ModelArgumentError(f"{path} is a {type(factory).__name__}; expected a function or a class")
+        raise ModelArgumentError(f"{path} is {kind_of(factory)}; expected a function or a class")
     return factory
 
 

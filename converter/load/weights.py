@@ -19,7 +19,7 @@ from torch import Tensor
 from converter.load.folders import find_weights, is_sharded, read_shards
 from converter.load.foreign import advice
 from converter.load.pickled import Inert, PlainArray, read_pickled
-from seenn.errors import CheckpointError, CheckpointTypeError
+from seenn.errors import CheckpointError, CheckpointTypeError, kind_of
 from seenn.files import atomic_path, read_tensors, stand_in, write_tensors
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".pyth", ".th", ".model")
@@ -50,7 +50,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     """
     if not isinstance(path, str | os.PathLike):
         raise CheckpointTypeError(
-            f"weights are a {type(path).__name__}: give the path of a file; what is in memory goes into a module by "
+            f"weights are {kind_of(path)}: give the path of a file; what is in memory goes into a module by "
             "module.load_state_dict(…), and the module is given"
         )
     file = Path(path)
@@ -97,7 +97,7 @@ def _flattened(file: Path, content: Any, record: dict[str, Any]) -> Weights:
     found = _visited(file, content, record, arrays=False)
     found = found if found.tensors else _visited(file, content, record, arrays=True)
     if not found.tensors:
-        kind = "an object of a program" if isinstance(content, Inert) else f"a {type(content).__name__}"
+        kind = "an object of a program" if isinstance(content, Inert) else kind_of(content)
         raise CheckpointError(f"{file}: no weights inside ({kind}); expected a state dict")
     return found
 
@@ -176,5 +176,5 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _checked_record(file: Path, record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise CheckpointError(f"{file}: '{RECORD_KEY}' is a {type(record).__name__}; expected an object")
+        raise CheckpointError(f"{file}: '{RECORD_KEY}' is {kind_of(record)}; expected an object")
     return record

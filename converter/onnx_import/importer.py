@@ -45,10 +45,11 @@ def import_onnx(
     """
     file = Path(path)
     model, opset = read_model(file)
-    notes = [in_real_numbers(model.graph), in_float32(model.graph), choose_output(model.graph, file, output)]
-    if choice := leave_out_choice(model.graph):
-        logger.warning("%s: %s", file, choice)
-        notes.append(choice)
+    notes = [in_real_numbers(model.graph), in_float32(model.graph)]
+    said = [choose_output(model.graph, file, output), leave_out_choice(model.graph)]
     signature = find_signature(model.graph, file, input_shape, default=default_shape, layout=layout)
-    found = rebuild(model, opset, signature, file, tuple(filter(None, notes)))
+    said.append(signature.note)
+    for note in filter(None, said):
+        logger.warning("%s: %s", file, note)
+    found = rebuild(model, opset, signature, file, tuple(filter(None, [*notes, *said])))
     return verify(model, found, signature, file)

@@ -19,7 +19,7 @@ from converter.onnx_import.fold import Folder
 from converter.onnx_import.integers import MICROSOFT, QUANTISERS
 from converter.onnx_import.read import DOMAINS
 from converter.onnx_import.registry import OnnxCall, Result, find_handler, node_name
-from converter.onnx_import.signature import Signature
+from converter.onnx_import.signature import Signature, sizes_of
 from converter.onnx_import.values import BatchSizes, Known, Lost, Rows, Traced, Value
 from seenn.capture import Offender, Refused
 from seenn.errors import UnsupportedError, first_line
@@ -93,11 +93,9 @@ class _Run:
         self._notes = [*notes]
         images = self._builder.images
         if signature.channels_last:
-            self._notes.append(f"the file takes the channels last; the network takes [B, {_sizes(signature.shape)}]")
             rank = len(signature.shape) + 1
             images = self._builder.permute("channels_last", images, (0, *range(2, rank), 1))
         if signature.flat is not None:
-            self._notes.append(f"the file takes [B, {_sizes(signature.flat)}]; the network takes gray images")
             images = self._builder.function("flat", torch.reshape, images, (-1, *signature.flat))
         self._values[signature.images] = images
 
@@ -137,8 +135,8 @@ class _Run:
         classes = math.prod(shape)
         if classes != max(shape, default=1) or classes < 1:
             raise UnsupportedError(
-                f"{path}: the output {self._signature.logits!r} has shape [B, {_sizes(shape)}]; expected one score per "
-                "class, [B, K]: the model is no classifier; cut it after its scores with onnx.utils.extract_model"
+                f"{path}: the output {self._signature.logits!r} has shape [B, {sizes_of(shape)}]; expected one score "
+                "per class, [B, K]: the model is no classifier; cut it after its scores with onnx.utils.extract_model"
             )
         if len(shape) != 1:
             output = self._builder.function("logits", torch.reshape, output, (-1, classes))
@@ -183,10 +181,6 @@ class _Run:
                 "export the model in inference mode, where the first output is used alone",
             )
         self._values.update(zip(node.output, results, strict=False))
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))
 
 
 def _prune(graph: onnx.GraphProto) -> None:

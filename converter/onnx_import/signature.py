@@ -31,6 +31,15 @@ class Signature:
     channels_last: bool = False  # in the file
     flat: Shape | None = None  # of a gray image in a file that has no axis of channels: H, W, or H·W
 
+    @property
+    def note(self) -> str | None:
+        """How samples lie otherwise in the file than in the network; None where they lie alike."""
+        if self.flat is not None:
+            return f"the file takes [B, {sizes_of(self.flat)}]; the network takes gray images"
+        if self.channels_last:
+            return f"the file takes the channels last; the network takes [B, {sizes_of(self.shape)}]"
+        return None
+
     def as_declared(self, images: Tensor) -> Tensor:
         """Samples as the file takes them."""
         if self.flat is not None:
@@ -172,6 +181,10 @@ def _shape(declared: list[int | None], given: Sequence[int] | None, default: Seq
     if math.prod(sizes) > MAX_VALUES:
         raise UnsupportedError(f"{where} is for images of shape ({shown}); expected at most {MAX_VALUES:,} values")
     return tuple(sizes)
+
+
+def sizes_of(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
 
 
 def _scores(name: str, mapped: str) -> onnx.ValueInfoProto:

@@ -54,6 +54,6 @@ def verify_equivalent(
         raise ConversionError(
             f"{what} differs from the source by {difference:.1e} of its largest output in float64 "
             f"(at most {_TOLERANCE:.0e} is allowed): the model behaves differently when traced, for example "
-            "because it has randomness or state of its own: take that out"
+            "because it has randomness or state of its own, or branches on the batch size: take that out"
         )
     return difference

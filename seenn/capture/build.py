@@ -16,7 +16,7 @@ from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, fi
 from seenn.capture.layout import Layout
 from seenn.capture.quantiser import find_quantisers
 from seenn.capture.spelled import simplified
-from seenn.capture.state import STATE_FIX
+from seenn.capture.state import CONSTANT, STATE_FIX
 from seenn.core.graph import INPUT, Node, OpGraph, prune, shapes_only
 from seenn.core.ops import Op, Reshape
 from seenn.errors import UnsupportedError, first_line
@@ -130,7 +130,7 @@ class _GraphBuilder:
                 if isinstance(value, Tensor | tuple | list):
                     self._constants[node] = value if isinstance(value, Tensor) else tuple(value)
                 return  # without a value it is a weight that training changes: its reader is refused
-            if any(self._names.get(read) is _LOST for read in node.all_input_nodes):
+            if any(self._is_lost(read) for read in node.all_input_nodes):
                 self._names[node] = self._unsupported(node)
                 return
             self._names[node] = node.meta[SITE] = self._translated(node)
@@ -139,6 +139,11 @@ class _GraphBuilder:
             self._offenders.append(Offender(site_name(node), _spelling(node, self._traced), reason, fix))
             if "shape" in node.meta:
                 self._names[node] = self._unsupported(node)
+
+    def _is_lost(self, read: fx.Node) -> bool:
+        """Whether what makes a value is refused already, and its readers are not to blame."""
+        name = self._names.get(read)
+        return name is _LOST or (isinstance(name, str) and name != INPUT and _is_complex(read))
 
     def _why(self, error: Exception) -> tuple[str, str]:
         """Reason and fix of a refusal; of anything else its type and message, and it is kept as the cause."""
@@ -199,11 +204,17 @@ class _GraphBuilder:
     def _translated(self, node: fx.Node) -> _Name:
         if stale := self._stale(node):
             raise Refused(*stale)
-        if reason := node.meta.get("opaque"):
+        if why := node.meta.get("opaque"):
             opaque = self._traced.get_submodule(str(node.target))
+            advice = why[1][0].lower() + why[1][1:].removesuffix(".")
             raise Refused(
-                f"cannot be traced: {reason}",
-                f"its forward must not branch on the values of the image; else {_substitute(opaque)}split it up",
+                f"cannot be traced: {why[0]}", f"change its forward: {advice}; else {_substitute(opaque)}split it up"
+            )
+        if found := [read for read in (node, *node.all_input_nodes) if _is_complex(read)]:
+            held = [str(read.target) for read in found if read.op == "get_attr" and CONSTANT not in str(read.target)]
+            raise Refused(
+                f"computes with complex numbers{' of ' * bool(held)}{', '.join(held)}, and spikes carry real ones",
+                "compute with real and imaginary parts as two real values",
             )
         given = node.args or tuple(node.kwargs[name] for name in _FIRST if name in node.kwargs)[:1]
         if not given:
@@ -234,7 +245,8 @@ class _GraphBuilder:
         made = handler.make(call)
         site = site_name(node)
         if islands := list(dict.fromkeys(op.title for op in _ops(made) if op.island)):
-            reason = f"{' and '.join(islands)}: neither linear over time nor spikes"
+            named = "" if islands == [site.rpartition(".")[2]] else f"{' and '.join(islands)}: "
+            reason = f"{named}neither linear over time nor spikes"
             self._offenders.append(Offender(site, _spelling(node, self._traced), reason, _NOT_STRICT, analog=True))
         if isinstance(made, tuple):
             parts = tuple(None if part is None else self._emit(part, site) for part in made)
@@ -331,6 +343,10 @@ def _substitute(module: nn.Module | None) -> str:
 
 def _plain(layout: Any) -> bool:
     return isinstance(layout, Layout) and layout.plain
+
+
+def _is_complex(read: fx.Node) -> bool:
+    return "dtype" in read.meta and bool(read.meta["dtype"].is_complex)
 
 
 def _known(read: fx.Node) -> Any:

@@ -25,7 +25,8 @@ class Offender:
 
     def __str__(self) -> str:
         hint = f" — {self.fix}" if self.fix else ""
-        return f"{self.name} ({self.what}): {self.reason}{hint}"
+        what = "" if self.what == self.name.rpartition(".")[2] else f" ({self.what})"
+        return f"{self.name}{what}: {self.reason}{hint}"
 
 
 class Unsupported(StatelessOp):

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import re
-import textwrap
 import traceback
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from seenn.capture.counted import Loops, OfImages, count_dependence
+from seenn.capture.places import is_own, place
 from seenn.device import is_out_of_memory, out_of_memory
 from seenn.errors import SeennError, UnsupportedError, first_line
 
-#: Where the code lies that runs models, which is never where a model's own mistake is.
-_SEENN, _PYTHON = Path(__file__).parents[1], Path(textwrap.__file__).parent
-_RUNNERS = (*map(str, (Path(torch.__file__).parent, _SEENN, _SEENN.parent / "converter")), "<eval_with_key>", "<frozen")
 _BRANCHES = (
     "Its forward must take one image batch, and must not branch on the values in it, nor take them out of tensors "
     "(.item(), .tolist(), .numpy(), int()): choose with torch.where, compute in torch, and leave checks of values out."
 )
-_LAYERS_OUTSIDE = "Keep layers in nn.ModuleList or nn.ModuleDict: those in a list or dict are not part of the model."
-_REPLACED = "Put the forward that was assigned to {} into a subclass: one that holds another model cannot be followed."
+_LOOPS = "Give whole batches to its layers: write it without a loop over x.shape[0], or over x itself."
+_COUNTED = "A network takes any number of images: take out what depends on the batch size."
+_BATCH_SIZE = r"shape\[0\]|size\(0\)|size\(\)\[0\]|\blen\(|batch"
+_LAYERS = "Keep layers in nn.ModuleList or nn.ModuleDict, or as attributes of a module"
+_REPLACED = "Put the {} that was assigned to {} into a subclass: one that holds another model cannot be followed."
 _COUNTS = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
 #: By what torch says: advice for models that fail as they run.
 _SAID = {
@@ -63,17 +62,52 @@ def untraceable(model: nn.Module, example: Tensor, error: Exception) -> SeennErr
     """The error for a model that fails while it is traced."""
     if is_out_of_memory(error):
         return out_of_memory(f"tracing {type(model).__name__}", error)
-    advice = _BRANCHES
-    if isinstance(error, NameError) and "not installed as a submodule" in str(error):  # of torch.fx
-        replaced = [path or "the model" for path, module in model.named_modules() if "forward" in vars(module)]
-        advice = _REPLACED.format(replaced[0]) if replaced else _LAYERS_OUTSIDE
-    if isinstance(error, DynamicOutputShapeException):
-        advice = _COUNTS
+    said, advice = explained(model, error)
+    if advice is _BRANCHES and not depends_on_values(error):
+        found = error if isinstance(error, OfImages) else count_dependence(model, example)
+        if found is not None:
+            said, advice = str(found), _LOOPS if isinstance(found, Loops) else _COUNTED
+            return UnsupportedError(f"{type(model).__name__} cannot be traced: {said}. {advice}")
     where = f"{type(model).__name__} cannot be traced on input of shape {list(example.shape)}{place(error)}"
-    said = (
-        "Python asks for a value of the image" if isinstance(error, GuardOnDataDependentSymNode) else first_line(error)
-    )
     return UnsupportedError(f"{where}: {said}. {advice}")
+
+
+def explained(model: nn.Module, error: Exception, name: str = "the model") -> tuple[str, str]:
+    """Why a module, called ``name``, cannot be followed, and what to do about it."""
+    if "forward" in vars(model) and isinstance(error, fx.proxy.TraceError):
+        return "it cannot be followed", _REPLACED.format("forward", name)
+    if isinstance(error, NameError) and "not installed as a submodule" in str(error):  # of torch.fx
+        for path, module in model.named_modules():
+            for key, value in vars(module).items():
+                if callable(value) and not isinstance(value, nn.Module) and hasattr(type(module), key):
+                    return "it calls another model", _REPLACED.format(key, path or name)
+        lists = ", ".join(_lists_of_layers(model)[:8])
+        held = f"those in {lists} are" if lists else "those in a list or dict, or made outside of __init__, are"
+        return "it calls a layer that is not part of the model", f"{_LAYERS}: {held} not."
+    if isinstance(error, DynamicOutputShapeException):
+        return first_line(error), _COUNTS
+    if isinstance(error, GuardOnDataDependentSymNode | DataDependentOutputException):
+        return "Python asks for a value of the image", _BRANCHES
+    return first_line(error), _BRANCHES
+
+
+def _lists_of_layers(model: nn.Module) -> list[str]:
+    """The lists and dictionaries of modules that are not part of the model, as paths."""
+    parts = set(map(id, model.modules()))
+    return [
+        f"{type(model).__name__}.{f'{path}.' * bool(path)}{key}"
+        for path, module in model.named_modules()
+        for key, value in vars(module).items()
+        if key != "_modules" and any(id(layer) not in parts for layer in _layers_in(value))
+    ]
+
+
+def _layers_in(value: Any) -> list[nn.Module]:
+    if isinstance(value, nn.Module):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [layer for item in value for layer in _layers_in(item)] if isinstance(value, list | tuple) else []
 
 
 def depends_on_values(error: BaseException | None) -> bool:
@@ -86,24 +120,6 @@ class ValueTaken(RuntimeError):
     """Python code takes values of a tensor that has none while it is traced."""
 
 
-def place(error: BaseException) -> str:
-    """``" at layer, net.py:12 (its line)"``: the innermost module and line of the model's code; "" if none is known."""
-    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    modules = [m for frame, _ in frames if isinstance(m := frame.f_locals.get("self"), nn.Module)]
-    named = {id(module): name for module in reversed(modules) for name, module in module.named_modules()}
-    names = [name for module in modules if (name := named.get(id(module)))]
-    found = [name for last in names[-1:] if (name := last.removeprefix("_export_root").lstrip("."))]  # torch.export's
-    own = [one for one in traceback.extract_tb(error.__traceback__) if _is_own(one.filename)]
-    if own:
-        code = f" (`{textwrap.shorten(own[-1].line, 80, placeholder=' …')}`)" if own[-1].line else ""
-        found.append(f"{Path(own[-1].filename).name}:{own[-1].lineno}{code}")
-    return f" at {', '.join(found)}" if found else ""
-
-
-def _is_own(filename: str) -> bool:
-    return not filename.startswith(_RUNNERS) and Path(filename).parent != _PYTHON
-
-
 def wrapped(call: str) -> str:
     """The advice to put a module around one that does not take images by position."""
     return f"wrap it in a module whose forward takes the images alone, def forward(self, x): return self.model({call})"
@@ -112,7 +128,9 @@ def wrapped(call: str) -> str:
 def _advice(example: Tensor, error: Exception) -> str:
     """What to do about a model that fails as it runs: by its own check, by what torch says, or anything else."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    own = _is_own(last.filename) and re.search(r"\b(raise|assert)\b", last.line or "")
+    own = is_own(last.filename) and re.search(r"\b(raise|assert)\b", last.line or "")
+    if own and re.search(_BATCH_SIZE, last.line or ""):
+        return f"it was run on {len(example)}: {_COUNTED.lower()[:-1]}"
     if own or isinstance(error, AssertionError):
         return "the model's own code refuses this: give it input that it takes, or take the check out"
     said = next((fix for words, fix in _SAID.items() if re.search(words, str(error))), None)

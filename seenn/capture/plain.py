@@ -141,6 +141,11 @@ def _rebuilt(path: str, module: nn.Module, substitutes: Substitutes, done: dict[
     done[id(module)] = module
     for kind, substitute in substitutes.items():
         if isinstance(module, kind):
+            if "forward" in vars(module):
+                raise UnsupportedError(
+                    f"{path} ({type(module).__name__}) has a forward of its own, and another module would stand for "
+                    "it: put that forward into a subclass"
+                )
             try:
                 done[id(module)] = substitute(module)
             except ValueError as error:

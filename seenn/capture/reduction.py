@@ -9,7 +9,7 @@ from torch import fx
 
 from seenn.capture.arithmetic import extreme
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
-from seenn.core.ops import AdaptiveMaxPool2d, Largest, Mean, Pointwise, Reshape, Scale, Variance
+from seenn.core.ops import AdaptiveMaxPool2d, Add, Largest, Mean, Pointwise, Reshape, Scale, Variance
 
 
 @handles("amax", any_layout=True)
@@ -96,3 +96,15 @@ def total(call: Call) -> Result:
     """The mean times the number of values."""
     count = math.prod(call.shape()) // math.prod(call.shape(call.node))
     return Made(Scale(factor=float(count)), (mean(call),))
+
+
+@handles("logsumexp", "special_logsumexp", any_layout=True)
+def log_of_sum(call: Call) -> Result:
+    """``m + log Σ exp(x − m)`` with the largest value m, which keeps it finite."""
+    axes, image, source = call.axes(call.argument(1, "dim")), call.image(), call.args[0]
+    count = math.prod(image[axis - 1] for axis in axes)
+    largest = Made(Largest(axes=axes, keepdim=True), (source,))
+    powers = Made(Pointwise(function="exp"), (Made(Add(), (source, _negated(largest))),))
+    summed = Made(Scale(factor=float(count)), (Made(Mean(axes=axes, keepdim=True), (powers,)),))
+    found = Made(Add(), (largest, Made(Pointwise(function="log"), (summed,))))
+    return found if call.argument(2, "keepdim", False) else Made(Reshape(shape=call.image(call.node)), (found,))

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
 
-_CONSTANT = "_tensor_constant"  # where torch.fx keeps what a forward pass makes, from nothing, for itself
+CONSTANT = "_tensor_constant"  # where torch.fx keeps what a forward pass makes, from nothing, for itself
 STATE_FIX = "use seenn.IFNeuron or seenn.LIFNeuron for membranes, or return it"
 
 
@@ -140,7 +140,7 @@ def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
             continue
         own = {key: value for key, value in vars(module).items() if key not in _TORCH}
         for key, value in {**module._parameters, **module._buffers, **own}.items():
-            if key.startswith(_CONSTANT):
+            if key.startswith(CONSTANT):
                 continue
             yield (f"{name}.{key}" if name else key), value
 

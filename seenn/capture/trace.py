@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture.build import to_graph
+from seenn.capture.counted import Loops, count_dependence
 from seenn.capture.export import export_graph
-from seenn.capture.failure import untraceable
+from seenn.capture.failure import explained, untraceable
 from seenn.capture.handlers import find_handler
 from seenn.capture.hooks import held_by, is_hooked, is_written, leave_out_observers
 from seenn.capture.propagate import note_shapes
@@ -26,10 +27,11 @@ from seenn.capture.state import (
     run_apart,
     tensors_in,
 )
+from seenn.capture.value import Value
 from seenn.core.graph import PROBE_BATCHES, without_global_hooks
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron, reset
-from seenn.errors import UnsupportedError, first_line
+from seenn.errors import UnsupportedError
 from seenn.registry import load_plugins
 
 
@@ -47,6 +49,9 @@ class Tracer(fx.Tracer):
             return True
         inside_torch = m.__module__.startswith("torch.nn.")
         return inside_torch and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return Value(node, self)
 
     def create_arg(self, a: Any) -> Any:
         """A tensor that no module has, such as a global one, comes in the precision that the model is traced in."""
@@ -69,7 +74,7 @@ class Tracer(fx.Tracer):
                 self.graph.erase_node(node)
             self.module_stack, self.scope = stack, scope
             proxy = self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
-            proxy.node.meta["opaque"] = first_line(error)
+            proxy.node.meta["opaque"] = explained(m, error, self.path_of_module(m))
             return proxy
 
     def _hooked(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -125,6 +130,8 @@ def trace_exported(model: nn.Module, example: Tensor) -> fx.GraphModule:
     def export(copied: WorkingCopy) -> fx.GraphModule:
         # Sizes are numbers in these graphs: those that follow the batch differ between two of them.
         images = (example.new_empty(batch, *example.shape[1:]) for batch in PROBE_BATCHES)
+        if isinstance(loop := count_dependence(copied.model, example), Loops):
+            raise loop  # which is one graph for each image
         with copied.watched():
             first, second = (export_graph(copied.model, each) for each in images)
         note_shapes((first, second), example)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,9 @@ from seenn.data.arrays import as_array, as_numbers, is_array, is_number, plain, 
 from seenn.data.picture import SUFFIXES
 from seenn.data.reading import list_files, reading
 from seenn.data.split import DataSplits, Split
-from seenn.errors import DataArgumentError, DataError, DataTypeError
+from seenn.errors import DataArgumentError, DataError, DataTypeError, kind_of
 
+_MOST_SAMPLES = 1 << 40  # of a data set that is asked where it ends
 IMAGES = ("image", "img", "pixel_values", "x", "input", "images", "inputs")
 LABELS = ("label", "labels", "fine_label", "target", "y", "targets")
 
@@ -82,14 +84,44 @@ def told(data: Any) -> Given:
         data = list(data)
     if isinstance(data, list | tuple):
         return _of_list(data)
+    data = _with_length(data)
     if not _is_indexed(data):
         raise DataTypeError(
-            f"data is a {type(data).__name__}: expected the name of a data set, a Dataset or DataLoader of torch, "
+            f"data is {kind_of(data)}: expected the name of a data set, a Dataset or DataLoader of torch, "
             "samples, or a pair of samples and labels"
         )
     if not len(data):
         raise DataError("the data set is empty: add samples")
     return _of_items(data)
+
+
+class _Counted(Sequence[Any]):
+    """A data set that says where it ends by IndexError alone, as Python's sequences may."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        last = 1
+        while self._has(last - 1):
+            if last > _MOST_SAMPLES:
+                raise DataError(
+                    f"the data set, {kind_of(data)}, does not say how long it is, and has a sample "
+                    f"{last - 1:,}: give it __len__, or raise IndexError behind its last sample"
+                )
+            last *= 2
+        self._len = bisect_left(range(last), True, lo=last // 2, key=lambda index: not self._has(index))
+
+    def _has(self, index: int) -> bool:
+        try:
+            self._data[index]
+        except IndexError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return self._len
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data[index]
 
 
 class _Samples(Sequence[Any]):
@@ -234,6 +266,14 @@ def _are_rows(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_row, value))
 
 
+def _with_length(data: Any) -> Any:
+    """A data set with samples by number and no length as one that has it; anything else as it is."""
+    kind = type(data)
+    if hasattr(kind, "__getitem__") and not hasattr(kind, "__len__") and not hasattr(kind, "__iter__"):
+        return _Counted(data)
+    return data
+
+
 def _is_indexed(data: Any) -> bool:
     return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, bytes | bytearray)
 
@@ -260,14 +300,14 @@ def _joined(batches: Sequence[Any]) -> Any:
 
 def _loaded(loader: DataLoader[Any]) -> Any:
     """What a loader loads; its shuffling does not matter, since splits shuffle themselves."""
-    data, sampler = loader.dataset, loader.sampler
+    data, sampler = _with_length(loader.dataset), loader.sampler
     plain_items = loader.collate_fn is default_collate and _is_indexed(data)
     if plain_items and isinstance(sampler, SubsetRandomSampler):
         return Subset(data, sorted(sampler.indices))
     whole = isinstance(sampler, SequentialSampler) or (isinstance(sampler, RandomSampler) and not sampler.replacement)
     if not plain_items or not whole:
         raise DataError(
-            f"the DataLoader has a {type(sampler).__name__}, a stream or a collate_fn of its own, so that its samples "
+            f"the DataLoader has {kind_of(sampler)}, a stream or a collate_fn of its own, so that its samples "
             "cannot be told apart: give its data set, with samples as the network takes them"
         )
     return data

@@ -20,7 +20,7 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.core.ops.arguments import integer
 from seenn.device import full_precision
-from seenn.errors import InputError, SeennError, UnsupportedError
+from seenn.errors import InputError, SeennError, UnsupportedError, kind_of
 from seenn.exits import ExitPolicy, FixedExit, Progress, cost_of_steps
 from seenn.exits.deprecated import accept_timesteps
 from seenn.runtime.observer import Observer
@@ -48,7 +48,7 @@ class Session:
         self.policy = FixedExit() if policy is None else policy
         if not isinstance(self.policy, ExitPolicy):
             raise TypeError(
-                f"policy is a {type(self.policy).__name__}; expected an exit policy, such as "
+                f"policy is {kind_of(self.policy)}; expected an exit policy, such as "
                 "seenn.ConfidenceExit(threshold=0.9)"
             )
         accept_timesteps(type(self.policy))

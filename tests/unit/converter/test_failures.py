@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 import converter.pipeline
 from converter import convert
-from seenn.capture import capture
+from seenn.capture import capture, trace_exported
 from seenn.errors import SeennError, UnsupportedError
 
 
@@ -195,3 +196,134 @@ def test_the_line_that_is_in_the_way_is_named_and_not_a_check_of_sizes_before() 
     assert "(`return self.scores(x) if x.sum() > 0 else x`): Python asks for a value of the image" in message(
         Checked().eval()
     )
+
+
+def _filled(m: Net, x: Tensor) -> Tensor:
+    found = torch.zeros(len(x), 5, dtype=x.dtype)
+    for place in range(len(x)):
+        found[place] = m.scores(x[place : place + 1])[0]
+    return found
+
+
+LOOPING: dict[str, Body] = {
+    "by number": lambda m, x: torch.stack([m.scores(x[i : i + 1])[0] for i in range(x.shape[0])]),
+    "by itself": lambda m, x: torch.stack([m.scores(image[None])[0] for image in x]),
+    "by parts": lambda m, x: torch.cat([m.scores(image) for image in x.split(1)]),
+    "into a table": _filled,
+}
+
+
+@pytest.mark.parametrize("kind", LOOPING)
+def test_a_loop_over_the_images_is_refused_before_it_is_traced(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def traced(*_: object) -> None:
+        raise AssertionError("a call for each image would be traced")
+
+    monkeypatch.setattr(sys.modules[trace_exported.__module__], "export_graph", traced)
+    said = message(net(LOOPING[kind]))
+    assert said.startswith("Own cannot be traced: it loops over the images of a batch at test_failures.py:")
+    assert said.endswith("Give whole batches to its layers: write it without a loop over x.shape[0], or over x itself.")
+    assert "Own cannot be traced: it loops over" in message(nn.Sequential(net(LOOPING[kind]))).replace(
+        "Sequential", "Own"
+    )
+
+
+def test_a_loop_over_what_is_not_the_batch_is_followed() -> None:
+    model = net(lambda m, x: torch.stack([m.scores(x[:, [i, 1, 2]]) for i in range(x.shape[1])]).mean(0))
+    torch.testing.assert_close(convert(model, X).network.analog()(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def _checked(m: Net, x: Tensor) -> Tensor:
+    assert x.shape[0] <= 2, "two at most"
+    return m.scores(x)
+
+
+def _one(m: Net, x: Tensor) -> Tensor:
+    assert len(x) == 8
+    return m.scores(x)
+
+
+def _many(m: Net, x: Tensor) -> Tensor:
+    if x.shape[0] > 20:
+        raise ValueError("too many")
+    return m.scores(x)
+
+
+SIZES: dict[str, tuple[Body, str]] = {
+    "a check": (
+        _checked,
+        r"takes 2 images and refuses 3 at .* \(AssertionError: two at most\)\. A network takes any number of images",
+    ),
+    "a limit": (
+        _many,
+        r"takes 2 images and refuses 1009 at .* \(ValueError: too many\)\. A network takes any number of images",
+    ),
+    "one size": (_one, r"it was run on 1: a network takes any number of images: take out what depends on the batch"),
+    "a branch": (
+        lambda m, x: m.scores(x) * 2 if x.shape[0] > 1 else m.scores(x),
+        "and calls other functions: it must not branch on how many images there are",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_what_depends_on_the_batch_size_gets_advice_about_it(kind: str) -> None:
+    body, advice = SIZES[kind]
+    with pytest.raises(UnsupportedError, match=advice) as refused:
+        convert(net(body), X)
+    assert "values in it" not in str(refused.value)
+
+
+CONSTANTS: dict[str, Body] = {
+    "item": lambda m, x: m.scores(x) * m.head.bias.abs().max().item(),
+    "float": lambda m, x: m.scores(x) * float(m.head.bias[0].detach()),
+    "list": lambda m, x: m.scores(x) * m.head.weight.sum(1).tolist()[1],
+    "branch": lambda m, x: m.scores(x) * 3 if m.head.bias[0] < 9 else m.scores(x),
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_values_of_weights_are_numbers(kind: str) -> None:
+    model = net(CONSTANTS[kind])
+    torch.testing.assert_close(convert(model, X).network.analog()(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_long_line_the_part_that_fails_is_quoted() -> None:
+    model = net(
+        lambda m, x: m.scores(x) + m.scores(x) + m.scores(x) + m.scores(x) + m.scores(x) + (x.mean().item() > 9)
+    )
+    assert "x.mean().item()" in message(model)
+    assert "net(lambda" not in message(model)
+
+
+def test_a_layer_that_takes_the_statistics_of_the_batch_is_named() -> None:
+    layer = nn.BatchNorm2d(3, track_running_stats=False)
+    said = message(nn.Sequential(nn.Conv2d(3, 3, 1), layer, nn.ReLU(), nn.Flatten(), nn.Linear(192, 5)).eval())
+    assert "first in 1 (BatchNorm2d), which has no running statistics and takes those of the batch: train it" in said
+    dropping = nn.Sequential(nn.Conv2d(3, 3, 1), net(lambda m, x: F.dropout(x, 0.5, True)), nn.Flatten())
+    assert "beside others, first in 1 (Own): it draws at random" in message(dropping.eval())
+    between = net(lambda m, x: m.scores(F.batch_norm(x, None, None, training=True)))
+    assert "beside others: it draws at random" in message(between)  # and no layer is blamed
+
+
+def test_a_method_of_an_instance_that_calls_the_one_before_is_captured_or_refused_by_name() -> None:
+    model = net(lambda m, x: m.scores(x))
+    before = model.head.forward
+    model.head.forward = lambda x: 2 * before(x)  # type: ignore[method-assign]
+    torch.testing.assert_close(convert(model, X).network.analog()(X), model(X), rtol=1e-4, atol=1e-5)
+    for name in ("forward", "scores"):
+        model = net(lambda m, x: m.scores(x))
+        old = getattr(model, name)
+        setattr(model, name, lambda x, old=old: 2 * old(x))
+        assert f"Put the {name} that was assigned to the model into a subclass" in message(model)
+
+
+def test_what_stands_for_a_module_is_refused_where_an_instance_has_a_forward_of_its_own() -> None:
+    class Act(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.relu()
+
+    act = Act()
+    act.forward = lambda x: 2 * x.relu()  # type: ignore[method-assign]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), act, nn.Linear(8, 5)).eval()
+    with pytest.raises(UnsupportedError, match=r"^2 \(Act\) has a forward of its own, .* put that forward into a sub"):
+        convert(model, X, activations={Act: lambda m: nn.ReLU()})

@@ -47,6 +47,9 @@ HEADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "in percent": (lambda y: 100 * y.softmax(1), "softmax"),
     "of each, written out": (lambda y: 1 / (1 + (-y).exp()), "sigmoid"),
     "of each, by tanh": (lambda y: 0.5 + 0.5 * torch.tanh(y / 2), "sigmoid"),
+    "by log Σ exp": (lambda y: y - torch.logsumexp(y, 1, keepdim=True), "log_softmax"),
+    "by log Σ exp, behind it": (lambda y: y - y.logsumexp(1)[:, None], "log_softmax"),
+    "by log Σ exp, as powers": (lambda y: torch.exp(y - torch.special.logsumexp(y, 1, keepdim=True)), "softmax"),
     "before a choice": (lambda y: y.softmax(1)[:, :4], "softmax"),
 }
 
@@ -248,3 +251,33 @@ def test_outputs_are_listed_where_none_or_a_wrong_one_is_named() -> None:
         convert_module(nested, X)
     with pytest.raises(UnsupportedError, match="returns str, and no tensor in it"):
         convert_module(Model(lambda y: "scores").eval(), X)
+
+
+CHOSEN: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "argmax": (lambda y: y.argmax(1), "returns whole numbers, as argmax, topk or a comparison give, and no scores"),
+    "places of topk": (lambda y: y.topk(2).indices, "returns whole numbers"),
+    "argsort": (lambda y: y.argsort(1), "returns whole numbers"),
+    "a comparison": (lambda y: y > 0, "returns yes or no"),
+    "topk": (lambda y: y.softmax(1).topk(2), r"returns what topk does, 0 \[1, 2\], 1 \[1, 2\]"),
+    "max": (lambda y: y.max(1), "returns what max does"),
+    "sort": (lambda y: y.sort(1), "returns what sort does"),
+    "by name": (lambda y: {"label": y.argmax(1), "score": y.amax(1)}, "returns values with their places"),
+    "the largest": (lambda y: y.max(1).values, "returns the largest of its scores alone"),
+}
+
+
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_a_choice_from_the_scores_is_no_output_and_the_scores_are_asked_for(kind: str) -> None:
+    end, reason = CHOSEN[kind]
+    with pytest.raises((UnsupportedError, ConversionError), match=f"{reason}.*: let it return the scores") as refused:
+        convert_module(Model(end).eval(), X)
+    assert "\n" not in str(refused.value)
+
+
+def test_labels_beside_scores_are_none_of_the_outputs(caplog: pytest.LogCaptureFixture) -> None:
+    model = Model(lambda y: (y.argmax(1), y)).eval()
+    found = convert_module(model, X)
+    torch.testing.assert_close(found.network.analog()(X), model(X)[1])
+    assert "of what the model returns, 0 [1], 1 [1, 4], 1 is taken" in caplog.text
+    with pytest.raises(UnsupportedError, match="returns whole numbers as 0, and no scores: let it return"):
+        convert_module(model, X, output=0)

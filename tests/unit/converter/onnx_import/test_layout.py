@@ -36,10 +36,13 @@ TO_FRONT = make("Transpose", "x", "t", perm=[0, 3, 1, 2])
 
 
 @pytest.mark.parametrize("shape", [("N", 8, 6, 3), (-1, "h", "w", 3), (1, 8, 6, 3)])
-def test_channels_last_are_recognised_by_the_transpose(save: Save, shape: tuple[Any, ...]) -> None:
+def test_channels_last_are_recognised_by_the_transpose(
+    save: Save, shape: tuple[Any, ...], caplog: pytest.LogCaptureFixture
+) -> None:
     imported = import_onnx(save([TO_FRONT, *TAIL], WEIGHTS, shape=shape), default_shape=(3, 8, 6))
     assert imported.input_shape == (3, 8, 6)
     assert imported.notes[0] == "the file takes the channels last; the network takes [B, 3, 8, 6]"
+    assert caplog.text.count("the file takes the channels last") == 1
     assert [n.target for n in imported.module.graph.nodes if n.op == "call_function"] == []  # the transposes are gone
     graph = canonical_graph(imported.module, torch.randn(2, 3, 8, 6)).graph
     assert "permute" not in {node.op.kind for node in graph}

@@ -229,7 +229,7 @@ def test_prepared_splits_stay_prepared_whatever_the_preprocessing() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (3, "data is a int: expected the name of a data set"),
+        (3, "data is an int: expected the name of a data set"),
         (None, "data is a NoneType"),
         ({1, 2}, "data is a set"),
         ([], "there are no samples: the list is empty"),
@@ -255,3 +255,31 @@ def test_what_is_no_data_is_refused_in_one_line(data: Any, message: str) -> None
 def test_a_batch_of_frames_is_no_data_set() -> None:
     with pytest.raises(DataError, match="a batch of frames over time is no data set"):
         told(Batch(SAMPLES[None], CLASSES, is_sequence=True))
+
+
+class Unsized(Dataset[Any]):
+    """Says where it ends by IndexError alone, as Python's sequences may."""
+
+    def __init__(self, size: int = 40) -> None:
+        self.size = size
+
+    def __getitem__(self, index: int) -> Any:
+        if index >= self.size:
+            raise IndexError(index)
+        return SAMPLES[index % 40], int(CLASSES[index % 40])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 31, 32, 33, 40])
+def test_a_data_set_without_a_length_ends_where_it_raises_index_error(size: int) -> None:
+    loader: DataLoader[Any] = DataLoader(Unsized(size), batch_size=2, shuffle=False)
+    for data in (Unsized(size), loader):
+        split = as_split(data, "test").batch()
+        assert torch.equal(split.inputs.reshape(-1, 1, 8, 8), SAMPLES[:size])
+        assert torch.equal(split.known_labels, CLASSES[:size])
+
+
+def test_a_data_set_without_a_length_or_an_end_is_refused_in_one_line() -> None:
+    for size, message in ((0, "the data set is empty"), (1 << 60, "does not say how long it is, and has a sample 2,1")):
+        with pytest.raises(DataError, match=message) as refused:
+            told(Unsized(size))
+        assert "\n" not in str(refused.value)

@@ -139,7 +139,7 @@ class Unlabelled(Pictures):
         (Unlabelled(), DataError, r"the data are samples without labels: give both, a pair \(samples, labels\)"),
         (TensorDataset(CLASSES, CLASSES), DataError, "a sample is torch.int64: expected a picture"),
         (TensorDataset(FLOATS[:0], CLASSES[:0]), DataError, "the data set is empty"),
-        (3, TypeError, "data is a int: expected the name of a data set"),
+        (3, TypeError, "data is an int: expected the name of a data set"),
     ],
 )
 def test_what_cannot_be_split_is_refused(data: Any, error: type[Exception], message: str) -> None:
