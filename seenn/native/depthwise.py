@@ -16,9 +16,9 @@ _Depthwise = struct(
     "_Depthwise",
     pointers="bytes weights offset unit bias target taps",
     sizes="count samples channels down across sample row below beside",
-    integers="wide threads",
+    integers="narrow threads",
 )
-NARROW = (1 << 15) - 1  # the largest sum of a window that is added up in int16, twice as fast as in int32
+LARGEST_SUM = (1 << 15) - 1  # in int16, where adding up is twice as fast as in int32
 
 
 class Depthwise:
@@ -51,7 +51,9 @@ class Depthwise:
             raise ValueError(f"weights {tuple(weight.shape)} of a depthwise convolution, not [C, 1, h, w]")
         self._library = library
         self._kernel, self._stride, self._dilation = weight.shape[2:], stride, dilation
-        self._wide = most * float(weight.abs().flatten(1).sum(1).max()) > NARROW
+        fits = most * float(weight.abs().flatten(1).sum(1).max()) <= LARGEST_SUM
+        largest = most * int(weight.abs().max())
+        self._narrow = weight[0].numel() if fits else max(1, LARGEST_SUM // max(1, largest))
         self._weights = weight.flatten(1).t().contiguous().to(torch.int16)
         self._offset = (low * weight.flatten(1).sum(1)).to(torch.int32)
         self._unit, self._bias = (values.to(torch.float32).contiguous() for values in (unit, bias))
@@ -91,7 +93,7 @@ class Depthwise:
             row=row,
             below=below * row,
             beside=beside * channels,
-            wide=self._wide,
+            narrow=self._narrow,
             threads=torch.get_num_threads(),
         )
         self._library.seenn_depthwise(ctypes.byref(work))
@@ -109,8 +111,8 @@ def matches_torch(library: Library) -> bool:
     """Tries it: windows of every shape that has code of its own, sums at the bounds, channels that fill no register."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((3, 1, 1, 70), (3, 2, 1, 16), (5, 2, 1, 40), (2, 1, 2, 5))
-    for (size, stride, dilation, channels), wide in product(shapes, (False, True)):
-        most = 255 if wide else NARROW // (127 * size * size)
+    for (size, stride, dilation, channels), narrow in product(shapes, (1, 8, 25)):
+        most = min(255, LARGEST_SUM // (127 * narrow))
         framed = torch.randint(0, most + 1, (3, channels, 11, 13), generator=generator, dtype=torch.uint8)
         framed[0] = most
         weight = torch.randint(-127, 128, (channels, 1, size, size), generator=generator)

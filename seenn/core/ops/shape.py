@@ -91,6 +91,16 @@ class Pad(Rearrangement):
     def forward(self, *inputs: Tensor) -> Tensor:
         return F.pad(inputs[0], self.amounts)
 
+    def write(self, out: Tensor, *inputs: Tensor) -> None:
+        inside, x = out, inputs[0]
+        for axis, before in enumerate(self.amounts[::2], 1):
+            after, size = self.amounts[2 * axis - 1], inside.shape[-axis]
+            inside.narrow(-axis, 0, max(before, 0)).zero_()
+            inside.narrow(-axis, size - max(after, 0), max(after, 0)).zero_()
+            inside = inside.narrow(-axis, max(before, 0), size - max(before, 0) - max(after, 0))
+            x = x.narrow(-axis, max(-before, 0), inside.shape[-axis])
+        inside.copy_(x)
+
 
 @register("mean")
 class Mean(StatelessOp):

@@ -301,17 +301,20 @@ def test_windows_beyond_the_image_are_refused(library: Library) -> None:
 @pytest.mark.parametrize("size", [(3, 3), (5, 5), (2, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("steps", [((1, 1), (1, 1)), ((2, 1), (1, 2)), ((1, 3), (2, 1))], ids=str)
 @pytest.mark.parametrize("channels", [5, 16, 70])
+@pytest.mark.parametrize("most", [8, 32, 255])  # of these times 127, int16 holds the sum of a window, of 8, and one
 def test_depthwise_convolutions_add_what_torch_does(
-    library: Library, size: tuple[int, int], steps: tuple[tuple[int, int], tuple[int, int]], channels: int
+    library: Library, size: tuple[int, int], steps: tuple[tuple[int, int], tuple[int, int]], channels: int, most: int
 ) -> None:
     (stride, dilation), low = steps, -7
-    source = whole(0, 255, 3, channels, 14, 15).to(torch.uint8)[:, :, 1:-1, 2:-2]
+    source = whole(most // 2, most, 3, channels, 14, 15).to(torch.uint8)[:, :, 1:-1, 2:-2]
+    source[0] = most
     weight = whole(-127, 127, channels, 1, *size, seed=1)
+    weight[:2] = torch.tensor([127, -127]).view(2, 1, 1, 1)
     unit, bias = whole(1, 4, channels, seed=2), whole(-99, 99, channels, seed=3)
     response = torch.nn.functional.conv2d(source.float() + low, weight, None, stride, 0, dilation, channels)
     expected = response * unit.view(-1, 1, 1) + bias.view(-1, 1, 1) + 5
     target = torch.full_like(expected, 5).contiguous(memory_format=torch.channels_last)
-    run = Depthwise(library, weight, unit, bias, low, 255, stride, dilation)
+    run = Depthwise(library, weight, unit, bias, low, most, stride, dilation)
     run(target, source)
     assert torch.equal(target, expected)
 
@@ -581,7 +584,7 @@ def test_matrix_products_that_are_rounded_on_request_are_not_taken_for_exact(
         ("rows.c", "rows[k] *", "k *"),
         ("sums.c", "w->low *", "0 *"),
         ("cumulative.c", "now[c] / t", "now[c]"),
-        ("depthwise.c", "(narrow + product)", "product"),
+        ("depthwise.c", "sum += part", "sum = part"),
     ],
 )
 def test_a_library_that_computes_something_else_is_not_used(
