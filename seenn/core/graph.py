@@ -203,16 +203,17 @@ class OpGraph(nn.Module):
         """Which axis of every value holds its channels, the batch counted: neurons have a threshold for each of them.
 
         Images, and what a convolution makes of them, have their channels first, ``[B, C, H, W]``; a linear layer has
-        them last, ``[B, N, C]``. Everything else moves them as it moves axes, or leaves them where its input has them.
+        them last, ``[B, N, C]``. Everything else moves them as it moves axes, or leaves them where its first input that
+        has channels, as constants have not, has them.
 
         Args:
             shapes: of all values, without the batch (``shapes()``).
         """
         axes = {INPUT: 1}
         for node in self.nodes:
-            first = node.inputs[0]
+            first = next((name for name in node.inputs if axes[name]), node.inputs[0])
             axes[node.name] = node.op.channel_axis(axes[first], shapes[first], shapes[node.name])
-        return axes
+        return {name: axis or 1 for name, axis in axes.items()}
 
 
 @contextmanager

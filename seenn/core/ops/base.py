@@ -139,9 +139,9 @@ class Op(nn.Module, ABC):
         return self.affine and set(inputs) == {"spikes"}
 
     def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
-        """Where the output's channels are if those of the (first) input are along ``axis``, the batch counted.
+        """Where the output's channels are if those of an input are along ``axis``, the batch counted; 0: it has none.
 
-        ``before`` and ``after`` are the shapes of input and output without the batch.
+        ``before`` and ``after`` are the shapes of this input and of the output, without the batch.
         """
         return axis if len(after) == len(before) else min(axis, len(after))
 

@@ -52,3 +52,6 @@ class Constant(StatelessOp):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.value.expand(inputs[0].shape[0], *self.value.shape)
+
+    def channel_axis(self, axis: int, before: Sequence[int], after: Sequence[int]) -> int:
+        return 0

@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import CDLL
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from seenn.core.ops import StatelessOp
+from seenn.core.ops.base import Rearrangement
 from seenn.native import Cumulative, WindowSums
 from seenn.native.memory import order
 from seenn.runtime.kernels.neurons import Neurons
@@ -135,6 +136,7 @@ class Binder:
         states = (name for fire in charged for name in (fire.membrane, fire.taken_back) if name is not None)
         self.initialised = frozenset(states)
         self.in_slots = self.initialised | self._joined_alone()
+        self._in_place = self._readable_in_place()
         # Sums that are computed apart from their target, in float32: a membrane that its neurons add them to, or int32.
         self._apart = {*(fire.membrane for fire in charged), *(total.target for total in wide)}
 
@@ -160,6 +162,40 @@ class Binder:
             found |= joined
             others |= {*instruction.sources} - joined
         return {name for name in found - others if self._program.buffers[name].life == "constant"}
+
+    def _readable_in_place(self) -> dict[str, bool]:
+        """What is rearranged and read in the same segment only; whether its readers take it in any order of memory."""
+        found: dict[str, bool] = {}
+        for part in self._program.segments:
+            moves = [one for one in part if isinstance(one, Compute) and one.what == "write" and _moves(one)]
+            found.update({one.target: True for one in moves})
+            for one in part:
+                terms = one.current.terms if isinstance(one, Fire) and one.current else getattr(one, "terms", ())
+                gained = {term.source for term in terms if isinstance(term, GainTerm) and term not in self._joined}
+                for name in found.keys() & {*one.sources}:
+                    found[name] &= one in moves or name in gained
+        made = [{one.target for one in part} for part in self._program.segments]
+        for own, part in zip(made, self._program.segments, strict=True):
+            for name in {name for one in part for name in one.sources} - own:
+                found.pop(name, None)
+        for exit in self._program.exits:
+            found.pop(exit.output, None)
+        return found
+
+    def _in_other_order(self, instruction: Instruction, memory: Memory) -> Tensor | None:
+        """What a rearrangement gives, where it is what is there already: in the order of ``target``, or in any."""
+        name = instruction.target
+        if name not in self._in_place:
+            return None
+        assert isinstance(instruction, Compute)
+        assert isinstance(instruction.op, Rearrangement)
+        (source,) = instruction.sources
+        if self._program.buffers[source].life != "scratch":
+            return None
+        before, own = memory.views[source], memory.views[name]
+        found = instruction.op(before)
+        same = found.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+        return found if same and (self._in_place[name] or found.stride() == own.stride()) else None
 
     def _plan(self, total: Sum, kernels: Sequence[Kernel]) -> None:
         """Chooses each synapse's kernel; the first takes the constant, where it is one number for each output."""
@@ -205,6 +241,11 @@ class Binder:
         """The instructions of the program, in its order; what is computed apart takes the samples in turns."""
         thunks: list[Thunk] = []
         for instruction in instructions:
+            if (view := self._in_other_order(instruction, memory)) is not None:
+                memory = replace(memory, views={**memory.views, instruction.target: view})
+                copies = (*self._copied(instruction.target, memory),)
+                thunks.append(Thunk(instruction.target, 0, memory.rows, copies))
+                continue
             of = instruction.membrane if isinstance(instruction, Fire) else instruction.target
             turn = min(memory.rows, self._at_once(of)) if of in self._apart else memory.rows
             for first, stop in cut(memory.rows, turn):
@@ -333,6 +374,10 @@ class Binder:
     def _number(self, value: Tensor) -> Tensor:
         """A constant of the program, ready to meet a buffer."""
         return value.to(self._device, torch.float32)
+
+
+def _moves(compute: Compute) -> bool:
+    return isinstance(compute.op, Rearrangement) and len(compute.sources) == 1 and compute.counts is None
 
 
 def cut(rows: int, most: int) -> Iterator[tuple[int, int]]:

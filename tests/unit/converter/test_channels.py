@@ -58,6 +58,19 @@ def test_the_axis_of_channels_is_followed(case: str) -> None:
     assert graph.channel_axes(graph.shapes((6, 4, 4)))[graph.output] == axis
 
 
+def test_a_class_token_has_no_channels_of_its_own() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.ones(1, 1, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).mT], 1).relu()
+
+    graph = to_graph(trace(Model().requires_grad_(False), torch.zeros(1, 6, 4, 4)))
+    assert graph.channel_axes(graph.shapes((6, 4, 4)))[graph.output] == 2
+
+
 def test_a_linear_layer_has_its_channels_last(enliven: Callable[[nn.Module], nn.Module]) -> None:
     torch.manual_seed(0)
     model, images = enliven(Tokens()), torch.randn(16, 3, 8, 8)

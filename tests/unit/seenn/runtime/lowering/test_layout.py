@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from converter import ConvertConfig, convert_module
+from seenn.core.ops import Flatten, Permute, Reshape, Slice
 from seenn.runtime import make_engine
 from seenn.runtime.lowering import fold
 from seenn.runtime.lowering.layout import images
@@ -61,3 +62,19 @@ def test_images_lie_with_their_channels_last_and_matrices_in_the_order_of_their_
     assert last
     assert all(shapes[name][1:] == (6, 6) for name in last)
     assert {shapes[name] for name in shapes.keys() - last} >= {(6, 6, 8), (6, 6, 12), (2, 36, 36)}
+
+
+def test_what_is_rearranged_is_read_where_it_is_and_written_only_where_a_reader_needs_it() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20, 2, 6, 6)
+    network = convert_module(Mixed(False).eval(), x, ConvertConfig(timesteps=4, correction="none")).network
+    slots = make_engine("float32", network, timesteps=4).open(4)
+    slots.load(torch.arange(4), x[:4])
+    moves = {node.name for node in network.graph.nodes if isinstance(node.op, Permute | Reshape | Flatten | Slice)}
+    written = {thunk.label for thunk in slots._bound(0, 0, 4) if thunk.actions}  # type: ignore[attr-defined]
+    assert len(moves & written) < len(moves) / 2
+    apart = torch.tensor([0, 2])
+    with torch.no_grad():
+        expected = torch.stack([network(x[apart], t) * t for t in (1, 2, 3)])
+    found = torch.stack([slots.step(rows) for rows in (apart, apart, apart)])
+    assert float((found - expected).norm() / expected.norm()) < 1e-4
