@@ -112,7 +112,11 @@ def test_sequences_are_mixed_alike_in_all_frames() -> None:
         changed(augment(policy="v0"), frames, torch.arange(4), seeded(), is_sequence=True)
 
 
-def test_a_policy_that_pillow_refuses_is_one_clear_error() -> None:
+def test_a_policy_that_pillow_refuses_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def posterize(image: object, bits: int) -> None:  # as from Pillow 13 on where no bit is left
+        raise ValueError("bits must be between 1 and 8")
+
+    monkeypatch.setattr("PIL.ImageOps.posterize", posterize)
     images, labels = batch(3, 64)
     with pytest.raises(TrainingError, match="fails here: bits must"):
         changed(augment(3, policy="rand-m0-n8-p1.0"), images, labels, seeded())

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from packaging.version import Version
 from torch import nn
 
 from converter import canonical_graph
@@ -247,6 +248,8 @@ for op in ("Log", "Sqrt", "Reciprocal"):
 @pytest.mark.parametrize("name", CASES)
 def test_op_equals_onnxruntime(name: str, save: Callable[..., Path]) -> None:
     opset, nodes, weights = CASES[name]
+    if name == "split into a number" and Version(onnxruntime.__version__) < Version("1.32"):
+        pytest.skip("this onnxruntime splits nothing into unequal parts")
     path = save(nodes, weights, opset=opset)
     assert_equal(import_onnx(path), path)
 
