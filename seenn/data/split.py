@@ -128,11 +128,7 @@ class Split:
         if self.task != "classes":
             raise DataError(f"{where} has {self.task} labels, and this needs classes: convert and predict take others")
         found = max(self.num_classes, int(self.labels.max()) + 1) if len(self) else 0
-        if found > known:
-            raise DataError(
-                f"{where} has {found} classes, and {whose} knows {known}: name data of its own classes with --data, or "
-                "train it on these"
-            )
+        refuse_more_classes(where, found, known, whose)
 
     def batches(self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None) -> Iterator[Batch]:
         """Preprocessed images, float32 ``[B, C, H, W]``, with their labels, int64 ``[B]``; the last may be smaller.
@@ -302,6 +298,15 @@ class DataSplits:
             "fingerprints": {name: split.fingerprint for name, split in hashed.items()},
             "image_fingerprints": {name: split.content_hash(labels=False) for name, split in hashed.items()},
         }
+
+
+def refuse_more_classes(where: str, found: int, known: int, whose: str) -> None:
+    """Raises DataError where there are more classes than are ``known``."""
+    if found > known:
+        raise DataError(
+            f"{where} has {found} classes, and {whose} knows {known}: name data of its own classes with --data, "
+            "number labels from 0, or train it on these"
+        )
 
 
 def _pixel_digest(sample: NDArray[Any]) -> int:
