@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subse
 
 from seenn.batch import Batch
 from seenn.data.arrays import as_array, as_numbers, is_array, is_number, plain, stacked
-from seenn.data.picture import SUFFIXES
+from seenn.data.picture import SUFFIXES, say_left_out
 from seenn.data.reading import list_files, reading
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataArgumentError, DataError, DataTypeError, kind_of
@@ -189,7 +190,8 @@ def _pictures(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     with reading(path):
-        found = list_files(path, SUFFIXES)
+        found = list_files(path, SUFFIXES, others := Counter())
+    say_left_out(path, others)
     if not found:
         raise DataError(f"{path}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
     return found

@@ -17,7 +17,7 @@ from seenn.data.registry import DATA_SETS, Request
 from seenn.data.rule import SPLITS, divide
 from seenn.data.source import Source, measure
 from seenn.data.split import DataSplits, Split
-from seenn.errors import DataArgumentError, DataError, DataTypeError, UnknownNameError
+from seenn.errors import DataArgumentError, DataError, DataTypeError, UnknownNameError, listed
 
 DEFAULT_FRAMES = 4
 _KINDS = {".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
@@ -214,7 +214,7 @@ def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:
         raise DataError(f"data {spec!r}: only the class {source.class_names[0]!r}; expected two or more")
     known = set(labels["train"].tolist())
     if unseen := {label for split in labels.values() for label in split.tolist()} - known:
-        names = ", ".join(source.class_names[label] for label in sorted(unseen))
+        names = listed(source.class_names[label] for label in sorted(unseen))
         raise DataError(
             f"data {spec!r}: classes that the train split has no image of: {names}; "
             "add training images of them, or shuffle a file that is partly sorted by class"

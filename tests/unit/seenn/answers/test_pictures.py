@@ -56,6 +56,18 @@ def test_inputs_of_all_kinds_keep_their_order(tmp_path: Path, monkeypatch: pytes
     ]
 
 
+def test_files_of_other_endings_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("f/a.png", "f/1/b.png", "f/c.png"):
+        save(tmp_path / name)
+    (tmp_path / "f/c.png").rename(tmp_path / "f/c.jfif")
+    for name in ("f/d.avif", "f/1/e.avif", "f/1/readme"):
+        (tmp_path / name).write_bytes(b"x")
+    check_inputs([str(tmp_path / "f")])
+    assert len(paths(tmp_path / "f")) == 3
+    (record,) = caplog.records
+    assert "f: 3 files left out, by their endings: .avif (2), no ending (1)" in record.getMessage()
+
+
 def test_names_on_stdin_are_inputs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save(Path("a.png"))

@@ -134,6 +134,7 @@ def test_conversion_takes_pairs_batches_and_generators() -> None:
     expected = convert(net, SAMPLES, timesteps=2).network.graph.fingerprint()
     for form in ("list of batches", "loader of tuples", "generator", "sparse", "list"):
         assert convert(net, ALONE[form](), timesteps=2).network.graph.fingerprint() == expected
+    expected = convert(net, (SAMPLES, CLASSES), timesteps=2, force=True).network.graph.fingerprint()
     for form in ("list of pairs", "lists", "list of batches", "loader of dicts", "generator"):
         assert convert(net, LABELLED[form](), timesteps=2, force=True).network.graph.fingerprint() == expected
 
