@@ -32,6 +32,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, load_data, told
 from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.labels import Task, strata, task_of
+from seenn.data.parts import has_parts
 from seenn.data.provenance import load_recorded_data
 from seenn.data.rule import hold_out
 from seenn.data.split import refuse_more_classes
@@ -84,7 +85,8 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of ``DataSplits``, calibration takes the calibration split and the check the exit split; the test split
-            is not touched. What is named, as ``digits`` or a path, is loaded so. Of images ``[N, C, H, W]`` (or
+            is not touched. What is named, as ``digits`` or a path, is loaded so, and so is a mapping
+            ``{"train": …, "test": …}``. Of images ``[N, C, H, W]`` (or
             signals, vectors), a batch, a split, a ``Dataset`` or ``DataLoader`` of torch, a pair of samples and labels
             or a list of pairs, a fifth is held out for the check, as long as 16 are left, and of the others some
             calibrate: each with its share of every class, drawn in the same way every time. None: the data that
@@ -121,7 +123,8 @@ def convert(
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     device = resolve_device(str(device))
-    if isinstance(data, str | Path):
+    loaded = isinstance(data, str | Path) or has_parts(data)
+    if loaded:
         data = load_data(data)
     output = None if output is None else str(output)
     source, recorded = _load(model, weights, data, output)
@@ -133,7 +136,7 @@ def convert(
         data = load_recorded_data(recorded, source.preprocessing)
     known = preprocessing or source.preprocessing
     guess = ""
-    if isinstance(data, DataSplits) and known is None and not isinstance(model, nn.Module):
+    if isinstance(data, DataSplits) and known is None and (loaded or not isinstance(model, nn.Module)):
         data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)
         guess = data.guess and f"{data.preprocessing}, {data.guess}"
     goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
@@ -149,7 +152,8 @@ def convert(
 
     def accept(graph: OpGraph, task: str) -> None:
         if shares.check_samples and not accepted:
-            shares.refuse_other_labels(*graph.shapes(tuple(shares.calibration.shape))[graph.output], task)
+            (outputs,) = graph.shapes(tuple(shares.calibration.shape))[graph.output]
+            shares.refuse_other_labels(outputs, task)
             refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
         accepted.append(task)
 
@@ -284,6 +288,11 @@ class _Shares:
 
         DataError: of classes there are more than outputs tell apart; one tells two.
         """
+        if self.splits is None and 1 < len(self.class_names) < outputs:
+            raise CalibrationError(
+                f"the model gives {outputs} scores, {self.name} has labels of {len(self.class_names)} names: give "
+                "numbers in the order of the outputs"
+            )
         if self.labels == "classes" and task in ("classes", "binary"):
             refuse_more_classes(self.name, self.classes, max(2, outputs), "the model")
         labels = None if self.labels == "classes" else next(iter(self.check(1))).labels
@@ -340,6 +349,7 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
         labels="classes" if data.labels is None else task_of(data.labels),
         classes=0 if data.labels is None or task_of(data.labels) != "classes" else int(data.labels.max()) + 1,
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
+        class_names=data.names if isinstance(data, Split) else (),
     )
 
 

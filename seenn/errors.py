@@ -122,8 +122,8 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
 
 
 def listed(names: Iterable[str], *, most: int = 8) -> str:
-    """The first names, and how many more there are."""
-    known = list(names)
+    """The first names, and how many more there are, in one line."""
+    known = [" ".join(name.split()) for name in names]
     return ", ".join(known[:most]) + f" and {len(known) - most} more" * (len(known) > most)
 
 

@@ -19,7 +19,7 @@ from seenn.answers.formats import one_line
 from seenn.answers.shards import SHARD, members, refuse
 from seenn.data.picture import SUFFIXES, read_picture, say_left_out
 from seenn.data.reading import reading
-from seenn.data.sets.manifest import PATHS, delimiter_of
+from seenn.data.sets.manifest import PATHS, delimiter_of, located, open_table
 from seenn.errors import DataError
 
 LIST = "-"  # stands for the lines of stdin
@@ -138,15 +138,16 @@ def _is_hidden(name: str) -> bool:
 def _table(path: Path) -> Iterator[Picture]:
     if not path.is_file():
         raise DataError(f"{path}: is no regular file; write the table into one")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream, delimiter=delimiter_of(stream))
+    with open_table(path) as stream:
+        rows = csv.DictReader(stream, delimiter=delimiter_of(stream), skipinitialspace=True)
         columns = rows.fieldnames or ()
         column = next((name for name in columns if name.strip().lower() in PATHS), None)
         if column is None:
             raise DataError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one named path")
         for row in rows:
             if row[column]:
-                yield Picture(str(path.parent / row[column]), partial(read_picture, path.parent / row[column]))
+                file = located(path.parent, row[column].strip())
+                yield Picture(str(file), partial(read_picture, file))
             else:
                 where = f"{path}:{rows.line_num}"
                 yield Picture(where, partial(refuse, f"{where}: the column {column} is empty; expected a file"))

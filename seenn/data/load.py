@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seenn.data.given import told
-from seenn.data.labels import strata, task_of
+from seenn.data.labels import numbered, strata, task_of
 from seenn.data.objects import labelled, labels_of, source_of
 from seenn.data.overlap import refuse_overlap
 from seenn.data.preprocessing import Preparation, Preprocessing, suited
@@ -96,10 +97,13 @@ def load_data(
     return splits
 
 
-def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> Split:
+def as_split(
+    data: Any, name: str, preprocessing: Preparation | None = None, class_names: Sequence[str] | None = None
+) -> Split:
     """All of ``data`` in its order as one split; a split as it is, of ``DataSplits`` the one of that name.
 
-    What is named, as for :func:`load_data`, is loaded. Pictures need the ``preprocessing``.
+    What is named, as for :func:`load_data`, is loaded. Pictures need the ``preprocessing``. Labels that are names are
+    among ``class_names``, of a network; None: whatever they are.
 
     Raises:
         DataTypeError: it is no data, or has no labels.
@@ -113,11 +117,12 @@ def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> 
         chosen: Split = getattr(data, name)
         return chosen
     given = told(data)
-    part = labelled(given, labels_of(given))
+    names, (labels,) = numbered(f"the {name} data", [labels_of(given)], class_names)
+    part = labelled(given, labels)
     everything = torch.arange(len(part.labels))
     _refuse_unprepared(f"the {name} data", preprocessing, pictures=part.images.pictures)
     known = preprocessing or measure(name, part.images, everything)
-    return Split(name, part, everything, suited(f"the {name} data", known, pictures=part.images.pictures))
+    return Split(name, part, everything, suited(f"the {name} data", known, pictures=part.images.pictures), names)
 
 
 def as_splits(data: Any, what: str, preprocessing: Preparation | None = None, *, measured: bool = False) -> DataSplits:

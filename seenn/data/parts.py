@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from seenn.errors import DataError
 
@@ -46,6 +46,11 @@ def parts_among(names: Iterable[str]) -> list[str]:
     names = list(names)
     parts = [name for name in names if part_of(name)]
     return parts if len(parts) == len(names) else [name for name in parts if len(max(_words(name), key=len)) > 2]
+
+
+def has_parts(data: Any) -> bool:
+    """Whether it is a mapping that has parts by their names: ``{"train": …, "test": …}``."""
+    return isinstance(data, Mapping) and len(data) > 0 and all(isinstance(key, str) and part_of(key) for key in data)
 
 
 def sounds_like_part(name: str) -> bool:

@@ -29,11 +29,20 @@ class Split:
 
     Attributes:
         data: the data set that it is a split of; None where it was made alone.
+        names: of the classes, where it was made alone from labels that are names.
     """
 
-    def __init__(self, name: str, source: Labelled, indices: Tensor, preprocessing: Preparation) -> None:
-        """``indices`` (int64) choose and order the images of ``source``."""
+    def __init__(
+        self,
+        name: str,
+        source: Labelled,
+        indices: Tensor,
+        preprocessing: Preparation,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        """``indices`` (int64) choose and order the images of ``source``, whose classes have these ``names``."""
         self.name = name
+        self.names = names
         self.labels = source.labels[indices]  # int64 [N]; of other tasks see Labelled
         self.preprocessing = preprocessing
         self.encoding: PoissonEncoding | None = None
@@ -55,9 +64,9 @@ class Split:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the data set; of a split alone, the numbers of its classes."""
-        if self.data is not None:
-            return self.data.class_names
+        """Of the data set; of a split alone, its own, or the numbers of its classes."""
+        if self.data is not None or self.names:
+            return self.names if self.data is None else self.data.class_names
         if self.task != "classes":
             return tuple(map(str, range(self.labels[0].numel())))
         return tuple(map(str, range(int(self.labels.max()) + 1)))

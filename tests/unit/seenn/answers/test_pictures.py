@@ -155,7 +155,7 @@ def test_a_folder_that_may_not_be_read_hides_no_other_picture(tmp_path: Path) ->
         ("", r"t\.csv: has the columns \(none\); expected one named path"),
         ("path,label\n,3\n", r"t\.csv:2: the column path is empty; expected a file"),
         ("path\n" + "x" * 200_000 + "\n", r"t\.csv: cannot be read \(Error: field larger"),
-        ("path\na.png\n\udcff.png\n", r"t\.csv: cannot be read \(UnicodeDecodeError"),
+        ("path\na.png\n\udcff.png\n", r"t\.csv: is not in UTF-8 \(.*\), .*: save it as UTF-8"),
     ],
     ids=["another column", "empty", "no path", "long", "no text"],
 )
