@@ -29,10 +29,11 @@ from seenn.batch import Batch
 from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, load_data, told
+from seenn.data import DataSplits, Numbers, Preparation, Preprocessing, Split, as_split, load_data, told
 from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.labels import Task, strata, task_of
 from seenn.data.parts import has_parts
+from seenn.data.preprocessing import refuse_other_unit
 from seenn.data.provenance import load_recorded_data
 from seenn.data.rule import hold_out
 from seenn.data.split import refuse_more_classes
@@ -135,6 +136,8 @@ def convert(
             raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     known = preprocessing or source.preprocessing
+    if isinstance(preprocessing, Preprocessing):
+        refuse_other_unit(preprocessing.mean, preprocessing.std)
     guess = ""
     if isinstance(data, DataSplits) and known is None and (loaded or not isinstance(model, nn.Module)):
         data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)

@@ -14,14 +14,13 @@ from seenn.data.labels import numbered, strata, task_of
 from seenn.data.objects import labelled, labels_of, source_of
 from seenn.data.overlap import refuse_overlap
 from seenn.data.preprocessing import Preparation, Preprocessing, suited
-from seenn.data.registry import DATA_SETS, Request
+from seenn.data.registry import DATA_SETS, KINDS, Request
 from seenn.data.rule import SPLITS, divide
 from seenn.data.source import Source, measure
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataArgumentError, DataError, DataTypeError, UnknownNameError, listed
 
 DEFAULT_FRAMES = 4
-_KINDS = {".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
 
 
 def load_data(
@@ -157,7 +156,7 @@ def _spelled(spec: str | Path) -> str:
     if isinstance(spec, str) and (text in DATA_SETS or text.partition(":")[0] in DATA_SETS):
         return text
     path = _path(text, text)
-    kind = "imagefolder" if path.is_dir() else _KINDS.get(path.suffix.lower())
+    kind = "imagefolder" if path.is_dir() else KINDS.get(path.suffix.lower())
     if path.exists() and kind:
         return f"{kind}:{text}"
     if isinstance(spec, Path):
