@@ -51,8 +51,9 @@ def _divide_groups(labels: Tensor, groups: Sequence[str], has_test: bool, seed: 
 
 def held_out(labels: Tensor) -> Tensor:
     """Bool ``[N]``: the last sixth in file order, or of each class where the file is sorted by class."""
-    is_sorted = bool((labels.diff() >= 0).all())
-    groups = labels if is_sorted else torch.zeros_like(labels)
+    run = torch.nn.functional.pad((labels.diff() != 0).cumsum(0), (1, 0)) if len(labels) else labels
+    is_sorted = len(run.unique()) == len(labels.unique())  # in whatever order of the classes
+    groups = run if is_sorted else torch.zeros_like(labels)
     counts = groups.bincount()
     ends = counts.cumsum(0)
     held = ends // HELD_OUT - (ends - counts) // HELD_OUT  # adds up to N // 6 however small the groups

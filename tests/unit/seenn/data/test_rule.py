@@ -53,6 +53,7 @@ def test_the_last_sixth_in_file_order_is_held_out() -> None:
 def test_the_last_sixth_of_each_class_is_held_out_where_the_file_is_sorted_by_class() -> None:
     held = held_out(torch.tensor([0] * 12 + [1] * 6 + [2] * 6))
     assert held.nonzero().flatten().tolist() == [10, 11, 17, 23]
+    assert torch.equal(held, held_out(torch.tensor([2] * 12 + [0] * 6 + [1] * 6)))
 
 
 def test_another_seed_gives_other_splits_and_the_same_seed_the_same() -> None:
