@@ -52,7 +52,7 @@ def _divide_groups(labels: Tensor, groups: Sequence[str], has_test: bool, seed: 
 def held_out(labels: Tensor) -> Tensor:
     """Bool ``[N]``: the last sixth in file order, or of each class where the file is sorted by class."""
     run = torch.nn.functional.pad((labels.diff() != 0).cumsum(0), (1, 0)) if len(labels) else labels
-    is_sorted = len(run.unique()) == len(labels.unique())  # in whatever order of the classes
+    is_sorted = len({*run.tolist()}) == len({*labels.tolist()})  # in whatever order of the classes
     groups = run if is_sorted else torch.zeros_like(labels)
     counts = groups.bincount()
     ends = counts.cumsum(0)
