@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cli.common import Console, command, text_table
 from cli.groups import NOT_NEEDED, ModelOptions, SnnFile
 from cli.options import COUNT, PATH, Commas, argument, option, removed
+from seenn.data.registry import KINDS
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -23,10 +28,11 @@ class InspectOptions:
     target: str = argument(metavar="MODEL|SNN", required=True)
     ckpt: str | None = option("Trained weights: a file or folder; random ones do for a model.", type=PATH)
     image_size: tuple[int, ...] = option(
-        "Of the model's input; [C,]L of signals, F of tables.  [default: the model's own, else 3,224,224]",
+        "Of the model's input: one side in pixels, H,W or C,H,W; [C,]L of signals, F of tables.  "
+        "[default: the model's own, else 3,224,224]",
         name="--input-size",
         short="--image-size",
-        metavar="C,H,W",
+        metavar="H,W",
         type=Commas(COUNT),
         default=(),
     )
@@ -44,6 +50,13 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     Needs no data, and lists all problems at once. The exit code is 1 when the model cannot be converted as asked.
     """
     target, ckpt = options.target, options.ckpt
+    from seenn.errors import ModelError, UnsupportedError
+
+    if Path(target).suffix.lower() in KINDS:
+        kind = KINDS[Path(target).suffix.lower()]
+        raise ModelError(
+            f"{target} is a data set, expected a model or a spiking network: name it with --data {kind}:{target}"
+        )
     from converter.load.onnx_source import is_onnx
 
     if (
@@ -54,17 +67,33 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
         _show_network(console, SnnFile(snn=target, dialect=options.dialect).load())
         return
     from converter.inspect import inspect_model
+    from converter.known import completed
     from converter.load import build_model, load_model
 
-    spec, shape = model.spec(target), options.image_size or None
-    loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape)
+    spec, stated = model.spec(target), options.image_size
+    shape = stated or None
+    loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape if len(stated) > 2 else None)
+    full = completed(loaded.module, stated)
+    if loaded.input_shape is None and full != stated:
+        shape = full
+        loaded = loaded if ckpt else build_model(spec, full)
     shape = loaded.input_shape or shape
     if shape is None and loaded.preprocessing is not None:
         shape = loaded.preprocessing.shape
     if shape is None:
         own = getattr(loaded.module, "pretrained_cfg", None) or {}
         shape = (loaded.spec.in_chans or 3, *own.get("input_size", (3, 224, 224))[1:])
-    found = inspect_model(loaded.module, shape, strict=options.strict, output=loaded.output)
+        if not own and loaded.suggestion is None:
+            log.warning(
+                "nothing says the size of the input: taken is %s; state --input-size", "×".join(map(str, shape))
+            )
+    look = partial(inspect_model, strict=options.strict, output=loaded.output)
+    try:
+        found = look(loaded.module, shape)
+    except UnsupportedError:
+        if shape != full or full == stated:
+            raise
+        found, shape = look(loaded.module, stated), stated  # of a model that makes images of vectors itself
     console.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
     if not found.convertible:
         raise SystemExit(1)

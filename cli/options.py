@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, field, fields
@@ -150,6 +151,12 @@ class Commas(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         parts = value.split(",") if isinstance(value, str) and value else value or ()
+        if (
+            isinstance(value, str)
+            and len(numbers := re.split(r"\s*[x×*;\s]\s*", value)) > 1
+            and all(re.fullmatch(r"[\d.]+", number) for number in numbers)
+        ):
+            self.fail(f"{value!r} has no commas: write {','.join(numbers)}.", param, ctx)
         found = tuple(self.kind.convert(part, param, ctx) for part in parts)
         if self.count not in (None, len(found)):
             self.fail(f"{value!r} has {len(found)} values, expected {self.count}.", param, ctx)

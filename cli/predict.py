@@ -84,9 +84,12 @@ def predict(
     with a column path, or - for a list of such names on stdin. Answers keep their order.
     """
     from seenn.answers import answer_pictures, check_inputs, find_pictures
+    from seenn.data.picture import SUFFIXES
     from seenn.distributed import world
     from seenn.errors import CheckpointError
 
+    if Path(files.snn).suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"{files.snn} is a picture: name the network first, seenn predict SNN PICTURES")
     recorded = files.load().to(console.device)
     snn = preparation.for_pictures(recorded)
     if "frames" in (snn.manifest.get("data") or {}):

@@ -67,7 +67,13 @@ def refuse_chance(
         )
     if shown_better(right, samples, chance):
         return
-    if samples < ENOUGH:
+    if samples < ENOUGH and right <= chance * samples:
+        log.warning(
+            "%s, no more than by always answering one class (%.1f %%): check the order of classes, --mean, --std and "
+            "--input-size; %d images or more would be refused",
+            *(found, 100 * chance, ENOUGH),
+        )
+    elif samples < ENOUGH:
         log.warning("%s, too few to show that it is better than chance; give %d or more", found, ENOUGH)
     else:
         message = (

@@ -37,7 +37,7 @@ def refuse_few(splits: DataSplits) -> None:
 
 
 class CalibrationImages:
-    """The first ``count`` samples of a batch, or of a split, which decodes them when they are asked for.
+    """Samples of a batch, or of a split, which decodes them when they are asked for.
 
     Images ``[C, H, W]``, signals ``[C, L]`` or vectors ``[F]``.
 
@@ -45,14 +45,15 @@ class CalibrationImages:
         CalibrationError: fewer than 16, or not images of floats.
     """
 
-    def __init__(self, data: Batch | Split, count: int | None = None) -> None:
+    def __init__(self, data: Batch | Split, order: Tensor | None = None) -> None:
+        """``order``: indices into ``data``; None takes all as they come."""
         self._data = data
-        self._count = len(data) if count is None else count
-        if self._count:
+        self._order = torch.arange(len(data)) if order is None else order
+        if len(self):
             _check(self.first(1))
-        if self._count < MIN_IMAGES:
+        if len(self) < MIN_IMAGES:
             raise CalibrationError(
-                f"{self._count} calibration images are too few: thresholds would describe only those; give at least "
+                f"{len(self)} calibration images are too few: thresholds would describe only those; give at least "
                 f"{MIN_IMAGES}, better 256"
             )
         self.shape = tuple(self.first(1).shape[1:])
@@ -67,7 +68,7 @@ class CalibrationImages:
         return cls(Batch(images))
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._order)
 
     def first(self, count: int) -> Tensor:
         """The first ``count`` images."""
@@ -80,8 +81,8 @@ class CalibrationImages:
             CalibrationError: a pixel is not finite.
             DataError: an image cannot be decoded.
         """
-        data, order = self._data, torch.arange(part.start, part.stop)
-        batches = data[part].split(size) if isinstance(data, Batch) else data.batches(size, order=order)
+        data, order = self._data, self._order[part]
+        batches = data[order].split(size) if isinstance(data, Batch) else data.batches(size, order=order)
         for batch in batches:
             if not bool(batch.inputs.isfinite().all()):
                 raise CalibrationError("the calibration images hold NaN or infinite pixels: check the preprocessing")

@@ -8,13 +8,21 @@ from dataclasses import replace
 from torch import nn
 
 from converter.load import LoadedModel
-from converter.load.layout import find_first_convolution
+from converter.load.layout import Layer, find_first_convolution
 from seenn.data import Numbers, Preparation, Stated
 from seenn.data.imagenet import IMAGENET
 
 log = logging.getLogger(__name__)
 
 _AXES = {nn.Conv1d: 2, nn.Conv2d: 3, nn.Conv3d: 4}  # of a sample
+
+
+def completed(module: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a sample of this stated ``size``: one side or H,W of images, L of signals, else all of it."""
+    first, axes = _first_of(module)
+    if first is None or axes is None or not 0 < len(size) < axes:
+        return size
+    return (first.inputs, *(size if len(size) == axes - 1 else size[:1] * (axes - 1)))
 
 
 def fitted(source: LoadedModel, own: Preparation) -> Preparation:
@@ -24,10 +32,8 @@ def fitted(source: LoadedModel, own: Preparation) -> Preparation:
     says its channels, between which only gray and RGB are converted, and how many axes a sample has, of which a single
     channel may be missing.
     """
-    first = find_first_convolution(source.module)
     if isinstance(own, Numbers):
-        layer = None if first is None else source.module.get_submodule(first.name)
-        axes = next((axes for kind, axes in _AXES.items() if isinstance(layer, kind)), None)
+        first, axes = _first_of(source.module)
         missing = first is not None and first.inputs == 1 and axes == len(own.shape) + 1
         return Stated(input_size=(1, *own.shape)).over(own) if missing else own
     likely = source.suggestion
@@ -45,3 +51,10 @@ def fitted(source: LoadedModel, own: Preparation) -> Preparation:
             "×".join(map(str, own.shape)),
         )
     return found
+
+
+def _first_of(module: nn.Module) -> tuple[Layer | None, int | None]:
+    """The first convolution, and how many axes a sample has that it takes."""
+    first = find_first_convolution(module)
+    layer = None if first is None else module.get_submodule(first.name)
+    return first, next((axes for kind, axes in _AXES.items() if isinstance(layer, kind)), None)

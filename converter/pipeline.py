@@ -29,10 +29,14 @@ from seenn.batch import Batch
 from seenn.capture.plain import Substitutes
 from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
-from seenn.data import DataSplits, Numbers, Preparation, Split, as_split, load_data, told
+from seenn.data import DataSplits, Numbers, Preparation, Preprocessing, Split, as_split, load_data, told
 from seenn.data.arrays import as_numbers, is_array, type_of
-from seenn.data.labels import Task, task_of
+from seenn.data.labels import Task, strata, task_of
+from seenn.data.parts import has_parts
+from seenn.data.preprocessing import refuse_other_unit
 from seenn.data.provenance import load_recorded_data
+from seenn.data.rule import hold_out
+from seenn.data.split import refuse_more_classes
 from seenn.device import naming_memory, resolve_device
 from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError, kind_of
 from seenn.runtime import Session
@@ -82,10 +86,12 @@ def convert(
         model: a module, which is not changed; or a name as on the command line: of timm, ``torchvision:NAME``,
             ``package.module:factory``, or a ``.onnx`` file.
         data: of ``DataSplits``, calibration takes the calibration split and the check the exit split; the test split
-            is not touched. What is named, as ``digits`` or a path, is loaded so. Of images ``[N, C, H, W]`` (or
+            is not touched. What is named, as ``digits`` or a path, is loaded so, and so is a mapping
+            ``{"train": …, "test": …}``. Of images ``[N, C, H, W]`` (or
             signals, vectors), a batch, a split, a ``Dataset`` or ``DataLoader`` of torch, a pair of samples and labels
-            or a list of pairs, the first ones calibrate, and the last fifth, as long as 16 are left, is held out for
-            the check. None: the data that ``weights`` record.
+            or a list of pairs, a fifth is held out for the check, as long as 16 are left, and of the others some
+            calibrate: each with its share of every class, drawn in the same way every time. None: the data that
+            ``weights`` record.
         config: how to convert; or its fields as ``options``.
         weights: a file with the weights of a model by name.
         output, task, activations: which of several tensors that the model returns; what its scores say; what stands in
@@ -118,7 +124,8 @@ def convert(
         given = sorted(options) or ["min_agreement and max_accuracy_drop with other choices"]
         raise ValueError(f"give config, or {', '.join(given)} as options, not both")
     device = resolve_device(str(device))
-    if isinstance(data, str | Path):
+    loaded = isinstance(data, str | Path) or has_parts(data)
+    if loaded:
         data = load_data(data)
     output = None if output is None else str(output)
     source, recorded = _load(model, weights, data, output)
@@ -129,8 +136,10 @@ def convert(
             raise CalibrationError("nothing records the data of this model: give images, or a data set, with data=")
         data = load_recorded_data(recorded, source.preprocessing)
     known = preprocessing or source.preprocessing
+    if isinstance(preprocessing, Preprocessing):
+        refuse_other_unit(preprocessing.mean, preprocessing.std)
     guess = ""
-    if isinstance(data, DataSplits) and known is None and not isinstance(model, nn.Module):
+    if isinstance(data, DataSplits) and known is None and (loaded or not isinstance(model, nn.Module)):
         data = data.with_preprocessing(fitted(source, data.preprocessing), guess=data.guess)
         guess = data.guess and f"{data.preprocessing}, {data.guess}"
     goal = Goal(min_agreement=min_agreement, max_accuracy_drop=max_accuracy_drop)
@@ -146,7 +155,8 @@ def convert(
 
     def accept(graph: OpGraph, task: str) -> None:
         if shares.check_samples and not accepted:
-            shares.refuse_other_values(*graph.shapes(tuple(shares.calibration.shape))[graph.output])
+            (outputs,) = graph.shapes(tuple(shares.calibration.shape))[graph.output]
+            shares.refuse_other_labels(outputs, task)
             refuse_chance(graph, shares.check(_BATCH), task=task, guess=guess, force=force)
         accepted.append(task)
 
@@ -246,6 +256,7 @@ class _Shares:
     check_split: str = "held out"
     preprocessing: Preparation | None
     class_names: tuple[str, ...] = ()
+    classes: int = 0  # that labels tell apart; 0 where there are none
     splits: DataSplits | None = None
 
     def refuse_other_models(self, source: LoadedModel) -> None:
@@ -275,8 +286,18 @@ class _Shares:
                 f"in the order of the data's, with --classes (0-{known - 1} for the first)"
             )
 
-    def refuse_other_values(self, outputs: int) -> None:
-        """Raises CalibrationError where the data has other than one value, or one label, for each output."""
+    def refuse_other_labels(self, outputs: int, task: str) -> None:
+        """Raises CalibrationError where the data has other than one value, or one label, for each output.
+
+        DataError: of classes there are more than outputs tell apart; one tells two.
+        """
+        if self.splits is None and 1 < len(self.class_names) < outputs:
+            raise CalibrationError(
+                f"the model gives {outputs} scores, {self.name} has labels of {len(self.class_names)} names: give "
+                "numbers in the order of the outputs"
+            )
+        if self.labels == "classes" and task in ("classes", "binary"):
+            refuse_more_classes(self.name, self.classes, max(2, outputs), "the model")
         labels = None if self.labels == "classes" else next(iter(self.check(1))).labels
         if labels is not None and labels[0].numel() != outputs:
             raise CalibrationError(
@@ -300,13 +321,14 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
         name = f"the calibration split of {data.spec}"
         return _Shares(
             name=data.spec,
-            calibration=_first(data.calibration, wanted, len(data.calibration), name),
+            calibration=_calibrating(data.calibration, torch.arange(len(data.calibration)), wanted, name),
             check=partial(data.exit.batches, limit=most_checked),
             check_samples=min(most_checked, len(data.exit)),
             labels=data.train.task,
             check_split="exit",
             preprocessing=data.preprocessing,
             class_names=data.class_names,
+            classes=data.num_classes,
             splits=data,
         )
     if not isinstance(data, Batch | Split):
@@ -317,19 +339,20 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
             samples = given.samples if given.is_stack else list(given.samples)
             data = Batch(_prepared(samples) if preprocessing is None else preprocessing.prepare(samples))
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
-    held = 0 if wanted is not None else max(0, min(most_checked, total // 5, total - MIN_IMAGES))
-    calibration = _first(data, wanted, total - held, name)
-    held = held or min(most_checked, total - len(calibration))
-    if not held:
+    spare = min(total // 5, total - MIN_IMAGES) if wanted is None else total - wanted
+    balanced = torch.zeros(total, dtype=torch.int64) if data.labels is None else strata(data.labels.cpu())
+    kept, rest = hold_out(balanced, max(0, min(most_checked, spare)))
+    if not len(rest):
         log.warning("all %d images calibrate, and none is left to check the conversion on: give more", total)
-    rest = torch.arange(total - held, total)
     return _Shares(
         name=name,
-        calibration=calibration,
+        calibration=_calibrating(data, kept, wanted, name),
         check=partial(data.batches, order=rest) if isinstance(data, Split) else data[rest].split,
-        check_samples=held,
+        check_samples=len(rest),
         labels="classes" if data.labels is None else task_of(data.labels),
+        classes=0 if data.labels is None or task_of(data.labels) != "classes" else int(data.labels.max()) + 1,
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
+        class_names=data.names if isinstance(data, Split) else (),
     )
 
 
@@ -353,8 +376,9 @@ def _prepared(samples: Any) -> Tensor:
     return torch.cat(parts)
 
 
-def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -> CalibrationImages:
-    """The images that calibrate."""
+def _calibrating(data: Split | Batch, order: Tensor, wanted: int | None, name: str) -> CalibrationImages:
+    """The first ``wanted`` images of ``order``."""
+    available = len(order)
     count = min(DEFAULT_CALIBRATION_IMAGES, available) if wanted is None else wanted
     if count > available:
         raise CalibrationError(
@@ -365,7 +389,7 @@ def _first(data: Split | Batch, wanted: int | None, available: int, name: str) -
             f"{name} comes as frames over time, and an ANN is converted on constant images: train a spiking network "
             "on it with `seenn train-direct`"
         )
-    return CalibrationImages(data, count)
+    return CalibrationImages(data, order[:count])
 
 
 def per_site(calibration: Calibration, report: CheckReport) -> list[dict[str, Any]]:

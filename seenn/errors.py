@@ -121,6 +121,12 @@ def did_you_mean(name: str, choices: Iterable[str], *, limit: int = 3) -> str:
     return " Check its spelling."
 
 
+def listed(names: Iterable[str], *, most: int = 8) -> str:
+    """The first names, and how many more there are, in one line."""
+    known = [" ".join(name.split()) for name in names]
+    return ", ".join(known[:most]) + f" and {len(known) - most} more" * (len(known) > most)
+
+
 def kind_of(value: object) -> str:
     """What kind of thing a value is, with its article: ``"an int"``."""
     kind = type(value).__name__

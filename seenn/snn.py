@@ -354,8 +354,8 @@ class SNN:
 
         Args:
             split: samples that nothing else has seen: a split, a data set or loader of torch, or a pair of samples and
-                labels, see ``seenn.data.as_split``; with ``risk="disagreement"`` also images alone, as for ``batch``.
-                It has to be given.
+                labels, see ``seenn.data.as_split``; without a target, or with ``risk="disagreement"``, also images
+                alone, as for ``batch``. It has to be given.
             rule: a name from ``seenn.exits.EXIT_RULES`` or a policy.
             threshold: where a rule by name stays; without one and without a target it has its own.
             progress: is told how many samples are done, and of how many.
@@ -417,7 +417,7 @@ class SNN:
 
         self.refuse_other_tasks("accuracy")
         session = self.session(engine, policy=policy, timesteps=timesteps, slots=batch_size)
-        return evaluate(self, as_split(split, "test", self.preprocessing), session, **options)
+        return evaluate(self, as_split(split, "test", self.preprocessing, self.class_names), session, **options)
 
     def compare_exits(
         self,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 _NEEDED = (
-    "calibrate_exit needs {}: give seenn.load_data(…).exit, (images, labels), or with a target and "
-    'risk="disagreement" images alone'
+    "calibrate_exit needs {}: give seenn.load_data(…).exit, (images, labels), or images alone with a threshold, or "
+    'with a target and risk="disagreement"'
 )
 
 
@@ -60,11 +60,11 @@ def calibrate_exit(
     given = split if isinstance(split, Split | DataSplits | str | Path) else told(split)
     unlabelled = isinstance(given, Given) and given.labels is None
     if unlabelled:
-        if asked["risk"] != "disagreement":
+        if ExitTarget(**target).given and asked["risk"] != "disagreement":
             raise DataTypeError(_NEEDED.format("their labels as well, a pair"))
         source = list(snn.batch(given).split(batch_size))
     else:
-        source = as_split(given, "exit", snn.preprocessing)
+        source = as_split(given, "exit", snn.preprocessing, snn.class_names)
         snn.check_split(source, use="exit")
     steps = timesteps or snn.timesteps
     runner = snn.make_engine(engine, timesteps=steps)
@@ -77,8 +77,12 @@ def calibrate_exit(
         labelled=not unlabelled,
         progress=progress,
     )
+    if unlabelled:
+        run = run.judged_by_itself()
     state = start_states(chosen, source) if policy_macs(chosen) else None
     found = find_exit(run, chosen, state=state, **asked)
+    if unlabelled:
+        asked["risk"] = "disagreement"
     return snn.with_policy(
         found.policy,
         timesteps=steps,

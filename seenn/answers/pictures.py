@@ -7,6 +7,7 @@ import glob
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from seenn.answers.formats import one_line
 from seenn.answers.shards import SHARD, members, refuse
-from seenn.data.picture import SUFFIXES, read_picture
+from seenn.data.picture import SUFFIXES, read_picture, say_left_out
 from seenn.data.reading import reading
-from seenn.data.sets.manifest import PATHS, delimiter_of
+from seenn.data.sets.manifest import PATHS, delimiter_of, located, open_table
 from seenn.errors import DataError
 
 LIST = "-"  # stands for the lines of stdin
@@ -52,7 +53,9 @@ def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
         for name in (found for line in names for found in expand(line)):
             path = Path(name)
             if path.is_dir():
-                yield from ((picture,) for picture in _folder(path, ()))
+                others: Counter[str] = Counter()
+                yield from ((picture,) for picture in _folder(path, (), others))
+                say_left_out(path, others)
             elif SHARD.search(name):
                 yield _shard(path)
             elif path.suffix.lower() in TABLES:
@@ -73,7 +76,7 @@ def check_inputs(inputs: Iterable[str]) -> None:
         raise DataError(f"{', '.join(missing[:5])}{more}: no such file, folder or pattern; check the spelling")
     for name in names:
         path = Path(name)
-        lists = [_folder(path, ())] if path.is_dir() else []
+        lists = [_folder(path, (), Counter())] if path.is_dir() else []
         if not lists and path.suffix.lower() in TABLES:
             lists = [_table(path)]
         elif not lists and SHARD.search(name):
@@ -108,8 +111,8 @@ def _shard(path: Path) -> Iterator[Picture]:
     return _listed(str(path), (Picture(where, read) for where, read in members(path)))
 
 
-def _folder(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Picture]:
-    """The pictures below; links are followed, but not into a folder ``above``."""
+def _folder(folder: Path, above: tuple[tuple[int, int], ...], others: Counter[str]) -> Iterator[Picture]:
+    """The pictures below; links are followed, but not into a folder ``above``. ``others`` counts the other endings."""
 
     def found() -> Iterator[Picture]:
         status = folder.stat()
@@ -119,9 +122,11 @@ def _folder(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Pictur
         for name in sorted(name for name in os.listdir(folder) if not _is_hidden(name)):
             path = os.path.join(folder if folder.parts else "", name)  # a Path each would take most of the time
             if os.path.isdir(path):
-                yield from _folder(Path(path), (*above, here))
-            elif os.path.splitext(name)[1].lower() in SUFFIXES:
+                yield from _folder(Path(path), (*above, here), others)
+            elif (ending := os.path.splitext(name)[1].lower()) in SUFFIXES:
                 yield Picture(path, partial(read_picture, path))
+            else:
+                others[ending] += 1
 
     return _listed(str(folder), found())
 
@@ -133,15 +138,16 @@ def _is_hidden(name: str) -> bool:
 def _table(path: Path) -> Iterator[Picture]:
     if not path.is_file():
         raise DataError(f"{path}: is no regular file; write the table into one")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream, delimiter=delimiter_of(stream))
+    with open_table(path) as stream:
+        rows = csv.DictReader(stream, delimiter=delimiter_of(stream), skipinitialspace=True)
         columns = rows.fieldnames or ()
         column = next((name for name in columns if name.strip().lower() in PATHS), None)
         if column is None:
             raise DataError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one named path")
         for row in rows:
             if row[column]:
-                yield Picture(str(path.parent / row[column]), partial(read_picture, path.parent / row[column]))
+                file = located(path.parent, row[column].strip())
+                yield Picture(str(file), partial(read_picture, file))
             else:
                 where = f"{path}:{rows.line_num}"
                 yield Picture(where, partial(refuse, f"{where}: the column {column} is empty; expected a file"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset, SubsetRandomSampler, default_collate
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    default_collate,
+)
 
 from seenn.batch import Batch
 from seenn.data.arrays import as_array, as_numbers, is_array, is_number, plain, stacked
-from seenn.data.picture import SUFFIXES
+from seenn.data.parts import has_parts
+from seenn.data.picture import SUFFIXES, say_left_out
 from seenn.data.reading import list_files, reading
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataArgumentError, DataError, DataTypeError, kind_of
@@ -52,8 +62,8 @@ def told(data: Any) -> Given:
     - an array ``[N, ...]``, of whatever library numpy reads; a ``Batch``; a ``Split``, which is read at once
     - a picture, the path of one, or of a folder that is searched for them
     - a pair of samples and labels: arrays, lists, or one of each; a mapping that calls them image and label
-    - a data set or loader of torch, or of Hugging Face; a list or an iterator, which is read to its end, of samples,
-      of pairs of sample and label, of mappings, or of such in batches
+    - a data set or loader of torch, or of Hugging Face; a list or an iterator or ``IterableDataset``, which is read to
+      its end, of samples, of pairs of sample and label, of mappings, or of such in batches
 
     Raises:
         DataTypeError: it is no data.
@@ -75,12 +85,16 @@ def told(data: Any) -> Given:
         return Given(_pictures(Path(data)))
     if isinstance(data, Image.Image):
         return Given([data])
+    if has_parts(data):
+        raise DataArgumentError(
+            f"the data have the parts {' and '.join(data)}, and one is needed: give data[{[*data][-1]!r}]"
+        )
     if isinstance(data, Mapping):
         return _columns(*_parts(data))
     if is_array(data):
         found = _opened(plain(data))
         return Given(found) if is_array(found) else told(found)
-    if isinstance(data, Iterator):
+    if isinstance(data, Iterator | IterableDataset):
         data = list(data)
     if isinstance(data, list | tuple):
         return _of_list(data)
@@ -142,6 +156,8 @@ class _Samples(Sequence[Any]):
 def _of_list(data: Sequence[Any]) -> Given:
     if not data:
         raise DataError("there are no samples: the list is empty; add some")
+    if len(data) == 2 and data[1] is None:
+        return _columns(*data)
     if len(data) == 2:
         pair = map(_opened, data)
         data = tuple(pair) if isinstance(data, tuple) else list(pair)
@@ -188,8 +204,10 @@ def _columns(samples: Any, labels: Any) -> Given:
 def _pictures(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
+    others: Counter[str] = Counter()
     with reading(path):
-        found = list_files(path, SUFFIXES)
+        found = list_files(path, SUFFIXES, others)
+    say_left_out(path, others)
     if not found:
         raise DataError(f"{path}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
     return found
@@ -301,6 +319,8 @@ def _joined(batches: Sequence[Any]) -> Any:
 def _loaded(loader: DataLoader[Any]) -> Any:
     """What a loader loads; its shuffling does not matter, since splits shuffle themselves."""
     data, sampler = _with_length(loader.dataset), loader.sampler
+    if isinstance(data, IterableDataset) and loader.collate_fn is default_collate:
+        return data
     plain_items = loader.collate_fn is default_collate and _is_indexed(data)
     if plain_items and isinstance(sampler, SubsetRandomSampler):
         return Subset(data, sorted(sampler.indices))

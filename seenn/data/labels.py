@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seenn.errors import DataError
+from seenn.errors import DataError, listed
 
 Task = Literal["classes", "multi-label", "regression"]
 
@@ -59,11 +59,15 @@ def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = Non
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def numbered(where: object, parts: Sequence[NDArray[Any]]) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
+def numbered(
+    where: object, parts: Sequence[NDArray[Any]], known: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
     """The names of the classes in their order, and each part's labels as their numbers; () where labels are no names.
 
+    The order is that of a network's ``known`` ones; None: of the alphabet.
+
     Raises:
-        DataError: names that are no UTF-8, or that the first part has not.
+        DataError: names that are no UTF-8, or that the network, or else the first part, has not.
     """
     if parts[0].dtype.kind not in "US":
         return (), list(parts)
@@ -71,12 +75,21 @@ def numbered(where: object, parts: Sequence[NDArray[Any]]) -> tuple[tuple[str, .
         texts = [np.char.decode(part, "utf-8") if part.dtype.kind == "S" else part.astype(str) for part in parts]
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: labels are bytes that are no text in UTF-8: store names, or numbers") from error
-    names = sorted({*texts[0].ravel().tolist()})
+    names = sorted({*texts[0].ravel().tolist()}) if known is None else [*known]
     if unknown := {label for part in texts for label in part.ravel().tolist()} - {*names}:
-        raise DataError(
-            f"{where}: test labels that no training image has: {', '.join(sorted(unknown)[:4])}; leave them out"
-        )
-    return tuple(names), [np.searchsorted(names, part) for part in texts]
+        if known is not None:
+            own = f"whose names are {listed(known)}" if known else "which records no names"
+            raise DataError(
+                f"{where}: labels are names that are not of the network, {own}: {listed(sorted(unknown))}; give "
+                "numbers in the order of its outputs"
+            )
+        raise DataError(f"{where}: test labels that no training image has: {listed(sorted(unknown))}; leave them out")
+    return tuple(names), [_places(names, part) for part in texts]
+
+
+def _places(names: list[str], labels: NDArray[Any]) -> NDArray[np.int64]:
+    found, inverse = np.unique(labels, return_inverse=True)
+    return np.array([names.index(name) for name in found])[inverse].reshape(labels.shape)
 
 
 def strata(labels: Tensor) -> Tensor:

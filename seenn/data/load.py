@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,17 @@ import torch
 from torch import Tensor
 
 from seenn.data.given import told
-from seenn.data.labels import strata, task_of
+from seenn.data.labels import numbered, strata, task_of
 from seenn.data.objects import labelled, labels_of, source_of
 from seenn.data.overlap import refuse_overlap
 from seenn.data.preprocessing import Preparation, Preprocessing, suited
-from seenn.data.registry import DATA_SETS, Request
+from seenn.data.registry import DATA_SETS, KINDS, Request
 from seenn.data.rule import SPLITS, divide
 from seenn.data.source import Source, measure
 from seenn.data.split import DataSplits, Split
-from seenn.errors import DataArgumentError, DataError, DataTypeError, UnknownNameError
+from seenn.errors import DataArgumentError, DataError, DataTypeError, UnknownNameError, listed
 
 DEFAULT_FRAMES = 4
-_KINDS = {".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
 
 
 def load_data(
@@ -96,10 +96,13 @@ def load_data(
     return splits
 
 
-def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> Split:
+def as_split(
+    data: Any, name: str, preprocessing: Preparation | None = None, class_names: Sequence[str] | None = None
+) -> Split:
     """All of ``data`` in its order as one split; a split as it is, of ``DataSplits`` the one of that name.
 
-    What is named, as for :func:`load_data`, is loaded. Pictures need the ``preprocessing``.
+    What is named, as for :func:`load_data`, is loaded. Pictures need the ``preprocessing``. Labels that are names are
+    among ``class_names``, of a network; None: whatever they are.
 
     Raises:
         DataTypeError: it is no data, or has no labels.
@@ -113,11 +116,12 @@ def as_split(data: Any, name: str, preprocessing: Preparation | None = None) -> 
         chosen: Split = getattr(data, name)
         return chosen
     given = told(data)
-    part = labelled(given, labels_of(given))
+    names, (labels,) = numbered(f"the {name} data", [labels_of(given)], class_names)
+    part = labelled(given, labels)
     everything = torch.arange(len(part.labels))
     _refuse_unprepared(f"the {name} data", preprocessing, pictures=part.images.pictures)
     known = preprocessing or measure(name, part.images, everything)
-    return Split(name, part, everything, suited(f"the {name} data", known, pictures=part.images.pictures))
+    return Split(name, part, everything, suited(f"the {name} data", known, pictures=part.images.pictures), names)
 
 
 def as_splits(data: Any, what: str, preprocessing: Preparation | None = None, *, measured: bool = False) -> DataSplits:
@@ -152,7 +156,7 @@ def _spelled(spec: str | Path) -> str:
     if isinstance(spec, str) and (text in DATA_SETS or text.partition(":")[0] in DATA_SETS):
         return text
     path = _path(text, text)
-    kind = "imagefolder" if path.is_dir() else _KINDS.get(path.suffix.lower())
+    kind = "imagefolder" if path.is_dir() else KINDS.get(path.suffix.lower())
     if path.exists() and kind:
         return f"{kind}:{text}"
     if isinstance(spec, Path):
@@ -214,7 +218,7 @@ def _check(spec: str, source: Source, labels: dict[str, Tensor]) -> None:
         raise DataError(f"data {spec!r}: only the class {source.class_names[0]!r}; expected two or more")
     known = set(labels["train"].tolist())
     if unseen := {label for split in labels.values() for label in split.tolist()} - known:
-        names = ", ".join(source.class_names[label] for label in sorted(unseen))
+        names = listed(source.class_names[label] for label in sorted(unseen))
         raise DataError(
             f"data {spec!r}: classes that the train split has no image of: {names}; "
             "add training images of them, or shuffle a file that is partly sorted by class"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from seenn.data.arrays import as_numbers, is_array, joined, stacked, type_of, with_batch_axis
@@ -76,6 +78,12 @@ class Numbers:
             DataTypeError: they are of another type.
             InputError: they have another shape, or hold NaN or infinity.
         """
+        first = samples[0] if isinstance(samples, list | tuple) and samples else samples
+        if isinstance(first, str | Path | Image.Image):
+            raise DataTypeError(
+                f"samples are {type_of(first)}, and the network takes numbers {_sizes(self.shape)}, as it was made "
+                "of them: prepare pictures as in training and give floats, or convert it again with preprocessing="
+            )
         if isinstance(samples, list | tuple) and samples and all(map(is_array, samples)):
             return joined([self.prepare(sample) for sample in samples], self.shape)
         listed = stacked(samples, "samples") if isinstance(samples, list | tuple) else samples

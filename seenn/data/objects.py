@@ -18,6 +18,7 @@ from seenn.data.given import LABELS, Given, told
 from seenn.data.imagenet import IMAGENET, LARGEST_INPUT, LOOKED_AT, likely_preprocessing
 from seenn.data.inputs import as_tensor
 from seenn.data.labels import as_labels, numbered, task_of
+from seenn.data.parts import choose_parts, has_parts
 from seenn.data.picture import read_picture
 from seenn.data.preprocessing import Preprocessing
 from seenn.data.source import FileImages, Images, ItemImages, Labelled, Source, labelled_arrays
@@ -28,12 +29,15 @@ _WHERE = "the data"
 
 
 def source_of(data: Any) -> Source:
-    """One part, of what a program holds.
+    """One part of what a program holds; or two, of a mapping from names as of ``seenn.data.parts``.
 
     Raises:
         DataTypeError: it is no data, or has no labels.
         DataError: samples that are others each time; labels that are none.
     """
+    if has_parts(data):
+        train, test = choose_parts(_WHERE, data)
+        return source_of_parts(data[train], None if test is None else data[test])
     return source_of_parts(data, None)
 
 

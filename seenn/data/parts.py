@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from seenn.errors import DataError
 
@@ -20,15 +20,47 @@ NAMES: dict[str, Part] = {
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "dev": "val",
+    "trn": "train",
+    "tst": "test",
+    "tr": "train",
+    "te": "test",
 }
-#: What stands beside them: ``training_set``, ``test-images``, ``seg_train``, ``val2017``.
+#: What stands beside them: ``training_set``, ``test-images``, ``seg_train``, ``val2017``, ``trainset``.
 _BESIDE = frozenset(("data", "dataset", "image", "images", "img", "imgs", "pictures", "seg", "set", "split"))
+
+
+_JOINED = re.compile(rf"({'|'.join(NAMES)})({'|'.join(sorted(_BESIDE))})")
+#: In names of folders that are parts of a data set, but say in no known way of which kind.
+_DIVIDED = frozenset(("eval", "evaluation", "fold", "holdout", "part", "partition", "split", "subset"))
 
 
 def part_of(name: str) -> Part | None:
     """What a folder, an array or a column calls so, in any case; None for other names."""
-    words = [word for word in re.split(r"[\W\d_]+", name.lower()) if word and word not in _BESIDE]
+    words = [word for word in _words(name) if word not in _BESIDE]
     return NAMES.get(words[0]) if len(words) == 1 else None
+
+
+def parts_among(names: Iterable[str]) -> list[str]:
+    """The folders that are parts; two letters alone, which may be a language, only where every folder is one."""
+    names = list(names)
+    parts = [name for name in names if part_of(name)]
+    return parts if len(parts) == len(names) else [name for name in parts if len(max(_words(name), key=len)) > 2]
+
+
+def has_parts(data: Any) -> bool:
+    """Whether it is a mapping that has parts by their names: ``{"train": …, "test": …}``."""
+    return isinstance(data, Mapping) and len(data) > 0 and all(isinstance(key, str) and part_of(key) for key in data)
+
+
+def sounds_like_part(name: str) -> bool:
+    """Whether a word of it is of parts: ``fold_1``, ``train_station``."""
+    return any(word in NAMES or word in _DIVIDED for word in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    words = filter(None, re.split(r"[\W\d_]+", name.lower()))
+    return [joined[1] if (joined := _JOINED.fullmatch(word)) else word for word in words]
 
 
 def choose_parts(where: object, names: Iterable[str]) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,13 +15,14 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from seenn.data.reading import reading
-from seenn.errors import DataError
+from seenn.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 
 # Only formats that PIL decodes itself: it would hand EPS, for one, to an external program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
@@ -88,6 +90,13 @@ def _deep(where: object, image: Image.Image) -> Tensor:
     _warn("pictures such as %s have 16 bits: their levels 0 to 65535 become 0 to 255; scale them yourself if they use "
           "less of that range", where)  # fmt: skip
     return torch.from_numpy(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))[None]
+
+
+def say_left_out(where: object, endings: Counter[str]) -> None:
+    """One line about files that are not taken, by their endings, if there are any."""
+    if endings:
+        shown = listed(f"{ending or 'no ending'} ({count})" for ending, count in endings.most_common())
+        logger.warning("%s: %d files left out, by their endings: %s", where, endings.total(), shown)
 
 
 _said: set[str] = set()

@@ -21,6 +21,7 @@ from seenn.errors import CheckpointError, DataError, InputError
 INTERPOLATIONS = ("bicubic", "bilinear")
 MAX_SIDE = 16_384  # pixels
 MAX_CHANNELS = 1024
+_FAR = 4  # no mean or standard deviation of pixel/255, which lies between 0 and 1
 MAX_ELONGATION = 64  # a resized image may have this many times the pixels of the network's input
 
 _LUMA = (19595, 38470, 7471)  # ITU-R 601 weights in 1/65536, as PIL's convert("L")
@@ -189,6 +190,16 @@ class Preprocessing:
 
 #: How samples become the network's input, pictures or numbers.
 Preparation = Preprocessing | Numbers
+
+
+def refuse_other_unit(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raises ValueError for the mean and std of pixels from 0 to 255."""
+    if max(map(abs, mean), default=0) > _FAR or max(std, default=0) > _FAR:
+        own = (",".join(f"{value / 255:.4g}" for value in values) for values in (mean, std))
+        raise ValueError(
+            f"mean {_short(mean)} and std {_short(std)} are of pixels from 0 to 255, expected those of pixel/255: "
+            "state mean {}, std {}".format(*own)
+        )
 
 
 def suited(where: object, preparation: Preparation, *, pictures: bool) -> Preparation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,10 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN")
 
 
-def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+def list_files(folder: Path, suffixes: Collection[str], others: Counter[str] | None = None) -> list[Path]:
     """The files below ``folder`` with one of these endings, sorted; hidden ones and hidden folders are left out.
+
+    ``others`` counts the endings of the rest.
 
     Raises:
         OSError: a folder cannot be listed.
@@ -80,7 +83,10 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not is_hidden(name)]  # walk goes into what is left
         paths += [Path(parent, name) for name in names if not is_hidden(name)]
-    return sorted(path for path in paths if path.suffix.lower() in suffixes)
+    found = [path for path in paths if path.suffix.lower() in suffixes]
+    if others is not None and len(found) < len(paths):
+        others.update(ending for path in paths if (ending := path.suffix.lower()) not in suffixes)
+    return sorted(found)
 
 
 def file_size(path: Path) -> int:

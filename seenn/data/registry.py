@@ -19,6 +19,7 @@ from seenn.registry import Registry
 if TYPE_CHECKING:
     from seenn.data.source import Source
 
+KINDS = {".npz": "npz", ".csv": "manifest", ".tsv": "manifest"}  # of paths, by their suffix
 Needs = Literal["folder", "path", "nothing"]
 Reader = TypeVar("Reader")
 

@@ -30,6 +30,13 @@ def divide(labels: Tensor, *, has_test: bool, seed: int, groups: Sequence[str] |
     return {"train": everything[~held], **deal(labels, everything[held], DEAL_HELD_OUT, seed)}
 
 
+def hold_out(labels: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Indices of what stays and of ``count`` that are held out, each with its share of every class, shuffled."""
+    everything, marks = torch.arange(len(labels)), np.arange(len(labels) + 1) * count // max(1, len(labels))
+    dealt = deal(labels, everything, tuple(np.where(np.diff(marks) > 0, "held", "kept").tolist()), seed)
+    return tuple(dealt.get(name, everything[:0]) for name in ("kept", "held"))  # type: ignore[return-value]
+
+
 def _divide_groups(labels: Tensor, groups: Sequence[str], has_test: bool, seed: int) -> dict[str, Tensor]:
     """The rule for groups in place of images, in the order in which they begin; images follow their group, shuffled."""
     _, first, number = np.unique(np.array(groups), return_index=True, return_inverse=True)
@@ -44,8 +51,9 @@ def _divide_groups(labels: Tensor, groups: Sequence[str], has_test: bool, seed: 
 
 def held_out(labels: Tensor) -> Tensor:
     """Bool ``[N]``: the last sixth in file order, or of each class where the file is sorted by class."""
-    is_sorted = bool((labels.diff() >= 0).all())
-    groups = labels if is_sorted else torch.zeros_like(labels)
+    run = torch.nn.functional.pad((labels.diff() != 0).cumsum(0), (1, 0)) if len(labels) else labels
+    is_sorted = len({*run.tolist()}) == len({*labels.tolist()})  # in whatever order of the classes
+    groups = run if is_sorted else torch.zeros_like(labels)
     counts = groups.bincount()
     ends = counts.cumsum(0)
     held = ends // HELD_OUT - (ends - counts) // HELD_OUT  # adds up to N // 6 however small the groups

@@ -29,11 +29,20 @@ class Split:
 
     Attributes:
         data: the data set that it is a split of; None where it was made alone.
+        names: of the classes, where it was made alone from labels that are names.
     """
 
-    def __init__(self, name: str, source: Labelled, indices: Tensor, preprocessing: Preparation) -> None:
-        """``indices`` (int64) choose and order the images of ``source``."""
+    def __init__(
+        self,
+        name: str,
+        source: Labelled,
+        indices: Tensor,
+        preprocessing: Preparation,
+        names: tuple[str, ...] = (),
+    ) -> None:
+        """``indices`` (int64) choose and order the images of ``source``, whose classes have these ``names``."""
         self.name = name
+        self.names = names
         self.labels = source.labels[indices]  # int64 [N]; of other tasks see Labelled
         self.preprocessing = preprocessing
         self.encoding: PoissonEncoding | None = None
@@ -55,9 +64,9 @@ class Split:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Of the data set; of a split alone, the numbers of its classes."""
-        if self.data is not None:
-            return self.data.class_names
+        """Of the data set; of a split alone, its own, or the numbers of its classes."""
+        if self.data is not None or self.names:
+            return self.names if self.data is None else self.data.class_names
         if self.task != "classes":
             return tuple(map(str, range(self.labels[0].numel())))
         return tuple(map(str, range(int(self.labels.max()) + 1)))
@@ -128,11 +137,7 @@ class Split:
         if self.task != "classes":
             raise DataError(f"{where} has {self.task} labels, and this needs classes: convert and predict take others")
         found = max(self.num_classes, int(self.labels.max()) + 1) if len(self) else 0
-        if found > known:
-            raise DataError(
-                f"{where} has {found} classes, and {whose} knows {known}: name data of its own classes with --data, or "
-                "train it on these"
-            )
+        refuse_more_classes(where, found, known, whose)
 
     def batches(self, batch_size: int, *, order: Tensor | None = None, limit: int | None = None) -> Iterator[Batch]:
         """Preprocessed images, float32 ``[B, C, H, W]``, with their labels, int64 ``[B]``; the last may be smaller.
@@ -302,6 +307,15 @@ class DataSplits:
             "fingerprints": {name: split.fingerprint for name, split in hashed.items()},
             "image_fingerprints": {name: split.content_hash(labels=False) for name, split in hashed.items()},
         }
+
+
+def refuse_more_classes(where: str, found: int, known: int, whose: str) -> None:
+    """Raises DataError where there are more classes than are ``known``."""
+    if found > known:
+        raise DataError(
+            f"{where} has {found} classes, and {whose} knows {known}: name data of its own classes with --data, "
+            "number labels from 0, or train it on these"
+        )
 
 
 def _pixel_digest(sample: NDArray[Any]) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seenn.data.numbers import Numbers
-from seenn.data.preprocessing import Preparation
+from seenn.data.preprocessing import Preparation, refuse_other_unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Stated:
                 size *= 2
             shape = (*base.shape[: max(0, len(base.shape) - len(size))], *size) if size else base.shape
             return Numbers(shape=shape, mean=self.mean or base.mean, std=self.std or base.std)
+        refuse_other_unit(self.mean or (), self.std or ())
         if len(size) > 3:
             raise ValueError(f"the input size of images must be H,W or C,H,W, got {','.join(map(str, size))}")
         height, width = (size * 2)[-2:] if len(size) == 1 else size[-2:] or (base.height, base.width)

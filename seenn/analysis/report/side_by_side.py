@@ -91,6 +91,8 @@ def _read(folder: Path) -> Mapping[str, Any]:
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes, and no report is that large: {fix}")
         run: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file, so no report: {fix}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a report ({type(error).__name__}): {fix}") from error
     numbers = ("accuracy", "full_accuracy", "mean_timesteps", "energy_pj", "ann_energy_pj")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from seenn.data.imagenet import likely_preprocessing
-from seenn.data.parts import choose_parts, part_of
-from seenn.data.picture import SUFFIXES, read_picture
+from seenn.data.parts import choose_parts, part_of, parts_among, sounds_like_part
+from seenn.data.picture import SUFFIXES, read_picture, say_left_out
 from seenn.data.reading import is_hidden, list_files
 from seenn.data.registry import DATA_SETS, Request, needs
 from seenn.data.source import FileImages, Labelled, Source
-from seenn.errors import DataError
+from seenn.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,18 @@ def imagefolder(request: Request) -> Source:
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; expected imagefolder:PATH with one subfolder a class")
     folders = _subfolders(path)
-    parts = [folder for folder in folders if part_of(folder.name) and _subfolders(folder)]
+    named = parts_among(folder.name for folder in folders)
+    parts = [folder for folder in folders if folder.name in named and _subfolders(folder)]
     if not parts:
+        if len({part_of(name) for name in named}) > 1:
+            raise DataError(
+                f"{path}: {'/ and '.join(named)}/ hold pictures and no class folders: make a folder for each class in "
+                "them, or list the pictures in a table with columns path, label and split, manifest:TABLE"
+            )
         train_dir, test_dir = path, None
+        alike = any(sounds_like_part(folder.name) for folder in folders)
         inside = {tuple(inner.name for inner in _subfolders(folder)) for folder in folders}
-        if request.group_by is None and len(inside) == 1 < len(folders) and len(*inside) > 1:
+        if alike and request.group_by is None and len(inside) == 1 < len(folders) and len(*inside) > 1:
             names = ", ".join(folder.name for folder in folders[:4])
             logger.warning(
                 "%s: %s hold the same folders, and are taken for classes; parts are called train, val or test",
@@ -56,7 +64,7 @@ def imagefolder(request: Request) -> Source:
     test = {} if test_dir is None else _classes(test_dir)
     if unknown := sorted(set(test) - set(train)):
         raise DataError(
-            f"{test_dir}: classes that {train_dir} does not have: {', '.join(unknown)}; remove them, or add training "
+            f"{test_dir}: classes that {train_dir} does not have: {listed(unknown)}; remove them, or add training "
             "images"
         )
     level = _level(request.group_by)
@@ -78,16 +86,21 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     names = [entry.name for entry in _subfolders(folder)]
     if not names:
         raise DataError(f"{folder}: has no subfolders; expected one for each class")
+    others: Counter[str] = Counter()
     if len(names) == 1 and (inner := _subfolders(folder / names[0])):
         raise DataError(
             f"{folder}: only the folder {names[0]}, in which are {', '.join(f.name for f in inner[:4])}: name "
             f"imagefolder:{folder / names[0]}"
         )
-    classes = {name: list_files(folder / name, SUFFIXES) for name in names}
+    loose = [entry for entry in folder.iterdir() if not is_hidden(entry.name) and entry.suffix.lower() in SUFFIXES]
+    if loose := [entry for entry in loose if entry.is_file()]:
+        logger.warning("%s: %d pictures beside the folders of classes are left out", folder, len(loose))
+    classes = {name: list_files(folder / name, SUFFIXES, others) for name in names}
+    say_left_out(folder, others)
     if empty := [name for name, files in classes.items() if not files]:
         endings = " ".join(sorted(SUFFIXES))
         raise DataError(
-            f"{folder}: classes without an image ({endings}): {', '.join(empty)}; add some, or remove the folders"
+            f"{folder}: classes without an image ({endings}): {listed(empty)}; add some, or remove the folders"
         )
     return classes
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -49,7 +51,7 @@ def manifest(request: Request) -> Source:
             f"{path}: has the columns {', '.join(rows[0])}; none is {request.group_by!r} to group by: choose another "
             "--group-by"
         )
-    files = [path.parent / row[where] for row in rows]
+    files = [located(path.parent, row[where]) for row in rows]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(
             f"{path}: {len(missing)} of {len(files)} files are not there, the first is {missing[0]}: correct the "
@@ -97,8 +99,9 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DataError: it cannot be read, has no rows, or rows of another length.
     """
-    with reading(path), path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter=delimiter_of(stream), strict=True))
+    with reading(path), open_table(path) as stream:
+        reader = csv.DictReader(stream, delimiter=delimiter_of(stream), strict=True, skipinitialspace=True)
+        rows = [{_stripped(name): _stripped(value) for name, value in row.items()} for row in reader]
     if not rows:
         raise DataError(f"{path}: has no rows; expected a header and one row an image")
     if bad := [number for number, row in enumerate(rows, 2) if None in row or None in row.values()]:
@@ -106,6 +109,40 @@ def read_rows(path: Path) -> list[Row]:
             f"{path}: {len(bad)} rows have another number of columns, the first is row {bad[0]}: write them again"
         )
     return rows
+
+
+def _stripped(text: Any) -> Any:
+    return text.strip() if isinstance(text, str) else text
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[TextIO]:
+    """A table's text, of UTF-8, or UTF-16 that begins as such.
+
+    Raises:
+        DataError: it is in another encoding, or JSON.
+    """
+    with path.open("rb") as file:
+        head = file.read(2)
+    encoding = "utf-16" if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    if head[:1] in (b"{", b"["):
+        raise DataError(
+            f"{path}: is JSON, expected a CSV or TSV table: pandas.read_json(FILE, lines=True).to_csv('list.csv') "
+            "makes one"
+        )
+    try:
+        with path.open(encoding=encoding, newline="") as stream:
+            yield stream
+    except UnicodeError as error:
+        raise DataError(
+            f"{path}: is not in UTF-8 ({error}), perhaps in Latin-1 as older programs write: save it as UTF-8"
+        ) from error
+
+
+def located(folder: Path, name: str) -> Path:
+    """The file that a table in ``folder`` calls ``name``, be it with the separators of Windows."""
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
 def delimiter_of(stream: TextIO) -> str:

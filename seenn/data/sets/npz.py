@@ -45,6 +45,7 @@ def npz(request: Request) -> Source:
     path = request.path
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected npz:PATH with the arrays {_EXPECTED}")
+    _refuse_other_files(path)
     with reading(path), zipfile.ZipFile(path) as archive:
         found = [entry.removesuffix(".npy") for entry in archive.namelist()]
         chosen = _choose(path, found, request.group_by)
@@ -71,6 +72,21 @@ def npz(request: Request) -> Source:
 
 
 _EXPECTED = "(images, labels), (X, y), (x_train, y_train, x_test, y_test) or (train_images, train_labels, …)"
+
+
+#: How files begin that are no zip of arrays, and what to do with them.
+_OTHERS = {
+    b"\x93NUMPY": "is one array (.npy): np.savez(FILE, images=…, labels=…) stores both",
+    b"MATLAB": "is of MATLAB: read it with scipy.io.loadmat and store it with np.savez(FILE, images=…, labels=…)",
+    b"\x89HDF": "is HDF5: read it with h5py and store it with np.savez(FILE, images=…, labels=…)",
+}
+
+
+def _refuse_other_files(path: Path) -> None:
+    with reading(path), path.open("rb") as stream:
+        head = stream.read(8)
+    if found := next((advice for magic, advice in _OTHERS.items() if head.startswith(magic)), None):
+        raise DataError(f"{path}: {found}")
 
 
 def _choose(path: Path, found: list[str], group_by: str | None) -> list[tuple[str, str, str | None]]:
@@ -126,7 +142,9 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read_header(stream)
     if dtype.hasobject:
-        raise DataError(f"{where} holds Python objects, which would have to be unpickled; store numbers")
+        raise DataError(
+            f"{where} holds Python objects, which would have to be unpickled; store numbers, and names by .astype(str)"
+        )
     on_disk = min(entry.compress_size, path.stat().st_size)
     deflated = entry.compress_type != zipfile.ZIP_STORED
     check_declared_size(where, math.prod(shape) * dtype.itemsize, on_disk, deflated=deflated)

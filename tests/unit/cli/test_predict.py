@@ -203,3 +203,10 @@ def test_pictures_unlike_those_of_the_calibration_are_said(
     assert json.loads(capsys.readouterr().out)["drift"]["alarm"] is True
     snn.save("snn.safetensors")
     assert drift("unlike001.png") is None
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_picture_before_the_network_is_told() -> None:
+    done = CliRunner().invoke(seenn, ["predict", "p/3.png", "snn.safetensors"])
+    assert done.exit_code == 2
+    assert "p/3.png is a picture: name the network first, seenn predict SNN PICTURES" in done.stderr

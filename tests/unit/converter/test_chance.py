@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -14,7 +15,7 @@ from converter import convert
 from converter.chance import shown_better
 from converter.load import LoadedModel
 from seenn.batch import Batch
-from seenn.data import DataSplits, load_data
+from seenn.data import DataSplits, Stated, load_data
 from seenn.errors import CalibrationError, ModelError
 
 
@@ -67,6 +68,10 @@ def test_a_model_that_knows_something_passes_in_silence(model: nn.Module, caplog
 def test_few_images_or_none_with_classes_are_a_warning(model: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
     convert(model, labelled(100, model, 0.0), timesteps=2)
     assert "right on 20 of 20" not in caplog.text
+    assert "right on 0 of 20 held-out images (0.0 %), no more than by always answering one class" in caplog.text
+    assert "check the order of classes, --mean, --std and --input-size; 200 images or more would" in caplog.text
+    caplog.clear()
+    convert(model, labelled(100, model, 0.35), timesteps=2)
     assert "too few to show that it is better than chance; give 200 or more" in caplog.text
     caplog.clear()
     convert(model, labelled(100, model, 0.0).inputs, timesteps=2)
@@ -93,6 +98,26 @@ def test_a_guessed_preprocessing_is_said_with_the_accuracy(
     record = convert(LoadedModel.from_module(model), stated, timesteps=2, check_images=60).manifest
     assert "guess" not in caplog.text
     assert "preprocessing_guess" not in record
+
+
+def test_a_preprocessing_that_is_guessed_for_a_module_is_said_where_the_data_are_named(
+    model: nn.Module, splits: DataSplits, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = convert(model, splits.spec, timesteps=2, force=True).manifest
+    assert caplog.text.count("preprocessing is a guess (1×8×8, mean 0.5007, std 0.2892, measured on the") == 1
+    assert "preprocessing_guess" in record
+    caplog.clear()
+    convert(model, splits.spec, timesteps=2, force=True, preprocessing=splits.preprocessing)
+    convert(model, splits, timesteps=2, force=True)
+    assert "guess" not in caplog.text
+
+
+def test_a_mean_and_std_of_another_unit_are_refused(model: nn.Module, splits: DataSplits) -> None:
+    other = replace(splits.preprocessing, mean=(128.0,), std=(64.0,))
+    with pytest.raises(ValueError, match=r"mean 128 and std 64 are of pixels .*: state mean 0\.502, std 0\.251"):
+        convert(model, splits, preprocessing=other)
+    with pytest.raises(ValueError, match="are of pixels from 0 to 255, expected those of pixel/255"):
+        Stated(std=(58.4,)).over(splits.preprocessing)
 
 
 def test_a_folder_too_small_to_calibrate_says_how_many_images_are_needed(

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import seenn
 from converter import ConvertConfig, convert
 from converter.load import LoadedModel, ModelSpec, build_model
 from converter.load.weights import write_weights
+from converter.pipeline import _share
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, load_data
-from seenn.errors import CalibrationError
+from seenn.errors import CalibrationError, DataError
 from seenn.runtime import Session, make_engine
 
 SMALL: dict[str, Any] = {"channels": (8, 8, 8, 8), "layers": (1, 1, 1, 1), "stem_width": 8}
@@ -102,6 +104,45 @@ def test_labels_of_a_batch_or_a_split_give_accuracies(module: nn.Module, splits:
     found = convert(module, splits.train, timesteps=2, check_images=7)
     assert found.manifest["check"]["samples"] == 7
     assert found.preprocessing == splits.preprocessing
+
+
+@pytest.mark.parametrize("kind", ["pair", "arrays", "data set", "batch", "images alone"])
+def test_data_sorted_by_class_calibrate_and_check_on_every_class(kind: str, module: nn.Module) -> None:
+    images = torch.randn(1200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    module[3].bias.data -= module(images).mean(0)
+    answers = module(images).argmax(1)
+    order = answers.argsort(stable=True)
+    images, labels = images[order].detach(), answers[order]
+    data = {
+        "pair": (images, labels),
+        "arrays": (images.numpy(), labels.numpy()),
+        "data set": TensorDataset(images, labels),
+        "batch": Batch(images, labels),
+        "images alone": images,
+    }[kind]
+    shares = _share(data, None, None, 1000)
+    calibrating = shares.calibration.first(len(shares.calibration))
+    checking = torch.cat([batch.inputs for batch in shares.check(64)])
+    assert (len(calibrating), len(checking)) == (512, 240)
+    assert len({*calibrating.flatten(1)[:, 0].tolist()} & {*checking.flatten(1)[:, 0].tolist()}) == 0
+    expected = labels.bincount(minlength=4) / 1200
+    for part in (calibrating, checking):
+        found = module(part).argmax(1).bincount(minlength=4) / len(part)
+        assert (found - expected).abs().max() < (0.15 if kind == "images alone" else 0.07)
+    assert torch.equal(_share(data, None, None, 1000).calibration.first(512), calibrating)
+    snn = convert(module, data, timesteps=2)
+    assert snn.manifest["check"]["ann_accuracy"] == (None if kind == "images alone" else 1.0)
+
+
+def test_labels_of_more_classes_than_outputs_are_refused_as_in_an_evaluation(module: nn.Module) -> None:
+    images = torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = module(images).argmax(1)
+    snn = convert(module, (images, labels), timesteps=2)
+    labels[7] = 4
+    message = "has 5 classes, and the (model|network) knows 4: name data of its own classes .*, number labels from 0"
+    for run in (lambda data: convert(module, data, timesteps=2), snn.evaluate):
+        with pytest.raises(DataError, match=message):
+            run((images, labels))
 
 
 def test_without_held_out_images_there_is_no_check(module: nn.Module, caplog: pytest.LogCaptureFixture) -> None:

@@ -56,6 +56,18 @@ def test_inputs_of_all_kinds_keep_their_order(tmp_path: Path, monkeypatch: pytes
     ]
 
 
+def test_files_of_other_endings_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("f/a.png", "f/1/b.png", "f/c.png"):
+        save(tmp_path / name)
+    (tmp_path / "f/c.png").rename(tmp_path / "f/c.jfif")
+    for name in ("f/d.avif", "f/1/e.avif", "f/1/readme"):
+        (tmp_path / name).write_bytes(b"x")
+    check_inputs([str(tmp_path / "f")])
+    assert len(paths(tmp_path / "f")) == 3
+    (record,) = caplog.records
+    assert "f: 3 files left out, by their endings: .avif (2), no ending (1)" in record.getMessage()
+
+
 def test_names_on_stdin_are_inputs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save(Path("a.png"))
@@ -143,7 +155,7 @@ def test_a_folder_that_may_not_be_read_hides_no_other_picture(tmp_path: Path) ->
         ("", r"t\.csv: has the columns \(none\); expected one named path"),
         ("path,label\n,3\n", r"t\.csv:2: the column path is empty; expected a file"),
         ("path\n" + "x" * 200_000 + "\n", r"t\.csv: cannot be read \(Error: field larger"),
-        ("path\na.png\n\udcff.png\n", r"t\.csv: cannot be read \(UnicodeDecodeError"),
+        ("path\na.png\n\udcff.png\n", r"t\.csv: is not in UTF-8 \(.*\), .*: save it as UTF-8"),
     ],
     ids=["another column", "empty", "no path", "long", "no text"],
 )

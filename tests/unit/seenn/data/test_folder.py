@@ -65,6 +65,10 @@ def test_pictures_of_several_sizes_or_large_ones_are_taken_at_224_pixels(
         ("seg_train", "seg_test"),
         ("Train images", "test-images"),
         ("train2017", "val2017"),
+        ("trainset", "testset"),
+        ("trn", "tst"),
+        ("tr", "te"),
+        ("TrainImages", "dev"),
     ],
 )
 def test_parts_are_known_by_their_usual_names(write_folder: WriteFolder, train: str, test: str) -> None:
@@ -80,6 +84,49 @@ def test_names_with_more_in_them_are_classes_and_folders_that_look_like_parts_ar
     path = write_folder({"test_tube/far": 6, "test_tube/near": 6, "train_station/far": 6, "train_station/near": 6})
     assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("test_tube", "train_station")
     assert "test_tube, train_station hold the same folders, and are taken for classes; parts are" in caplog.text
+
+
+def test_two_letters_beside_others_are_classes(write_folder: WriteFolder) -> None:
+    path = write_folder({f"{language}/{who}": 4 for language in ("en", "te", "tr") for who in ("one", "two")})
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("en", "te", "tr")
+
+
+def test_classes_with_the_same_folders_in_them_are_no_alarm(
+    write_folder: WriteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({f"{name}/{place}": 6 for name in ("cat", "dog") for place in ("indoors", "outdoors")})
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("cat", "dog")
+    assert caplog.text == ""
+    path.joinpath("cat").rename(path / "fold1")
+    path.joinpath("dog").rename(path / "fold2")
+    load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert "fold1, fold2 hold the same folders, and are taken for classes" in caplog.text
+
+
+def test_files_of_other_endings_and_pictures_beside_the_classes_are_said(
+    write_folder: WriteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({"cat": 12, "dog": 12})
+    for name in ("0.png", "1.png"):
+        Image.new("RGB", (4, 4)).save(path / name)
+    for number, name in enumerate(["a.avif", "b.avif", "c.tga", "LICENSE"]):
+        (path / ("cat", "dog")[number % 2] / name).write_bytes(b"x")
+    (path / "cat" / ".hidden").write_bytes(b"x")
+    load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert "4 files left out, by their endings: .avif (2), " in caplog.text
+    assert ".tga (1)" in caplog.text
+    assert "no ending (1)" in caplog.text
+    assert "2 pictures beside the folders of classes are left out" in caplog.text
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("ending", ["jfif", "jpe", "JPG"])
+def test_endings_of_jpeg_are_all_read(write_folder: WriteFolder, ending: str) -> None:
+    path = write_folder({"cat": 12, "dog": 12})
+    for number, file in enumerate(sorted(path.rglob("*.png"))):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(file, format="JPEG")
+        file.rename(file.with_suffix(f".{ending}"))
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).test.images().shape[1:] == (3, 4, 4)
 
 
 @pytest.mark.parametrize("part", ["train", "val", "Testing"])
@@ -168,6 +215,8 @@ def test_val_is_left_out_with_a_warning_where_there_is_a_test_folder(
         ({"archive/train/a": 6, "archive/train/b": 6}, "only the folder archive, .* name imagefolder:.*archive"),
         ({"train/a": 6, "train/b": 6, "val/a": 1, "val/c": 1, "val/d": 1}, "does not have: c, d"),
         ({"train/a": 6, "train/b": 0, "train/c": 0, "val/a": 1}, r"without an image \(.*\.jpg.*\): b, c"),
+        ({"train": 8, "test": 8}, "test/ and train/ hold pictures and no class folders: .* manifest:TABLE"),
+        ({"train/a": 6, "train/b": 6, "val/a": 1, **{f"val/c{k:02}": 1 for k in range(20)}}, "c07 and 12 more; remove"),
         ({"": 3}, "has no subfolders; expected one for each class"),
     ],
 )

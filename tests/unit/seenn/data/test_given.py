@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from small_snn import digits_snn, tiny_snn
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from converter import convert
 from seenn import SNN, load_data
 from seenn.batch import Batch
 from seenn.data import Preprocessing, as_split, told
-from seenn.errors import DataError, DataTypeError, SeennError
+from seenn.errors import CalibrationError, DataError, DataTypeError, SeennError
 
 SAMPLES = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.arange(40) % 3
@@ -35,6 +35,11 @@ class Items(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.item(index)
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return zip(SAMPLES, CLASSES, strict=True)
 
 
 class Pair(NamedTuple):
@@ -87,6 +92,8 @@ LABELLED: dict[str, Callable[[], Any]] = {
     "dicts": lambda: [{"image": x, "label": int(y)} for x, y in zip(SAMPLES, CLASSES, strict=True)],
     "dict of arrays": lambda: {"images": SAMPLES, "labels": CLASSES},
     "dicts in batches": lambda: [{"pixel_values": x, "labels": y} for x, y in BATCHES],
+    "stream": lambda: Stream(),
+    "loader of a stream": lambda: DataLoader(Stream(), 16),
     "loader of dicts": lambda: DataLoader(Items(lambda i: {"pixel_values": SAMPLES[i], "label": int(CLASSES[i])}), 16),
 }
 ALONE: dict[str, Callable[[], Any]] = {
@@ -100,6 +107,7 @@ ALONE: dict[str, Callable[[], Any]] = {
     "sparse": lambda: SAMPLES.to_sparse(),
     "backwards": lambda: SAMPLES.numpy()[::-1][::-1],
     "dict": lambda: {"image": SAMPLES},
+    "without labels": lambda: (SAMPLES, None),
     "loader of tuples": lambda: DataLoader(TensorDataset(SAMPLES), 16, shuffle=True),
     "loader of samples": lambda: DataLoader(Items(lambda i: SAMPLES[i]), 16),
 }
@@ -125,7 +133,54 @@ def test_samples_without_labels_are_refused_where_labels_are_needed(form: str) -
     with pytest.raises(DataTypeError, match=r"samples without labels: give both, a pair \(samples, labels\)"):
         snn.evaluate(ALONE[form]())
     with pytest.raises(DataTypeError, match="calibrate_exit needs their labels as well, a pair"):
-        snn.calibrate_exit(ALONE[form](), threshold=0.5)
+        snn.calibrate_exit(ALONE[form](), max_accuracy_drop=0.5)
+
+
+def test_a_threshold_that_stays_needs_no_labels() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).eval()
+    with torch.no_grad():
+        net[3].bias -= net(SAMPLES).mean(0)
+    snn = convert(net, SAMPLES, timesteps=4)
+    found = snn.calibrate_exit(SAMPLES, threshold=0.4)
+    record = found.manifest["exit"]
+    assert (record["threshold"], record["risk"]) == (0.4, "disagreement")
+    labelled = snn.calibrate_exit((SAMPLES, snn.predict(SAMPLES).labels), threshold=0.4).manifest["exit"]
+    assert record["accuracy"] == labelled["accuracy"]
+    assert labelled["risk"] == "accuracy"
+
+
+def test_labels_that_are_names_are_those_of_the_network() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).eval()
+    with torch.no_grad():
+        net[3].bias -= net(SAMPLES).mean(0)
+    numbers = net(SAMPLES).argmax(1).tolist()
+    words = [("ant", "bee", "cow")[number] for number in numbers]
+    snn = convert(net, (SAMPLES, words), timesteps=4, levels=31)
+    assert snn.class_names == ("ant", "bee", "cow")
+    assert snn.manifest["check"]["ann_accuracy"] == 1.0
+    last = [index for index, word in enumerate(words) if word != "ant"]
+    some = (SAMPLES[last], np.array(words, dtype=object)[last])
+    assert snn.evaluate(some).accuracy == snn.evaluate((SAMPLES[last], CLASSES.new_tensor(numbers)[last])).accuracy
+    with pytest.raises(DataError, match="names that are not of the network, whose names are ant, bee, cow: dog; give"):
+        snn.evaluate((SAMPLES, ["dog"] * 40))
+    with pytest.raises(DataError, match="names that are not of the network, which records no names: ant, bee, cow"):
+        convert(net, SAMPLES, timesteps=2).evaluate((SAMPLES, words))
+    with pytest.raises(CalibrationError, match=r"gives 3 scores, .* has labels of 2 names: give numbers in the order"):
+        convert(net, some, timesteps=2)
+
+
+def test_a_mapping_of_parts_is_a_data_set_and_no_part_of_one() -> None:
+    parts = {"train": (SAMPLES[:30], CLASSES[:30]), "test": (SAMPLES[30:], CLASSES[30:])}
+    splits = load_data(parts)
+    assert torch.equal(splits.test.images(), SAMPLES[30:])
+    with pytest.raises(CalibrationError, match="python:dict has 40 images, of which 1 calibrate: too few"):
+        convert(nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.ReLU()), parts)
+    with pytest.raises(
+        DataError, match=r"the data have the parts train and test, and one is needed: give data\['test'\]"
+    ):
+        tiny_snn().evaluate(parts)
 
 
 def test_conversion_takes_pairs_batches_and_generators() -> None:
@@ -134,6 +189,7 @@ def test_conversion_takes_pairs_batches_and_generators() -> None:
     expected = convert(net, SAMPLES, timesteps=2).network.graph.fingerprint()
     for form in ("list of batches", "loader of tuples", "generator", "sparse", "list"):
         assert convert(net, ALONE[form](), timesteps=2).network.graph.fingerprint() == expected
+    expected = convert(net, (SAMPLES, CLASSES), timesteps=2, force=True).network.graph.fingerprint()
     for form in ("list of pairs", "lists", "list of batches", "loader of dicts", "generator"):
         assert convert(net, LABELLED[form](), timesteps=2, force=True).network.graph.fingerprint() == expected
 
@@ -239,7 +295,7 @@ def test_prepared_splits_stay_prepared_whatever_the_preprocessing() -> None:
         ([(SAMPLES[0], 0), (SAMPLES[1],)], "sample 1 of the data set has no label, and the first has one"),
         ([(SAMPLES[0], [0, 1]), (SAMPLES[1], [0])], "labels differ in length"),
         ((SAMPLES, [0, "cat"] * 20), "labels are of several kinds: give numbers alone, or names alone"),
-        ((SAMPLES, ["cat", "dog"] * 20), r"labels are <U3 \[40\], expected classes"),
+        ((SAMPLES, CLASSES.to(torch.complex64).numpy()), r"labels are complex64 \[40\], expected classes"),
         ((np.ma.masked_less(SAMPLES.numpy(), 0.5), CLASSES), "values are masked: fill them in"),
         ((torch.zeros(9, 1, 8, 8, device="meta"), CLASSES), "on the meta device, where there are no values"),
         ((SAMPLES.to(torch.complex64), CLASSES), "images are complex64"),

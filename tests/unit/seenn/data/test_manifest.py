@@ -125,7 +125,27 @@ def test_a_column_that_is_not_there_and_empty_or_missing_tables(write: Write, tm
     with pytest.raises(DataError, match="no such file; expected manifest:PATH"):
         load_data(f"manifest:{tmp_path}/gone.csv")
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00garbage\x00")
-    with pytest.raises(DataError, match=r"list\.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"list\.csv: "):
+        load_data(spec)
+    (tmp_path / "list.csv").write_text("{}\n")
+    with pytest.raises(DataError, match=r"list\.csv: is JSON, expected a CSV or TSV table: pandas\.read_json"):
+        load_data(spec)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheets_on_windows_are_read(write: Write, tmp_path: Path, encoding: str) -> None:
+    spec = write("path, label, split", lambda i, path: f"{path}, é{i % 2} , {'dev' if i > 49 else 'train '}")
+    text = (tmp_path / "list.csv").read_text(encoding="utf-8").replace("/", "\\").replace("\n", "\r\n")
+    (tmp_path / "list.csv").write_bytes(text.encode(encoding))
+    splits = load_data(spec)
+    assert splits.class_names == ("é0", "é1")
+    assert len(splits.test.images()) == 10
+
+
+def test_another_encoding_is_said(write: Write, tmp_path: Path) -> None:
+    spec = write("path,label", lambda i, path: f"{path},é{i % 2}")
+    (tmp_path / "list.csv").write_bytes((tmp_path / "list.csv").read_text(encoding="utf-8").encode("latin-1"))
+    with pytest.raises(DataError, match=r"list\.csv: is not in UTF-8 \(.*\), perhaps in Latin-1 .*: save it as UTF-8"):
         load_data(spec)
 
 

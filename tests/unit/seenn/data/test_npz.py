@@ -243,6 +243,25 @@ def test_objects_are_never_unpickled(write_npz: WriteNpz, tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"data\.npz: cannot be read \(BadZipFile"):
         load_data(spec)
     assert not proof.exists()
+    spec = write_npz(images=np.zeros((3, 1, 4, 4)), labels=np.array(["a", "b", "a"], dtype=object))
+    with pytest.raises(
+        DataError, match=r"labels holds Python objects, .*; store numbers, and names by \.astype\(str\)"
+    ):
+        load_data(spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x93NUMPY\x01\x00", r"is one array \(\.npy\): np\.savez\(FILE, images=…, labels=…\) stores both"),
+        (b"MATLAB 5.0 MAT-file", r"is of MATLAB: read it with scipy\.io\.loadmat"),
+        (b"\x89HDF\r\n\x1a\n", "is HDF5: read it with h5py"),
+    ],
+)
+def test_files_of_other_kinds_are_told_apart_from_damaged_ones(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_data(f"npz:{tmp_path / 'other'}")
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

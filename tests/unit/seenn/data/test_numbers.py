@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seenn.data import Numbers
 from seenn.data.preprocessing import Preprocessing, preparation_from_json, suited
@@ -44,7 +46,9 @@ def test_floats_are_prepared_and_integers_raw() -> None:
     [
         (torch.zeros(3, 5, 2), InputError, r"samples have shape \[3, 5, 2\], expected 2×5 each"),
         (torch.full((2, 5), torch.nan), InputError, "samples hold NaN or infinity"),
-        ("a.wav", TypeError, "samples are str: expected arrays or tensors 2×5"),
+        ("a.wav", TypeError, "samples are str, and the network takes numbers 2×5, .*: prepare pictures as in training"),
+        ([Path("a.png")], TypeError, "samples are PosixPath, .* or convert it again with preprocessing="),
+        (Image.new("L", (5, 2)), TypeError, "samples are Image, and the network takes numbers 2×5"),
         (torch.zeros(2, 5, dtype=torch.bool), TypeError, r"samples are torch\.bool"),
         (np.array(["a"]), TypeError, "samples are an array of <U1"),
     ],

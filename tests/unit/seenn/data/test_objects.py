@@ -128,7 +128,12 @@ class Unlabelled(Pictures):
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (DataLoader(Stream()), DataError, "so that its samples cannot be told apart: give its data set"),
+        (DataLoader(Stream()), DataError, "there are no samples: the list is empty"),
+        (
+            DataLoader(Stream(), collate_fn=list),
+            DataError,
+            "so that its samples cannot be told apart: give its data set",
+        ),
         (
             DataLoader(TensorDataset(FLOATS, CLASSES), sampler=WeightedRandomSampler([1.0] * 60, 60)),
             DataError,

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seenn.data.rule import divide, held_out
+from seenn.data.rule import divide, held_out, hold_out
 
 label_lists = st.lists(st.integers(0, 4), min_size=12, max_size=120)
 seeds = st.integers(0, 2**40)
@@ -53,6 +53,7 @@ def test_the_last_sixth_in_file_order_is_held_out() -> None:
 def test_the_last_sixth_of_each_class_is_held_out_where_the_file_is_sorted_by_class() -> None:
     held = held_out(torch.tensor([0] * 12 + [1] * 6 + [2] * 6))
     assert held.nonzero().flatten().tolist() == [10, 11, 17, 23]
+    assert torch.equal(held, held_out(torch.tensor([2] * 12 + [0] * 6 + [1] * 6)))
 
 
 def test_another_seed_gives_other_splits_and_the_same_seed_the_same() -> None:
@@ -84,3 +85,15 @@ def test_groups_of_one_image_are_dealt_as_the_images_would_be() -> None:
     alone = divide(labels, has_test=True, seed=3)
     for name, split in divide(labels, has_test=True, seed=3, groups=groups).items():
         assert sorted(split.tolist()) == sorted(alone[name].tolist())
+
+
+@settings(max_examples=30, deadline=None)
+@given(labels=label_lists, share=st.integers(0, 12))
+def test_what_is_held_out_has_its_share_of_every_class_in_any_order_of_the_file(labels: list[int], share: int) -> None:
+    ordered = torch.tensor(sorted(labels))
+    kept, held = hold_out(ordered, share)
+    assert len(held) == share
+    assert torch.equal(torch.cat([kept, held]).sort().values, torch.arange(len(labels)))
+    expected = ordered.bincount(minlength=5) * share / len(labels)
+    assert ((ordered[held].bincount(minlength=5) - expected).abs() <= 1).all()
+    assert torch.equal(held, hold_out(ordered, share)[1])
