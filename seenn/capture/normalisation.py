@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seenn.capture.handlers import Call, Made, Refused, Result, handles
+from seenn.capture.rows import by_row
 from seenn.core.ops import (
+    BatchNorm,
     ElementwiseAffine,
     L2Norm,
     L2Normalise,
@@ -62,20 +64,28 @@ def group_norm(call: Call) -> Result:
 
 @handles(nn.InstanceNorm1d, nn.InstanceNorm2d, F.instance_norm)
 def instance_norm(call: Call) -> Result:
-    return _instance_norm(call, first=3)
+    return _instance_norm(call, weight=3, mean=1)
 
 
 @handles(torch.ops.aten.instance_norm, torch.instance_norm)
 def instance_norm_operator(call: Call) -> Result:
-    return _instance_norm(call, first=1)
+    return _instance_norm(call, weight=1, mean=3)
 
 
-def _instance_norm(call: Call, first: int) -> Result:
-    """``first``, the place of the weight among the arguments."""
-    if getattr(call.module, "track_running_stats", not call.argument(5, "use_input_stats", True)):
-        raise Refused("normalises with stored statistics", "use batch normalisation, which is folded away")
-    weight, bias = call.weight(first, "weight"), call.weight(first + 1, "bias")
-    return _group_norm(call, call.image()[0], weight, bias, call.argument(7, "eps", 1e-5))
+def _instance_norm(call: Call, weight: int, mean: int) -> Result:
+    """With its own statistics or stored ones; ``weight`` and ``mean``, where these are among the arguments."""
+    gain, bias = call.weight(weight, "weight"), call.weight(weight + 1, "bias")
+    eps = call.argument(7, "eps", 1e-5)
+    stored = getattr(call.module, "track_running_stats", not call.argument(5, "use_input_stats", True))
+    if not stored:
+        return _group_norm(call, call.image()[0], gain, bias, eps)
+    if call.module is not None and call.module.training:
+        raise Refused("updates its statistics in training mode", "call model.eval() first")
+    means, variances = call.weight(mean, "running_mean"), call.weight(mean + 1, "running_var")
+    if means is None or variances is None:
+        raise Refused("normalises with statistics that it does not have", "give it running_mean and running_var")
+    op = BatchNorm(means, variances, gain, bias, eps=eps)
+    return by_row(lambda call: call.of(op.eval()))(call)
 
 
 def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Result:
