@@ -22,7 +22,7 @@ class Unread:
     def _refuse(self, *_: Any) -> NoReturn:
         raise TypeError("a counter is read")
 
-    __eq__ = __ne__ = __bool__ = __hash__ = __str__ = __format__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = __bool__ = __hash__ = __str__ = __format__ = _refuse
 
 
 def leave_out_counters(copied: WorkingCopy, example: Tensor) -> None:

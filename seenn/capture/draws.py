@@ -28,8 +28,8 @@ def refuse_draws(model: nn.Module, example: Tensor) -> None:
             moved = not _same(before, _generators())
     if moved:
         raise UnsupportedError(
-            f"{type(model).__name__} draws at random in its forward{first[0] if first else ''}, so that an image has no "
-            "one answer: leave that out for inference, or draw once, in __init__"
+            f"{type(model).__name__} draws at random in its forward{first[0] if first else ''}, so that an image has "
+            "no one answer: leave that out for inference, or draw once, in __init__"
         )
 
 
@@ -46,7 +46,7 @@ def _watch(module: nn.Module, said: str, first: list[str]) -> None:
 
 
 def _generators() -> tuple[Any, ...]:
-    _, numbers, *rest = np.random.get_state(legacy=True)
+    _, numbers, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - the one that all share
     return torch.get_rng_state(), torch.as_tensor(np.asarray(numbers).copy()), (random.getstate(), rest)
 
 

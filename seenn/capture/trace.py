@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from seenn.capture.build import to_graph
-from seenn.capture.counters import leave_out_counters
 from seenn.capture.counted import Loops, count_dependence
+from seenn.capture.counters import leave_out_counters
 from seenn.capture.draws import refuse_draws
 from seenn.capture.export import export_graph
 from seenn.capture.failure import explained, untraceable
