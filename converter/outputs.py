@@ -16,6 +16,7 @@ from converter.precision import computing_in
 from seenn.capture.failure import failing, wrapped
 from seenn.capture.head import followed, two_classes
 from seenn.capture.state import WorkingCopy, run_apart
+from seenn.capture.unreached import refuse_unreached
 from seenn.core.graph import OpGraph, prune
 from seenn.core.ops import Largest, Reshape
 from seenn.errors import ConversionError, UnsupportedError, did_you_mean
@@ -37,12 +38,15 @@ def choose_output(model: nn.Module, example: Tensor, output: str | int | None) -
             what is nested: ``"0.1"``.
 
     Raises:
-        UnsupportedError: the model takes more than images, or fails; or ``output`` names nothing, or is needed.
+        UnsupportedError: the model takes more than images, fails, or calls layers that ``eval()`` does not reach; or
+            ``output`` names nothing, or is needed.
     """
     name = type(model).__name__
     _refuse_inputs(model)
     weight = next((p for p in model.parameters() if p.is_floating_point()), example)
     given = example[:1].to(weight.dtype)
+    with computing_in(weight.dtype):
+        refuse_unreached(model, given)
     try:
         with WorkingCopy(model) as copied, computing_in(weight.dtype):
             returned = run_apart(copied.model, (given,))

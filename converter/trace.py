@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from converter.outputs import choose_output
 from seenn.capture import CapturedGraph, Tracer, build_graph, trace, trace_exported
 from seenn.capture.counted import OfImages, branches
+from seenn.capture.draws import refuse_draws
 from seenn.capture.failure import depends_on_values, failing
 from seenn.capture.places import place
 from seenn.capture.plain import Substitutes, plain_copy
@@ -97,6 +98,7 @@ def _refuse_dependent_images(model: nn.Module, example: Tensor) -> None:
         raise failing(model, given, error) from error
     if training:
         return
+    refuse_draws(model, example)
     fix = "keep the batch axis, as in x.flatten(1)"
     try:
         together = run_apart(model, (example,))
@@ -147,8 +149,8 @@ def _first_other(model: nn.Module, example: Tensor) -> str:
 
 
 _MIXES = (
-    "it draws at random, keeps values from call to call, or mixes the images, as .max().item() of a batch does; make "
-    "it a function of each image"
+    "it keeps values from call to call, or mixes the images, as .max().item() of a batch does; make it a function of "
+    "each image"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _USUAL = ("model.safetensors", "pytorch_model.bin", "model.pth", "weights.safete
 #: What trainings write beside it.
 _OTHERS = ("optimizer", "scheduler", "scaler", "sampler", "random_states", "rng_state", "training_args")
 _MAX_SHARDS = 4096
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.(\w+)")
 
 
 def find_weights(folder: Path, suffixes: tuple[str, ...]) -> Path:
@@ -33,6 +35,8 @@ def find_weights(folder: Path, suffixes: tuple[str, ...]) -> Path:
     usual = [folder / name for name in _USUAL if folder / name in files]
     weights = [path for path in files if path.suffix.lower() in suffixes and not path.name.startswith(_OTHERS)]
     if len(indices) != 1 and not usual and len(weights) != 1:
+        if weights and len({_index_of(path) for path in weights}) == 1:
+            refuse_shard(weights[0])
         listed = ", ".join(path.name for path in weights[:8]) or "no file of weights"
         raise CheckpointError(f"{folder}: holds {listed}; name the file that is meant")
     return indices[0] if len(indices) == 1 else (usual or weights)[0]
@@ -41,6 +45,19 @@ def find_weights(folder: Path, suffixes: tuple[str, ...]) -> Path:
 def is_sharded(file: Path) -> bool:
     """Whether the file only says where the weights are."""
     return file.name.endswith(_INDEX) or file.name == DISTRIBUTED
+
+
+def refuse_shard(file: Path) -> None:
+    """Raises CheckpointError for one of several files, whose index is to be named."""
+    if file.is_file() and (index := _index_of(file)) is not None:
+        do = "name that" if index.is_file() else "which is missing: copy it beside the shards, and name it"
+        raise CheckpointError(f"{file}: one of several shards, whose index is {index}, {do}")
+
+
+def _index_of(file: Path) -> Path | None:
+    """The index of a shard, whether or not it is there; None of a file that is whole."""
+    found = _SHARD.fullmatch(file.name)
+    return file.with_name(f"{found[1]}.{found[3]}{_INDEX}") if found and int(found[2]) > 1 else None
 
 
 def read_shards(file: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:

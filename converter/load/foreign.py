@@ -21,11 +21,10 @@ _ADVICE = {
     "--model",
     ".py": "Python code; name the function or class in it that makes the model, as in --model net:Net for net.py",
     ".engine": f"a TensorRT engine, which holds no weights to read; {_ONNX}from the program that made it",
-    ".npz": "arrays without a model; load them into a torch module and save its state_dict()",
     ".msgpack": "weights of Flax; load them into a torch module and save its state_dict()",
     ".onnx": "an ONNX file holds its own layers: pass it with --model, without --ckpt",
 }
-_WEIGHTS = frozenset((".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".tar"))
+_WEIGHTS = frozenset((".bin", ".ckpt", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".tar"))
 
 
 def advice(suffix: str) -> str | None:

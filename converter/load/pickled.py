@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from converter.load.protocol import in_protocol_2
+from converter.load.protocol import in_protocol_2, is_plain
 from seenn.errors import CheckpointError
 
 _ARRAYS = ("scalar", "_reconstruct", "_frombuffer")
@@ -93,6 +93,14 @@ class PlainSequence:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Torch appends to lists alone."""
         return []
+
+
+class PlainStorage:
+    """Makes the numbers of tensors that lie inside a pickle, of the bytes that torch wrote of them."""
+
+    def __new__(cls, content: bytes) -> Any:
+        """Read as a file of torch is, by the same reader."""
+        return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
 
 
 class PlainType(Inert):
@@ -174,13 +182,15 @@ def _load(file: Path, names: Iterable[str]) -> Any:
     if is_zip := zipfile.is_zipfile(file):
         _check_archive(file)
     older = in_protocol_2(file)
-    with torch.serialization.safe_globals([_stand_in(name) for name in names]), warnings.catch_warnings():
+    stand_ins = [_stand_in(name) for name in (*names, _STORAGE)]
+    with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if older is None and file.suffix.lower() == ".safetensors":  # which torch would believe
             older = BytesIO(file.read_bytes())
         return torch.load(older or file, map_location="cpu", weights_only=True, mmap=is_zip and older is None)
 
 
+_STORAGE = "torch.storage._load_from_bytes"
 _NUMPY: dict[str, type[Inert]] = {"_reconstruct": PlainArray, "_frombuffer": PlainBuffer, "dtype": PlainType}
 
 
@@ -188,6 +198,7 @@ def _stand_in(name: str) -> Any:
     """A class called ``name`` that makes a dictionary, a list or something ``Inert``."""
     module, _, own = name.rpartition(".")
     kind = PlainMapping if name in MAPPINGS else PlainSequence if name in SEQUENCES else _NUMPY.get(own, Inert)
+    kind = PlainStorage if name == _STORAGE else kind
     return type(own, (kind,), {"__module__": module})
 
 
@@ -209,6 +220,11 @@ def _check_archive(file: Path) -> None:
             f"{file}: a TorchScript archive holds code; write its weights alone: "
             f"torch.save(torch.jit.load({str(file)!r}).state_dict(), 'weights.pth')"
         )
+    if not any(Path(member.filename).name == "data.pkl" for member in members):
+        held = ", ".join(member.filename for member in members[:4]) + ", …" * (len(members) > 4)
+        raise CheckpointError(
+            f"{file}: a zip archive with {held or 'nothing'}: unpack it, and name the file that is meant"
+        )
     declared = sum(member.file_size for member in members)
     if declared > file.stat().st_size:
         raise CheckpointError(
@@ -222,6 +238,8 @@ def _refusal(file: Path, names: list[str], content: Any) -> CheckpointError:
     names.sort(key=lambda name: name.startswith("builtins."))
     more = f" and {len(names) - 1} more kinds of objects" if len(names) > 1 else ""
     source = f"torch.load({str(file)!r}, weights_only=False)"
+    if not zipfile.is_zipfile(file) and is_plain(file):
+        source = f"pickle.load(open({str(file)!r}, 'rb'))"
     if any(name.startswith("fastai.learner.") for name in names):
         source += ".model.state_dict()"
     elif isinstance(content, Inert):

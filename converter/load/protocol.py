@@ -1,7 +1,8 @@
 """Newer pickle protocols in the words of protocol 2, the only ones that torch reads without running code.
 
 ``torch.save(..., pickle_protocol=4)`` writes the same objects with other opcodes. They are rewritten one by one, as
-bytes: nothing is built, imported or called here.
+bytes: nothing is built, imported or called here. What ``pickle.dump`` wrote alone, with the tensors inside, is put in
+torch's older format, whose header comes before it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import IO, Any, cast
 
 from seenn.errors import CheckpointError
 
+_MOST_PLAIN = 2**31  # of a pickle with its tensors inside
 _MOST_BYTES = 2**24  # of one pickle, which holds names and shapes; tensors lie beside it
 _PICKLES = 5  # of torch's format before zip: a magic number, a version, the system, the content, the storages' keys
+_MAGIC = 0x1950A86A20F9469CFC6C  # with which torch's format before zip begins
+_START = 64  # bytes among which it is
 _SHORT = 256  # bytes; longer strings name no class
 _AS_LISTS = {"EMPTY_SET": pickle.EMPTY_LIST, "ADDITEMS": pickle.APPENDS, "FROZENSET": pickle.TUPLE}
 _NAMES = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
@@ -33,6 +37,10 @@ def in_protocol_2(file: Path) -> io.BytesIO | None:
     """
     if not zipfile.is_zipfile(file):
         with file.open("rb") as source:
+            if is_plain(file):
+                header = (_MAGIC, 1001, {"little_endian": True})
+                content = _rewritten(source, file, _MOST_PLAIN)
+                return io.BytesIO(b"".join([*(pickle.dumps(part, 2) for part in header), content, pickle.dumps([], 2)]))
             if not _is_newer(source.read(2)):
                 return None
             source.seek(0)
@@ -52,11 +60,18 @@ def in_protocol_2(file: Path) -> io.BytesIO | None:
     return made
 
 
+def is_plain(file: Path) -> bool:
+    """Whether ``pickle.dump`` wrote it, and not torch."""
+    with file.open("rb") as source:
+        start = source.read(_START)
+    return start[:1] == pickle.PROTO and pickle.dumps(_MAGIC, 2)[2:-1] not in start
+
+
 def _is_newer(start: bytes) -> bool:
     return start[:1] == pickle.PROTO and start[1:] > b"\x02"
 
 
-def _rewritten(source: IO[bytes], file: Path) -> bytes:
+def _rewritten(source: IO[bytes], file: Path, most: int | None = None) -> bytes:
     """One pickle in protocol 2.
 
     Raises:
@@ -66,9 +81,10 @@ def _rewritten(source: IO[bytes], file: Path) -> bytes:
     for part in _opcodes(source):
         parts.append(part)
         size += len(part)
-        if size > _MOST_BYTES:
+        if size > (most or _MOST_BYTES):
+            where = "" if most else " beside its tensors, in a new protocol"
             raise CheckpointError(
-                f"{file}: pickles {size:,} bytes and more beside its tensors, in a new protocol; re-save it with "
+                f"{file}: pickles {size:,} bytes and more{where}; re-save it with "
                 "torch.save(model.state_dict(), 'weights.pth')"
             )
     return b"".join(parts)

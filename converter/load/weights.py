@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converter.load.folders import find_weights, is_sharded, read_shards
+from converter.load.arrays import is_arrays, read_arrays
+from converter.load.folders import find_weights, is_sharded, read_shards, refuse_shard
 from converter.load.foreign import advice
 from converter.load.pickled import Inert, PlainArray, read_pickled
 from seenn.errors import CheckpointError, CheckpointTypeError, kind_of
@@ -42,7 +43,7 @@ class Weights:
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:
-    """Reads a file of torch or safetensors, or a folder that holds one, shards or a distributed checkpoint.
+    """Reads a file of torch, safetensors, pickle or numpy, or a folder that holds one, or several with what names them.
 
     Raises:
         CheckpointTypeError: ``path`` is none.
@@ -58,6 +59,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
         file = find_weights(file, (*TORCH_SUFFIXES, SAFETENSORS_SUFFIX))
     if is_sharded(file):
         return _flattened(file, read_shards(file, lambda shard: _read(shard)[0]), {})
+    refuse_shard(file)
     content, record = _read(file)
     return _flattened(file, content, record)
 
@@ -72,11 +74,31 @@ def _read(file: Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(f"{file}: the file is empty; copy it again")
     if said := stand_in(file):
         raise CheckpointError(f"{file}: {said}")
+    if kind := _compression(file):
+        raise CheckpointError(f"{file}: compressed by {kind}: unpack it, and name the file that comes out")
+    if is_arrays(file):
+        return read_arrays(file), {}
     if _is_safetensors(file):  # whatever its name says
         return _read_safetensors(file)
     content = read_pickled(file)
     record = content.get(RECORD_KEY, {}) if isinstance(content, Mapping) else {}
     return content, _checked_record(file, record)
+
+
+#: With what files that are packed as a whole begin.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc": "7z",
+}
+
+
+def _compression(file: Path) -> str | None:
+    with file.open("rb") as stream:
+        start = stream.read(_LENGTH)
+    return next((kind for mark, kind in _COMPRESSED.items() if start.startswith(mark)), None)
 
 
 def _is_safetensors(file: Path) -> bool:
@@ -94,12 +116,26 @@ def _expected(what: str) -> str:
 
 def _flattened(file: Path, content: Any, record: dict[str, Any]) -> Weights:
     """By full paths; arrays of numpy's are weights where there are no tensors, else what a training noted."""
+    content = _unwrapped(file, content)
     found = _visited(file, content, record, arrays=False)
     found = found if found.tensors else _visited(file, content, record, arrays=True)
     if not found.tensors:
         kind = "an object of a program" if isinstance(content, Inert) else kind_of(content)
         raise CheckpointError(f"{file}: no weights inside ({kind}); expected a state dict")
     return found
+
+
+def _unwrapped(file: Path, content: Any) -> Any:
+    """The state dict of a list or tuple that holds one, or the names and values that make one; anything else itself."""
+    if not isinstance(content, list | tuple):
+        return content
+    if content and all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in content):
+        return dict(content)
+    held = [item for item in content if isinstance(item, Mapping)]
+    states = [item for item in held if any(_visited(file, item, {}, arrays=arrays).tensors for arrays in (False, True))]
+    if len(states) > 1:
+        raise CheckpointError(f"{file}: {kind_of(content)} with {len(states)} state dicts: save the one that is meant")
+    return states[0] if states else content
 
 
 def _visited(file: Path, content: Any, record: dict[str, Any], *, arrays: bool) -> Weights:

@@ -10,8 +10,14 @@ from pathlib import Path
 from converter.onnx_import.integers import in_real_numbers
 from converter.onnx_import.precision import in_float32
 from converter.onnx_import.read import read_model
-from converter.onnx_import.rebuild import ImportedModel, rebuild
-from converter.onnx_import.signature import choose_output, find_signature, leave_out_choice
+from converter.onnx_import.rebuild import ImportedModel, prune, rebuild
+from converter.onnx_import.signature import (
+    choose_output,
+    find_signature,
+    leave_out_choice,
+    leave_out_inputs,
+    pixels_as_floats,
+)
 from converter.onnx_import.verify import verify
 
 logger = logging.getLogger(__name__)
@@ -47,6 +53,8 @@ def import_onnx(
     model, opset = read_model(file)
     notes = [in_real_numbers(model.graph), in_float32(model.graph)]
     said = [choose_output(model.graph, file, output), leave_out_choice(model.graph)]
+    prune(model.graph)
+    said += [leave_out_inputs(model.graph), pixels_as_floats(model.graph)]
     signature = find_signature(model.graph, file, input_shape, default=default_shape, layout=layout)
     said.append(signature.note)
     for note in filter(None, said):

@@ -9,6 +9,7 @@ import onnx
 from converter.onnx_import.limits import MAX_FILE_BYTES, MAX_NODES, MIN_IR, MIN_OPSET
 from converter.onnx_import.tensors import load_tensors, stored_tensors
 from seenn.errors import CheckpointError, UnsupportedError
+from seenn.export.graphs import PRODUCER
 from seenn.files import stand_in
 
 DOMAINS = ("", "ai.onnx")  # two spellings of ONNX's own
@@ -37,6 +38,11 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
         raise CheckpointError(
             f"{path}: not an ONNX model, or damaged or truncated: {error}; export it again"
         ) from error
+    if model.producer_name == PRODUCER:
+        raise UnsupportedError(
+            f"{path}: a spiking network that `seenn export` wrote, not an ANN; the commands after convert take the "
+            ".safetensors file that it was exported from, and convert the ANN before that"
+        )
     opset = _check_versions(model, path)
     if model.functions:
         names = ", ".join(sorted(str(function.name) for function in model.functions)[:8])
@@ -48,12 +54,21 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, int]:
         raise CheckpointError(f"{path}: {len(model.graph.node):,} nodes; expected at most {MAX_NODES:,}")
     _check_names(model.graph, path)
     load_tensors(model, path)
+    open_ = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_no_shape(value)]
+    for tensor_type in open_:
+        tensor_type.shape.SetInParent()  # which the checker asks for, and nothing else
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # ValidationError, and whatever else the C++ code raises
         text = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path}: onnx's checker refuses the model: {text}; export it again") from error
+    for tensor_type in open_:
+        tensor_type.ClearField("shape")
     return model, opset
+
+
+def _has_no_shape(value: onnx.ValueInfoProto) -> bool:
+    return value.type.WhichOneof("value") == "tensor_type" and not value.type.tensor_type.HasField("shape")
 
 
 def _check_versions(model: onnx.ModelProto, path: Path) -> int:

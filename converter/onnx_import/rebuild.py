@@ -46,15 +46,14 @@ class ImportedModel:
 def rebuild(
     model: onnx.ModelProto, opset: int, signature: Signature, path: Path, notes: tuple[str, ...] = ()
 ) -> ImportedModel:
-    """Imports every node that the output needs.
+    """Imports every node, all of which the output needs.
 
-    ``model`` is left as what was imported: nodes that nothing needs are gone, rounding at its ends is an ``Identity``.
+    ``model`` is left as what was imported: rounding at its ends is an ``Identity``.
     ``notes`` say what was changed before.
 
     Raises:
         UnsupportedError: lists every node that cannot be imported; or the output is not logits ``[B, K]``.
     """
-    _prune(model.graph)
     run = _Run(model, opset, signature, notes)
     offenders = []
     for node in model.graph.node:
@@ -183,7 +182,7 @@ class _Run:
         self._values.update(zip(node.output, results, strict=False))
 
 
-def _prune(graph: onnx.GraphProto) -> None:
+def prune(graph: onnx.GraphProto) -> None:
     """Removes the nodes that the output does not depend on; onnxruntime would run them, looked at by nobody."""
     needed: set[str] = {graph.output[0].name}
     for i in reversed(range(len(graph.node))):

@@ -95,6 +95,39 @@ def leave_out_choice(graph: onnx.GraphProto) -> str | None:
 _AXIS = {"ArgMax": 0, "TopK": -1}
 
 
+def leave_out_inputs(graph: onnx.GraphProto) -> str | None:
+    """Takes off the inputs that nothing reads, if another one is read, in place; a note where there were any."""
+    weights = {tensor.name for tensor in graph.initializer}
+    read = {name for node in graph.node for name in node.input}
+    inputs = [value for value in graph.input if value.name not in weights]
+    unread = [value for value in inputs if value.name not in read]
+    if not unread or len(unread) == len(inputs):
+        return None
+    for value in unread:
+        graph.input.remove(value)
+    return f"the output depends on no input {', '.join(repr(value.name) for value in unread)}: left out"
+
+
+def pixels_as_floats(graph: onnx.GraphProto) -> str | None:
+    """Makes an input of bytes, which the file casts to real numbers, one of real numbers, in place; a note if so."""
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or inputs[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
+        return None
+    names = {inputs[0].name}
+    for node in graph.node:
+        if node.input and node.input[0] in names and node.op_type != "Cast":
+            if node.op_type not in LAYOUT:
+                return None
+            names.update(node.output)
+    if graph.output[0].name in names:
+        return None
+    for value in (*inputs, *graph.value_info):
+        if value.name in names:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    return "the file takes pixel values from 0 to 255, and so does the network: state --mean 0 --std 0.00392157 (1/255)"
+
+
 def find_signature(
     graph: onnx.GraphProto,
     path: Path,
@@ -140,6 +173,10 @@ def find_signature(
             if dim.HasField("dim_value") and dim.dim_value <= 0:
                 dim.Clear()  # onnxruntime would take 0 for a size
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+    if not tensor.HasField("shape"):
+        if not (offered := shape or default):
+            raise UnsupportedError(f"{where} has no shape in the file: state it with --input-size")
+        sizes = [None] * (1 + len(offered))
     if not 2 <= len(sizes) <= 5:
         raise UnsupportedError(
             f"{where} has {len(sizes)} axes; expected images [B, C, H, W], signals [B, C, L] or vectors [B, F]"

@@ -16,7 +16,7 @@ from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, called, fi
 from seenn.capture.layout import Layout
 from seenn.capture.quantiser import find_quantisers
 from seenn.capture.spelled import simplified
-from seenn.capture.state import CONSTANT, STATE_FIX
+from seenn.capture.state import CONSTANT, LOST, STATE_FIX
 from seenn.core.graph import INPUT, Node, OpGraph, prune, shapes_only
 from seenn.core.ops import Op, Reshape
 from seenn.errors import UnsupportedError, first_line
@@ -122,7 +122,7 @@ class _GraphBuilder:
     def _step(self, node: fx.Node) -> None:
         try:
             if kept := [path for read in node.meta["changes"] if (path := read.meta.get("kept"))]:
-                raise Refused(f"{kept[0]} is updated in forward, which a network would lose", STATE_FIX)
+                raise Refused(f"{kept[0]} is {LOST}", STATE_FIX)
             if "shape" not in node.meta:
                 return
             if self._is_constant(node):

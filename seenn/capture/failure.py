@@ -81,7 +81,7 @@ def explained(model: nn.Module, error: Exception, name: str = "the model") -> tu
             for key, value in vars(module).items():
                 if callable(value) and not isinstance(value, nn.Module) and hasattr(type(module), key):
                     return "it calls another model", _REPLACED.format(key, path or name)
-        lists = ", ".join(_lists_of_layers(model)[:8])
+        lists = ", ".join(list(lists_of_layers(model))[:8])
         held = f"those in {lists} are" if lists else "those in a list or dict, or made outside of __init__, are"
         return "it calls a layer that is not part of the model", f"{_LAYERS}: {held} not."
     if isinstance(error, DynamicOutputShapeException):
@@ -91,15 +91,14 @@ def explained(model: nn.Module, error: Exception, name: str = "the model") -> tu
     return first_line(error), _BRANCHES
 
 
-def _lists_of_layers(model: nn.Module) -> list[str]:
-    """The lists and dictionaries of modules that are not part of the model, as paths."""
-    parts = set(map(id, model.modules()))
-    return [
-        f"{type(model).__name__}.{f'{path}.' * bool(path)}{key}"
-        for path, module in model.named_modules()
-        for key, value in vars(module).items()
-        if key != "_modules" and any(id(layer) not in parts for layer in _layers_in(value))
-    ]
+def lists_of_layers(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """The lists and dictionaries of modules that are not part of the model, as paths, and these modules."""
+    parts, found = set(map(id, model.modules())), {}
+    for path, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key != "_modules" and (own := [layer for layer in _layers_in(value) if id(layer) not in parts]):
+                found[f"{type(model).__name__}.{f'{path}.' * bool(path)}{key}"] = own
+    return found
 
 
 def _layers_in(value: Any) -> list[nn.Module]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, handles
+from seenn.capture.handlers import Call, Made, Refused, Result, called, handles
+from seenn.capture.rows import by_row
 from seenn.core.ops import (
+    BatchNorm,
+    Divide,
     ElementwiseAffine,
     L2Norm,
     L2Normalise,
     LayerNorm,
     LocalResponseNorm,
+    Mean,
     Pointwise,
     Reshape,
     RMSNorm,
+    Scale,
     Softmax,
 )
 
@@ -62,20 +68,26 @@ def group_norm(call: Call) -> Result:
 
 @handles(nn.InstanceNorm1d, nn.InstanceNorm2d, F.instance_norm)
 def instance_norm(call: Call) -> Result:
-    return _instance_norm(call, first=3)
+    return _instance_norm(call, weight=3, mean=1)
 
 
 @handles(torch.ops.aten.instance_norm, torch.instance_norm)
 def instance_norm_operator(call: Call) -> Result:
-    return _instance_norm(call, first=1)
+    return _instance_norm(call, weight=1, mean=3)
 
 
-def _instance_norm(call: Call, first: int) -> Result:
-    """``first``, the place of the weight among the arguments."""
-    if getattr(call.module, "track_running_stats", not call.argument(5, "use_input_stats", True)):
-        raise Refused("normalises with stored statistics", "use batch normalisation, which is folded away")
-    weight, bias = call.weight(first, "weight"), call.weight(first + 1, "bias")
-    return _group_norm(call, call.image()[0], weight, bias, call.argument(7, "eps", 1e-5))
+def _instance_norm(call: Call, weight: int, mean: int) -> Result:
+    """With its own statistics or stored ones; ``weight`` and ``mean``, where these are among the arguments."""
+    gain, bias = call.weight(weight, "weight"), call.weight(weight + 1, "bias")
+    eps = call.argument(7, "eps", 1e-5)
+    stored = getattr(call.module, "track_running_stats", not call.argument(5, "use_input_stats", True))
+    if not stored:
+        return _group_norm(call, call.image()[0], gain, bias, eps)
+    means, variances = call.weight(mean, "running_mean"), call.weight(mean + 1, "running_var")
+    if means is None or variances is None:
+        raise Refused("normalises with statistics that it does not have", "give it running_mean and running_var")
+    op = BatchNorm(means, variances, gain, bias, eps=eps)
+    return by_row(lambda call: call.of(op.eval()))(call)
 
 
 def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Result:
@@ -93,18 +105,38 @@ def _group_norm(call: Call, groups: int, weight: Tensor | None, bias: Tensor | N
 
 @handles("normalize", any_layout=True)
 def normalize(call: Call) -> Result:
-    if call.argument(1, "p", 2.0) != 2:
-        raise Refused(f"normalises by a norm other than the Euclidean: p={call.argument(1, 'p')}", "use p=2")
-    op = L2Normalise(axes=call.axes(call.argument(2, "dim", 1)), eps=call.argument(3, "eps", 1e-12))
-    return call.of(op)
+    """``x / max(‖x‖ₚ, eps)``."""
+    order, axes, eps = call.argument(1, "p", 2.0), call.axes(call.argument(2, "dim", 1)), call.argument(3, "eps", 1e-12)
+    if order == 2:
+        return call.of(L2Normalise(axes=axes, eps=eps))
+    limited = Made(Pointwise(function="clamp_min", settings={"min": float(eps)}), (_norm(call, order, axes, True),))
+    return Made(Divide(), (call.args[0], limited))
 
 
 @handles("norm", "linalg_norm", "linalg_vector_norm", any_layout=True)
 def norm(call: Call) -> Result:
-    order, axes = call.argument(1, "p", call.kwargs.get("ord", 2)), call.argument(2, "dim")
-    if order not in (2, 2.0, "fro", None) or axes is None:
-        raise Refused("takes a norm other than the Euclidean one of named axes", "use p=2 and give dim")
-    return call.of(L2Norm(axes=call.axes(axes), keepdim=bool(call.argument(3, "keepdim", False))))
+    order, dims = call.argument(1, "p", call.kwargs.get("ord", 2)), call.argument(2, "dim")
+    if dims is None:
+        raise Refused("takes the norm of the whole batch", "give it dim")
+    axes, keepdim = call.axes(dims), bool(call.argument(3, "keepdim", False))
+    if order in (2, 2.0, "fro", None):
+        return call.of(L2Norm(axes=axes, keepdim=keepdim))
+    if len(axes) > 1 and called(call.node.target) == "linalg_norm":
+        raise Refused("takes a norm of matrices", "use torch.linalg.vector_norm")
+    return _norm(call, order, axes, keepdim)
+
+
+def _norm(call: Call, order: Any, axes: tuple[int, ...], keepdim: bool) -> Made:
+    """``(Σ|x|ᵖ)^(1/p)``."""
+    if not isinstance(order, int | float) or not 0 < order < math.inf:
+        raise Refused(
+            f"takes the norm of order {order}", "take one above 0 and finite, or x.abs().amax(1) for infinity"
+        )
+    count, parts = math.prod(call.image()[axis - 1] for axis in axes), call.of(Pointwise(function="abs"))
+    if order != 1:
+        parts = Made(Pointwise(function="pow", settings={"exponent": float(order)}), (parts,))
+    total = Made(Scale(factor=float(count)), (Made(Mean(axes=axes, keepdim=keepdim), (parts,)),))
+    return total if order == 1 else Made(Pointwise(function="pow", settings={"exponent": 1.0 / order}), (total,))
 
 
 @handles(nn.LocalResponseNorm, "local_response_norm")

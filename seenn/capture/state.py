@@ -17,13 +17,18 @@ from seenn.core.ops import Neuron
 from seenn.errors import UnsupportedError, first_line
 
 CONSTANT = "_tensor_constant"  # where torch.fx keeps what a forward pass makes, from nothing, for itself
+LOST = "updated in forward, which a network would lose"
 STATE_FIX = "use seenn.IFNeuron or seenn.LIFNeuron for membranes, or return it"
+_COUNT_FIX = "answer alike in every call, and do not read it: what only counts calls is left out"
 
 
 class WorkingCopy:
     """A copy of a model to run or trace in a ``with`` block, after which the model is as it was, whatever happens.
 
     Parameters and buffers are the model's own, everything else is apart.
+
+    Attributes:
+        seen: paths of what was seen to change, inside ``watched``.
 
     Raises:
         UnsupportedError: an attribute cannot be copied; the message names it.
@@ -38,7 +43,7 @@ class WorkingCopy:
         self.model = deep_copy(model, memo)
         self._buffers = [(b, b.detach().clone(), _version(b)) for b in model.buffers()]
         self._before = pictures(self.model)
-        self._seen: list[str] = []
+        self.seen: list[str] = []
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -46,7 +51,7 @@ class WorkingCopy:
         before: dict[str, Any] = {}
         hooks = (
             self.model.register_forward_pre_hook(lambda *_: before.update(pictures(self.model))),
-            self.model.register_forward_hook(lambda *_: self._seen.extend(changed_in(before, self.model))),
+            self.model.register_forward_hook(lambda *_: self.seen.extend(changed_in(before, self.model))),
         )
         try:
             yield
@@ -56,11 +61,20 @@ class WorkingCopy:
 
     def refuse_changes(self) -> None:
         """Raises UnsupportedError where attributes hold other tensors or numbers by now, or buffers were changed."""
-        if changed := list(dict.fromkeys([*self._seen, *changed_in(self._before, self.model)])):
+        if changed := list(dict.fromkeys([*self.seen, *changed_in(self._before, self.model)])):
             are = "is" if len(changed) == 1 else "are"
             name = type(self.model).__name__
             listed = ", ".join(f"{name}.{path}" for path in changed[:8])
-            raise UnsupportedError(f"{listed} {are} updated in forward, which a network would lose: {STATE_FIX}")
+            counted = all(isinstance(self._before.get(path), int | float) for path in changed)
+            raise UnsupportedError(f"{listed} {are} {LOST}: {_COUNT_FIX if counted else STATE_FIX}")
+
+    def replace(self, path: str, value: Any) -> None:
+        """Puts something else in the place of an attribute or buffer, which is no change then."""
+        owner, _, key = path.rpartition(".")
+        module = self.model.get_submodule(owner)
+        module._buffers.pop(key, None)
+        object.__setattr__(module, key, value)
+        self._before[path] = value
 
     def name_kept(self, traced: fx.GraphModule) -> None:
         """Notes at the nodes that read a tensor which the model keeps, or a part of one, its path (``kept``)."""
@@ -133,16 +147,28 @@ _TORCH = ("_parameters", "_buffers", "_modules")
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every attribute, parameter and buffer of every module, with its path; neurons and batch normalisation excepted,
-    which have handlers for what they keep."""
+    """Every attribute, parameter and buffer of every module, with its path, and numbers, tensors, lists and tables of
+    its class; neurons and batch normalisation excepted, which have handlers for what they keep."""
     for name, module in model.named_modules():
         if isinstance(module, Neuron | nn.modules.batchnorm._BatchNorm):
             continue
         own = {key: value for key, value in vars(module).items() if key not in _TORCH}
-        for key, value in {**module._parameters, **module._buffers, **own}.items():
+        for key, value in {**_of_classes(type(module)), **module._parameters, **module._buffers, **own}.items():
             if key.startswith(CONSTANT):
                 continue
             yield (f"{name}.{key}" if name else key), value
+
+
+def _of_classes(kind: type[nn.Module]) -> dict[str, Any]:
+    """What instances of a class share and may change, the classes of torch excepted."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if not base.__module__.startswith(("torch.", "builtins")):
+            found |= {key: value for key, value in vars(base).items() if isinstance(value, _SHARED)}
+    return {key: value for key, value in found.items() if not key.startswith("__")}
+
+
+_SHARED = (int, float, Tensor, list, dict)
 
 
 def pictures(model: nn.Module) -> dict[str, Any]:
@@ -196,10 +222,11 @@ def _is_plain(*tensors: Any) -> bool:
 
 
 def run_apart(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Any:
-    """Calls a module without gradients, on copies of its parameters and buffers."""
+    """Calls a module without gradients, on copies of its parameters, its buffers and what it is given."""
     tensors = {name: t.detach().clone() for name, t in (*module.named_parameters(), *module.named_buffers())}
+    given = tuple(value.clone() if isinstance(value, Tensor) else value for value in args)
     with torch.no_grad():
-        return functional_call(module, tensors, args, dict(kwargs or {}))
+        return functional_call(module, tensors, given, dict(kwargs or {}))
 
 
 def _memory(tensor: Any) -> Any:

@@ -15,12 +15,15 @@ from torch import Tensor, fx, nn
 
 from seenn.capture.build import to_graph
 from seenn.capture.counted import Loops, count_dependence
+from seenn.capture.counters import leave_out_counters
+from seenn.capture.draws import refuse_draws
 from seenn.capture.export import export_graph
 from seenn.capture.failure import explained, untraceable
 from seenn.capture.handlers import find_handler
 from seenn.capture.hooks import held_by, is_hooked, is_written, leave_out_observers
 from seenn.capture.propagate import note_shapes
 from seenn.capture.state import (
+    LOST,
     STATE_FIX,
     WorkingCopy,
     assignable_buffers,
@@ -156,6 +159,7 @@ def _on_a_copy(follow: Callable[[WorkingCopy], fx.GraphModule], model: nn.Module
     load_plugins()
     with WorkingCopy(model) as copied:
         leave_out_observers(copied.model, example)
+        leave_out_counters(copied, example)
         try:
             with without_global_hooks():
                 traced = follow(copied)
@@ -181,11 +185,13 @@ def capture(model: nn.Module, example: Tensor) -> SpikingNetwork:
         UnsupportedError: lists every call that is outside the closed op set; or there are no neurons; or the model
             keeps values from call to call otherwise than in neurons, be it outside of its modules.
     """
+    if not any(module.training for module in model.modules()):
+        refuse_draws(model, example)
     repeats = _repeats(model, example)  # now: a trace may leave its own values where the model keeps some
     try:
         graph = to_graph(trace(model, example))
     except UnsupportedError as error:
-        if repeats or STATE_FIX in str(error):  # which names what is kept
+        if repeats or LOST in str(error):  # which names what is kept
             raise
         graph = None
     if graph is None or not repeats:

@@ -21,6 +21,7 @@ from seenn.export.parts import Part, Together, example
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+PRODUCER = "seenn"  # by which a file of these says that it is a spiking network
 OPSET = 20
 IR_VERSION = 10  # what onnxruntime 1.18 reads
 BATCH = "batch"  # the name of every axis whose size follows the images
@@ -83,7 +84,7 @@ def model_of(graph: GraphProto) -> ModelProto:
     from onnx import checker, helper
 
     model = helper.make_model(
-        graph, producer_name="seenn", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+        graph, producer_name=PRODUCER, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
     checker.check_model(model)
     return model

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import converter.pipeline
 from converter import convert
 from seenn.capture import capture, trace_exported
-from seenn.errors import SeennError, UnsupportedError
+from seenn.errors import ConversionError, SeennError, UnsupportedError
 
 
 class Net(nn.Module):
@@ -300,9 +300,9 @@ def test_a_layer_that_takes_the_statistics_of_the_batch_is_named() -> None:
     said = message(nn.Sequential(nn.Conv2d(3, 3, 1), layer, nn.ReLU(), nn.Flatten(), nn.Linear(192, 5)).eval())
     assert "first in 1 (BatchNorm2d), which has no running statistics and takes those of the batch: train it" in said
     dropping = nn.Sequential(nn.Conv2d(3, 3, 1), net(lambda m, x: F.dropout(x, 0.5, True)), nn.Flatten())
-    assert "beside others, first in 1 (Own): it draws at random" in message(dropping.eval())
+    assert "Sequential draws at random in its forward, first in 1 (Own)" in message(dropping.eval())
     between = net(lambda m, x: m.scores(F.batch_norm(x, None, None, training=True)))
-    assert "beside others: it draws at random" in message(between)  # and no layer is blamed
+    assert "beside others: it keeps values from call to call" in message(between)  # and no layer is blamed
 
 
 def test_a_method_of_an_instance_that_calls_the_one_before_is_captured_or_refused_by_name() -> None:
@@ -327,3 +327,55 @@ def test_what_stands_for_a_module_is_refused_where_an_instance_has_a_forward_of_
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), act, nn.Linear(8, 5)).eval()
     with pytest.raises(UnsupportedError, match=r"^2 \(Act\) has a forward of its own, .* put that forward into a sub"):
         convert(model, X, activations={Act: lambda m: nn.ReLU()})
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(3), nn.Dropout(0.1), nn.Sequential(nn.Dropout(0.1))])
+@pytest.mark.parametrize("kept", [lambda layer: [layer], lambda layer: {"a": (layer,)}])
+def test_a_list_of_layers_that_eval_does_not_reach_is_named(layer: nn.Module, kept: Callable[..., Any]) -> None:
+    def body(m: Any, x: Tensor) -> Tensor:
+        return m.scores((m.layers[0] if isinstance(m.layers, list) else m.layers["a"][0])(x))
+
+    model = net(body)
+    model.layers = kept(layer.train())
+    kind = "BatchNorm2d" if isinstance(layer, nn.BatchNorm2d) else "Dropout"
+    said = message(model)
+    assert said.startswith(f"Own.layers holds layers ({kind}) that are not part of the model, so that neither eval() ")
+    assert said.endswith("keep them in nn.ModuleList or nn.ModuleDict")
+
+
+def test_a_list_of_layers_that_is_not_called_is_no_harm() -> None:
+    model = net(lambda m, x: m.scores(x))
+    model.teacher = [nn.Dropout(0.1)]  # type: ignore[assignment]
+    assert convert(model, X).network
+
+
+IN_PLACE: dict[str, Body] = {
+    "a chain": lambda m, x: m.scores(x.mul_(2).sub_(1)),
+    "a name": lambda m, x: (x.mul_(2), m.scores(x))[1],
+    "a part": lambda m, x: (x.__setitem__((slice(None), 0), 0.5), m.scores(x))[1],
+    "a view": lambda m, x: (x[:, :1].mul_(2), m.scores(x))[1],
+}
+
+
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_a_model_that_writes_into_its_input_is_converted_and_the_images_stay(kind: str) -> None:
+    model, images = net(IN_PLACE[kind]), X.clone()
+    network = convert(model, images).network
+    assert torch.equal(images, X)
+    torch.testing.assert_close(network.analog()(X), model(X.clone()), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_answers_nan_is_told_so_with_the_layer_that_does_first() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 1), nn.Sequential(nn.BatchNorm2d(3)), nn.ReLU(), nn.Flatten(), nn.Linear(192, 5)
+    )
+    model[1][0].running_var.fill_(-1)  # type: ignore[index, union-attr, operator]
+    with pytest.raises(ConversionError) as caught:
+        convert(model.eval(), X)
+    assert str(caught.value) == (
+        "the model itself answers NaN or infinite values, first in 1.0 (BatchNorm2d): load a sound checkpoint, or mend "
+        "what it computes"
+    )
+    between = net(lambda m, x: m.scores((x - 5).sqrt()))
+    with pytest.raises(ConversionError, match="the model itself answers NaN or infinite values: load"):
+        convert(between, X)

@@ -134,3 +134,34 @@ def test_only_checkpoint_errors_come_out_of_mutated_shards(data: Any, sound: Pat
     path.write_bytes(bytes(content[: data.draw(st.one_of(st.none(), places))]))
     with suppress(CheckpointError):
         read_weights(folder)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+@pytest.mark.parametrize("named", [True, False])
+def test_shards_without_their_index_ask_for_it_by_name(tmp_path: Path, state: State, suffix: str, named: bool) -> None:
+    for number, (name, tensor) in enumerate(state.items(), start=1):
+        shard = tmp_path / f"model-{number:05}-of-00003.{suffix}"
+        if suffix == "bin":
+            torch.save({name: tensor}, shard)
+        else:
+            safetensors.torch.save_file({name: tensor}, shard)
+    index = tmp_path / f"model.{suffix}.index.json"
+    path = tmp_path / f"model-00002-of-00003.{suffix}" if named else tmp_path
+    with pytest.raises(CheckpointError) as caught:
+        read_weights(path)
+    assert f"one of several shards, whose index is {index}, which is missing: copy it beside the shards" in str(
+        caught.value
+    )
+    where = {name: f"model-{number:05}-of-00003.{suffix}" for number, name in enumerate(state, start=1)}
+    index.write_text(json.dumps({"weight_map": where}))
+    assert_read(index, state)
+    if named:
+        with pytest.raises(CheckpointError, match=r"one of several shards, whose index is .*, name that$"):
+            read_weights(path)
+    else:
+        assert_read(path, state)
+
+
+def test_the_only_shard_is_whole(tmp_path: Path, state: State) -> None:
+    safetensors.torch.save_file(state, tmp_path / "model-00001-of-00001.safetensors")
+    assert_read(tmp_path, state)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import bz2
+import datetime
+import gzip
+import io
 import json
+import lzma
 import os
+import pickle
 import sys
 import types
 import zipfile
@@ -328,6 +334,103 @@ def test_what_a_file_holds_counts_and_not_its_name(
 def test_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(CheckpointError, match="no weights inside"):
         read_weights(saved(tmp_path / "a.pth", content))
+
+
+@pytest.mark.parametrize("version", PROTOCOLS)
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda state: (state,),
+        lambda state: [state, {"epoch": 3}, "sgd"],
+        lambda state: list(state.items()),
+    ],
+)
+def test_a_state_dict_in_a_list_or_as_pairs_is_read(
+    tmp_path: Path, state: dict[str, Tensor], around: Callable[[Any], Any], version: int
+) -> None:
+    assert_same(read(saved(tmp_path / "a.pth", around(state), pickle_protocol=version), state), state)
+
+
+def test_several_state_dicts_in_a_list_are_not_told_apart(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match="a list with 2 state dicts: save the one that is meant"):
+        read_weights(saved(tmp_path / "a.pth", [state, state]))
+
+
+@pytest.mark.parametrize("version", PROTOCOLS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3, "when": datetime.date(2020, 1, 1)},
+        lambda state: {name: nn.Parameter(t) if t.is_floating_point() else t for name, t in state.items()},
+        lambda state: {name: tensor.numpy() for name, tensor in state.items()},
+    ],
+)
+def test_what_pickle_wrote_is_read(
+    tmp_path: Path, state: dict[str, Tensor], content: Callable[[Any], Any], version: int
+) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content(state), version))
+    assert_same(read(tmp_path / "a.pkl", state), state)
+
+
+@pytest.mark.parametrize("version", PROTOCOLS)
+def test_what_pickle_wrote_runs_nothing(tmp_path: Path, state: dict[str, Tensor], version: int) -> None:
+    marker, path = tmp_path / "was_run", tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({**state, "more": Payload(marker)}, version))
+    with pytest.raises(CheckpointError, match=r"pickles (posix|nt)\.mkdir: objects of a program.*pickle\.load\(open\("):
+        read_weights(path)
+    inner = io.BytesIO()
+    torch.save(Payload(marker), inner, _use_new_zipfile_serialization=False)
+    path.write_bytes(pickle.dumps({"weight": Storage(inner.getvalue())}, version))
+    with pytest.raises(CheckpointError):
+        read_weights(path)
+    assert not marker.exists()
+
+
+class Storage:
+    """Pickles as the numbers of a tensor do, and is something else."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (torch.storage._load_from_bytes, (self.content,))
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("name", ["a.npz", "a.pth"])
+def test_arrays_of_numpy_are_read(tmp_path: Path, state: dict[str, Tensor], write: Any, name: str) -> None:
+    with (tmp_path / name).open("wb") as file:
+        write(file, **{key: tensor.numpy() for key, tensor in state.items()})
+    assert_same(read(tmp_path / name, state), state)
+    with (tmp_path / name).open("wb") as file:
+        write(file, **{"0.weight": state["0.weight"].numpy().astype(">f4")})
+    assert_same(read_weights(tmp_path / name).tensors, {"0.weight": state["0.weight"]})
+
+
+def test_arrays_of_objects_are_refused_and_never_made(tmp_path: Path) -> None:
+    marker = tmp_path / "was_run"
+    np.savez(tmp_path / "a.npz", a=np.array([Payload(marker)], dtype=object))
+    with pytest.raises(CheckpointError, match=r"a\.npz: not arrays of numbers, or damaged .*save them by np\.savez"):
+        read_weights(tmp_path / "a.npz")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["a.pth.gz", "a.pth"])
+def test_a_packed_file_is_to_be_unpacked(tmp_path: Path, state: dict[str, Tensor], name: str) -> None:
+    content = saved(tmp_path / "whole.pth", state).read_bytes()
+    for pack, kind in ((gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")):
+        (tmp_path / name).write_bytes(pack(content))  # type: ignore[operator]
+        with pytest.raises(CheckpointError, match=f"compressed by {kind}: unpack it, and name the file that comes out"):
+            read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_zip_archive_of_a_checkpoint_is_to_be_unpacked(tmp_path: Path, state: dict[str, Tensor], method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.write(saved(tmp_path / "whole.pth", state), "whole.pth")
+    with pytest.raises(CheckpointError, match=r"a\.zip: a zip archive with whole\.pth: unpack it, and name the file"):
+        read_weights(tmp_path / "a.zip")
 
 
 def test_every_non_finite_tensor_is_named_with_its_count(tmp_path: Path, state: dict[str, Tensor]) -> None:

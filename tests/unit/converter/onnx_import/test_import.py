@@ -137,7 +137,9 @@ class TestSignature:
 
     def test_several_inputs_or_outputs_are_named(self, save: Save, small: Small) -> None:
         model = small()
-        model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N"]))
+        model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", 5]))
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(helper.make_node("Mul", ["before", "mask"], ["logits"]))
         with pytest.raises(UnsupportedError, match=r"inputs \['x', 'mask'\]; expected one batch of images"):
             import_onnx(save(model))
         model = small()

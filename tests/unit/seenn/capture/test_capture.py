@@ -234,3 +234,25 @@ def test_a_single_neuron_is_a_network_too() -> None:
     current = torch.tensor([[0.3, 0.6, 1.0]])
     network = capture(seenn.IFNeuron(v_threshold=1.0), current)
     assert network.unroll(current, 4).sum(0).tolist() == [[1.0, 2.0, 4.0]]
+
+
+@pytest.mark.parametrize("by", [trace, trace_exported])
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_normalisation_with_stored_statistics_is_a_scale_and_a_shift(affine: bool, by: Any) -> None:
+    norm = nn.InstanceNorm2d(4, affine=affine, track_running_stats=True)
+    norm.running_mean.normal_()  # type: ignore[union-attr]
+    norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), norm, nn.ReLU()).double().eval().requires_grad_(False)
+    x = torch.randn(3, 4, 6, 6, dtype=torch.float64)
+    graph = to_graph(by(model, x))
+    assert [node.op.kind for node in graph] == ["conv2d", "batch_norm", "relu"]
+    torch.testing.assert_close(graph(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_instance_normalisation_that_still_learns_its_statistics_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True)).train()
+    with pytest.raises(UnsupportedError, match=r"Sequential\.1\.running_mean, .* are updated in forward"):
+        to_graph(trace(model, torch.rand(2, 4, 6, 6)))

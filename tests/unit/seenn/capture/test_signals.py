@@ -29,6 +29,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "linear": lambda: nn.Upsample(scale_factor=2, mode="linear"),
     "aligned corners": lambda: lambda x: F.interpolate(x, size=17, mode="linear", align_corners=True),
     "batch norm": lambda: nn.BatchNorm1d(4),
+    "instance norm of stored statistics": lambda: nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
     "reflection": lambda: nn.ReflectionPad1d(2),
     "replication": lambda: nn.ReplicationPad1d((1, 2)),
     "constant border": lambda: nn.ConstantPad1d(2, 0.5),
@@ -54,7 +55,7 @@ def test_a_layer_on_signals_is_that_on_images_one_pixel_high(call: str, by: Any)
     torch.manual_seed(0)
     model = Body(CALLS[call]()).double().eval().requires_grad_(False)
     for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm1d):
+        if isinstance(norm, nn.BatchNorm1d | nn.InstanceNorm1d):
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
     x = torch.randn(3, 4, 12, dtype=torch.float64)

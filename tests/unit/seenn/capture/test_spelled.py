@@ -67,6 +67,7 @@ SEVERAL: dict[str, Call] = {
     "unfold and fold": lambda m, x: F.fold(F.unfold(x, 3, padding=1), (6, 6), 3, padding=1),
     "windows": lambda m, x: x.unfold(2, 3, 2).unfold(3, 2, 1),
     "diagonals": lambda m, x: torch.diagonal(x, 1, 2, 3) + x.diagonal(dim1=-2, dim2=-1, offset=-1),
+    "stored statistics": lambda m, x: F.instance_norm(x, m.bounds[:, 0, 0], m.bounds[:, 0, 0], use_input_stats=False),
     "moves of axes": lambda m, x: x.movedim((1, 2), (2, 3)).movedim(1, -1),
     "lerp": lambda m, x: torch.lerp(x, x.flip(2), 0.3),
 }
@@ -97,6 +98,9 @@ GATES_AND_NORMS: dict[str, Call] = {
     "gated": lambda m, x: F.glu(x, 1),
     "gated along the last axis": lambda m, x: F.glu(x),
     "local response": lambda m, x: F.local_response_norm(x, 3, alpha=0.1, k=2.0),
+    "by the sum of magnitudes": lambda m, x: F.normalize(x, p=1, dim=1),
+    "by another norm": lambda m, x: F.normalize(x, p=3.0, dim=(2, 3)),
+    "norms": lambda m, x: x.norm(1, 1) + torch.linalg.vector_norm(x, 3, dim=1) + torch.linalg.norm(x, 1, dim=1),
     "of each channel": lambda m, x: F.instance_norm(x, weight=m.bounds.flatten(), bias=m.bounds.flatten()),
 }
 
