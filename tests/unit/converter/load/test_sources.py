@@ -169,7 +169,7 @@ def test_factory_may_be_an_attribute_and_take_nothing(own_models: str) -> None:
     ("path", "message"),
     [
         ("{}:fixd", "has no 'fixd'. Did you mean 'fixed'"),
-        ("{}:not_callable", "is a int; expected a function or a class"),
+        ("{}:not_callable", "is an int; expected a function or a class"),
         ("{}:broken", "failed: KeyError: 'no such layer'"),
         ("{}_absent:fixed", "cannot import .*current folder"),
         ("os:getcwd", "returned a str; expected a torch.nn.Module"),
