@@ -148,7 +148,7 @@ def test_with_json_one_object_is_on_stdout_and_all_else_on_stderr(
         ("train-ann --model resnet18 --lr nan", "nan is not a finite number"),
         ("train-ann --model resnet18 --model-kwargs depth", "depth"),
         ("evaluate --seed -1", "-1 is not in the range"),
-        ("inspect resnet18 --input-size 3x224x224", "'--image-size': '3x224x224' is not a valid"),
+        ("inspect resnet18 --input-size 3x224x224", "'3x224x224' has no commas: write 3,224,224"),
         ("convert", "Missing option '--model'"),
         ("convert --model resnet18 --min-agreement 98", "98.0 is not in the range 0<=x<=1"),
         ("levitate", "No such command 'levitate'"),

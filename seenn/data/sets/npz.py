@@ -76,7 +76,7 @@ _EXPECTED = "(images, labels), (X, y), (x_train, y_train, x_test, y_test) or (tr
 
 #: How files begin that are no zip of arrays, and what to do with them.
 _OTHERS = {
-    b"\x93NUMPY": "is one array (.npy): np.savez(FILE, images=…, labels=…) stores both",
+    b"\x93NUMPY": "is one array (.npy): store both, np.savez(FILE, images=…, labels=…)",
     b"MATLAB": "is of MATLAB: read it with scipy.io.loadmat and store it with np.savez(FILE, images=…, labels=…)",
     b"\x89HDF": "is HDF5: read it with h5py and store it with np.savez(FILE, images=…, labels=…)",
 }

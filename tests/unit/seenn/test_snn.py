@@ -40,7 +40,6 @@ IMAGES, LABELS = torch.rand(8, 2, 6, 6), torch.tensor([0, 1] * 4)
         ({"policy": "entropy"}, r"calibrate_exit takes no policy: the exit rule is its second argument, rule="),
         ({"split": IMAGES, "threshhold": 0.5}, r"takes no threshhold: .* targets are max_accuracy_drop, target_timest"),
         ({"split": IMAGES, "max_accuracy_drop": 0.1}, r"needs their labels as well, a pair: .*risk=\"disagreement\""),
-        ({"split": IMAGES, "threshold": 0.5}, r"needs their labels as well"),
         ({"split": (IMAGES, LABELS), "rule": 5}, r"rule is 5; expected a name, such as 'confidence'"),
         ({"split": (IMAGES, LABELS), "rule": ConfidenceExit}, r"rule is the class ConfidenceExit; expected a name"),
     ],

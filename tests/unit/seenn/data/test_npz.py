@@ -253,7 +253,7 @@ def test_objects_are_never_unpickled(write_npz: WriteNpz, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x93NUMPY\x01\x00", r"is one array \(\.npy\): np\.savez\(FILE, images=…, labels=…\) stores both"),
+        (b"\x93NUMPY\x01\x00", r"is one array \(\.npy\): store both, np\.savez\(FILE, images=…, labels=…\)"),
         (b"MATLAB 5.0 MAT-file", r"is of MATLAB: read it with scipy\.io\.loadmat"),
         (b"\x89HDF\r\n\x1a\n", "is HDF5: read it with h5py"),
     ],
