@@ -206,7 +206,14 @@ class Binder:
                 if constant is not None and _per_output(term, constant):
                     bias, constant = constant.flatten(), None
                 exact = self._program.buffers[total.target].dtype == torch.float64
-                kernel = next(k for k in kernels if k.accepts(term, source) and (k.dtype == torch.float64 or not exact))
+                copied = source.life == "scratch"  # of what is kept, nobody writes bytes
+                kernel = next(
+                    k
+                    for k in kernels
+                    if k.accepts(term, source)
+                    and (k.dtype == torch.float64 or not exact)
+                    and (k.dtype != torch.uint8 or copied)
+                )
                 wanted = Copy(term.source, kernel.margin(term, source, bias)) if kernel.dtype == torch.uint8 else None
                 self._synapses[term] = _Synapse(kernel, bias, wanted)
 

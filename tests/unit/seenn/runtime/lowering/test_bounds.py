@@ -16,6 +16,7 @@ from seenn import native
 from seenn.core.graph import INPUT, Node, OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Conv2d, Flatten, IFNeuron, IntegratingNeuron, LeakyReLUNeuron, Linear
+from seenn.data import Preprocessing
 from seenn.errors import UnsupportedError
 from seenn.runtime.kernels.fused import FusedEngine
 from seenn.runtime.kernels.synapses import DOUBLE, FLOAT32, INT8, LARGEST_PAIR, PLAIN, DepthwiseKernel, Kernel, is_exact
@@ -179,6 +180,27 @@ def test_the_depthwise_kernel_takes_bytes_of_convolutions_whose_channels_do_not_
     assert not kernel.accepts(replace(term, unit=None), fits)
     assert not kernel.accepts(depthwise(groups=8), fits)
     assert not kernel.accepts(depthwise(groups=1), fits)
+
+
+def test_an_image_is_read_as_it_is_however_coarse_its_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are made of spikes in every step; an image meets its first layer once."""
+    monkeypatch.setattr(scales, "WIDE_LEVELS", 127)
+    nodes = [
+        Node("stem", Conv2d(torch.rand(3, 1, 3, 3), padding=(1, 1), groups=3), (INPUT,)),
+        Node("sources", IFNeuron(1.0), ("stem",)),
+        Node("flat", Flatten(), ("sources",)),
+        Node("head", Linear(torch.ones(2, 48)), ("flat",)),
+    ]
+    network = SpikingNetwork(OpGraph(nodes, "head"), (3, 4, 4)).requires_grad_(False)
+    pixels = Preprocessing(channels=3, height=4, width=4, mean=(0.0,) * 3, std=(1.0,) * 3)
+    program = lower(network, timesteps=4, preprocessing=pixels)
+    image = torch.randint(0, 256, (2, 3, 4, 4)) / 255
+    found = []
+    for kernels in ([DepthwiseKernel(compiled_for("engine")), INT8, FLOAT32, DOUBLE], [DOUBLE]):
+        slots = FusedEngine(program, kernels, "int8", CPU, compiled_for("engine")).open(2)
+        slots.load(torch.arange(2), image)
+        found.append(slots.step(torch.arange(2)))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize(("counts", "fits"), [(129, True), (130, False)])
