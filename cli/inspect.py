@@ -55,7 +55,7 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
     if Path(target).suffix.lower() in KINDS:
         kind = KINDS[Path(target).suffix.lower()]
         raise ModelError(
-            f"{target} is a data set, expected a model or a spiking network: name it with --data {kind}:{target}"
+            f"{target} is a data set, expected a model or a spiking network: give convert --data {kind}:{target}"
         )
     from converter.load.onnx_source import is_onnx
 

@@ -68,7 +68,7 @@ def test_a_size_that_nothing_says_is_told_with_its_option(caplog: pytest.LogCapt
 def test_data_sets_and_sizes_without_commas_are_told() -> None:
     Path("d.npz").write_bytes(b"x")
     assert (
-        "d.npz is a data set, expected a model or a spiking network: name it with --data npz:d.npz"
+        "d.npz is a data set, expected a model or a spiking network: give convert --data npz:d.npz"
         in run("d.npz").stderr
     )
     for size in ("32x32", "32 32", "32×32"):

@@ -125,7 +125,7 @@ def test_a_column_that_is_not_there_and_empty_or_missing_tables(write: Write, tm
     with pytest.raises(DataError, match="no such file; expected manifest:PATH"):
         load_data(f"manifest:{tmp_path}/gone.csv")
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00garbage\x00")
-    with pytest.raises(DataError, match=r"list\.csv: (cannot be read|is not in UTF-|has the columns)"):
+    with pytest.raises(DataError, match=r"list\.csv: is not in UTF-8 \("):
         load_data(spec)
     (tmp_path / "list.csv").write_text("{}\n")
     with pytest.raises(DataError, match=r"list\.csv: is JSON, expected a CSV or TSV table: pandas\.read_json"):
