@@ -48,13 +48,15 @@ from seenn.files import write_text
 COMMAND = "python benchmarks/coverage.py"
 TIMESTEPS, LEVELS = (4, 16, 64), 32  # levels of all neurons
 _LISTED = ", ".join(map(str, TIMESTEPS))
-SEEN, IMAGES = 128, 8  # that thresholds are chosen on, and others over which errors are averaged
+_SMALL = 64  # pixels a side
+_SEEN, _SEEN_LARGE = 128, 16  # images that choose thresholds, up to there and above
+IMAGES = 8  # over which errors are averaged; thresholds are chosen on others
 #: From the first to the last T the error must fall as T to this power (1/T is −1), or be rounding already.
 POWER, ROUNDING, LARGEST = -0.6, 1e-4, 0.1
 #: Must convert without functions of running means but maxima.
 PURE = frozenset(m.name for m in SPIKING) | TORCHVISION_SPIKING
 #: In the order in which they are examined: cheap ones first.
-_ORDER = sorted((*SPIKING, *TORCHVISION, *OTHERS), key=lambda m: (m.size > 64, m.name not in PURE, m.size))
+_ORDER = sorted((*SPIKING, *TORCHVISION, *OTHERS), key=lambda m: (m.size > _SMALL, m.name not in PURE, m.size))
 MEMBERS = {member.name: member for member in _ORDER}
 #: Looked at, not converted.
 INSPECTED = {member.name: member for member in other_classifiers()}
@@ -64,13 +66,14 @@ def examine(member: Member) -> dict[str, Any]:
     """One row: what becomes of a model."""
     row = _row(member)
     torch.manual_seed(0)
-    images = torch.randn(SEEN + IMAGES, 3, member.size, member.size)
+    seen = _SEEN if member.size <= _SMALL else _SEEN_LARGE
+    images = torch.randn(seen + IMAGES, 3, member.size, member.size)
     model = build_model(ModelSpec(name=member.name, kwargs=member.kwargs, num_classes=10)).module
     row["parameters"] = sum(p.numel() for p in model.parameters())
     lsuv_initialise(model, images[:4])
     config = ConvertConfig(timesteps=TIMESTEPS[-1], correction="none", levels=LEVELS, encoder_levels=LEVELS)
     try:
-        found = convert_module(model, images[:SEEN], config)
+        found = convert_module(model, images[:seen], config)
     except SeennError as error:
         return row | {"fate": "refused", "reason": str(error)}
     cost = dense_cost(found.network)
@@ -79,7 +82,7 @@ def examine(member: Member) -> dict[str, Any]:
         "sites": len(found.network.sites),
         "spiking_mac_share": cost.spiking_mac_share,
         "float64_difference": found.float64_difference,
-        "errors": convergence(found.network, images[SEEN:], TIMESTEPS),
+        "errors": convergence(found.network, images[seen:], TIMESTEPS),
     }
 
 
@@ -258,7 +261,8 @@ def report(lines: Path, document: Path) -> list[Row]:
         "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
         "Error: how far the spiking network's mean logits are from the ANN's, relative to them, root mean square\n"
         f"over {IMAGES} images that thresholds were not chosen on; it falls as 1/T where both are the same function\n"
-        f"(signed neurons of {LEVELS} levels, thresholds for T = {TIMESTEPS[-1]} from {SEEN} other images). Proven:\n"
+        f"(signed neurons of {LEVELS} levels, thresholds for T = {TIMESTEPS[-1]} from {_SEEN} other images, from\n"
+        f"{_SEEN_LARGE} where they have more than {_SMALL} pixels a side). Proven:\n"
         f"it falls at least as T to the {POWER} in between, to less than {LARGEST:.0%}. Spiking: affine layers,\n"
         "neurons and maxima alone; smooth: with functions of running means. MACs fed by spikes: of those behind the\n"
         "first layers, which see the image itself, once an image.\n\n"

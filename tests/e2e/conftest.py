@@ -1,16 +1,16 @@
-"""The real command line: a console script in its own process, and the same entry point inside this one."""
+"""The real command line: the console script, the same entry point in a process of its own, and inside this one."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from torch import Tensor
@@ -49,19 +49,11 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def shell(console: list[str], environment: dict[str, str]) -> Callable[..., Outcome]:
-    """Runs ``seenn …`` in a folder, as a person would."""
+def shell(environment: dict[str, str]) -> Callable[..., Outcome]:
+    """Runs ``seenn …`` in a folder, in a process of its own."""
 
     def run(folder: Path, *arguments: str) -> Outcome:
-        done = subprocess.run(
-            [*console, *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=300,
-        )
+        done = forked.run("-m", "cli", *arguments, cwd=folder, env=environment)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run

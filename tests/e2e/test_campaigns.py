@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def _campaign(name: str, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, BENCHMARKS / f"{name}.py", "--work", folder, *arguments]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = forked.run(BENCHMARKS / f"{name}.py", "--work", folder, *arguments)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 

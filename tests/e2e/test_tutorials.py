@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from PIL import Image
 from small_snn import digits_snn
@@ -25,8 +24,7 @@ OTHERS = sorted(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_a_tutorial_runs(page: Path, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "tests" / "tutorial.py", page]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    run = forked.run(ROOT / "tests" / "tutorial.py", page, cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     assert int(run.stdout.splitlines()[-1].split()[0]) >= 4
 
@@ -38,8 +36,7 @@ def test_every_block_of_python_runs_beside_a_network_and_photographs(page: Path,
     (tmp_path / "photos").mkdir()
     for number in range(3):
         Image.fromarray(digits.test.raw(number)[0].numpy()).save(tmp_path / "photos" / f"{number}.png")
-    command = [sys.executable, ROOT / "tests" / "tutorial.py", page, "--python"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    run = forked.run(ROOT / "tests" / "tutorial.py", page, "--python", cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     blocks = page.read_text(encoding="utf-8").count("\n```python")
     assert run.stdout.splitlines()[-1] == f"{blocks} blocks"

@@ -10,7 +10,6 @@ import copy
 import importlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import forked
 import pytest
 import torch
 from torch import Tensor, nn
@@ -191,15 +191,7 @@ def seenn_command(folder: Path, *arguments: str, path: tuple[Path, ...] = ()) ->
     """``seenn …`` in a process of its own, with ``tests`` and ``path`` to import from: code, stdout, stderr."""
     places = [HERE.parents[1], HERE.parent, *path]
     settings = {"PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, "-c", "from cli.main import main; main()", *arguments],
-        cwd=folder,
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=300,
-    )
+    done = forked.run("-m", "cli", *arguments, cwd=folder, env={**os.environ, **settings})
     return done.returncode, done.stdout, done.stderr
 
 

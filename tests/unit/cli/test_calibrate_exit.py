@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -220,12 +219,7 @@ def test_a_rule_of_ones_own_is_named_by_its_path(snn: Path, tmp_path: Path, monk
     assert (policy.kind, found["mean_timesteps"] <= 3) == ("largest", True)
     assert found["policy"]["class"] == "own_rule:Largest"
     forgotten = "import sys, seenn; seenn.load(sys.argv[1])"
-    done = subprocess.run(
-        [sys.executable, "-c", forgotten, str(snn.with_name("out.safetensors"))],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
+    done = forked.run("-c", forgotten, snn.with_name("out.safetensors"), cwd=ROOT)
     assert "it was stored as own_rule:Largest. Name its module with --plugin own_rule, which imports" in done.stderr
 
 

@@ -6,14 +6,13 @@ import pickle
 import re
 import signal
 import struct
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -365,7 +364,7 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(path: Path) -> None:
         except seenn.CheckpointError as error:
             print(error)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    done = forked.run("-c", textwrap.dedent(program))
     assert f"cannot write {path}: " in done.stdout
     assert "What was there before is intact. Check that the folder exists, is writable and has space" in done.stdout
     assert path.read_bytes() == before

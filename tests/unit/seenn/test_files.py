@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 from safetensors import safe_open
 
@@ -178,8 +179,7 @@ for write in (lambda path: save_file(tensors, path), lambda path: torch.save(ten
 def test_whatever_writes_on_a_full_disk_ends_in_one_line(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("older")
-    command = [sys.executable, "-c", FULL, str(target)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    done = forked.run("-c", FULL, target)
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     for line in lines:
@@ -257,7 +257,7 @@ with atomic_path(sys.argv[1]) as temporary:
 def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_writers_stays(tmp_path: Path) -> None:
     target = tmp_path / "snn.safetensors"
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False, timeout=120)
+        done = forked.run("-c", KILLED, target)
         assert done.returncode == -signal.SIGKILL
         assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
     (tmp_path / ".snn.safetensors.0123abcd.tmp").touch()  # as a file, it was left by an older version
@@ -313,7 +313,8 @@ def test_what_was_read_is_apart_from_the_file(tmp_path: Path) -> None:
         "open(path, 'w').close()  # as cp does, before it writes another\n"
         "assert torch.equal(tensors['a'], torch.arange(99999.0))\n"
     )
-    subprocess.run([sys.executable, "-c", script, tmp_path / "a.safetensors"], check=True)
+    done = forked.run("-c", script, tmp_path / "a.safetensors")
+    assert done.returncode == 0, done.stderr
 
 
 def test_equal_tensors_and_metadata_make_equal_bytes_in_every_process(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from seenn import SNN
 from seenn.core.network import SpikingNetwork
 from seenn.errors import PluginError, SeennError, UnsupportedError
 from seenn.exits import ConfidenceExit
-from seenn.runtime import ENGINES, Prediction, Request, make_engine
+from seenn.runtime import ENGINES, Engine, Prediction, Request, make_engine
 from seenn.runtime import slots as engine
 from seenn.runtime.kernels import synapses as kernels
 
@@ -174,3 +175,18 @@ def test_int8_kernels_are_used_where_they_multiply_clearly_faster_than_float32(
     kinds = make_engine("auto", small, timesteps=4).note.split("; ")[0].split(", ")
     synapses = [kind for kind in kinds if "synapses" in kind]
     assert synapses[-1].endswith(f"by {expected.name}")
+
+
+@pytest.mark.parametrize("name", ["int8", "float32", "bfloat16", "reference"])
+def test_engines_can_be_copied(name: str, make_network: Callable[..., SpikingNetwork], images: Tensor) -> None:
+    engine, inputs = make_engine(name, make_network().float(), timesteps=4), images.float()
+
+    def scores(engine: Engine) -> Tensor:
+        slots = engine.open(len(inputs))
+        slots.load(torch.arange(len(inputs)), inputs)
+        return torch.stack([slots.step(torch.arange(len(inputs))) for _ in range(4)])
+
+    expected = scores(engine)
+    copies = [copy.copy(engine), copy.deepcopy(engine), copy.deepcopy(copy.deepcopy(engine))]
+    del engine
+    assert all(torch.equal(scores(made), expected) for made in copies)

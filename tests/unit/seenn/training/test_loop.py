@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import forked
 import pytest
 import torch
 from torch import Tensor, nn
@@ -126,7 +125,7 @@ print(fastest_layout(module))
 
 
 def test_layers_whose_gradient_crashes_with_channels_last_are_trained_without() -> None:
-    done = subprocess.run([sys.executable, "-c", STRIDED], check=False, capture_output=True, text=True, timeout=120)
+    done = forked.run("-c", STRIDED)
     assert (done.returncode, done.stdout) == (0, "torch.channels_last\n"), done.stderr
 
 

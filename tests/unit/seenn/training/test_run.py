@@ -6,12 +6,12 @@ import json
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from torch import nn
@@ -189,8 +189,7 @@ torch.save(result.module.state_dict(), folder / "result.pth")
 
 def test_a_killed_process_continues_bit_for_bit(tmp_path: Path) -> None:
     def start(folder: str, kill_at: int) -> int:
-        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(kill_at)]
-        return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+        return forked.run("-c", KILLED, tmp_path / folder, str(kill_at)).returncode
 
     assert start("whole", -1) == 0
     assert start("cut", 10) == -signal.SIGKILL
