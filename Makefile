@@ -10,6 +10,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist workste
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
+# Hundreds of processes import torch: its bytecode is kept beside the environment, also where Python is told to keep none.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/bytecode
+
 .PHONY: help install demo test check messages docs format wheel runtime oldest mutants sbom bench browser clean
 
 help:
