@@ -81,8 +81,8 @@ NETWORKS = {
     "convnext": Small(
         title="ConvNeXt (5 blocks, 32 to 128 wide, stem of 2)",
         model="convnext_atto",
-        options=("patch_size=2,depths=(1,1,2,1),dims=(32,64,128,128)",),
-        epochs=6,
+        options=("patch_size=2,depths=(1,1,2,1),dims=(32,64,128,128),ls_init_value=1.0",),
+        epochs=10,
         size=32,
     ),
     "mobilenetv3": Small(title="MobileNetV3-small (half width)", model="mobilenetv3_small_050", epochs=6, size=56),
