@@ -65,8 +65,8 @@ class Small:
         command = ["-c", "from cli.main import main; main()", "train-ann", "--model", self.model, "--data", DATA]
         command += [word for option in self.options for word in ("--model-kwargs", option)]
         command += ["--epochs", str(self.epochs), "--opt", "adamw", "--lr", "0.002", "--weight-decay", "0.05"]
-        command += ["--batch-size", "128", "--input-size", f"1,{self.size},{self.size}", "-o", str(file)]
-        command += ["--run-dir", str(runs), *(["--resume"] if runs.is_dir() else [])]
+        command += ["--batch-size", "128", "--shift", "1", "--input-size", f"1,{self.size},{self.size}"]
+        command += ["-o", str(file), "--run-dir", str(runs), *(["--resume"] if runs.is_dir() else [])]
         subprocess.run([sys.executable, *command], check=True)
 
 
@@ -75,8 +75,8 @@ NETWORKS = {
     "vit": Small(
         title="ViT (4 blocks, 64 wide, patches of 4)",
         model="vit_tiny_patch16_224",
-        options=("img_size=28,patch_size=4,embed_dim=64,depth=4,num_heads=4",),
-        epochs=10,
+        options=("img_size=28,patch_size=4,embed_dim=64,depth=4,num_heads=4,class_token=False,global_pool=avg",),
+        epochs=16,
     ),
     "convnext": Small(
         title="ConvNeXt (5 blocks, 32 to 128 wide, stem of 2)",
