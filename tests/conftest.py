@@ -5,6 +5,10 @@ from __future__ import annotations
 import messages
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes is no property
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

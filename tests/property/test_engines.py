@@ -114,7 +114,7 @@ def alone(kind: Kind, seed: int, policy: ExitPolicy) -> tuple[Tensor, ...]:
     return run(kind, seed, policy, [DOUBLE], 1, torch.arange(20), 1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     kind=st.sampled_from([("if", 1), ("if", 3), ("signed", 1), ("signed", 4), ("two-sided", 4)]),
     seed=st.integers(0, 2),
@@ -149,7 +149,7 @@ def test_labels_exits_spikes_and_scores_do_not_depend_on_how_they_are_computed(
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     name=st.sampled_from(["reference", "float32", "int8"]),
     kind=st.sampled_from([("signed", 4), ("two-sided", 4)]),

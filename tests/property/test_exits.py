@@ -55,7 +55,7 @@ def network(seed: int) -> SpikingNetwork:
 
 
 @pytest.mark.parametrize("policy", RULES, ids=lambda policy: policy.kind)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000))
 def test_engine_and_replay_stop_alike(policy: ScoredExit, seed: int) -> None:
     snn = network(seed)
@@ -68,7 +68,7 @@ def test_engine_and_replay_stop_alike(policy: ScoredExit, seed: int) -> None:
 
 
 @pytest.mark.parametrize("policy", RULES, ids=lambda policy: policy.kind)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000))
 def test_every_point_of_the_curve_is_what_its_threshold_does(policy: ScoredExit, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)

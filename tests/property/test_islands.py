@@ -56,7 +56,7 @@ def test_every_island_of_the_closed_set_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", ISLANDS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**31), timesteps=st.integers(1, 6))
 def test_outputs_add_up_to_t_times_the_op_of_the_mean_inputs(name: str, seed: int, timesteps: int) -> None:
     op, shapes = ISLANDS[name]

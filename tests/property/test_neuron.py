@@ -60,7 +60,7 @@ def test_soft_reset_conserves_charge_and_counts_stay_in_range(
     assert bool((counts.cumsum(0) >= 0).all())  # a signed neuron takes back only what it fired
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(x=varying, theta=st.integers(16, 64).map(lambda n: n / 16), max_spikes=st.integers(1, 4))
 def test_signed_neuron_settles_on_the_rounded_clipped_charge_once_input_stops(
     x: list[list[float]], theta: float, max_spikes: int

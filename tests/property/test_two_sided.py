@@ -71,7 +71,7 @@ def test_without_a_slope_it_fires_as_the_signed_neuron_does(
     assert torch.equal(run(TwoSidedIFNeuron(theta, slope=0.0, max_spikes=max_spikes), currents)[0], expected)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(x=varying, slope=slopes, max_spikes=st.integers(1, 4))
 def test_it_settles_on_the_rounded_activation_once_input_stops(
     x: list[list[float]], slope: float, max_spikes: int

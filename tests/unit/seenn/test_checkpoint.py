@@ -280,7 +280,7 @@ def test_files_that_are_something_else_are_refused(path: Path, tmp_path: Path) -
         load(tmp_path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_does_worse_than_a_checkpoint_error(path: Path, data: st.DataObject) -> None:
     content = path.read_bytes()
@@ -316,7 +316,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_json_in_the_graph_does_worse_than_a_checkpoint_error(path: Path, data: st.DataObject) -> None:
     metadata, tensors = read(path)

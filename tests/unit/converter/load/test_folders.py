@@ -122,7 +122,7 @@ def sound(tmp_path_factory: Any) -> Path:
     return folder
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_only_checkpoint_errors_come_out_of_mutated_shards(data: Any, sound: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(sound, tmp_path, dirs_exist_ok=True)

@@ -476,7 +476,7 @@ def test_spiking_network_is_not_taken_for_weights(tmp_path: Path, state: dict[st
         read_weights(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), zipped=st.booleans(), version=st.sampled_from(PROTOCOLS))
 def test_only_checkpoint_errors_come_out_of_mutated_files(
     data: Any, zipped: bool, version: int, tmp_path: Path

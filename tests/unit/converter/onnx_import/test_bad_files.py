@@ -299,7 +299,7 @@ def test_types_that_there_are_not_are_named_by_their_number(save: Save, small: S
             import_onnx(save(model))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_only_seenn_errors_come_out_of_mutated_files(data: Any, save: Save, small: Small) -> None:
     content = bytearray(small().SerializeToString())
@@ -318,7 +318,7 @@ OPS = ("Relu", "Sigmoid", "MaxPool", "AveragePool", "BatchNormalization", "Clip"
        "ConstantOfShape", "Constant", "Identity", "NoSuchOp")  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_only_seenn_errors_come_out_of_graphs_that_make_no_sense(data: Any, save: Save, small: Small) -> None:
     """Well-formed protobuf with other ops, wires, attributes, sizes, types and domains than before."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seenn.answers import COLUMNS, FORMATS, Row
@@ -28,7 +28,6 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(deadline=None)  # the first one imports pyarrow
 @given(rows=ROWS)
 def test_rows_are_read_as_they_were_written(name: str, rows: list[Row], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("rows") / "answers"

@@ -12,7 +12,7 @@ label_lists = st.lists(st.integers(0, 4), min_size=12, max_size=120)
 seeds = st.integers(0, 2**40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels=label_lists, has_test=st.booleans(), seed=seeds)
 def test_splits_are_disjoint_cover_everything_and_are_never_empty(labels: list[int], has_test: bool, seed: int) -> None:
     splits = divide(torch.tensor(labels), has_test=has_test, seed=seed)
@@ -21,7 +21,7 @@ def test_splits_are_disjoint_cover_everything_and_are_never_empty(labels: list[i
     assert all(len(split) > 0 for split in splits.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(labels=label_lists, has_test=st.booleans(), seed=seeds)
 def test_each_class_is_shared_out_in_proportion(labels: list[int], has_test: bool, seed: int) -> None:
     all_labels = torch.tensor(labels)
@@ -33,7 +33,7 @@ def test_each_class_is_shared_out_in_proportion(labels: list[int], has_test: boo
         assert ((all_labels[splits[name]].bincount(minlength=5) - expected).abs() <= 1).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(labels=label_lists, seed=seeds)
 def test_train_of_a_source_with_its_own_test_part_does_not_depend_on_the_seed(labels: list[int], seed: int) -> None:
     tensor = torch.tensor(labels)
@@ -69,7 +69,7 @@ def test_shuffle_is_the_one_that_published_splits_were_made_with() -> None:
     assert divide(labels, has_test=False, seed=0)["calibration"].tolist() == [24, 23, 28]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels=label_lists, sizes=st.integers(1, 4), has_test=st.booleans(), seed=seeds)
 def test_groups_are_never_parted(labels: list[int], sizes: int, has_test: bool, seed: int) -> None:
     groups = [f"g{index // sizes}" for index in range(len(labels))]
@@ -87,7 +87,7 @@ def test_groups_of_one_image_are_dealt_as_the_images_would_be() -> None:
         assert sorted(split.tolist()) == sorted(alone[name].tolist())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(labels=label_lists, share=st.integers(0, 12))
 def test_what_is_held_out_has_its_share_of_every_class_in_any_order_of_the_file(labels: list[int], share: int) -> None:
     ordered = torch.tensor(sorted(labels))
