@@ -13,6 +13,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -40,13 +41,17 @@ class Registry(Generic[Thing]):
 
     def names(self) -> tuple[str, ...]:
         """All names, sorted: of the files in the folder, without importing them, and of what was registered."""
+        return tuple(sorted({*self._files, *self._found}))
+
+    @cached_property
+    def _files(self) -> frozenset[str]:
+        """The names that files stand for."""
         top, _, rest = self.package.partition(".")
         spec = importlib.util.find_spec(top)
         assert spec is not None
         assert spec.submodule_search_locations is not None
         folder = Path(spec.submodule_search_locations[0], *rest.split("."))
-        files = (path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
-        return tuple(sorted({*map(_named, files), *self._found}))
+        return frozenset(_named(path.stem) for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
     def get(self, name: str) -> Thing:
         """What is registered as ``name``; imports its file.
@@ -68,9 +73,10 @@ class Registry(Generic[Thing]):
         return [(name, self.get(name)) for name in self.names()]
 
     def __contains__(self, name: object) -> bool:
-        if name not in self.names():
+        known = name in self._found or name in self._files
+        if not known:
             load_plugins()
-        return name in self.names()
+        return known or name in self._found
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Decorator: adds a class, function or value under ``name``.

@@ -301,7 +301,7 @@ class _GraphBuilder:
             count += 1
             candidate = f"{name}#{count}"
         with shapes_only(self._mode):
-            self._shaped[candidate] = op.first(*(self._shaped[read] for read in inputs))
+            self._shaped[candidate] = op.shaped(*(self._shaped[read] for read in inputs))
         self._nodes.append(Node(candidate, op, inputs))
         if isinstance(op, Reshape):
             self._reshapes[candidate] = inputs[0]

@@ -187,7 +187,7 @@ class OpGraph(nn.Module):
         shapes: dict[str, tuple[int, ...]] = {INPUT: tuple(input_shape)}
 
         def visit(node: Node, inputs: tuple[Tensor, ...]) -> Tensor:
-            value = node.op.first(*inputs)
+            value = node.op.shaped(*inputs)
             if value.dim() == 0 or value.shape[0] != batch:
                 raise ValueError(f"node {node.name!r} ({node.op.kind}) does not keep the images of a batch apart")
             shapes[node.name] = tuple(value.shape[1:])

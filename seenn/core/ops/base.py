@@ -157,6 +157,10 @@ class Op(nn.Module, ABC):
     def first(self, *inputs: Tensor) -> Tensor:
         """The output of the first step."""
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        """``first`` of tensors that carry nothing but a shape and a type: as little work as that needs."""
+        return self.first(*inputs)
+
     @abstractmethod
     def constant(self, *inputs: Tensor) -> Tensor:
         """The output of every step when the inputs never change; of ops without memory and ``steady`` ones."""

@@ -61,6 +61,12 @@ class BatchNorm(StatelessOp):
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
         )
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        if x.dim() < 2 or x.shape[1] != len(self.running_mean):  # torch says so too, after a long way through Python
+            raise RuntimeError(f"running_mean has {len(self.running_mean)} elements, got a value {list(x.shape)}")
+        return torch.empty_like(x)
+
     def route(self, *events: Tensor) -> Tensor:
         return events[0]
 

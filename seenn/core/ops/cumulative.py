@@ -40,6 +40,9 @@ class OverTime(StatefulOp):
         """``f(inputs)``."""
         return self.op.constant(*inputs)
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        return self.op.shaped(*inputs)
+
     @property
     def analog(self) -> StatelessOp:
         return self.op

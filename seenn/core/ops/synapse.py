@@ -50,6 +50,13 @@ class Linear(Synapse):
     def response(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
 
+    def shaped(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        outputs, features = self.weight.shape
+        if not x.dim() or x.shape[-1] != features:
+            raise RuntimeError(f"a linear layer of {features} features got a value {list(x.shape)}")
+        return x.new_empty((*x.shape[:-1], outputs))
+
     @property
     def geometry(self) -> Geometry:
         return Geometry(channels=-1)
