@@ -76,21 +76,21 @@ NETWORKS = {
         title="ViT (4 blocks, 64 wide, patches of 4)",
         model="vit_tiny_patch16_224",
         options=("img_size=28,patch_size=4,embed_dim=64,depth=4,num_heads=4,class_token=False,global_pool=avg",),
-        epochs=16,
+        epochs=20,
     ),
     "convnext": Small(
         title="ConvNeXt (5 blocks, 32 to 128 wide, stem of 2)",
         model="convnext_atto",
         options=("patch_size=2,depths=(1,1,2,1),dims=(32,64,128,128),ls_init_value=1.0",),
-        epochs=10,
+        epochs=12,
         size=32,
     ),
-    "mobilenetv3": Small(title="MobileNetV3-small (half width)", model="mobilenetv3_small_050", epochs=6, size=56),
+    "mobilenetv3": Small(title="MobileNetV3-small (half width)", model="mobilenetv3_small_050", epochs=12, size=56),
     "efficientnet": Small(
         title="EfficientNet-B0 (0.35 wide, 0.6 deep)",
         model=_MOBILE,
         options=("variant=efficientnet_b0,channel_multiplier=0.35,depth_multiplier=0.6",),
-        epochs=5,
+        epochs=12,
     ),
 }
 
