@@ -88,6 +88,7 @@ def _work(arguments: tuple[str, ...], folder: str, environment: Mapping[str, str
         file = os.open(Path(streams, name), os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
         os.close(file)
+    multiprocessing.set_start_method(None, force=True)  # as where nothing forked this one
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

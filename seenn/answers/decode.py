@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -10,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ def _decoded(
         num_workers=workers,
         prefetch_factor=max(2, AHEAD // workers) if workers else None,
         collate_fn=_as_it_is,
-        worker_init_fn=partial(_begin_worker, os.getpid()),
+        worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # so that the global one stays as it is
     )
     with _interrupts_later():
@@ -198,15 +198,17 @@ def _interrupts_later() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _begin_worker(parent: int, _: int) -> None:
+def _begin_worker(_: int) -> None:
     """Ctrl-C reaches every process of a terminal, and the one that writes answers ends the others.
 
     Where it was killed, nobody does: one of them would wait for ever to hand over what it has decoded.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    parent, starter = multiprocessing.parent_process(), os.getppid()  # not the same where a server forks
+
     def end() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == starter and (parent is None or parent.is_alive()):
             time.sleep(ALONE)
         os._exit(1)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from seenn.answers import COLUMNS, Picture, answer_pictures, find_pictures
 from seenn.answers.decode import AHEAD
@@ -114,3 +116,14 @@ def test_an_interrupt_comes_when_the_workers_are_started(snn: SNN) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert asked == 4 * AHEAD
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_workers_may_be_started_in_any_way(
+    method: str, snn: SNN, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = multiprocessing.get_context(method)
+    monkeypatch.setattr("seenn.answers.decode.DataLoader", partial(DataLoader, multiprocessing_context=context))
+    found = list(answer_pictures(snn, snn.session("float32"), chain.from_iterable(find_pictures(pictures)), workers=1))
+    assert [row["path"] for row in found] == pictures
+    assert [n for n, row in enumerate(found) if row["error"] is not None] == [0, 17]
