@@ -73,10 +73,10 @@ class Registry(Generic[Thing]):
         return [(name, self.get(name)) for name in self.names()]
 
     def __contains__(self, name: object) -> bool:
-        known = name in self._found or name in self._files
-        if not known:
-            load_plugins()
-        return known or name in self._found
+        if name in self.names():  # of whatever type it is
+            return True
+        load_plugins()
+        return name in self.names()
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Decorator: adds a class, function or value under ``name``.
