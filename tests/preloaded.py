@@ -12,7 +12,6 @@ import cli
 import converter
 import seenn
 
-torch.set_num_threads(1)
 for package in (cli, converter, seenn):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
