@@ -97,3 +97,17 @@ def test_what_is_held_out_has_its_share_of_every_class_in_any_order_of_the_file(
     expected = ordered.bincount(minlength=5) * share / len(labels)
     assert ((ordered[held].bincount(minlength=5) - expected).abs() <= 1).all()
     assert torch.equal(held, hold_out(ordered, share)[1])
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=8))
+def test_of_a_part_that_is_sorted_by_class_the_end_of_each_class_is_held_out_a_sixth_in_all(counts: list[int]) -> None:
+    held = held_out(torch.arange(len(counts)).flip(0).repeat_interleave(torch.tensor(counts)))
+    assert int(held.sum()) == sum(counts) // 6
+    for of_class in held.split(counts):
+        assert torch.equal(of_class, of_class.sort().values)
+        assert abs(int(of_class.sum()) - len(of_class) / 6) < 1
+
+
+def test_many_classes_are_sorted_as_few_are() -> None:
+    held = held_out(torch.arange(300).repeat_interleave(12))
+    assert held.view(300, 12).sum(1).tolist() == [2] * 300
