@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
+from converter.trace import capture_graph
 from seenn.capture import to_graph, trace, trace_exported
 from seenn.errors import UnsupportedError
 
@@ -80,3 +82,14 @@ def test_nothing_is_printed_where_it_fails(capfd: pytest.CaptureFixture[str]) ->
     with pytest.raises(UnsupportedError, match="cannot be traced"):
         trace_exported(Branching(), torch.zeros(2, 3))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_helper_that_copies_before_it_reshapes_is_followed() -> None:
+    torch.manual_seed(0)
+    block = torchvision.models.swin_transformer.ShiftedWindowAttention(8, [2, 2], [1, 1], 2)
+    model = nn.Sequential(
+        torchvision.ops.Permute([0, 2, 3, 1]), block, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 3)
+    ).eval()
+    images = torch.randn(2, 8, 4, 4)
+    graph = capture_graph(model.requires_grad_(False), images).checked(strict=False)
+    torch.testing.assert_close(graph(images), model(images))
