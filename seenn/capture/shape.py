@@ -18,8 +18,8 @@ def flatten(call: Call) -> Result:
     return Alias(call.args[0]) if end <= start else call.of(Flatten(start=start, end=end))
 
 
-@handles(nn.Unflatten, "view", "_unsafe_view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", "atleast_3d",
-         any_layout=True)  # fmt: skip
+@handles(nn.Unflatten, "view", "_unsafe_view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten",
+         "atleast_3d", any_layout=True)  # fmt: skip
 def reshape(call: Call) -> Result:
     """Any reshape that keeps each image's values together: the traced shapes say what it does."""
     before, after = call.shape(), call.shape(call.node)
