@@ -266,7 +266,8 @@ def report(lines: Path, document: Path) -> list[Row]:
     introduction = (
         "# Coverage\n\n"
         f"Written by `{COMMAND}`. One model for each family (each module of `timm.models`) and each kind\n"
-        "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive.\n"
+        "of torchvision classifier: a small one, on small random images, with random weights that keep layers alive;\n"
+        f"where they silence a site on all images, others are drawn, {SEEDS} times at most.\n"
         "Error: how far the spiking network's mean logits are from the ANN's, relative to them, root mean square\n"
         f"over {IMAGES} images that thresholds were not chosen on; it falls as 1/T where both are the same function\n"
         f"(signed neurons of {LEVELS} levels, thresholds for T = {TIMESTEPS[-1]} from {_SEEN} other images, from\n"

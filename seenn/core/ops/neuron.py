@@ -145,9 +145,6 @@ class Neuron(StatefulOp):
         """What the next layer receives: ``spike_count · θ``."""
         return torch.mul(spike_count, per_channel(self.v_threshold, spike_count, self.axis), out=out)
 
-    def shaped(self, *inputs: Tensor) -> Tensor:
-        return self.emit(*inputs)
-
     def step(self, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, State]:
         count, state = self.fire(inputs[0], state)
         return self.emit(count), state

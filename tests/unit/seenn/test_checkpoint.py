@@ -365,6 +365,7 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(path: Path) -> None:
             print(error)
     """
     done = forked.run("-c", textwrap.dedent(program))
+    assert done.returncode == 0, done.stderr
     assert f"cannot write {path}: " in done.stdout
     assert "What was there before is intact. Check that the folder exists, is writable and has space" in done.stdout
     assert path.read_bytes() == before

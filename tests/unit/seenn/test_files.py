@@ -180,6 +180,7 @@ def test_whatever_writes_on_a_full_disk_ends_in_one_line(tmp_path: Path) -> None
     target = tmp_path / "target"
     target.write_text("older")
     done = forked.run("-c", FULL, target)
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     for line in lines:
