@@ -165,14 +165,16 @@ from safetensors.torch import save_file
 from seenn.files import atomic_path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-tensors = {"a": torch.zeros(4000)}
+tensors, said = {"a": torch.zeros(4000)}, []
 for write in (lambda path: save_file(tensors, path), lambda path: torch.save(tensors, path),
               lambda path: Figure().savefig(path, format="png"), lambda path: path.write_text("a" * 4000)):
     try:
         with atomic_path(sys.argv[1]) as temporary:
             write(temporary)
     except Exception as error:
-        print(type(error).__name__, error)
+        said.append(f"{type(error).__name__} {error}")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))  # the output is a file too
+print(*said, sep="\\n")
 """
 
 
