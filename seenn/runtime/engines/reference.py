@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -105,16 +107,22 @@ class ReferenceSlots(Slots):
             return
         rows = stepped[new]
         there = rows.to(self._network.device)
-        see = None if observe is None else partial(_row_by_row, observe, new)
+        see = None if observe is None else partial(_run_by_run, observe, _runs(new))
         started: State = self._network.start(tuple(t[there] for t in self._current), see)
         for tensor, new in zip(self._state, started, strict=True):
             tensor[there] = new
         self._new[rows] = False
 
 
-def _row_by_row(observe: SlotObserver, rows: Tensor, site: str, counts: Tensor) -> None:
-    for row, count in zip(rows.tolist(), torch.split(counts, 1), strict=True):
-        observe(site, row, count, initial=True)
+def _runs(rows: Tensor) -> dict[int, int]:
+    """Rows, ascending, as runs of neighbours: the first of each, and how many they are."""
+    ends = [*((rows.diff() != 1).nonzero().squeeze(1) + 1).tolist(), len(rows)]
+    return {int(rows[start]): end - start for start, end in pairwise([0, *ends])}
+
+
+def _run_by_run(observe: SlotObserver, runs: Mapping[int, int], site: str, counts: Tensor) -> None:
+    for first, part in zip(runs, counts.split(list(runs.values())), strict=True):
+        observe(site, first, part, initial=True)
 
 
 class _Reference(EngineKind):

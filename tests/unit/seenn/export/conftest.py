@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import forked
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +22,34 @@ from seenn.exits import ConfidenceExit, ExitPolicy
 from seenn.snn import SNN
 
 MakeSnn = Callable[..., SNN]
+#: Forgets seenn, which a reader's process has not imported and which some say of themselves.
+APART = """
+import runpy, sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "seenn"]:
+    del sys.modules[name]
+"""
+CODE = 'exec(compile(sys.argv.pop(1), "<string>", "exec"), {"__name__": "__main__"})'
+FILE = 'del sys.argv[0]; runpy.run_path(sys.argv[0], run_name="__main__")'
+
+
+@pytest.fixture
+def forked_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that this Python runs start with everything imported.
+
+    Others, such as scripts of a test which call it, start as they do elsewhere.
+    """
+
+    def run(command: list[str], *, cwd: Path | None = None, **how: Any) -> subprocess.CompletedProcess[str]:
+        python, *rest = command
+        if python != sys.executable:
+            return subprocess.run(command, cwd=cwd, **how)
+        given = rest[rest.index("ignore") + 1 :]  # after Python's own options
+        if given[0] == "-c":
+            return forked.run("-c", APART + CODE, *given[1:], cwd=cwd)
+        return forked.run("-c", APART + FILE, *given, cwd=cwd)
+
+    for module in ("seenn.export.nir_run", "seenn.export.formats.torch_"):
+        monkeypatch.setattr(f"{module}.subprocess", SimpleNamespace(run=run))
 
 
 @pytest.fixture

@@ -38,6 +38,8 @@ from seenn.snn import SNN
 from .conftest import MakeSnn
 from .test_onnx import NEURONS, subject_of
 
+pytestmark = pytest.mark.usefixtures("forked_readers")
+
 
 def chain(make_snn: MakeSnn, neuron: Callable[[float | Tensor], Neuron]) -> SNN:
     """Without joins: a grouped convolution, pooling, a normalisation and linear layers."""

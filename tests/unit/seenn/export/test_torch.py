@@ -13,6 +13,8 @@ from seenn.export.exporter import FORMATS, random_inputs
 from .conftest import MakeSnn
 from .test_onnx import several, subject_of
 
+pytestmark = pytest.mark.usefixtures("forked_readers")
+
 
 def test_programs_run_step_by_step_as_the_network(make_snn: MakeSnn, tmp_path: Path) -> None:
     snn = make_snn(several("burst", "signed", "lif"))
