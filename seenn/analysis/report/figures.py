@@ -83,5 +83,8 @@ def save_png(figure: Figure, path: PathLike) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(temporary, metadata={"Software": None})  # type: ignore[no-untyped-call] # savefig draws twice

@@ -121,7 +121,7 @@ def _runs(rows: Tensor) -> dict[int, int]:
 
 
 def _run_by_run(observe: SlotObserver, runs: Mapping[int, int], site: str, counts: Tensor) -> None:
-    for first, part in zip(runs, counts.split(list(runs.values())), strict=True):
+    for first, part in zip(runs, torch.split(counts, list(runs.values())), strict=True):
         observe(site, first, part, initial=True)
 
 

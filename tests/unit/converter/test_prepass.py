@@ -163,6 +163,41 @@ def test_what_a_pre_pass_fires_is_seen(model: nn.Module, images: Tensor, slots: 
     assert spent[2:].tolist() == [plain[t] for t in range(2, T + 1)]
 
 
+@pytest.mark.parametrize("slots", [5, 32])
+def test_the_pre_pass_of_a_sample_is_its_own_whichever_slot_it_takes(
+    model: nn.Module, images: Tensor, slots: int
+) -> None:
+    network = converted(model, images, "cos")
+    spent, calls = torch.zeros(len(images)), []
+
+    def see(t: int, rows: Tensor, site: str, count: Tensor) -> None:
+        if t == 0:
+            spent.index_add_(0, rows, count.flatten(1).sum(1))
+            calls.append(len(rows))
+
+    found = run(network, images, ConfidenceExit(threshold=0.4), T, slots=slots, observe=see)
+    assert len(found.exit_timestep.unique()) > 1  # slots become free here and there
+    assert torch.equal(spent, by_hand(network, images)[1])
+    assert max(calls) == slots  # neighbours are seen at once
+
+
+def test_a_pre_pass_between_rows_that_had_theirs_is_seen_where_it_is(model: nn.Module, images: Tensor) -> None:
+    network = converted(model, images, "cos")
+    slots = make_engine("reference", network, timesteps=T).open(4)
+    slots.load(torch.arange(4), images[:4])
+    slots.step(torch.tensor([2]))
+    spent = torch.zeros(4)
+
+    def see(site: str, first: int, counts: Tensor, *, initial: bool = False) -> None:
+        if initial:
+            spent[first : first + len(counts)] += counts.flatten(1).sum(1)
+
+    slots.step(torch.arange(4), observe=see)
+    _, expected = by_hand(network, images[:4])
+    expected[2] = 0
+    assert torch.equal(spent, expected)
+
+
 def test_calibration_counts_the_pre_pass(model: nn.Module, images: Tensor) -> None:
     network = converted(model, images, "cos")
     run = collect_run(network, [Batch(images, torch.arange(32) % 4)], T)
