@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,8 +11,6 @@ from cli.common import Console, command, text_table
 from cli.groups import NOT_NEEDED, ModelOptions, SnnFile
 from cli.options import COUNT, PATH, Commas, argument, option, removed
 from seenn.data.registry import KINDS
-
-log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from converter.inspect import Inspection
@@ -67,33 +63,25 @@ def inspect(console: Console, options: InspectOptions, model: ModelOptions) -> N
         _show_network(console, SnnFile(snn=target, dialect=options.dialect).load())
         return
     from converter.inspect import inspect_model
-    from converter.known import completed
+    from converter.known import completed, sample_shapes
     from converter.load import build_model, load_model
 
     spec, stated = model.spec(target), options.image_size
-    shape = stated or None
-    loaded = load_model(spec, ckpt) if ckpt else build_model(spec, shape if len(stated) > 2 else None)
-    full = completed(loaded.module, stated)
-    if loaded.input_shape is None and full != stated:
-        shape = full
-        loaded = loaded if ckpt else build_model(spec, full)
-    shape = loaded.input_shape or shape
-    if shape is None and loaded.preprocessing is not None:
-        shape = loaded.preprocessing.shape
-    if shape is None:
-        own = getattr(loaded.module, "pretrained_cfg", None) or {}
-        shape = (loaded.spec.in_chans or 3, *own.get("input_size", (3, 224, 224))[1:])
-        if not own and loaded.suggestion is None:
-            log.warning(
-                "nothing says the size of the input: taken is %s; state --input-size", "×".join(map(str, shape))
-            )
-    look = partial(inspect_model, strict=options.strict, output=loaded.output)
-    try:
-        found = look(loaded.module, shape)
-    except UnsupportedError:
-        if shape != full or full == stated:
-            raise
-        found, shape = look(loaded.module, stated), stated  # of a model that makes images of vectors itself
+    if ckpt:
+        loaded = load_model(spec, ckpt)
+    else:
+        loaded = build_model(spec, stated if len(stated) > 2 else None)
+        full = completed(loaded.module, stated)
+        if loaded.input_shape is None and full != stated:
+            loaded = build_model(spec, full)
+    shapes = sample_shapes(loaded, stated)
+    for shape in shapes:
+        try:
+            found = inspect_model(loaded.module, shape, strict=options.strict, output=loaded.output)
+            break
+        except UnsupportedError:
+            if shape == shapes[-1]:
+                raise
     console.answer({"model": loaded.record, "input_shape": list(shape), **found.to_json()}, _table(target, found))
     if not found.convertible:
         raise SystemExit(1)

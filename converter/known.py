@@ -25,6 +25,24 @@ def completed(module: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
     return (first.inputs, *(size if len(size) == axes - 1 else size[:1] * (axes - 1)))
 
 
+def sample_shapes(source: LoadedModel, size: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shapes that a sample may have, likeliest first, where this ``size`` is stated, or none: ``()``.
+
+    A stated size may be all of a sample's where a convolution comes first, too: some models make images of vectors.
+    """
+    if source.input_shape is not None:
+        return (source.input_shape,)
+    if size:
+        return tuple(dict.fromkeys((completed(source.module, size), size)))
+    if source.preprocessing is not None:
+        return (source.preprocessing.shape,)
+    own = getattr(source.module, "pretrained_cfg", None) or {}
+    shape = (source.spec.in_chans or 3, *own.get("input_size", (3, 224, 224))[1:])
+    if not own and source.suggestion is None:
+        log.warning("nothing says the size of the input: taken is %s; state --input-size", "×".join(map(str, shape)))
+    return (shape,)
+
+
 def fitted(source: LoadedModel, own: Preparation) -> Preparation:
     """The data's own preparation, with the channels and the size that the model is known to take; says what changes.
 
