@@ -6,6 +6,11 @@ Trains a ViT, a ConvNeXt, a MobileNetV3 and an EfficientNet of reduced width and
 converts each at T = 8 and 4. Beside the spiking network stand the ANN, the ANN whose activations are rounded to the
 same T·Γ levels, and a network of binary spikes. What is done is kept in the work folder, so that a run that was cut off
 goes on.
+
+    python benchmarks/small_networks.py --work WORK --steps
+
+measures instead what a step of the ViT and the MobileNetV3 takes beside a forward of their ANN, with ``seenn bench``;
+nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ COMMAND = "python benchmarks/small_networks.py --work WORK"
 DATA, ENGINE, BATCH = "fashion-mnist", "float32", 128
 LEVELS, LOST = 15, {8: 0.005, 4: 0.01}  # most points that a network may lose at T
 LEAST = 0.90  # accuracy of the ANN
+STEPS, LONGEST, BATCHES = ("vit", "mobilenetv3"), 1.5, (1, 32)  # ANN forwards that a step may take
+SEENN = (sys.executable, "-c", "from cli.main import main; main()")
 CONVERSIONS = {
     f"T = {timesteps}{kind}": {"timesteps": timesteps, **own}
     for timesteps in LOST
@@ -62,12 +69,25 @@ class Small:
     def train(self, file: Path) -> None:
         """Trains it into ``file``, from where an earlier run was cut off."""
         runs = file.with_suffix("")
-        command = ["-c", "from cli.main import main; main()", "train-ann", "--model", self.model, "--data", DATA]
-        command += [word for option in self.options for word in ("--model-kwargs", option)]
+        command = ["train-ann", *self.named, "--data", DATA]
         command += ["--epochs", str(self.epochs), "--opt", "adamw", "--lr", "0.002", "--weight-decay", "0.05"]
         command += ["--batch-size", "128", "--shift", "1", "--input-size", f"1,{self.size},{self.size}"]
         command += ["-o", str(file), "--run-dir", str(runs), *(["--resume"] if runs.is_dir() else [])]
-        subprocess.run([sys.executable, *command], check=True)
+        subprocess.run([*SEENN, *command], check=True)
+
+    @property
+    def named(self) -> list[str]:
+        """How a command is told the model."""
+        return ["--model", self.model, *(word for option in self.options for word in ("--model-kwargs", option))]
+
+    def step(self, file: Path) -> Mapping[str, Any]:
+        """What ``seenn bench`` finds, on one thread, of what ``seenn convert`` makes of the trained ``file``."""
+        snn, report = file.with_suffix(".safetensors"), str(file.with_name(f"{file.stem}-report"))
+        command = ["convert", *self.named, "--ckpt", str(file), "-o", str(snn), "--report", report]
+        subprocess.run([*SEENN, *command], check=True, stdout=sys.stderr)
+        command = ["bench", str(snn), "--threads", "1", "--json", "--report", report]
+        found = subprocess.run([*SEENN, *command], check=True, stdout=subprocess.PIPE, text=True).stdout
+        return json.loads(found)  # type: ignore[no-any-return]
 
 
 _MOBILE = "timm.models.efficientnet:_gen_efficientnet"
@@ -148,18 +168,45 @@ def rows_of(network: Small, known: Mapping[str, Mapping[str, float]], name: str)
     return rows
 
 
+def step_rows(network: Small, found: Mapping[str, Any]) -> tuple[list[Row], str]:
+    """How long a step takes, and what it was measured on."""
+    medians = {name: {size: each["median_s"] for size, each in times.items()} for name, times in found["step"].items()}
+    engine, rows = found["engines"][0], []
+    for batch in BATCHES:
+        step, label = medians[engine][str(batch)], f"{network.title}: a step of {engine} / a forward of the ANN in"
+        name = f"{label} torch float32, batch {batch}"
+        rows.append(Row.at_most(name, step / medians["torch float32"][str(batch)], LONGEST, f"{COMMAND} --steps"))
+        other = "onnxruntime float32"
+        if other in medians:
+            name = f"{label} {other}, batch {batch}"
+            rows.append(Row(name, step / medians[other][str(batch)], None, True, f"{COMMAND} --steps"))
+    machine = found["machine"]
+    runs = found["step"][engine]["1"]["runs"]
+    return rows, (
+        f"{network.title}: medians of {runs} runs in turn, one thread, {machine['cpu']}, {machine['capability']}, "
+        f"int8: {', '.join(machine['int8']) or 'none'}."
+    )
+
+
 @click.command()
 @click.option("--work", required=True, type=click.Path(file_okay=False), help="Folder for networks and what is known.")
 @click.option("--network", "chosen", multiple=True, type=click.Choice(sorted(NETWORKS)), help="All when not given.")
 @click.option("--train-only", is_flag=True, help="Only train.")
-@click.option("--out", default=str(RESULTS / "small_networks"), show_default=True, help="Stem of the result files.")
-def main(work: str, chosen: tuple[str, ...], train_only: bool, out: str) -> None:
+@click.option("--steps", is_flag=True, help="Measure what a step takes instead.")
+@click.option("--out", help="Stem of the result files.  [default: small_networks, small_networks_steps]")
+def main(work: str, chosen: tuple[str, ...], train_only: bool, steps: bool, out: str | None) -> None:
     """Train, convert and evaluate the networks, write the table."""
     folder = Path(work)
+    if steps:
+        measured = [step_rows(NETWORKS[name], NETWORKS[name].step(folder / f"{name}.pth")) for name in chosen or STEPS]
+        rows = [row for own, _ in measured for row in own]
+        stem = out or str(RESULTS / "small_networks_steps")
+        conclude(stem, "Steps of small networks beside their ANN", rows, [note for _, note in measured])
+        return
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "small_networks.json"
     known: dict[str, Mapping[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    rows: list[Row] = []
+    rows = []
     for name in chosen or NETWORKS:
         network, file = NETWORKS[name], folder / f"{name}.pth"
         if not file.is_file():
@@ -175,7 +222,7 @@ def main(work: str, chosen: tuple[str, ...], train_only: bool, out: str) -> None
                 click.echo(f"{key}: {known[key]}")
         rows += rows_of(network, known, name)
     if not train_only:
-        conclude(out, "Small networks of many kinds on Fashion-MNIST", rows, [])
+        conclude(out or str(RESULTS / "small_networks"), "Small networks of many kinds on Fashion-MNIST", rows, [])
 
 
 if __name__ == "__main__":
