@@ -115,7 +115,10 @@ class Call:
         """Refuses traced values that do not have their images along the same axis, counted from the last."""
         places = {(len(self.shape(v)), self.layout(v)) for v in values}
         if len(places) > 1:
-            raise Refused("its inputs have their images along different axes", "bring them to [B, ...] alike")
+            raise Refused(
+                "its inputs have their images along different axes, so that it mixes images",
+                "bring them to [B, ...] alike",
+            )
 
 
 @dataclass(frozen=True)

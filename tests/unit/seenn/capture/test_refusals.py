@@ -73,7 +73,10 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
         "works on a value of shape [2, 1009, 4, 4], whose first axis is not the batch — bring it to [B, ...] before",
     ),
     "images repeated": (lambda m, x, o: x.repeat_interleave(2, 0), "returns [2018, 2, 4, 4], with images along"),
-    "differently moved": (lambda m, x, o: x.flatten(1) @ x.flatten(1).mT, "images along different axes — bring them"),
+    "differently moved": (
+        lambda m, x, o: x.flatten(1) @ x.flatten(1).mT,
+        "along different axes, so that it mixes images — bring",
+    ),
     "attention among images": (
         lambda m, x, o: F.scaled_dot_product_attention(*[x.flatten(2).transpose(0, 1)] * 3),
         "it multiplies across the batch — keep images independent",
