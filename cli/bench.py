@@ -75,7 +75,7 @@ def bench(
         torch.set_num_threads(options.threads)
     snn = file.load().to(console.device)
     given = None if options.ann is None else load_model(model.spec(options.ann), options.ckpt).module
-    steps = how.timesteps or snn.timesteps
+    steps = snn.steps(how.timesteps)
     snn, splits = data.of(snn)
     if splits.test.is_sequence:
         raise UnsupportedError(

@@ -24,7 +24,7 @@ def calibrate_exit(
 
     target, made = file.output(out.output), rule.made()
     snn = file.load(with_policy=made is None).to(console.device)
-    steps = how.timesteps or snn.timesteps
+    steps = snn.steps(how.timesteps)
     policy = made or rule.stored(snn, steps)
     snn, splits = data.of(snn)
     engine = how.make(console, snn)

@@ -209,11 +209,9 @@ def convert(
     page = Path(report.report)
     if console.first:
         page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
-    console.answer(
-        {**result, "report": str(page)},
-        *map(_wrapped, summary),
-        f"wrote {target}; next: seenn calibrate-exit{named(target)} --threshold 0.95",
-    )
+    exits = snn.task in ("classes", "binary")
+    following = f"calibrate-exit{named(target)} --threshold 0.95" if exits else f"predict {target} SAMPLES"
+    console.answer({**result, "report": str(page)}, *map(_wrapped, summary), f"wrote {target}; next: seenn {following}")
     report.show(console, page)
 
 

@@ -102,7 +102,7 @@ def predict(
         )
     check_inputs(files.inputs)
     engine = how.make(console, snn)
-    timesteps = how.timesteps or snn.timesteps
+    timesteps = snn.steps(how.timesteps)
     stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
         snn=files.fingerprint, engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated

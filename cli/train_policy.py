@@ -75,7 +75,7 @@ def train_policy(
         spec = PolicySpec(model=options.model, kwargs=kwargs, size=options.policy_size)
         shape = spec.input_shape(snn.network.input_shape)
         side = shape[1]
-    steps, initial_steps = how.timesteps or snn.timesteps, snn.network.initial_steps
+    steps, initial_steps = snn.steps(how.timesteps), snn.network.initial_steps
     spec.build(shape, steps * len(snn.network.segments), console.seed)  # which fails before the network runs
     snn, splits = data.of(snn)
     augment = Augment.suggest(splits, height=side)

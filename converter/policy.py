@@ -125,7 +125,7 @@ def train_policy(
         UnsupportedError: the policy network has a call outside the closed op set; before any training.
         TrainingError: nothing to learn, sequences of frames, or the loss is no number any more.
     """
-    config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), timesteps or snn.timesteps
+    config, spec, steps = config or PolicyConfig(), spec or PolicySpec(), snn.steps(timesteps)
     data = as_splits(data, "train_policy", snn.preprocessing)
     _check_data(snn, data)
     shape = spec.input_shape(snn.network.input_shape)

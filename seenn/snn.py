@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
+from seenn.core.ops.arguments import integer
 from seenn.data import Preparation, Preprocessing, Split, as_split, as_splits, told
 from seenn.data.arrays import as_numbers, is_array, joined, type_of, with_batch_axis
 from seenn.data.encoding import PoissonEncoding
@@ -88,6 +89,14 @@ class SNN:
         value = self.manifest.get("timesteps", 8)
         return value if isinstance(value, int) and 1 <= value <= MOST_TIMESTEPS else 8
 
+    def steps(self, timesteps: int | None) -> int:
+        """``timesteps``, or as many as its thresholds were chosen for where none are stated.
+
+        Raises:
+            ValueError: less than 1.
+        """
+        return self.timesteps if timesteps is None else integer("timesteps", timesteps, low=1)
+
     @property
     def has_ann(self) -> bool:
         """Whether there is an ANN behind the network: it was not trained as a spiking one, and nothing leaks."""
@@ -131,7 +140,7 @@ class SNN:
         return make_engine(
             engine,
             self.network,
-            timesteps=timesteps or self.timesteps,
+            timesteps=self.steps(timesteps),
             preprocessing=self._of_pixels,
             float_sites=float_sites,
             sections=self.sections,
@@ -151,7 +160,7 @@ class SNN:
             CalibrationError: the own policy was made for another network or T.
             UnsupportedError: an exit policy for scores that are not those of classes.
         """
-        steps = timesteps or self.timesteps
+        steps = self.steps(timesteps)
         if (used := policy or self.policy) is not None and not isinstance(used, FixedExit):
             self.refuse_other_tasks(f"the exit rule {type(used).__name__}")
         runner = self.make_engine(engine, timesteps=steps)
@@ -265,8 +274,9 @@ class SNN:
         batch = self.batch(images)
         if not len(batch):
             raise InputError("there are no images to run: got none")
-        steps = timesteps or batch.timesteps
-        session = self.session(engine, policy=policy, timesteps=steps, slots=batch_size)
+        steps = batch.timesteps if timesteps is None else timesteps
+        slots = integer("batch_size", batch_size, low=1)
+        session = self.session(engine, policy=policy, timesteps=steps, slots=slots)
         watch = self.drift_alarm(session, alarm)
         found = session.run(batch, observers=[watch] if watch else [])
         if watch:

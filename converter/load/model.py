@@ -16,7 +16,13 @@ from converter.load.layout import find_first_convolution, find_head
 from converter.load.match import load_tensors
 from converter.load.names import name_as_in
 from converter.load.onnx_source import is_onnx, load_onnx
-from converter.load.sources import build_source, is_as_published, pretrained_preprocessing, published_names
+from converter.load.sources import (
+    build_source,
+    is_as_published,
+    pretrained_preprocessing,
+    published_names,
+    unstated_arguments,
+)
 from converter.load.spec import LoadedModel, ModelSpec
 from converter.load.stem import stem_for_checkpoint, stem_for_images, use_cifar_stem
 from converter.load.weights import Weights, read_weights
@@ -66,6 +72,14 @@ def load_model(
     spec = replace(_with_recorded(spec, weights.record, file), pretrained=False)  # the file's weights go in
     module, spec = _build(_resolve(spec, weights))
     recorded = weights.record.get("preprocessing")  # of train-ann; foreign files have none
+    if recorded is None and (more := unstated_arguments(module, spec)):
+        listed = ", ".join(f"{key}={value}" for key, value in more.items())
+        logger.warning(
+            "%s: taken are its library's own weights, which go with %s; are they others, state --model-kwargs",
+            file.name,
+            listed,
+        )
+        module, spec = _build(replace(spec, kwargs={**spec.kwargs, **more}))
     suggestion = pretrained_preprocessing(module, spec)
     preprocessing: Preparation | None = suggestion if is_as_published(module, spec) else None
     if recorded is not None:

@@ -17,6 +17,7 @@ from converter.load.spec import HUB_PREFIXES, TORCHVISION, ModelSpec
 from converter.load.timm_source import build_timm, is_timm_name, timm_names, timm_preprocessing
 from converter.load.torchvision_source import (
     build_torchvision,
+    published_arguments,
     torchvision_names,
     torchvision_preprocessing,
 )
@@ -85,6 +86,14 @@ def is_as_published(module: nn.Module, spec: ModelSpec) -> bool:
         else (getattr(module, "pretrained_cfg", None) or {}).get("num_classes")
     )
     return spec.stem == "imagenet" and find_head(module).outputs == classes
+
+
+def unstated_arguments(module: nn.Module, spec: ModelSpec) -> Mapping[str, Any]:
+    """What a library gives its model with its own weights, and neither their file nor ``spec`` says."""
+    if not spec.name.startswith(TORCHVISION) or not is_as_published(module, spec):
+        return {}
+    published = published_arguments(spec.name.removeprefix(TORCHVISION))
+    return {key: value for key, value in published.items() if key not in spec.kwargs}
 
 
 def published_names(module: nn.Module, spec: ModelSpec) -> tuple[str, ...]:

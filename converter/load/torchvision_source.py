@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -15,6 +16,10 @@ from seenn.errors import ModelError
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
 _INIT_ANNOUNCED = ("googlenet", "inception_v3")  # they warn unless told to initialise as they always did
+_NORMALISES_AGAIN = (
+    "googlenet",
+    "inception_v3",
+)  # their default weights came from a library of other mean and deviation
 
 
 @cache
@@ -71,6 +76,11 @@ def _set_input_channels(module: nn.Module, channels: int) -> None:
     conv = nn.Conv2d(channels, first.outputs, old.kernel_size, **kept)  # type: ignore[arg-type]
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     module.set_submodule(first.name, conv)
+
+
+def published_arguments(name: str) -> Mapping[str, Any]:
+    """What a model's builder is given with the default weights, and weights do not show."""
+    return {"transform_input": True} if name in _NORMALISES_AGAIN else {}
 
 
 def torchvision_preprocessing(name: str) -> Preprocessing:

@@ -66,7 +66,7 @@ def calibrate_exit(
     else:
         source = as_split(given, "exit", snn.preprocessing, snn.class_names)
         snn.check_split(source, use="exit")
-    steps = timesteps or snn.timesteps
+    steps = snn.steps(timesteps)
     runner = snn.make_engine(engine, timesteps=steps)
     run = collect_run(
         snn.network,

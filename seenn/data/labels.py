@@ -26,8 +26,9 @@ def task_of(labels: Tensor) -> Task:
 def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = None) -> Tensor:
     """Classes int64 ``[N]``, multi-labels bool ``[N, K]``, or values float32 ``[N]`` or ``[N, D]``.
 
-    Integers ``[N]`` or ``[N, 1]`` are classes, and so are bools. A matrix of zeros and ones is classes where each row
-    has exactly one 1, else multi-labels. Other floats are values.
+    Integers ``[N]`` or ``[N, 1]`` are classes, and so are bools, and floats that are all 0 or 1, as losses of yes or no
+    want them. A matrix of zeros and ones is classes where each row has exactly one 1, else multi-labels. Other floats
+    are values.
 
     Raises:
         DataError: labels of another type or shape, not finite, or not in ``[0, num_classes)``.
@@ -41,10 +42,13 @@ def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = Non
         )
     if not np.isfinite(labels).all():
         raise DataError(f"{where}: {int((~np.isfinite(labels)).sum())} labels are NaN or infinite: leave them out")
-    if labels.ndim == 2 and bool(((labels == 0) | (labels == 1)).all()):
-        if not bool((labels.sum(1) == 1).all()):
+    if bool(((labels == 0) | (labels == 1)).all()):
+        if labels.ndim == 1:
+            labels = labels.astype(np.int64)
+        elif bool((labels.sum(1) == 1).all()):
+            labels = labels.argmax(1)
+        else:
             return torch.from_numpy(labels.astype(bool))
-        labels = labels.argmax(1)
     if labels.dtype.kind == "f":
         return torch.from_numpy(labels.astype(np.float32))
     if labels.ndim == 2:

@@ -15,7 +15,6 @@ import torch
 
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
-from seenn.core.ops.arguments import integer
 from seenn.core.ops.differential import Differential
 from seenn.data.preprocessing import Preprocessing
 from seenn.errors import UnsupportedError, did_you_mean
@@ -165,7 +164,7 @@ def export(
             f"{to} files hold rate coding, and this network's spikes carry changes: convert with --coding rate"
         )
     _check_packages(found, to)
-    steps = integer("timesteps", timesteps or snn.timesteps, low=1)
+    steps = snn.steps(timesteps)
     if heads := snn.network.graph.heads:
         raise UnsupportedError(
             f"{to} files answer after whole steps, and this network has heads within them, {', '.join(heads)}: export "

@@ -151,7 +151,8 @@ class Calibration:
         if term.layer not in self._sources:
             x, gain = self._inputs.pop(term.layer).double(), term.gain
             assert gain is not None
-            self._sources[term.layer] = ((x if term.beside is None else x - term.beside) / gain).float()
+            x = (x if term.beside is None else x - term.beside) / gain
+            self._sources[term.layer] = x.where(gain != 0, 0.0).float()  # what is multiplied by 0 has weights of 0
         y = term.op.response(self._sources[term.layer], weight.float(), None)
         return y.movedim(1 + term.axis(y.dim() - 1), 0).flatten(1).double()
 

@@ -196,7 +196,8 @@ def test_labels_that_are_no_classes_say_what_the_scores_are(
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
     torch.save(net.state_dict(), "others.pth")
-    done = run(convert, "--model", "signalnet_of_a_test:table", "--ckpt", "others.pth", "--data", "npz:others.npz")
+    typed = ["--model", "signalnet_of_a_test:table", "--ckpt", "others.pth", "--data", "npz:others.npz"]
+    done = run(convert, *typed)
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert (answer["task"], answer["ann_accuracy"]) == (task, None)
@@ -204,6 +205,8 @@ def test_labels_that_are_no_classes_say_what_the_scores_are(
     done = run(evaluate, "snn.safetensors")
     assert done.exit_code == 1
     assert "classes" in done.stderr
+    done = CliRunner().invoke(convert, typed)
+    assert "wrote snn.safetensors; next: seenn predict snn.safetensors SAMPLES\n" in done.stdout
 
 
 def test_a_guess_says_whether_it_is_the_datas_or_the_librarys() -> None:

@@ -75,6 +75,18 @@ def test_splits_of_a_data_set_give_the_one_that_is_meant() -> None:
         snn.compare_exits(data.test)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("use", ["predict", "evaluate", "calibrate_exit", "make_engine", "session"])
+def test_no_steps_are_not_the_default(use: str) -> None:
+    pixels = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    given: dict[str, tuple[Any, ...]] = {
+        "predict": (pixels,),
+        "evaluate": ((pixels, torch.arange(12) % 3),),
+        "calibrate_exit": ((pixels, torch.arange(12) % 3), "confidence"),
+    }
+    with pytest.raises(ValueError, match=r"timesteps must be an integer from 1 to \d+, got 0"):
+        getattr(tiny_snn(), use)(*given.get(use, ()), timesteps=0)
+
+
 def test_prints_as_one_line(network: SpikingNetwork) -> None:
     snn = SNN(network=network, manifest={"timesteps": 3}, policy=FixedExit(timesteps=2))
     assert repr(snn) == "<SNN: 2 neuron sites, inputs [2, 6, 6], T = 3, FixedExit(timesteps=2, segment=None)>"

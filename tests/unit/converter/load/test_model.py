@@ -188,6 +188,22 @@ def test_pretrained_model_with_untrained_parts_is_refused(tmp_path: Path, monkey
         load_model(replace(spec, stem="cifar"))
 
 
+@pytest.mark.parametrize(
+    ("classes", "stated", "found"), [(1000, None, True), (1000, False, False), (5, None, False), (5, True, True)]
+)
+def test_what_a_library_gives_its_model_with_its_own_weights_goes_with_them(
+    classes: int, stated: bool | None, found: bool, checkpoint: WriteCheckpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = {"init_weights": False}
+    path = checkpoint(build_model(ModelSpec(name="torchvision:googlenet", num_classes=classes, kwargs=plain)).module)
+    kwargs = plain if stated is None else {**plain, "transform_input": stated}
+    loaded = load_model(ModelSpec(name="torchvision:googlenet", kwargs=kwargs), path)
+    assert loaded.module.transform_input is found
+    assert ModelSpec.from_record(loaded.spec.to_record()).kwargs.get("transform_input", False) is found
+    said = f"{path.name}: taken are its library's own weights, which go with transform_input=True"
+    assert (said in caplog.text) == (found and stated is None)
+
+
 def test_random_weights_are_announced(caplog: pytest.LogCaptureFixture, trained: LoadedModel) -> None:
     with caplog.at_level(logging.WARNING):
         loaded = load_model(plain_spec(trained), image_size=(1, 28, 28))

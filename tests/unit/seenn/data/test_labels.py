@@ -27,6 +27,8 @@ def test_one_hot_rows_are_classes(kind: type) -> None:
         (CLASSES > 0, "classes", (60,)),
         (SEVERAL, "multi-label", (60, 3)),
         (SEVERAL.astype(np.float32), "multi-label", (60, 3)),
+        ((CLASSES > 0).astype(np.float32), "classes", (60,)),
+        ((CLASSES > 0).astype(float)[:, None], "classes", (60,)),
         (CLASSES.astype(float), "regression", (60,)),
         (np.random.default_rng(0).normal(size=(60, 2)), "regression", (60, 2)),
     ],

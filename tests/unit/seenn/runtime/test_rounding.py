@@ -10,7 +10,9 @@ import torch
 from runs import run
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
+from converter import convert
 from seenn.analysis.bench.layers import layer_losses
 from seenn.batch import Batch
 from seenn.checkpoint import load
@@ -83,6 +85,21 @@ def test_the_file_runs_the_same_integers_as_the_images(digits: DataSplits, tmp_p
     bits = {each.layer: each.bits for each in lower(plain.network, timesteps=T, rounding=rounding).report}
     fine = lower(plain.network, timesteps=T, rounding=rounding, float_sites=("mix",))
     assert {each.layer for each in fine.report if each.bits > bits[each.layer]} == {"mix"}
+
+
+def test_a_channel_that_is_multiplied_by_nothing_has_a_rounding() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    norm.weight.data[1] = 0.0  # pruned
+    norm.bias.data[1] = 0.5
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), norm, nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 5)
+    )
+    images = torch.rand(48, 1, 8, 8)
+    snn = convert(model.eval(), images)
+    exact = snn.predict(images, engine="float32").logits_sum
+    found = snn.predict(images, engine="int8").logits_sum
+    assert float((found - exact).norm() / exact.norm()) < 0.02
 
 
 def test_what_is_not_lowered_has_no_rounding(digits: DataSplits, tmp_path: Path) -> None:
