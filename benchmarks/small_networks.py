@@ -107,10 +107,11 @@ NETWORKS = {
     ),
     "mobilenetv3": Small(title="MobileNetV3-small (half width)", model="mobilenetv3_small_050", epochs=12, size=56),
     "efficientnet": Small(
-        title="EfficientNet-B0 (0.35 wide, 0.6 deep)",
+        title="EfficientNet-B0 (0.25 wide, 0.5 deep)",
         model=_MOBILE,
-        options=("variant=efficientnet_b0,channel_multiplier=0.35,depth_multiplier=0.6",),
+        options=("variant=efficientnet_b0,channel_multiplier=0.25,depth_multiplier=0.5",),
         epochs=12,
+        size=56,
     ),
 }
 

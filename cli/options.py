@@ -163,7 +163,14 @@ class Commas(click.ParamType):  # type: ignore[type-arg]
         return found
 
 
-FILE, FOLDER, PATH = click.Path(dir_okay=False), click.Path(file_okay=False), click.Path()
+class Place(click.Path):
+    """A path; ``~`` is home also where no shell has said so, as in quotes and configuration files."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+FILE, FOLDER, PATH = Place(dir_okay=False), Place(file_okay=False), Place()
 COUNT, TIMESTEPS, AT_ONCE = Integer(1), Integer(1, 4096), Integer(1, 1 << 20)
 POSITIVE = FiniteRange(0, min_open=True)
 SHARE, FRACTION = FiniteRange(0, 1), FiniteRange(0, 1, max_open=True)  # 1 included, and not

@@ -9,6 +9,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import reduce
+from pathlib import PurePath
 from typing import Any
 
 from torch import nn
@@ -67,6 +68,10 @@ def find_factory(path: str) -> Callable[..., Any]:
         ModelArgumentError: there is no such module, nothing of that name in it, or something that cannot be called.
     """
     module_name, _, attribute = path.partition(":")
+    file = PurePath(module_name)
+    if file.suffix == ".py" or file.name != module_name:
+        there = "" if file.parent == PurePath() else f", in the folder {file.parent}"
+        raise ModelArgumentError(f"{path!r} names a file, expected a module: write {file.stem}:{attribute}{there}")
     try:
         with current_folder_importable():
             module = importlib.import_module(module_name)

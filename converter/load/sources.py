@@ -17,6 +17,7 @@ from converter.load.spec import HUB_PREFIXES, TORCHVISION, ModelSpec
 from converter.load.timm_source import build_timm, is_timm_name, timm_names, timm_preprocessing
 from converter.load.torchvision_source import (
     build_torchvision,
+    is_torchvision_name,
     published_arguments,
     torchvision_names,
     torchvision_preprocessing,
@@ -116,6 +117,11 @@ def published_names(module: nn.Module, spec: ModelSpec) -> tuple[str, ...]:
 def _unknown(name: str, also: tuple[str, ...]) -> ModelArgumentError:
     if said := no_model_at(Path(name)):
         return ModelArgumentError(said)
+    if name.startswith(TORCHVISION) and is_torchvision_name(name.removeprefix(TORCHVISION)):
+        return ModelArgumentError(
+            f"{name} is no image classifier, its answers are boxes, masks or of videos: take a classifier, or a module "
+            "of your own that returns scores, package.module:factory"
+        )
     known = [*also, *timm_names(), *(f"{TORCHVISION}{model}" for model in torchvision_names())]
     return ModelArgumentError(
         f"unknown model {name!r}.{did_you_mean(name, known)} Name one of timm's (timm.list_models()), "

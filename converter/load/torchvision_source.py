@@ -30,6 +30,13 @@ def torchvision_names() -> frozenset[str]:
     return frozenset(models.list_models(module=models))
 
 
+def is_torchvision_name(name: str) -> bool:
+    """Whether torchvision has a model of this name, of whatever kind."""
+    from torchvision import models
+
+    return name in models.list_models()
+
+
 def build_torchvision(spec: ModelSpec) -> nn.Module:
     """``torchvision.models.get_model`` with the fields of ``spec``; training-only auxiliary heads go.
 

@@ -99,3 +99,10 @@ def test_what_is_replaced_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert not caplog.text
     output_file(path)
     assert "snn.safetensors is there already: it is replaced in the end" in caplog.text
+
+
+def test_home_is_where_no_shell_has_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = CliRunner().invoke(seenn, ["inspect", "resnet18", "--write-config", "~/written.toml"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "written.toml").is_file()

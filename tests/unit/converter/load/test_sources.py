@@ -61,6 +61,7 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         ("resnt18", "unknown model 'resnt18'. Did you mean 'resnet18'"),
         ("squeezenet1_0", "Did you mean 'torchvision:squeezenet1_0'"),
+        ("torchvision:fcn_resnet50", "is no image classifier, its answers are boxes, masks or of videos: take a class"),
         ("torchvision:resnt18", "unknown model 'torchvision:resnt18'. Did you mean 'torchvision:resnet18'"),
         ("resnet18.a1_in2k", "unknown pretrained tag 'a1_in2k' of 'resnet18'. Did you mean 'a1_in1k'"),
     ],
@@ -172,6 +173,9 @@ def test_factory_may_be_an_attribute_and_take_nothing(own_models: str) -> None:
         ("{}:not_callable", "is an int; expected a function or a class"),
         ("{}:broken", "failed: KeyError: 'no such layer'"),
         ("{}_absent:fixed", "cannot import .*current folder"),
+        ("{}.py:fixed", r"names a file, expected a module: write seenn_test_models:fixed$"),
+        ("./{}:fixed", r"names a file, expected a module: write seenn_test_models:fixed$"),
+        ("sub/{}.py:fixed", r"write seenn_test_models:fixed, in the folder sub$"),
         ("os:getcwd", "returned a str; expected a torch.nn.Module"),
     ],
 )
