@@ -35,8 +35,9 @@ from seenn.data.labels import Task, strata, task_of
 from seenn.data.parts import has_parts
 from seenn.data.preprocessing import refuse_other_unit
 from seenn.data.provenance import load_recorded_data
+from seenn.data.remembered import remember
 from seenn.data.rule import hold_out
-from seenn.data.split import refuse_more_classes
+from seenn.data.split import pixel_digests, refuse_more_classes
 from seenn.device import naming_memory, resolve_device
 from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError, kind_of
 from seenn.runtime import Session
@@ -185,7 +186,7 @@ def convert(
     network = conversion.network
     manifest = {
         "source": source.record,
-        **({} if shares.splits is None else {"data": shares.splits.manifest()}),
+        **shares.record,
         **({"preprocessing_guess": guess} if guess else {}),
         "class_names": list(source.spec.score_names or shares.class_names),
         "conversion": config.to_json(),
@@ -258,6 +259,14 @@ class _Shares:
     class_names: tuple[str, ...] = ()
     classes: int = 0  # that labels tell apart; 0 where there are none
     splits: DataSplits | None = None
+    digests: str = ""  # of the images that calibrate, where no data set has a name for them
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a manifest says of the data."""
+        if self.splits is not None:
+            return {"data": self.splits.manifest()}
+        return {"digests": {"calibration": self.digests}}
 
     def refuse_other_models(self, source: LoadedModel) -> None:
         """Raises CalibrationError for a model of other images or other classes; None in its spec is not known."""
@@ -344,9 +353,12 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     kept, rest = hold_out(balanced, max(0, min(most_checked, spare)))
     if not len(rest):
         log.warning("all %d images calibrate, and none is left to check the conversion on: give more", total)
+    calibration = _calibrating(data, kept, wanted, name)
+    chosen = kept[: len(calibration)]
     return _Shares(
         name=name,
-        calibration=_calibrating(data, kept, wanted, name),
+        calibration=calibration,
+        digests=remember(data.pixel_digests(chosen) if isinstance(data, Split) else pixel_digests(data.inputs[chosen])),
         check=partial(data.batches, order=rest) if isinstance(data, Split) else data[rest].split,
         check_samples=len(rest),
         labels="classes" if data.labels is None else task_of(data.labels),

@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeVar
 
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.load import load_data
-from seenn.data.overlap import DECODED_FILES, refuse_overlap
+from seenn.data.overlap import DECODED_FILES, TOLERATED, refuse_overlap
 from seenn.data.preprocessing import Preparation
+from seenn.data.remembered import remember, shared
 from seenn.data.rule import SPLITS
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError
@@ -87,6 +88,9 @@ def check_split(manifest: Mapping[str, Any], split: Split, *, use: Use) -> None:
         raise DataError(f"the {split.name} split has another use: take the {use} split here")
     data = split.data
     others = [name for name in SPLITS if name != use]
+    if use in ("exit", "test"):
+        for held in (manifest, _object(_object(manifest, "exit"), "data") if use == "test" else {}):
+            _refuse_remembered(_object(held, "digests"), split)
     if data is not None:
         refuse_overlap(split, [getattr(data, name) for name in others])
     own = _object(manifest, "data")
@@ -102,7 +106,9 @@ def record_of(split: Split) -> dict[str, Any]:
     """What a manifest says of the data of ``split``; of arrays that a program holds the fingerprint alone."""
     if split.data is not None:
         return split.data.manifest()
-    return {"fingerprints": {split.name: split.content_hash()}} if split.in_memory else {}
+    if not split.in_memory:
+        return {}
+    return {"fingerprints": {split.name: split.content_hash()}, "digests": {split.name: remember(split.digests())}}
 
 
 def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
@@ -127,6 +133,19 @@ def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
             f"{splits.spec} is not the data that was recorded, its files have changed: {found}. Held-out data may no "
             "longer be held out: restore the files, or convert again"
         )
+
+
+def _refuse_remembered(digests: Mapping[str, Any], split: Split) -> None:
+    """Compares ``split`` with images that a program handed over for other uses."""
+    if not digests or len(split.files or ()) > DECODED_FILES:
+        return
+    for name, remembered in digests.items():
+        found, compared = shared(split.digests(decoded=True), remembered)
+        if found > TOLERATED * compared:
+            raise DataError(
+                f"the {split.name} split shares {found} of {compared} images with those that this network's {name} "
+                "took: figures made there would flatter the network; take images that nothing else has seen"
+            )
 
 
 def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: list[str]) -> None:

@@ -192,12 +192,15 @@ class Split:
         by_pixels = decoded or self.in_memory
         if by_pixels not in self._digests:
             if by_pixels:
-                blocks = self._images.blocks(self._indices)
-                found = [_pixel_digest(image) for block in blocks for image in block.numpy()]
+                self._digests[by_pixels] = self.pixel_digests(torch.arange(len(self)))
             else:
                 found = [file_digest(path) for path in self.files or ()]
-            self._digests[by_pixels] = torch.tensor(found, dtype=torch.int64)
+                self._digests[by_pixels] = torch.tensor(found, dtype=torch.int64)
         return self._digests[by_pixels]
+
+    def pixel_digests(self, order: Tensor) -> Tensor:
+        """``digests`` of the images at these indices, by their pixels."""
+        return torch.cat([pixel_digests(block) for block in self._images.blocks(self._indices[order])])
 
     @property
     def fingerprint(self) -> str:
@@ -316,6 +319,11 @@ def refuse_more_classes(where: str, found: int, known: int, whose: str) -> None:
             f"{where} has {found} classes, and {whose} knows {known}: name data of its own classes with --data, "
             "number labels from 0, or train it on these"
         )
+
+
+def pixel_digests(samples: Tensor) -> Tensor:
+    """See ``Split.digests``; int64 ``[N]``."""
+    return torch.tensor([_pixel_digest(sample) for sample in samples.numpy()], dtype=torch.int64)
 
 
 def _pixel_digest(sample: NDArray[Any]) -> int:

@@ -142,10 +142,11 @@ def test_a_threshold_that_stays_needs_no_labels() -> None:
     with torch.no_grad():
         net[3].bias -= net(SAMPLES).mean(0)
     snn = convert(net, SAMPLES, timesteps=4)
-    found = snn.calibrate_exit(SAMPLES, threshold=0.4)
+    others = SAMPLES.flip(3)
+    found = snn.calibrate_exit(others, threshold=0.4)
     record = found.manifest["exit"]
     assert (record["threshold"], record["risk"]) == (0.4, "disagreement")
-    labelled = snn.calibrate_exit((SAMPLES, snn.predict(SAMPLES).labels), threshold=0.4).manifest["exit"]
+    labelled = snn.calibrate_exit((others, snn.predict(others).labels), threshold=0.4).manifest["exit"]
     assert record["accuracy"] == labelled["accuracy"]
     assert labelled["risk"] == "accuracy"
 
@@ -161,8 +162,8 @@ def test_labels_that_are_names_are_those_of_the_network() -> None:
     assert snn.class_names == ("ant", "bee", "cow")
     assert snn.manifest["check"]["ann_accuracy"] == 1.0
     last = [index for index, word in enumerate(words) if word != "ant"]
-    some = (SAMPLES[last], np.array(words, dtype=object)[last])
-    assert snn.evaluate(some).accuracy == snn.evaluate((SAMPLES[last], CLASSES.new_tensor(numbers)[last])).accuracy
+    some = (SAMPLES[last].flip(3), np.array(words, dtype=object)[last])
+    assert snn.evaluate(some).accuracy == snn.evaluate((some[0], CLASSES.new_tensor(numbers)[last])).accuracy
     with pytest.raises(DataError, match="names that are not of the network, whose names are ant, bee, cow: dog; give"):
         snn.evaluate((SAMPLES, ["dog"] * 40))
     with pytest.raises(DataError, match="names that are not of the network, which records no names: ant, bee, cow"):

@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import seenn
+from converter import convert
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
 from seenn.data.overlap import refuse_overlap
 from seenn.data.provenance import load_recorded_data
+from seenn.data.remembered import remember, shared
 from seenn.data.source import ArrayImages, Labelled
 from seenn.errors import DataError
 
@@ -271,3 +275,30 @@ def test_of_more_files_than_2000_so_many_or_fewer_are_compared_evenly_spread(mon
         with pytest.raises(DataError, match=rf"shares \d+ with the train split of files{compared}: figures"):
             refuse_overlap(split, [split])
     assert read[-1334:] == [str(number) for number in range(0, 4001, 3)]
+
+
+def test_images_that_a_program_held_are_remembered_with_the_network(tmp_path: Path) -> None:
+    images = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(120) % 3
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    for given in ((images[:60], labels[:60]), images[:60]):
+        convert(model, given, timesteps=2, force=True).save(tmp_path / "snn.safetensors")
+        snn = seenn.load(tmp_path / "snn.safetensors")
+        with pytest.raises(
+            DataError, match=r"the exit split shares \d\d of 60 images with .* network's calibration took"
+        ):
+            snn.calibrate_exit((images[:60], labels[:60]), threshold=0.5)
+        snn = snn.calibrate_exit((images[60:90], labels[60:90]), threshold=0.5)
+        with pytest.raises(DataError, match=r"test split shares 30 of 60 images with .* this network's exit took"):
+            snn.evaluate((images[60:], labels[60:]))
+        assert snn.evaluate((images[90:], labels[90:])).samples == 30
+
+
+def test_of_many_images_a_sample_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seenn.data.remembered.MOST", 100)
+    digests = torch.randint(-(2**62), 2**62, (5000,), generator=torch.Generator().manual_seed(0))
+    known = remember(digests[:4000])
+    found, compared = shared(digests[3000:], known)
+    assert 0.35 < found / compared < 0.65  # half of them
+    assert shared(digests[4000:], known)[0] == 0
+    assert shared(digests, "no base64") == shared(digests, 5) == shared(digests, "") == (0, 0)

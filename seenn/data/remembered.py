@@ -1,0 +1,34 @@
+"""What a manifest remembers of arrays and data sets that a program held: no name loads them again."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MOST = 1 << 14  # digests: those that are smallest are a sample of the rest, the same one in whatever holds them
+
+
+def remember(digests: Tensor) -> str:
+    """The distinct ``digests`` (see ``Split.digests``), the ``MOST`` smallest where there are more, as text."""
+    smallest = np.unique(digests.numpy())[:MOST]
+    return base64.b64encode(smallest.astype("<i8").tobytes()).decode("ascii")
+
+
+def shared(digests: Tensor, remembered: Any) -> tuple[int, int]:
+    """How many of these images are among those remembered, and how many could be compared.
+
+    Text that ``remember`` has not written holds none: manifests are read from files.
+    """
+    try:
+        known = np.frombuffer(base64.b64decode(remembered, validate=True), dtype="<i8").astype(np.int64)
+    except (TypeError, ValueError, binascii.Error):
+        return 0, 0
+    if not len(known):
+        return 0, 0
+    compared = digests if len(known) < MOST else digests[digests <= int(known[-1])]
+    return int(torch.isin(compared, torch.from_numpy(known)).sum()), len(compared)
