@@ -38,7 +38,7 @@ from seenn.data.provenance import load_recorded_data
 from seenn.data.remembered import remember
 from seenn.data.rule import hold_out
 from seenn.data.split import pixel_digests, refuse_more_classes
-from seenn.device import naming_memory, resolve_device
+from seenn.device import naming_memory, own_precision, resolve_device
 from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError, kind_of
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
@@ -54,6 +54,7 @@ TASK_OF_LABELS: dict[Task, str] = {"multi-label": "labels", "regression": "value
 
 
 @naming_memory("converting")
+@own_precision()
 def convert(
     model: str | Path | ModelSpec | LoadedModel | nn.Module,
     data: Any = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +38,38 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Products of float32 in float32: CUDA rounds those of convolutions to TF32, 10 bits, unless it is told not to.
+def own_precision() -> Iterator[None]:
+    """Inside, the caller's autocast and inference mode do not act: what is computed may be kept, in full precision."""
+    with ExitStack() as inside:
+        inside.enter_context(torch.inference_mode(False))
+        for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda", "mps")):
+            inside.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
-    Spikes then differ from those of a CPU as little as float32 makes them. Nothing is done for other devices.
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Products of float32 in float32: without autocast, and CUDA rounds those of convolutions to TF32, 10 bits.
+
+    Spikes then differ from those of a CPU as little as float32 makes them.
     """
-    if device.type != "cuda":
-        yield
-        return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    parts: list[Any] = [getattr(cudnn, "conv", cudnn), getattr(cudnn, "rnn", cudnn), matmul]
-    flag, exact = ("fp32_precision", "ieee") if hasattr(cudnn, "conv") else ("allow_tf32", False)  # torch before 2.9
-    before = [getattr(part, flag) for part in parts]
-    for part in parts:
-        setattr(part, flag, exact)
-    try:
-        yield
-    finally:
-        for part, value in zip(parts, before, strict=True):
-            setattr(part, flag, value)
+    cast = torch.is_autocast_enabled(device.type)
+    with torch.autocast(device.type, enabled=False) if cast else nullcontext():
+        if device.type != "cuda":
+            yield
+            return
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        parts: list[Any] = [getattr(cudnn, "conv", cudnn), getattr(cudnn, "rnn", cudnn), matmul]
+        has_conv = hasattr(cudnn, "conv")  # since torch 2.9
+        flag, exact = ("fp32_precision", "ieee") if has_conv else ("allow_tf32", False)
+        before = [getattr(part, flag) for part in parts]
+        for part in parts:
+            setattr(part, flag, exact)
+        try:
+            yield
+        finally:
+            for part, value in zip(parts, before, strict=True):
+                setattr(part, flag, value)
 
 
 def available_memory(device: torch.device) -> int | None:

@@ -44,7 +44,7 @@ class Norm:
         self, x: Tensor, centre: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``y``, the batch's mean and variance, and ``1/√(variance + eps)``; ``centre`` is about where the mean is."""
-        y, (mean, variance, root) = torch.empty_like(x), torch.empty(3, self.channels)
+        y, (mean, variance, root) = torch.empty_like(x), torch.empty(3, self.channels, dtype=torch.float32)
         self._run(_Forward, x, centre, weight, bias, y, mean, variance, root, eps=eps)
         return y, mean, variance, root
 
@@ -52,7 +52,7 @@ class Norm:
         self, x: Tensor, dy: Tensor, mean: Tensor, root: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients at x, weight and bias."""
-        dx, (grad_weight, grad_bias) = torch.empty_like(x), torch.empty(2, self.channels)
+        dx, (grad_weight, grad_bias) = torch.empty_like(x), torch.empty(2, self.channels, dtype=torch.float32)
         self._run(_Backward, x, dy, mean, root, weight, dx, grad_weight, grad_bias)
         return dx, grad_weight, grad_bias
 
@@ -68,8 +68,8 @@ class Norm:
             _address,
             x,
             *others,
-            torch.empty(_PARTS * 2 * self.period),
-            torch.empty(3 * self.period),
+            torch.empty(_PARTS * 2 * self.period, dtype=torch.float32),
+            torch.empty(3 * self.period, dtype=torch.float32),
             groups=x.numel() // self.period,
             period=self.period,
             channels=self.channels,

@@ -144,7 +144,7 @@ class FusedSlots(Slots):
         started = {n: buffer for n, buffer in kept.items() if buffer.start is not None and n not in elsewhere}
         starts = [(self._kept[name], self._first(buffer)) for name, buffer in started.items()]
         self._start = _row_writer(engine.binder.native, starts)
-        self._currents = torch.zeros(engine.binder.currents(self._tile), device=engine.device)
+        self._currents = torch.zeros(engine.binder.currents(self._tile), dtype=torch.float32, device=engine.device)
         # Whose other states are initialised when they next run a segment.
         self._new = torch.zeros(len(program.exits), capacity, dtype=torch.bool)
         self._slots = torch.zeros(self._tile, dtype=torch.int64)

@@ -250,8 +250,10 @@ def _is_exact(kernel: Kernel, device: torch.device, settings: str) -> bool:
         return True
     generator = torch.Generator().manual_seed(0)
     for low, high, channels, stride in ((0, 1, 16, 1), (-4, 4, 32, 2), (-64, 64, 8, 1)):
-        convolution = Conv2d(torch.zeros(12, channels, 3, 3), stride=(stride, stride), padding=(1, 1))
-        linear = Linear(torch.zeros(256, 16 * channels))  # torch has other ways for small products
+        convolution = Conv2d(
+            torch.zeros(12, channels, 3, 3, dtype=torch.float32), stride=(stride, stride), padding=(1, 1)
+        )
+        linear = Linear(torch.zeros(256, 16 * channels, dtype=torch.float32))  # torch has other ways for small products
         for op, shape in ((convolution, (channels, 9, 9)), (linear, (16 * channels,))):
             source = Buffer(name="x", shape=shape, life="scratch", low=low, high=high)
             if not _matches_float64(kernel, device, op, source, generator):
@@ -339,10 +341,10 @@ def gmacs(kernel: Kernel, threads: int) -> float:
     batch, before = 8, torch.get_num_threads()
     source = Buffer(name="x", shape=(64, 14, 14), life="scratch", low=0, high=4)
     weight = torch.full((64, 64, 3, 3), 7.0, dtype=torch.float64)
-    op = Conv2d(torch.zeros(64, 64, 3, 3), padding=(1, 1))
+    op = Conv2d(torch.zeros(64, 64, 3, 3, dtype=torch.float32), padding=(1, 1))
     term = SynapseTerm(source="x", op=op, weight=weight, unit=torch.ones(64, dtype=torch.float64))
     x = torch.ones(batch, *source.shape, dtype=kernel.dtype).contiguous(memory_format=torch.channels_last)
-    target = torch.zeros(batch, *source.shape).contiguous(memory_format=torch.channels_last)
+    target = torch.zeros(batch, *source.shape, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
     times = []
     torch.set_num_threads(threads)
     try:

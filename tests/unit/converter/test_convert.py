@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,28 @@ def test_a_model_without_parameters_is_converted() -> None:
     expected = net(images[:8]).argmax(-1)
     for engine in ("reference", "float32", "int8"):
         assert snn.predict(images[:8], engine=engine).labels.eq(expected).sum() >= 6
+
+
+@contextmanager
+def as_doubles() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "state", [lambda: torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode, as_doubles]
+)
+def test_what_torch_does_for_the_caller_changes_nothing(state: Callable[[], AbstractContextManager[None]]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+    images = torch.rand(64, 1, 8, 8)
+    expected = convert(model.eval(), images)
+    with state():
+        found = convert(model, images)
+        answers = {name: found.predict(images, engine=name).logits_sum for name in ("reference", "float32", "int8")}
+    assert found.network.graph.fingerprint() == expected.network.graph.fingerprint()
+    for engine, logits in answers.items():
+        torch.testing.assert_close(logits, expected.predict(images, engine=engine).logits_sum, check_dtype=False)
