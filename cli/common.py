@@ -18,7 +18,8 @@ import click
 from cli.config import read_config, write_config
 from cli.errors import failures, usage
 from cli.interrupt import ctrl_c_ends_at_once
-from cli.options import FILE, collect, import_plugins, option, parameters
+from cli.options import FILE, OutputFolder, collect, import_plugins, option, parameters
+from cli.output import refuse_input
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,9 @@ def command(short_help: str) -> Callable[[Callable[..., None]], click.Command]:
             with usage():
                 common = collect(CommonOptions, values)
                 given = {name: collect(group, values) for name, group in groups.items()}
+                for parameter in made.params:
+                    if isinstance(parameter.type, OutputFolder):
+                        refuse_input(values[parameter.name or ""])
             logging.basicConfig(level=logging.WARNING, handlers=[Talk()])
             if common.verbose:
                 for package in ("seenn", "converter"):

@@ -26,14 +26,14 @@ from seenn.files import check_output, write_text
 APART = ("config", "write_config", "help")
 
 
-def read_config(context: click.Context, path: str | None) -> None:
-    """Makes the options of this command in the file ``path`` its defaults.
+def read_config(context: click.Context, path: str | None) -> str | None:
+    """Makes the options of this command in the file ``path`` its defaults; returns ``path``.
 
     Raises:
         click.UsageError: the file is no TOML, has no table for this command, or names options that it lacks.
     """
     if path is None:
-        return
+        return None
     tables = _tables(Path(path), context)
     table, name = tables.get(context.command.name or ""), context.command.name
     if not isinstance(table, dict):
@@ -45,6 +45,7 @@ def read_config(context: click.Context, path: str | None) -> None:
         hint = did_you_mean(unknown[0], known)
         raise click.UsageError(f"{path}: [{name}] has no option {unknown[0]!r}.{hint}", context)
     context.default_map = {known[key].name: value for key, value in table.items()}
+    return path
 
 
 def write_config(context: click.Context, path: str) -> None:

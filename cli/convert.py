@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command, command_line
 from cli.errors import usage
-from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, named, output_file
+from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, named
 from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
+from cli.output import output_file
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def convert(
     Thresholds come from the calibration split, the comparison from the exit split; the test split is not
     touched. Without --ckpt or --pretrained the weights are random, which is refused.
     """
-    ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt)
+    ckpt, target = options.ckpt, output_file(options.output)
     options.chosen(None)  # what the options get wrong among themselves
     spec = model.spec(options.model)  # files that are no model say so before anybody asks for weights
     from converter.load.onnx_source import is_onnx

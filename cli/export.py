@@ -11,6 +11,7 @@ from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import DataOptions, OwnPolicyOptions, SnnFile
 from cli.options import COUNT, TIMESTEPS, Registered, option
+from cli.output import output_file, output_folder
 from seenn.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,14 +48,12 @@ def export(console: Console, file: SnnFile, options: ExportFile, own: OwnPolicyO
     """
     from seenn.export.exporter import FORMATS, ExportOptions, check_options
     from seenn.export.exporter import export as write
-    from seenn.files import check_output
 
     snn = file.load()
     chosen = FORMATS.get(options.to)
-    path = Path(options.output or Path(file.snn).stem + chosen.suffix)
+    target = options.output or Path(file.snn).stem + chosen.suffix
+    path = output_folder(target) if chosen.is_folder else output_file(target, kind=Path(f"snn{chosen.suffix}").suffix)
     with usage():
-        if not chosen.is_folder:
-            check_output(path, keep=file.snn)
         asked = ExportOptions(raw_pixels=options.raw_pixels, reader=options.reader)
         check_options(options.to, asked)
     images, inputs = _inputs(console, snn, data, options.images or chosen.images)

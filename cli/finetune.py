@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import DataOptions, SnnFile, output_file
+from cli.groups import DataOptions, SnnFile
 from cli.options import SHARE, TIMESTEPS, FiniteRange, given, option
+from cli.output import output_file
 from cli.training import AugmentOptions, RunFolder, TrainOptions, save_memory_option
 
 FINETUNED_FILE = "snn-finetuned.safetensors"
@@ -46,7 +47,7 @@ def finetune(
     The loss asks for the right answer after every step, most of all after the first. The epoch that is kept is
     the best on the calibration split; exits have to be calibrated anew.
     """
-    target = output_file(options.output, keep=file.snn)
+    target = output_file(options.output)
     from seenn.training import FinetuneConfig
     from seenn.training.finetune import default_train_config
 

@@ -24,13 +24,13 @@ from cli.options import (
     TIMESTEPS,
     Commas,
     Integer,
-    OutputFolder,
     Registered,
     argument,
     option,
 )
+from cli.output import ReportFolder, output_file
 from seenn.data.registry import data_help
-from seenn.files import check_output, fingerprint, refuse_other_kind
+from seenn.files import fingerprint
 
 if TYPE_CHECKING:
     from converter.load import ModelSpec
@@ -240,7 +240,7 @@ class ReportOptions:
     """Where the report goes."""
 
     report: str = option(
-        "Folder of the report: report.html, figures, tables and plots.", type=OutputFolder(), default="seenn-report"
+        "Folder of the report: report.html, figures, tables and plots.", type=ReportFolder(), default="seenn-report"
     )
     open: bool = option("Show report.html in the browser.")
 
@@ -371,20 +371,3 @@ class ModelOptions:
             )
         check_name(name, also=also)
         return spec
-
-
-def output_file(
-    path: str, *, keep: str | None = None, updates: str | None = None, suffix: str = ".safetensors"
-) -> Path:
-    """An output path that can be written, checked before any work; never the input ``keep``, nor another kind of file.
-
-    Any name without one of the endings of other kinds will do. Says so where a file other than ``updates`` is replaced.
-    """
-    try:
-        target = check_output(path, keep=keep)
-        refuse_other_kind(path, suffix)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="-o") from error
-    if path != updates and target.exists():
-        log.warning("%s is there already: it is replaced in the end", path)
-    return target

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.common import Console, command
-from cli.groups import AlarmOptions, OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile, output_file
+from cli.groups import AlarmOptions, OwnPolicyOptions, PreparationOptions, RunOptions, SnnFile
 from cli.options import PATH, Integer, argument, option
+from cli.output import output_file
 
 if TYPE_CHECKING:
     from seenn.answers import AnswerFile, Picture, Row, Summary
@@ -49,7 +50,10 @@ class AnswerOptions:
     def __post_init__(self) -> None:
         if self.output is None and (self.resume or self.format is not None):
             raise ValueError("--resume and --format are of a file of answers: add -o FILE")
-        if self.output is not None and output_file(self.output, updates=self.output) and self._format not in FORMATS:
+        if self.output is None:
+            return
+        output_file(self.output, kind=None, replaces=False)  # of a file that is there, what goes on with it says more
+        if self._format not in FORMATS:
             raise ValueError(f"-o {self.output} does not end in .{', .'.join(FORMATS)}: add --format")
 
     @property

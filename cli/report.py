@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cli.common import Console, command, text_table
 from cli.groups import ReportOptions
 from cli.options import argument, option
+from cli.output import ReportFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Runs:
 class SideBySide(ReportOptions):
     """Where the common report goes."""
 
-    report: str = option("Folder of the common report.", metavar="FOLDER", default="seenn-runs")
+    report: str = option("Folder of the common report.", type=ReportFolder(), default="seenn-runs")
 
 
 @command("Reports of several evaluations side by side.")

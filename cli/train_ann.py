@@ -10,8 +10,9 @@ import click
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import DataOptions, ModelOptions, output_file
+from cli.groups import DataOptions, ModelOptions
 from cli.options import PATH, SHARE, Integer, option
+from cli.output import output_file
 from cli.training import AugmentOptions, RunFolder, TrainOptions
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def train_ann(
     data: DataOptions,
 ) -> None:
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
-    ckpt, target = options.ckpt, output_file(options.output, keep=options.ckpt, suffix=".pth")
+    ckpt, target = options.ckpt, output_file(options.output, kind=".pth")
     from converter.images import too_few
     from converter.load import load_model, model_to_train
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cli.common import Console, command
 from cli.errors import usage
-from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions, output_file
+from cli.groups import NEURON, SNN_FILE, DataOptions, ModelOptions
 from cli.options import FRACTION, POSITIVE, TIMESTEPS, Integer, given, option
+from cli.output import output_file
 from cli.training import AugmentOptions, RunFolder, TrainOptions, save_memory_option
 
 if TYPE_CHECKING:

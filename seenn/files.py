@@ -192,11 +192,11 @@ def make_folder(path: PathLike) -> Path:
     return Path(path)
 
 
-def check_output(path: PathLike, *, keep: PathLike | None = None) -> Path:
-    """``path``, to be called before any work: :func:`atomic_path` could write it, and it is not the input ``keep``.
+def check_output(path: PathLike) -> Path:
+    """``path``, to be called before any work: :func:`atomic_path` could write it.
 
     Raises:
-        ValueError: its folder does not exist or is not writable, it is no regular file, or it is the input.
+        ValueError: its folder does not exist or is not writable, or it is no regular file.
     """
     real = Path(os.path.realpath(path))
     if not real.parent.is_dir():
@@ -207,15 +207,18 @@ def check_output(path: PathLike, *, keep: PathLike | None = None) -> Path:
         raise ValueError(f"{os.fspath(path)} {obstacle}: name another file")
     if not os.access(real.parent, os.W_OK):
         raise ValueError(f"the folder {Path(path).parent} is not writable: name a file in another")
-    if keep is not None and real == Path(os.path.realpath(keep)):
-        raise ValueError(f"{os.fspath(path)} is the input, which would be lost: name another file")
     return Path(path)
 
 
 #: Endings that promise another kind of file than a program may be about to write.
 KINDS = frozenset([
-    ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar", ".onnx", ".nir", ".h5", ".hdf5", ".keras",
-    ".tflite", ".pb", ".npz", ".npy", ".json", ".yaml", ".zip",
+    ".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib", ".onnx", ".nir", ".h5", ".hdf5",
+    ".keras", ".tflite", ".pb", ".npz", ".npy", ".mat", ".parquet", ".csv", ".tsv", ".xls", ".xlsx",
+    ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z", ".zip",
+    ".py", ".pyi", ".ipynb", ".so", ".pyd", ".dll", ".c", ".cc", ".cpp", ".h", ".cu", ".js", ".sh", ".bat",
+    ".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".xml", ".txt", ".names", ".log", ".md", ".rst",
+    ".tex", ".html", ".htm", ".css", ".pdf", ".svg", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".tif",
+    ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".dcm", ".nii", ".mp4", ".avi", ".wav",
 ])  # fmt: skip
 
 

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 from jinja2 import TemplateError
 
 from seenn.analysis.report.chart import Chart
+from seenn.analysis.report.folder import HTML, PAGES, foreign_files
 from seenn.analysis.report.html import render, shown_chart
 from seenn.analysis.report.text import markdown_cell, markdown_code, markdown_table
+from seenn.errors import OutputError
 from seenn.files import PathLike, atomic_folder, make_folder, write_text
 
 log = logging.getLogger(__name__)
 
-PAGES = "pages.json"  # of a folder: the blocks of all its pages, which its report.html shows
-HTML = "report.html"
 KINDS = ("heading", "lines", "table", "picture", "chart")
 
 
@@ -144,7 +144,7 @@ class Page:
         files of an earlier report are replaced.
 
         Raises:
-            OutputError: the folder cannot be written.
+            OutputError: the folder cannot be written, or has files of these names that are none of seenn's.
         """
         target = Path(folder)
         make_folder(target.parent)
@@ -160,6 +160,8 @@ class Page:
             pages[self.name] = own
             write_json(inside / PAGES, pages)
             write_text(inside / HTML, render(list(pages.values()), inside, target))
+            if found := foreign_files(target, (file.name for file in inside.iterdir())):
+                raise OutputError(found)
         return target / HTML
 
 

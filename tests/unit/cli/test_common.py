@@ -13,8 +13,8 @@ import torch
 from cli.common import Console, Talk, command, text_table
 from cli.convert import significant_loss
 from cli.errors import Failure, show_error, usage
-from cli.groups import output_file
 from cli.options import FiniteRange, OutputFolder
+from cli.output import output_file
 from seenn.errors import DataError
 
 
@@ -115,7 +115,7 @@ def test_a_file_is_not_called_what_it_is_not(tmp_path: Path) -> None:
         click.BadParameter, match=r"is a \.safetensors file, and .*a\.pth says \.pth: name it …\.safetensors"
     ):
         output_file(str(tmp_path / "a.pth"))
-    assert output_file(str(tmp_path / "a.pth"), suffix=".pth").name == "a.pth"
+    assert output_file(str(tmp_path / "a.pth"), kind=".pth").name == "a.pth"
 
 
 @pytest.mark.parametrize(

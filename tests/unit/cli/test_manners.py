@@ -8,10 +8,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
-from cli.groups import output_file
 from cli.main import seenn
+from cli.output import output_file
+from seenn.core.ops import IFNeuron
+
+from .test_engines import write
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -106,3 +110,66 @@ def test_home_is_where_no_shell_has_said_so(tmp_path: Path, monkeypatch: pytest.
     done = CliRunner().invoke(seenn, ["inspect", "resnet18", "--write-config", "~/written.toml"])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "written.toml").is_file()
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with files that commands read; nothing in it may change."""
+    monkeypatch.chdir(tmp_path)
+    write("snn.safetensors", IFNeuron(0.5, max_spikes=2))
+    torch.save({}, "ann.pth")
+    os.link("ann.pth", "own")
+    os.symlink("ann.pth", "link")
+    Path("net_of_manners.py").write_text("from torch import nn\ndef net(): return nn.Flatten()\n")
+    Path("table").write_text("path,label\n")
+    Path("a.npz").write_bytes(b"arrays")
+    Path("names").write_text("cat\ndog\n")
+    Path("run").write_text("[calibrate-exit]\nthreshold = 0.9\n[finetune]\nepochs = 1\n")
+    for name in ("weights", "site", "old"):
+        Path(name).mkdir()
+    Path("weights/model.safetensors").write_bytes(b"weights")
+    Path("site/report.html").write_text("mine")
+    return tmp_path
+
+
+CONVERT, TRAIN = "convert --model net_of_manners:net --ckpt ann.pth", "train-direct --model net_of_manners:net"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{CONVERT} -o net_of_manners.py", "net_of_manners.py says .py: name it ….safetensors"),
+        (f"{CONVERT} -o link", "link is the input of --ckpt, which would be lost: name another"),
+        (f"{CONVERT} --data manifest:table -o table", "table is the input of --data, which would be lost"),
+        (f"{CONVERT} --data manifest:T.csv -o T.csv", "T.csv says .csv: name it ….safetensors"),
+        (f"{CONVERT} --class-names names -o ./names", "names is the input of --class-names, which would be lost"),
+        ("convert --model m --ckpt weights -o weights/model.safetensors", "is a file of weights, the input of --ckpt"),
+        ("convert --model local-dir:weights --pretrained -o weights/model.safetensors", "the input of --model"),
+        ("calibrate-exit --config run -o run", "run is the input of --config, which would be lost"),
+        ("finetune --config run -o run", "run is the input of --config, which would be lost"),
+        ("finetune -o snn.safetensors", "snn.safetensors is the input of SNN, which would be lost"),
+        ("finetune -o net_of_manners.py", "says .py: name it ….safetensors"),
+        (f"{TRAIN} -o script.py", "script.py says .py: name it ….safetensors"),
+        ("export --to onnx -o ann.pth", "what is written is a .onnx file, and ann.pth says .pth: name it ….onnx"),
+        ("export --to onnx -o pic.png", "pic.png says .png: name it ….onnx"),
+        ("export ./snn.safetensors --to integers --data npz:a.npz -o a.npz", "a.npz is the input of --data"),
+        ("export --to nir -o table", "table is not a folder: name another"),
+        ("evaluate --report site", "site has report.html, and no pages.json beside it: seenn did not write that"),
+        ("report old --report old", "old is the input of FOLDERS, which would be lost: name another"),
+    ],
+)
+def test_no_output_replaces_an_input_or_a_file_of_another_kind(inputs: Path, line: str, message: str) -> None:
+    before = {path: path.read_bytes() for path in inputs.rglob("*") if path.is_file()}
+    done = CliRunner().invoke(seenn, line.split())
+    assert (done.exit_code, message in done.output) == (2, True), done.output
+    assert {path: path.read_bytes() for path in inputs.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("inputs")
+def test_the_network_itself_may_be_written_anew_by_another_spelling(caplog: pytest.LogCaptureFixture) -> None:
+    done = CliRunner().invoke(
+        seenn, ["calibrate-exit", "snn.safetensors", "--threshold", "0.9", "-o", "./snn.safetensors"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "is replaced" not in caplog.text
+    done = CliRunner().invoke(seenn, ["export", "--to", "integers", "--images", "5", "-o", "a.npz"])
+    assert done.exit_code == 0, done.output
+    assert "a.npz is there already: it is replaced in the end" in caplog.text

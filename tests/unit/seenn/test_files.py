@@ -13,13 +13,14 @@ import forked
 import pytest
 from safetensors import safe_open
 
-from seenn.errors import CheckpointError, OutputError
+from seenn.errors import CheckpointError, FileNameError, OutputError
 from seenn.files import (
     atomic_folder,
     atomic_path,
     check_output,
     locked,
     make_folder,
+    refuse_other_kind,
     remove_stale,
     version_of,
     write_text,
@@ -148,12 +149,14 @@ def test_a_link_stays_one_and_what_it_points_to_is_written(tmp_path: Path) -> No
         write_text(link, "text")
 
 
-def test_an_output_is_not_the_input_by_whatever_name(tmp_path: Path) -> None:
-    (tmp_path / "ann.pth").touch()
-    (tmp_path / "link").symlink_to("ann.pth")
-    assert check_output(tmp_path / "ann.pth") == tmp_path / "ann.pth"
-    with pytest.raises(ValueError, match="link is the input, which would be lost"):
-        check_output(tmp_path / "link", keep=str(tmp_path / "ann.pth"))
+@pytest.mark.parametrize(
+    "name", ["net.py", "T.CSV", "notes.txt", "run.toml", "pic.png", "p.jpg", "page.html", "README.md"]
+)
+def test_names_that_promise_another_kind_of_file_are_refused(name: str) -> None:
+    with pytest.raises(FileNameError, match=rf"is a \.onnx file, and {name} says \.\w+: name it …\.onnx"):
+        refuse_other_kind(name, ".onnx")
+    for other in ("net.onnx", "net", "net.v2"):
+        refuse_other_kind(other, ".onnx")
 
 
 FULL = """

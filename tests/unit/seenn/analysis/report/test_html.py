@@ -16,11 +16,12 @@ import torch
 
 from seenn.analysis.report.chart import Chart, Panel, Series
 from seenn.analysis.report.evaluation import Evaluation
+from seenn.analysis.report.folder import foreign_files
 from seenn.analysis.report.html import shown_chart
 from seenn.analysis.report.page import Heading, Lines, Page, Plot
 from seenn.analysis.report.side_by_side import read_runs, rows, write_side_by_side
 from seenn.analysis.report.write import write_report
-from seenn.errors import DataError
+from seenn.errors import DataError, OutputError
 
 Make = Callable[..., Evaluation]
 EVIL = "<script>alert(1)</script>"
@@ -167,3 +168,18 @@ def test_a_browser_draws_every_chart_without_complaint_and_readable_on_dark_pape
     page.write_text(page.read_text(encoding="utf-8").replace("const charts", "none(); const charts"), encoding="utf-8")
     _, said = rendered(page, tmp_path / "profile")
     assert any("Uncaught ReferenceError" in line for line in said)
+
+
+def test_files_that_seenn_did_not_write_are_never_replaced_by_a_report(tmp_path: Path) -> None:
+    page = Page(name="own", title="t", network="n", blocks=[])
+    (tmp_path / "own.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"has own\.md, and no pages\.json beside it: seenn did not write that; name"):
+        page.write(tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["own.md"]
+    (tmp_path / "own.md").rename(tmp_path / "report.json")
+    assert foreign_files(tmp_path) is not None
+    (tmp_path / "report.json").write_text('{"mean_timesteps": 2}')  # as 0.1 wrote it, which knew no pages
+    assert foreign_files(tmp_path) is None
+    page.write(tmp_path, {})
+    assert foreign_files(tmp_path) is None
+    page.write(tmp_path, {})

@@ -1,0 +1,104 @@
+"""What a command may write: never what it reads, nor a file that its name says is another kind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.options import FOLDER, OutputFolder
+from seenn.files import check_output, refuse_other_kind
+
+log = logging.getLogger(__name__)
+
+_OUTPUTS = ("output", "write_config")
+_OF_WEIGHTS = ("snn", "ckpt", "model")  # what these name may be a folder, of which any file may be read
+
+
+def output_file(
+    path: str, *, updates: str | None = None, kind: str | None = ".safetensors", replaces: bool = True
+) -> Path:
+    """An output path that can be written, checked before any work; never an input, nor another kind of file.
+
+    Any name without one of the endings of other kinds will do. Says so where a file is replaced.
+
+    Args:
+        path: as typed.
+        updates: the input that is written anew, which is no loss.
+        kind: the ending of what is written; None: any.
+        replaces: whether a file that is there is replaced.
+    """
+    try:
+        target = check_output(path)
+        refuse_input(path, updates=updates)
+        if kind is not None:
+            refuse_other_kind(path, kind)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="-o") from error
+    if replaces and target.exists() and not (updates and _real(path) == _real(updates)):
+        log.warning("%s is there already: it is replaced in the end", path)
+    return target
+
+
+def output_folder(path: str) -> Path:
+    """A folder that can be written or made, and is no input; checked before any work."""
+    try:
+        refuse_input(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="-o") from error
+    return Path(OutputFolder().convert(path, None, None))
+
+
+class ReportFolder(OutputFolder):
+    """A folder that a report can be written into: without files of other programs that it would replace."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from seenn.analysis.report.folder import foreign_files
+
+        target = super().convert(value, param, ctx)
+        if found := foreign_files(target):
+            self.fail(found, param, ctx)
+        return target
+
+
+def refuse_input(path: str, *, updates: str | None = None) -> None:
+    """Refuses a file or folder that an option or argument of the running command names, in whatever spelling.
+
+    Raises:
+        ValueError: it does.
+    """
+    target = _real(path)
+    if not target.exists() or (updates is not None and target == _real(updates)):
+        return
+    for option, text, folder in _named():
+        for name in {text, text.partition(":")[2], *re.split("[:=,]", text)}:
+            found = _real(name) if name else None
+            if found == target:
+                raise ValueError(f"{path} is the input of {option}, which would be lost: name another")
+            if folder and found is not None and target.is_relative_to(found):
+                raise ValueError(f"{path} is a file of {name}, the input of {option}, and would be lost: name another")
+
+
+def _named() -> Iterator[tuple[str, str, bool]]:
+    """Each text that the running command was given, after its option, and whether it may be a folder of weights."""
+    context = click.get_current_context(silent=True)
+    for parameter in () if context is None else context.command.params:
+        if parameter.name in _OUTPUTS or parameter.type is FOLDER or isinstance(parameter.type, OutputFolder):
+            continue
+        given = context.params.get(parameter.name or "") if context else None
+        for text in given if isinstance(given, tuple) else (given,):
+            if isinstance(text, str):
+                yield _shown(parameter), text, parameter.name in _OF_WEIGHTS
+
+
+def _shown(parameter: click.Parameter) -> str:
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+
+
+def _real(path: str) -> Path:
+    return Path(os.path.realpath(os.path.expanduser(path)))
