@@ -29,6 +29,9 @@ NAMES: dict[str, Part] = {
 #: What stands beside them: ``training_set``, ``test-images``, ``seg_train``, ``val2017``, ``trainset``.
 _BESIDE = frozenset(("data", "dataset", "image", "images", "img", "imgs", "pictures", "seg", "set", "split"))
 
+_IMAGES = frozenset(("image", "images", "img", "imgs", "pictures", "photos", "scans"))
+_MASKS = frozenset(("annotations", "groundtruth", "gt", "mask", "masks", "segmentation", "segmentations"))
+
 
 _JOINED = re.compile(rf"({'|'.join(NAMES)})({'|'.join(sorted(_BESIDE))})")
 #: In names of folders that are parts of a data set, but say in no known way of which kind.
@@ -46,6 +49,14 @@ def parts_among(names: Iterable[str]) -> list[str]:
     names = list(names)
     parts = [name for name in names if part_of(name)]
     return parts if len(parts) == len(names) else [name for name in parts if len(max(_words(name), key=len)) > 2]
+
+
+def masks_among(names: Iterable[str]) -> tuple[str, str] | None:
+    """Of folders beside each other, one of images and one of masks of them; None where there are not both."""
+    words = {name: set(_words(name)) for name in names}
+    masks = next((name for name, found in words.items() if found & _MASKS), None)
+    images = next((name for name, found in words.items() if found and found <= _IMAGES), None)
+    return None if masks is None or images is None else (images, masks)
 
 
 def has_parts(data: Any) -> bool:

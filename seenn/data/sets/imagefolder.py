@@ -1,4 +1,7 @@
-"""A folder of image files, one subfolder a class, as ImageNet is stored; decoded when asked for."""
+"""A folder of image files, one subfolder a class, as ImageNet is stored; decoded when asked for.
+
+Its parts lie around the classes, ``train/CLASS``, or in every class, ``CLASS/train``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 import torch
 
 from seenn.data.imagenet import likely_preprocessing
-from seenn.data.parts import choose_parts, part_of, parts_among, sounds_like_part
+from seenn.data.parts import choose_parts, masks_among, part_of, parts_among, sounds_like_part
 from seenn.data.picture import SUFFIXES, read_picture, say_left_out
 from seenn.data.reading import is_hidden, list_files
 from seenn.data.registry import DATA_SETS, Request, needs
@@ -25,13 +28,14 @@ logger = logging.getLogger(__name__)
 def imagefolder(request: Request) -> Source:
     """``path/train/CLASS/*`` with ``path/test/CLASS/*`` or ``path/val/CLASS/*``; or ``path/CLASS/*`` alone.
 
-    The parts have the names that ``seenn.data.parts`` lists, in any case; of one part alone all splits are dealt.
-    Classes are numbered in the order of their folders' names, and files are in the order of theirs. Hidden folders
-    and files are left out, at any depth. ``group_by`` is a level of folders below the class, from 1.
+    Where every class has the same parts in it and nothing else, ``path/CLASS/train/*``, they are those of the data.
+    Parts have the names that ``seenn.data.parts`` lists, in any case; of one part alone all splits are dealt. Classes
+    are numbered in the order of their folders' names, and files are in the order of theirs. Hidden folders and files
+    are left out, at any depth. ``group_by`` is a level of folders below the class, and below such parts, from 1.
 
     Raises:
         DataError: the folder is missing, has no classes, a class without images, or test classes that have
-            no folder in train.
+            no folder in train; or parts in some classes alone, or masks beside the images of a class.
     """
     path = request.path
     if not path.is_dir():
@@ -45,10 +49,14 @@ def imagefolder(request: Request) -> Source:
                 f"{path}: {'/ and '.join(named)}/ hold pictures and no class folders: make a folder for each class in "
                 "them, or list the pictures in a table with columns path, label and split, manifest:TABLE"
             )
-        train_dir, test_dir = path, None
+        inner = _parts_within(path, folders, grouped=request.group_by is not None)
+        train_at, test_at = choose_parts(path, inner) if inner else ("", None)
+        train_in = test_in = path
+        train_dirs = {name: folder / train_at for name, folder in _class_folders(path).items()}
+        test_dirs = {} if test_at is None else {folder.name: folder / test_at for folder in folders}
         alike = any(sounds_like_part(folder.name) for folder in folders)
         inside = {tuple(inner.name for inner in _subfolders(folder)) for folder in folders}
-        if alike and request.group_by is None and len(inside) == 1 < len(folders) and len(*inside) > 1:
+        if alike and not inner and request.group_by is None and len(inside) == 1 < len(folders) and len(*inside) > 1:
             names = ", ".join(folder.name for folder in folders[:4])
             logger.warning(
                 "%s: %s hold the same folders, and are taken for classes; parts are called train, val or test",
@@ -58,20 +66,21 @@ def imagefolder(request: Request) -> Source:
     else:
         if others := [folder.name for folder in folders if folder not in parts]:
             logger.warning("%s: beside its parts, these folders are left out: %s", path, ", ".join(others))
-        chosen = choose_parts(path, [folder.name for folder in parts])
-        train_dir, test_dir = path / chosen[0], None if chosen[1] is None else path / chosen[1]
-    train = _classes(train_dir)
-    test = {} if test_dir is None else _classes(test_dir)
+        train_at, test_at = choose_parts(path, [folder.name for folder in parts])
+        train_in, test_in = path / train_at, path / (test_at or "")
+        train_dirs = _class_folders(train_in)
+        test_dirs = {} if test_at is None else _class_folders(test_in)
+    train = _classes(train_in, train_dirs)
+    test = _classes(test_in, test_dirs) if test_dirs else {}
     if unknown := sorted(set(test) - set(train)):
         raise DataError(
-            f"{test_dir}: classes that {train_dir} does not have: {listed(unknown)}; remove them, or add training "
-            "images"
+            f"{test_in}: classes that {train_in} does not have: {listed(unknown)}; remove them, or add training images"
         )
     level = _level(request.group_by)
     files = [file for found in train.values() for file in found]
     return Source(
-        train=_part(train_dir, train, train, level),
-        test=None if test_dir is None else _part(test_dir, test, train, level),
+        train=_part(train_dirs, train, train, level),
+        test=None if test_at is None else _part(test_dirs, test, train, level),
         class_names=tuple(train),
         preprocessing=likely_preprocessing(files),
     )
@@ -81,11 +90,61 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class, all in the order of their names."""
+def _parts_within(path: Path, folders: list[Path], *, grouped: bool) -> list[str]:
+    """The parts that every class has in it, and nothing beside them; none where no class has several.
+
+    Raises:
+        DataError: some classes have other parts or something beside them, or the parts are of several data sets.
+    """
+    inside = {folder.name: _content(folder) for folder in folders}
+    parted = [name for name, names in inside.items() if len({part_of(part) for part in parts_among(names)}) > 1]
+    if not parted or len(folders) == 1:
+        return []
+    first = inside[parted[0]]
+    other = next((name for name, names in inside.items() if names != first), None)
+    if other is not None or not all(map(part_of, first)):
+        also = "" if other is None else f", and {other} {listed(inside[other]) or 'nothing'}"
+        raise DataError(
+            f"{path}: the class {parted[0]} has {listed(first)} in it{also}; expected the same parts in every class, "
+            "and nothing beside them: move them to train/CLASS and test/CLASS, or list the pictures in a table with "
+            "columns path, label and split, manifest:TABLE"
+        )
+    below = {tuple(entry.name for entry in _subfolders(folder / part)) for folder in folders for part in first}
+    if not grouped and len(below) == 1 and len(*below) > 1:
+        raise DataError(
+            f"{path}: {listed(inside)} each have {listed(first)} with the same folders in them, {listed(*below)}: they "
+            f"look like several data sets; name one of them, imagefolder:{folders[0]}"
+        )
+    return first
+
+
+def _content(folder: Path) -> list[str]:
+    """The names of the folders in it, and that there are pictures."""
+    pictures = any(entry.suffix.lower() in SUFFIXES and not is_hidden(entry.name) for entry in folder.iterdir())
+    return [*(entry.name for entry in _subfolders(folder)), *(["pictures alone"] if pictures else [])]
+
+
+def _refuse_masks(folder: Path) -> None:
+    """Raises DataError where masks lie beside the images that they belong to: they would be pictures of a class."""
     names = [entry.name for entry in _subfolders(folder)]
-    if not names:
+    found = masks_among(names)
+    if found is not None and list_files(folder / found[1], SUFFIXES):
+        raise DataError(
+            f"{folder}: {found[1]} has pictures beside {found[0]}, and they would be taken for images of a class: move "
+            "such folders out of there, or list the images in a table with columns path and label, manifest:TABLE"
+        )
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    found = {entry.name: entry for entry in _subfolders(folder)}
+    if not found:
         raise DataError(f"{folder}: has no subfolders; expected one for each class")
+    return found
+
+
+def _classes(folder: Path, folders: Mapping[str, Path]) -> dict[str, list[Path]]:
+    """The image files of each class, which lie in ``folders`` below ``folder``, all in the order of their names."""
+    names = list(folders)
     others: Counter[str] = Counter()
     if len(names) == 1 and (inner := _subfolders(folder / names[0])):
         raise DataError(
@@ -95,7 +154,9 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     loose = [entry for entry in folder.iterdir() if not is_hidden(entry.name) and entry.suffix.lower() in SUFFIXES]
     if loose := [entry for entry in loose if entry.is_file()]:
         logger.warning("%s: %d pictures beside the folders of classes are left out", folder, len(loose))
-    classes = {name: list_files(folder / name, SUFFIXES, others) for name in names}
+    for place in (folder, *folders.values()):
+        _refuse_masks(place)
+    classes = {name: list_files(place, SUFFIXES, others) for name, place in folders.items()}
     say_left_out(folder, others)
     if empty := [name for name, files in classes.items() if not files]:
         endings = " ".join(sorted(SUFFIXES))
@@ -113,10 +174,14 @@ def _level(group_by: str | None) -> int | None:
     return int(group_by)
 
 
-def _part(folder: Path, classes: Mapping[str, list[Path]], names: Iterable[str], level: int | None) -> Labelled:
-    files = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
-    paths, labels = [path for path, _ in files], torch.tensor([label for _, label in files])
-    groups = None if level is None else [_group(path, path.relative_to(folder).parts, level) for path in paths]
+def _part(
+    folders: Mapping[str, Path], classes: Mapping[str, list[Path]], names: Iterable[str], level: int | None
+) -> Labelled:
+    files = [(path, label, name) for label, name in enumerate(names) for path in classes.get(name, ())]
+    paths, labels = [path for path, *_ in files], torch.tensor([label for _, label, _ in files])
+    groups = None
+    if level is not None:
+        groups = [_group(path, (name, *path.relative_to(folders[name]).parts), level) for path, _, name in files]
     return Labelled(FileImages(paths, read_picture), labels, groups)
 
 

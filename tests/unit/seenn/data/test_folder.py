@@ -242,3 +242,65 @@ def test_folder_that_cannot_be_listed_is_refused_rather_than_passed_over(
             load_data(f"imagefolder:{path}")
     finally:
         (path / locked).chmod(0o700)
+
+
+def test_parts_in_every_class_are_those_of_the_data(write_folder: WriteFolder) -> None:
+    counts = {f"{name}/{part}": count for name in ("cat", "dog") for part, count in (("Train", 12), ("test", 2))}
+    path = write_folder(counts)
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    assert splits.class_names == ("cat", "dog")
+    assert [file.parent.name for file in splits.test.files or ()] == ["test"] * 4
+    assert splits.test.labels.tolist() == [0, 0, 1, 1]
+    for split in (splits.train, splits.calibration, splits.exit):
+        assert {file.parent.name for file in split.files or ()} == {"Train"}
+
+
+def test_groups_are_counted_below_such_parts(write_folder: WriteFolder) -> None:
+    counts = {f"{name}/train/p{n}": 2 for name in ("cat", "dog") for n in range(12)}
+    path = write_folder({**counts, "cat/test/p0": 2, "dog/test/q1": 2})
+    with pytest.raises(DataError, match="1 groups are in train and in test, as 'cat/p0'"):
+        load_data(f"imagefolder:{path}", preprocessing=SMALL, group_by="1")
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (
+            {"cat/train": 6, "cat/test": 2, "dog": 8},
+            "the class cat has test, train in it, and dog pictures alone; expected the same parts in every class",
+        ),
+        (
+            {"cat/train": 6, "cat/test": 2, "dog/train": 6, "dog/test": 2, "dog/extra": 2},
+            "the class cat has test, train in it, and dog extra, test, train; expected the same parts",
+        ),
+        (
+            {f"{name}/{part}": 2 for name in ("cat", "dog") for part in ("train", "test", "more")},
+            "the class cat has more, test, train in it; expected the same parts in every class, and nothing beside",
+        ),
+        (
+            {f"site{n}/{part}/{name}": 6 for n in (1, 2) for part in ("train", "test") for name in ("cat", "dog")},
+            "site1, site2 each have test, train with the same folders in them, cat, dog: they look like several data "
+            "sets; name one of them, imagefolder:.*site1",
+        ),
+        (
+            {f"{name}/{kind}": 6 for name in ("COVID", "Normal") for kind in ("images", "masks")},
+            r"COVID: masks has pictures beside images, and they would be taken for images of a class: move such",
+        ),
+        (
+            {f"{part}/{name}/{kind}": 6 for part in ("train", "test") for name in "ab" for kind in ("img", "GT_masks")},
+            r"train.a: GT_masks has pictures beside img, and they would be taken for images of a class",
+        ),
+        ({"images/a": 6, "masks/a": 6}, "set: masks has pictures beside images"),
+    ],
+)
+def test_parts_in_some_classes_and_masks_in_classes_are_refused(
+    write_folder: WriteFolder, counts: dict[str, int], message: str
+) -> None:
+    path = write_folder(counts)
+    with pytest.raises(DataError, match=message):
+        load_data(f"imagefolder:{path}", preprocessing=SMALL)
+
+
+def test_folders_of_masks_without_images_beside_them_are_classes(write_folder: WriteFolder) -> None:
+    path = write_folder({"mask/indoors": 6, "mask/outdoors": 6, "no_mask": 12})
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("mask", "no_mask")
