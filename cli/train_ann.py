@@ -61,6 +61,7 @@ def train_ann(
     """Train a classifier on the train split; the epoch kept is the best on the calibration split."""
     ckpt, target = options.ckpt, output_file(options.output, kind=".pth")
     from converter.images import too_few
+    from converter.known import with_channel
     from converter.load import load_model, model_to_train
     from converter.load.weights import SAFETENSORS_SUFFIX, TORCH_SUFFIXES, read_weights, write_weights
     from seenn.data import check_splits
@@ -79,6 +80,7 @@ def train_ann(
     if few := too_few(splits):
         log.warning("%s, which convert will ask for", few)
     spec = spec.for_classes(splits.num_classes)
+    splits = with_channel(spec, splits)
     optim = OptimConfig(lr=0.02) if ckpt else OptimConfig()
     base = TrainConfig(optim=optim, augment=Augment.suggest(splits))
     config = training.config(base, seed=console.seed)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from converter.conversion import activations_of, refuse_neurons
+from converter.known import with_channel
 from converter.load import ModelSpec, build_model, check_name
 from converter.passes import fold_batch_norm, verify_equivalent
 from converter.trace import capture_graph
@@ -85,6 +86,7 @@ def train_direct(
     spec = model if isinstance(model, ModelSpec) else ModelSpec(name=model)
     spec = replace(spec, num_classes=spec.num_classes or data.num_classes)
     data.train.check_classes(spec.num_classes or data.num_classes, spec.name)
+    data = with_channel(spec, data)
     p, kind, rules = data.preprocessing, NEURONS.get(neuron), rules or {}
 
     def make_neuron() -> Neuron:

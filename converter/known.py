@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from torch import nn
 
-from converter.load import LoadedModel
+from converter.load import LoadedModel, ModelSpec
 from converter.load.layout import Layer, find_first_convolution
-from seenn.data import Numbers, Preparation, Stated
+from converter.load.sources import build_source
+from seenn.data import DataSplits, Numbers, Preparation, Stated
 from seenn.data.imagenet import IMAGENET
+from seenn.models import MODELS
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,20 @@ def fitted(source: LoadedModel, own: Preparation) -> Preparation:
             "×".join(map(str, own.shape)),
         )
     return found
+
+
+def with_channel(spec: ModelSpec, splits: DataSplits) -> DataSplits:
+    """``splits`` for the model of ``spec`` to learn from: a channel that arrays ``[H, W]`` lack is put in front."""
+    own = splits.preprocessing
+    if not isinstance(own, Numbers):
+        return splits
+    if spec.name in MODELS:
+        axes: int | None = 3
+    else:
+        _, axes = _first_of(build_source(replace(spec, pretrained=False)))
+    if axes != len(own.shape) + 1:
+        return splits
+    return splits.with_preprocessing(Stated(input_size=(1, *own.shape)).over(own), guess=splits.guess)
 
 
 def _first_of(module: nn.Module) -> tuple[Layer | None, int | None]:

@@ -20,6 +20,8 @@ from cli.convert import convert
 from cli.evaluate import evaluate
 from cli.groups import DataOptions
 from cli.train_ann import train_ann
+from cli.train_direct import train_direct
+from converter.load.weights import read_weights
 
 RAW = (
     "from torch import nn\n"
@@ -219,3 +221,24 @@ def test_a_guess_says_whether_it_is_the_datas_or_the_librarys() -> None:
     assert options.prepared(splits, own, source="as the library has it").guess == "as the library has it"
     assert not options.prepared(replace(digits, guess=""), own, source="as the library has it").guess
     assert not replace(options, mean=(0.5,), std=(0.5,)).prepared(splits, own).guess
+
+
+@pytest.mark.parametrize("command", [train_ann, train_direct])
+@pytest.mark.parametrize("model", ["test_resnet", "rawnet_of_a_test:net", "spiking_small"])
+def test_arrays_without_their_channel_are_learned_from_as_they_are_converted(
+    here: Path, tmp_path: Path, command: Any, model: str
+) -> None:
+    if model == "spiking_small" and command is train_ann:
+        return
+    pixels, labels = bright(200)
+    np.savez(tmp_path / "floats.npz", images=(pixels / 255).astype(np.float32), labels=labels)
+    made = str(tmp_path / ("ann.pth" if command is train_ann else "snn.safetensors"))
+    extra = () if command is train_ann else ("-T", "2")
+    data = f"npz:{tmp_path / 'floats.npz'}"
+    done = run(command, "--model", model, "--data", data, "--epochs", "1", "--batch-size", "32", "-o", made, *extra)
+    assert done.exit_code == 0, (done.output, done.exception)
+    if command is train_ann:
+        assert read_weights(made).record["preprocessing"]["shape"] == [1, 8, 8]
+    else:
+        assert seenn.load(made).network.input_shape == (1, 8, 8)
+        assert run(evaluate, made, "--report", str(tmp_path / "report")).exit_code == 0
