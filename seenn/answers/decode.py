@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from seenn.answers.formats import COLUMNS, Row, one_line
 from seenn.answers.pictures import Picture
 from seenn.batch import Batch
+from seenn.data.picture import for_channels
 from seenn.data.preprocessing import Preprocessing
 from seenn.device import processors
 from seenn.errors import CheckpointError, DataError, SeennError
@@ -157,11 +158,12 @@ class _Decoder(Dataset[Any]):
                 ready.update(zip(group, self._preprocessing.pixels(torch.stack([*group.values()])), strict=True))
             except DataError as error:
                 for place in group:
-                    errors[place] = one_line(str(error))
+                    errors[place] = one_line(f"{pictures[place].path}: {error}")
 
         for place, picture in enumerate(pictures):
             try:
-                pixels = picture.read()
+                with for_channels(self._preprocessing.channels):
+                    pixels = picture.read()
             except DataError as error:
                 errors[place] = one_line(str(error))
                 continue

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from seenn.data.arrays import as_numbers, is_array, type_of, with_batch_axis
-from seenn.data.picture import picture_pixels, read_picture
+from seenn.data.picture import for_channels, picture_pixels, read_picture
 from seenn.errors import DataTypeError, InputError
 
 RANGE_TOLERANCE = 0.01  # of a channel's range that prepared values may lie outside it, as half precision does
@@ -27,10 +27,11 @@ def as_tensor(images: Any, size: Size) -> Tensor:
         InputError: the shape of raw pixels does not say which axis is which.
         DataError: a picture cannot be read.
     """
-    if isinstance(images, str | Path):
-        return read_picture(images)[None]
-    if isinstance(images, Image.Image):
-        return picture_pixels("the image", images)[None]
+    with for_channels(size[0]):
+        if isinstance(images, str | Path):
+            return read_picture(images)[None]
+        if isinstance(images, Image.Image):
+            return picture_pixels("the image", images)[None]
     numbers = as_numbers(images) if is_array(images) else None
     if numbers is not None and numbers.dtype == torch.uint8:
         return _channels_first(numbers, size)

@@ -6,6 +6,9 @@ import logging
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,14 +27,28 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ENDINGS = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
+_WITH_ALPHA = 4  # channels
+_wanted: ContextVar[int | None] = ContextVar("wanted", default=None)
+
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+
+
+@contextmanager
+def for_channels(count: int) -> Iterator[None]:
+    """Inside, pictures are read for a network of so many channels: where it takes four, with their transparency."""
+    before = _wanted.set(count)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
 
 
 def read_picture(path: str | os.PathLike[str]) -> Tensor:
     """An image file as uint8 ``[C, H, W]``: gray stays one channel, everything else becomes RGB.
 
     As torchvision's and timm's loaders do, transparency and EXIF orientation are ignored and the first frame
-    of several is taken, so accuracies compare with published ones. 16-bit gray is scaled to 8 bits.
+    of several is taken, so accuracies compare with published ones; inside ``for_channels(4)`` pictures with
+    transparency become RGBA. 16-bit gray is scaled to 8 bits.
 
     Raises:
         DataError: the file is missing, damaged, of another format, deeper than 16 bits, or so large (PIL's
@@ -74,6 +91,8 @@ def picture_pixels(where: object, image: Image.Image) -> Tensor:
     if image.mode.startswith(("I", "F")):
         return _deep(where, image)
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    if _wanted.get() == _WITH_ALPHA and (image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info):
+        mode = "RGBA"
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))  # to convert what is so is a copy
     channels_first = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
     return torch.from_numpy(np.array(channels_first, order="C"))

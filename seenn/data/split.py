@@ -17,6 +17,7 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.labels import Task, label_column, task_of
+from seenn.data.picture import for_channels
 from seenn.data.preprocessing import Preparation, suited
 from seenn.data.reading import file_digest, naming, to_int64
 from seenn.data.rule import SPLITS
@@ -226,13 +227,14 @@ class Split:
 
     def _prepared(self, chosen: Tensor) -> Batch:
         files, blocks = self._images.files, self._images.blocks(self._indices[chosen])
-        if files is None:
-            parts = [self._prepared_block(block) for block in blocks]
-        else:
-            parts = []
-            for index, block in zip(self._indices[chosen].tolist(), blocks, strict=True):
-                with naming(files[index]):
-                    parts.append(self._prepared_block(block))
+        with for_channels(self.preprocessing.shape[0]):
+            if files is None:
+                parts = [self._prepared_block(block) for block in blocks]
+            else:
+                parts = []
+                for index, block in zip(self._indices[chosen].tolist(), blocks, strict=True):
+                    with naming(files[index]):
+                        parts.append(self._prepared_block(block))
         return Batch(torch.cat(parts, dim=int(self.is_sequence)), self.labels[chosen], self.is_sequence)
 
     def _prepared_block(self, block: Tensor) -> Tensor:

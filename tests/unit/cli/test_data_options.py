@@ -19,9 +19,11 @@ from cli.calibrate_exit import calibrate_exit
 from cli.convert import convert
 from cli.evaluate import evaluate
 from cli.groups import DataOptions
+from cli.main import seenn as seenn_command
 from cli.train_ann import train_ann
 from cli.train_direct import train_direct
 from converter.load.weights import read_weights
+from seenn.data import load_data
 
 RAW = (
     "from torch import nn\n"
@@ -242,3 +244,31 @@ def test_arrays_without_their_channel_are_learned_from_as_they_are_converted(
     else:
         assert seenn.load(made).network.input_shape == (1, 8, 8)
         assert run(evaluate, made, "--report", str(tmp_path / "report")).exit_code == 0
+
+
+def test_pictures_with_transparency_are_read_with_it_for_a_network_of_four_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for index in range(200):
+        file = tmp_path / "set" / "ab"[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 4), dtype=np.uint8)).save(file)
+    (tmp_path / "four_of_a_test.py").write_text(RAW.replace("Conv2d(1", "Conv2d(4"))
+    net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    torch.save(net.state_dict(), "four.pth")
+    stated = ("--in-chans", "4", "--mean", "0.5,0.5,0.5,0.25", "--std", "0.5,0.5,0.5,0.5")
+    what = ("--model", "four_of_a_test:net", "--ckpt", "four.pth", "--data", "imagefolder:set", "-T", "2", "--force")
+    done = run(convert, *what, *stated)
+    assert done.exit_code == 0, (done.output, done.exception)
+    snn = seenn.load("snn.safetensors")
+    pixels = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None]
+    assert torch.equal(snn.batch(file).inputs, snn.batch(pixels).inputs)
+    assert torch.equal(snn.batch(Image.open(file)).inputs, snn.batch(pixels).inputs)
+    assert run(evaluate).exit_code == 0
+    Image.open(file).convert("RGB").save("opaque.png")
+    printed = CliRunner().invoke(seenn_command, ["predict", "snn.safetensors", str(file), "opaque.png"])
+    assert printed.stdout.startswith(f"{file}: ")
+    assert "opaque.png: images have 3 channels and the network takes 4" in printed.stderr
+    assert load_data("imagefolder:set").train.images(1).shape[1] == 3
