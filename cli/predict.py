@@ -144,7 +144,7 @@ def _print(
         elif row["error"] is None:
             click.echo(f"{row['path']}: {_said(row, with_cost)}")
         else:
-            console.say(f"warning: {row['error']}")
+            click.echo(f"warning: {row['error']}", err=True)  # which --quiet leaves
     drift = _drift(console, watch)
     if console.json:
         console.answer({"predictions": kept, **summary.to_json(), **drift}, engine=engine)

@@ -143,7 +143,10 @@ def _table(path: Path) -> Iterator[Picture]:
         columns = rows.fieldnames or ()
         column = next((name for name in columns if name.strip().lower() in PATHS), None)
         if column is None:
-            raise DataError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one named path")
+            raise DataError(
+                f"{path}: has the columns {', '.join(columns) or '(none)'}; expected one called {' or '.join(PATHS)}: "
+                "rename it"
+            )
         for row in rows:
             if row[column]:
                 file = located(path.parent, row[column].strip())

@@ -170,8 +170,8 @@ class Preprocessing:
         height, width = self._covering_size(*images.shape[-2:])
         if height * width > MAX_ELONGATION * self.height * self.width:
             raise DataError(
-                f"an image of {images.shape[-2]}x{images.shape[-1]} pixels is too elongated for an input of "
-                f"{self.height}x{self.width}: crop it first"
+                f"an image {images.shape[-1]} pixels wide and {images.shape[-2]} high is too elongated for an input "
+                f"{self.width} wide and {self.height} high: crop it first"
             )
         pixels = images.to(torch.float32)
         resized = F.interpolate(pixels, size=(height, width), mode=self.interpolation, antialias=True)

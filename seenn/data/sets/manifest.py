@@ -45,7 +45,11 @@ def manifest(request: Request) -> Source:
     rows = read_rows(path)
     where, label, split = (_column(path, rows, names) for names in (PATHS, LABELS, SPLITS))
     if where is None or label is None:
-        raise DataError(f"{path}: has the columns {', '.join(rows[0])}; expected path and label")
+        lacking = [" or ".join(names) for found, names in ((where, PATHS), (label, LABELS)) if found is None]
+        raise DataError(
+            f"{path}: has the columns {', '.join(rows[0])}; expected one called {', and one called '.join(lacking)}: "
+            "rename it"
+        )
     if request.group_by is not None and request.group_by not in rows[0]:
         raise DataError(
             f"{path}: has the columns {', '.join(rows[0])}; none is {request.group_by!r} to group by: choose another "

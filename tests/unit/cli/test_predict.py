@@ -47,6 +47,13 @@ def test_answers_are_printed_a_line_each_and_what_cannot_be_read_is_told() -> No
     assert second.startswith("p/4.png: ")
     assert "warning: bad.png: is damaged or no BMP" in done.stderr
     assert "warning: of 3 pictures 1 could not be read\n" in done.stderr
+    Path("worse.png").write_bytes(b"damaged")
+    quiet = run("p/3.png", "bad.png", "worse.png", "p/4.png", "-q")
+    assert [line.partition(": is")[0] for line in quiet.stderr.splitlines()] == [
+        "warning: bad.png",
+        "warning: worse.png",
+        "warning: of 4 pictures 2 could not be read",
+    ]
 
 
 @pytest.mark.usefixtures("folder")

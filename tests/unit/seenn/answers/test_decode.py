@@ -55,6 +55,7 @@ def test_pictures_are_resized_together_as_they_are_alone(
         found.append(list(answer_pictures(snn, session, chain.from_iterable(find_pictures(pictures)), workers=0)))
     assert found[0] == found[1]
     assert [n for n, row in enumerate(found[0]) if row["error"] is not None] == [0, 5, 6, 19]
+    assert f"{pictures[5]}: an image 9000 pixels wide and 1 high is too elongated" in found[0][5]["error"]
 
 
 def test_pictures_that_can_all_not_be_read_are_rows_too(snn: SNN, pictures: list[str]) -> None:

@@ -151,8 +151,11 @@ def test_a_folder_that_may_not_be_read_hides_no_other_picture(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,label\na.png,1\n", r"t\.csv: has the columns name, label; expected one named path"),
-        ("", r"t\.csv: has the columns \(none\); expected one named path"),
+        (
+            "name,label\na.png,1\n",
+            r"t\.csv: has the columns name, label; expected one called path or file or filename or",
+        ),
+        ("", r"t\.csv: has the columns \(none\); expected one called path or file or filename or"),
         ("path,label\n,3\n", r"t\.csv:2: the column path is empty; expected a file"),
         ("path\n" + "x" * 200_000 + "\n", r"t\.csv: cannot be read \(Error: field larger"),
         ("path\na.png\n\udcff.png\n", r"t\.csv: is not in UTF-8 \(.*\), .*: save it as UTF-8"),
@@ -181,7 +184,7 @@ def test_what_is_missing_or_empty_is_said_before_any_work(tmp_path: Path, monkey
         check_inputs(["s-{1..20}.tar"])
     with pytest.raises(DataError, match=r"bare: holds no picture; expected files that end in \.bmp"):
         check_inputs(["bare"])
-    with pytest.raises(DataError, match="expected one named path"):
+    with pytest.raises(DataError, match="expected one called path or file or filename or"):
         check_inputs(["t.csv"])
     Path("rows.csv").write_text("path\n")
     tarfile.open("no.tar", "w").close()

@@ -247,9 +247,11 @@ def test_pictures_that_cannot_be_prepared_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((1, 2000), dtype=np.uint8)).save(tmp_path / "long.png")
     snn = tiny_snn()
     for given in (tmp_path / "long.png", [str(tmp_path / "long.png")]):
-        with pytest.raises(DataError, match=r"long\.png: an image of 1x2000 pixels is too elongated for an input of"):
+        with pytest.raises(
+            DataError, match=r"long\.png: an image 2000 pixels wide and 1 high is too elongated for an input"
+        ):
             snn.predict(given)
-    with pytest.raises(DataError, match=r"long\.png: an image of 1x2000 pixels is too elongated"):
+    with pytest.raises(DataError, match=r"long\.png: an image 2000 pixels wide and 1 high is too elongated"):
         as_split([(tmp_path / "long.png", 0)], "test", snn.preprocessing).batch()
 
 

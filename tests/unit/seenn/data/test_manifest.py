@@ -96,7 +96,8 @@ def test_several_labels_and_values(write: Write) -> None:
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("picture,label", "{path},cat", "has the columns picture, label; expected path and label"),
+        ("picture,label", "{path},cat", "has the columns picture, label; expected one called path or file or "),
+        ("image_id,diagnosis", "{path},cat", "or image_path, and one called label or class or .* or y: rename it"),
         ("path,file,label", "{path},{path},cat", "columns path and file could both be the path"),
         ("path,label", "{path},", "60 rows have no label"),
         ("path,label", "gone{path},cat", r"60 of 60 files are not there, the first is .*gonepictures"),
