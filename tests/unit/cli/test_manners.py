@@ -110,6 +110,8 @@ def test_home_is_where_no_shell_has_said_so(tmp_path: Path, monkeypatch: pytest.
     done = CliRunner().invoke(seenn, ["inspect", "resnet18", "--write-config", "~/written.toml"])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "written.toml").is_file()
+
+
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with files that commands read; nothing in it may change."""
