@@ -68,6 +68,13 @@ class FxBuilder:
         meta = tensor.to("meta")
         return Traced(self._graph.get_attr(target), (meta, meta))
 
+    def repeated(self, name: str, tensor: Tensor) -> Traced:
+        """A constant ``[1, ...]`` as a value that every image has."""
+        one, count = self.buffer(name, tensor), self._graph.call_method("size", (self.images.node, 0))
+        sizes = (-1,) * (tensor.dim() - 1)
+        first, second = (meta.expand(size, *sizes) for meta, size in zip(one.meta, self.batch.sizes, strict=True))
+        return self._checked(self._graph.call_method("expand", (one.node, count, *sizes)), first, second)
+
     def finish(self, output: Traced) -> fx.GraphModule:
         """The graph that returns ``output``, in eval mode."""
         self._graph.output(output.node)

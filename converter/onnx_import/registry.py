@@ -97,7 +97,32 @@ class OnnxCall:
         """The weight at ``position``, a float32 copy."""
         array = self.array(position)
         if array.dtype != np.float32:
-            raise Refused(f"has a constant of type {array.dtype}", "export the model in float32")
+            raise _other_type(array)
+        return torch.from_numpy(np.array(array, order="C"))
+
+    def alike(self, position: int, rank: int) -> Array:
+        """The constant at ``position`` as it meets each image of a value with ``rank`` axes.
+
+        One that is repeated for every image, by the size of the batch, has an axis of size 1 there.
+        """
+        value = self.value(position)
+        if not isinstance(value, Known) or value.at[0].ndim < rank:
+            return self.array(position)
+        one = value.at[0][:1]
+        for batch, array in zip(self.builder.batch.declared, value.at, strict=True):
+            wanted = (one.shape, (batch, *one.shape[1:]))
+            if array.ndim > rank or array.shape not in wanted or not np.array_equal(array, one.repeat(len(array), 0)):
+                raise Refused(
+                    f"has a constant of shape {list(array.shape)} for {rank} axes",
+                    "expected the same one for every image",
+                )
+        return one
+
+    def constant(self, position: int, rank: int) -> Tensor:
+        """What ``alike`` says, a copy: real numbers, or a mask."""
+        array = self.alike(position, rank)
+        if array.dtype not in (np.float32, np.bool_):
+            raise _other_type(array)
         return torch.from_numpy(np.array(array, order="C"))
 
     def axis(self, axis: int, x: Traced) -> int:
@@ -137,11 +162,15 @@ class OnnxCall:
         """A constant argument for ``function``."""
         return self.builder.buffer(f"{self.name}_constant", tensor)
 
+    def repeated(self, position: int, rank: int) -> Traced:
+        """The constant at ``position``, of ``rank`` axes, as a value that every image has."""
+        return self.builder.repeated(f"{self.name}_constant", self.constant(position, rank))
+
     def reshape(self, x: Traced, shape: tuple[int, ...]) -> Traced:
         """``x`` with another shape per image."""
         if shape == x.shape:
             return x
-        if len(shape) == 1:
+        if len(shape) == 1 and x.shape:
             return self.module(nn.Flatten(), x)
         return self.function(torch.reshape, x, (-1, *shape))
 
@@ -204,6 +233,10 @@ def few(array: Array) -> Any:
     if array.size > MAX_SETTINGS:
         raise Refused(f"has a setting of {array.size:,} numbers", f"expected at most {MAX_SETTINGS}: export it again")
     return array.tolist()
+
+
+def _other_type(array: Array) -> Refused:
+    return Refused(f"has a constant of type {array.dtype}", "export the model in float32")
 
 
 def parameter(tensor: Tensor) -> nn.Parameter:

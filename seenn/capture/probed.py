@@ -36,7 +36,7 @@ def moved(call: Call) -> Result:
     shape, layout = call.node.meta["shape"], call.node.meta["layout"]
     several = not isinstance(shape, torch.Size)
     layouts, base = layout if several else (layout,), _parts(run(call, nothing, _IMAGES))
-    if called(call.node.target) == "masked_fill" and all(_is_softmax(user) for user in call.node.users):
+    if called(call.node.target) in ("masked_fill", "where") and all(_is_softmax(user) for user in call.node.users):
         base = [start.clamp(min=SHUT) for start in base]
     parts: list[list[Any]] = [[] for _ in base]
     for node in sources:

@@ -16,6 +16,7 @@ from seenn.capture import Refused
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "Add": operator.add,
+    "Mean": operator.add,
     "Sum": operator.add,
     "Sub": operator.sub,
     "Mul": operator.mul,
@@ -32,7 +33,7 @@ _COMPARISONS: dict[str, Callable[..., Any]] = {
 
 @imports(*_OPERATORS, rows=math.inf)
 def arithmetic(call: OnnxCall) -> Result:
-    """``a + b + …``, ``a - b``, ``a · b`` or ``a / b``."""
+    """``a + b + …`` or the mean of them, ``a - b``, ``a · b`` or ``a / b``."""
     function = _OPERATORS[call.node.op_type]
     positions = list(range(len(call.inputs)))
     if function is operator.add:
@@ -40,7 +41,7 @@ def arithmetic(call: OnnxCall) -> Result:
     rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
     operands = [_operand(call, i, rank) for i in positions]
     result: Traced = reduce(lambda left, right: call.function(function, left, right), operands)
-    return result
+    return call.function(operator.truediv, result, len(operands)) if call.node.op_type == "Mean" else result
 
 
 @imports("Scaler")
@@ -62,9 +63,9 @@ def comparison(call: OnnxCall) -> Result:
 
 @imports("Where", rows=math.inf)
 def where(call: OnnxCall) -> Result:
-    """``torch.where`` under a condition that comes from the image."""
+    """``torch.where`` under a condition that comes from the image, or is a constant mask."""
     rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
-    return call.function(torch.where, call.traced(0), _operand(call, 1, rank), _operand(call, 2, rank))
+    return call.function(torch.where, *(_operand(call, i, rank) for i in range(3)))
 
 
 @imports("Max", "Min", rows=math.inf)
@@ -87,10 +88,6 @@ def _operand(call: OnnxCall, position: int, rank: int) -> Any:
     """The activation at ``position``, or a constant as a number or a buffer; refuses one with an axis of images."""
     if not isinstance(call.value(position), Known):
         return call.traced(position)
-    constant = call.tensor(position)
-    if constant.dim() > rank or (constant.dim() == rank and constant.shape[0] != 1):
-        raise Refused(
-            f"has a constant of shape {list(constant.shape)} for {rank} axes", "expected the same one for every image"
-        )
+    constant = call.constant(position, rank)
     scales = call.node.op_type in ("Mul", "Div", *_COMPARISONS, "Where") and constant.numel() == 1
-    return float(constant) if scales else call.buffer(constant)
+    return float(constant) if scales and constant.dtype != torch.bool else call.buffer(constant)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from converter.onnx_import.registry import OnnxCall, Result, imports
-from converter.onnx_import.values import Traced
+from converter.onnx_import.values import Known, Traced
 from seenn.capture import Refused
 
 _TO_THE_END = (1 << 31) - 1  # what exporters write for "all the rest"
@@ -18,9 +18,11 @@ _TO_THE_END = (1 << 31) - 1  # what exporters write for "all the rest"
 
 @imports("Concat")
 def concat(call: OnnxCall) -> Result:
-    """``torch.cat`` of activations."""
-    parts = [call.traced(i) for i in range(len(call.inputs))]
-    axis = call.axis(call.attribute("axis"), parts[0])
+    """``torch.cat`` of activations, and of constants that every image has, such as a class token."""
+    known = [isinstance(value, Known) for value in call.inputs]
+    x = call.traced(known.index(False))
+    rank, axis = len(x.shape) + 1, call.axis(call.attribute("axis"), x)
+    parts = [call.repeated(i, rank) if constant else call.traced(i) for i, constant in enumerate(known)]
     return parts[0] if len(parts) == 1 else call.function(torch.cat, parts, axis)
 
 

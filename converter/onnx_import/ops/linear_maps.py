@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from converter.onnx_import.registry import OnnxCall, Result, imports
-from converter.onnx_import.values import Known, Traced
+from converter.onnx_import.values import Traced
 from seenn.capture import Refused
 
 
@@ -42,14 +42,9 @@ def tile(call: OnnxCall) -> Result:
 @imports("GatherElements")
 def gather_elements(call: OnnxCall) -> Result:
     """By places that are the same for every image: exporters write a row for each."""
-    x, indices = call.traced(), call.value(1)
+    x, rank = call.traced(), len(call.traced().shape) + 1
     axis = call.axis(call.attribute("axis", 0), x)
-    if not isinstance(indices, Known):
-        raise Refused("picks by places that depend on the image", "store them as a constant of the model")
-    rows = [np.unique(index, axis=0) for index in indices.at]
-    if any(len(row) != 1 or not np.array_equal(row, rows[0]) for row in rows):
-        raise Refused("picks other values of every image", "give every image the same places")
-    places = np.broadcast_to(rows[0], (1, *rows[0].shape[1:])) % x.shape[axis - 1]
+    places = call.alike(1, rank) % x.shape[axis - 1]
     if places.shape[1:] != tuple(n if i == axis else size for i, (n, size) in enumerate(
         zip(places.shape[1:], x.shape, strict=True), start=1)):  # fmt: skip
         raise Refused(
