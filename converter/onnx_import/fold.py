@@ -27,6 +27,7 @@ _SLOWLY = frozenset(("Erf", "Gelu", "Hardmax", "Resize", "TopK", "Unique", "Upsa
 _PRODUCTS = frozenset(("Gemm", "MatMul"))
 #: The oldest opset that the evaluator knows, of ops that older files mean the same by.
 _SAME_SINCE = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+_MOST_ORDERED = 8  # factors of a contraction of which numpy's order is asked for
 _SLOW = 128  # times as long as in numpy's own loops
 _SMALL = 1 << 12  # values that may decide a shape
 
@@ -105,11 +106,40 @@ def _work(node: onnx.NodeProto, inputs: list[Array], result: int) -> int:
         return sum(sizes) + result
     if node.op_type in _SLOWLY:
         return _SLOW * (sum(sizes) + result)
+    factor = 1 if all(array.dtype in (np.float32, np.float64) for array in inputs) else _SLOW // 4
+    if node.op_type == "Einsum":
+        return factor * _contraction(helper.get_node_attr_value(node, "equation").decode(), inputs)
     if node.op_type not in _PRODUCTS:  # every result may read every input, in a loop in Python
         return _SLOW**2 * max(1, *sizes) * max(result, 1)
-    factor = 1 if all(array.dtype in (np.float32, np.float64) for array in inputs) else _SLOW // 4
     # Of each result, as many products as the last axis of the left factor is long, or the first where it is turned.
     return factor * result * max(inputs[0].shape[-1:] + inputs[0].shape[:1] * (node.op_type == "Gemm"), default=1)
+
+
+def _contraction(equation: str, inputs: list[Array]) -> int:
+    """Multiplications of a contraction, in the order that numpy chooses where there are few factors."""
+    parts, arrow, result = equation.replace(" ", "").partition("->")
+    terms = [_axes(part, array.ndim) for part, array in zip(parts.split(","), inputs, strict=True)]
+    sizes: dict[str | int, int] = {}
+    for term, array in zip(terms, inputs, strict=True):
+        for axis, size in zip(term, array.shape, strict=True):
+            sizes[axis] = max(size, sizes.get(axis, 1))
+    left, steps = [set(term) for term in terms], [tuple(range(len(inputs)))]
+    if 2 < len(inputs) <= _MOST_ORDERED:
+        steps = np.einsum_path(equation, *inputs, optimize=True)[0][1:]
+    wanted = {axis for axis in sizes if not arrow or isinstance(axis, int) or axis in result}
+    work = 0
+    for step in steps:
+        taken = [left.pop(place) for place in sorted(step, reverse=True)]
+        met = set[str | int]().union(*taken)
+        work += math.prod(sizes[axis] for axis in met)
+        left.append(met & wanted.union(*left))
+    return work
+
+
+def _axes(part: str, rank: int) -> list[str | int]:
+    """The letters of a factor's axes; those of its ellipsis are numbered from the end."""
+    before, dots, after = part.partition("...")
+    return [*before, *(range(len(before) + len(after) - rank, 0) if dots else ()), *after]
 
 
 def _result_size(node: onnx.NodeProto, feeds: Mapping[str, Array], opset: int) -> int | None:

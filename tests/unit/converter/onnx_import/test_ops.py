@@ -274,6 +274,19 @@ CASES: dict[str, tuple[int, list[NodeProto], dict[str, Any]]] = {
     ),
     "tile": (13, node("Tile", "r"), {"r": ints(1, 2, 1, 3)}),
     "einsum": (12, node("Einsum", "w", equation="bchw,wk->bkch"), {"w": PLANE[0, 0, :, :5]}),
+    "einsum of constants": (
+        12,
+        chain(("Einsum", "a b", "w", {"equation": "ij,jk->ik"}), ("Einsum", "x w", "y", {"equation": "bchw,wk->bchk"})),
+        {"a": RANDOM.standard_normal((6, 64), np.float32), "b": RANDOM.standard_normal((64, 64), np.float32)},
+    ),
+    "einsum of three constants": (
+        12,
+        chain(
+            ("Einsum", "a b b", "w", {"equation": "...i,ij,kj->k..."}),
+            ("Einsum", "x w", "y", {"equation": "bchw,kw->bchk"}),
+        ),
+        {"a": RANDOM.standard_normal((6, 256), np.float32), "b": RANDOM.standard_normal((256, 256), np.float32)},
+    ),
     "einsum of activations": (12, node("Einsum", "x", equation="bchw,bdhw->bcd"), {}),
     "gather elements": (
         13,
