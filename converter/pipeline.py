@@ -130,6 +130,8 @@ def convert(
     if loaded:
         data = load_data(data)
     output = None if output is None else str(output)
+    if data is not None and _is_onnx(model):  # which may leave the size of images to the data
+        data = _read(data, preprocessing)
     source, recorded = _load(model, weights, data, output)
     output = source.output if output is None or isinstance(model, str | Path | ModelSpec) else output
     config = config or ConvertConfig.suited(qcfs_levels=source.spec.levels, **options)
@@ -228,7 +230,7 @@ def _load(
             raise ModelTypeError(f"model is {kind_of(model)}; expected a torch.nn.Module or the name of a model")
         spec = model if isinstance(model, ModelSpec) else ModelSpec(name=str(model))
         spec = spec if output is None else replace(spec, output=output)
-        model = load_model(spec, weights, image_size=_size_of(data) if is_onnx(spec.name) else None)
+        model = load_model(spec, weights, image_size=_size_of(data) if _is_onnx(spec) else None)
     if weights is None:
         return model, {}
     return replace(model, record={**model.record, "file": Path(weights).name}), read_weights(weights).record
@@ -238,12 +240,28 @@ def _sized(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _size_of(data: Any) -> tuple[int, ...]:
-    """Of one sample, where the data have it."""
-    if isinstance(data, DataSplits | Split):
-        return data.preprocessing.shape
-    inputs = data.inputs if isinstance(data, Batch) else data
-    return tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else ()
+def _is_onnx(model: object) -> bool:
+    """Whether it names an ONNX file."""
+    name = model.name if isinstance(model, ModelSpec) else model
+    return isinstance(name, str | Path) and is_onnx(str(name))
+
+
+def _read(data: Any, preprocessing: Preparation | None) -> DataSplits | Split | Batch:
+    """Data in any form as one of these; samples without labels are prepared."""
+    if isinstance(data, DataSplits | Split | Batch):
+        return data
+    given = told(data)
+    if given.labels is not None:
+        return as_split(given, "given", preprocessing)
+    samples = given.samples if given.is_stack else list(given.samples)
+    return Batch(_prepared(samples) if preprocessing is None else preprocessing.prepare(samples))
+
+
+def _size_of(data: DataSplits | Split | Batch | None) -> tuple[int, ...]:
+    """Of one sample, where there are data."""
+    if data is None:
+        return ()
+    return tuple(data.inputs.shape[1:]) if isinstance(data, Batch) else data.preprocessing.shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,13 +359,7 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
             classes=data.num_classes,
             splits=data,
         )
-    if not isinstance(data, Batch | Split):
-        given = told(data)
-        if given.labels is not None:
-            data = as_split(given, "given", preprocessing)
-        else:
-            samples = given.samples if given.is_stack else list(given.samples)
-            data = Batch(_prepared(samples) if preprocessing is None else preprocessing.prepare(samples))
+    data = _read(data, preprocessing)
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
     spare = min(total // 5, total - MIN_IMAGES) if wanted is None else total - wanted
     balanced = torch.zeros(total, dtype=torch.int64) if data.labels is None else strata(data.labels.cpu())

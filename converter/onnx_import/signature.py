@@ -18,6 +18,7 @@ from converter.onnx_import.values import BatchSizes
 from seenn.errors import UnsupportedError
 
 Shape = tuple[int, ...]
+_STATE = "state {} with --input-size, or convert with data= of that size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,7 @@ def find_signature(
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
     if not tensor.HasField("shape"):
         if not (offered := shape or default):
-            raise UnsupportedError(f"{where} has no shape in the file: state it with --input-size")
+            raise UnsupportedError(f"{where} has no shape in the file: {_STATE.format('it')}")
         sizes = [None] * (1 + len(offered))
     if not 2 <= len(sizes) <= 5:
         raise UnsupportedError(
@@ -214,7 +215,7 @@ def _shape(declared: list[int | None], given: Sequence[int] | None, default: Seq
     if given is not None and (len(given) != len(declared) or (len(sizes) == len(given) and sizes != [*given])):
         raise UnsupportedError(f"{where} is for samples of shape ({shown}), got {tuple(given)}; leave --input-size out")
     if len(sizes) < len(declared):
-        raise UnsupportedError(f"{where} leaves sizes open, ({shown}): state them with --input-size")
+        raise UnsupportedError(f"{where} leaves sizes open, ({shown}): {_STATE.format('them')}")
     if math.prod(sizes) > MAX_VALUES:
         raise UnsupportedError(f"{where} is for images of shape ({shown}); expected at most {MAX_VALUES:,} values")
     return tuple(sizes)

@@ -13,12 +13,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import helper
+from torch.utils.data import DataLoader, TensorDataset
 
 from cli.main import seenn
 from converter import convert
 from converter.load import ModelSpec, build_model, load_model
 from converter.onnx_import import import_onnx
-from seenn.errors import CalibrationError, ModelError
+from seenn.errors import CalibrationError, ModelError, UnsupportedError
 
 Small = Callable[..., onnx.ModelProto]
 Save = Callable[..., Path]
@@ -191,3 +192,25 @@ def test_data_of_another_size_are_refused(save: Save, small: Small) -> None:
         convert(str(path), torch.randn(20, 4, 9, 9))
     open_path = save(small(shape=("N", 4, -1, -1)))
     assert convert(str(open_path), torch.randn(20, 4, 9, 9)).network.input_shape == (4, 9, 9)
+
+
+@pytest.mark.parametrize("form", ["pair", "mapping", "list of pairs", "array", "batches"])
+def test_data_of_a_program_say_the_size_that_a_file_leaves_open(save: Save, small: Small, form: str) -> None:
+    path = save(small(shape=("N", 4, "H", "W")))
+    random = np.random.default_rng(0)
+    images, labels = random.random((40, 4, 9, 7), np.float32), np.arange(40) % 5
+    tensors = TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
+    forms: dict[str, Any] = {
+        "pair": (images, labels),
+        "mapping": {"images": images, "labels": labels},
+        "list of pairs": [(image, int(label)) for image, label in zip(images, labels, strict=True)],
+        "array": images,
+        "batches": DataLoader(tensors, batch_size=8),
+    }
+    assert convert(str(path), forms[form], force=True).network.input_shape == (4, 9, 7)
+
+
+def test_without_data_an_open_size_is_asked_for(save: Save, small: Small) -> None:
+    wanted = r"leaves sizes open, \(4, \?, \?\): state them with --input-size, or convert with data= of that size"
+    with pytest.raises(UnsupportedError, match=wanted):
+        convert(str(save(small(shape=("N", 4, "H", "W")))))
