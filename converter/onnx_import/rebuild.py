@@ -123,8 +123,8 @@ class _Run:
         if isinstance(output, Rows):
             found = ", ".join(map(str, output.sizes(self._signature.batch.declared[0])))
             raise UnsupportedError(
-                f"{path}: the output {self._signature.logits!r} has shape [{found}], several rows of each image "
-                "along the first axis; expected one score per class, [B, K]: reshape it to them"
+                f"{path}: the output {self._signature.logits!r} has shape [{found}], {output.lying}; "
+                "expected one score per class, [B, K]: reshape it to them"
             )
         if not isinstance(output, Traced) or output is self._builder.images:
             raise UnsupportedError(

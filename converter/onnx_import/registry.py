@@ -30,6 +30,7 @@ class OnnxCall:
     opset: int
     inputs: tuple[Value | None, ...]
     builder: FxBuilder
+    rows: Rows | None = None  # how the inputs lie in the ONNX graph, where they are values that are kept of rows
 
     @property
     def name(self) -> str:
@@ -126,13 +127,32 @@ class OnnxCall:
         return torch.from_numpy(np.array(array, order="C"))
 
     def axis(self, axis: int, x: Traced) -> int:
-        """``axis`` counted from the front; refuses the batch axis."""
-        rank = len(x.shape) + 1
+        """Which axis of ``x`` the ONNX graph's ``axis`` is; refuses that of the images."""
+        rank, images = self.images(x)
         if not -rank <= axis < rank:
             raise Refused(f"axis {axis} of a value with {rank} axes", "the file is damaged: export it again")
-        if axis % rank == 0:
+        if axis % rank == images:
+            if self.rows is not None:
+                raise refused_rows(self.rows, self.builder)
             raise Refused("it works across the batch", "keep images independent: act on the axes after the first")
-        return axis % rank
+        return axis % rank + (self.rows is not None)
+
+    def images(self, x: Traced) -> tuple[int, int]:
+        """How many axes the ONNX graph has of ``x``, and along which the images are."""
+        return (len(x.shape) + 1, 0) if self.rows is None else (len(x.shape), self.rows.axis)
+
+    def axes_from(self, axis: int, x: Traced) -> int:
+        """``axis``, if the images are along none behind it."""
+        start = self.axis(axis, x)
+        if self.rows is not None and self.rows.axis >= start:
+            raise refused_rows(self.rows, self.builder)
+        return start
+
+    def placed(self, kept: Traced, axis: int, outer: int = 1) -> Traced | Rows:
+        """What is kept of ``Rows`` as these, or as a value that has the images first and alone."""
+        if axis == 0 and outer == 1 and kept.shape[0] == 1:
+            return self.reshape(kept, kept.shape[1:])
+        return Rows(kept, axis, outer)
 
     def spatial(self, position: int = 0) -> tuple[Traced, int]:
         """The activation at ``position``, which must be ``[B, C, ...]``, and how many axes come after the channels."""
@@ -197,25 +217,40 @@ def imports(*op_types: str, rows: float | None = 0) -> Callable[[HandlerT], Hand
     return add
 
 
-def by_rows(count: float, handler: Handler, call: OnnxCall) -> Result:
-    """What the handler makes of the call: of what is kept of ``Rows`` where it may, the first ``count`` inputs."""
+def by_rows(count: float, handler: Handler, call: OnnxCall, *, inner: int = 0) -> Result:
+    """What the handler makes of the call: of what is kept of ``Rows`` where it may, the first ``count`` inputs.
+
+    The images must not be along the last ``inner`` axes. The handler leaves the axes in their order, but may drop some.
+    """
     rows = [value for value in call.inputs if isinstance(value, Rows)]
     if not rows:
         return handler(call)
-    numbers = {value.kept.shape[0] for value in rows}
-    axes = max(len(value.kept.shape) for value in rows)
+    first, axes = rows[0], len(rows[0].kept.shape)
+    alike = all(
+        (value.axis, value.outer, len(value.kept.shape), value.kept.shape[value.axis])
+        == (first.axis, first.outer, axes, first.kept.shape[first.axis])
+        for value in rows
+    )
     for i, value in enumerate(call.inputs):
         mixed = isinstance(value, Traced) or (isinstance(value, Known) and value.at[0].ndim > axes)
-        if mixed or (isinstance(value, Rows) and (i >= count or value.ones or len(numbers) > 1)):
-            raise refused_rows(rows[0], call.builder)
-    made = handler(replace(call, inputs=tuple(v.kept if isinstance(v, Rows) else v for v in call.inputs)))
-    return Rows(made) if isinstance(made, Traced) else made
+        if mixed or not alike or (isinstance(value, Rows) and (i >= count or value.axis >= axes - inner)):
+            raise refused_rows(first, call.builder)
+    kept = tuple(v.kept if isinstance(v, Rows) else v for v in call.inputs)
+    made = handler(replace(call, inputs=kept, rows=first))
+    results = made if isinstance(made, tuple) else (made,)
+    placed = tuple(Rows(value, first.axis, first.outer) if isinstance(value, Traced) else value for value in results)
+    for value in placed:
+        shape = value.kept.shape if isinstance(value, Rows) else ()
+        if len(shape) == axes and shape[first.axis] != first.kept.shape[first.axis]:
+            raise refused_rows(first, call.builder)
+    return placed if isinstance(made, tuple) else placed[0]
 
 
 def refused_rows(rows: Rows, builder: FxBuilder) -> Refused:
     """Why a node does not take them."""
     found = list(rows.sizes(builder.batch.declared[0]))
-    return Refused(f"works on {found}, several rows of each image along the first axis", "keep the batch there")
+    fix = "bring the batch to the first axis before" if rows.axis else "keep the batch there"
+    return Refused(f"works on {found}, {rows.lying}", fix)
 
 
 def find_handler(op_type: str) -> Handler | None:

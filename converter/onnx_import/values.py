@@ -53,19 +53,28 @@ class Traced:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of all images along one axis: ``[B · k, …]`` in the ONNX graph, kept as ``[B, k, …]``.
+    """The images along any axis, alone or with rows of each: ``[…, o · B · i, …]`` in the ONNX graph.
 
-    What acts on each row alone acts on the kept value, whatever the batch. TensorFlow computes a dense layer of a
-    sequence so, and the products of attention for each head.
+    It is kept as ``[B, …, o · i, …]``: every axis of the ONNX graph is one further back. What acts on each row alone
+    acts on the kept value, whatever the batch. TensorFlow computes a dense layer of a sequence so, ``[B · S, C]``, and
+    torch attention, ``[S, B · heads, C]``.
     """
 
     kept: Traced
-    ones: int = 0  # axes of size 1 in front
+    axis: int = 0  # with the images
+    outer: int = 1  # o: how many rows of it the images are within
 
     def sizes(self, batch: int) -> tuple[int, ...]:
         """The shape that the ONNX graph sees."""
-        rows, *rest = self.kept.shape
-        return (*[1] * self.ones, batch * rows, *rest)
+        sizes = list(self.kept.shape)
+        sizes[self.axis] *= batch
+        return tuple(sizes)
+
+    @property
+    def lying(self) -> str:
+        """Where the images are, in words."""
+        several = "the images" if self.kept.shape[self.axis] == 1 else "several rows of each image"
+        return f"{several} along {f'axis {self.axis}' if self.axis else 'the first axis'}"
 
 
 @dataclass(frozen=True)

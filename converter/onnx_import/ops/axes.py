@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from converter.onnx_import.registry import OnnxCall, Result, imports
-from converter.onnx_import.values import Known, Traced
+from converter.onnx_import.registry import OnnxCall, Result, by_rows, imports
+from converter.onnx_import.values import Known, Rows, Traced
 from seenn.capture import Refused
 
 _TO_THE_END = (1 << 31) - 1  # what exporters write for "all the rest"
@@ -26,7 +26,7 @@ def concat(call: OnnxCall) -> Result:
     return parts[0] if len(parts) == 1 else call.function(torch.cat, parts, axis)
 
 
-@imports("Split")
+@imports("Split", rows=1)
 def split(call: OnnxCall) -> Result:
     """Slices; equal parts where no sizes are given, the last one smaller."""
     x = call.traced()
@@ -42,7 +42,7 @@ def split(call: OnnxCall) -> Result:
     return tuple(_sliced(call, x, axis, slice(end - size, end)) for size, end in zip(sizes, ends, strict=True))
 
 
-@imports("Slice")
+@imports("Slice", rows=1)
 def slice_axes(call: OnnxCall) -> Result:
     """``x[:, a:b]``, one axis after the other."""
     x = call.traced()
@@ -55,15 +55,24 @@ def slice_axes(call: OnnxCall) -> Result:
             places = torch.tensor(range(*slice(start, end, step).indices(x.shape[axis - 1])))
             x = call.function(torch.index_select, x, axis, call.buffer(places))
             continue
-        if axis % (len(x.shape) + 1) == 0 and start == 0 and end >= _TO_THE_END and step == 1:
+        rank, images = call.images(x)
+        if axis % rank == images and start == 0 and end >= _TO_THE_END and step == 1:
             continue  # the whole batch
         x = _sliced(call, x, call.axis(axis, x), slice(start, end, step))
     return x
 
 
-@imports("Gather")
+@imports("Gather", rows=None)
 def gather(call: OnnxCall) -> Result:
     """One entry of an axis (which goes), or several."""
+    made, rows = by_rows(1, _gather, call), call.value(0)
+    if not isinstance(rows, Rows) or not isinstance(made, Rows):
+        return made
+    ahead = call.attribute("axis", 0) % len(rows.kept.shape) < rows.axis  # indices have their own axes in its place
+    return call.placed(made.kept, rows.axis + (call.array(1).ndim - 1 if ahead else 0), rows.outer)
+
+
+def _gather(call: OnnxCall) -> Result:
     x, indices = call.traced(), call.array(1)
     axis = call.axis(call.attribute("axis", 0), x)
     size = x.shape[axis - 1]

@@ -10,9 +10,13 @@ from converter.onnx_import.values import Known, Rows, Traced
 from seenn.capture import Refused
 
 
-@imports("Gemm", rows=1)
+@imports("Gemm", rows=None)
 def gemm(call: OnnxCall) -> Result:
     """``alpha x W + beta b`` as ``nn.Linear``."""
+    return by_rows(1, _gemm, call, inner=1)
+
+
+def _gemm(call: OnnxCall) -> Result:
     if call.attribute("transA", 0):
         raise Refused("transposes its input", "keep the batch axis first")
     weight, bias = call.tensor(1) * call.attribute("alpha", 1.0), None
@@ -26,9 +30,9 @@ def matmul(call: OnnxCall) -> Result:
     """A matrix on the right is ``nn.Linear``; all else is multiplied as it is, rows of all images one by one."""
     left, right = (call.value(i) for i in (0, 1))
     if isinstance(right, Known) and right.at[0].ndim == 2:
-        return by_rows(1, lambda call: _linear(call, call.tensor(1).mT, None), call)
-    matrices = all(isinstance(value, Rows) and len(value.kept.shape) == 3 for value in (left, right))
-    return by_rows(2 if matrices else 0, _product, call)
+        return by_rows(1, lambda call: _linear(call, call.tensor(1).mT, None), call, inner=1)
+    both = all(isinstance(value, Rows) for value in (left, right))
+    return by_rows(2 if both else 0, _product, call, inner=2)
 
 
 def _product(call: OnnxCall) -> Result:

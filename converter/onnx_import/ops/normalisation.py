@@ -32,11 +32,11 @@ def instance_norm(call: OnnxCall) -> Result:
     return call.module(module, x)
 
 
-@imports("LayerNormalization")
+@imports("LayerNormalization", rows=1)
 def layer_norm(call: OnnxCall) -> Result:
     """``nn.LayerNorm`` over the axes from ``axis`` on."""
     x = call.traced()
-    over = x.shape[call.axis(call.attribute("axis", -1), x) - 1 :]
+    over = x.shape[call.axes_from(call.attribute("axis", -1), x) - 1 :]
     module = nn.LayerNorm(over, eps=call.attribute("epsilon", 1e-5), bias=call.value(2) is not None)
     module.weight = parameter(call.tensor(1).expand(over).contiguous())
     if call.value(2) is not None:
@@ -65,11 +65,12 @@ def local_response_norm(call: OnnxCall) -> Result:
     return call.module(nn.LocalResponseNorm(size, alpha=alpha, beta=beta, k=k), call.image())
 
 
-@imports("Softmax", "LogSoftmax")
+@imports("Softmax", "LogSoftmax", rows=1)
 def softmax(call: OnnxCall) -> Result:
     """Along one axis; before opset 13, over all from there on, of which one may be longer than 1."""
     x = call.traced()
-    axis = call.axis(call.attribute("axis", -1 if call.opset >= 13 else 1), x)
+    axis = call.attribute("axis", -1 if call.opset >= 13 else 1)
+    axis = call.axis(axis, x) if call.opset >= 13 else call.axes_from(axis, x)
     if call.opset < 13:
         long = [place for place, size in enumerate(x.shape, 1) if place >= axis and size > 1]
         if len(long) > 1:

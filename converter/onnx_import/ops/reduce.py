@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.registry import OnnxCall, Result, by_rows, imports
+from converter.onnx_import.values import Rows
 from seenn.capture import Refused
 
 #: What reduces, with its arguments between the value and the axes.
@@ -32,9 +33,17 @@ _ALONE: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@imports(*_FUNCTIONS)
+@imports(*_FUNCTIONS, rows=None)
 def reduce(call: OnnxCall) -> Result:
     """Over ``axes``, which must be named: all of them would include the batch."""
+    made, rows = by_rows(1, _reduce, call), call.value(0)
+    if not isinstance(rows, Rows) or not isinstance(made, Rows) or call.attribute("keepdims", 1):
+        return made
+    gone = sum(axis % len(rows.kept.shape) < rows.axis for axis in call.setting("axes", 1, []))
+    return call.placed(made.kept, rows.axis - gone, rows.outer)
+
+
+def _reduce(call: OnnxCall) -> Result:
     x, axes, kind = call.traced(), call.setting("axes", 1, []), call.node.op_type
     alone = _ALONE.get(kind)
     if not axes and call.attribute("noop_with_empty_axes", 0):

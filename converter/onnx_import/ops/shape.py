@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from converter.onnx_import.registry import OnnxCall, Result, imports
-from converter.onnx_import.values import Rows
+from converter.onnx_import.values import Rows, Traced
 from seenn.capture import Refused
 
 
@@ -23,19 +24,56 @@ def flatten(call: OnnxCall) -> Result:
 
 @imports("Reshape", rows=None)
 def reshape(call: OnnxCall) -> Result:
-    """Any reshape that leaves the batch in front, alone or with rows; a baked batch becomes free."""
-    x, zeros = call.value(0), not call.attribute("allowzero", 0)
-    if not isinstance(x, Rows):
-        x = call.traced()
+    """Any reshape that keeps each image's values together; a baked batch becomes free."""
+    zeros = not call.attribute("allowzero", 0)
+    x = rows if isinstance(rows := call.value(0), Rows) else call.traced()
+    kept, lying = _opened(x)
     found = [(batch, _resolve(target, x.sizes(batch), zeros)) for batch, target in call.at_batches(1)]
-    kept = x.kept if isinstance(x, Rows) else x
-    if any(shape[:1] != [batch] for batch, shape in found):
-        ones = min(next((i for i, size in enumerate(shape) if size != 1), len(shape)) for _, shape in found)
-        (rows, rest), *others = {divmod(math.prod(shape[ones : ones + 1]), batch) for batch, shape in found}
-        if not others and not rest:
-            apart = call.per_image(x, [(batch, rows, *shape[ones + 1 :]) for batch, shape in found])
-            return Rows(call.reshape(kept, apart), ones)
-    return call.reshape(kept, call.per_image(x, [shape for _, shape in found]))
+    first, shape = found[0]
+    places = {place: rest for place in range(len(shape)) if (rest := _rest(lying, found, place)) is not None}
+    if not places:
+        raise Refused(
+            f"turns {list(x.sizes(first))} into {shape}: the batch of {first} is not the first axis, nor in another",
+            "export it so that images stay apart, for example with flatten(1)",
+        )
+    place = _likeliest(lying, shape, places)
+    outer, inner = places[place]
+    if (place, outer, inner) == (0, 1, 1):
+        return call.reshape(kept, tuple(shape[1:]))
+    return Rows(call.reshape(kept, (*shape[:place], outer * inner, *shape[place + 1 :])), place, outer)
+
+
+#: The sizes of an image's values with an axis for the images; which that is; how many of its rows they are within.
+_Lying = tuple[tuple[int, ...], int, int]
+
+
+def _opened(x: Traced | Rows) -> tuple[Traced, _Lying]:
+    """What is kept, and how the images lie in it."""
+    return (x.kept, (x.kept.shape, x.axis, x.outer)) if isinstance(x, Rows) else (x, ((1, *x.shape), 0, 1))
+
+
+def _rest(lying: _Lying, found: list[tuple[int, list[int]]], place: int) -> tuple[int, int] | None:
+    """What the images are between where they are along axis ``place`` of the new shapes; None: they cannot be there."""
+    sizes, axis, outer = lying
+    first, shape = found[0]
+    outer, odd = divmod(math.prod(sizes[:axis]) * outer, math.prod(shape[:place]) or 1)
+    inner = shape[place] // (outer * first or 1)
+    wanted = ([*shape[:place], outer * batch * inner, *shape[place + 1 :]] for batch, _ in found)
+    fits = all(target == other for target, (_, other) in zip(wanted, found, strict=True))
+    return (outer, inner) if fits and not odd and outer * inner else None
+
+
+def _likeliest(lying: _Lying, shape: list[int], places: dict[int, tuple[int, int]]) -> int:
+    """Where the images are, if several axes could have them, as of a baked batch of one.
+
+    They have an axis of their own; or are with the rows behind them where these are a part of an axis, as heads of
+    attention are; else with the rows before. What is wrong here mixes images, which is refused or found to differ.
+    """
+    alone = [place for place, rest in places.items() if rest == (1, 1)]
+    sizes, axis, outer = lying
+    behind = sizes[axis] // outer if sizes[axis] > outer else (*sizes, 1)[axis + 1]
+    first, *_, last = (*places, *places)
+    return alone[0] if alone else last if shape[last] < behind else first
 
 
 def _resolve(target: list[int], shape: tuple[int, ...], zeros: bool) -> list[int]:
@@ -53,8 +91,11 @@ def _resolve(target: list[int], shape: tuple[int, ...], zeros: bool) -> list[int
 def squeeze(call: OnnxCall) -> Result:
     """Without the named axes of size 1."""
     axes, rows = call.setting("axes", 1), call.value(0)
-    if isinstance(rows, Rows) and rows.ones and axes == list(range(rows.ones)):
-        return Rows(rows.kept)
+    if isinstance(rows, Rows) and axes:
+        call, x = replace(call, rows=rows), rows.kept
+        dropped = {call.axis(axis, x) for axis in axes}
+        left = call.reshape(x, tuple(size for i, size in enumerate(x.shape, 1) if i not in dropped))
+        return call.placed(left, rows.axis - sum(i <= rows.axis for i in dropped), rows.outer)
     x = call.traced()
     if not axes:
         if call.builder.batch.baked in (None, 1):
@@ -64,16 +105,20 @@ def squeeze(call: OnnxCall) -> Result:
     return call.reshape(x, tuple(size for i, size in enumerate(x.shape, 1) if i not in dropped))
 
 
-@imports("Unsqueeze")
+@imports("Unsqueeze", rows=None)
 def unsqueeze(call: OnnxCall) -> Result:
-    """With new axes of size 1 behind the batch."""
-    x, axes = call.traced(), call.setting("axes", 1, [])
-    rank = len(x.shape) + 1 + len(axes)
-    added = {axis % rank for axis in axes}
-    if 0 in added or len(added) != len(axes):
-        raise Refused(f"adds the axes {axes}", "keep the batch axis first, and name each new axis once")
-    sizes = iter(x.shape)
-    return call.reshape(x, tuple(1 if i in added else next(sizes) for i in range(1, rank)))
+    """With new axes of size 1."""
+    x, axes = rows if isinstance(rows := call.value(0), Rows) else call.traced(), call.setting("axes", 1, [])
+    kept, (sizes, axis, outer) = _opened(x)
+    rank = len(sizes) + len(axes)
+    added = {new % rank for new in axes}
+    if len(added) != len(axes):
+        raise Refused(f"adds the axes {axes}", "name each new axis once")
+    old = [place for place in range(rank) if place not in added]
+    shape = tuple(sizes[old.index(place)] if place in old else 1 for place in range(rank))
+    if isinstance(x, Traced) and old[0] == 0:
+        return call.reshape(kept, shape[1:])
+    return Rows(call.reshape(kept, shape), old[axis], outer)
 
 
 @imports("Expand")
@@ -109,12 +154,11 @@ def space_to_depth(call: OnnxCall) -> Result:
 
 @imports("Transpose", rows=None)
 def transpose(call: OnnxCall) -> Result:
-    """Another order of axes, the batch still first, alone or with rows."""
-    x = call.value(0)
-    if isinstance(x, Rows) and not x.ones and (order := call.attribute("perm", [-1]))[0] == 0:
-        return Rows(call.builder.permute(call.name, x.kept, (0, *(axis + 1 for axis in order))))
-    x = call.traced()
-    order = tuple(call.attribute("perm", range(len(x.shape), -1, -1)))
-    if order[:1] != (0,):
-        raise Refused(f"moves the batch axis (perm={list(order)})", "keep the batch axis first")
-    return call.builder.permute(call.name, x, order)
+    """Another order of axes, wherever that leaves the images."""
+    x = rows if isinstance(rows := call.value(0), Rows) else call.traced()
+    kept, (sizes, axis, outer) = _opened(x)
+    order = tuple(call.attribute("perm", range(len(sizes) - 1, -1, -1)))
+    if isinstance(x, Traced) and order[:1] == (0,):
+        return call.builder.permute(call.name, x, order)
+    moved = call.builder.permute(call.name, call.reshape(kept, sizes), (0, *(place + 1 for place in order)))
+    return call.placed(moved, order.index(axis), outer)

@@ -61,18 +61,64 @@ class Token(nn.Module):
         return self.head(F.relu(self.mix(x)).mean(1) + x[:, 0])
 
 
+class Attention(nn.Module):
+    """Tokens along the first axis; torch's own modules bring them there, and the heads into the batch."""
+
+    batch_first, weights = True, False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 5)
+        self.mix = self.mixing()
+
+    def mixing(self) -> nn.Module:
+        return nn.MultiheadAttention(8, 2, batch_first=self.batch_first)
+
+    def mixed(self, x: Tensor) -> Tensor:
+        return x + self.mix(x, x, x, need_weights=self.weights)[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.patches(x)).flatten(2)
+        x = self.mixed(x.transpose(1, 2) if self.batch_first else x.permute(2, 0, 1))
+        return self.head(x.mean(1 if self.batch_first else 0))
+
+
+class Weighted(Attention):
+    """With the weights, which nobody reads: torch computes it otherwise then."""
+
+    weights = True
+
+
+class TokensFirst(Attention):
+    """As torch's default is."""
+
+    batch_first = False
+
+
+class Encoder(Attention):
+    """A layer of a transformer, tokens first, of which one is read."""
+
+    batch_first = False
+
+    def mixing(self) -> nn.Module:
+        return nn.TransformerEncoderLayer(8, 2, 16)
+
+    def mixed(self, x: Tensor) -> Tensor:
+        x = self.mix(x)
+        return x + x[:1]
+
+
 EXPORTS = {
     "14": {"dynamo": False, "opset_version": 14, "input_names": ["x"], "dynamic_axes": {"x": {0: "batch"}}},
+    "for two images": {"dynamo": False, "opset_version": 14},
     "for one image": {"dynamo": False, "opset_version": 17},
     "dynamo": {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("batch")},), "verbose": False},
 }
 
 
 @pytest.mark.parametrize("way", EXPORTS)
-@pytest.mark.parametrize("kind", [Cosine, Masked, Token])
-def test_what_torch_models_do_with_constants_and_norms_is_imported_and_spikes(
-    kind: type[nn.Module], way: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", [Cosine, Masked, Token, Attention, Weighted, TokensFirst, Encoder])
+def test_what_torch_exports_is_imported_and_spikes(kind: type[nn.Module], way: str, tmp_path: Path) -> None:
     if way == "dynamo":
         pytest.importorskip("onnxscript")
     torch.manual_seed(0)

@@ -94,12 +94,12 @@ class TestBatch:
     @pytest.mark.parametrize(
         ("node", "weights", "message"),
         [
-            (make("Transpose", "x", "y", perm=[1, 0, 2, 3]), {}, r"moves the batch axis \(perm=\[1, 0, 2, 3\]\)"),
+            (make("Transpose", "x", "y", perm=[1, 0, 2, 3]), {}, r"works on \[4, 2, 6, 6\], the images along axis 1"),
             (make("Concat", "x x", "y", axis=0), {}, "it works across the batch"),
             (make("ReduceMean", "x", "y", axes=[0]), {}, "it works across the batch"),
             (make("ReduceMean", "x", "y"), {}, "reduces over all axes, the batch included"),
             (make("Flatten", "x", "y", axis=2), {}, "flattens 4 axes around axis 2"),
-            (make("Unsqueeze", "x a", "y"), {"a": np.array([0])}, r"adds the axes \[0\]"),
+            (make("Unsqueeze", "x a", "y"), {"a": np.array([0])}, r"\[1, 2, 4, 6, 6\], the images along axis 1"),
             (make("Pad", "x p", "y"), {"p": np.array([1, 0, 0, 0, 0, 0, 0, 0])}, "adds images to the batch"),
             (make("Add", "x c", "y"), {"c": np.ones((3, 4, 1, 1), "f4")}, "the same one for every image"),
             (make("Slice", "x s e", "y"), {"s": np.array([0]), "e": np.array([1])}, "it works across the batch"),

@@ -272,6 +272,44 @@ CASES: dict[str, tuple[int, list[NodeProto], dict[str, Any]]] = {
         ),
         {"zero": ints(0), "one": ints(1), "rest": ints(1, 6, 6), "c": PLANE},
     ),
+    "images along the last axis": (
+        17,
+        chain(
+            ("Transpose", "x", "t", {"perm": [1, 2, 3, 0]}),
+            ("Mul", "t c", "m", {}),
+            ("LogSoftmax", "m", "l", {"axis": 1}),
+            ("ReduceSum", "l a", "r", {"keepdims": 0}),
+            ("Transpose", "r", "y", {"perm": [2, 0, 1]}),
+        ),
+        {"c": PLANE[0, 0, :, :, None], "a": ints(1)},
+    ),
+    "images between rows": (
+        17,
+        chain(
+            ("Transpose", "x", "t", {"perm": [1, 0, 2, 3]}),
+            ("LayerNormalization", "t w", "n", {"axis": 2}),
+            ("Reshape", "n long", "r", {}),
+            ("Gemm", "r v b", "g", {"transB": 1}),
+            ("Reshape", "g back", "k", {}),
+            ("Split", "k", "p q", {"axis": 0}),
+            ("Sub", "p q", "s", {}),
+            ("Unsqueeze", "s a", "u", {}),
+            ("Slice", "u zero one a", "i", {}),
+            ("Squeeze", "i a", "z", {}),
+            ("Gather", "z one", "e", {"axis": 0}),
+            ("Squeeze", "e a", "y", {}),
+        ),
+        {
+            "w": PLANE[0, 0],
+            "long": ints(-1, 36),
+            "v": PLANE.reshape(1, 36).repeat(5, 0),
+            "b": PLANE[0, 0, 0, :5],
+            "back": ints(4, -1, 5),
+            "a": ints(0),
+            "zero": ints(0),
+            "one": ints(1),
+        },
+    ),
     "tile": (13, node("Tile", "r"), {"r": ints(1, 2, 1, 3)}),
     "einsum": (12, node("Einsum", "w", equation="bchw,wk->bkch"), {"w": PLANE[0, 0, :, :5]}),
     "einsum of constants": (
@@ -410,7 +448,8 @@ def test_rows_of_all_images_are_computed_as_onnxruntime_does(save: Callable[...,
 def test_what_mixes_rows_is_refused(save: Callable[..., Path], step: Any, weights: dict[str, Any]) -> None:
     path = save(chain(("Reshape", "x rows", "r", {}), step), {"rows": ints(-1, 6), **weights})
     with pytest.raises(
-        UnsupportedError, match=r"works on \[48, 6\], several rows of each image along the first axis — keep"
+        UnsupportedError,
+        match=r"works on \[(48, 6|6, 48)\], several rows of each image along (the first axis — keep|axis 1 — bring)",
     ):
         import_onnx(path)
 
