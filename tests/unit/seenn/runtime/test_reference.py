@@ -99,7 +99,7 @@ def test_bad_images_are_refused(network: SpikingNetwork, images: Tensor) -> None
         snn.predict(images[:0])
     with pytest.raises(ValueError, match=r"inputs have shape \[12, 2, 6, 5\], expected \[B, 2, 6, 6\]"):
         snn.predict(images[..., 1:])
-    with pytest.raises(ValueError, match="slots must be an integer from 1"):
+    with pytest.raises(ValueError, match="batch_size must be an integer from 1"):
         snn.predict(images, batch_size=0)
     images[3, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="image 3 holds NaN or infinite pixels: check the preprocessing"):
