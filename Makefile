@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-# Test processes, one more than the two cores of a small machine, since some tests wait; each computes with one thread.
-WORKERS ?= 3
+# Test processes; each computes with one thread, so that they do not wait for each other.
+WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 export HF_HUB_DISABLE_TELEMETRY := 1

@@ -41,13 +41,13 @@ def test_spikes_feed_all_of_a_family_and_bring_it_as_one_over_t_nearer_to_its_an
     images = torch.randn(36, 3, size, size)  # the last four are not converted on
     kwargs = {"img_size": size, "depth": 3} if "vit" in name else {}
     model = lsuv_initialise(build_model(ModelSpec(name=name, num_classes=10, kwargs=kwargs)).module, images[:4])
-    config = ConvertConfig(timesteps=128, correction="none", neuron="signed", levels=16)
+    config = ConvertConfig(timesteps=64, correction="none", neuron="signed", levels=16)
     network = convert_module(model, images[:32], config).network
     cost = dense_cost(network)
     assert cost.spiking_mac_share == 1.0  # of what is behind the first layers,
     assert cost.ann == cost.once + cost.spiking  # which see the image itself, once
     assert check_operands(network, images[:2], 2)
-    few, _, many = convergence(network, images[32:], (8, 32, 128))
+    few, _, many = convergence(network, images[32:], (4, 16, 64))
     assert many <= 0.1
     assert many <= max(few * 16**-0.6, 0.01)  # 16 times the steps: a sixteenth, were it exactly 1/T; few images scatter
 
