@@ -16,10 +16,7 @@ from seenn.errors import ModelError
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
 _INIT_ANNOUNCED = ("googlenet", "inception_v3")  # they warn unless told to initialise as they always did
-_NORMALISES_AGAIN = (
-    "googlenet",
-    "inception_v3",
-)  # their default weights came from a library of other mean and deviation
+_NORMALISES_AGAIN = ("googlenet", "inception_v3")  # weights of a library that normalised in another way
 
 
 @cache

@@ -137,15 +137,19 @@ def refuse_changed(record: Mapping[str, Any], splits: DataSplits) -> None:
 
 def _refuse_remembered(digests: Mapping[str, Any], split: Split) -> None:
     """Compares ``split`` with images that a program handed over for other uses."""
-    if not digests or len(split.files or ()) > DECODED_FILES:
-        return
     for name, remembered in digests.items():
+        whose = f"those that this network's {name} took"
+        if len(split.files or ()) > DECODED_FILES:
+            logger.warning("the %s split is not compared with %s: too many files to decode", split.name, whose)
+            continue
         found, compared = shared(split.digests(decoded=True), remembered)
+        said = f"the {split.name} split shares {found} of {compared} images with {whose}"
         if found > TOLERATED * compared:
             raise DataError(
-                f"the {split.name} split shares {found} of {compared} images with those that this network's {name} "
-                "took: figures made there would flatter the network; take images that nothing else has seen"
+                f"{said}: figures made there would flatter the network; take images that nothing else has seen"
             )
+        if found:
+            logger.warning("%s; too few to matter", said)
 
 
 def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: list[str]) -> None:

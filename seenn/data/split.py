@@ -201,7 +201,8 @@ class Split:
 
     def pixel_digests(self, order: Tensor) -> Tensor:
         """``digests`` of the images at these indices, by their pixels."""
-        return torch.cat([pixel_digests(block) for block in self._images.blocks(self._indices[order])])
+        found = [pixel_digests(block) for block in self._images.blocks(self._indices[order])]
+        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
     @property
     def fingerprint(self) -> str:
@@ -324,8 +325,10 @@ def refuse_more_classes(where: str, found: int, known: int, whose: str) -> None:
 
 
 def pixel_digests(samples: Tensor) -> Tensor:
-    """See ``Split.digests``; int64 ``[N]``."""
-    return torch.tensor([_pixel_digest(sample) for sample in samples.numpy()], dtype=torch.int64)
+    """See ``Split.digests``; int64 ``[N]``, wherever the samples are and whatever they are made of."""
+    values = samples.detach().cpu()
+    values = values.float() if values.dtype == torch.bfloat16 else values  # which numpy has not
+    return torch.tensor([_pixel_digest(sample) for sample in values.numpy()], dtype=torch.int64)
 
 
 def _pixel_digest(sample: NDArray[Any]) -> int:

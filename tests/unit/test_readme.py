@@ -107,10 +107,10 @@ def test_the_python_example_runs(
     assert "tensor(" in answers[0]
 
 
-def _inspect(name: str) -> Inspection:
+def _inspect(name: str, *, strict: bool = False) -> Inspection:
     module = build_model(ModelSpec(name=name)).module
     size = 224 if name.startswith("vit") else 64
-    return inspect_model(module, (3, size, size))
+    return inspect_model(module, (3, size, size), strict=strict)
 
 
 @pytest.mark.parametrize("name", listed("convertible"))
@@ -125,7 +125,7 @@ def test_models_that_are_called_smooth_convert_with_spikes_everywhere_but_not_st
     found = _inspect(name)
     assert found.convertible
     assert found.spiking_mac_share == 1.0
-    assert found.running_means  # which --strict refuses
+    assert not _inspect(name, strict=True).convertible
 
 
 def test_files_that_are_pointed_to_exist() -> None:

@@ -17,11 +17,13 @@ from torch import nn
 
 import seenn
 from converter import convert
+from seenn.batch import Batch
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
 from seenn.data.overlap import refuse_overlap
 from seenn.data.provenance import load_recorded_data
 from seenn.data.remembered import remember, shared
 from seenn.data.source import ArrayImages, Labelled
+from seenn.data.split import pixel_digests
 from seenn.errors import DataError
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (400, 5, 5), dtype=np.uint8)
@@ -302,3 +304,28 @@ def test_of_many_images_a_sample_is_remembered(monkeypatch: pytest.MonkeyPatch) 
     assert 0.35 < found / compared < 0.65  # half of them
     assert shared(digests[4000:], known)[0] == 0
     assert shared(digests, "no base64") == shared(digests, 5) == shared(digests, "") == (0, 0)
+
+
+def test_samples_of_any_kind_are_remembered() -> None:
+    images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    snn = convert(model, Batch(images), timesteps=2, force=True)
+    with pytest.raises(DataError, match="of 20 images with those that this network's calibration took"):
+        snn.evaluate((images, torch.arange(20) % 3))
+    assert torch.equal(pixel_digests(images.clone().requires_grad_()), pixel_digests(images))
+    assert len(pixel_digests(images.bfloat16()).unique()) == 20
+    assert len(pixel_digests(images[:0])) == 0
+
+
+def test_a_few_images_that_were_seen_are_said_and_files_beyond_counting_are_not_compared(
+    splits: DataSplits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = {"digests": {"calibration": remember(splits.test.digests()[:1])}}
+    with pytest.raises(DataError, match=r"the test split shares 1 of 100 images with those"):
+        check_split(manifest, splits.test, use="test")
+    monkeypatch.setattr("seenn.data.provenance.TOLERATED", 0.05)
+    check_split(manifest, splits.test, use="test")
+    assert "shares 1 of 100 images with those that this network's calibration took; too few to matter" in caplog.text
+    monkeypatch.setattr("seenn.data.provenance.DECODED_FILES", -1)
+    check_split(manifest, splits.test, use="test")
+    assert "not compared with those that this network's calibration took: too many files" in caplog.text
