@@ -205,7 +205,7 @@ def main(work: str, chosen: tuple[str, ...], train_only: bool, steps: bool, out:
         conclude(stem, "Steps of small networks beside their ANN", rows, [note for _, note in measured])
         return
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "small_networks.json"
+    kept = folder / "known.json"
     known: dict[str, Mapping[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
     rows = []
     for name in chosen or NETWORKS:
