@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from converter.config import ConvertConfig
 from converter.images import MIN_IMAGES, CalibrationImages
 from converter.outputs import with_scores
 from converter.passes import differential, encode_operands, normalise, verify_equivalent
-from converter.precision import computing_in
+from converter.precision import computing_in, rounding_up
 from converter.trace import capture_graph, prepared
 from seenn.capture.head import LEFT_OUT, are_probabilities, without_head
 from seenn.capture.plain import Substitutes, in_precision
@@ -28,6 +28,7 @@ from seenn.core.ops import (
     IntegratingNeuron,
     Neuron,
     Op,
+    Quantiser,
     StatelessOp,
 )
 from seenn.errors import ConversionError, ModelError, UnsupportedError
@@ -169,8 +170,7 @@ def canonical_graph(
     """
     refuse_neurons(model)
     source = prepared(model, example, output=output, activations=activations)
-    bad = [name for name, t in source.state_dict().items() if t.is_floating_point() and not bool(t.isfinite().all())]
-    if bad:
+    if bad := list(_unsound(source)):
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinite values: {', '.join(bad[:8])}; load a sound checkpoint"
         )
@@ -180,12 +180,39 @@ def canonical_graph(
     with computing_in(torch.float64):
         found = capture_graph(source, example)
         graph = normalise(found.checked(strict=False), shape)
+    with rounding_up(), computing_in(torch.float64):
         difference = verify_equivalent(source, graph, example)
+    with computing_in(torch.float64):
+        if any(isinstance(node.op, Quantiser) for node in graph):
+            _say_ties(source, graph, example)
         graph, head, left_out = (graph, None, ()) if whole else without_head(graph, shape)
     found.checked(strict=strict, left_out=left_out)
     if strict and (pools := maxima_of(graph)):
         raise UnsupportedError(f"{', '.join(pools)}: {MAXIMUM}")
     return Canonical(graph.float().requires_grad_(False), difference, head)
+
+
+def _say_ties(source: nn.Module, graph: OpGraph, example: Tensor) -> None:
+    """Says how far values that lie in the middle between two levels move the outputs: ``torch.round`` is to even."""
+    with torch.no_grad():
+        expected = source(example.clone())
+        apart = float((graph(example) - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
+    if apart > 1e-6:
+        log.warning(
+            "values in the middle between two levels of a quantiser are rounded up, and to even by the model, as after "
+            "a mean of rounded values: outputs differ by up to %.1g of the largest",
+            apart,
+        )
+
+
+def _unsound(model: nn.Module) -> Iterator[str]:
+    """The weights and statistics with NaN or infinite values; other buffers may hold ±∞, as masks and limits do."""
+    for path, module in model.named_modules():
+        buffers = {name: t for name, t in module.named_buffers(recurse=False) if t.is_floating_point()}
+        limits = {} if isinstance(module, nn.modules.batchnorm._NormBase) else buffers
+        for name, tensor in (*module.named_parameters(recurse=False), *buffers.items()):
+            if bool(tensor.isnan().any() if name in limits else ~tensor.isfinite().all()):
+                yield f"{path}.{name}" if path else name
 
 
 MAXIMUM = "a maximum acts on running means, which --strict (strict=True) refuses: use average pooling"

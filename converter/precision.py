@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+#: Those that are learned have a factor for gradients behind.
+_PER_TENSOR = (torch.fake_quantize_per_tensor_affine, torch._fake_quantize_learnable_per_tensor_affine)
+_PER_CHANNEL = (torch.fake_quantize_per_channel_affine, torch._fake_quantize_learnable_per_channel_affine)
 
 
 @contextmanager
@@ -25,6 +28,21 @@ def computing_in(precision: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def rounding_up() -> Iterator[None]:
+    """Inside, halves are rounded up, as neurons do, and not to even; to be entered before ``computing_in``."""
+    with _HalvesUp():
+        yield
+
+
+class _HalvesUp(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.round, Tensor.round, Tensor.round_) and len(args) == 1 and not kwargs:
+            up = (args[0] + 0.5).floor()
+            return args[0].copy_(up) if func is Tensor.round_ else up
+        return func(*args, **(kwargs or {}))
+
+
 class _Widened(TorchFunctionMode):
     """What is narrower than a precision is of that precision, wherever a call names it."""
 
@@ -36,11 +54,11 @@ class _Widened(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.half, Tensor.bfloat16) or (func is Tensor.float and torch.float32 in self._narrower):
             return args[0].to(self._precision)
-        if func is torch.fake_quantize_per_tensor_affine and self._precision is torch.float64:
-            return _fake_quantised(*args, **(kwargs or {}))
-        if func is torch.fake_quantize_per_channel_affine and self._precision is torch.float64:
+        if func in _PER_TENSOR and self._precision is torch.float64:
+            return _fake_quantised(*args[:5], **(kwargs or {}))
+        if func in _PER_CHANNEL and self._precision is torch.float64:
             x, scale, zero_point, axis, *limits = args
-            return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits).movedim(-1, axis)
+            return _fake_quantised(x.movedim(axis, -1), scale, zero_point, *limits[:2]).movedim(-1, axis)
 
         mixed = any(isinstance(value, Tensor) and value.dtype == self._precision for value in args)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from seenn.capture.handlers import Call, Made, Refused, Result, handles, makes
+from seenn.capture.handlers import Alias, Call, Made, Refused, Result, handles, makes
 from seenn.core.ops import ElementwiseAffine, LeakyReLU, Pointwise, Quantiser, ReLU
 
 makes(ReLU, nn.ReLU, "relu")
@@ -83,11 +84,14 @@ def _leaky(call: Call, slope: float) -> Result:
 def _clip(call: Call, low: Any, high: Any) -> Result:
     """Between numbers; from 0 also to one ceiling a channel, of which each value is then a share."""
     low, high = _bound(call, low), _bound(call, high)
+    low, high = (None if bound == none else bound for bound, none in ((low, -math.inf), (high, math.inf)))
     if isinstance(high, Tensor) and low == 0 and bool((high > 0).all()):
         share = Made(ReLU(ceiling=1.0), (call.of(ElementwiseAffine(1 / high)),))
         return Made(ElementwiseAffine(high), (share,))
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise Refused("clips to bounds that differ", "clip from 0 to one bound a channel, or to two numbers")
+    if low is None and high is None:
+        return Alias(call.args[0])
     if low == 0 and (high is None or high > 0):
         return call.of(ReLU(ceiling=high))
     if low is None:

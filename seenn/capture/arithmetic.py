@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 
 from seenn.capture.handlers import IMAGE, Alias, Call, Made, Refused, Result, called, handles, makes, value_of
+from seenn.capture.probed import SHUT, is_softmax
 from seenn.capture.spelled import is_zero, one_side, product, total
 from seenn.core.ops import (
     Add,
@@ -75,8 +76,10 @@ def multiply(call: Call) -> Result:
 @handles("truediv", "itruediv", "div", "divide", "true_divide", any_layout=True)
 def divide(call: Call) -> Result:
     left, right = call.args[0], call.argument(1, "other")
-    if call.kwargs.get("rounding_mode") or (_is_number(right) and right == 0):
-        raise Refused("divides by zero, or rounds", "divide by numbers that are not 0, without rounding_mode")
+    if call.kwargs.get("rounding_mode"):
+        raise Refused("divides and rounds", "write it as torch.floor(a / b), clamped to constant limits")
+    if _is_number(right) and right == 0:
+        raise Refused("divides by 0", "divide by numbers above 0, be they scales of a quantiser")
     if (fixed := _fixed(call, right)) is not None:
         return _scaled(call, left, 1.0 / fixed)
     if (fixed := _fixed(call, left)) is not None:
@@ -105,8 +108,14 @@ def _fixed(call: Call, value: Any) -> Any:
 
 
 def _shifted(call: Call, value: Any, amount: Any) -> Made:
-    op = Shift(amount=float(amount)) if _is_number(amount) else ElementwiseAffine(bias=call.meeting(amount))
-    return Made(op, (value,))
+    if _is_number(amount):
+        return Made(Shift(amount=float(amount)), (value,))
+    bias = call.meeting(amount)
+    if not bool(bias.isfinite().all()):
+        if bool((bias == math.inf).any()) or not all(map(is_softmax, call.node.users)):
+            raise Refused("adds values that are not finite", "use finite numbers, such as -1e4")
+        bias = bias.clamp(min=SHUT)
+    return Made(ElementwiseAffine(bias=bias), (value,))
 
 
 def _scaled(call: Call, value: Any, factor: Any) -> Made:

@@ -151,8 +151,9 @@ def _rebuilt(path: str, module: nn.Module, substitutes: Substitutes, done: dict[
             except ValueError as error:
                 raise UnsupportedError(f"{path} ({type(module).__name__}): {error}") from error
             return done[id(module)]
-    for name, child in list(module.named_children()):
-        module._modules[name] = _rebuilt(f"{path}.{name}" if path else name, child, substitutes, done)
+    for name, child in list(module._modules.items()):  # one child may have several names
+        if child is not None:
+            module._modules[name] = _rebuilt(f"{path}.{name}" if path else name, child, substitutes, done)
     for hooks, order in ((module._forward_pre_hooks, -1), (module._forward_hooks, 1)):
         for key, hook in list(hooks.items()):
             if getattr(hook, "__name__", "").startswith("_observer_forward"):
@@ -173,31 +174,32 @@ def _quantiser(module: Any) -> nn.Module:
     observer = getattr(module, "activation_post_process", module)
     if not bool(torch.as_tensor(getattr(observer, "min_val", 0.0)).isfinite().all()):
         raise ValueError("it has seen no values and has no scale: train the model first")
-    zero = module.zero_point.double().round()
-    if bool((zero != zero.max()).any()):
-        raise ValueError("its zero points differ between channels: quantise symmetrically")
     source = observer if hasattr(observer, "quant_min") else module
-    low, high = (int(limit - zero.max()) for limit in (source.quant_min, source.quant_max))
-    return FakeQuantised(module.scale.float().squeeze(), low, high, max(0, module.ch_axis))
+    zero = module.zero_point.float().round().squeeze()
+    return FakeQuantised(
+        module.scale.float().squeeze(), zero, source.quant_min, source.quant_max, max(0, module.ch_axis)
+    )
 
 
 class FakeQuantised(nn.Module):
-    """``s · clip(round(x/s), low, high)``, s a number or one for each entry along ``axis``; halves to even, as torch.
+    """``s · (clip(round(x/s) + z, low, high) − z)``; s and z are numbers, or have one for each entry along ``axis``.
 
-    Written out: of activations a ``Quantiser`` is recognised in it, and of weights it is computed once.
+    Halves are rounded to even, as torch does. Written out: of activations a ``Quantiser`` is recognised in it, and of
+    weights it is computed once.
     """
 
-    def __init__(self, scale: Tensor, low: int, high: int, axis: int) -> None:
+    def __init__(self, scale: Tensor, zero: Tensor, low: int, high: int, axis: int) -> None:
         super().__init__()
         self.register_buffer("scale", check_scale("scale", scale, positive=True).detach())
+        self.register_buffer("zero", zero.detach())
         self.low, self.high, self.axis = low, high, axis
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = cast(Tensor, self.scale)
+        scale, zero = cast(Tensor, self.scale), cast(Tensor, self.zero)
         if scale.dim() == 0:
-            return (x / scale).round().clamp(self.low, self.high) * scale
-        levels = (x.movedim(self.axis, -1) / scale).round().clamp(self.low, self.high)
-        return (levels * scale).movedim(-1, self.axis)
+            return ((x / scale).round() + zero).clamp(self.low, self.high).sub(zero) * scale
+        levels = ((x.movedim(self.axis, -1) / scale).round() + zero).clamp(self.low, self.high)
+        return ((levels - zero) * scale).movedim(-1, self.axis)
 
 
 def _widened(model: nn.Module) -> nn.Module:

@@ -36,7 +36,7 @@ def moved(call: Call) -> Result:
     shape, layout = call.node.meta["shape"], call.node.meta["layout"]
     several = not isinstance(shape, torch.Size)
     layouts, base = layout if several else (layout,), _parts(run(call, nothing, _IMAGES))
-    if called(call.node.target) in ("masked_fill", "where") and all(_is_softmax(user) for user in call.node.users):
+    if called(call.node.target) in ("masked_fill", "where") and all(is_softmax(user) for user in call.node.users):
         base = [start.clamp(min=SHUT) for start in base]
     parts: list[list[Any]] = [[] for _ in base]
     for node in sources:
@@ -85,7 +85,7 @@ def run(call: Call, images: Mapping[fx.Node, Tensor], count: int) -> Any:
         return target(*args, **kwargs)
 
 
-def _is_softmax(node: fx.Node) -> bool:
+def is_softmax(node: fx.Node) -> bool:
     if node.op == "call_module":
         owner = node.graph.owning_module
         return owner is not None and isinstance(owner.get_submodule(str(node.target)), nn.Softmax)

@@ -56,15 +56,19 @@ def per_channel(call: Call) -> Result:
 
 def _quantiser(call: Call, low: int, high: int, *, axis: int) -> Result:
     scale, zero = (_tensor(call, call.argument(i, name)) for i, name in ((1, "scale"), (2, "zero_point")))
-    point = zero.double().round()
-    if not _uniform(point):
-        raise Refused("its zero points differ between channels", "quantise activations symmetrically, or per tensor")
-    scale = scale.float().double()  # torch computes with it in single precision
+    scale, point = scale.float().squeeze(), zero.double().round().squeeze()  # torch has scales in single precision
+    scale = scale.to(call.node.meta["dtype"])
+    first = min(max(point.max(), low), high)  # the level that stands for 0, of all channels
     try:
-        op = quantiser(scale.squeeze(), low - int(point.max()), high - int(point.max()), axis=axis)
+        op = quantiser(scale, low - int(first), high - int(first), axis=axis)
     except ValueError as error:
         raise Refused(f"is no quantiser: {error}", "train its scale to stay above 0") from error
-    return call.of(op)
+    if bool((point == first).all()):
+        return call.of(op)
+    rank = len(call.shape())
+    beyond = (scale * (point - first)).to(scale).reshape(*(-1 if i == axis else 1 for i in range(1, rank)))
+    shifted = call.of(ElementwiseAffine(bias=beyond))
+    return Made(ElementwiseAffine(bias=-beyond), (Made(op, (shifted,)),))
 
 
 def _tensor(call: Call, value: Any) -> Tensor:
@@ -115,6 +119,8 @@ def _replaced(graph: OpGraph, rounding: Node, like: Tensor) -> OpGraph:
                 wider = wider.then(node.op, exact)
             if (ops := wider.ops(like, exact)) is not None:
                 found.append((ops, first, last))
+    if not found and any(bool(limit.isnan().any()) for limit in (wider.low, wider.high)):
+        raise Refused("is clipped between two of its levels", "clip to multiples of its step, or before the rounding")
     if not found:
         raise Refused(Round.reason, Round.fix)
     ops, first, last = min(found, key=lambda choice: (len(choice[0]) - choice[1] - choice[2], choice[1] + choice[2]))
@@ -162,15 +168,19 @@ class _Stairs:
         weight = self.gain * self.slope
         weight = torch.where((weight - 1).abs() <= exact, 1.0, weight)
         if not bool(((self.slope > 0) & self.slope.isfinite() & (self.gain > 0)).all()):
-            if bool((~self.slope.isfinite() | ((self.slope < 0) & (weight == 1))).any()):
-                least = float((1 / self.slope).min())
+            if bool((~self.slope.isfinite() | ((self.slope < 0) & (weight > 0))).any()):
+                least = float(torch.where(self.slope.isfinite(), self.gain, 0.0).min())
                 raise Refused(
                     f"quantises with a scale of {least:g}, which must be positive", "train it to stay above 0"
                 )
             return None
+        if not all(bool(limit.isfinite().all()) for limit in (self.low, self.high)):
+            return None
         whole = (self.offset - 0.5).round()
+        if not _uniform(self.low - whole):  # zero points that differ: x is shifted to the levels of all
+            whole = self.low - self.low.max()
         limits = self.low - whole, self.high - whole
-        if not all(bool(limit.isfinite().all()) and _uniform(limit) for limit in limits):
+        if not all(map(_uniform, limits)):
             return None
         low, high = (int(limit.max()) for limit in limits)
         if low >= high:

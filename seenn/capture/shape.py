@@ -129,8 +129,13 @@ def expand(call: Call) -> Result:
 
 _COPIES = ("alias", "lift_fresh_copy", "contiguous", "clone", "detach", "pos", "positive", "conj", "real", "nan_to_num")
 _CASTS = ("_to_copy", "float", "double", "half", "bfloat16", "to", "type", "type_as")
+_CUTS = ("int", "long", "short", "byte", "char", "bool")
 
 
-@handles(*_COPIES, *_CASTS, any_layout=True)
+@handles(*_COPIES, *_CASTS, *_CUTS, any_layout=True)
 def same(call: Call) -> Result:
+    before, after = (node.meta.get("dtype") for node in (call.args[0], call.node))
+    if before is not None and before.is_floating_point and after is not None and not after.is_floating_point:
+        kind = str(after).removeprefix("torch.")
+        raise Refused(f"casts activations to {kind}", "write it as torch.floor or torch.round with constant limits")
     return Alias(call.args[0])

@@ -16,6 +16,7 @@ from seenn.core.ops import QuantiserNeuron
 from seenn.errors import UnsupportedError
 
 IMAGES = torch.rand(32, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+ZEROS = torch.tensor([0, 3, 15, 7], dtype=torch.int32)
 Quantising = Callable[["Written", Tensor], Tensor]
 
 
@@ -89,6 +90,10 @@ def with_zero_point(m: Written, x: Tensor) -> Tensor:
     return (torch.clamp(torch.round(x / m.scale + 3), 0, 15) - 3) * m.scale
 
 
+def with_zero_points(m: Written, x: Tensor) -> Tensor:
+    return (torch.clamp(torch.round(x / m.scale) + ZEROS.view(4, 1, 1), 0, 15) - ZEROS.view(4, 1, 1)) * m.scale
+
+
 def fake_quantised(m: Written, x: Tensor) -> Tensor:
     return torch.fake_quantize_per_tensor_affine(x, 0.05, 3, 0, 15)
 
@@ -98,9 +103,18 @@ def per_channel(m: Written, x: Tensor) -> Tensor:
     return torch.fake_quantize_per_channel_affine(x, scale, torch.zeros(4, dtype=torch.int32), 1, -8, 7)
 
 
+def zero_points_per_channel(m: Written, x: Tensor) -> Tensor:
+    return torch.fake_quantize_per_channel_affine(x, torch.full((4,), 0.05), ZEROS, 1, 0, 15)
+
+
+def learnable_per_channel(m: Written, x: Tensor) -> Tensor:
+    scale = torch.full((4,), 0.05)
+    return torch._fake_quantize_learnable_per_channel_affine(x, scale, ZEROS.float(), 1, 0, 15, 1.0)
+
+
 FUNCTIONS = [
-    qcfs, plain_qcfs, lsq, straight_through, detached_first, pact, dorefa, truncating, with_zero_point, fake_quantised,
-    per_channel,
+    qcfs, plain_qcfs, lsq, straight_through, detached_first, pact, dorefa, truncating, with_zero_point,
+    with_zero_points, fake_quantised, per_channel, zero_points_per_channel, learnable_per_channel,
 ]  # fmt: skip
 
 
@@ -153,8 +167,31 @@ def test_rounding_without_limits_is_refused() -> None:
         convert_module(network(unlimited, torch.tensor(1.0)), IMAGES)
 
 
-def test_inspection_shows_one_site_in_single_precision_too() -> None:
-    found = inspect_model(network(lsq, torch.tensor(0.1)), (1, 6, 6))
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (
+            lambda m, x: torch.clamp(torch.round(x * 4) / 4, 0, 1.93),
+            "is clipped between two of its levels — clip to",
+        ),
+        (lambda m, x: torch.fake_quantize_per_tensor_affine(x, 0.0, 0, 0, 15), "divides by 0 — divide by numbers ab"),
+        (
+            lambda m, x: torch.round(0.5 * (x.abs() - (x + 1).abs() - 1) * -15) / -15,
+            "quantises with a scale of -0.0666667, which must be positive",
+        ),
+        (lambda m, x: (x.clamp(0, 2) * 4).to(torch.int32).float() / 4, r"to: casts activations to int32 — write it as"),
+        (lambda m, x: (x.clamp(0, 2) * 4).long().float() / 4, r"long: casts activations to int64 — write it as"),
+        (lambda m, x: x.bool().float(), "casts activations to bool"),
+    ],
+)
+def test_what_is_no_quantiser_says_why(function: Quantising, said: str) -> None:
+    with pytest.raises(UnsupportedError, match=said):
+        convert_module(network(function, torch.tensor(1.0)), IMAGES)
+
+
+@pytest.mark.parametrize("function", [lsq, per_channel, zero_points_per_channel, learnable_per_channel])
+def test_inspection_shows_one_site_in_single_precision_too(function: Quantising) -> None:
+    found = inspect_model(network(function, torch.tensor(0.1)), (1, 6, 6))
     assert found.convertible
     assert found.sites == 2
-    assert len(found.nodes) == 6
+    assert len(found.nodes) == (6 if function in (lsq, per_channel) else 10)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.ao.quantization as quantization
+import torch.ao.quantization.quantize_fx as quantize_fx
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.optim.swa_utils import AveragedModel
@@ -195,7 +196,16 @@ def by_module() -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("make", [fused, by_module])
+def by_graph(pool: type[nn.Module] = nn.MaxPool2d) -> nn.Module:
+    """One quantiser stands before and after the pool, under two names."""
+    mapping = quantization.get_default_qat_qconfig_mapping("x86")
+    pooled = nn.Sequential(*body()[:5], pool(2), nn.Flatten(), nn.Linear(4, 5))
+    model: nn.Module = quantize_fx.prepare_qat_fx(pooled.train(), mapping, (X,))
+    assert len(list(model.named_modules())) < len(list(model.named_modules(remove_duplicate=False)))
+    return model
+
+
+@pytest.mark.parametrize("make", [fused, by_module, by_graph])
 def test_quantisation_aware_training_is_taken_with_its_scales(make: Callable[[], nn.Module]) -> None:
     model = make()
     with torch.no_grad():
@@ -208,6 +218,18 @@ def test_quantisation_aware_training_is_taken_with_its_scales(make: Callable[[],
     with torch.no_grad():
         close = (network.analog()(X) - model(X)).abs().amax(1) < 1e-5
     assert float(close.double().mean()) > 0.9  # rounding may move a value across the edge of a level
+
+
+@pytest.mark.parametrize(("pool", "halves"), [(nn.AvgPool2d, True), (nn.MaxPool2d, False)])
+def test_halves_after_a_mean_are_rounded_up_which_is_said(
+    pool: type[nn.Module], halves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = by_graph(pool)
+    with torch.no_grad():
+        for _ in range(3):
+            model(X)
+    convert_module(model.eval(), X)
+    assert ("are rounded up, and to even by the model" in caplog.text) == halves
 
 
 def test_quantisers_that_have_seen_nothing_are_named() -> None:

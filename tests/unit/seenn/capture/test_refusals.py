@@ -48,8 +48,11 @@ CASES: dict[str, tuple[Callable[..., Any], str]] = {
         "mul: multiply: neither linear over time nor spikes — convert without --strict",
     ),
     "division": (lambda m, x, o: 1 / x, "truediv: reciprocal: neither linear over time nor spikes"),
-    "division by zero": (lambda m, x, o: x / 0, "divides by zero, or rounds — divide by numbers that are not 0"),
-    "rounding": (lambda m, x, o: torch.div(x, 2, rounding_mode="floor"), "or rounds"),
+    "division by zero": (lambda m, x, o: x / 0, "divides by 0 — divide by numbers above 0"),
+    "rounding": (
+        lambda m, x, o: torch.div(x, 2, rounding_mode="floor"),
+        "divides and rounds — write it as",
+    ),
     "two products": (lambda m, x, o: torch.addcmul(x, x, x), "multiplies activations and adds another"),
     "power of two": (lambda m, x, o: torch.pow(2.0, x), "its exponent is an activation"),
     "batch concat": (lambda m, x, o: torch.cat([x, x]), "concatenates along the batch — keep images independent"),
