@@ -12,12 +12,15 @@ from typing import Any
 import click
 
 from cli.options import FOLDER, OutputFolder
+from seenn.data.registry import DATA_SETS
 from seenn.files import check_output, refuse_other_kind
 
 log = logging.getLogger(__name__)
 
 _OUTPUTS = ("output", "write_config")
-_OF_WEIGHTS = ("snn", "ckpt", "model")  # what these name may be a folder, of which any file may be read
+_MODELS = ("model", "ann")  # names of a library, unless they have the ending of a file
+_OF_WEIGHTS = ("snn", "ckpt", *_MODELS)  # what these name may be a folder, of which any file may be read
+_FOLDER_OF_MODEL = "local-dir"
 
 
 def output_file(
@@ -75,25 +78,44 @@ def refuse_input(path: str, *, updates: str | None = None) -> None:
     target = _real(path)
     if not target.exists() or (updates is not None and target == _real(updates)):
         return
-    for option, text, folder in _named():
-        for name in {text, text.partition(":")[2], *re.split("[:=,]", text)}:
-            found = _real(name) if name else None
-            if found == target:
+    for parameter, text in _texts():
+        option, weights = _shown(parameter), parameter.name in _OF_WEIGHTS
+        for name, may_be_folder in _places(parameter, text):
+            found = _real(name)
+            if found == target and (may_be_folder or not target.is_dir()):
                 raise ValueError(f"{path} is the input of {option}, which would be lost: name another")
-            if folder and found is not None and target.is_relative_to(found):
+            if weights and may_be_folder and target.is_relative_to(found):
                 raise ValueError(f"{path} is a file of {name}, the input of {option}, and would be lost: name another")
 
 
-def _named() -> Iterator[tuple[str, str, bool]]:
-    """Each text that the running command was given, after its option, and whether it may be a folder of weights."""
+def _texts() -> Iterator[tuple[click.Parameter, str]]:
+    """Each text that the running command was given, and for which option; one of a choice names no file."""
     context = click.get_current_context(silent=True)
     for parameter in () if context is None else context.command.params:
-        if parameter.name in _OUTPUTS or parameter.type is FOLDER or isinstance(parameter.type, OutputFolder):
+        if parameter.name in _OUTPUTS or parameter.type is FOLDER:
+            continue
+        if not isinstance(parameter.type, click.Path | click.types.StringParamType):
             continue
         given = context.params.get(parameter.name or "") if context else None
         for text in given if isinstance(given, tuple) else (given,):
             if isinstance(text, str):
-                yield _shown(parameter), text, parameter.name in _OF_WEIGHTS
+                yield parameter, text
+
+
+def _places(parameter: click.Parameter, text: str) -> Iterator[tuple[str, bool]]:
+    """What of a text may be the path of a file, and whether it may be that of a folder as well.
+
+    A folder that is called like a model, a data set or any other word is none of the command's inputs.
+    """
+    prefix, _, rest = text.partition(":")
+    is_data, is_model = parameter.name == "data", parameter.name in _MODELS
+    if rest:
+        yield rest, is_data or prefix == _FOLDER_OF_MODEL
+    if not (is_data and text in DATA_SETS) and not (is_model and not Path(text).suffix):
+        yield text, is_data or isinstance(parameter, click.Argument) or isinstance(parameter.type, click.Path)
+    for part in filter(None, re.split("[:=,]", text)):
+        if part not in (text, rest):
+            yield part, False
 
 
 def _shown(parameter: click.Parameter) -> str:

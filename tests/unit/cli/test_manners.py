@@ -166,6 +166,25 @@ def test_no_output_replaces_an_input_or_a_file_of_another_kind(inputs: Path, lin
 
 
 @pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        (f"{CONVERT} --neuron burst --report burst", "burst"),
+        (f"{CONVERT} --data digits --device cpu --report digits", "digits"),
+        (f"{CONVERT} --data digits --device cpu --report cpu", "cpu"),
+        ("convert --model resnet18 --ckpt ann.pth --data digits --report resnet18", "resnet18"),
+        ("convert --model nets:make --ckpt ann.pth --data digits -o nets/snn.safetensors", "nets"),
+    ],
+)
+def test_outputs_may_be_called_as_something_that_is_no_file(line: str, folder: str) -> None:
+    Path(folder).mkdir()
+    Path(folder, "snn.safetensors").touch()  # of an earlier run
+    done = CliRunner().invoke(seenn, line.split())
+    assert "Error: " in done.output  # of the weights, which come after
+    assert "would be lost" not in done.output
+
+
+@pytest.mark.usefixtures("inputs")
 def test_the_network_itself_may_be_written_anew_by_another_spelling(caplog: pytest.LogCaptureFixture) -> None:
     done = CliRunner().invoke(
         seenn, ["calibrate-exit", "snn.safetensors", "--threshold", "0.9", "-o", "./snn.safetensors"]
