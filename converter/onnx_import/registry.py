@@ -101,27 +101,45 @@ class OnnxCall:
             raise _other_type(array)
         return torch.from_numpy(np.array(array, order="C"))
 
-    def alike(self, position: int, rank: int) -> Array:
-        """The constant at ``position`` as it meets each image of a value with ``rank`` axes.
+    def alike(self, position: int) -> Array:
+        """The constant at ``position`` as it meets each image of the activations.
 
-        One that is repeated for every image, by the size of the batch, has an axis of size 1 there.
+        One that is repeated for every image, by the size of the batch, has it once: an axis of size 1 there, or as long
+        as one image has rows.
         """
-        value = self.value(position)
-        if not isinstance(value, Known) or value.at[0].ndim < rank:
+        value, rank = self.value(position), self._rank
+        axis, outer, rows = self._lying
+        if not isinstance(value, Known) or (place := value.at[0].ndim - (rank - axis)) < 0:
             return self.array(position)
-        one = value.at[0][:1]
-        for batch, array in zip(self.builder.batch.declared, value.at, strict=True):
-            wanted = (one.shape, (batch, *one.shape[1:]))
-            if array.ndim > rank or array.shape not in wanted or not np.array_equal(array, one.repeat(len(array), 0)):
-                raise Refused(
-                    f"has a constant of shape {list(array.shape)} for {rank} axes",
-                    "expected the same one for every image",
-                )
+        found = [_of_one(array, batch, place, outer, rows) for batch, array in
+                 zip(self.builder.batch.declared, value.at, strict=True)]  # fmt: skip
+        one = found[0]
+        if (
+            value.at[0].ndim > rank
+            or one is None
+            or any(other is None or not np.array_equal(one, other) for other in found)
+        ):
+            raise Refused(
+                f"has a constant of shape {list(value.at[0].shape)} for {rank} axes",
+                "expected the same one for every image",
+            )
         return one
 
-    def constant(self, position: int, rank: int) -> Tensor:
+    @property
+    def _rank(self) -> int:
+        """The most axes that the ONNX graph has of an activation."""
+        return max(self.images(value)[0] for value in self.inputs if isinstance(value, Traced))
+
+    @property
+    def _lying(self) -> tuple[int, int, int]:
+        """Along which axis the images are, within how many rows of it, and how many one has."""
+        return (
+            (0, 1, 1) if self.rows is None else (self.rows.axis, self.rows.outer, self.rows.kept.shape[self.rows.axis])
+        )
+
+    def constant(self, position: int) -> Tensor:
         """What ``alike`` says, a copy: real numbers, or a mask."""
-        array = self.alike(position, rank)
+        array = self.alike(position)
         if array.dtype not in (np.float32, np.bool_):
             raise _other_type(array)
         return torch.from_numpy(np.array(array, order="C"))
@@ -182,9 +200,10 @@ class OnnxCall:
         """A constant argument for ``function``."""
         return self.builder.buffer(f"{self.name}_constant", tensor)
 
-    def repeated(self, position: int, rank: int) -> Traced:
-        """The constant at ``position``, of ``rank`` axes, as a value that every image has."""
-        return self.builder.repeated(f"{self.name}_constant", self.constant(position, rank))
+    def repeated(self, position: int) -> Traced:
+        """The constant at ``position``, with as many axes as the activations, as a value that every image has."""
+        one = self.constant(position)
+        return self.builder.repeated(f"{self.name}_constant", one if self.rows is None else one[None])
 
     def reshape(self, x: Traced, shape: tuple[int, ...]) -> Traced:
         """``x`` with another shape per image."""
@@ -268,6 +287,18 @@ def few(array: Array) -> Any:
     if array.size > MAX_SETTINGS:
         raise Refused(f"has a setting of {array.size:,} numbers", f"expected at most {MAX_SETTINGS}: export it again")
     return array.tolist()
+
+
+def _of_one(array: Array, batch: int, place: int, outer: int, rows: int) -> Array | None:
+    """What one image has of a constant with the images along the axis ``place``; None where they differ."""
+    size, (before, after) = array.shape[place], (array.shape[:place], array.shape[place + 1 :])
+    if size == 1:
+        return array
+    if size != batch * rows:
+        return None
+    apart = array.reshape(*before, outer, batch, rows // outer, *after)
+    one = apart.take([0], place + 1)
+    return one.reshape(*before, rows, *after) if np.array_equal(apart, one.repeat(batch, place + 1)) else None
 
 
 def _other_type(array: Array) -> Refused:

@@ -38,8 +38,7 @@ def arithmetic(call: OnnxCall) -> Result:
     positions = list(range(len(call.inputs)))
     if function is operator.add:
         positions.sort(key=lambda i: isinstance(call.value(i), Known))  # constants meet the activations' sum
-    rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
-    operands = [_operand(call, i, rank) for i in positions]
+    operands = [_operand(call, i) for i in positions]
     result: Traced = reduce(lambda left, right: call.function(function, left, right), operands)
     return call.function(operator.truediv, result, len(operands)) if call.node.op_type == "Mean" else result
 
@@ -57,15 +56,13 @@ def scaler(call: OnnxCall) -> Result:
 @imports(*_COMPARISONS, rows=math.inf)
 def comparison(call: OnnxCall) -> Result:
     """``a > b`` and its like, as conditions of a ``Where``."""
-    rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
-    return call.function(_COMPARISONS[call.node.op_type], *(_operand(call, i, rank) for i in (0, 1)))
+    return call.function(_COMPARISONS[call.node.op_type], *(_operand(call, i) for i in (0, 1)))
 
 
 @imports("Where", rows=math.inf)
 def where(call: OnnxCall) -> Result:
     """``torch.where`` under a condition that comes from the image, or is a constant mask."""
-    rank = max(len(value.shape) for value in call.inputs if isinstance(value, Traced)) + 1
-    return call.function(torch.where, *(_operand(call, i, rank) for i in range(3)))
+    return call.function(torch.where, *(_operand(call, i) for i in range(3)))
 
 
 @imports("Max", "Min", rows=math.inf)
@@ -84,10 +81,10 @@ def extreme(call: OnnxCall) -> Result:
     return result
 
 
-def _operand(call: OnnxCall, position: int, rank: int) -> Any:
+def _operand(call: OnnxCall, position: int) -> Any:
     """The activation at ``position``, or a constant as a number or a buffer; refuses one with an axis of images."""
     if not isinstance(call.value(position), Known):
         return call.traced(position)
-    constant = call.constant(position, rank)
+    constant = call.constant(position)
     scales = call.node.op_type in ("Mul", "Div", *_COMPARISONS, "Where") and constant.numel() == 1
     return float(constant) if scales and constant.dtype != torch.bool else call.buffer(constant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from itertools import accumulate
 from typing import Any
@@ -16,13 +17,13 @@ from seenn.capture import Refused
 _TO_THE_END = (1 << 31) - 1  # what exporters write for "all the rest"
 
 
-@imports("Concat")
+@imports("Concat", rows=math.inf)
 def concat(call: OnnxCall) -> Result:
     """``torch.cat`` of activations, and of constants that every image has, such as a class token."""
     known = [isinstance(value, Known) for value in call.inputs]
     x = call.traced(known.index(False))
-    rank, axis = len(x.shape) + 1, call.axis(call.attribute("axis"), x)
-    parts = [call.repeated(i, rank) if constant else call.traced(i) for i, constant in enumerate(known)]
+    axis = call.axis(call.attribute("axis"), x)
+    parts = [call.repeated(i) if constant else call.traced(i) for i, constant in enumerate(known)]
     return parts[0] if len(parts) == 1 else call.function(torch.cat, parts, axis)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from converter.onnx_import.registry import OnnxCall, Result, imports
+from converter.onnx_import.registry import OnnxCall, Result, by_rows, imports
 from converter.onnx_import.values import Traced
 from seenn.capture import Refused
 
 
-@imports("CumSum")
+@imports("CumSum", rows=1)
 def cumulative_sum(call: OnnxCall) -> Result:
     """``exclusive`` leaves the value itself out; ``reverse`` begins at the end."""
     x = call.traced()
@@ -22,29 +22,34 @@ def cumulative_sum(call: OnnxCall) -> Result:
     return call.function(torch.flip, total, (axis,)) if call.attribute("reverse", 0) else total
 
 
-@imports("Trilu")
+@imports("Trilu", rows=None)
 def triangle(call: OnnxCall) -> Result:
     """The upper triangle of the last two axes, or the lower."""
+    return by_rows(1, _triangle, call, inner=2)
+
+
+def _triangle(call: OnnxCall) -> Result:
     x, k = call.traced(), 0 if call.value(1) is None else int(call.array(1))
     if len(x.shape) < 2:
         raise Refused("takes a triangle across the batch", "keep the batch axis first")
     return call.function(torch.triu if call.attribute("upper", 1) else torch.tril, x, k)
 
 
-@imports("Tile")
+@imports("Tile", rows=1)
 def tile(call: OnnxCall) -> Result:
-    x, (batch, *counts) = call.traced(), call.numbers(1)
-    if batch != 1:
-        raise Refused(f"repeats images {batch} times", "keep one row an image")
-    return call.function(torch.tile, x, (1, *counts))
+    x, counts = call.traced(), call.numbers(1)
+    _, images = call.images(x)
+    if counts[images] != 1:
+        raise Refused(f"repeats images {counts[images]} times", "keep one row an image")
+    return call.function(torch.tile, x, (*[1] * (call.rows is not None), *counts))
 
 
 @imports("GatherElements")
 def gather_elements(call: OnnxCall) -> Result:
     """By places that are the same for every image: exporters write a row for each."""
-    x, rank = call.traced(), len(call.traced().shape) + 1
+    x = call.traced()
     axis = call.axis(call.attribute("axis", 0), x)
-    places = call.alike(1, rank) % x.shape[axis - 1]
+    places = call.alike(1) % x.shape[axis - 1]
     if places.shape[1:] != tuple(n if i == axis else size for i, (n, size) in enumerate(
         zip(places.shape[1:], x.shape, strict=True), start=1)):  # fmt: skip
         raise Refused(

@@ -13,13 +13,15 @@ from converter.onnx_import.values import Rows, Traced
 from seenn.capture import Refused
 
 
-@imports("Flatten")
+@imports("Flatten", rows=None)
 def flatten(call: OnnxCall) -> Result:
-    """Into a matrix; only from axis 1 on do images stay apart."""
-    x, axis = call.traced(), call.attribute("axis", 1)
-    if axis % (len(x.shape) + 1) != 1 or not x.shape:
-        raise Refused(f"flattens {len(x.shape) + 1} axes around axis {axis}", "flatten from axis 1 on")
-    return call.reshape(x, (math.prod(x.shape),))
+    """Into a matrix, of the axes before one and of the others."""
+    x, axis = rows if isinstance(rows := call.value(0), Rows) else call.traced(), call.attribute("axis", 1)
+    shapes = []
+    for batch in call.builder.batch.declared:
+        sizes = x.sizes(batch)
+        shapes.append((batch, [math.prod(sizes[:axis]), math.prod(sizes[axis:])]))
+    return _reshaped(call, x, shapes)
 
 
 @imports("Reshape", rows=None)
@@ -27,8 +29,12 @@ def reshape(call: OnnxCall) -> Result:
     """Any reshape that keeps each image's values together; a baked batch becomes free."""
     zeros = not call.attribute("allowzero", 0)
     x = rows if isinstance(rows := call.value(0), Rows) else call.traced()
+    return _reshaped(call, x, [(n, _resolve(target, x.sizes(n), zeros)) for n, target in call.at_batches(1)])
+
+
+def _reshaped(call: OnnxCall, x: Traced | Rows, found: list[tuple[int, list[int]]]) -> Result:
+    """``x`` in another shape, which is stated for each batch size."""
     kept, lying = _opened(x)
-    found = [(batch, _resolve(target, x.sizes(batch), zeros)) for batch, target in call.at_batches(1)]
     first, shape = found[0]
     places = {place: rest for place in range(len(shape)) if (rest := _rest(lying, found, place)) is not None}
     if not places:
@@ -121,13 +127,25 @@ def unsqueeze(call: OnnxCall) -> Result:
     return Rows(call.reshape(kept, shape), old[axis], outer)
 
 
-@imports("Expand")
+@imports("Expand", rows=None)
 def expand(call: OnnxCall) -> Result:
-    """Repeats axes of size 1; the batch stays."""
-    x = call.traced()
-    shapes = [np.broadcast_shapes((batch, *x.shape), tuple(target)) for batch, target in call.at_batches(1)]
-    shape = call.per_image(x, shapes)
-    return x if shape == x.shape else call.function(torch.broadcast_to, x, (-1, *shape))
+    """Repeats axes of size 1, and puts new ones in front; the batch stays."""
+    x = rows if isinstance(rows := call.value(0), Rows) else call.traced()
+    kept, (sizes, axis, outer) = _opened(x)
+    shapes = [np.broadcast_shapes(x.sizes(batch), tuple(target)) for batch, target in call.at_batches(1)]
+    new = len(shapes[0]) - len(sizes)
+    place = axis + new
+    shape = (*shapes[0][:place], sizes[axis], *shapes[0][place + 1 :])
+    for batch, found in zip(call.builder.batch.declared, shapes, strict=True):
+        if found != (*shape[:place], batch * sizes[axis], *shape[place + 1 :]):
+            raise Refused(
+                f"turns {list(x.sizes(batch))} into {list(found)}, which repeats images",
+                "keep one row an image",
+            )
+    if isinstance(x, Traced) and not new:
+        return x if shape[1:] == x.shape else call.function(torch.broadcast_to, x, (-1, *shape[1:]))
+    opened = call.reshape(kept, (*[1] * new, *sizes))
+    return call.placed(call.function(torch.broadcast_to, opened, (-1, *shape)), place, outer)
 
 
 @imports("DepthToSpace")

@@ -62,12 +62,12 @@ class TestBatch:
             (
                 (1, 4, 6, 6),
                 [24, 6],
-                r"works on \[24, 6\], several rows of each image along the first axis — keep the batch",
+                r"has shape \[24, 6\], several rows of each image along the first axis; expected one score",
             ),
             ((4, 4, 6, 6), [6, -1], r"turns \[4, 4, 6, 6\] into \[6, 96\]: the batch of 4 is not the first"),
-            ((2, 4, 6, 6), [4, -1], r"works on \[4, 72\], several rows of each image"),
+            ((2, 4, 6, 6), [4, -1], r"has shape \[4, 72\], several rows of each image"),
             (("N", 4, 6, 6), [2, 144], r"turns \[3, 4, 6, 6\] into \[2, 144\]|the sizes do not fit"),
-            (("N", 4, 6, 6), [1, -1], r"works on \[1, 288\], several rows of each image"),
+            (("N", 4, 6, 6), [1, -1], r"has shape \[1, 288\], several rows of each image along axis 1"),
         ],
     )
     def test_reshape_that_mixes_images_is_refused(
@@ -94,16 +94,16 @@ class TestBatch:
     @pytest.mark.parametrize(
         ("node", "weights", "message"),
         [
-            (make("Transpose", "x", "y", perm=[1, 0, 2, 3]), {}, r"works on \[4, 2, 6, 6\], the images along axis 1"),
+            (make("Transpose", "x", "y", perm=[1, 0, 2, 3]), {}, r"has shape \[4, 72\], several rows of each image"),
             (make("Concat", "x x", "y", axis=0), {}, "it works across the batch"),
             (make("ReduceMean", "x", "y", axes=[0]), {}, "it works across the batch"),
             (make("ReduceMean", "x", "y"), {}, "reduces over all axes, the batch included"),
-            (make("Flatten", "x", "y", axis=2), {}, "flattens 4 axes around axis 2"),
-            (make("Unsqueeze", "x a", "y"), {"a": np.array([0])}, r"\[1, 2, 4, 6, 6\], the images along axis 1"),
+            (make("Flatten", "x", "y", axis=2), {}, r"has shape \[8, 36\], several rows of each image"),
+            (make("Unsqueeze", "x a", "y"), {"a": np.array([0])}, r"\[1, 288\], several rows of each image"),
             (make("Pad", "x p", "y"), {"p": np.array([1, 0, 0, 0, 0, 0, 0, 0])}, "adds images to the batch"),
             (make("Add", "x c", "y"), {"c": np.ones((3, 4, 1, 1), "f4")}, "the same one for every image"),
             (make("Slice", "x s e", "y"), {"s": np.array([0]), "e": np.array([1])}, "it works across the batch"),
-            (make("Expand", "x s", "y"), {"s": np.array([6, 1, 1, 1])}, "does not fit|batch of 2 is not the first"),
+            (make("Expand", "x s", "y"), {"s": np.array([6, 1, 1, 1])}, "does not fit|which repeats images"),
             (make("Resize", "x _ s", "y"), {"s": np.array([2, 1, 1, 1], np.float32)}, "batch of 2 is not the first"),
         ],
     )  # fmt: skip
