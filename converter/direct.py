@@ -22,6 +22,7 @@ from seenn.capture.head import LEFT_OUT, without_head
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.data import DataSplits, Stated, as_splits
+from seenn.device import recording_gradients
 from seenn.errors import DataError, ModelArgumentError, ModelError
 from seenn.metrics import accuracy_per_timestep
 from seenn.models import MODELS, build_spiking_model
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 Rules = Mapping[str, Any]  # keywords of a neuron kind's ``train``
 
 
+@recording_gradients()
 def train_direct(
     model: str | ModelSpec,
     data: Any,

@@ -20,6 +20,7 @@ from converter.passes import normalise, verify_equivalent
 from converter.trace import trace_model
 from seenn.analysis.collect import collect_run
 from seenn.data import DataSplits, Split, as_splits
+from seenn.device import recording_gradients
 from seenn.exits import BudgetExit, PolicyNetwork, cost_of_steps
 from seenn.files import atomic_path
 from seenn.metrics import correct_per_timestep
@@ -92,6 +93,7 @@ class SpikingAnswers:
     exit: Tensor
 
 
+@recording_gradients()
 def train_policy(
     snn: SNN,
     data: Any,

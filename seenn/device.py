@@ -48,6 +48,13 @@ def own_precision() -> Iterator[None]:
 
 
 @contextmanager
+def recording_gradients() -> Iterator[None]:
+    """Inside, gradients can be computed, in full precision, also where the caller asked for none."""
+    with own_precision(), torch.enable_grad():
+        yield
+
+
+@contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Products of float32 in float32: without autocast, and CUDA rounds those of convolutions to TF32, 10 bits.
 

@@ -13,6 +13,7 @@ from seenn.core.graph import INPUT, macs
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IncrementalProduct, Neuron, StatelessOp
 from seenn.core.ops.base import Traffic
+from seenn.device import recording_gradients
 from seenn.distributed import World
 from seenn.exits import cost_of_steps
 from seenn.metrics.energy import DenseCost
@@ -45,7 +46,7 @@ def fan_outs(network: SpikingNetwork) -> dict[str, dict[int, Tensor]]:
         return {}
     shapes = network.graph.shapes(network.input_shape)
     device = network.device
-    with torch.enable_grad():
+    with recording_gradients():
         events = {
             site: torch.zeros(1, *shapes[site], dtype=torch.float64, device=device, requires_grad=True)
             for site in network.sites

@@ -16,6 +16,7 @@ from seenn.core.network import SpikingNetwork
 from seenn.core.ops import Neuron
 from seenn.core.ops.arguments import integer
 from seenn.data import DataSplits
+from seenn.device import recording_gradients
 from seenn.errors import TrainingError
 from seenn.training.augment import Augment
 from seenn.training.config import TrainConfig
@@ -102,6 +103,7 @@ class Finetuned:
     twin: float | None  # accuracy of the analog twin before training; None: neurons that leak have none
 
 
+@recording_gradients()
 def finetune(
     network: SpikingNetwork,
     splits: DataSplits,

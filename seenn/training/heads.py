@@ -22,6 +22,7 @@ from seenn.core.ops import AdaptiveAvgPool2d, Flatten, Linear, Mean, Neuron, Op,
 from seenn.core.ops.arguments import integer
 from seenn.core.ops.differential import Differential
 from seenn.data import Split
+from seenn.device import recording_gradients
 from seenn.errors import TrainingError, UnsupportedError
 from seenn.exits.calibration.replay import fit_split
 from seenn.exits.progress import Progress
@@ -75,6 +76,7 @@ class WithHeads:
         return {**asdict(config), "samples": self.samples, "heads": [asdict(head) for head in self.heads]}
 
 
+@recording_gradients()
 def add_heads(
     network: SpikingNetwork,
     split: Split,
@@ -232,7 +234,7 @@ class _Regression:
             found.backward()  # type: ignore[no-untyped-call]
             return found
 
-        with torch.enable_grad():
+        with recording_gradients():
             optimiser.step(loss)  # type: ignore[no-untyped-call]
         scaled = weight.detach() / spread
         return _Regression(scaled, bias.detach() - scaled @ mean, self.decay)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from seenn.batch import Batch
 from seenn.core.network import evaluating
 from seenn.data import DataSplits, Split
+from seenn.device import recording_gradients
 from seenn.distributed import World, world
 from seenn.errors import DataError, TrainingError
 from seenn.training.config import TrainConfig
@@ -53,6 +54,7 @@ class FitOptions(TypedDict, total=False):
     on_step: Callable[[int, int], None] | None
 
 
+@recording_gradients()
 def fit(
     module: nn.Module,
     loss_fn: LossFn,

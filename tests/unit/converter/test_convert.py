@@ -215,6 +215,8 @@ def test_what_torch_does_for_the_caller_changes_nothing(state: Callable[[], Abst
     with state():
         found = convert(model, images)
         answers = {name: found.predict(images, engine=name).logits_sum for name in ("reference", "float32", "int8")}
+        accuracy = found.evaluate((torch.rand(20, 1, 8, 8), torch.arange(20) % 4)).accuracy
+    assert 0 <= accuracy <= 1
     assert found.network.graph.fingerprint() == expected.network.graph.fingerprint()
     for engine, logits in answers.items():
         torch.testing.assert_close(logits, expected.predict(images, engine=engine).logits_sum, check_dtype=False)

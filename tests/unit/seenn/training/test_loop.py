@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -202,3 +204,13 @@ def test_data_that_cannot_be_trained_on_is_refused(
 def test_a_batch_that_does_not_divide_among_the_processes_is_refused(digits: DataSplits) -> None:
     with pytest.raises(DataError, match="a batch of 64 does not divide among 3 processes; use a multiple of 3"):
         check_data(digits, 64, World(0, 3))
+
+
+@pytest.mark.parametrize("state", [torch.no_grad, torch.inference_mode])
+def test_training_computes_gradients_whatever_the_caller_asked_for(
+    run: Train, classifier: Callable[[], nn.Module], state: Callable[[], AbstractContextManager[None]]
+) -> None:
+    module = classifier()
+    expected = run(copy.deepcopy(module)).epochs[-1].loss
+    with state():
+        assert run(module).epochs[-1].loss == expected
