@@ -34,6 +34,8 @@ from seenn.training.state import EpochReport, RunState
 
 LossFn = Callable[[nn.Module, Batch, torch.Generator], Tensor]  # module, batch, shared random numbers -> scalar
 Validate = Callable[[nn.Module], float]
+_MOST_GROWTH = 1e6  # of the largest weight, or of 1 where that is less
+
 Forward = Callable[[nn.Module, Batch], Tensor]  # scores [B, K], or [T, B, K] after each step
 
 
@@ -91,8 +93,8 @@ def fit(
 
     Raises:
         DataError: a split that is needed is empty, has one class, or is smaller than a batch.
-        TrainingError: no parameter learns; the loss became NaN or infinite (names the step and the layer); or a
-            signal stopped the run, whose state is then saved.
+        TrainingError: no parameter learns; the loss became NaN or infinite (names the step and the layer), or weights
+            absurdly large; or a signal stopped the run, whose state is then saved.
         CheckpointError: the run's folder holds another run or a damaged one, is in use, or cannot be written.
     """
     here, device = world(), torch.device(device)
@@ -103,6 +105,7 @@ def fit(
     limit = config.validation_images
     validate = validate or (lambda kept: accuracies(kept, splits.calibration, limit=limit, device=device)[0])
     average = None if config.ema is None else averaged(module, config.ema)
+    most = _MOST_GROWTH * max(1.0, _largest(module))
     state = RunState(module=module, optimizer=build_optimizer(module, config.optim), average=average)
     folder = nullcontext() if run is None else run.opened(state, here)
     with folder, torch.random.fork_rng(), one_of_many(module, device, here) as shared, stop_requests(run) as stop:
@@ -117,6 +120,7 @@ def fit(
                 if on_step is not None:
                     on_step(state.step, plan.total_steps)
                 if ended := state.step == plan.last_step_of(epoch):
+                    _refuse_diverged(state, plan, most)
                     with evaluating(state.kept):
                         state.end_epoch(validate(state.kept), epoch=epoch, epochs=plan.epochs)
                 if run is not None:
@@ -187,6 +191,23 @@ def refuse_sequences(splits: DataSplits, what: str, instead: str) -> None:
     if splits.train.is_sequence:
         raise TrainingError(
             f"{what} learns from constant images, and the samples of {splits.spec} are sequences of frames: {instead}"
+        )
+
+
+def _largest(module: nn.Module) -> float:
+    """The absolute largest weight; NaN where one is."""
+    found = [p.detach().abs().max().double().cpu() for p in module.parameters() if p.numel() and p.is_floating_point()]
+    return float(torch.stack(found).max()) if found else 0.0
+
+
+def _refuse_diverged(state: RunState, plan: Plan, most: float) -> None:
+    """Raises TrainingError for weights that no training needs: their loss may be a number still."""
+    largest = _largest(state.module)
+    if not largest <= most:
+        raise TrainingError(
+            f"step {state.step} of {plan.total_steps}: the training has diverged, its largest weight is {largest:.3g} "
+            f"(learning rate up to {plan.config.optim.lr:.3g}). Try a lower --lr or a longer warm-up, and check that "
+            "the images are normalised"
         )
 
 

@@ -18,7 +18,7 @@ from seenn.batch import Batch
 from seenn.data import DataSplits, Split
 from seenn.distributed import World
 from seenn.errors import DataError, TrainingError
-from seenn.training import LossFn, TrainConfig, TrainingResult, fit
+from seenn.training import LossFn, OptimConfig, TrainConfig, TrainingResult, fit
 from seenn.training.loop import check_data
 
 
@@ -214,3 +214,8 @@ def test_training_computes_gradients_whatever_the_caller_asked_for(
     expected = run(copy.deepcopy(module)).epochs[-1].loss
     with state():
         assert run(module).epochs[-1].loss == expected
+
+
+def test_weights_that_are_absurd_after_the_last_step_are_refused(run: Train) -> None:
+    with pytest.raises(TrainingError, match=r"step 1 of 1: the training has diverged, its largest weight is .*e\+2"):
+        run(epochs=1e-9, optim=OptimConfig(lr=1e30, warmup_fraction=0.0))
