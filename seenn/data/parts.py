@@ -33,6 +33,9 @@ _IMAGES = frozenset(("image", "images", "img", "imgs", "pictures", "photos", "sc
 _MASKS = frozenset(("annotations", "groundtruth", "gt", "mask", "masks", "segmentation", "segmentations"))
 
 
+#: The stem of a mask's file beside that of its image: ``x_mask``, ``x_mask_1``.
+_OF_MASK = re.compile(rf"(.+?)[\s_.-]+(?:{'|'.join(sorted(_MASKS))})(?:[\s_-]*\d+)?", re.IGNORECASE)
+
 _JOINED = re.compile(rf"({'|'.join(NAMES)})({'|'.join(sorted(_BESIDE))})")
 #: In names of folders that are parts of a data set, but say in no known way of which kind.
 _DIVIDED = frozenset(("eval", "evaluation", "fold", "holdout", "part", "partition", "split", "subset"))
@@ -57,6 +60,12 @@ def masks_among(names: Iterable[str]) -> tuple[str, str] | None:
     masks = next((name for name, found in words.items() if found & _MASKS), None)
     images = next((name for name, found in words.items() if found and found <= _IMAGES), None)
     return None if masks is None or images is None else (images, masks)
+
+
+def image_of(stem: str) -> str | None:
+    """What the image is called of which a file of this stem is the mask; None where it is not called like a mask."""
+    found = _OF_MASK.fullmatch(stem)
+    return None if found is None else found[1]
 
 
 def has_parts(data: Any) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from seenn.data.imagenet import likely_preprocessing
-from seenn.data.parts import choose_parts, masks_among, part_of, parts_among, sounds_like_part
+from seenn.data.parts import choose_parts, image_of, masks_among, part_of, parts_among, sounds_like_part
 from seenn.data.picture import SUFFIXES, read_picture, say_left_out
 from seenn.data.reading import is_hidden, list_files
 from seenn.data.registry import DATA_SETS, Request, needs
@@ -21,6 +22,11 @@ from seenn.data.source import FileImages, Labelled, Source
 from seenn.errors import DataError, listed
 
 logger = logging.getLogger(__name__)
+
+_MASKS_ARE_NO_IMAGES = (
+    "and they would be taken for images of a class: move such files out of there, or list the images in a table with "
+    "columns path and label, manifest:TABLE"
+)
 
 
 @DATA_SETS.register("imagefolder")
@@ -124,15 +130,25 @@ def _content(folder: Path) -> list[str]:
     return [*(entry.name for entry in _subfolders(folder)), *(["pictures alone"] if pictures else [])]
 
 
-def _refuse_masks(folder: Path) -> None:
+def _refuse_masks(folder: Path, files: Iterable[Path]) -> None:
     """Raises DataError where masks lie beside the images that they belong to: they would be pictures of a class."""
-    names = [entry.name for entry in _subfolders(folder)]
-    found = masks_among(names)
-    if found is not None and list_files(folder / found[1], SUFFIXES):
-        raise DataError(
-            f"{folder}: {found[1]} has pictures beside {found[0]}, and they would be taken for images of a class: move "
-            "such folders out of there, or list the images in a table with columns path and label, manifest:TABLE"
-        )
+    folders: dict[Path, set[str]] = {}
+    stems: dict[Path, set[str]] = {}
+    for file in files:
+        stems.setdefault(file.parent, set()).add(file.stem)
+        inner = file.parent
+        while inner != folder and inner.name not in folders.setdefault(inner.parent, set()):
+            folders[inner.parent].add(inner.name)
+            inner = inner.parent
+    for place, names in sorted(folders.items()):
+        if found := masks_among(sorted(names)):
+            raise DataError(f"{place}: {found[1]} has pictures beside {found[0]}, {_MASKS_ARE_NO_IMAGES}")
+    for place, names in sorted(stems.items()):
+        if masks := sorted(name for name in names if (image_of(name) or name) in names - {name}):
+            raise DataError(
+                f"{place}: {len(masks)} pictures are called masks of others, {masks[0]} beside {image_of(masks[0])}, "
+                f"{_MASKS_ARE_NO_IMAGES}"
+            )
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
@@ -154,9 +170,8 @@ def _classes(folder: Path, folders: Mapping[str, Path]) -> dict[str, list[Path]]
     loose = [entry for entry in folder.iterdir() if not is_hidden(entry.name) and entry.suffix.lower() in SUFFIXES]
     if loose := [entry for entry in loose if entry.is_file()]:
         logger.warning("%s: %d pictures beside the folders of classes are left out", folder, len(loose))
-    for place in (folder, *folders.values()):
-        _refuse_masks(place)
     classes = {name: list_files(place, SUFFIXES, others) for name, place in folders.items()}
+    _refuse_masks(folder, chain.from_iterable(classes.values()))
     say_left_out(folder, others)
     if empty := [name for name, files in classes.items() if not files]:
         endings = " ".join(sorted(SUFFIXES))

@@ -291,6 +291,10 @@ def test_groups_are_counted_below_such_parts(write_folder: WriteFolder) -> None:
             r"train.a: GT_masks has pictures beside img, and they would be taken for images of a class",
         ),
         ({"images/a": 6, "masks/a": 6}, "set: masks has pictures beside images"),
+        (
+            {f"{name}/p{n}/{kind}": 1 for name in "ab" for n in range(9) for kind in ("scans", "masks")},
+            r"a.p0: masks has pictures beside scans, and they would be taken",
+        ),
     ],
 )
 def test_parts_in_some_classes_and_masks_in_classes_are_refused(
@@ -298,6 +302,19 @@ def test_parts_in_some_classes_and_masks_in_classes_are_refused(
 ) -> None:
     path = write_folder(counts)
     with pytest.raises(DataError, match=message):
+        load_data(f"imagefolder:{path}", preprocessing=SMALL)
+
+
+def test_files_that_are_called_masks_of_others_beside_them_are_refused(write_folder: WriteFolder) -> None:
+    path = write_folder({"benign": 12, "normal": 12})
+    Image.new("L", (6, 8)).save(path / "benign" / "mask.png")  # of nothing that is there
+    Image.new("L", (6, 8)).save(path / "benign" / "other_mask.png")
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("benign", "normal")
+    for name in ("003_mask", "004-GT", "005_mask_1"):
+        Image.new("L", (6, 8)).save(path / "benign" / f"{name}.png")
+    with pytest.raises(
+        DataError, match=r"benign: 3 pictures are called masks of others, 003_mask beside 003, and they"
+    ):
         load_data(f"imagefolder:{path}", preprocessing=SMALL)
 
 
