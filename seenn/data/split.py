@@ -22,7 +22,9 @@ from seenn.data.preprocessing import Preparation, suited
 from seenn.data.reading import file_digest, naming, to_int64
 from seenn.data.rule import SPLITS
 from seenn.data.source import Labelled
-from seenn.errors import DataError
+from seenn.errors import DataError, listed
+
+_LOOKED_AT = 1000  # files, for others that are damaged like one
 
 
 class Split:
@@ -233,10 +235,30 @@ class Split:
                 parts = [self._prepared_block(block) for block in blocks]
             else:
                 parts = []
-                for index, block in zip(self._indices[chosen].tolist(), blocks, strict=True):
-                    with naming(files[index]):
-                        parts.append(self._prepared_block(block))
+                try:
+                    for index, block in zip(self._indices[chosen].tolist(), blocks, strict=True):
+                        with naming(files[index]):
+                            parts.append(self._prepared_block(block))
+                except DataError as error:
+                    raise type(error)(f"{error}{self._alike(str(error))}") from error
         return Batch(torch.cat(parts, dim=int(self.is_sequence)), self.labels[chosen], self.is_sequence)
+
+    def _alike(self, said: str) -> str:
+        """Which other files, of the first, cannot be read or prepared, as the end of what is ``said`` of one."""
+        files, looked_at = self._images.files or (), self._indices[:_LOOKED_AT]
+        found = []
+        for index in looked_at.tolist():
+            try:
+                self._prepared_block(next(self._images.blocks(torch.tensor([index]))))
+            except DataError:
+                found.append(str(files[index]))
+        others = [file for file in found if file not in said]
+        if not others:
+            return ""
+        return (
+            f"; likewise {len(others)} others of {len(looked_at)} files of the {self.name} split: "
+            f"{listed(others, most=4)}"
+        )
 
     def _prepared_block(self, block: Tensor) -> Tensor:
         """``[b, ...]`` to samples or, with an encoding, sequences; recordings ``[b, T, C, H, W]`` to sequences."""

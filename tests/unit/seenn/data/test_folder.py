@@ -189,6 +189,16 @@ def test_files_are_found_in_subfolders_and_others_are_left_alone(write_folder: W
     assert sum(len(s.images()) for s in (splits.train, splits.calibration, splits.exit, splits.test)) == 20
 
 
+def test_several_unreadable_images_are_counted(write_folder: WriteFolder) -> None:
+    path = write_folder({"train/cat": 12, "train/dog": 12, "test/cat": 6, "test/dog": 6})
+    for number in (1, 3, 4):
+        (path / "test" / "dog" / f"00{number}.png").write_bytes(b"\x89PNG")
+    splits = load_data(f"imagefolder:{path}", preprocessing=SMALL)
+    message = r"dog/001\.png: .*; likewise 2 others of 12 files of the test split: .*dog/003\.png, .*dog/004\.png$"
+    with pytest.raises(DataError, match=message):
+        splits.test.images()
+
+
 def test_unreadable_image_is_named_when_it_is_decoded(write_folder: WriteFolder) -> None:
     path = write_folder({"train/cat": 12, "train/dog": 12, "test/cat": 1, "test/dog": 1})
     (path / "test" / "dog" / "000.png").write_bytes(b"\x89PNG")
