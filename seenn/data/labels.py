@@ -23,18 +23,28 @@ def task_of(labels: Tensor) -> Task:
     return "regression" if labels.is_floating_point() else "classes"
 
 
-def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = None) -> Tensor:
+def told_task(parts: Sequence[NDArray[Any]]) -> Task:
+    """What the labels of a data set say, all its parts together, as :func:`as_labels` describes."""
+    columns = [_one_axis(part) for part in parts]
+    if not all(bool(((part == 0) | (part == 1)).all()) for part in columns):
+        return "regression" if any(part.dtype.kind == "f" for part in columns) else "classes"
+    several = any(part.ndim == 2 and not bool((part.sum(1) == 1).all()) for part in columns)
+    return "multi-label" if several else "classes"
+
+
+def as_labels(
+    where: object, labels: NDArray[Any], num_classes: int | None = None, *, task: Task | None = None
+) -> Tensor:
     """Classes int64 ``[N]``, multi-labels bool ``[N, K]``, or values float32 ``[N]`` or ``[N, D]``.
 
     Integers ``[N]`` or ``[N, 1]`` are classes, and so are bools, and floats that are all 0 or 1, as losses of yes or no
     want them. A matrix of zeros and ones is classes where each row has exactly one 1, else multi-labels. Other floats
-    are values.
+    are values. ``task`` is what those of all parts say, where these are of one; by default what they say alone.
 
     Raises:
         DataError: labels of another type or shape, not finite, or not in ``[0, num_classes)``.
     """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]  # Keras and MedMNIST store labels as a column
+    labels = _one_axis(labels)
     if labels.ndim not in (1, 2) or labels.dtype.kind not in "buif":
         raise DataError(
             f"{where}: labels are {labels.dtype} {list(labels.shape)}, expected classes [N] as integers, a matrix "
@@ -42,15 +52,13 @@ def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = Non
         )
     if not np.isfinite(labels).all():
         raise DataError(f"{where}: {int((~np.isfinite(labels)).sum())} labels are NaN or infinite: leave them out")
-    if bool(((labels == 0) | (labels == 1)).all()):
-        if labels.ndim == 1:
-            labels = labels.astype(np.int64)
-        elif bool((labels.sum(1) == 1).all()):
-            labels = labels.argmax(1)
-        else:
-            return torch.from_numpy(labels.astype(bool))
-    if labels.dtype.kind == "f":
+    task = task or told_task([labels])
+    if task == "multi-label" and labels.ndim == 2:
+        return torch.from_numpy(labels.astype(bool))
+    if task == "regression":
         return torch.from_numpy(labels.astype(np.float32))
+    if labels.ndim == 2 and bool(((labels == 0) | (labels == 1)).all()):
+        labels = labels.argmax(1)
     if labels.ndim == 2:
         raise DataError(f"{where}: labels are integers {list(labels.shape)} other than 0 and 1: store values as floats")
     upper = num_classes if num_classes is not None else np.iinfo(np.int64).max
@@ -61,6 +69,11 @@ def as_labels(where: object, labels: NDArray[Any], num_classes: int | None = Non
             f"expected {allowed}"
         )
     return torch.from_numpy(labels.astype(np.int64))
+
+
+def _one_axis(labels: NDArray[Any]) -> NDArray[Any]:
+    """A column as a vector, which Keras and MedMNIST store."""
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
 def numbered(

@@ -17,7 +17,7 @@ from seenn.data.arrays import as_numbers, is_array, type_of
 from seenn.data.given import LABELS, Given, told
 from seenn.data.imagenet import IMAGENET, LARGEST_INPUT, LOOKED_AT, likely_preprocessing
 from seenn.data.inputs import as_tensor
-from seenn.data.labels import as_labels, numbered, task_of
+from seenn.data.labels import Task, as_labels, numbered, task_of, told_task
 from seenn.data.parts import choose_parts, has_parts
 from seenn.data.picture import read_picture
 from seenn.data.preprocessing import Preprocessing
@@ -45,7 +45,8 @@ def source_of_parts(train: Any, test: Any) -> Source:
     """A training part, and a test part unless it is None; raises as :func:`source_of`."""
     given = [told(train)] if test is None else [told(train), told(test)]
     names, labels = numbered(_WHERE, [labels_of(part) for part in given])
-    parts = [labelled(part, found) for part, found in zip(given, labels, strict=True)]
+    task = told_task(labels)
+    parts = [labelled(part, found, task=task) for part, found in zip(given, labels, strict=True)]
     return Source(
         train=parts[0],
         test=None if test is None else parts[1],
@@ -67,26 +68,26 @@ def labels_of(given: Given) -> NDArray[Any]:
     return given.labels()
 
 
-def labelled(given: Given, labels: NDArray[Any]) -> Labelled:
-    """The samples with these labels.
+def labelled(given: Given, labels: NDArray[Any], *, task: Task | None = None) -> Labelled:
+    """The samples with these labels, see ``seenn.data.labels.as_labels``.
 
     Raises:
         DataError: samples of several types, or that are others each time; labels that are none, or not one a sample.
     """
     if given.is_stack:
         samples = _stack(given.samples)
-        return labelled_arrays(_WHERE, samples, labels)
+        return labelled_arrays(_WHERE, samples, labels, task=task)
     items = given.samples
     if len(items) != len(labels):
         raise DataError(f"{_WHERE}: {len(items)} images but {len(labels)} labels; expected one label each")
     if isinstance(items[0], str | Path):
         files = FileImages([Path(file) for file in items], read_picture)
-        return Labelled(files, as_labels(_WHERE, labels))
+        return Labelled(files, as_labels(_WHERE, labels, task=task))
     first, again = _sample(items[0]), _sample(items[0])
     if not torch.equal(first, again):
         raise DataError("the data set gives another sample each time: take random changes out of its transform")
     images = ItemImages(lambda index: _sample(items[index]), len(items), pictures=first.dtype == torch.uint8)
-    return Labelled(images, as_labels("the data set", labels))
+    return Labelled(images, as_labels("the data set", labels, task=task))
 
 
 def class_names(data: Any, labels: Tensor) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seenn.data.labels import as_labels
+from seenn.data.labels import Task, as_labels
 from seenn.data.numbers import Numbers
 from seenn.data.preprocessing import Preparation, Preprocessing
 from seenn.errors import DataError
@@ -89,13 +89,18 @@ class Source:
 
 
 def labelled_arrays(
-    where: object, images: NDArray[Any], labels: NDArray[Any], num_classes: int | None = None
+    where: object,
+    images: NDArray[Any],
+    labels: NDArray[Any],
+    num_classes: int | None = None,
+    *,
+    task: Task | None = None,
 ) -> Labelled:
     """Checks an array of samples and one of labels, and makes tensors of them.
 
     Args:
         images: images uint8 ``[N, C, H, W]``, or numbers ``[N, ...]``, which are taken as the network takes them.
-        labels: see ``seenn.data.labels.as_labels``.
+        labels, num_classes, task: see ``seenn.data.labels.as_labels``.
 
     Raises:
         DataError: any of them is empty or of a wrong type or shape, numbers are not finite, they differ in length, or
@@ -118,7 +123,7 @@ def labelled_arrays(
         raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; expected one label each")
     if len(images) == 0:
         raise DataError(f"{where}: holds no images: add some")
-    known = as_labels(where, labels, num_classes)
+    known = as_labels(where, labels, num_classes, task=task)
     return Labelled(ArrayImages(torch.from_numpy(np.ascontiguousarray(images))), known)
 
 

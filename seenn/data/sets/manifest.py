@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from seenn.data.imagenet import likely_preprocessing
-from seenn.data.labels import as_labels
+from seenn.data.labels import as_labels, told_task
 from seenn.data.parts import NAMES, choose_parts, part_of
 from seenn.data.picture import read_picture
 from seenn.data.reading import reading
@@ -63,11 +63,12 @@ def manifest(request: Request) -> Source:
         )
     _refuse_twice(path, [os.path.normpath(file) for file in files], [row[label] for row in rows])
     names, labels = _labels(path, [row[label] for row in rows])
+    task = told_task([labels])
     groups = None if request.group_by is None else [row[request.group_by] for row in rows]
 
     def part(chosen: Sequence[int]) -> Labelled:
         images = FileImages([files[i] for i in chosen], read_picture)
-        found = as_labels(path, labels[list(chosen)])
+        found = as_labels(path, labels[list(chosen)], task=task)
         return Labelled(images, found, None if groups is None else [groups[i] for i in chosen])
 
     parts = [row[split] for row in rows] if split else []
@@ -183,7 +184,8 @@ def _labels(path: Path, texts: list[str]) -> tuple[tuple[str, ...], np.ndarray[t
         return tuple(map(str, known)), numbers
     values = [_number(text) for text in texts]
     if None not in values:
-        return ("value",), np.array(values, dtype=np.float64)
+        array = np.array(values, dtype=np.float64)
+        return ("value",) if told_task([array]) == "regression" else ("0", "1"), array
     names = sorted(set(texts))
     return tuple(names), np.array([names.index(text) for text in texts])
 

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seenn.data.labels import numbered, task_of
+from seenn.data.labels import numbered, told_task
 from seenn.data.parts import choose_parts, part_of
 from seenn.data.reading import check_declared_size, reading
 from seenn.data.registry import DATA_SETS, Request, needs
@@ -56,12 +56,13 @@ def npz(request: Request) -> Source:
         shapes = " and ".join(str(list(part.shape[1:])) for part in samples)
         raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}; store them alike")
     class_names, labels = numbered(path, [found[1] for found in arrays])
-    train = labelled_arrays(where[0], samples[0], labels[0])
-    classes = task_of(train.labels) == "classes"
+    task = told_task(labels)
+    train = labelled_arrays(where[0], samples[0], labels[0], task=task)
+    classes = task == "classes"
     count = _count_classes(where[0], train.labels) if classes else train.labels[0].numel()
     parts = [train]
     if len(samples) > 1:
-        parts.append(labelled_arrays(where[1], samples[1], labels[1], count if classes else None))
+        parts.append(labelled_arrays(where[1], samples[1], labels[1], count if classes else None, task=task))
     if request.group_by is not None:
         parts = [replace(p, groups=_groups(where, p, a[2])) for p, a in zip(parts, arrays, strict=True)]
     return Source(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -56,3 +58,29 @@ def test_data_without_classes_are_dealt_but_no_figures_are_made_of_them(tmp_path
     assert torch.equal(splits.test.labels, splits.test.batch().known_labels)
     with pytest.raises(DataError, match="has regression labels, and this needs classes"):
         splits.test.check_classes(1)
+
+
+VALUES, YES_OR_NO = np.linspace(0, 1, 60), (np.arange(60) % 2).astype(np.float64)
+SEVERAL, ONE_EACH = np.arange(60)[:, None] >> np.arange(3) & 1, np.eye(3, dtype=np.int64)[np.arange(60) % 3]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "task"),
+    [
+        (VALUES, YES_OR_NO, "regression"),
+        (YES_OR_NO, VALUES, "regression"),
+        (SEVERAL, ONE_EACH, "multi-label"),
+        (ONE_EACH, SEVERAL, "multi-label"),
+        (YES_OR_NO, YES_OR_NO, "classes"),
+    ],
+)
+@pytest.mark.parametrize("form", ["parts", "npz"])
+def test_the_parts_of_a_data_set_say_the_same(
+    train: np.ndarray, test: np.ndarray, task: Task, form: str, tmp_path: Path
+) -> None:
+    samples = np.random.default_rng(0).random((2, 60, 4)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x_train=samples[0], y_train=train, x_test=samples[1], y_test=test)
+    parts = {"train": (samples[0], train), "test": (samples[1], test)}
+    splits = load_data(parts if form == "parts" else f"npz:{tmp_path / 'a.npz'}")
+    assert {split.task for split in (splits.train, splits.calibration, splits.exit, splits.test)} == {task}
+    assert splits.test.labels.numpy() == pytest.approx(test)

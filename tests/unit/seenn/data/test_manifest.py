@@ -91,6 +91,8 @@ def test_several_labels_and_values(write: Write) -> None:
     assert several.train.task == "multi-label"
     values = load_data(write("path,target", lambda i, path: f"{path},{i / 4}"))
     assert values.train.task == "regression"
+    yes_or_no = load_data(write("path,target", lambda i, path: f"{path},{i % 2 / 1}"))
+    assert (yes_or_no.train.task, yes_or_no.class_names) == ("classes", ("0", "1"))
 
 
 @pytest.mark.parametrize(
