@@ -31,15 +31,18 @@ from seenn.core.graph import OpGraph
 from seenn.core.network import SpikingNetwork
 from seenn.data import DataSplits, Numbers, Preparation, Preprocessing, Split, as_split, load_data, told
 from seenn.data.arrays import as_numbers, is_array, type_of
+from seenn.data.given import Given
 from seenn.data.labels import Task, strata, task_of
+from seenn.data.objects import images_of
 from seenn.data.parts import has_parts
 from seenn.data.preprocessing import refuse_other_unit
 from seenn.data.provenance import load_recorded_data
 from seenn.data.remembered import remember
 from seenn.data.rule import hold_out
+from seenn.data.source import Images
 from seenn.data.split import pixel_digests, refuse_more_classes
 from seenn.device import naming_memory, own_precision, resolve_device
-from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError, kind_of
+from seenn.errors import CalibrationError, DataError, DataTypeError, ModelTypeError, SeennError, kind_of
 from seenn.runtime import Session
 from seenn.snn import PREPARE_SAMPLES, SNN
 from seenn.version import versions
@@ -246,21 +249,39 @@ def _is_onnx(model: object) -> bool:
     return isinstance(name, str | Path) and is_onnx(str(name))
 
 
-def _read(data: Any, preprocessing: Preparation | None) -> DataSplits | Split | Batch:
+@dataclass(frozen=True)
+class _Unlabelled:
+    """Samples as they were given, and prepared."""
+
+    given: Images | None  # None: not as a test could have them
+    batch: Batch
+
+    @classmethod
+    def of(cls, samples: Any, preprocessing: Preparation | None) -> _Unlabelled:
+        """``samples``, which are prepared as stated; without, floats that are."""
+        batch = Batch(_prepared(samples) if preprocessing is None else preprocessing.prepare(samples))
+        try:
+            given = images_of(Given(samples), batch.inputs.shape[1])
+        except SeennError:
+            given = None
+        return cls(given if len(samples) == len(batch) else None, batch)
+
+
+def _read(data: Any, preprocessing: Preparation | None) -> DataSplits | Split | Batch | _Unlabelled:
     """Data in any form as one of these; samples without labels are prepared."""
-    if isinstance(data, DataSplits | Split | Batch):
+    if isinstance(data, DataSplits | Split | Batch | _Unlabelled):
         return data
     given = told(data)
     if given.labels is not None:
         return as_split(given, "given", preprocessing)
-    samples = given.samples if given.is_stack else list(given.samples)
-    return Batch(_prepared(samples) if preprocessing is None else preprocessing.prepare(samples))
+    return _Unlabelled.of(given.samples if given.is_stack else list(given.samples), preprocessing)
 
 
-def _size_of(data: DataSplits | Split | Batch | None) -> tuple[int, ...]:
+def _size_of(data: DataSplits | Split | Batch | _Unlabelled | None) -> tuple[int, ...]:
     """Of one sample, where there are data."""
     if data is None:
         return ()
+    data = data.batch if isinstance(data, _Unlabelled) else data
     return tuple(data.inputs.shape[1:]) if isinstance(data, Batch) else data.preprocessing.shape
 
 
@@ -359,7 +380,9 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
             classes=data.num_classes,
             splits=data,
         )
-    data = _read(data, preprocessing)
+    data, given = _read(data, preprocessing), None
+    if isinstance(data, _Unlabelled):
+        data, given = data.batch, data.given
     name, total = f"the {data.name} split" if isinstance(data, Split) else "the data given", len(data)
     spare = min(total // 5, total - MIN_IMAGES) if wanted is None else total - wanted
     balanced = torch.zeros(total, dtype=torch.int64) if data.labels is None else strata(data.labels.cpu())
@@ -371,7 +394,7 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
     return _Shares(
         name=name,
         calibration=calibration,
-        digests=remember(data.pixel_digests(chosen) if isinstance(data, Split) else pixel_digests(data.inputs[chosen])),
+        digests=remember(_digests(data, given, chosen)),
         check=partial(data.batches, order=rest) if isinstance(data, Split) else data[rest].split,
         check_samples=len(rest),
         labels="classes" if data.labels is None else task_of(data.labels),
@@ -379,6 +402,14 @@ def _share(data: Any, preprocessing: Preparation | None, wanted: int | None, mos
         preprocessing=data.preprocessing if isinstance(data, Split) else preprocessing,
         class_names=data.names if isinstance(data, Split) else (),
     )
+
+
+def _digests(data: Split | Batch, given: Images | None, chosen: Tensor) -> Tensor:
+    """Of these samples as they were given: that is how those of a test are compared."""
+    if isinstance(data, Split):
+        return data.pixel_digests(chosen)
+    blocks = [data.inputs[chosen]] if given is None else given.blocks(chosen)
+    return torch.cat([pixel_digests(block) for block in blocks])
 
 
 def _prepared(samples: Any) -> Tensor:

@@ -27,17 +27,24 @@ def as_tensor(images: Any, size: Size) -> Tensor:
         InputError: the shape of raw pixels does not say which axis is which.
         DataError: a picture cannot be read.
     """
-    with for_channels(size[0]):
-        if isinstance(images, str | Path):
-            return read_picture(images)[None]
-        if isinstance(images, Image.Image):
-            return picture_pixels("the image", images)[None]
+    if isinstance(images, str | Path | Image.Image):
+        with for_channels(size[0]):
+            return as_picture(images)[None]
     numbers = as_numbers(images) if is_array(images) else None
     if numbers is not None and numbers.dtype == torch.uint8:
         return _channels_first(numbers, size)
     if numbers is not None and numbers.is_floating_point():
         return with_batch_axis(numbers, size).to(torch.float32)
     raise DataTypeError(_what_to_do(images))
+
+
+def as_picture(image: Any) -> Tensor:
+    """A picture or the path of one as uint8 ``[C, H, W]``, see ``read_picture``; raises as :func:`as_tensor`."""
+    if isinstance(image, str | Path):
+        return read_picture(image)
+    if isinstance(image, Image.Image):
+        return picture_pixels("the image", image)
+    raise DataTypeError(_what_to_do(image))
 
 
 def _channels_first(images: Tensor, size: Size) -> Tensor:

@@ -61,7 +61,7 @@ def load_data(
         spec = _spelled(spec)
         source = _read(spec, data_dir, download, frames or DEFAULT_FRAMES, group_by)
     else:
-        source, spec = source_of(spec), f"python:{type(spec).__name__}"
+        source, spec = source_of(spec, channels=_channels(preprocessing)), f"python:{type(spec).__name__}"
     if group_by is not None and source.train.groups is None:
         raise DataArgumentError(
             f"data {spec!r} has nothing to group by {group_by!r}: use a manifest, an npz file or a folder"
@@ -117,7 +117,7 @@ def as_split(
         return chosen
     given = told(data)
     names, (labels,) = numbered(f"the {name} data", [labels_of(given)], class_names)
-    part = labelled(given, labels)
+    part = labelled(given, labels, channels=_channels(preprocessing))
     everything = torch.arange(len(part.labels))
     _refuse_unprepared(f"the {name} data", preprocessing, pictures=part.images.pictures)
     known = preprocessing or measure(name, part.images, everything)
@@ -141,6 +141,10 @@ def as_splits(data: Any, what: str, preprocessing: Preparation | None = None, *,
     if not measured:
         _refuse_unprepared(found.spec, preprocessing, pictures=found.train.has_pictures)
     return found
+
+
+def _channels(preprocessing: Preparation | None) -> int:
+    return preprocessing.channels if isinstance(preprocessing, Preprocessing) else 3
 
 
 def _refuse_unprepared(where: str, preprocessing: Preparation | None, *, pictures: bool) -> None:

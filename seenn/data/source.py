@@ -106,6 +106,17 @@ def labelled_arrays(
         DataError: any of them is empty or of a wrong type or shape, numbers are not finite, they differ in length, or
             a label is not in ``[0, num_classes)``.
     """
+    images = as_samples(where, images)
+    if len(images) != len(labels):
+        raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; expected one label each")
+    if len(images) == 0:
+        raise DataError(f"{where}: holds no images: add some")
+    known = as_labels(where, labels, num_classes, task=task)
+    return Labelled(ArrayImages(torch.from_numpy(images)), known)
+
+
+def as_samples(where: object, images: NDArray[Any]) -> NDArray[Any]:
+    """Images uint8 ``[N, C, H, W]``, or numbers float32 ``[N, ...]``; raises as :func:`labelled_arrays`."""
     if images.dtype.kind == "f" or (images.ndim == 2 and images.dtype.kind in "ui"):
         images = images.astype(np.float32)
         if bad := int((~np.isfinite(images)).sum()):
@@ -119,12 +130,7 @@ def labelled_arrays(
         )
     if 0 in images.shape[1:] or images.ndim < 2 or (images.dtype == np.uint8 and images.ndim != 4):
         raise DataError(f"{where}: images have shape {list(images.shape)}, expected [N, C, H, W]")
-    if len(images) != len(labels):
-        raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; expected one label each")
-    if len(images) == 0:
-        raise DataError(f"{where}: holds no images: add some")
-    known = as_labels(where, labels, num_classes, task=task)
-    return Labelled(ArrayImages(torch.from_numpy(np.ascontiguousarray(images))), known)
+    return np.ascontiguousarray(images)
 
 
 def measure(where: object, images: Images, indices: Tensor) -> Preparation:

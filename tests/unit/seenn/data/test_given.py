@@ -342,3 +342,27 @@ def test_a_data_set_without_a_length_or_an_end_is_refused_in_one_line() -> None:
         with pytest.raises(DataError, match=message) as refused:
             told(Unsized(size))
         assert "\n" not in str(refused.value)
+
+
+FOUR = Preprocessing(channels=4, height=6, width=6, mean=(0.5,) * 4, std=(0.25,) * 4)
+
+
+@pytest.mark.parametrize("form", ["an array", "a list", "pictures"])
+def test_four_channels_are_read_of_samples_with_labels_too(form: str) -> None:
+    pixels = torch.randint(0, 256, (40, 4, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy(), "RGBA") for image in pixels]
+    samples = {"an array": pixels, "a list": list(pixels), "pictures": pictures}[form]
+    split = as_split((samples, [i % 2 for i in range(40)]), "test", FOUR)
+    assert torch.equal(split.images(), FOUR.prepare(pixels))
+
+
+@pytest.mark.parametrize("form", ["an array", "a list", "pictures"])
+def test_raw_samples_without_labels_are_remembered_as_those_with_labels(form: str) -> None:
+    pixels = torch.randint(0, 256, (40, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures = [Image.fromarray(image[0].numpy()) for image in pixels]
+    samples = {"an array": pixels, "a list": list(pixels), "pictures": pictures}[form]
+    gray = Preprocessing(channels=1, height=6, width=6, mean=(0.5,), std=(0.25,))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    snn = convert(module, samples, preprocessing=gray, timesteps=2)
+    with pytest.raises(DataError, match="shares 32 of 40 images with those that this network's calibration took"):
+        snn.evaluate((pixels, [i % 2 for i in range(40)]))
