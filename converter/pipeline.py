@@ -417,6 +417,12 @@ def _prepared(samples: Any) -> Tensor:
     parts = []
     for part in samples if isinstance(samples, list) else [samples]:
         numbers = as_numbers(part) if is_array(part) else None
+        if numbers is not None and numbers.dtype in (torch.int16, torch.int32, torch.int64):
+            raise DataTypeError(
+                f"the data are whole numbers, {type_of(part)}, and calibration takes floats: give values as floats, "
+                "pixels with preprocessing=, and of tokens what the model's embedding makes of them, with the part "
+                "behind it as the model"
+            )
         if numbers is None or not numbers.is_floating_point():
             raise DataTypeError(
                 "calibration takes floats [N, ...], a Batch, Split, DataSplits, Dataset, DataLoader or a pair of "

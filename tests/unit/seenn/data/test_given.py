@@ -366,3 +366,11 @@ def test_raw_samples_without_labels_are_remembered_as_those_with_labels(form: st
     snn = convert(module, samples, preprocessing=gray, timesteps=2)
     with pytest.raises(DataError, match="shares 32 of 40 images with those that this network's calibration took"):
         snn.evaluate((pixels, [i % 2 for i in range(40)]))
+
+
+def test_tokens_are_told_what_to_do_with() -> None:
+    module = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    with pytest.raises(
+        DataTypeError, match=r"whole numbers, torch.int64, .* of tokens what the model's embedding makes"
+    ):
+        convert(module, torch.zeros(40, 6, dtype=torch.int64), timesteps=2)
