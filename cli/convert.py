@@ -266,7 +266,8 @@ def _summary(snn: SNN) -> list[str]:
         picked = snn.manifest["conversion"]
         lines.append(
             f"picked T = {picked['timesteps']}, {picked['neuron']['max_spikes']} levels, of encoders "
-            f"{picked['encoder_levels']}: the fewest spikes that reach what was asked, {len(goal['tried'])} tried"
+            f"{picked['encoder_levels']}: of the choices that reach what was asked on these samples, the one with the "
+            f"fewest spikes, {len(goal['tried'])} tried; on others it may miss it"
         )
     if sites:
         clipped = max(sites, key=lambda site: float(site["clipped_energy"]))

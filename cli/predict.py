@@ -96,9 +96,13 @@ def predict(
         raise click.UsageError(f"{files.snn} is a picture: name the network first, seenn predict SNN PICTURES")
     recorded = files.load().to(console.device)
     snn = preparation.for_pictures(recorded)
-    if "frames" in (snn.manifest.get("data") or {}):
+    shape, events = snn.network.input_shape, "frames" in (snn.manifest.get("data") or {})
+    if events or len(shape) != 3:
+        kind = "recordings of events" if events else f"samples of shape {list(shape)}"
+        raise CheckpointError(f"{files.snn} reads {kind}, not image files: use seenn.load(…).predict in Python")
+    if snn.preprocessing is None:
         raise CheckpointError(
-            f"{files.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
+            f"{files.snn} does not record how pictures are prepared: state --mean and --std as in training"
         )
     if "-" in files.inputs and world().size > 1:
         raise click.UsageError(

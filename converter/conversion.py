@@ -17,6 +17,7 @@ from converter.outputs import with_scores
 from converter.passes import differential, encode_operands, normalise, verify_equivalent
 from converter.precision import computing_in, rounding_up
 from converter.trace import capture_graph, prepared
+from seenn.capture.captured import Offender
 from seenn.capture.head import LEFT_OUT, are_probabilities, without_head
 from seenn.capture.plain import Substitutes, in_precision
 from seenn.core.graph import OpGraph
@@ -186,9 +187,7 @@ def canonical_graph(
         if any(isinstance(node.op, Quantiser) for node in graph):
             _say_ties(source, graph, example)
         graph, head, left_out = (graph, None, ()) if whole else without_head(graph, shape)
-    found.checked(strict=strict, left_out=left_out)
-    if strict and (pools := maxima_of(graph)):
-        raise UnsupportedError(f"{', '.join(pools)}: {MAXIMUM}")
+    found.checked(strict=strict, left_out=left_out, also=offending_maxima(graph) if strict else ())
     return Canonical(graph.float().requires_grad_(False), difference, head)
 
 
@@ -215,12 +214,11 @@ def _unsound(model: nn.Module) -> Iterator[str]:
                 yield f"{path}.{name}" if path else name
 
 
-MAXIMUM = "a maximum acts on running means, which --strict (strict=True) refuses: use average pooling"
-
-
-def maxima_of(graph: OpGraph) -> list[str]:
-    """The maxima that no activation follows, in a canonical graph."""
-    return [node.name for node in graph if isinstance(node.op, StatelessOp) and node.op.selects]
+def offending_maxima(graph: OpGraph) -> tuple[Offender, ...]:
+    """The maxima that no activation follows, in a canonical graph, which are not strict."""
+    reason, fix = "a maximum acts on running means, which --strict (strict=True) refuses", "use average pooling"
+    maxima = [node for node in graph if isinstance(node.op, StatelessOp) and node.op.selects]
+    return tuple(Offender(node.name, node.op.title, reason, fix) for node in maxima)
 
 
 def refuse_neurons(model: nn.Module) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from converter.config import warn_of_islands
-from converter.conversion import MAXIMUM, maxima_of, place_neurons, refuse_linear, refuse_neurons, sites_of
+from converter.conversion import offending_maxima, place_neurons, refuse_linear, refuse_neurons, sites_of
 from converter.outputs import refuse_scores
 from converter.passes import encode_operands, normalise
 from converter.precision import computing_in
@@ -171,8 +171,7 @@ def _problems(
 ) -> tuple[Offender, ...]:
     problems = list(found.refused(strict=strict, left_out=left_out))
     if strict:
-        reason, fix = MAXIMUM.split(": ")
-        problems += [Offender(name, "maximum", reason, fix) for name in maxima_of(canonical)]
+        problems += offending_maxima(canonical)
     name = type(model).__name__
     if (refusal := refuse_scores(output)) and not problems:
         reason, fix = refusal.split(": ", 1)

@@ -73,14 +73,16 @@ class CapturedGraph:
             o for o in self.offenders if not o.analog or (strict and not any(n.startswith(o.name) for n in out))
         )
 
-    def checked(self, *, strict: bool = True, left_out: Collection[str] = ()) -> OpGraph:
-        """The graph of what the output needs; arguments as of ``refused``.
+    def checked(
+        self, *, strict: bool = True, left_out: Collection[str] = (), also: Collection[Offender] = ()
+    ) -> OpGraph:
+        """The graph of what the output needs; arguments as of ``refused``, and what else is refused.
 
         Raises:
             UnsupportedError: lists every call that has no equivalent, or (``strict``) none of affine ops and neurons,
                 with the reason and a fix.
         """
-        if offenders := self.refused(strict=strict, left_out=left_out):
+        if offenders := (*self.refused(strict=strict, left_out=left_out), *also):
             listed = "\n".join(f"  {offender}" for offender in offenders)
             calls = "1 call is" if len(offenders) == 1 else f"{len(offenders)} calls are"
             raise UnsupportedError(f"{calls} outside what a spiking network can express:\n{listed}") from self.cause

@@ -18,7 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from seenn.capture.hooks import is_hooked
 from seenn.capture.state import deep_copy, tensors_in
 from seenn.core.ops.arguments import scale as check_scale
-from seenn.errors import UnsupportedError
+from seenn.errors import UnsupportedError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,12 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
     for ``torch.ao``; its fake quantisation is written out. Half precision becomes float32, which is said.
 
     Args:
-        substitutes: what takes the place of modules of these classes.
+        substitutes: by class, what makes the module that takes the place of each of its modules.
 
     Raises:
         UnsupportedError: TorchScript, modules that compute with integers, complex weights, hooks on what is taken off,
-            or an attribute that cannot be copied.
+            or an attribute that cannot be copied; a substitute that cannot be made.
+        TypeError: ``substitutes`` is not by classes of modules, or not of functions.
     """
     name = type(_inner(model)).__name__
     for path, module in model.named_modules():
@@ -79,7 +80,17 @@ def plain_copy(model: nn.Module, substitutes: Substitutes | None = None) -> nn.M
         copied = deep_copy(_inner(model), memo).cpu().eval()
     for module in list(copied.modules()):
         _compute_weights(module)
+    for kind, substitute in (substitutes or {}).items():
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module)) or not _makes(substitute):
+            raise TypeError(
+                f"activations: {{{kind!r}: {type(substitute).__name__}}} is not {{a class of modules: a function of "
+                "such a module}, as in {MyAct: lambda m: nn.ReLU()}"
+            )
     return _widened(_rebuilt("", copied, {**_torch_ao(), **(substitutes or {})}, {}))
+
+
+def _makes(substitute: Any) -> bool:
+    return callable(substitute) and not isinstance(substitute, nn.Module)
 
 
 def _inner(module: nn.Module) -> nn.Module:
@@ -146,11 +157,23 @@ def _rebuilt(path: str, module: nn.Module, substitutes: Substitutes, done: dict[
                     f"{path} ({type(module).__name__}) has a forward of its own, and another module would stand for "
                     "it: put that forward into a subclass"
                 )
+            where = f"{path} ({type(module).__name__})"
             try:
-                done[id(module)] = substitute(module)
+                found = substitute(module)
             except ValueError as error:
-                raise UnsupportedError(f"{path} ({type(module).__name__}): {error}") from error
-            return done[id(module)]
+                raise UnsupportedError(f"{where}: {error}") from error
+            except Exception as error:
+                raise UnsupportedError(
+                    f"{where}: what should make a module in its place fails ({first_line(error)}): mend that function "
+                    "of activations"
+                ) from error
+            if not isinstance(found, nn.Module):
+                raise UnsupportedError(
+                    f"{where}: what should make a module in its place returns {type(found).__name__}: return a module, "
+                    "as lambda m: nn.ReLU() does"
+                )
+            done[id(module)] = found
+            return found
     for name, child in list(module._modules.items()):  # one child may have several names
         if child is not None:
             module._modules[name] = _rebuilt(f"{path}.{name}" if path else name, child, substitutes, done)

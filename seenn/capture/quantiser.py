@@ -58,12 +58,12 @@ def _quantiser(call: Call, low: int, high: int, *, axis: int) -> Result:
     scale, zero = (_tensor(call, call.argument(i, name)) for i, name in ((1, "scale"), (2, "zero_point")))
     scale, point = scale.float().squeeze(), zero.double().round().squeeze()  # torch has scales in single precision
     scale = scale.to(call.node.meta["dtype"])
-    first = min(max(point.max(), low), high)  # the level that stands for 0, of all channels
+    first = min(max(int(point.max()), low), high)  # the level that stands for 0, of all channels
     try:
-        op = quantiser(scale, low - int(first), high - int(first), axis=axis)
+        op = quantiser(scale, low - first, high - first, axis=axis)
     except ValueError as error:
         raise Refused(f"is no quantiser: {error}", "train its scale to stay above 0") from error
-    if bool((point == first).all()):
+    if bool(point.eq(first).all()):
         return call.of(op)
     rank = len(call.shape())
     beyond = (scale * (point - first)).to(scale).reshape(*(-1 if i == axis else 1 for i in range(1, rank)))

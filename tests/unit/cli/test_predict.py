@@ -14,8 +14,10 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from small_snn import deep_network, tiny_snn
+from torch import nn
 
 from cli.main import seenn
+from converter import convert
 from seenn.answers import FORMATS
 from seenn.checkpoint import load
 from seenn.exits import ConfidenceExit, FixedExit
@@ -100,9 +102,22 @@ def test_a_network_without_preprocessing_takes_what_is_stated(caplog: pytest.Log
     refused = run("p")
     assert refused.exit_code == 1
     assert "does not record how pictures are prepared: state --mean and --std as in training" in refused.stderr
+    assert run("p", "-o", "a.csv").exit_code == 1
+    assert not list(Path().glob("a.csv*"))
     stated = run("p", "--mean", mean, "--std", std, "--json")
     assert "the network records no preprocessing: taken is" in caplog.text
     assert json.loads(stated.stdout)["predictions"] == recorded
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_network_of_signals_is_told_apart_from_one_of_pictures() -> None:
+    net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
+    convert(net, torch.randn(32, 2, 8), timesteps=2, force=True).save("snn.safetensors")
+    for stated in ((), ("--mean", "0", "--std", "1")):
+        refused = run("p", "-o", "a.csv", *stated)
+        assert refused.exit_code == 1
+        assert "snn.safetensors reads samples of shape [2, 8], not image files: use seenn.load" in refused.stderr
+    assert not list(Path().glob("a.csv*"))
 
 
 @pytest.mark.usefixtures("folder")

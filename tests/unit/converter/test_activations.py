@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,3 +52,31 @@ def test_the_error_says_how() -> None:
         UnsupportedError, match=r"1 .Squared.: cannot be traced: .* — .*activations={Squared: lambda m: …}"
     ):
         convert_module(model(), X)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"Squared": lambda m: nn.ReLU()}, "'Squared': function} is not {a class of modules: a function of such a mod"),
+        ({Squared: nn.ReLU()}, "Squared'>: ReLU} is not {a class of modules: a function of such a module}, as in"),
+        ({int: lambda m: nn.ReLU()}, "int'>: function} is not {a class of modules"),
+    ],
+)
+def test_what_is_not_by_classes_is_told_so(given: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        convert_module(model(), X, activations=given)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda m: None, "1 (Squared): what should make a module in its place returns NoneType: return a module"),
+        (
+            lambda m: 1 / 0,
+            "1 (Squared): what should make a module in its place fails (ZeroDivisionError: divis",
+        ),
+    ],
+)
+def test_what_makes_no_module_is_named(function: Any, said: str) -> None:
+    with pytest.raises(UnsupportedError, match=re.escape(said)):
+        convert_module(model(), X, activations={Squared: function})

@@ -228,7 +228,13 @@ def test_strict_refuses_a_maximum_that_no_activation_follows(images: Tensor) -> 
     )
     for strict in (False, True):
         assert inspect_model(model, (3, 8, 8), strict=strict).convertible is not strict
-    with pytest.raises(UnsupportedError, match=r"3: a maximum acts on running means, which --strict"):
+    refused = r"1 call is outside.*\n  3 \(max_pool2d\): a maximum acts on running means, which --strict"
+    with pytest.raises(UnsupportedError, match=refused):
+        convert_module(model.eval(), images, ConvertConfig(strict=True))
+    model[1] = nn.GELU()
+    with pytest.raises(
+        UnsupportedError, match=r"2 calls are outside[^\n]*\n[^\n]*GELU[^\n]*\n  3 \(max_pool2d\): a maximum"
+    ):
         convert_module(model.eval(), images, ConvertConfig(strict=True))
 
 
