@@ -84,7 +84,7 @@ def _leaky(call: Call, slope: float) -> Result:
 def _clip(call: Call, low: Any, high: Any) -> Result:
     """Between numbers; from 0 also to one ceiling a channel, of which each value is then a share."""
     low, high = _bound(call, low), _bound(call, high)
-    low, high = (None if bound == none else bound for bound, none in ((low, -math.inf), (high, math.inf)))
+    low, high = None if _is(low, -math.inf) else low, None if _is(high, math.inf) else high
     if isinstance(high, Tensor) and low == 0 and bool((high > 0).all()):
         share = Made(ReLU(ceiling=1.0), (call.of(ElementwiseAffine(1 / high)),))
         return Made(ElementwiseAffine(high), (share,))
@@ -101,6 +101,10 @@ def _clip(call: Call, low: Any, high: Any) -> Result:
     else:
         op = Pointwise(function="hardtanh", settings={"min_val": low, "max_val": high})
     return call.of(op)
+
+
+def _is(bound: float | Tensor | None, value: float) -> bool:
+    return isinstance(bound, float) and bound == value
 
 
 def _bound(call: Call, value: Any) -> float | Tensor | None:
