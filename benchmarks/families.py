@@ -133,7 +133,7 @@ OTHERS = (
     _timm("naflexvit", "naflexvit_base_patch16_gap", 224),
     _timm("hieradet_sam2", "sam2_hiera_tiny", 224),
     _timm("deepseek_vit", "deepseek_vit_412m", 28),
-    _timm("gemma4_vit", "gemma4_vit_167m", 224),
+    _timm("gemma4_vit", "gemma4_vit_167m", 96),
     _timm("qwen3_vit", "qwen3_vit_88m", 224),
 )
 _TORCHVISION = {
