@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar
 
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.load import load_data
-from seenn.data.overlap import DECODED_FILES, TOLERATED, refuse_overlap
+from seenn.data.overlap import DECODED_FILES, HARMLESS, flatters, refuse_overlap
 from seenn.data.preprocessing import Preparation
-from seenn.data.remembered import remember, shared
+from seenn.data.remembered import among, remember
 from seenn.data.rule import SPLITS
 from seenn.data.split import DataSplits, Split
 from seenn.errors import DataError
@@ -142,14 +142,14 @@ def _refuse_remembered(digests: Mapping[str, Any], split: Split) -> None:
         if len(split.files or ()) > DECODED_FILES:
             logger.warning("the %s split is not compared with %s: too many files to decode", split.name, whose)
             continue
-        found, compared = shared(split.digests(decoded=True), remembered)
-        said = f"the {split.name} split shares {found} of {compared} images with {whose}"
-        if found > TOLERATED * compared:
+        compared, known = among(split.digests(decoded=True), remembered)
+        said = f"the {split.name} split shares {int(known.sum())} of {len(compared)} images with {whose}"
+        if flatters(compared, known):
             raise DataError(
                 f"{said}: figures made there would flatter the network; take images that nothing else has seen"
             )
-        if found:
-            logger.warning("%s; too few to matter", said)
+        if bool(known.any()):
+            logger.warning("%s; %s", said, HARMLESS)
 
 
 def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: list[str]) -> None:

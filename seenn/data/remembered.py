@@ -19,16 +19,17 @@ def remember(digests: Tensor) -> str:
     return base64.b64encode(smallest.astype("<i8").tobytes()).decode("ascii")
 
 
-def shared(digests: Tensor, remembered: Any) -> tuple[int, int]:
-    """How many of these images are among those remembered, and how many could be compared.
+def among(digests: Tensor, remembered: Any) -> tuple[Tensor, Tensor]:
+    """Those of these images that could be compared, and which of them are among those remembered.
 
     Text that ``remember`` has not written holds none: manifests are read from files.
     """
+    none = digests[:0]
     try:
         known = np.frombuffer(base64.b64decode(remembered, validate=True), dtype="<i8").astype(np.int64)
     except (TypeError, ValueError, binascii.Error):
-        return 0, 0
+        return none, none.bool()
     if not len(known):
-        return 0, 0
+        return none, none.bool()
     compared = digests if len(known) < MOST else digests[digests <= int(known[-1])]
-    return int(torch.isin(compared, torch.from_numpy(known)).sum()), len(compared)
+    return compared, torch.isin(compared, torch.from_numpy(known))

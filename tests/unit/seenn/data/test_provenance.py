@@ -21,7 +21,7 @@ from seenn.batch import Batch
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
 from seenn.data.overlap import refuse_overlap
 from seenn.data.provenance import load_recorded_data
-from seenn.data.remembered import remember, shared
+from seenn.data.remembered import among, remember
 from seenn.data.source import ArrayImages, Labelled
 from seenn.data.split import pixel_digests
 from seenn.errors import DataError
@@ -300,10 +300,10 @@ def test_of_many_images_a_sample_is_remembered(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("seenn.data.remembered.MOST", 100)
     digests = torch.randint(-(2**62), 2**62, (5000,), generator=torch.Generator().manual_seed(0))
     known = remember(digests[:4000])
-    found, compared = shared(digests[3000:], known)
-    assert 0.35 < found / compared < 0.65  # half of them
-    assert shared(digests[4000:], known)[0] == 0
-    assert shared(digests, "no base64") == shared(digests, 5) == shared(digests, "") == (0, 0)
+    found = among(digests[3000:], known)[1]
+    assert 0.35 < found.double().mean() < 0.65  # half of them
+    assert not among(digests[4000:], known)[1].any()
+    assert all(len(among(digests, damaged)[0]) == 0 for damaged in ("no base64", 5, ""))
 
 
 def test_samples_of_any_kind_are_remembered() -> None:
@@ -323,9 +323,23 @@ def test_a_few_images_that_were_seen_are_said_and_files_beyond_counting_are_not_
     manifest = {"digests": {"calibration": remember(splits.test.digests()[:1])}}
     with pytest.raises(DataError, match=r"the test split shares 1 of 100 images with those"):
         check_split(manifest, splits.test, use="test")
-    monkeypatch.setattr("seenn.data.provenance.TOLERATED", 0.05)
+    monkeypatch.setattr("seenn.data.overlap.TOLERATED", 0.05)
     check_split(manifest, splits.test, use="test")
     assert "shares 1 of 100 images with those that this network's calibration took; too few to matter" in caplog.text
     monkeypatch.setattr("seenn.data.provenance.DECODED_FILES", -1)
     check_split(manifest, splits.test, use="test")
     assert "not compared with those that this network's calibration took: too many files" in caplog.text
+
+
+def test_rows_that_repeat_by_nature_are_no_overlap(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    rows = (torch.rand(400, 4) > 0.5).float()
+    labels = rows[:, 0].long()
+    net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+    snn = convert(net, (rows[:300], labels[:300]), timesteps=4, force=True)
+    assert snn.evaluate((rows[300:], labels[300:])).samples == 100
+    assert "or such as recur in the split itself" in caplog.text
+    distinct = torch.randn(400, 4)
+    snn = convert(net, (distinct[:300], labels[:300]), timesteps=4, force=True)
+    with pytest.raises(DataError, match="figures made there would flatter the network"):
+        snn.evaluate((distinct[200:300], labels[200:300]))
