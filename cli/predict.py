@@ -89,6 +89,7 @@ def predict(
     """
     from seenn.answers import answer_pictures, check_inputs, find_pictures
     from seenn.data.picture import SUFFIXES
+    from seenn.data.preprocessing import Preprocessing
     from seenn.distributed import world
     from seenn.errors import CheckpointError
 
@@ -96,9 +97,9 @@ def predict(
         raise click.UsageError(f"{files.snn} is a picture: name the network first, seenn predict SNN PICTURES")
     recorded = files.load().to(console.device)
     snn = preparation.for_pictures(recorded)
-    shape, events = snn.network.input_shape, "frames" in (snn.manifest.get("data") or {})
-    if events or len(shape) != 3:
-        kind = "recordings of events" if events else f"samples of shape {list(shape)}"
+    shape, events = list(snn.network.input_shape), "frames" in (snn.manifest.get("data") or {})
+    if events or len(shape) != 3 or not isinstance(snn.preprocessing, Preprocessing | None):
+        kind = "recordings of events" if events else f"samples of shape {shape}"
         raise CheckpointError(f"{files.snn} reads {kind}, not image files: use seenn.load(…).predict in Python")
     if snn.preprocessing is None:
         raise CheckpointError(

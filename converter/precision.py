@@ -37,7 +37,7 @@ def rounding_up() -> Iterator[None]:
 
 class _HalvesUp(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.round, Tensor.round, Tensor.round_) and len(args) == 1 and not kwargs:
+        if func in (torch.round, Tensor.round, Tensor.round_) and args and not (kwargs or {}).get("decimals", 0):
             up = (args[0] + 0.5).floor()
             return args[0].copy_(up) if func is Tensor.round_ else up
         return func(*args, **(kwargs or {}))

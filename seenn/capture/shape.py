@@ -135,7 +135,8 @@ _CUTS = ("int", "long", "short", "byte", "char", "bool")
 @handles(*_COPIES, *_CASTS, *_CUTS, any_layout=True)
 def same(call: Call) -> Result:
     before, after = (node.meta.get("dtype") for node in (call.args[0], call.node))
-    if before is not None and before.is_floating_point and after is not None and not after.is_floating_point:
+    kinds = None if after is None else (after.is_floating_point, after.is_complex)
+    if before is not None and before.is_floating_point and kinds == (False, False):
         kind = str(after).removeprefix("torch.")
         raise Refused(f"casts activations to {kind}", "write it as torch.floor or torch.round with constant limits")
     return Alias(call.args[0])

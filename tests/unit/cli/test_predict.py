@@ -20,6 +20,7 @@ from cli.main import seenn
 from converter import convert
 from seenn.answers import FORMATS
 from seenn.checkpoint import load
+from seenn.data.numbers import Numbers
 from seenn.exits import ConfidenceExit, FixedExit
 
 
@@ -111,6 +112,10 @@ def test_a_network_without_preprocessing_takes_what_is_stated(caplog: pytest.Log
 
 @pytest.mark.usefixtures("folder")
 def test_a_network_of_signals_is_told_apart_from_one_of_pictures() -> None:
+    numbers = replace(tiny_snn(), preprocessing=Numbers(shape=(1, 8, 8)))
+    numbers.save("snn.safetensors")
+    refused = run("p", "-o", "a.csv")
+    assert "snn.safetensors reads samples of shape [1, 8, 8], not image files: use seenn.load" in refused.stderr
     net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
     convert(net, torch.randn(32, 2, 8), timesteps=2, force=True).save("snn.safetensors")
     for stated in ((), ("--mean", "0", "--std", "1")):
