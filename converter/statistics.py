@@ -19,8 +19,8 @@ from seenn.distributed import world
 BINS = 2048
 SMALLEST = 1e-30  # of activations that thresholds are chosen for: squares of smaller ones vanish in float32
 _BLOCK = 1 << 17  # values: half a MiB of floats, so that a neuron's tensors stay in a core's cache over all steps
-_FINENESS = 1.03  # between the ranges whose error is computed; that of others is the nearest one's
-_NARROWEST = -100  # power of it: 1/19 of the maximum
+_FINENESS = 1.004  # between the ranges whose error is computed; that of others is the nearest one's
+_NARROWEST = -740  # power of it: 1/19 of the maximum
 
 
 def cache_blocks(values: Tensor) -> Iterator[slice]:
@@ -77,7 +77,9 @@ class SiteStatistics:
             steps: s = T·Γ.
 
         Returns:
-            float64, as ``ranges``; to the nearest of a grid of ranges that are 3 % apart.
+            float64, as ``ranges``; to the nearest of a grid of ranges that are 0.4 % apart: a value that many
+            positions share, as where the background is of one color, is a level of some ranges and half a step off in
+            others, and 32 levels are met to a sixteenth of a step.
         """
         if steps not in self._errors:
             counts = self.counts.double()

@@ -65,6 +65,19 @@ def test_mmse_without_other_images_is_the_best_of_its_candidates(steps: int) -> 
     assert bool((squared_error(x, found, steps) <= 1.05 * best).all())
 
 
+@pytest.mark.parametrize("shared", [0.31, 0.53, 0.77])
+def test_a_value_that_most_positions_share_is_nearly_a_level(shared: float) -> None:
+    """As where the background is of one color."""
+    x = activations()
+    largest = x.amax((0, 2, 3)).view(1, -1, 1, 1)
+    x = torch.where(torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) < 0.8, shared * largest, x)
+    seen = statistics(x)
+    found = MMSE().range(replace(seen, halves=None), 32)
+    candidates = torch.stack([seen.maximum * (1 - i / 100) for i in range(95)])
+    best = torch.stack([squared_error(x, reach, 32) for reach in candidates]).amin(0)
+    assert bool((squared_error(x, found, 32) <= 1.5 * best).all())
+
+
 @pytest.mark.parametrize("steps", [8, 128, 2048])
 def test_mmse_has_less_error_than_the_maximum_on_images_that_it_has_not_seen(steps: int) -> None:
     with torch.random.fork_rng():
