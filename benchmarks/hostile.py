@@ -2,7 +2,7 @@
 
     python benchmarks/hostile.py --work WORK
 
-Cases with their own limits (``--increments``, ``--images``): a tenth of them runs in seconds.
+Each case has its number (``--increments``, ``--images``, ``--trials``): a tenth of them runs in seconds.
 """
 
 from __future__ import annotations
@@ -250,10 +250,13 @@ def replaced(folder: Path, trials: int) -> list[str]:
 @click.option("--work", required=True, type=click.Path(file_okay=False), help="Folder for files.")
 @click.option("--images", default=100_000, show_default=True, help="Of the stream.")
 @click.option("--increments", default=600, show_default=True, help="Writes of several processes to one file.")
+@click.option("--trials", default=100, show_default=True, help="Of sources that are replaced, or fail, and of threads.")
 @click.option("--engine", default="auto", show_default=True)
 @click.option("--outputs/--no-outputs", "with_outputs", default=True, help="Whether commands run without a disk.")
 @click.option("--out", help="Stem of the result files; benchmarks/results/hostile where all runs.")
-def main(work: str, images: int, increments: int, engine: str, with_outputs: bool, out: str | None) -> None:
+def main(
+    work: str, images: int, increments: int, trials: int, engine: str, with_outputs: bool, out: str | None
+) -> None:
     """Run all of it, write the table."""
     folder = Path(work).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -269,9 +272,9 @@ def main(work: str, images: int, increments: int, engine: str, with_outputs: boo
     if with_outputs:
         case("full disk and no permission, eight commands each", outputs(folder))
     case(f"{increments} writes by three processes", writers(folder, increments))
-    case("source replaced meanwhile, 100 times", replaced(folder, 100))
-    case("8 threads and a fork on one network", shared(8, 50, engine))
-    case("200 failing sources", failing(200, engine))
+    case(f"source replaced meanwhile, {trials} times", replaced(folder, trials))
+    case("8 threads and a fork on one network", shared(8, -(-trials // 2), engine))
+    case(f"{2 * trials} failing sources", failing(2 * trials, engine))
     faults, growth = stream(images, engine)
     case(f"stream of {images:,} images", faults)
     rows.append(Row.at_most("stream: memory at the end ÷ after a tenth", growth, 1.01, COMMAND))
