@@ -1,10 +1,10 @@
-"""``seenn predict``: labels of pictures, of any number, each with the steps it took."""
+"""``seenn predict``: labels of pictures and other samples, of any number, each with the steps it took."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seenn.answers import AnswerFile, Picture, Row, Summary
     from seenn.answers.file import Units
     from seenn.runtime import DriftAlarm, Engine
+    from seenn.snn import SNN
 
 FORMATS = ("csv", "jsonl", "parquet")
 
@@ -31,6 +32,33 @@ class PredictFiles(SnnFile):
 
     snn: str = argument(required=True, type=PATH)
     inputs: tuple[str, ...] = argument(required=True, nargs=-1, metavar="PICTURES...")
+
+    def prepared(self, snn: SNN) -> SNN:
+        """The network, which says how its inputs are prepared.
+
+        Raises:
+            CheckpointError: it does not, or it reads something else.
+        """
+        from seenn.answers import expand, is_array
+        from seenn.data.numbers import Numbers
+        from seenn.data.preprocessing import Preprocessing
+        from seenn.errors import CheckpointError
+
+        shape = snn.network.input_shape
+        if "frames" in (snn.manifest.get("data") or {}):
+            raise CheckpointError(f"{self.snn} reads recordings of events: use seenn.load(…).predict in Python")
+        arrays = all(is_array(name) for given in self.inputs for name in expand(given))
+        if isinstance(snn.preprocessing, Preprocessing) or (snn.preprocessing and (arrays or "-" in self.inputs)):
+            return snn
+        if arrays:  # of what the network takes
+            return replace(snn, preprocessing=Numbers(shape=tuple(shape)))
+        if snn.preprocessing is None and len(shape) == 3:
+            raise CheckpointError(
+                f"{self.snn} does not record how pictures are prepared: state --mean and --std as in training"
+            )
+        raise CheckpointError(
+            f"{self.snn} reads samples of shape {list(shape)}, not image files: store them as .npy or .npz, [N, …]"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +100,7 @@ class AnswerOptions:
         return None
 
 
-@command("Classify pictures, of any number.")
+@command("Classify pictures or signals, of any number.")
 def predict(
     console: Console,
     files: PredictFiles,
@@ -82,37 +110,30 @@ def predict(
     preparation: PreparationOptions,
     warn: AlarmOptions,
 ) -> None:
-    """Classify PICTURES with the spiking network SNN.
+    """Classify PICTURES, or signals, with the spiking network SNN.
 
     PICTURES are image files, folders, patterns ('shard-{000..099}.tar'), webdataset tar files, .csv or .tsv tables
-    with a column path, or - for a list of such names on stdin. Answers keep their order.
+    with a column path, .npy or .npz arrays of pictures, signals or rows of numbers, or - for a list of such names on
+    stdin. Answers keep their order.
     """
-    from seenn.answers import answer_pictures, check_inputs, find_pictures
+    from seenn.answers import answer_pictures, check_inputs, check_sample, find_pictures
     from seenn.data.picture import SUFFIXES
-    from seenn.data.preprocessing import Preprocessing
     from seenn.distributed import world
-    from seenn.errors import CheckpointError
 
     if Path(files.snn).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"{files.snn} is a picture: name the network first, seenn predict SNN PICTURES")
     recorded = files.load().to(console.device)
-    snn = preparation.for_pictures(recorded)
-    shape, events = list(snn.network.input_shape), "frames" in (snn.manifest.get("data") or {})
-    if events or len(shape) != 3 or not isinstance(snn.preprocessing, Preprocessing | None):
-        kind = "recordings of events" if events else f"samples of shape {shape}"
-        raise CheckpointError(f"{files.snn} reads {kind}, not image files: use seenn.load(…).predict in Python")
-    if snn.preprocessing is None:
-        raise CheckpointError(
-            f"{files.snn} does not record how pictures are prepared: state --mean and --std as in training"
-        )
+    snn = files.prepared(preparation.for_pictures(recorded))
+    assert snn.preprocessing is not None
     if "-" in files.inputs and world().size > 1:
         raise click.UsageError(
             "several processes cannot share the list on stdin: write it into a table with a column path"
         )
-    check_inputs(files.inputs)
+    shape = snn.network.input_shape
+    check_inputs(files.inputs, partial(check_sample, snn.preprocessing), shape)
     engine = how.make(console, snn)
     timesteps = snn.steps(how.timesteps)
-    stated = {} if snn.preprocessing is None or snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
+    stated = {} if snn is recorded else {"preprocessing": snn.preprocessing.to_json()}
     target = answers.file(
         snn=files.fingerprint, engine=engine.name, timesteps=timesteps, float_sites=list(how.float_sites), **stated
     )
@@ -120,7 +141,7 @@ def predict(
     # Names on stdin come in time; files lie in any order, such as class by class.
     watch = snn.drift_alarm(session, warn.drift_alarm, in_order="-" in files.inputs)
     answer = partial(answer_pictures, snn, session, workers=answers.workers, observers=[watch] if watch else [])
-    units = find_pictures(files.inputs)
+    units = find_pictures(files.inputs, shape)
     if target is None:
         rows = answer(chain.from_iterable(units))
         found = _print(console, rows, engine, watch, with_cost=bool(snn.network.graph.heads))
@@ -130,7 +151,7 @@ def predict(
         which = "none could be read" if not found.answered else f"{found.unreadable} could not be read"
         said = found.first_error is None or (target is None and not console.json)
         first = "" if said else f"; the first: {found.first_error}"
-        click.echo(f"warning: of {found.pictures} pictures {which}{first}", err=True)
+        click.echo(f"warning: of {found.pictures} inputs {which}{first}", err=True)
     if found.unreadable and (answers.strict or not found.answered):
         sys.exit(1)
 
@@ -190,7 +211,7 @@ def _write(
     """Answers in a file, and their summary on stdout."""
     target.begin(resume=resume)
     try:
-        with console.progress("pictures") as update:
+        with console.progress("inputs") as update:
             summary = target.write(units, answer, progress=lambda done: update(done, None))
     except KeyboardInterrupt:
         console.say(f"the answers so far are kept: the same command with --resume goes on with {target.path}")
@@ -200,7 +221,7 @@ def _write(
         if summary.mean_timesteps is None
         else f", {summary.mean_timesteps:.2f} steps on average, {summary.mean_cost:.3f} of the cost of all"
     )
-    text = f"{target.path}: {summary.answered} of {summary.pictures} pictures answered{steps}"
+    text = f"{target.path}: {summary.answered} of {summary.pictures} inputs answered{steps}"
     drift = _drift(console, watch)
     console.answer({"answers": str(target.path), **summary.to_json(), **drift}, text, engine=engine)
     return summary

@@ -41,7 +41,7 @@ from seenn.neurons import NEURONS
 
 MEMORY = 1 << 30  # bytes, for what waits between layers
 _CHUNK = 32  # images at a time, at most
-_WORKING = 1 << 28  # bytes of the largest value of a chunk, over all steps
+_WORKING = 1 << 27  # bytes of the largest value of a chunk, over all steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Answers for any number of pictures: where they come from, how they are decoded, and the file that goes on.
+"""Answers for any number of pictures or other samples: where they come from, how they are decoded, and a file of them.
 
 ::
 
@@ -9,10 +9,10 @@
 Whatever is named is listed, decoded and answered in its order, one row a picture, in memory that does not grow.
 """
 
-from seenn.answers.decode import answer_pictures
+from seenn.answers.decode import answer_pictures, check_sample
 from seenn.answers.file import AnswerFile, Summary
 from seenn.answers.formats import COLUMNS, FORMATS, Row
-from seenn.answers.pictures import Picture, check_inputs, find_pictures
+from seenn.answers.pictures import Picture, check_inputs, expand, find_pictures, is_array
 
 __all__ = [
     "COLUMNS",
@@ -23,5 +23,8 @@ __all__ = [
     "Summary",
     "answer_pictures",
     "check_inputs",
+    "check_sample",
+    "expand",
     "find_pictures",
+    "is_array",
 ]

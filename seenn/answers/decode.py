@@ -24,7 +24,7 @@ from seenn.answers.formats import COLUMNS, Row, one_line
 from seenn.answers.pictures import Picture
 from seenn.batch import Batch
 from seenn.data.picture import for_channels
-from seenn.data.preprocessing import Preprocessing
+from seenn.data.preprocessing import Preparation, Preprocessing, suited
 from seenn.device import processors
 from seenn.errors import CheckpointError, DataError, SeennError
 from seenn.runtime import Observer, Prediction, Session
@@ -39,9 +39,9 @@ SWITCH = 2e-4  # seconds for which a worker keeps the thread waiting that hands 
 FEW = 256  # pictures for which none is started
 AT_ONCE = 1 << 20  # bytes of pictures of one shape that wait for others to be resized with
 
-#: Path and error of each picture, and the pixels of those without one: an array is sent through a pipe, in less time
-#: than a tensor takes, which is put into shared memory.
-Decoded = tuple[list[tuple[str, str | None]], NDArray[np.uint8]]
+#: Path and error of each picture, and the pixels of those without one, or the network's input: an array is sent through
+#: a pipe, in less time than a tensor takes, which is put into shared memory.
+Decoded = tuple[list[tuple[str, str | None]], NDArray[Any]]
 
 
 def answer_pictures(
@@ -64,7 +64,7 @@ def answer_pictures(
         CheckpointError: the network does not record how pictures are prepared.
         SeennError: a worker was killed, or outputs are not finite.
     """
-    if not isinstance(snn.preprocessing, Preprocessing):
+    if snn.preprocessing is None:
         raise CheckpointError(
             "this network does not record how pictures are prepared: state --mean and --std as in training"
         )
@@ -111,10 +111,17 @@ def answer_pictures(
     yield from (row(*each, None) for each in waiting)
 
 
+def check_sample(preparation: Preparation, sample: Picture) -> None:
+    """Raises DataError where the network does not take the sample."""
+    ((_, error),), _ = _Decoder(preparation).__getitems__([sample])
+    if error is not None:
+        raise DataError(error)
+
+
 def _decoded(
-    pictures: Iterable[Picture], preprocessing: Preprocessing, workers: int | None, size: int
+    pictures: Iterable[Picture], preprocessing: Preparation, workers: int | None, size: int
 ) -> Iterator[Decoded]:
-    """Blocks of ``size`` pictures, prepared up to the normalisation, in their order."""
+    """Blocks of ``size`` pictures, prepared up to the normalisation, or of numbers, prepared, in their order."""
     rest = iter(pictures)
     if workers is None:
         first = list(islice(rest, FEW))
@@ -145,36 +152,51 @@ def _decoded(
 class _Decoder(Dataset[Any]):
     """Is asked for blocks of pictures as data sets are for numbers."""
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
+    def __init__(self, preprocessing: Preparation) -> None:
         self._preprocessing = preprocessing
 
     def __getitems__(self, pictures: list[Picture]) -> Decoded:
         errors: list[str | None] = [None] * len(pictures)
         ready: dict[int, Tensor] = {}
-        alike: dict[torch.Size, dict[int, Tensor]] = {}  # of one shape, which are resized at once: faster, and the same
+        alike: dict[Any, dict[int, Tensor]] = {}  # of one shape, which are resized at once: faster, and the same
 
         def prepare(group: dict[int, Tensor]) -> None:
             try:
-                ready.update(zip(group, self._preprocessing.pixels(torch.stack([*group.values()])), strict=True))
+                ready.update(zip(group, self._prepared(torch.stack([*group.values()])), strict=True))
             except DataError as error:
-                for place in group:
-                    errors[place] = one_line(f"{pictures[place].path}: {error}")
+                if len(group) > 1:  # perhaps only some of them
+                    for place in group:
+                        prepare({place: group[place]})
+                    return
+                (place,) = group
+                errors[place] = one_line(f"{pictures[place].path}: {error}")
 
         for place, picture in enumerate(pictures):
             try:
-                with for_channels(self._preprocessing.channels):
+                with for_channels(self._preprocessing.shape[0]):
                     pixels = picture.read()
             except DataError as error:
                 errors[place] = one_line(str(error))
                 continue
-            group = alike.setdefault(pixels.shape, {})
+            group = alike.setdefault(kind := (pixels.dtype, pixels.shape), {})
             group[place] = pixels
-            if len(group) * pixels.numel() > AT_ONCE:
-                prepare(alike.pop(pixels.shape))
+            if len(group) * pixels.nbytes > AT_ONCE:
+                prepare(alike.pop(kind))
         for group in alike.values():
             prepare(group)
         found = [(picture.path, error) for picture, error in zip(pictures, errors, strict=True)]
-        return found, np.stack([ready[place].numpy() for place in sorted(ready)]) if ready else np.empty(0, np.uint8)
+        samples = [ready[place] for place in sorted(ready)]
+        if len({sample.dtype for sample in samples}) > 1:
+            samples = [self._preprocessing.prepare(sample)[0] for sample in samples]
+        return found, np.stack([sample.numpy() for sample in samples]) if samples else np.empty(0, np.uint8)
+
+    def _prepared(self, samples: Tensor) -> Tensor:
+        """Pictures up to the normalisation; numbers altogether."""
+        pictures = samples.dtype == torch.uint8
+        how = suited("this", self._preprocessing, pictures=pictures)
+        if isinstance(how, Preprocessing):
+            return how.pixels(samples)
+        return self._preprocessing.prepare(how(samples))
 
 
 def _as_it_is(block: Any) -> Any:

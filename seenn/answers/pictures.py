@@ -1,4 +1,4 @@
-"""What people name: pictures, folders, patterns, tables, tar shards and lists of them, one picture after the other."""
+"""What people name: pictures, arrays, folders, patterns, tables, tar shards and lists of them, one after the other."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
+from seenn.answers.arrays import ARRAYS, rows
 from seenn.answers.formats import one_line
 from seenn.answers.shards import SHARD, members, refuse
 from seenn.data.picture import SUFFIXES, read_picture, say_left_out
@@ -29,7 +30,10 @@ NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was named, and how to read it, in whatever process: uint8 ``[C, H, W]``, or a DataError."""
+    """A picture that was named, and how to read it, in whatever process: uint8 ``[C, H, W]``, or a DataError.
+
+    Or another sample: numbers float32 ``[...]``.
+    """
 
     path: str
     read: Callable[[], Tensor]
@@ -38,7 +42,7 @@ class Picture:
         object.__setattr__(self, "path", one_line(self.path))
 
 
-def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
+def find_pictures(inputs: Iterable[str], shape: Sequence[int] | None = None) -> Iterator[Iterable[Picture]]:
     """All pictures of ``inputs``, in their order, in units that one process takes: a tar shard, or one file.
 
     What cannot be listed (a damaged shard, a folder without permission) is a picture that cannot be read in its place.
@@ -46,7 +50,9 @@ def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
     Args:
         inputs: picture files; folders, searched at any depth in the order of names, without what is hidden; tar files;
             ``.csv`` and ``.tsv`` tables whose column ``path`` (or another of ``PATHS``) is relative to them; patterns
-            (``*.png``, ``{000..099}``); ``-`` for such names on stdin, one a line.
+            (``*.png``, ``{000..099}``); ``.npy`` and ``.npz`` files of samples; ``-`` for such names on stdin, one a
+            line.
+        shape: of the network's input: a file with an array of just this shape holds one sample.
     """
     for given in inputs:
         names = _lines() if given == LIST else [given]
@@ -58,14 +64,22 @@ def find_pictures(inputs: Iterable[str]) -> Iterator[Iterable[Picture]]:
                 say_left_out(path, others)
             elif SHARD.search(name):
                 yield _shard(path)
+            elif is_array(name):
+                yield _array(path, shape)
             elif path.suffix.lower() in TABLES:
                 yield from ((picture,) for picture in _listed(name, _table(path)))
             else:
                 yield (Picture(name, partial(read_picture, path)),)
 
 
-def check_inputs(inputs: Iterable[str]) -> None:
+def check_inputs(
+    inputs: Iterable[str], check: Callable[[Picture], None] = lambda first: None, shape: Sequence[int] | None = None
+) -> None:
     """Before any work: that everything exists and that there is a picture in it; what ``-`` lists is not known yet.
+
+    Args:
+        inputs, shape: as of ``find_pictures``.
+        check: raises where the network does not take the first sample of an array.
 
     Raises:
         DataError: names everything that is missing, and the first input without a picture.
@@ -77,12 +91,19 @@ def check_inputs(inputs: Iterable[str]) -> None:
     for name in names:
         path = Path(name)
         lists = [_folder(path, (), Counter())] if path.is_dir() else []
-        if not lists and path.suffix.lower() in TABLES:
+        if not lists and is_array(name):
+            check(next(_array(path, shape)))
+        elif not lists and path.suffix.lower() in TABLES:
             lists = [_table(path)]
         elif not lists and SHARD.search(name):
             lists = [_shard(path)]
         if lists and next(lists[0], None) is None:
             raise DataError(f"{name}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
+
+
+def is_array(name: str) -> bool:
+    """Whether it is called as files of arrays are."""
+    return Path(name).suffix.lower() in ARRAYS
 
 
 def expand(name: str) -> Iterator[str]:
@@ -109,6 +130,10 @@ def _listed(name: str, pictures: Iterator[Picture]) -> Iterator[Picture]:
 
 def _shard(path: Path) -> Iterator[Picture]:
     return _listed(str(path), (Picture(where, read) for where, read in members(path)))
+
+
+def _array(path: Path, shape: Sequence[int] | None) -> Iterator[Picture]:
+    return _listed(str(path), (Picture(where, read) for where, read in rows(path, shape)))
 
 
 def _folder(folder: Path, above: tuple[tuple[int, int], ...], others: Counter[str]) -> Iterator[Picture]:

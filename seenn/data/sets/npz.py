@@ -51,7 +51,7 @@ def npz(request: Request) -> Source:
         chosen = _choose(path, found, request.group_by)
         arrays = [[_read_array(path, archive, name) for name in names if name] for names in chosen]
     where = [f"{path}: {names[0]}" for names in chosen]
-    samples = [_channels_first(there, found[0]) for there, found in zip(where, arrays, strict=True)]
+    samples = [channels_first(there, found[0]) for there, found in zip(where, arrays, strict=True)]
     if len({part.shape[1:] for part in samples}) > 1:
         shapes = " and ".join(str(list(part.shape[1:])) for part in samples)
         raise DataError(f"{path}: training and test images differ in shape [C, H, W]: {shapes}; store them alike")
@@ -72,12 +72,36 @@ def npz(request: Request) -> Source:
     )
 
 
+def read_samples(path: Path) -> tuple[str, NDArray[Any]]:
+    """Where the samples are, and these alone, as stored: of a ``.npz`` file, or a ``.npy`` file, which is mapped.
+
+    Raises:
+        DataError: the file is missing, damaged or holds pickles; or it has samples of several parts, or none.
+    """
+    with reading(path), path.open("rb") as stream:
+        one = stream.read(len(_NPY)) == _NPY
+    if one:
+        with reading(path):
+            return str(path), np.load(path, mmap_mode="r", allow_pickle=False)
+    _refuse_other_files(path)
+    with reading(path), zipfile.ZipFile(path) as archive:
+        names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+        chosen = [name for name in names if _role(name, None)[0] == "images"] or names[:1] * (len(names) == 1)
+        if len(chosen) != 1:
+            raise DataError(
+                f"{path}: has the arrays {', '.join(names) or '(none)'}: expected one of samples, called {IMAGES[0]}; "
+                "store those to answer alone"
+            )
+        return f"{path}: {chosen[0]}", _read_array(path, archive, chosen[0])
+
+
+_NPY = b"\x93NUMPY"
 _EXPECTED = "(images, labels), (X, y), (x_train, y_train, x_test, y_test) or (train_images, train_labels, …)"
 
 
 #: How files begin that are no zip of arrays, and what to do with them.
 _OTHERS = {
-    b"\x93NUMPY": "is one array (.npy): store both, np.savez(FILE, images=…, labels=…)",
+    _NPY: "is one array (.npy): store both, np.savez(FILE, images=…, labels=…)",
     b"MATLAB": "is of MATLAB: read it with scipy.io.loadmat and store it with np.savez(FILE, images=…, labels=…)",
     b"\x89HDF": "is HDF5: read it with h5py and store it with np.savez(FILE, images=…, labels=…)",
 }
@@ -160,7 +184,7 @@ def _groups(where: object, part: Labelled, groups: NDArray[Any]) -> list[str]:
     return list(map(str, groups.tolist()))
 
 
-def _channels_first(where: str, images: NDArray[Any]) -> NDArray[Any]:
+def channels_first(where: str, images: NDArray[Any]) -> NDArray[Any]:
     """Images ``[N, C, H, W]``; signals, tables and volumes as they are."""
     if images.ndim == 3 and images.dtype.kind != "f":
         return images[:, np.newaxis]

@@ -49,13 +49,13 @@ def test_answers_are_printed_a_line_each_and_what_cannot_be_read_is_told() -> No
     assert first.startswith("p/3.png: ")
     assert second.startswith("p/4.png: ")
     assert "warning: bad.png: is damaged or no BMP" in done.stderr
-    assert "warning: of 3 pictures 1 could not be read\n" in done.stderr
+    assert "warning: of 3 inputs 1 could not be read\n" in done.stderr
     Path("worse.png").write_bytes(b"damaged")
     quiet = run("p/3.png", "bad.png", "worse.png", "p/4.png", "-q")
     assert [line.partition(": is")[0] for line in quiet.stderr.splitlines()] == [
         "warning: bad.png",
         "warning: worse.png",
-        "warning: of 4 pictures 2 could not be read",
+        "warning: of 4 inputs 2 could not be read",
     ]
 
 
@@ -110,19 +110,84 @@ def test_a_network_without_preprocessing_takes_what_is_stated(caplog: pytest.Log
     assert json.loads(stated.stdout)["predictions"] == recorded
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_network_of_signals_is_told_apart_from_one_of_pictures() -> None:
-    numbers = replace(tiny_snn(), preprocessing=Numbers(shape=(1, 8, 8)))
-    numbers.save("snn.safetensors")
-    refused = run("p", "-o", "a.csv")
-    assert "snn.safetensors reads samples of shape [1, 8, 8], not image files: use seenn.load" in refused.stderr
+@pytest.fixture
+def signals(folder: Path) -> np.ndarray[Any, Any]:
+    """``snn.safetensors`` for signals of two channels, and twelve of these."""
     net = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
-    convert(net, torch.randn(32, 2, 8), timesteps=2, force=True).save("snn.safetensors")
+    convert(net, torch.randn(32, 2, 8), timesteps=2, force=True).save(folder / "snn.safetensors")
+    return np.random.default_rng(0).standard_normal((12, 2, 8), dtype=np.float32)
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_network_of_numbers_is_told_apart_from_one_of_pictures() -> None:
     for stated in ((), ("--mean", "0", "--std", "1")):
         refused = run("p", "-o", "a.csv", *stated)
         assert refused.exit_code == 1
-        assert "snn.safetensors reads samples of shape [2, 8], not image files: use seenn.load" in refused.stderr
+        assert "snn.safetensors reads samples of shape [2, 8], not image files: store them as .npy" in refused.stderr
+    numbers = replace(tiny_snn(), preprocessing=Numbers(shape=(1, 8, 8)))
+    numbers.save("snn.safetensors")
+    refused = run("p", "-o", "a.csv")
+    assert "snn.safetensors reads samples of shape [1, 8, 8], not image files" in refused.stderr
+    np.save("raw.npy", np.zeros((3, 8, 8), np.uint8))
+    refused = run("raw.npy", "-o", "a.csv")
+    assert "raw.npy[0]: this has pictures, and the network takes numbers of shape [1, 8, 8]" in refused.stderr
     assert not list(Path().glob("a.csv*"))
+
+
+def test_signals_are_answered_from_arrays(signals: np.ndarray[Any, Any]) -> None:
+    expected = load("snn.safetensors").predict(torch.from_numpy(signals)).labels.tolist()
+    np.save("many.npy", signals.astype(">f8"))
+    np.savez("many.npz", x=signals, y=np.zeros(12))
+    np.save("one.npy", signals[7])
+    found = json.loads(run("many.npy", "many.npz", "one.npy", "--json").stdout)["predictions"]
+    assert [row["path"] for row in found] == [
+        *(f"many.npy[{number}]" for number in range(12)),
+        *(f"many.npz[{number}]" for number in range(12)),
+        "one.npy",
+    ]
+    assert [row["label"] for row in found] == [*expected, *expected, expected[7]]
+    signals[3, 0, 0] = np.nan
+    np.save("many.npy", signals)
+    partly = json.loads(run("many.npy", "--json").stdout)["predictions"]
+    assert [row["label"] for row in partly] == [*expected[:3], None, *expected[4:]]
+    assert "many.npy[3]: 1 numbers are NaN or infinite" in partly[3]["error"]
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((5, 3, 8), np.float32)}, "many.npz[0]: 3×8 numbers a sample, the network takes 2×8"),
+        ({"x_train": np.zeros((5, 2, 8)), "x_test": np.zeros((5, 2, 8))}, "many.npz: has the arrays x_train, x_test"),
+        ({"x": np.zeros((0, 2, 8))}, "many.npz: x has shape [0, 2, 8]: expected samples along its first axis"),
+        ({"x": np.array([{}, {}])}, "many.npz: x holds Python objects"),
+        ({"x": np.array([["a"]])}, "many.npz: x[0]: images are <U1, expected"),
+        ({}, "many.npz: has the arrays (none): expected one of samples, called images"),
+    ],
+)
+def test_arrays_that_the_network_does_not_take_are_refused_before_any_work(
+    arrays: dict[str, np.ndarray[Any, Any]], message: str
+) -> None:
+    np.savez("many.npz", allow_pickle=True, **arrays)
+    refused = run("many.npz", "-o", "a.csv")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert message in refused.stderr
+    assert not list(Path().glob("a.csv*"))
+
+
+@pytest.mark.usefixtures("folder")
+def test_pictures_may_come_as_arrays_of_pixels_or_prepared() -> None:
+    files = sorted(Path("p").iterdir())
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+    np.save("raw.npy", pixels)
+    prepared = load("snn.safetensors").preprocessing
+    assert prepared is not None
+    np.savez("prepared.npz", images=prepared.prepare(pixels[..., None]).numpy())
+    expected = [row["label"] for row in json.loads(run("p", "--json").stdout)["predictions"]]
+    mixed = json.loads(run("raw.npy", "p", "prepared.npz", "bad.png", "--json").stdout)["predictions"]
+    assert [row["label"] for row in mixed] == [*expected * 3, None]
+    np.save("wild.npy", np.full((2, 1, 8, 8), 300.0))
+    assert "wild.npy[0]: images have values from 300 to 300, but prepared" in run("wild.npy").stderr
 
 
 @pytest.mark.usefixtures("folder")
@@ -139,7 +204,7 @@ def test_a_file_of_answers_agrees_with_what_is_printed() -> None:
     assert {name: written[name] for name in ("pictures", "answered", "unreadable")} == {
         **{"pictures": 11, "answered": 10, "unreadable": 1}
     }
-    assert "of 11 pictures 1 could not be read; the first: bad.png: is damaged" in done.stderr
+    assert "of 11 inputs 1 could not be read; the first: bad.png: is damaged" in done.stderr
 
 
 @pytest.mark.usefixtures("folder")

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from seenn.answers import COLUMNS, Picture, answer_pictures, find_pictures
 from seenn.answers.decode import AHEAD
+from seenn.data.numbers import Numbers
 from seenn.errors import CheckpointError, SeennError
 from seenn.snn import SNN
 
@@ -41,6 +42,15 @@ def test_rows_are_what_the_network_answers_to_each_file(snn: SNN, pictures: list
     assert [row["cost"] for row in good] == (expected.cost / 4).tolist()
     assert len({row["exit_timestep"] for row in good}) > 1
     assert {row["class"] for row in good} <= {"cat", "dog\\nhouse", "eel"}
+
+
+def test_pictures_are_no_input_of_a_network_of_numbers(snn: SNN, pictures: list[str]) -> None:
+    """Whose names come as it runs."""
+    numbers = replace(snn, preprocessing=Numbers(shape=(1, 8, 8)))
+    rows = answer_pictures(numbers, numbers.session("float32"), chain.from_iterable(find_pictures(pictures)), workers=0)
+    good = [row for n, row in enumerate(rows) if n not in (0, 17)]
+    assert len(good) == 28
+    assert all("this has pictures, and the network takes numbers of shape [1, 8, 8]" in row["error"] for row in good)
 
 
 def test_pictures_are_resized_together_as_they_are_alone(
