@@ -6,7 +6,6 @@ written as files are, not mapped: what is mapped counts as the process's memory.
 
 from __future__ import annotations
 
-import mmap
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +16,6 @@ import torch
 from torch import Size, Tensor
 
 from seenn.errors import CalibrationError
-
-PAGES = 1 << 20  # bytes of a tensor from which on it has pages of its own: the system has few thousands of these
 
 
 @dataclass
@@ -32,14 +29,6 @@ class Spill:
 
     free: int
     folder: str = field(default_factory=tempfile.gettempdir)
-
-
-def _apart(tensor: Tensor) -> Tensor:
-    """The tensor in pages of its own, if it is large: what comes and goes while it waits leaves no gaps around it."""
-    if tensor.nbytes < PAGES:
-        return tensor
-    pages = torch.frombuffer(mmap.mmap(-1, tensor.nbytes), dtype=torch.uint8)
-    return pages.view(tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
 class Series:
@@ -62,7 +51,7 @@ class Series:
         tensor = tensor.detach().cpu().contiguous()
         if tensor.nbytes <= self._spill.free:
             self._spill.free -= tensor.nbytes
-            self._parts.append(_apart(tensor))
+            self._parts.append(tensor)
             return
         try:
             if self._file is None:

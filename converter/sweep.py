@@ -34,7 +34,7 @@ from converter.statistics import cache_blocks, relative_error, squared_norm
 from converter.thresholds import choose_threshold
 from seenn.core.graph import INPUT, OpGraph
 from seenn.core.ops import Activation, Encoder, Identity, IntegratingNeuron
-from seenn.device import available_memory
+from seenn.device import available_memory, return_memory
 from seenn.distributed import world
 from seenn.errors import CalibrationError
 from seenn.neurons import NEURONS
@@ -127,6 +127,7 @@ class Sweep:
         assert isinstance(op, Activation)
         axis = self.axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
         seen, currents = self._look(segment, op, axis)
+        return_memory()
         chosen = choose_threshold(node.name, op, seen, config)
         neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
         if measured and not neuron.settles:
@@ -134,6 +135,7 @@ class Sweep:
         neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
         error = self._fire(segment, neuron) if measured else None
         self.values.free(self._over(segment))
+        return_memory()
         report = SiteReport(
             site=node.name,
             channels=self.shapes[node.name][axis - 1],

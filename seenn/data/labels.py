@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -81,7 +81,7 @@ def numbered(
 ) -> tuple[tuple[str, ...], list[NDArray[Any]]]:
     """The names of the classes in their order, and each part's labels as their numbers; () where labels are no names.
 
-    The order is that of a network's ``known`` ones; None: of the alphabet.
+    The order is that of a network's ``known`` ones; None: as :func:`in_order` says.
 
     Raises:
         DataError: names that are no UTF-8, or that the network, or else the first part, has not.
@@ -92,7 +92,7 @@ def numbered(
         texts = [np.char.decode(part, "utf-8") if part.dtype.kind == "S" else part.astype(str) for part in parts]
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: labels are bytes that are no text in UTF-8: store names, or numbers") from error
-    names = sorted({*texts[0].ravel().tolist()}) if known is None else [*known]
+    names = in_order(where, texts[0].ravel().tolist()) if known is None else [*known]
     if unknown := {label for part in texts for label in part.ravel().tolist()} - {*names}:
         if known is not None:
             own = f"whose names are {listed(known)}" if known else "which records no names"
@@ -102,6 +102,24 @@ def numbered(
             )
         raise DataError(f"{where}: test labels that no training image has: {listed(sorted(unknown))}; leave them out")
     return tuple(names), [_places(names, part) for part in texts]
+
+
+def in_order(where: object, names: Iterable[str]) -> list[str]:
+    """Each name of a class once, as networks number them: 0 to K-1 as these numbers, others by the alphabet.
+
+    Raises:
+        DataError: other numbers, of which the alphabet has another order.
+    """
+    found = sorted({*names})
+    if not all(name.isdecimal() for name in found):
+        return found
+    by_number = sorted(found, key=int)
+    if by_number != found and [int(name) for name in by_number] != list(range(len(found))):
+        raise DataError(
+            f"{where}: labels are {len(found)} numbers written as text, from {by_number[0]} to {by_number[-1]} and not "
+            "0 to K-1: nothing says which output each is of; store integers from 0, or names"
+        )
+    return by_number
 
 
 def _places(names: list[str], labels: NDArray[Any]) -> NDArray[np.int64]:

@@ -70,8 +70,12 @@ def imagefolder(request: Request) -> Source:
                 names,
             )
     else:
-        if others := [folder.name for folder in folders if folder not in parts]:
-            logger.warning("%s: beside its parts, these folders are left out: %s", path, ", ".join(others))
+        others = [folder for folder in folders if folder not in parts]
+        _refuse_class_called_as_part(path, parts, others)
+        if others:
+            logger.warning(
+                "%s: beside its parts, these folders are left out: %s", path, ", ".join(other.name for other in others)
+            )
         train_at, test_at = choose_parts(path, [folder.name for folder in parts])
         train_in, test_in = path / train_at, path / (test_at or "")
         train_dirs = _class_folders(train_in)
@@ -94,6 +98,16 @@ def imagefolder(request: Request) -> Source:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def _refuse_class_called_as_part(path: Path, parts: list[Path], others: list[Path]) -> None:
+    """Raises DataError where one of several like folders alone is called as parts are."""
+    inside = [[inner.name for inner in _subfolders(folder)] for folder in (*parts, *others)]
+    if len(parts) == 1 < len(others) and all(names == inside[0] for names in inside):
+        raise DataError(
+            f"{path}: {parts[0].name} is called as a part of the data, and holds the same folders as "
+            f"{listed(other.name for other in others)}: rename it where it is a class, else move the others away"
+        )
 
 
 def _parts_within(path: Path, folders: list[Path], *, grouped: bool) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,17 +15,19 @@ from typing import Any, TextIO
 import numpy as np
 
 from seenn.data.imagenet import likely_preprocessing
-from seenn.data.labels import as_labels, told_task
-from seenn.data.parts import NAMES, choose_parts, part_of
+from seenn.data.labels import as_labels, in_order, told_task
+from seenn.data.parts import NAMES, choose_parts, part_of, sounds_like_part
 from seenn.data.picture import read_picture
 from seenn.data.reading import reading
 from seenn.data.registry import DATA_SETS, Request, needs
 from seenn.data.source import FileImages, Labelled, Source
-from seenn.errors import DataError
+from seenn.errors import DataError, listed
 
-PATHS = ("path", "file", "filename", "filepath", "image", "image_path")
+PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path")
 LABELS = ("label", "class", "class_name", "target", "y")
-SPLITS = ("split", "set", "subset", "part")
+SPLITS = ("split", "set", "subset", "part", "partition", "phase")
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, str]
 
@@ -74,6 +78,8 @@ def manifest(request: Request) -> Source:
     parts = [row[split] for row in rows] if split else []
     if wrong := sorted({name for name in parts if part_of(name) is None}):
         raise DataError(f"{path}: the column {split} has {', '.join(wrong[:4])}; expected one of {', '.join(NAMES)}")
+    if not split:
+        _say_of_parts(path, rows, {where, label, request.group_by})
     train, test = choose_parts(path, dict.fromkeys(parts)) if split else (None, None)
     chosen = [[i for i in range(len(rows)) if not split or parts[i] == name] for name in (train, test)]
     return Source(
@@ -82,6 +88,19 @@ def manifest(request: Request) -> Source:
         class_names=names,
         preprocessing=likely_preprocessing([files[i] for i in chosen[0]]),
     )
+
+
+def _say_of_parts(path: Path, rows: list[Row], used: Collection[str | None]) -> None:
+    """Warns of a column that seems to say which split a row is of."""
+    for column in rows[0]:
+        if column not in used and (sounds_like_part(column) or all(part_of(row[column]) for row in rows)):
+            logger.warning(
+                "%s: the column %s is left out, and all splits are dealt from all rows: if it says what rows are for, "
+                "call it %s and write train, val or test",
+                path,
+                column,
+                SPLITS[0],
+            )
 
 
 def _refuse_twice(path: Path, files: Sequence[str], labels: Sequence[str]) -> None:
@@ -106,6 +125,9 @@ def read_rows(path: Path) -> list[Row]:
     """
     with reading(path), open_table(path) as stream:
         reader = csv.DictReader(stream, delimiter=delimiter_of(stream), strict=True, skipinitialspace=True)
+        names = [_stripped(name) for name in reader.fieldnames or ()]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise DataError(f"{path}: has several columns called {listed(twice)}: rename all but one")
         rows = [{_stripped(name): _stripped(value) for name, value in row.items()} for row in reader]
     if not rows:
         raise DataError(f"{path}: has no rows; expected a header and one row an image")
@@ -170,19 +192,21 @@ def _labels(path: Path, texts: list[str]) -> tuple[tuple[str, ...], np.ndarray[t
     if empty := sum(not text for text in texts):
         raise DataError(f"{path}: {empty} rows have no label: fill them in, or take them out")
     if any("|" in text for text in texts):
-        sets = [set(text.split("|")) for text in texts]
-        names = sorted(set().union(*sets))
+        sets = [{part.strip() for part in text.split("|")} for text in texts]
+        if empty := sum("" in found for found in sets):
+            raise DataError(f"{path}: {empty} rows have an empty label beside a |: take the | out")
+        names = in_order(path, set().union(*sets))
         return tuple(names), np.array([[name in found for name in names] for found in sets])
     if all(text.isdecimal() for text in texts):
-        numbers = np.array(texts, dtype=np.int64)
-        known = sorted(set(numbers.tolist()))
+        known = sorted({*map(int, texts)})
         if known != list(range(len(known))):
             raise DataError(
                 f"{path}: labels are {len(known)} numbers from {known[0]} to {known[-1]}, expected 0 to K-1: number "
                 f"them from 0, or write names (class{known[0]}) for classes in the order of their names"
             )
-        return tuple(map(str, known)), numbers
-    values = [_number(text) for text in texts]
+        return tuple(map(str, known)), np.array(texts, dtype=np.int64)
+    codes = all(re.fullmatch(r"\d+e\d+", text, re.IGNORECASE) for text in texts)  # such as 12e3, of a hash
+    values = [None if codes else _number(text) for text in texts]
     if None not in values:
         array = np.array(values, dtype=np.float64)
         return ("value",) if told_task([array]) == "regression" else ("0", "1"), array
@@ -192,6 +216,6 @@ def _labels(path: Path, texts: list[str]) -> tuple[tuple[str, ...], np.ndarray[t
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return None if "_" in text else float(text)
     except ValueError:
         return None

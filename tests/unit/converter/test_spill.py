@@ -24,10 +24,8 @@ def tensors() -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("pages", [1, 200, 1 << 20])
 @pytest.mark.parametrize("memory", [0, 500, 1 << 20])
-def test_what_was_appended_is_read_bit_for_bit(memory: int, pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converter.spill.PAGES", pages)
+def test_what_was_appended_is_read_bit_for_bit(memory: int) -> None:
     series = Series(Spill(memory))
     for tensor in tensors():
         series.append(tensor)

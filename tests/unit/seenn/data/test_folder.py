@@ -86,6 +86,12 @@ def test_names_with_more_in_them_are_classes_and_folders_that_look_like_parts_ar
     assert "test_tube, train_station hold the same folders, and are taken for classes; parts are" in caplog.text
 
 
+def test_a_class_that_is_called_as_parts_are_is_told_from_one(write_folder: WriteFolder) -> None:
+    path = write_folder({f"{name}/{camera}": 4 for name in ("bus", "car", "train") for camera in ("one", "two")})
+    with pytest.raises(DataError, match=r"train is called as a part .*, and holds the same folders as bus, car: rename"):
+        load_data(f"imagefolder:{path}", preprocessing=SMALL)
+
+
 def test_two_letters_beside_others_are_classes(write_folder: WriteFolder) -> None:
     path = write_folder({f"{language}/{who}": 4 for language in ("en", "te", "tr") for who in ("one", "two")})
     assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("en", "te", "tr")

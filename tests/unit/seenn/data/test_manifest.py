@@ -95,9 +95,36 @@ def test_several_labels_and_values(write: Write) -> None:
     assert (yes_or_no.train.task, yes_or_no.class_names) == ("classes", ("0", "1"))
 
 
+def test_codes_are_names_and_labels_of_several_are_stripped(write: Write) -> None:
+    for codes in (("1_0", "2_1", "3_2"), ("12e3", "45e1", "6e77")):
+        found = load_data(write("file_name,label", lambda i, path, codes=codes: f"{path},{codes[i % 3]}"))
+        assert (found.class_names, found.train.task) == (codes, "classes")
+    several = load_data(write("path,label", lambda i, path: f"{path},{('cat | dog', 'cat', ' dog')[i % 3]}"))
+    assert several.class_names == ("cat", "dog")
+    numbers = load_data(write("path,label", lambda i, path: f"{path},{i % 12}|{(i + 1) % 12}"))
+    assert numbers.class_names == tuple(map(str, range(12)))
+
+
+@pytest.mark.parametrize("name", ["is_train", "usage"])
+def test_a_column_that_may_say_the_parts_is_not_passed_over_in_silence(
+    name: str, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("yes", "no") if name == "is_train" else ("train", "test")
+    load_data(write(f"path,label,{name}", lambda i, path: f"{path},{i % 2},{words[i % 5 == 0]}"))
+    assert f"the column {name} is left out, and all splits are dealt from all rows" in caplog.text
+    caplog.clear()
+    parts = load_data(write("path,label,Partition", lambda i, path: f"{path},{i % 2},{'test' if i > 49 else 'train'}"))
+    assert len(parts.test) == 10
+    assert "left out" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
+        ("path,label,label", "{path},cat,dog", "has several columns called label: rename all but one"),
+        ("path,label", "{path},cat|dog|", r"60 rows have an empty label beside a \|: take the \| out"),
+        ("path,label", "{path},100000000000000000000", "labels are 1 numbers from 100000000000000000000 to"),
+        ("path,label", "{path},9|10", "labels are 2 numbers written as text, from 9 to 10 and not 0 to K-1"),
         ("picture,label", "{path},cat", "has the columns picture, label; expected one called path or file or "),
         ("image_id,diagnosis", "{path},cat", "or image_path, and one called label or class or .* or y: rename it"),
         ("path,file,label", "{path},{path},cat", "columns path and file could both be the path"),

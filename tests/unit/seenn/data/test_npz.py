@@ -131,6 +131,18 @@ def test_labels_may_be_names_as_text_or_bytes(write_npz: WriteNpz, kind: str) ->
     assert splits.train.labels.bincount().tolist() == [10, 10, 10]
 
 
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_numbers_that_are_written_as_text_keep_their_order(write_npz: WriteNpz, kind: str) -> None:
+    classes = np.arange(60) % 12
+    splits = load_data(write_npz(images=pixels(60, 3, 5, 7), labels=classes.astype(kind)))
+    assert splits.class_names == tuple(map(str, range(12)))
+    assert load_data(write_npz(images=pixels(60, 3, 5, 7), labels=classes)).class_names == splits.class_names
+    years = (2019 + classes).astype(kind)  # of which the alphabet has the same order
+    assert load_data(write_npz(images=pixels(60, 3, 5, 7), labels=years)).class_names[0] == "2019"
+    with pytest.raises(DataError, match="labels are 12 numbers written as text, from 1 to 12 and not 0 to K-1"):
+        load_data(write_npz(images=pixels(60, 3, 5, 7), labels=(classes + 1).astype(kind)))
+
+
 def test_whole_numbers_in_a_table_are_numbers(write_npz: WriteNpz) -> None:
     table = np.arange(300).reshape(60, 5)
     assert load_data(write_npz(X=table, y=LABELS)).train.raw(0).dtype == torch.float32
