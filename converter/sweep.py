@@ -127,7 +127,7 @@ class Sweep:
         assert isinstance(op, Activation)
         axis = self.axes[node.name] if op.own_channel_axis is None else op.own_channel_axis
         seen, currents = self._look(segment, op, axis)
-        return_memory()
+        self._return_memory()
         chosen = choose_threshold(node.name, op, seen, config)
         neuron = _neuron(op, chosen.value.to(self.device), config).to(self.device)
         if measured and not neuron.settles:
@@ -135,7 +135,7 @@ class Sweep:
         neuron = _with_axis(self.correction.with_initial_steps(neuron, config.steps_before), axis)
         error = self._fire(segment, neuron) if measured else None
         self.values.free(self._over(segment))
-        return_memory()
+        self._return_memory()
         report = SiteReport(
             site=node.name,
             channels=self.shapes[node.name][axis - 1],
@@ -148,6 +148,11 @@ class Sweep:
             clipped_excess=chosen.excess,
         )
         return neuron, report
+
+    def _return_memory(self) -> None:
+        """Where values are large: it takes time."""
+        if self.chunk < _CHUNK:
+            return_memory()
 
     def _look(self, segment: Segment, op: Activation, axis: int) -> tuple[Activations, Currents]:
         """The ANN's values of the segment, and what is looked at of its site."""
