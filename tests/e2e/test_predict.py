@@ -97,7 +97,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     folder: Path, console: list[str], environment: dict[str, str], shell: Callable[..., object]
 ) -> None:
     command = [*console, *COMMAND, "-o", "stopped.csv", "--workers", "1"]
-    code, screen = interrupted(command, folder, environment, b"pictures")
+    code, screen = interrupted(command, folder, environment, b"inputs")
     assert code == 130, screen
     assert "the answers so far are kept: the same command with --resume goes on with stopped.csv" in screen
     assert "Traceback" not in screen
