@@ -47,15 +47,16 @@ class PredictFiles(SnnFile):
         shape = snn.network.input_shape
         if "frames" in (snn.manifest.get("data") or {}):
             raise CheckpointError(f"{self.snn} reads recordings of events: use seenn.load(…).predict in Python")
-        arrays = all(is_array(name) for given in self.inputs for name in expand(given))
-        if isinstance(snn.preprocessing, Preprocessing) or (snn.preprocessing and (arrays or "-" in self.inputs)):
+        listed = "-" in self.inputs  # what is not known yet
+        arrays = all(is_array(name) for given in self.inputs if given != "-" for name in expand(given))
+        if isinstance(snn.preprocessing, Preprocessing) or (snn.preprocessing and arrays):
             return snn
-        if arrays:  # of what the network takes
-            return replace(snn, preprocessing=Numbers(shape=tuple(shape)))
-        if snn.preprocessing is None and len(shape) == 3:
+        if snn.preprocessing is None and len(shape) == 3 and (listed or not arrays):
             raise CheckpointError(
                 f"{self.snn} does not record how pictures are prepared: state --mean and --std as in training"
             )
+        if arrays:  # of what the network takes
+            return replace(snn, preprocessing=Numbers(shape=tuple(shape)))
         raise CheckpointError(
             f"{self.snn} reads samples of shape {list(shape)}, not image files: store them as .npy or .npz, [N, …]"
         )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from torch import Tensor
@@ -25,6 +26,7 @@ from seenn.errors import DataError
 
 LIST = "-"  # stands for the lines of stdin
 TABLES = (".csv", ".tsv")  # with a column called as in PATHS
+FIRST = 8  # samples of an array that are looked at before any work
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -79,7 +81,8 @@ def check_inputs(
 
     Args:
         inputs, shape: as of ``find_pictures``.
-        check: raises where the network does not take the first sample of an array.
+        check: raises where the network does not take a sample of an array. What is wrong with the first ones of every
+            array is said at once.
 
     Raises:
         DataError: names everything that is missing, and the first input without a picture.
@@ -91,14 +94,25 @@ def check_inputs(
     for name in names:
         path = Path(name)
         lists = [_folder(path, (), Counter())] if path.is_dir() else []
-        if not lists and is_array(name):
-            check(next(_array(path, shape)))
-        elif not lists and path.suffix.lower() in TABLES:
+        if not lists and path.suffix.lower() in TABLES:
             lists = [_table(path)]
         elif not lists and SHARD.search(name):
             lists = [_shard(path)]
         if lists and next(lists[0], None) is None:
             raise DataError(f"{name}: holds no picture; expected files that end in {' '.join(sorted(SUFFIXES))}")
+    if names and all(map(is_array, names)):
+        errors = (_wrong(sample, check) for name in names for sample in islice(_array(Path(name), shape), FIRST))
+        first = next(errors)
+        if first is not None and None not in errors:
+            raise first
+
+
+def _wrong(sample: Picture, check: Callable[[Picture], None]) -> DataError | None:
+    try:
+        check(sample)
+    except DataError as error:
+        return error
+    return None
 
 
 def is_array(name: str) -> bool:

@@ -146,11 +146,15 @@ def test_signals_are_answered_from_arrays(signals: np.ndarray[Any, Any]) -> None
         "one.npy",
     ]
     assert [row["label"] for row in found] == [*expected, *expected, expected[7]]
-    signals[3, 0, 0] = np.nan
+    signals[(0, 3), 0, 0] = np.nan
     np.save("many.npy", signals)
     partly = json.loads(run("many.npy", "--json").stdout)["predictions"]
-    assert [row["label"] for row in partly] == [*expected[:3], None, *expected[4:]]
+    assert [row["label"] for row in partly] == [None, *expected[1:3], None, *expected[4:]]
     assert "many.npy[3]: 1 numbers are NaN or infinite" in partly[3]["error"]
+    np.save("one.npy", signals[0])
+    Path("cut.npy").write_bytes(Path("many.npy").read_bytes()[:200])
+    several = json.loads(run("one.npy", "cut.npy", "many.npz", "--json").stdout)["predictions"]
+    assert [row["label"] for row in several] == [None, None, *expected]
 
 
 @pytest.mark.usefixtures("signals")

@@ -88,7 +88,9 @@ def test_names_with_more_in_them_are_classes_and_folders_that_look_like_parts_ar
 
 def test_a_class_that_is_called_as_parts_are_is_told_from_one(write_folder: WriteFolder) -> None:
     path = write_folder({f"{name}/{camera}": 4 for name in ("bus", "car", "train") for camera in ("one", "two")})
-    with pytest.raises(DataError, match=r"train is called as a part .*, and holds the same folders as bus, car: rename"):
+    with pytest.raises(
+        DataError, match=r"train is called as a part .*, and holds the same folders as bus, car: rename"
+    ):
         load_data(f"imagefolder:{path}", preprocessing=SMALL)
 
 
