@@ -46,7 +46,9 @@ class PredictFiles(SnnFile):
 
         shape = snn.network.input_shape
         if "frames" in (snn.manifest.get("data") or {}):
-            raise CheckpointError(f"{self.snn} reads recordings of events: use seenn.load(…).predict in Python")
+            raise CheckpointError(
+                f"{self.snn} reads recordings of events, not image files: use seenn.load(…).predict in Python"
+            )
         listed = "-" in self.inputs  # what is not known yet
         arrays = all(is_array(name) for given in self.inputs if given != "-" for name in expand(given))
         if isinstance(snn.preprocessing, Preprocessing) or (snn.preprocessing and arrays):

@@ -19,8 +19,9 @@ from seenn.distributed import world
 BINS = 2048
 SMALLEST = 1e-30  # of activations that thresholds are chosen for: squares of smaller ones vanish in float32
 _BLOCK = 1 << 17  # values: half a MiB of floats, so that a neuron's tensors stay in a core's cache over all steps
-_FINENESS = 1.004  # between the ranges whose error is computed; that of others is the nearest one's
-_NARROWEST = -740  # power of it: 1/19 of the maximum
+_FINENESS = 1.004, 1.03  # between the ranges whose error is computed, for few levels and for many
+_FEW = 64  # levels
+_NARROWEST = 1 / 19  # of them, of the maximum
 
 
 def cache_blocks(values: Tensor) -> Iterator[slice]:
@@ -77,9 +78,9 @@ class SiteStatistics:
             steps: s = T·Γ.
 
         Returns:
-            float64, as ``ranges``; to the nearest of a grid of ranges that are 0.4 % apart: a value that many
-            positions share, as where the background is of one color, is a level of some ranges and half a step off in
-            others, and 32 levels are met to a sixteenth of a step.
+            float64, as ``ranges``; to the nearest of a grid of ranges. A value that many positions share, as where the
+            background is of one color, is a level of some ranges and half a step off in others: of few levels, whose
+            steps are wide, the grid is fine, and 32 of them are met to a sixteenth of a step.
         """
         if steps not in self._errors:
             counts = self.counts.double()
@@ -87,7 +88,8 @@ class SiteStatistics:
             self._errors[steps] = shares @ _bin_errors(steps)
         table, unit = self._errors[steps], self.maximum.double().clamp_min(SMALLEST)
         ratio = ranges.double().view(len(unit), -1) / unit[:, None]
-        index = (ratio.clamp_min(SMALLEST).log() / math.log(_FINENESS)).round().long() - _NARROWEST
+        first, fineness = _grid(steps)
+        index = (ratio.clamp_min(SMALLEST).log() / fineness).round().long() - first
         found = table.gather(1, index.clamp(0, table.shape[1] - 1)) * unit[:, None].square()
         return found.view(ranges.shape)
 
@@ -103,13 +105,20 @@ class SiteStatistics:
         return torch.stack(sums)
 
 
+def _grid(steps: int) -> tuple[int, float]:
+    """Number of the narrowest range, and the logarithm of the ratio between one and the next."""
+    fineness = math.log(_FINENESS[steps > _FEW])
+    return round(math.log(_NARROWEST) / fineness), fineness
+
+
 @lru_cache(maxsize=4)
 def _bin_errors(steps: int) -> Tensor:
     """Mean squared error of the values of each bin, in units of the maximum, for each range of the grid: float64
     ``[BINS + 1, ranges]``.
     """
-    widest = math.ceil(math.log(4 * steps, _FINENESS))  # from there on everything rounds to zero
-    ranges = _FINENESS ** torch.arange(_NARROWEST, widest + 1, dtype=torch.float64)
+    first, fineness = _grid(steps)
+    widest = math.ceil(math.log(4 * steps) / fineness)  # from there on everything rounds to zero
+    ranges = (fineness * torch.arange(first, widest + 1, dtype=torch.float64)).exp()
     step = ranges / steps
     low = torch.arange(BINS, dtype=torch.float64)[:, None] / BINS
     high = low + 1 / BINS
