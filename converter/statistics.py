@@ -21,7 +21,7 @@ SMALLEST = 1e-30  # of activations that thresholds are chosen for: squares of sm
 _BLOCK = 1 << 17  # values: half a MiB of floats, so that a neuron's tensors stay in a core's cache over all steps
 _FINENESS = 1.004, 1.03  # between the ranges whose error is computed, for few levels and for many
 _FEW = 64  # levels
-_NARROWEST = 1 / 19  # of them, of the maximum
+_NARROWEST = 1 / 19  # of the maximum, the first of these ranges
 
 
 def cache_blocks(values: Tensor) -> Iterator[slice]:

@@ -86,6 +86,7 @@ def imagefolder(request: Request) -> Source:
         raise DataError(
             f"{test_in}: classes that {train_in} does not have: {listed(unknown)}; remove them, or add training images"
         )
+    _say_order(path, list(train))
     level = _level(request.group_by)
     files = [file for found in train.values() for file in found]
     return Source(
@@ -98,6 +99,17 @@ def imagefolder(request: Request) -> Source:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def _say_order(path: Path, names: list[str]) -> None:
+    """Warns where classes are called by numbers, and the alphabet has another order than these."""
+    if all(name.isdecimal() for name in names) and names != sorted(names, key=int):
+        logger.warning(
+            "%s: classes are numbered by the alphabet, as torchvision does: %s; for the order of numbers write them "
+            "with as many digits each, 00, 01, …, or list the pictures in a table, manifest:TABLE",
+            path,
+            listed(names),
+        )
 
 
 def _refuse_class_called_as_part(path: Path, parts: list[Path], others: list[Path]) -> None:

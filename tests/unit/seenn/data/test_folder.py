@@ -94,6 +94,18 @@ def test_a_class_that_is_called_as_parts_are_is_told_from_one(write_folder: Writ
         load_data(f"imagefolder:{path}", preprocessing=SMALL)
 
 
+def test_numbers_that_the_alphabet_puts_otherwise_are_said(
+    write_folder: WriteFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_folder({str(number): 4 for number in range(11)})
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names[:3] == ("0", "1", "10")
+    assert "numbered by the alphabet, as torchvision does: 0, 1, 10, 2, 3, 4, 5, 6 and 3 more; for" in caplog.text
+    caplog.clear()
+    path.joinpath("10").rename(path / "99")
+    assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names[-1] == "99"
+    assert "alphabet" not in caplog.text
+
+
 def test_two_letters_beside_others_are_classes(write_folder: WriteFolder) -> None:
     path = write_folder({f"{language}/{who}": 4 for language in ("en", "te", "tr") for who in ("one", "two")})
     assert load_data(f"imagefolder:{path}", preprocessing=SMALL).class_names == ("en", "te", "tr")
