@@ -56,7 +56,7 @@ class Currents:
         self._rows: list[Tensor] = []  # [1 + T, n, C]
 
     def add(self, first: int, target: Tensor, current: Tensor) -> None:
-        """Images from number ``first`` on, or none of them: every process says at least how its values look."""
+        """Images from number ``first`` on, of those looked at; or none, so that each process says how values look."""
         values = [_by_position(step, self._axis) for step in (target, *current)]
         most = min(_PER_CHANNEL, _IN_ALL // (len(values) * values[0].shape[1]))
         each = -(-most // self._images)

@@ -13,6 +13,8 @@ from seenn.core.graph import Node, OpGraph, prune, schedule
 from seenn.core.ops import Activation, CumulativeDifference, IncrementalProduct, IntegratingNeuron, StatelessOp
 from seenn.core.unroll import apart
 
+_ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -74,9 +76,9 @@ class Value:
     steps: Series
     neuron: IntegratingNeuron | None = None
 
-    def over_time(self, chunk: int) -> Tensor:
-        """All steps of a chunk."""
-        steps = self.steps[chunk]
+    def over_time(self, chunk: int, images: slice) -> Tensor:
+        """All steps of ``images`` of a chunk."""
+        steps = self.steps[chunk][:, images]
         if self.neuron is None:
             return steps
         neuron = self.neuron
@@ -112,20 +114,27 @@ class Values:
         self.free(list(self._values))
 
     def run(
-        self, segment: Segment, chunk: int, wanted: Collection[str], *, analog: bool = True, steps: bool = True
+        self,
+        segment: Segment,
+        chunk: int,
+        wanted: Collection[str],
+        *,
+        analog: bool = True,
+        steps: bool = True,
+        images: slice = _ALL,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The ``wanted`` values of a segment before its site, of one chunk: the ANN's, and over time where they change.
 
-        ``analog`` and ``steps``: which of both are asked for, of values that change.
+        ``analog`` and ``steps``: which of both are asked for, of values that change; ``images``: of the chunk's.
         """
         nodes = segment.nodes[:-1]
         ann: dict[str, Tensor] = {}
         train: dict[str, Tensor] = {}
         for name in segment.reads:
             if analog or name not in self.changing:
-                ann[name] = self._values[name].analog[chunk].to(self._device)
+                ann[name] = self._values[name].analog[chunk][images].to(self._device)
             if steps and name in self.changing:
-                train[name] = self._values[name].over_time(chunk).to(self._device)
+                train[name] = self._values[name].over_time(chunk, images).to(self._device)
         for node, done in schedule(nodes, wanted):
             assert isinstance(node.op, StatelessOp)
             if analog or node.name not in self.changing:

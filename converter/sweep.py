@@ -7,10 +7,10 @@ The sweep is at one site at a time, with all calibration images, a chunk at a ti
    (``converter.corrections``);
 2. the neuron runs, and its spikes wait for the sites that they reach (``converter.segments``).
 
-So each layer is run once on the ANN's values and twice on T steps of spikes, and every later layer sees the corrected
-earlier ones. What waits does so in a bounded memory, and beyond it on disk (``converter.spill``): the result does not
-depend on the bound. All sums are order-independent: exact maxima, integer counts, float64 means. Several processes
-share the images by whole chunks and find exactly what one would.
+So each layer is run once on the ANN's values and on T steps of spikes, the latter twice for the images whose currents
+are looked at, and every later layer sees the corrected earlier ones. What waits does so in a bounded memory, and beyond
+it on disk (``converter.spill``): the result does not depend on the bound. All sums are order-independent: exact maxima,
+integer counts, float64 means. Several processes share the images by whole chunks and find exactly what one would.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Sweep:
         largest = 4 * (1 + self.timesteps) * max(sizes.values())
         self.chunk = max(1, min(_CHUNK, _WORKING // largest))
         self.mine = world().batches(len(images), self.chunk)
-        self.every = max(1, len(images) // CURRENT_IMAGES)  # chunk whose currents are looked at
+        self.every = max(1, len(images) // CURRENT_IMAGES)  # image whose currents are looked at
         if memory is None:
             available = available_memory(torch.device("cpu"))
             memory = MEMORY if available is None else min(MEMORY, available // 2)
@@ -161,17 +161,18 @@ class Sweep:
         seen = Activations(count, axis, two_sided=op.two_sided)
         currents = Currents(-(-count // self.every), axis)
         for chunk in self.chunks:
-            watched = (chunk + self.mine.start // self.chunk) % self.every == 0
-            ann, steps = self.values.run(segment, chunk, {source, *given}, steps=watched)
+            ann, _ = self.values.run(segment, chunk, {source, *given}, steps=False)
             ann[site] = target = op(ann[source])
             for name, value in given.items():
                 value.analog.append(ann[name])
             first = self.mine.start + chunk * self.chunk
             seen.add(first, target)
-            if self.timesteps and (watched or not chunk):
-                current = steps[source] if source in steps else repeated(ann[source], self.timesteps)
-                some = slice(None if watched else 0)  # none of the first chunk, for a process that watches no other
-                currents.add(first, target[some], current[:, some])
+            if self.timesteps:
+                some = slice(-first % self.every, None, self.every)
+                current = repeated(ann[source][some], self.timesteps)
+                if source in self.values.changing and current.shape[1]:
+                    current = self.values.run(segment, chunk, {source}, analog=False, images=some)[1][source]
+                currents.add(-(-first // self.every), target[some], current)
         return seen, currents
 
     def _fire(self, segment: Segment, neuron: IntegratingNeuron) -> float:

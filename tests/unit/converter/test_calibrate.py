@@ -64,6 +64,21 @@ def test_order_and_chunks_of_the_images_do_not_matter(
         torch.testing.assert_close(a.bias, b.bias, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_whose_currents_are_looked_at_does_not_depend_on_chunks(
+    chunk: int, net: nn.Module, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("converter.sweep.CURRENT_IMAGES", 12)
+    some = neurons(convert_module(net, images).network)
+    monkeypatch.setattr("converter.sweep._CHUNK", chunk)
+    same = neurons(convert_module(net, images).network)
+    monkeypatch.setattr("converter.sweep.CURRENT_IMAGES", 48)
+    others = neurons(convert_module(net, images).network)
+    for a, b, c in zip(some, same, others, strict=True):
+        torch.testing.assert_close(a.v_init, b.v_init, rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(a.v_init, c.v_init, rtol=1e-3, atol=1e-4)
+
+
 def test_one_threshold_a_channel_or_a_site(net: nn.Module, images: Tensor) -> None:
     each = convert_module(net, images, ConvertConfig(recipe=Max(), correction="none"))
     whole = convert_module(net, images, ConvertConfig(recipe=Max(per_channel=False), correction="none"))
