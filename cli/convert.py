@@ -20,6 +20,7 @@ from cli.output import output_file
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from seenn.core.ops import Encoder
     from seenn.snn import SNN
 
 RECIPE = Registered("recipe", "converter.recipes", "converter.recipes:RECIPES")
@@ -197,9 +198,11 @@ def convert(
     check, summary = snn.manifest["check"], _summary(snn)
     figures = ("ann_accuracy", "accuracy_per_timestep", "agreement", "output_error", "diverged", "float64_difference")
     records = ("task", "outputs", "per_site", "conversion", "goal", "source", "data")
+    network, encoders = snn.network, len(_encoders(snn))
     result = {
-        "sites": len(snn.manifest["per_site"]),
-        "neurons": len(snn.network.sites),
+        "sites": len(network.sites) - encoders,
+        "encoders": encoders,
+        "neurons": sum(math.prod(network.shapes[site]) for site in network.sites),
         **{name: check[name] for name in figures},
         "check_split": check["split"],
         "check_samples": check["samples"],
@@ -235,14 +238,18 @@ def _wrapped(text: str) -> str:
     return "\n".join(map(wrap.fill, text.splitlines()))
 
 
+def _encoders(snn: SNN) -> list[Encoder]:
+    from seenn.core.ops import Encoder
+
+    return [op for op in snn.network.graph.ops if isinstance(op, Encoder)]
+
+
 def _summary(snn: SNN) -> list[str]:
     """What became of the model, line by line."""
     sites, check, spiking = (snn.manifest[name] for name in ("per_site", "check", "spiking"))
-    from seenn.core.ops import Encoder
-
     accuracies, steps = check["accuracy_per_timestep"], snn.network.initial_steps
     after = f", after {steps} initial steps, which every figure counts on top" if steps else ""
-    encoders = [op for op in snn.network.graph.ops if isinstance(op, Encoder)]
+    encoders = _encoders(snn)
     lines = [
         f"{len(sites) - len(encoders)} activation sites became {len(snn.network.sites) - len(encoders)} neuron sites",
         f"graph equals the source within {check['float64_difference']:.0e} in float64",

@@ -154,7 +154,7 @@ def predict(
         which = "none could be read" if not found.answered else f"{found.unreadable} could not be read"
         said = found.first_error is None or (target is None and not console.json)
         first = "" if said else f"; the first: {found.first_error}"
-        click.echo(f"warning: of {found.pictures} inputs {which}{first}", err=True)
+        click.echo(f"warning: of {found.inputs} inputs {which}{first}", err=True)
     if found.unreadable and (answers.strict or not found.answered):
         sys.exit(1)
 
@@ -224,7 +224,7 @@ def _write(
         if summary.mean_timesteps is None
         else f", {summary.mean_timesteps:.2f} steps on average, {summary.mean_cost:.3f} of the cost of all"
     )
-    text = f"{target.path}: {summary.answered} of {summary.pictures} inputs answered{steps}"
+    text = f"{target.path}: {summary.answered} of {summary.inputs} inputs answered{steps}"
     drift = _drift(console, watch)
     console.answer({"answers": str(target.path), **summary.to_json(), **drift}, text, engine=engine)
     return summary

@@ -33,7 +33,7 @@ Units = Iterable[Iterable[Picture]]
 
 @dataclass
 class Summary:
-    """How many pictures were answered, and in how many steps."""
+    """How many inputs were answered, and in how many steps."""
 
     answered: int = 0
     unreadable: int = 0
@@ -42,7 +42,7 @@ class Summary:
     first_error: str | None = None  # of this process
 
     @property
-    def pictures(self) -> int:
+    def inputs(self) -> int:
         """All of them."""
         return self.answered + self.unreadable
 
@@ -76,7 +76,7 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """For the record, and for programs."""
         means = {"mean_timesteps": self.mean_timesteps, "mean_cost": self.mean_cost}
-        return {"pictures": self.pictures, **means, **asdict(self)}
+        return {"inputs": self.inputs, **means, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class AnswerFile:
             journal.append(full)
             for row in full:
                 summary.add(row)
-            progress(summary.pictures)
+            progress(summary.inputs)
 
         put()
         last = time.monotonic()
@@ -199,7 +199,7 @@ class AnswerFile:
             if picture is None or picture.path != row["path"]:
                 found = "nothing" if picture is None else picture.path
                 raise CheckpointError(
-                    f"{self.path}: answer {summary.pictures + 1} is of {row['path']}, where the inputs now have "
+                    f"{self.path}: answer {summary.inputs + 1} is of {row['path']}, where the inputs now have "
                     f"{found}: give the same inputs, or name another file with -o"
                 )
             summary.add(row)

@@ -47,7 +47,8 @@ def refused(outcome: Any, code: int, *texts: str) -> None:
 def test_convert_answers_with_one_json_object(converted: Any) -> None:
     assert converted.code == 0, converted.err
     answer = json.loads(converted.out)
-    assert answer["sites"] == answer["neurons"] == len(answer["per_site"]) == 9
+    assert answer["sites"] == len(answer["per_site"]) == 9
+    assert answer["encoders"] == 0
     assert 0 <= answer["ann_accuracy"] <= 1
     assert len(answer["accuracy_per_timestep"]) == 8
     assert {"site", "channels", "threshold_min", "threshold_max", "relative_error"} <= set(answer["per_site"][0])

@@ -116,6 +116,6 @@ def test_two_processes_write_what_one_writes(folder: Path, environment: dict[str
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pictures"] == sum(COUNTS)
+    assert json.loads(done.stdout)["inputs"] == sum(COUNTS)
     assert list(FORMATS["parquet"].read(folder / "two.parquet")) == list(FORMATS["csv"].read(folder / "whole.csv"))
     assert sorted(path.name for path in folder.glob("two*")) == ["two.parquet", "two.parquet.run.json"]

@@ -7,7 +7,7 @@ import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -79,9 +79,9 @@ def read_samples(path: Path) -> tuple[str, NDArray[Any]]:
         DataError: the file is missing, damaged or holds pickles; or it has samples of several parts, or none.
     """
     with reading(path), path.open("rb") as stream:
-        one = stream.read(len(_NPY)) == _NPY
-    if one:
-        with reading(path):
+        if stream.read(len(_NPY)) == _NPY:
+            stream.seek(0)
+            _read_header(str(path), stream)
             return str(path), np.load(path, mmap_mode="r", allow_pickle=False)
     _refuse_other_files(path)
     with reading(path), zipfile.ZipFile(path) as archive:
@@ -163,19 +163,25 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]
     where = f"{path}: {name}"
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as stream:
-        version = npy.read_magic(stream)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
-    if dtype.hasobject:
-        raise DataError(
-            f"{where} holds Python objects, which would have to be unpickled; store numbers, and names by .astype(str)"
-        )
+        shape, dtype = _read_header(where, stream)
     on_disk = min(entry.compress_size, path.stat().st_size)
     deflated = entry.compress_type != zipfile.ZIP_STORED
     check_declared_size(where, math.prod(shape) * dtype.itemsize, on_disk, deflated=deflated)
     with archive.open(entry) as stream:
         array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
     return array
+
+
+def _read_header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array that begins here."""
+    version = npy.read_magic(stream)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds Python objects, which would have to be unpickled; store numbers, and names by .astype(str)"
+        )
+    return shape, dtype
 
 
 def _groups(where: object, part: Labelled, groups: NDArray[Any]) -> list[str]:

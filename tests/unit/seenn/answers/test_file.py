@@ -42,7 +42,7 @@ def test_a_file_holds_a_row_a_picture_and_its_record_the_sums(
     written = rows(path)
     assert [row["path"] for row in written] == pictures
     steps = [row["exit_timestep"] for row in written if row["error"] is None]
-    assert found.items() >= {"pictures": 30, "answered": 28, "unreadable": 2, "steps": sum(steps)}.items()
+    assert found.items() >= {"inputs": 30, "answered": 28, "unreadable": 2, "steps": sum(steps)}.items()
     assert found["mean_timesteps"] == sum(steps) / 28
     assert f"{pictures[0]}: is damaged" in found["first_error"]
     assert json.loads((tmp_path / f"answers.{name}.run.json").read_text())["summary"] == found
@@ -109,7 +109,7 @@ def test_more_pictures_than_before_are_answered_or_refused(
         with pytest.raises(CheckpointError, match=r"is complete, and .*20\.png not in it: name another file with -o"):
             answered(path, pictures, answer, resume=True)
     else:
-        assert answered(path, pictures, answer, resume=True)["pictures"] == 30
+        assert answered(path, pictures, answer, resume=True)["inputs"] == 30
         assert [row["path"] for row in rows(path)] == pictures
 
 
