@@ -44,18 +44,20 @@ class Photographs:
 def efficientnet(work: Path) -> Subject:
     """The network with photographs."""
     model = lite0(work)
-    parts, group = {}, torch.empty(0)
+    parts, groups = {}, {}
     for name, found in photographs(work, SIZE).items():
         chosen = torch.arange(len(found.pixels)) % len(GROUNDS) < SHOWN[name]
         parts[name] = (found.pixels[chosen], torch.zeros(int(chosen.sum()), dtype=torch.int64))
-        group = found.photograph[chosen] if name == "test" else group
+        groups[name] = found.photograph[chosen]
     unlabelled = as_splits("photographs", parts, 1, PREPARED)
     labels = {name: scores(model, getattr(unlabelled, name)).argmax(-1) for name in parts}
     return Subject(
         model=model,
-        splits=as_splits("photographs", {name: (parts[name][0], labels[name]) for name in parts}, 1000, PREPARED),
+        splits=as_splits(
+            "photographs", {name: (parts[name][0], labels[name]) for name in parts}, 1000, PREPARED, groups
+        ),
         right=lambda answers: answers.argmax(-1) == labels["test"],
-        group=group,
+        group=groups["test"],
     )
 
 

@@ -61,13 +61,18 @@ def scores(model: nn.Module, split: Split, batch_size: int = 8) -> Tensor:
 
 
 def as_splits(
-    name: str, parts: dict[str, tuple[Tensor, Tensor]], classes: int, preprocessing: Preparation
+    name: str,
+    parts: dict[str, tuple[Tensor, Tensor]],
+    classes: int,
+    preprocessing: Preparation,
+    groups: dict[str, Tensor] | None = None,
 ) -> DataSplits:
-    """Samples and labels of ``calibration``, ``exit`` and ``test``; nothing is trained."""
-    splits = {
-        part: Split(part, Labelled(ArrayImages(samples), labels), torch.arange(len(labels)), preprocessing)
-        for part, (samples, labels) in parts.items()
-    }
+    """Samples and labels of ``calibration``, ``exit`` and ``test``, and numbers of their groups; nothing is trained."""
+    splits = {}
+    for part, (samples, labels) in parts.items():
+        alike = None if groups is None else list(map(str, groups[part].tolist()))
+        stored = Labelled(ArrayImages(samples), labels, alike)
+        splits[part] = Split(part, stored, torch.arange(len(labels)), preprocessing)
     return DataSplits(
         spec=name,
         split_seed=0,

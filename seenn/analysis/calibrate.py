@@ -91,5 +91,5 @@ def calibrate_exit(
         **asked,
         threshold=threshold_of(found.policy),
         **found.figures,
-        margins=MarginRecord.of(run.logits_sum[0]).to_json(),
+        margins=MarginRecord.of(run.independent().logits_sum[0]).to_json(),
     )

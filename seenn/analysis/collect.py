@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +77,7 @@ def collect_run(
         energy_pj=snn_energy_pj(dense_cost(network, sequence=is_sequence), meter.synops.cumsum(0), steps),
         cost=cost_of_steps(timesteps, network.initial_steps, network.exit_costs),
         segments=len(network.segments),
+        groups=_groups(source, limit) if isinstance(source, Split) else None,
     )
 
 
@@ -98,6 +100,12 @@ def start_states(
     batches = source.batches(batch_size, limit=limit) if isinstance(source, Split) else source
     parts = [policy.start(batch.frame(1)) for batch in batches]
     return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+
+
+def _groups(split: Split, limit: int | None) -> Tensor | None:
+    """The number of each sample's group."""
+    groups = split.groups
+    return None if groups is None else torch.from_numpy(np.unique(groups[:limit], return_inverse=True)[1])
 
 
 def _share(

@@ -51,6 +51,7 @@ class Split:
         self.encoding: PoissonEncoding | None = None
         self.data: DataSplits | None = None
         self._images = source.images
+        self._groups = source.groups
         self._indices = indices
         self._digests: dict[bool, Tensor] = {}  # by whether files are decoded
 
@@ -99,6 +100,11 @@ class Split:
         """The file of each image, which is decoded whenever the image is asked for; None where all are in memory."""
         files = self._images.files
         return None if files is None else [files[index] for index in self._indices.tolist()]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """What each sample shows, a patient or a film: samples of a group are alike. None where nothing was said."""
+        return None if self._groups is None else [self._groups[index] for index in self._indices.tolist()]
 
     @property
     def in_memory(self) -> bool:

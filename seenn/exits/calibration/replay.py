@@ -40,6 +40,7 @@ class CachedRun:
     cost: Tensor = field(default_factory=Tensor)  # full timesteps spent up to there, float64 [P]; empty: 1 … T
     segments: int = 1  # exits in a step: P = T · segments
     state: State | None = None  # what one policy's ``start`` said about the samples, for ``of``
+    groups: Tensor | None = None  # int64 [N], of samples that are alike, as those of one patient; None: none are
 
     def __post_init__(self) -> None:
         if not len(self.cost):
@@ -56,7 +57,16 @@ class CachedRun:
             labels=self.labels[samples],
             energy_pj=None if self.energy_pj is None else self.energy_pj[:, samples],
             state=None if self.state is None else compact(self.state, samples),
+            groups=None if self.groups is None else self.groups[samples],
         )
+
+    def independent(self) -> CachedRun:
+        """One sample of each group, drawn at random, the same for every run; all where there are no groups."""
+        if self.groups is None:
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+        _, first = np.unique(self.groups[order].numpy(), return_index=True)
+        return self[order[torch.from_numpy(first)].sort().values]
 
     @property
     def t(self) -> Tensor:

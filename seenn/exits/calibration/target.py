@@ -61,6 +61,11 @@ class ExitTarget:
         return [target for target in every if target is not None]
 
     @property
+    def guaranteed(self) -> bool:
+        """Whether the drop is bounded for new samples."""
+        return self.confidence is not None or self.guarantee is not None
+
+    @property
     def given(self) -> bool:
         """Whether there is anything to meet; without, a threshold is left as it is."""
         return bool(self._targets)

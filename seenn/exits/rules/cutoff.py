@@ -35,7 +35,7 @@ class CutoffExit(GapExit):
             ValueError: no target, or a guarantee: for that use ``GapExit``.
             CalibrationError: a target that no ε meets; the message names the nearest.
         """
-        if not target.given or target.confidence is not None or target.guarantee is not None:
+        if not target.given or target.guaranteed:
             raise ValueError(
                 "cutoff finds one threshold per timestep for max_accuracy_drop, target_timesteps or target_energy; "
                 "with a threshold or a confidence use the gap rule"

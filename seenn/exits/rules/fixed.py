@@ -56,7 +56,7 @@ class FixedExit:
             ValueError: a guarantee.
             CalibrationError: no number of steps meets the target, or more steps than were run.
         """
-        if target.confidence is not None or target.guarantee is not None:
+        if target.guaranteed:
             raise ValueError("a guarantee needs a rule with a score, and fixed has none: use confidence")
         points, last = len(run.cost), int(run.t[-1])
         steps = last if self.timesteps is None else self.timesteps

@@ -180,7 +180,12 @@ def test_parts_have_their_usual_names_on_either_side(write_npz: WriteNpz, names:
 def test_an_array_keeps_samples_together(write_npz: WriteNpz) -> None:
     who = np.array([f"p{k // 3}" for k in range(60)])
     splits = load_data(write_npz(images=pixels(60, 5, 7), labels=np.arange(60) // 3 % 3, who=who), group_by="who")
-    assert sum(len(s) for s in (splits.train, splits.calibration, splits.exit, splits.test)) == 60
+    parts = (splits.train, splits.calibration, splits.exit, splits.test)
+    assert sum(len(s) for s in parts) == 60
+    found = [part.groups or [] for part in parts]
+    assert [len(set(groups)) for groups in found] == [len(part) // 3 for part in parts]
+    assert len({group for groups in found for group in groups}) == 20
+    assert load_data(write_npz(images=pixels(60, 5, 7), labels=LABELS)).train.groups is None
     with pytest.raises(DataError, match="has no array patient of the images to group by"):
         load_data(write_npz(images=pixels(60, 5, 7), labels=LABELS, who=who), group_by="patient")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +132,23 @@ def test_a_risk_is_controlled_on_average_from_few_samples() -> None:
         CalibrationError, match=r"5 images are too few to bound the expected loss by 0\.1: that takes 9"
     ):
         find_exit(drawn(5), ConfidenceExit(), max_accuracy_drop=0.1, guarantee="expected")
+
+
+@pytest.mark.parametrize(("count", "asked"), [(24, {"guarantee": "expected"}), (80, {"confidence": 0.9})])
+def test_a_guarantee_counts_one_sample_of_each_group(count: int, asked: dict[str, Any]) -> None:
+    things = drawn(count, seed=3)
+    views = torch.arange(count).repeat(5)
+    views = views[torch.randperm(len(views), generator=torch.Generator().manual_seed(1))]
+    repeated = things[views]
+    claimed = find_exit(repeated, ConfidenceExit(), max_accuracy_drop=0.1, **asked)
+    alike = find_exit(replace(repeated, groups=views), ConfidenceExit(), max_accuracy_drop=0.1, **asked)
+    honest = find_exit(things, ConfidenceExit(), max_accuracy_drop=0.1, **asked)
+    assert alike.samples == honest.samples < claimed.samples
+    assert alike.policy.threshold > claimed.policy.threshold
+    if "guarantee" in asked:
+        assert alike.policy == honest.policy
+    plain = find_exit(replace(repeated, groups=views), ConfidenceExit(), max_accuracy_drop=0.1)
+    assert plain.samples == 5 * count  # nothing is claimed of others
 
 
 def test_a_loss_counts_below_the_highest_threshold_at_which_it_occurs() -> None:
