@@ -16,7 +16,7 @@ from converter.statistics import SiteStatistics, cache_blocks
 from seenn.core.ops import IntegratingNeuron
 from seenn.distributed import world
 
-CURRENT_IMAGES = 128  # whose currents are looked at, about
+CURRENT_IMAGES = 256  # whose currents are looked at, at least, of as many
 _PER_CHANNEL = 1 << 14  # values, about
 _IN_ALL = 1 << 26  # values of a site, currents of all steps counted: 256 MiB
 _PER_IMAGE = 16  # positions at least

@@ -74,7 +74,7 @@ class ScoredExit(ABC):
             return risk_controlled_rule(self, run, target)
         rule = self
         if self.learned:
-            fit, rest = fit_split(len(run))
+            fit, rest = fit_split(len(run), run.groups)
             rule, run = self.fitted(run[fit]), run[rest]
         if target.given:
             curve = run.curve(rule)

@@ -56,6 +56,10 @@ class EngineKind(ABC):
             UnsupportedError: it cannot run this network, or not for so many timesteps.
         """
 
+    def unsuited(self, options: EngineOptions) -> str | None:
+        """Why ``auto`` passes this engine over although it may run; None where nothing speaks against it."""
+        return None
+
     def prepare(self, network: SpikingNetwork, batch: Batch, options: EngineOptions) -> Section | None:
         """What the engine wants to keep about the network, chosen on calibration samples; mostly nothing."""
         return None
@@ -78,8 +82,9 @@ def make_engine(
 ) -> Engine:
     """An engine for ``network``, on the network's device.
 
-    ``auto`` takes the first that can run it: int8 where the network lowers to integers, because its answers are then
-    the same for any batch, slot and number of threads; else float32, whose note says why; else the reference.
+    ``auto`` takes the first that can run it: int8 where the network lowers to integers and its inputs are 8-bit pixels,
+    because its answers are then the same for any batch, slot and number of threads; else float32, whose note says why;
+    else the reference.
 
     Args:
         name: one of ``ENGINES.names()``, or ``auto``.
@@ -105,6 +110,9 @@ def make_engine(
         return made(name)
     refused: list[str] = []
     for chosen in _by_preference():
+        if reason := ENGINES.get(chosen).unsuited(options):
+            refused.append(f"not {chosen}: {reason}")
+            continue
         try:
             engine = made(chosen)
         except UnsupportedError as error:

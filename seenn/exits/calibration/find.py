@@ -18,8 +18,8 @@ def find_exit(run: CachedRun, rule: Policy, *, state: State | None = None, **tar
     With ``max_accuracy_drop`` ε: the smallest mean cost among *all* thresholds that keep the accuracy at exit at or
     above the accuracy at T minus ε. With ``target_timesteps`` or ``target_energy``: the highest accuracy within that
     mean. Accuracy is agreement with the answer after all T steps where ``risk`` is ``disagreement``: the labels do not
-    matter then. Costs include initial steps, energies what the rule's own network takes. A guarantee is for independent
-    samples: of each group of them it counts one.
+    matter then. Costs include initial steps, energies what the rule's own network takes. A guarantee is for samples of
+    new groups: with a confidence it counts one sample of each group, and in expectation the mean of each.
 
     Args:
         run: one pass over the exit split.
@@ -55,7 +55,7 @@ def find_exit(run: CachedRun, rule: Policy, *, state: State | None = None, **tar
             "check the images for NaN and the network's weights"
         )
     run = run.of(rule, state)
-    found: ExitCalibration[Policy] = calibrate(run.independent() if asked.guaranteed else run, asked)
+    found: ExitCalibration[Policy] = calibrate(run.independent() if asked.confidence is not None else run, asked)
     return found
 
 

@@ -60,6 +60,14 @@ class CachedRun:
             groups=None if self.groups is None else self.groups[samples],
         )
 
+    @property
+    def weights(self) -> Tensor:
+        """Of each sample in its group's mean, float64 ``[N]``: 1 where there are no groups."""
+        if self.groups is None:
+            return torch.ones(len(self), dtype=torch.float64)
+        _, place, size = np.unique(self.groups.numpy(), return_inverse=True, return_counts=True)
+        return torch.from_numpy(1 / size[place])
+
     def independent(self) -> CachedRun:
         """One sample of each group, drawn at random, the same for every run; all where there are no groups."""
         if self.groups is None:
@@ -232,7 +240,13 @@ def first_above(scores: Tensor, thresholds: Tensor) -> Tensor:
     return torch.from_numpy(stops.argmax(0))
 
 
-def fit_split(samples: int) -> tuple[Tensor, Tensor]:
-    """Indices of a third of the samples, and of the others; the same for every run."""
-    order = torch.randperm(samples, generator=torch.Generator().manual_seed(_SPLIT_SEED))
-    return order.tensor_split([round(samples * FIT_FRACTION)])  # type: ignore[return-value]
+def fit_split(samples: int, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Indices of a third of the samples, or of their groups, and of the others; the same for every run."""
+    names, place = np.unique(np.arange(samples) if groups is None else groups.numpy(), return_inverse=True)
+    count = len(names)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    fit, rest = order.tensor_split([round(count * FIT_FRACTION)])
+    if groups is None:
+        return fit, rest
+    in_fit = torch.isin(torch.from_numpy(place), fit)
+    return in_fit.nonzero()[:, 0], (~in_fit).nonzero()[:, 0]

@@ -27,7 +27,9 @@ Scored = TypeVar("Scored", bound="ScoredExit")
 def risk_controlled_rule(rule: Scored, run: CachedRun, target: ExitTarget) -> ExitCalibration[Scored]:
     """``rule`` at the lowest threshold with ``E[loss] <= ε`` for a new sample; one threshold for all exit points.
 
-    Numbers of the rule's own are fitted on a third of the samples; figures are those of the others.
+    Where samples have groups, for a sample of a new group: groups are exchangeable, samples of one are not, and a
+    group's loss is the mean of theirs. Numbers of the rule's own are fitted on a third of the samples; figures are
+    those of the others.
 
     Args:
         rule: with any threshold.
@@ -39,21 +41,25 @@ def risk_controlled_rule(rule: Scored, run: CachedRun, target: ExitTarget) -> Ex
     """
     assert target.max_accuracy_drop is not None
     if rule.learned:
-        fit, rest = fit_split(len(run))
+        fit, rest = fit_split(len(run), run.groups)
         rule, run = rule.fitted(run[fit]), run[rest]
-    margin, n = target.max_accuracy_drop, len(run)
-    allowed = math.floor(margin * (n + 1) - 1 + 1e-9)  # (losses + 1) / (n + 1) <= ε
+    weights = run.weights
+    margin, n = target.max_accuracy_drop, round(float(weights.sum()))
+    allowed = margin * (n + 1) - 1 + 1e-9  # (losses + 1) / (n + 1) <= ε
     if allowed < 0:
+        what = "images" if run.groups is None else "groups of images"
         raise CalibrationError(
-            f"{n} images are too few to bound the expected loss by {margin}: that takes {math.ceil(1 / margin) - 1} at "
+            f"{n} {what} are too few to bound the expected loss by {margin}: that takes {math.ceil(1 / margin) - 1} at "
             "least; hold out more, or allow more"
         )
-    threshold = lowest_threshold(run.scores(rule), run.correct(), allowed)
+    threshold = lowest_threshold(run.scores(rule), run.correct(), allowed, weights)
     return run.judged(rule.at(min(max(threshold, rule.least), rule.never)))
 
 
-def lowest_threshold(scores: Tensor, correct: Tensor, allowed: int) -> float:
-    """Below which more than ``allowed`` samples have a loss; from scores and correctness ``[P, N]``; -inf for none.
+def lowest_threshold(scores: Tensor, correct: Tensor, allowed: float, weights: Tensor) -> float:
+    """Below which samples of a weight of more than ``allowed`` have a loss; -inf for none.
+
+    From scores and correctness ``[P, N]``, and weights ``[N]``.
 
     A sample leaves at point p under the thresholds between the highest score before p and that up to p.
     """
@@ -62,5 +68,6 @@ def lowest_threshold(scores: Tensor, correct: Tensor, allowed: int) -> float:
     rises[1:] = highest[1:] > highest[:-1]
     lost = rises & correct[-1] & ~correct[:-1]
     first = highest.masked_fill(~lost, -torch.inf).amax(0) if len(highest) else highest.new_empty(0)
-    ordered = first.sort(descending=True).values
-    return float(ordered[allowed]) if allowed < len(ordered) else -math.inf
+    ordered, place = first.sort(descending=True)
+    over = weights[place].cumsum(0) > allowed
+    return float(ordered[int(over.long().argmax())]) if bool(over.any()) else -math.inf

@@ -40,7 +40,7 @@ class CutoffExit(GapExit):
                 "cutoff finds one threshold per timestep for max_accuracy_drop, target_timesteps or target_energy; "
                 "with a threshold or a confidence use the gap rule"
             )
-        fit, rest = fit_split(len(run))
+        fit, rest = fit_split(len(run), run.groups)
         thresholds = cutoff_thresholds(self, run[fit]).flip(0)  # [E, T-1], boldest first
         run = run[rest]
         scores = run.scores(self)

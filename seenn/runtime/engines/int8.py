@@ -22,8 +22,14 @@ SAMPLES = 64  # at most: a few dozen are enough to judge rounding by
 BYTES = 1 << 30  # of the values that they have in the network, which are kept
 
 
+_ROUNDED = "rounded to multiples of 1/128, up to ±16"
+
+
 class _Int8(EngineKind):
     preference = 2
+
+    def unsuited(self, options: EngineOptions) -> str | None:
+        return None if options.preprocessing else f"inputs that are not 8-bit pixels would be {_ROUNDED}"
 
     def make(self, network: SpikingNetwork, options: EngineOptions) -> Engine:
         device, section = network.device, options.section
@@ -43,6 +49,8 @@ class _Int8(EngineKind):
         engine.no_frames = network.no_frames
         if section is None:
             engine.note += "; weights rounded by the largest of each channel, as there is no calibration"
+        if options.preprocessing is None:
+            engine.note += f"; inputs {_ROUNDED}"
         if program.coarser:
             places = ", ".join(f"{times} times at {name}" for name, times in program.coarser.items())
             engine.note += f"; a coarser fixed-point scale, so that {options.timesteps} steps fit: {places}"

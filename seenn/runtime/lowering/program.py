@@ -73,7 +73,7 @@ class InputScale:
             raise InputError(
                 f"images hold values from {images.min().item():g} to {images.max().item():g}, outside the input scale "
                 f"of {self.low} to {self.high} steps of {min(self.step):.3g} from {min(self.offset):.3g}: prepare them "
-                "as the network's preprocessing says, or check them for NaN"
+                "as the network's preprocessing says, check them for NaN, or run them with --engine float32"
             )
         return found.to(images.dtype)
 

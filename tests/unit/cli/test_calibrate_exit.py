@@ -172,14 +172,15 @@ def test_combinations_that_mean_nothing_are_wrong_usage(snn: Path, arguments: st
     assert message in done.output
 
 
-def test_a_guarantee_counts_one_image_of_each_group(snn: Path) -> None:
+def test_a_guarantee_is_for_new_groups(snn: Path) -> None:
     with np.load(snn.with_name("data.npz")) as data:
         views = {name: data[name].repeat(4, 0) for name in ("images", "labels")}
     np.savez(snn.with_name("views.npz"), **views, thing=np.arange(16_000) // 4)
     grouped = ("--data", f"npz:{snn.with_name('views.npz')}", "--group-by", "thing", "--max-accuracy-drop", "0.05")
     images = len(load_data(grouped[1], group_by="thing").exit)
     assert answer(snn, *grouped)[0]["samples"] == images
-    assert answer(snn, *grouped, "--guarantee", "expected")[0]["samples"] == images // 4
+    assert answer(snn, *grouped, "--guarantee", "expected")[0]["samples"] == images
+    assert answer(snn, *grouped, "--confidence", "0.9")[0]["samples"] == images // 4 - round(images / 12)
 
 
 @pytest.mark.parametrize(

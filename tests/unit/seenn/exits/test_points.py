@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -29,6 +28,7 @@ from seenn.exits import (
     cost_of_steps,
     find_exit,
 )
+from seenn.exits.calibration.replay import fit_split
 from seenn.exits.guarantees.risk_control import lowest_threshold
 
 T, COSTS = 3, (0.25, 0.6, 1.0)
@@ -134,30 +134,48 @@ def test_a_risk_is_controlled_on_average_from_few_samples() -> None:
         find_exit(drawn(5), ConfidenceExit(), max_accuracy_drop=0.1, guarantee="expected")
 
 
-@pytest.mark.parametrize(("count", "asked"), [(24, {"guarantee": "expected"}), (80, {"confidence": 0.9})])
-def test_a_guarantee_counts_one_sample_of_each_group(count: int, asked: dict[str, Any]) -> None:
+def views(count: int) -> tuple[CachedRun, CachedRun, CachedRun]:
+    """So many things, five views of each, and these as groups."""
     things = drawn(count, seed=3)
-    views = torch.arange(count).repeat(5)
-    views = views[torch.randperm(len(views), generator=torch.Generator().manual_seed(1))]
-    repeated = things[views]
-    claimed = find_exit(repeated, ConfidenceExit(), max_accuracy_drop=0.1, **asked)
-    alike = find_exit(replace(repeated, groups=views), ConfidenceExit(), max_accuracy_drop=0.1, **asked)
-    honest = find_exit(things, ConfidenceExit(), max_accuracy_drop=0.1, **asked)
-    assert alike.samples == honest.samples < claimed.samples
-    assert alike.policy.threshold > claimed.policy.threshold
-    if "guarantee" in asked:
-        assert alike.policy == honest.policy
-    plain = find_exit(replace(repeated, groups=views), ConfidenceExit(), max_accuracy_drop=0.1)
-    assert plain.samples == 5 * count  # nothing is claimed of others
+    of = torch.arange(count).repeat(5)
+    of = of[torch.randperm(len(of), generator=torch.Generator().manual_seed(1))]
+    return things, things[of], replace(things[of], groups=of)
+
+
+def test_an_expected_loss_is_the_mean_over_groups() -> None:
+    (things, repeated, grouped), asked = views(24), {"max_accuracy_drop": 0.1, "guarantee": "expected"}
+    honest, claimed, found = (find_exit(run, ConfidenceExit(), **asked) for run in (things, repeated, grouped))
+    assert found.policy == honest.policy
+    assert found.policy.threshold > claimed.policy.threshold
+    assert found.accuracy == pytest.approx(honest.accuracy)
+    with pytest.raises(CalibrationError, match=r"8 groups of images are too few to bound the expected loss by 0\.1"):
+        find_exit(views(8)[2], ConfidenceExit(), **asked)
+    fit, rest = fit_split(len(grouped), grouped.groups)
+    assert grouped.groups is not None
+    assert len(fit) == 8 * 5
+    assert not {*grouped.groups[fit].tolist()} & {*grouped.groups[rest].tolist()}
+    assert find_exit(grouped, ScaledConfidenceExit(), **asked).samples == len(rest) == 16 * 5
+
+
+def test_a_confidence_counts_one_sample_of_each_group() -> None:
+    (things, repeated, grouped), asked = views(80), {"max_accuracy_drop": 0.1, "confidence": 0.9}
+    honest, claimed, found = (find_exit(run, ConfidenceExit(), **asked) for run in (things, repeated, grouped))
+    assert found.samples == honest.samples < claimed.samples
+    assert found.policy.threshold > claimed.policy.threshold
+    plain = find_exit(grouped, ConfidenceExit(), max_accuracy_drop=0.1)
+    assert plain.samples == len(grouped)  # nothing is claimed of others
 
 
 def test_a_loss_counts_below_the_highest_threshold_at_which_it_occurs() -> None:
     scores = torch.tensor([[0.5, 0.9, 0.2], [0.7, 0.1, 0.4], [0.0, 0.0, 0.0]])
     correct = torch.tensor([[False, True, False], [True, True, False], [True, True, True]])
     # The first sample is lost below 0.5 alone; the second never; the third below 0.4 (and below 0.2 still).
-    assert lowest_threshold(scores, correct, 0) == pytest.approx(0.5)
-    assert lowest_threshold(scores, correct, 1) == pytest.approx(0.4)
-    assert lowest_threshold(scores, correct, 2) == -math.inf
+    one = torch.ones(3, dtype=torch.float64)
+    assert lowest_threshold(scores, correct, 0, one) == pytest.approx(0.5)
+    assert lowest_threshold(scores, correct, 1, one) == pytest.approx(0.4)
+    assert lowest_threshold(scores, correct, 2, one) == -math.inf
+    assert lowest_threshold(scores, correct, 0.4, one / 2) == pytest.approx(0.5)
+    assert lowest_threshold(scores, correct, 0.5, one / 2) == pytest.approx(0.4)
 
 
 def test_disagreement_needs_no_labels() -> None:
