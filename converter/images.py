@@ -70,6 +70,12 @@ class CalibrationImages:
     def __len__(self) -> int:
         return len(self._order)
 
+    @property
+    def independent(self) -> int:
+        """How many of them are independent: as many as they have groups, such as views of one thing, or all."""
+        groups = None if isinstance(self._data, Batch) else self._data.groups
+        return len(self) if groups is None else len({groups[index] for index in self._order.tolist()})
+
     def first(self, count: int) -> Tensor:
         """The first ``count`` images."""
         return next(self.chunks(count, slice(0, min(count, len(self)))))

@@ -16,7 +16,8 @@ from converter.statistics import SiteStatistics, cache_blocks
 from seenn.core.ops import IntegratingNeuron
 from seenn.distributed import world
 
-CURRENT_IMAGES = 256  # whose currents are looked at, at least, of as many
+CURRENT_IMAGES = 128  # whose currents are looked at, about: of as many groups, where images have groups
+CURRENT_BLOCK = 32  # images in a row, of which all are looked at or none
 _PER_CHANNEL = 1 << 14  # values, about
 _IN_ALL = 1 << 26  # values of a site, currents of all steps counted: 256 MiB
 _PER_IMAGE = 16  # positions at least
@@ -56,7 +57,7 @@ class Currents:
         self._rows: list[Tensor] = []  # [1 + T, n, C]
 
     def add(self, first: int, target: Tensor, current: Tensor) -> None:
-        """Images from number ``first`` on, of those looked at; or none, so that each process says how values look."""
+        """Images from number ``first`` on, or none of them: every process says at least how its values look."""
         values = [_by_position(step, self._axis) for step in (target, *current)]
         most = min(_PER_CHANNEL, _IN_ALL // (len(values) * values[0].shape[1]))
         each = -(-most // self._images)

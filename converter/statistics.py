@@ -18,6 +18,7 @@ from seenn.distributed import world
 
 BINS = 2048
 SMALLEST = 1e-30  # of activations that thresholds are chosen for: squares of smaller ones vanish in float32
+LARGEST = 1e36  # likewise: sums of larger ones overflow
 _BLOCK = 1 << 17  # values: half a MiB of floats, so that a neuron's tensors stay in a core's cache over all steps
 _FINENESS = 1.004, 1.03  # between the ranges whose error is computed, for few levels and for many
 _FEW = 64  # levels

@@ -27,7 +27,7 @@ from torch import Tensor
 from converter.config import ConvertConfig
 from converter.corrections import CORRECTIONS
 from converter.images import MIN_IMAGES, CalibrationImages
-from converter.sample import CURRENT_IMAGES, Activations, Currents
+from converter.sample import CURRENT_BLOCK, CURRENT_IMAGES, Activations, Currents
 from converter.segments import Segment, Values, repeated, segments
 from converter.spill import Spill
 from converter.statistics import cache_blocks, relative_error, squared_norm
@@ -82,7 +82,7 @@ class Sweep:
         largest = 4 * (1 + self.timesteps) * max(sizes.values())
         self.chunk = max(1, min(_CHUNK, _WORKING // largest))
         self.mine = world().batches(len(images), self.chunk)
-        self.every = max(1, len(images) // CURRENT_IMAGES)  # image whose currents are looked at
+        self.every = max(1, images.independent // CURRENT_IMAGES)  # block of images whose currents are looked at
         if memory is None:
             available = available_memory(torch.device("cpu"))
             memory = MEMORY if available is None else min(MEMORY, available // 2)
@@ -168,12 +168,17 @@ class Sweep:
             first = self.mine.start + chunk * self.chunk
             seen.add(first, target)
             if self.timesteps:
-                some = slice(-first % self.every, None, self.every)
+                some = self._watched(first, len(target))
                 current = repeated(ann[source][some], self.timesteps)
                 if source in self.values.changing and current.shape[1]:
                     current = self.values.run(segment, chunk, {source}, analog=False, images=some)[1][source]
-                currents.add(-(-first // self.every), target[some], current)
+                currents.add(first + some.start, target[some], current)
         return seen, currents
+
+    def _watched(self, first: int, count: int) -> slice:
+        """Which of ``count`` images from number ``first`` on lie in the blocks whose currents are looked at."""
+        found = [n for n in range(count) if (first + n) // CURRENT_BLOCK % self.every == 0]
+        return slice(found[0], found[-1] + 1) if found else slice(0, 0)
 
     def _fire(self, segment: Segment, neuron: IntegratingNeuron) -> float:
         """The segment's values over time, with the spikes of its site; the site's relative error."""

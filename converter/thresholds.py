@@ -12,7 +12,7 @@ from converter.config import ConvertConfig
 from converter.recipes import Recipe
 from converter.recipes.mmse import MMSE
 from converter.sample import Activations
-from converter.statistics import SMALLEST, SiteStatistics
+from converter.statistics import LARGEST, SMALLEST, SiteStatistics
 from seenn.core.ops import Activation, Identity
 from seenn.errors import CalibrationError
 from seenn.neurons import NEURONS
@@ -88,10 +88,14 @@ def _alive(site: str, statistics: SiteStatistics, config: ConvertConfig) -> Tens
     """Which channels are active at all, bool ``[C]``."""
     if not bool(statistics.maximum.isfinite().all()):
         raise CalibrationError(f"site {site!r}: the ANN's activations are not finite; check its weights")
+    if (largest := float(statistics.maximum.max())) > LARGEST:
+        raise CalibrationError(
+            f"site {site!r} reaches {largest:.1e} on the calibration images, which float32 cannot compute with: scale "
+            "the weights before it"
+        )
     alive = statistics.maximum > SMALLEST
     silent = int((~alive).sum())
     if not bool(alive.any()):
-        largest = float(statistics.maximum.max())
         what = f"reaches at most {largest:.1e}, which float32 cannot compute with," if largest else "is never active"
         raise CalibrationError(
             f"site {site!r} {what} on the calibration images: no threshold can be chosen. "

@@ -78,7 +78,7 @@ def save(path: str | os.PathLike[str], snn: SNN, *, overwrite: bool = False) -> 
     file = snn.origin if snn.origin is not None and snn.origin.is_at(path) else None
     write_tensors(path, tensors, metadata, expected=None if file is None or overwrite else file.version)
     if file is not None:
-        file.version = version_of(path)
+        file.path, file.version = Path(os.path.realpath(path)), version_of(path)
 
 
 def load(path: str | os.PathLike[str], *, with_policy: bool = True, dialect: str | None = None) -> SNN:

@@ -43,20 +43,21 @@ def version_of(path: PathLike) -> FileVersion:
 
 @dataclass
 class Origin:
-    """The file that something was read from, as it was then, or was written again since."""
+    """The file that something was read from, as it was then, or was written again since; and by which name."""
 
     path: Path
+    name: Path  # a link to it, or the same
     version: FileVersion
 
     @classmethod
     def of(cls, path: PathLike) -> Origin | None:
         """Of the file that is there now; None where there is none."""
         real = Path(os.path.realpath(path))
-        return cls(real, version_of(real)) if real.is_file() else None
+        return cls(real, Path(os.path.abspath(path)), version_of(real)) if real.is_file() else None
 
     def is_at(self, path: PathLike) -> bool:
-        """Whether ``path`` leads to this file."""
-        return Path(os.path.realpath(path)) == self.path
+        """Whether ``path`` leads to this file, or did when it was read."""
+        return Path(os.path.realpath(path)) == self.path or Path(os.path.abspath(path)) == self.name
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops.arguments import integer
-from seenn.data import Preparation, Preprocessing, Split, as_split, as_splits, told
+from seenn.data import Given, Preparation, Preprocessing, Split, as_split, as_splits, told
 from seenn.data.arrays import as_numbers, is_array, joined, type_of, with_batch_axis
 from seenn.data.encoding import PoissonEncoding
 from seenn.data.provenance import Use, check_split
@@ -122,8 +122,8 @@ class SNN:
         """Raises UnsupportedError where the scores are not those of classes, which ``what`` compares."""
         if self.task not in ("classes", "binary"):
             raise UnsupportedError(
-                f"{what} compares the scores of classes, and this network gives {self.task}: predict with all T steps "
-                "and read logits_sum / timesteps"
+                f"{what} compares the scores of classes, and this network gives {self.task}: `seenn predict` answers "
+                "with those, and SNN.predict(…).outputs holds them"
             )
 
     def to(self, device: torch.device | str) -> SNN:
@@ -232,7 +232,7 @@ class SNN:
             return images
         if isinstance(images, Split):
             return images.batch()
-        given, shape = told(images), self.network.input_shape
+        given, shape = self._told(images), self.network.input_shape
         samples = given.samples if given.is_stack else list(given.samples)
         if given.is_stack and (frames := as_numbers(samples)) is not None and frames.is_floating_point():
             samples = with_batch_axis(frames, shape)
@@ -245,6 +245,12 @@ class SNN:
             batch = Batch.of(joined(parts, shape), shape)
         encoding = self.manifest.get("encoding")
         return batch if encoding is None else Batch.of(PoissonEncoding.from_json(encoding)(batch.inputs), shape)
+
+    def _told(self, images: Any) -> Given:
+        """``told``; but several arrays of a sample's number of axes are samples, none the labels of another."""
+        rank = len(self.network.input_shape)
+        listed = isinstance(images, list | tuple) and len(images) > 0
+        return Given([*images]) if listed and all(is_array(x) and x.ndim == rank for x in images) else told(images)
 
     @staticmethod
     def _prepared(sample: Any, shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seenn.data.sets.npz import channels_first, read_samples
+from seenn.data.sets.npz import CHANNELS, channels_first, read_samples
 from seenn.data.source import as_samples
 from seenn.errors import DataError
 
@@ -24,20 +24,27 @@ def rows(path: Path, shape: Sequence[int] | None = None) -> Iterator[tuple[str, 
 
     Args:
         path: a ``.npz`` file, which is read whole, or a ``.npy`` file, which is mapped.
-        shape: of the network's input: an array of just this shape is one sample, and called as its file.
+        shape: of the network's input: an array of just this shape is one sample, and called as its file; so is one
+            picture of any size, its channels last.
 
     Raises:
         DataError: the file is missing, damaged or holds no samples.
     """
     where, array = read_samples(path)
-    if array.ndim and array.shape == tuple(shape or ()):
-        yield str(path), partial(_sample, where, array[np.newaxis])
+    if array.ndim and (array.shape == tuple(shape or ()) or _is_picture(array, shape or ())):
+        yield str(path), partial(_sample, where, channels_first(where, array[np.newaxis]))
         return
     if array.ndim < 2 or not len(array):
         raise DataError(f"{where} has shape {list(array.shape)}: expected samples along its first axis, [N, …]")
     array = channels_first(where, array)
     for number in range(len(array)):
         yield f"{path}[{number}]", partial(_sample, f"{where}[{number}]", array[number : number + 1])
+
+
+def _is_picture(array: NDArray[Any], shape: Sequence[int]) -> bool:
+    """Whether it is ``[H, W, C]`` for a network of pictures, and no gray ones so narrow ``[N, H, W]``."""
+    pixels = array.dtype == np.uint8 and array.ndim == len(shape) == 3
+    return pixels and array.shape[-1] in CHANNELS and array.shape[1:] != tuple(shape[1:])
 
 
 def _sample(where: str, one: NDArray[Any]) -> Tensor:

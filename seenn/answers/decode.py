@@ -92,7 +92,7 @@ def answer_pictures(
     def said(answer: Prediction) -> Row:
         if task in ("classes", "binary"):
             return {"label": answer.label, "class": name(answer.label), "confidence": answer.confidence}
-        scores = answer.logits_sum.double() / answer.exit_timestep
+        scores = answer.outputs.double()
         if task == "labels":
             likely = scores.sigmoid()
             found = "|".join(map(name, (likely > 0.5).nonzero().flatten().tolist()))

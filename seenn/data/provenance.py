@@ -165,7 +165,7 @@ def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: 
     if not record.get("spec"):  # of arrays nothing but fingerprints is known
         return
     try:
-        used = load_recorded_data({"data": record}, split.preprocessing)
+        used = _recorded_like(record, split)
     except DataError as error:
         logger.warning("cannot compare the %s split with the data that the network was made with: %s", use, error)
         return
@@ -175,6 +175,18 @@ def _refuse_recorded(record: Mapping[str, Any], split: Split, use: Use, others: 
     elif split.data is not None:
         for held_out in (split.data.calibration, split.data.exit, split.data.test):
             refuse_overlap(held_out, [used.train], whose)
+
+
+def _recorded_like(record: Mapping[str, Any], split: Split) -> DataSplits:
+    """The recorded data, of the same kind as ``split``."""
+    try:
+        return load_recorded_data({"data": record}, split.preprocessing)
+    except DataError:
+        used = load_recorded_data({"data": record}, None)
+        if used.train.has_pictures == split.has_pictures:
+            raise
+        kinds = ("raw pictures, and these are prepared numbers", "numbers, and these are pictures")
+        raise DataError(f"{record['spec']} has {kinds[split.has_pictures]}: give both as the same") from None
 
 
 def _is_recorded(record: Mapping[str, Any], splits: DataSplits) -> bool:

@@ -35,6 +35,11 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def outputs(self) -> Tensor:
+        """The mean of a step ``[N, K]``: what a network of quantities gives, which has no labels; see ``SNN.task``."""
+        return self.logits_sum / self.exit_timestep[:, None]
+
     def points(self, segments: int) -> Tensor:
         """The exit points, in order of cost, in a network of so many exits in a step: int64 ``[N]``, from 1."""
         return (self.exit_timestep - 1) * segments + self.exit_segment
@@ -73,3 +78,8 @@ class Prediction:
     confidence: float
     logits_sum: Tensor
     stopped_by: Literal["policy", "timesteps", "deadline"]
+
+    @property
+    def outputs(self) -> Tensor:
+        """The mean of a step ``[K]``."""
+        return self.logits_sum / self.exit_timestep

@@ -65,10 +65,15 @@ def _torch(model: nn.Module, dtype: torch.dtype, device: torch.device) -> Run:
 
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            scores: Tensor = fast(images.to(device, dtype).contiguous(memory_format=torch.channels_last))
+            scores: Tensor = fast(_channels_last(images.to(device, dtype)))
             return scores.float().cpu()
 
     return run
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    """Images; signals and rows of numbers as they are."""
+    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
 
 
 def torch_parts(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
@@ -77,9 +82,7 @@ def torch_parts(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
 
     def run(value: Tensor) -> Sequence[Tensor]:
         with torch.inference_mode():
-            found: Sequence[Tensor] = fast(
-                value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
-            )
+            found: Sequence[Tensor] = fast(_channels_last(value))
             return found
 
     return run

@@ -195,6 +195,11 @@ def test_pictures_may_come_as_arrays_of_pixels_or_prepared() -> None:
     expected = [row["label"] for row in json.loads(run("p", "--json").stdout)["predictions"]]
     mixed = json.loads(run("raw.npy", "p", "prepared.npz", "bad.png", "--json").stdout)["predictions"]
     assert [row["label"] for row in mixed] == [*expected * 3, None]
+    np.save("one.npy", np.repeat(pixels[3][..., None], 3, -1))
+    np.savez("grays.npz", images=pixels[:3])
+    found = json.loads(run("one.npy", "grays.npz", "--json").stdout)["predictions"]
+    assert [row["path"] for row in found] == ["one.npy", *(f"grays.npz[{number}]" for number in range(3))]
+    assert [row["label"] for row in found] == [expected[3], *expected[:3]]
     np.save("wild.npy", np.full((2, 1, 8, 8), 300.0))
     assert "wild.npy[0]: images have values from 300 to 300, but prepared" in run("wild.npy").stderr
 

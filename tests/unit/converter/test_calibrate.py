@@ -272,6 +272,14 @@ def test_small_weights_get_thresholds_as_small(images: Tensor) -> None:
     assert max(check(found.network, [Batch(images)], 8).relative_error.values()) < 0.3
 
 
+def test_activations_whose_sums_overflow_are_refused(images: Tensor) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    with torch.no_grad():
+        net[0].weight.mul_(3e37)  # type: ignore[operator]
+    with pytest.raises(CalibrationError, match=r"site '1' reaches \d\.\de\+3\d .*: scale the weights before it"):
+        convert_module(net, images)
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e-37])
 def test_weights_whose_products_vanish_are_refused(factor: float, images: Tensor) -> None:
     with pytest.raises(CalibrationError, match=r"site '\d' reaches at most .*e-3\d, which float32 cannot compute with"):

@@ -101,6 +101,23 @@ def test_a_file_that_has_changed_since_it_was_loaded_is_overwritten_only_on_dema
     assert load(path).timesteps == 4
 
 
+def test_a_link_that_leads_elsewhere_since_is_not_followed(path: Path, tmp_path: Path) -> None:
+    other, link = tmp_path / "other.safetensors", tmp_path / "current.safetensors"
+    snn = load(path)
+    replace(snn, manifest={"timesteps": 3}, origin=None).save(other)
+    link.symlink_to(path)
+    snn = load(link)
+    snn.save(link)
+    link.unlink()
+    link.symlink_to(other)
+    with pytest.raises(CheckpointError, match="changed since it was read; nothing was written"):
+        snn.save(link)
+    assert load(other).timesteps == 3
+    snn.save(link, overwrite=True)
+    snn.save(link)
+    assert load(other).timesteps == 4
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_tensors_keep_their_type_and_bits(tmp_path: Path, dtype: torch.dtype) -> None:
     nodes = [

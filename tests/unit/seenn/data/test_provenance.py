@@ -19,6 +19,7 @@ import seenn
 from converter import convert
 from seenn.batch import Batch
 from seenn.data import DataSplits, Split, check_split, check_splits, load_data
+from seenn.data.numbers import Numbers
 from seenn.data.overlap import refuse_overlap
 from seenn.data.provenance import load_recorded_data
 from seenn.data.remembered import among, remember
@@ -137,6 +138,19 @@ def test_the_data_of_the_exit_policy_counts_too(manifest: dict[str, Any], splits
         DataError, match=r"shares 10 with the calibration split of npz:.*b\.npz.*, 40 with the exit split"
     ):
         check_splits(manifest, splits, use="test")
+
+
+def test_prepared_numbers_are_not_compared_with_pictures(
+    manifest: dict[str, Any], splits: DataSplits, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = splits.test.batch()
+    assert batch.labels is not None
+    numbers = Numbers(shape=tuple(batch.inputs.shape[1:]))
+    prepared = Labelled(ArrayImages(batch.inputs), batch.labels)
+    split = Split("test", prepared, torch.arange(len(batch)), numbers)
+    check_split(manifest, split, use="test")
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "a.npz has raw pictures, and these are prepared numbers: give both as the same" in said
 
 
 def test_the_same_data_under_another_name_is_compared_by_fingerprint(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seenn import SNN
 from seenn.core.network import SpikingNetwork
+from seenn.data import Preprocessing
 from seenn.errors import PluginError, SeennError, UnsupportedError
 from seenn.exits import ConfidenceExit
 from seenn.runtime import ENGINES, Engine, Prediction, Request, make_engine
@@ -26,7 +27,7 @@ def small(make_network: MakeNetwork) -> SpikingNetwork:
 
 
 def stream(network: SpikingNetwork, source: Iterable[Tensor]) -> Iterator[Prediction]:
-    return SNN(network=network, policy=EARLY).stream(source, timesteps=6, slots=3)
+    return SNN(network=network, policy=EARLY).stream(source, engine="int8", timesteps=6, slots=3)
 
 
 @pytest.fixture
@@ -57,9 +58,18 @@ def test_int8_that_cannot_be_exact_is_refused_and_auto_says_why(make_network: Ma
     network = make_network(max_spikes=100).float()
     with pytest.raises(UnsupportedError, match="could leave the range in which integers are exact"):
         make_engine("int8", network, timesteps=10**6)
-    fallback = make_engine("auto", network, timesteps=10**6)
+    pixels = Preprocessing(channels=2, height=6, width=6, mean=(0.5, 0.5), std=(0.5, 0.5))
+    assert make_engine("auto", network, timesteps=8, preprocessing=pixels).name == "int8"
+    fallback = make_engine("auto", network, timesteps=10**6, preprocessing=pixels)
     assert fallback.name == "float32"
     assert "could leave the range" in fallback.note
+
+
+def test_auto_leaves_inputs_that_are_no_pixels_to_float(small: SpikingNetwork) -> None:
+    engine = make_engine("auto", small, timesteps=4)
+    assert engine.name == "float32"
+    assert "not int8: inputs that are not 8-bit pixels would be rounded to multiples of 1/128, up to ±16" in engine.note
+    assert "inputs rounded to multiples of 1/128, up to ±16" in make_engine("int8", small, timesteps=4).note
 
 
 def test_more_timesteps_than_were_proven_are_refused(small: SpikingNetwork, inputs: Tensor) -> None:
@@ -150,7 +160,7 @@ def test_a_deadline_of_no_time_is_refused(deadline: float, small: SpikingNetwork
 
 def test_at_its_deadline_a_request_gets_the_best_answer_so_far(small: SpikingNetwork, inputs: Tensor) -> None:
     requests = [Request(image=inputs[0], deadline_ms=1e-6), Request(image=inputs[1])]
-    hurried, calm = SNN(network=small).stream(requests, timesteps=6, slots=2)
+    hurried, calm = SNN(network=small).stream(requests, engine="int8", timesteps=6, slots=2)
     assert (hurried.exit_timestep, hurried.stopped_by) == (1, "deadline")
     assert (calm.exit_timestep, calm.stopped_by) == (6, "timesteps")
     full = run(make_engine("int8", small, timesteps=6), inputs[:1], None, 1)
@@ -172,7 +182,7 @@ def test_int8_kernels_are_used_where_they_multiply_clearly_faster_than_float32(
     monkeypatch.setattr(kernels, "gmacs", lambda kernel, threads: speeds[kernel])
     expected = kernels.INT8 if int8 == 900.0 else kernels.FLOAT32
     assert kernels.exact_kernels(device)[0] is expected
-    kinds = make_engine("auto", small, timesteps=4).note.split("; ")[0].split(", ")
+    kinds = make_engine("int8", small, timesteps=4).note.split("; ")[0].split(", ")
     synapses = [kind for kind in kinds if "synapses" in kind]
     assert synapses[-1].endswith(f"by {expected.name}")
 

@@ -115,7 +115,8 @@ def test_all_nodes_without_an_integer_form_are_named_at_once() -> None:
         lower(network, timesteps=4)
     assert "gate (cumulative_difference): relu of a running mean is not an integer" in str(caught.value)
     assert "clip (relu): it is neither affine, nor a neuron, nor a maximum" in str(caught.value)
-    engine = make_engine("auto", network, timesteps=4)
+    pixels = Preprocessing(channels=1, height=6, width=6, mean=(0.0,), std=(1.0,))
+    engine = make_engine("auto", network, timesteps=4, preprocessing=pixels)
     assert (engine.name, engine.exact) == ("float32", False)
     assert "2 nodes have no exact integer form" in engine.note
     images = torch.randn(3, 1, 6, 6)
