@@ -60,7 +60,8 @@ class PredictFiles(SnnFile):
         if arrays:  # of what the network takes
             return replace(snn, preprocessing=Numbers(shape=tuple(shape)))
         raise CheckpointError(
-            f"{self.snn} reads samples of shape {list(shape)}, not image files: store them as .npy or .npz, [N, …]"
+            f"{self.snn} reads samples of shape {list(shape)}, not image files: store them as .npy or .npz, [N, …], "
+            "and name these files, or a pattern such as FOLDER/*.npy"
         )
 
 

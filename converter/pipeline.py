@@ -311,11 +311,14 @@ class _Shares:
     def refuse_other_models(self, source: LoadedModel) -> None:
         """Raises CalibrationError for a model of other images or other classes; None in its spec is not known."""
         spec, shape = source.spec, tuple(self.calibration.shape)
-        channels, known = shape[0], len(self.class_names)
+        channels, known = shape[0], len(self.class_names) if self.labels == "classes" else 0
         if len(shape) > 1 and spec.in_chans not in (None, channels):  # a vector has features instead
+            stated = f"state --in-chans {spec.in_chans} with its --mean and --std"
+            if isinstance(self.preprocessing, Numbers):
+                stated = "store samples with their channels first, [N, C, …]"
             raise CalibrationError(
-                f"the model takes images of {spec.in_chans} channels, {self.name} is prepared with {channels}: state "
-                f"--in-chans {spec.in_chans} with its --mean and --std, or name data of those channels with --data"
+                f"the model takes inputs of {spec.in_chans} channels, {self.name} is prepared with {channels}: "
+                f"{stated}, or name data of those channels with --data"
             )
         if spec.scores is not None and 1 < spec.scores < known:
             raise CalibrationError(

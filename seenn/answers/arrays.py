@@ -34,7 +34,9 @@ def rows(path: Path, shape: Sequence[int] | None = None) -> Iterator[tuple[str, 
     if array.ndim and (array.shape == tuple(shape or ()) or _is_picture(array, shape or ())):
         yield str(path), partial(_sample, where, channels_first(where, array[np.newaxis]))
         return
-    if array.ndim < 2 or not len(array):
+    if array.ndim and not len(array):
+        raise DataError(f"{where} has shape {list(array.shape)}: there are no samples in it; leave it out")
+    if array.ndim < 2:
         raise DataError(f"{where} has shape {list(array.shape)}: expected samples along its first axis, [N, …]")
     array = channels_first(where, array)
     for number in range(len(array)):

@@ -110,7 +110,9 @@ class AnswerFile:
         there = self.path.exists() or self.record.exists()
         world().wait()  # or one process would see what another one writes
         if there and not resume:
-            raise OutputError(f"{self.path} was begun before: go on with --resume, or name another file with -o")
+            done = self.record.exists() and "summary" in self._read_record()
+            what = "holds the answers of a whole run:" if done else "was begun before: go on with --resume, or"
+            raise OutputError(f"{self.path} {what} name another file with -o")
         if there:
             before = self._read_record()
             if changes := [

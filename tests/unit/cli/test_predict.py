@@ -163,7 +163,7 @@ def test_signals_are_answered_from_arrays(signals: np.ndarray[Any, Any]) -> None
     [
         ({"x": np.zeros((5, 3, 8), np.float32)}, "many.npz[0]: 3×8 numbers a sample, the network takes 2×8"),
         ({"x_train": np.zeros((5, 2, 8)), "x_test": np.zeros((5, 2, 8))}, "many.npz: has the arrays x_train, x_test"),
-        ({"x": np.zeros((0, 2, 8))}, "many.npz: x has shape [0, 2, 8]: expected samples along its first axis"),
+        ({"x": np.zeros((0, 2, 8))}, "many.npz: x has shape [0, 2, 8]: there are no samples in it; leave it out"),
         ({"x": np.array([{}, {}])}, "many.npz: x holds Python objects"),
         ({"x": np.array([["a"]])}, "many.npz: x[0]: images are <U1, expected"),
         ({}, "many.npz: has the arrays (none): expected one of samples, called images"),

@@ -20,6 +20,9 @@ from converter.spill import Series
 from seenn.batch import Batch
 from seenn.core.network import SpikingNetwork
 from seenn.core.ops import IFNeuron
+from seenn.data import Split
+from seenn.data.numbers import Numbers
+from seenn.data.source import ArrayImages, Labelled
 from seenn.errors import CalibrationError
 from tests.runs import run
 
@@ -62,6 +65,16 @@ def test_order_and_chunks_of_the_images_do_not_matter(
         torch.testing.assert_close(a.v_threshold, b.v_threshold, rtol=1e-5, atol=0)
         assert a.bias is not None
         torch.testing.assert_close(a.bias, b.bias, rtol=1e-3, atol=1e-4)
+
+
+def test_views_of_one_thing_count_as_one(images: Tensor) -> None:
+    groups = [str(number // 4) for number in range(48)]
+    stored = Labelled(ArrayImages(images), torch.zeros(48, dtype=torch.int64), groups)
+    split = Split("calibration", stored, torch.arange(48), Numbers(shape=(3, 8, 8)))
+    assert CalibrationImages(split).independent == 12
+    assert CalibrationImages(split, torch.arange(0, 48, 3)).independent == 12
+    assert CalibrationImages(split, torch.arange(16)).independent == 4
+    assert CalibrationImages(Batch(images)).independent == 48
 
 
 @pytest.mark.parametrize("chunk", [1, 7])

@@ -203,10 +203,23 @@ def test_no_data_is_taken_where_none_is_given_or_recorded(module: nn.Module) -> 
 
 
 def test_data_of_another_model_are_refused(splits: DataSplits) -> None:
-    for classes, channels, message in ((4, 2, "takes images of 2 channels"), (2, 1, "knows 2 classes, .* has 4")):
+    for classes, channels, message in ((4, 2, "takes inputs of 2 channels"), (2, 1, "knows 2 classes, .* has 4")):
         loaded = build_model(ModelSpec(name="resnet18", kwargs=SMALL, num_classes=classes, in_chans=channels))
         with pytest.raises(CalibrationError, match=message):
             convert(loaded, splits)
+
+
+def test_numbers_of_another_kind_are_told_as_such() -> None:
+    body = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
+    loaded = LoadedModel(body, ModelSpec(name="ecg", in_chans=2, num_classes=3), None, {})
+    signals, labels = torch.randn(40, 2, 8), torch.arange(40) % 3
+    with pytest.raises(
+        CalibrationError, match=r"prepared with 8: store samples with their channels first, \[N, C, …\]"
+    ):
+        convert(loaded, (signals.transpose(1, 2), labels))
+    with pytest.raises(CalibrationError, match="gives 3 numbers, the given split has 2 a sample") as caught:
+        convert(loaded, (signals, torch.randn(40, 2)), task="values")
+    assert "--classes" not in str(caught.value)
 
 
 def test_a_model_that_makes_a_channel_of_vectors_takes_them() -> None:

@@ -29,6 +29,20 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
+def test_as_many_samples_as_a_label_has_axes_are_all_answered(kind: str) -> None:
+    make, shape = MODELS[kind]
+    torch.manual_seed(0)
+    x = signals(*shape)[0]
+    snn = convert(make().eval(), x[:64], timesteps=2, force=True, task="values")
+    expected = snn.predict(x[:2]).outputs
+    for two in ((x[0], x[1]), [x[0], x[1]], (x[0].numpy(), x[1].numpy())):
+        torch.testing.assert_close(snn.predict(two).outputs, expected)
+    torch.testing.assert_close(torch.stack([found.outputs for found in snn.stream((x[0], x[1]))]), expected)
+    with pytest.raises(ValueError, match="shape"):
+        snn.predict([x[0], x[1][..., :-2]])
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_trained_model_keeps_its_answers_on_every_engine_and_with_exits(kind: str) -> None:
     torch.manual_seed(0)
     make, shape = MODELS[kind]

@@ -97,6 +97,8 @@ def test_a_file_is_never_lost_nor_mixed(name: str, answer: Answer, pictures: lis
         answered(path, pictures[:5], answer, resume=True)
     answered(path, pictures, answer, resume=True)
     assert [row["path"] for row in rows(path)] == pictures
+    with pytest.raises(OutputError, match="holds the answers of a whole run: name another file with -o"):
+        answered(path, pictures, answer)
 
 
 @ALL
