@@ -122,8 +122,8 @@ class SNN:
         """Raises UnsupportedError where the scores are not those of classes, which ``what`` compares."""
         if self.task not in ("classes", "binary"):
             raise UnsupportedError(
-                f"{what} compares the scores of classes, and this network gives {self.task}: `seenn predict` answers "
-                "with those, and SNN.predict(…).outputs holds them"
+                f"{what} compares the scores of classes, and this network gives {self.task}: use `seenn predict`, "
+                "or read SNN.predict(…).outputs"
             )
 
     def to(self, device: torch.device | str) -> SNN:
