@@ -156,6 +156,8 @@ def predict(
         said = found.first_error is None or (target is None and not console.json)
         first = "" if said else f"; the first: {found.first_error}"
         click.echo(f"warning: of {found.inputs} inputs {which}{first}", err=True)
+    if not found.inputs and console.first:
+        click.echo("warning: stdin names no inputs", err=True)
     if found.unreadable and (answers.strict or not found.answered):
         sys.exit(1)
 

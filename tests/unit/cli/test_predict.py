@@ -205,6 +205,13 @@ def test_pictures_may_come_as_arrays_of_pixels_or_prepared() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_list_without_names_is_told() -> None:
+    done = run("-")  # the runner's stdin is empty
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "warning: stdin names no inputs" in done.stderr
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_file_of_answers_agrees_with_what_is_printed() -> None:
     printed = json.loads(run("p", "bad.png", "--json").stdout)
     done = run("p", "bad.png", "-o", "a.csv", "--json")
