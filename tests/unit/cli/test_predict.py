@@ -205,8 +205,9 @@ def test_pictures_may_come_as_arrays_of_pixels_or_prepared() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_list_without_names_is_told() -> None:
-    done = run("-")  # the runner's stdin is empty
+def test_a_list_without_names_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seenn.answers.pictures._lines", lambda: iter(()))
+    done = run("-")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "warning: stdin names no inputs" in done.stderr
 
