@@ -22,7 +22,7 @@ from seenn.data import Preprocessing
 WHEEL = "rapidocr-onnxruntime"
 HEIGHT, WIDTH = 48, 192
 PREPARED = Preprocessing(channels=3, height=HEIGHT, width=WIDTH, mean=(0.5,) * 3, std=(0.5,) * 3)
-COUNTS = {"calibration": 512, "exit": 500, "test": 2000}
+COUNTS = {"calibration": 512, "exit": 2000, "test": 2000}
 
 
 def direction(work: Path) -> Subject:
