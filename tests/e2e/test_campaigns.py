@@ -18,14 +18,14 @@ def _campaign(name: str, folder: Path, *arguments: str) -> str:
     return run.stdout
 
 
-@pytest.mark.parametrize(("kind", "count"), [("safetensors", 250), ("onnx", 100), ("pth", 50), ("inputs", 50)])
+@pytest.mark.parametrize(("kind", "count"), [("safetensors", 120), ("onnx", 60), ("pth", 40), ("inputs", 40)])
 def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str, count: int) -> None:
     assert "no faults" in _campaign("fuzz", tmp_path, "--kind", kind, "--count", str(count), "--first", "500000")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills forked processes")
 def test_what_was_killed_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    assert "3 of 3 the same bit for bit" in _campaign("kills", tmp_path, "--trials", "3", "--seed", "7")
+    assert "2 of 2 the same bit for bit" in _campaign("kills", tmp_path, "--trials", "2", "--seed", "7")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

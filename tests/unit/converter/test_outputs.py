@@ -180,7 +180,7 @@ def test_labels_and_quantities_are_checked_as_such_and_know_no_exits() -> None:
     assert float((given - wanted).norm() / wanted.norm()) < 0.2
     for snn in (labels, values):
         with pytest.raises(
-            UnsupportedError, match=f"ConfidenceExit compares the scores of classes, .* {snn.task}: pred"
+            UnsupportedError, match=f"ConfidenceExit compares the scores of classes, .* {snn.task}: use"
         ):
             snn.predict(X, policy=seenn.ConfidenceExit(threshold=0.9))
 
