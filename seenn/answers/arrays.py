@@ -31,8 +31,11 @@ def rows(path: Path, shape: Sequence[int] | None = None) -> Iterator[tuple[str, 
         DataError: the file is missing, damaged or holds no samples.
     """
     where, array = read_samples(path)
-    if array.ndim and (array.shape == tuple(shape or ()) or _is_picture(array, shape or ())):
-        yield str(path), partial(_sample, where, channels_first(where, array[np.newaxis]))
+    alone = array.ndim > 0 and array.shape == tuple(shape or ())
+    if not alone and _is_picture(array, shape or ()):
+        array, alone = array.transpose(2, 0, 1), True
+    if alone:
+        yield str(path), partial(_sample, where, array[np.newaxis])
         return
     if array.ndim and not len(array):
         raise DataError(f"{where} has shape {list(array.shape)}: there are no samples in it; leave it out")

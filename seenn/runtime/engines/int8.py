@@ -20,8 +20,6 @@ from seenn.runtime.slots import Engine
 
 SAMPLES = 64  # at most: a few dozen are enough to judge rounding by
 BYTES = 1 << 30  # of the values that they have in the network, which are kept
-
-
 _ROUNDED = "rounded to multiples of 1/128, up to ±16"
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from cli.main import seenn
 from converter import convert
-from seenn.answers import FORMATS
+from seenn.answers import FORMATS, arrays
 from seenn.checkpoint import load
 from seenn.data.numbers import Numbers
 from seenn.exits import ConfidenceExit, FixedExit
@@ -202,6 +202,15 @@ def test_pictures_may_come_as_arrays_of_pixels_or_prepared() -> None:
     assert [row["label"] for row in found] == [expected[3], *expected[:3]]
     np.save("wild.npy", np.full((2, 1, 8, 8), 300.0))
     assert "wild.npy[0]: images have values from 300 to 300, but prepared" in run("wild.npy").stderr
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (3, 8, 3)])
+def test_an_array_of_just_the_shape_of_an_input_is_one_sample(shape: tuple[int, ...], tmp_path: Path) -> None:
+    sample = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    np.save(tmp_path / "one.npy", sample)
+    ((name, read),) = arrays.rows(tmp_path / "one.npy", shape)
+    assert name == str(tmp_path / "one.npy")
+    assert np.array_equal(read().numpy(), sample)
 
 
 @pytest.mark.usefixtures("folder")
