@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import click
@@ -176,11 +177,11 @@ def main(work: str, trials: int, seed: int, out: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prepared(folder)
     draw = random.Random(seed)
-    times = {name: undisturbed(task, folder, folder / name) for name, task in TASKS.items()}
+    known = cache(lambda name: undisturbed(TASKS[name], folder, folder / name))
     kept, kills, faults = 0, 0, []
     for number in range(trials):
         name = list(TASKS)[number % len(TASKS)]
-        seconds, expected = times[name]
+        seconds, expected = known(name)
         killed, found = trial(TASKS[name], folder, folder / "trial", seconds, draw)
         kills += killed
         kept += found == expected

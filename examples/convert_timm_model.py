@@ -4,7 +4,7 @@
 
 You learn which calls make a spiking network out of a trained one, how its accuracy grows with every timestep, and
 which layer follows the original least. Without ``ann.pth`` (from ``seenn train-ann --model resnet18``, on the digits)
-a half-width ResNet-18 is first trained on scikit-learn's digits, which takes a few seconds.
+a narrow ResNet-18 is first trained on scikit-learn's digits, which takes a few seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from seenn.training import TrainConfig, train_ann
 
 def train(splits: DataSplits) -> LoadedModel:
     """A small ResNet-18 with timm's own code; images of 8×8 pixels get the CIFAR stem."""
-    spec = ModelSpec(name="resnet18", kwargs={"channels": (16, 32, 64, 128)}, num_classes=splits.num_classes)
+    spec = ModelSpec(name="resnet18", kwargs={"channels": (8, 16, 32, 64)}, num_classes=splits.num_classes)
     loaded = build_model(spec, (1, 8, 8))
     train_ann(loaded.module, splits, TrainConfig(epochs=5))
     return loaded

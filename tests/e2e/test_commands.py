@@ -278,7 +278,7 @@ def test_unknown_model_has_its_nearest_names(command: str, seenn: Seenn, tmp_pat
 
 
 def test_a_transformer_converts_as_typed_and_not_strictly(seenn: Seenn) -> None:
-    arguments = ("inspect", "test_vit", "--image-size", "3,160,160")
+    arguments = ("inspect", "test_vit", "--model-kwargs", "depth=1", "--image-size", "3,160,160")
     strict = seenn(*arguments, "--strict")
     assert strict.code == 1
     assert "softmax: neither linear over time nor spikes" in strict.out
