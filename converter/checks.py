@@ -57,10 +57,13 @@ class CheckReport:
         """Of the SNN at T against the ANN, a share.
 
         Raises:
-            ConversionError: the images have no labels.
+            ConversionError: the images have no labels, or none of single classes.
         """
         if self.ann_accuracy is None:
-            raise ConversionError("the images have no labels, so that no accuracy is known: ask for agreement instead")
+            raise ConversionError(
+                "no accuracy is known of images without labels, or with other ones than classes: ask for agreement "
+                "instead (--min-agreement)"
+            )
         return self.ann_accuracy - self.accuracy_per_timestep[-1]
 
     def to_json(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from seenn.capture.failure import ValueTaken
+from seenn.capture.multihead import heads_after_images
 
 
 def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
@@ -25,7 +26,7 @@ def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
 
     Raises whatever ``torch.export`` does for control flow that depends on values.
     """
-    with _quiet(), torch.no_grad(), _KeepingValues():
+    with _quiet(), torch.no_grad(), _KeepingValues(), heads_after_images():
         program = torch.export.export(model, (images,), strict=False)
         if any(node.op == "call_function" and not node.users for node in program.graph.nodes):
             program = program.run_decompositions({})  # what is written through views becomes values

@@ -22,10 +22,14 @@ _INFINITE = float("inf")
 
 
 class Round(Passing):
-    """``⌊x + ½⌋``: what a quantiser is recognised by."""
+    """``⌊x + ½⌋``: what a quantiser is recognised by. ``to_even``: the model rounds halves to even instead."""
 
     kind = "round"
     reason, fix = "rounds without limits", "clamp before or after it, to constant limits"
+
+    def __init__(self, *, to_even: bool = False) -> None:
+        super().__init__()
+        self.to_even = to_even
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return (inputs[0] + 0.5).floor()
@@ -35,7 +39,7 @@ class Round(Passing):
 def round_(call: Call) -> Result:
     if call.argument(1, "decimals", 0):
         raise Refused("rounds to decimals", "scale before and after it instead")
-    return call.of(Round())
+    return call.of(Round(to_even=True))
 
 
 @handles("floor", any_layout=True)
@@ -109,7 +113,8 @@ def _replaced(graph: OpGraph, rounding: Node, like: Tensor) -> OpGraph:
         after.append(readers[0])
     exact = 64 * torch.finfo(like.dtype).eps
     found: list[tuple[list[Op], int, int]] = []
-    stairs = _Stairs.of_rounding()
+    assert isinstance(rounding.op, Round)
+    stairs = _Stairs.of_rounding(to_even=rounding.op.to_even)
     for first in range(len(before) + 1):
         if first:
             stairs = stairs.of(before[first - 1].op)
@@ -141,19 +146,31 @@ class _Stairs:
     high: Tensor
     gain: Tensor
     shift: Tensor
+    to_even: bool  # halves, by the model
 
     @classmethod
-    def of_rounding(cls) -> Self:
+    def of_rounding(cls, *, to_even: bool) -> Self:
         one = torch.ones((), dtype=torch.float64)
-        return cls(one, one / 2, one * -_INFINITE, one * _INFINITE, one, one * 0)
+        return cls(one, one / 2, one * -_INFINITE, one * _INFINITE, one, one * 0, to_even)
 
     def of(self, op: Op) -> _Stairs:
         """These of what ``op`` makes of x."""
         low, high, weight, bias = _elementary(op) or _NOTHING
-        low, high = (torch.floor(self.slope * limit + self.offset + 1e-9) for limit in (low, high))
+        low, high = (self._level(limit) for limit in (low, high))
         offset = self.offset + self.slope * bias
         return replace(self, slope=self.slope * weight, offset=offset,
                        low=self.low.maximum(low), high=self.high.minimum(high))  # fmt: skip
+
+    def _level(self, limit: Any) -> Tensor:
+        """Where a clip at ``limit`` ends. (All beyond it does: a half is no accident there.)"""
+        level = torch.floor(self.slope * limit + self.offset + 1e-9)
+        half = (self.slope * limit + self.offset - level).abs() <= 1e-9
+        if self.to_even and bool((half & (level % 2 != 0) & (self.low < level) & (level <= self.high)).any()):
+            raise Refused(
+                "clips in the middle between two of its levels, and rounds what it clips to even",
+                "clip to a multiple of its step",
+            )
+        return level
 
     def then(self, op: Op, exact: float) -> _Stairs:
         """What ``op`` makes of these; a limit that cuts between two levels leaves no stairs, and is not a number."""

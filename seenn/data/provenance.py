@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from seenn.data.encoding import PoissonEncoding
@@ -48,15 +49,24 @@ def load_recorded_data(
         data_dir = _field(record, "data_dir", str) if data_dir is None else data_dir
         split_seed = _seed(record) if split_seed is None else split_seed
         group_by = _field(record, "group_by", str) if group_by is None else group_by
-    splits = load_data(
-        chosen,
-        data_dir=data_dir,
-        download=download,
-        split_seed=split_seed or 0,
-        preprocessing=preprocessing,
-        group_by=group_by,
-        frames=max(0, _field(record, "frames", int) or 0) or None,
-    )
+    kind, _, path = chosen.partition(":")
+    try:
+        splits = load_data(
+            chosen,
+            data_dir=data_dir,
+            download=download,
+            split_seed=split_seed or 0,
+            preprocessing=preprocessing,
+            group_by=group_by,
+            frames=max(0, _field(record, "frames", int) or 0) or None,
+        )
+    except DataError as error:
+        if spec is None and path and not Path(path).is_absolute() and not Path(path).exists():
+            raise DataError(
+                f"{error}. The record names it as seen from where it was made: run there, or say where it is "
+                f"(--data {kind}:PATH)"
+            ) from error
+        raise
     if _is_recorded(record, splits):
         refuse_changed(record, splits)
     encoding = manifest.get("encoding")

@@ -174,6 +174,10 @@ def test_rounding_without_limits_is_refused() -> None:
             lambda m, x: torch.clamp(torch.round(x * 4) / 4, 0, 1.93),
             "is clipped between two of its levels — clip to",
         ),
+        (
+            lambda m, x: torch.round((x * 4).clamp(0, 2.5)) / 4,
+            "clips in the middle between two of its levels, and rounds what it clips to even — clip to a multiple",
+        ),
         (lambda m, x: torch.fake_quantize_per_tensor_affine(x, 0.0, 0, 0, 15), "divides by 0 — divide by numbers ab"),
         (
             lambda m, x: torch.round(0.5 * (x.abs() - (x + 1).abs() - 1) * -15) / -15,
@@ -187,6 +191,22 @@ def test_rounding_without_limits_is_refused() -> None:
 def test_what_is_no_quantiser_says_why(function: Quantising, said: str) -> None:
     with pytest.raises(UnsupportedError, match=said):
         convert_module(network(function, torch.tensor(1.0)), IMAGES)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: torch.round((x * 4).clamp(0, 3.5)) / 4,  # 4 either way
+        lambda m, x: torch.floor((x * 4).clamp(0, 2.5) + 0.5) / 4,  # 3, as written
+        lambda m, x: torch.round((x * 4).clamp(0, 2.5).clamp(0, 2)) / 4,  # never there
+    ],
+)
+def test_a_limit_between_two_levels_is_taken_where_nothing_rounds_it_to_even(function: Quantising) -> None:
+    model = network(function, torch.tensor(1.0))
+    found = convert_module(model, IMAGES, ConvertConfig(timesteps=8))
+    assert [type(found.network.graph[site].op) for site in found.network.sites] == [QuantiserNeuron] * 2
+    with torch.no_grad():
+        assert float(((found.network(IMAGES, 8) - model(IMAGES)).abs() < 1e-4).double().mean()) > 0.95
 
 
 @pytest.mark.parametrize("function", [lsq, per_channel, zero_points_per_channel, learnable_per_channel])

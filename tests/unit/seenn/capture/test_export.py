@@ -52,6 +52,69 @@ def test_calls_of_either_trace_become_the_same_ops_under_the_same_names(same: Sa
     assert {"parts.0", "parts.1", "parts.2", "parts.3"} <= {node.name for node in exported}
 
 
+def _rows(m: Any, x: Tensor) -> Tensor:
+    """Pixels as tokens ``[B, 36, 4]``, in code that an fx trace does not follow."""
+    assert len(x) > 0
+    return x.flatten(2).transpose(1, 2)
+
+
+FUTURE = torch.ones(36, 36, dtype=torch.float64).triu(1)
+ATTENDING: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
+    "attention": (lambda: nn.MultiheadAttention(4, 2, batch_first=True), lambda m, x: m(x, x, x)[0]),
+    "without weights": (
+        lambda: nn.MultiheadAttention(4, 2, bias=False, batch_first=True),
+        lambda m, x: m(x, x, x, need_weights=False)[0],
+    ),
+    "weights": (lambda: nn.MultiheadAttention(4, 2, batch_first=True), lambda m, x: m(x, x, x)[1] @ x),
+    "weights of each head": (
+        lambda: nn.MultiheadAttention(4, 2, batch_first=True),
+        lambda m, x: (m(x, x, x, average_attn_weights=False)[1] @ x[:, None]).sum(1),
+    ),
+    "tokens first": (
+        lambda: nn.MultiheadAttention(4, 2),
+        lambda m, x: m(*[x.transpose(0, 1)] * 3)[0].transpose(0, 1),
+    ),
+    "other keys and values": (
+        lambda: nn.MultiheadAttention(4, 2, kdim=3, vdim=1, batch_first=True),
+        lambda m, x: m(x, x[..., :3], x[..., 3:])[0],
+    ),
+    "masked": (
+        lambda: nn.MultiheadAttention(4, 2, batch_first=True),
+        lambda m, x: m(x, x, x, attn_mask=FUTURE.bool())[0],
+    ),
+    "biased": (lambda: nn.MultiheadAttention(4, 2, batch_first=True), lambda m, x: m(x, x, x, attn_mask=FUTURE)[0]),
+    "encoder": (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2),
+        lambda m, x: m(x),
+    ),
+    "encoder, normalised first": (
+        lambda: nn.TransformerEncoderLayer(4, 2, 8, norm_first=True, activation="gelu"),
+        lambda m, x: m(x.transpose(0, 1)).transpose(0, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTENDING)
+def test_attention_of_torch_keeps_images_apart(name: str, same: Same) -> None:
+    make, call = ATTENDING[name]
+    torch.manual_seed(0)
+    graph = same(lambda m, x: call(m.parts[0], _rows(m, x)).flatten(1), make(), by=trace_exported, islands=True)
+    assert "softmax" in [node.op.kind for node in graph]
+
+
+def test_attention_to_more_than_the_image_is_refused() -> None:
+    class More(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, add_zero_attn=True, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x)[0] if len(x) else x
+
+    with pytest.raises(UnsupportedError, match=r"attention \("):
+        capture_graph(More().eval(), torch.randn(2, 5, 4)).checked(strict=False)
+
+
 def test_weights_computed_from_weights_are_folded(same: Same) -> None:
     class Standardised(nn.Conv2d):
         def forward(self, input: Tensor) -> Tensor:

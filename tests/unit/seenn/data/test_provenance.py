@@ -65,6 +65,23 @@ def test_the_same_data_is_as_good_as_it_was(manifest: dict[str, Any], splits: Da
     check_split(manifest, lone("mine", getattr(splits, use), slice(None)), use=use)
 
 
+def test_data_that_are_recorded_from_another_folder_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.npz")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    record = {"data": load_data("npz:a.npz").manifest()}
+    monkeypatch.chdir("elsewhere")
+    said = r"a\.npz: .*as seen from where it was made: run there, or say where it is \(--data npz:PATH\)"
+    with pytest.raises(DataError, match=said):
+        load_recorded_data(record, None)
+    with pytest.raises(DataError, match=r"a\.npz") as named:
+        load_recorded_data(record, None, spec="npz:a.npz")
+    assert "where it was made" not in str(named.value)
+    assert len(load_recorded_data(record, None, spec="npz:../a.npz").test) == 100
+
+
 def test_shifted_labels_are_told_from_other_images(manifest: dict[str, Any], tmp_path: Path) -> None:
     spec = write(tmp_path / "a.npz", y_test=np.roll(np.arange(100) % 5, 1))
     message = "files have changed: the same images with other labels in test. Held-out"
