@@ -95,10 +95,25 @@ def _multiple(call: Call, value: Any, x: Any) -> Tensor | None:
 
 @handles("masked_fill", any_layout=True)
 def masked_fill(call: Call) -> Result:
-    if call.known(call.argument(1, "mask")) is not None:
+    return _filled(call, call.argument(1, "mask"), call.argument(2, "value"))
+
+
+@handles("index_put", any_layout=True)
+def index_put(call: Call) -> Result:
+    """``x[x < 0] = 0``, or what is written at places that are the same for all images."""
+    indices = call.argument(1, "indices")
+    if all(index is None or call.known(index) is not None for index in indices):
         return moved(call)
-    found = sign_of(call.argument(1, "mask"), call)
-    if found is None or found[1] is not value_of(call.args[0]) or not is_zero(call, call.argument(2, "value")):
+    if len(indices) > 1:
+        raise Refused("writes at places that it computes", "keep them, or write it as x.masked_fill(x < 0, 0)")
+    return _filled(call, indices[0], call.argument(2, "values"))
+
+
+def _filled(call: Call, mask: Any, value: Any) -> Result:
+    if call.known(mask) is not None:
+        return moved(call)
+    found = sign_of(mask, call)
+    if found is None or found[1] is not value_of(call.args[0]) or not is_zero(call, value):
         raise Refused("fills where a mask says", "write it as torch.relu, or as x.masked_fill(x < 0, 0)")
     return one_side(call, -found[0], call.args[0])
 
