@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from cli.options import FOLDER, OutputFolder
 from seenn.data.registry import DATA_SETS
+from seenn.errors import OutputError
 from seenn.files import check_output, refuse_other_kind
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,15 @@ class ReportFolder(OutputFolder):
         if found := foreign_files(target):
             self.fail(found, param, ctx)
         return target
+
+
+@contextmanager
+def written(target: Path) -> Iterator[None]:
+    """Around what is written beside ``target``, after it: where that fails, the error says that the target is whole."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; {target} is written, and whole") from error
 
 
 def refuse_input(path: str, *, updates: str | None = None) -> None:

@@ -10,6 +10,7 @@ from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import SNN_FILE, DataOptions, OutputOptions, ReportOptions, SnnFile, StepOptions, named
 from cli.options import COUNT, PATH, Commas, FiniteRange, option
+from cli.output import written
 from cli.training import RunFolder, TrainOptions
 
 
@@ -124,7 +125,8 @@ def train_policy(
         records = {beta: run.manifest["exit"] for beta, run in runs.items()}
         title = f"{Path(file.snn).name} on {splits.spec} (exit, {record['samples']:,} images)"
         fixed = answers.exit.double().mean(1).tolist()
-        result["beta_sweep"] = write_beta_sweep(records, fixed, title, Path(options.report), initial_steps)
+        with written(target):
+            result["beta_sweep"] = write_beta_sweep(records, fixed, title, Path(options.report), initial_steps)
         console.say(f"sweep: {Path(options.report, 'beta-sweep.png')}")
     trained = record["training"]
     console.answer(

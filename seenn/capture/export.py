@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from seenn.capture.failure import ValueTaken
-from seenn.capture.multihead import heads_after_images
+from seenn.capture.multihead import attend_by_image
 
 
 def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
@@ -26,7 +27,7 @@ def export_graph(model: nn.Module, images: Tensor) -> fx.GraphModule:
 
     Raises whatever ``torch.export`` does for control flow that depends on values.
     """
-    with _quiet(), torch.no_grad(), _KeepingValues(), heads_after_images():
+    with _quiet(), torch.no_grad(), _KeepingValues(), _ApartImages():
         program = torch.export.export(model, (images,), strict=False)
         if any(node.op == "call_function" and not node.users for node in program.graph.nodes):
             program = program.run_decompositions({})  # what is written through views becomes values
@@ -54,6 +55,17 @@ class _KeepingValues(TorchFunctionMode):
         self.taken += func in _TAKING
         if func is Tensor.numpy or (func in _TAKING and self.taken > _MOST_VALUES):
             raise ValueTaken("it takes values out of tensors")
+        return func(*args, **(kwargs or {}))
+
+
+class _ApartImages(TorchFunctionMode):
+    """Keeps the axis of images where torch merges it with another."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.multi_head_attention_forward:
+            made = attend_by_image(*args, **(kwargs or {}))
+            if made is not NotImplemented:
+                return made
         return func(*args, **(kwargs or {}))
 
 

@@ -1,68 +1,68 @@
-"""``nn.MultiheadAttention`` in calls that keep images apart, for traces that see into it."""
+"""The attention of several heads as torch has it, in calls that keep the images apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
-@contextmanager
-def heads_after_images() -> Iterator[None]:
-    """Inside, ``nn.MultiheadAttention`` computes on ``[B, heads, tokens, width]``.
+def attend_by_image(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> Any:
+    """As ``functional.multi_head_attention_forward``, on values ``[B, heads, tokens, width]`` inside.
 
-    Its own code computes on ``[tokens, B·heads, width]``, where the images cannot be told apart.
+    torch computes on ``[tokens, B·heads, width]``, where images cannot be told from heads. Queries, keys and values
+    come as torch has them, ``[tokens, B, E]``. ``NotImplemented`` for one image without its axis, keys beside those of
+    the image, dropout, and masks that differ between images.
     """
-    own = nn.MultiheadAttention.forward
+    own = (bias_k, key_padding_mask, static_k, static_v)
+    if query.dim() != 3 or any(x is not None for x in own) or add_zero_attn or (training and dropout_p > 0):
+        return NotImplemented
+    if (attn_mask is None and is_causal) or (attn_mask is not None and attn_mask.dim() != 2):
+        return NotImplemented
+    joint = None if use_separate_proj_weight else in_proj_weight
+    weights = (q_proj_weight, k_proj_weight, v_proj_weight) if joint is None else joint.chunk(3)
+    biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
 
-    def forward(
-        self: nn.MultiheadAttention,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        odd = query.dim() != 3 or key_padding_mask is not None or (attn_mask is not None and attn_mask.dim() != 2)
-        more = self.bias_k is not None or self.add_zero_attn or (self.training and self.dropout > 0)
-        if odd or more or (is_causal and attn_mask is None):
-            rest: Any = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
-            return own(self, query, key, value, *rest)
-        made, weights = _attend(
-            self, [x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)], attn_mask
-        )
-        if not need_weights:
-            shown = None
-        else:
-            shown = weights.mean(1) if average_attn_weights else weights
-        return made if self.batch_first else made.transpose(0, 1), shown
+    def heads(x: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
+        x = functional.linear(x.transpose(0, 1), weight, bias)
+        return x.reshape(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
-    with patch.object(nn.MultiheadAttention, "forward", forward):
-        yield
-
-
-def _attend(m: nn.MultiheadAttention, read: list[Tensor], mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of queries, keys and values with the images first; and each head's weights, ``[B, heads, tokens, tokens]``."""
-    joint: Tensor | None = m.in_proj_weight  # None where keys or values have a width of their own
-    bias: Tensor | None = m.in_proj_bias
-    weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight) if joint is None else joint.chunk(3)
-    biases = (None, None, None) if bias is None else bias.chunk(3)
-    q, k, v = (
-        functional.linear(x, weight, bias).reshape(*x.shape[:2], m.num_heads, m.head_dim).transpose(1, 2)
-        for x, weight, bias in zip(read, weights, biases, strict=True)
-    )
-    scores = (q * m.head_dim**-0.5) @ k.transpose(-2, -1)
-    if mask is not None and mask.dtype == torch.bool:  # true where nothing is read
-        scores = scores.masked_fill(mask, -torch.inf)
-    elif mask is not None:
-        scores = scores + mask
+    q, k, v = map(heads, (query, key, value), weights, biases)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # true where nothing is read
+        scores = scores.masked_fill(attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
     shares = scores.softmax(-1)
-    return functional.linear((shares @ v).transpose(1, 2).flatten(2), m.out_proj.weight, m.out_proj.bias), shares
+    made = functional.linear((shares @ v).transpose(1, 2).flatten(2), out_proj_weight, out_proj_bias).transpose(0, 1)
+    if not need_weights:
+        return made, None
+    return made, shares.mean(1) if average_attn_weights else shares

@@ -16,9 +16,10 @@ from PIL import Image
 from small_snn import digits_snn, tiny_snn
 from torch import Tensor, nn
 
-from seenn import SNN, LIFNeuron, capture
+from seenn import SNN, LIFNeuron, capture, load
 from seenn.data import Preprocessing
 from seenn.data.encoding import PoissonEncoding
+from seenn.errors import OutputError
 from seenn.models import build_spiking_model
 
 Seenn = Callable[..., Any]
@@ -237,6 +238,19 @@ def test_output_that_cannot_be_written_leaves_nothing(seenn: Seenn, checkpoint: 
     assert "error: " in outcome.err
     assert "not writable" in outcome.err or "cannot be written" in outcome.err
     assert list(closed.iterdir()) == []
+
+
+def test_a_network_whose_report_fails_is_said_to_be_whole(
+    seenn: Seenn, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("cannot write seenn-report: No space left on device")
+
+    checkpoint()
+    monkeypatch.setattr("seenn.analysis.report.conversion.write_conversion", full)
+    images = ("--calibration-images", "16", "--check-images", "10", "-T", "1")
+    refused(seenn(*CONVERT, *images), 1, "No space left on device; snn.safetensors is written, and whole")
+    assert len(load("snn.safetensors").network.sites) > 0
 
 
 def test_every_figure_counts_the_initial_steps(seenn: Seenn, checkpoint: Checkpoint, tmp_path: Path) -> None:
