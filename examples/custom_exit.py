@@ -35,7 +35,7 @@ def main() -> None:
     from seenn.training import TrainConfig, train_ann
 
     splits = load_data("digits")
-    spec = ModelSpec(name="resnet18", kwargs={"channels": (16, 16, 32, 32), "layers": (1, 1, 1, 1)}, num_classes=10)
+    spec = ModelSpec(name="resnet18", kwargs={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1)}, num_classes=10)
     ann = build_model(spec, (1, 8, 8))
     train_ann(ann.module, splits, TrainConfig(epochs=4))
     snn = convert(ann, splits).calibrate_exit(splits.exit, MarginExit(), max_accuracy_drop=0.005)

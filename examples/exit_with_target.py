@@ -21,7 +21,7 @@ from seenn.training import TrainConfig, train_ann
 torch.manual_seed(0)
 splits = load_data("digits")
 test = splits.test.batch()
-ann = build_model(ModelSpec(name="resnet18", kwargs={"channels": (16, 32, 64, 128)}, num_classes=10), (1, 8, 8))
+ann = build_model(ModelSpec(name="resnet18", kwargs={"channels": (8, 16, 32, 64)}, num_classes=10), (1, 8, 8))
 train_ann(ann.module, splits, TrainConfig(epochs=5))
 snn = convert(ann, splits, timesteps=8)
 

@@ -17,10 +17,13 @@ Shell = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, shell: Shell) -> Path:
-    """An empty folder in which the commands of the front page have just been typed."""
+    """An empty folder in which the commands of the front page have just been typed, for a narrow network."""
     folder = tmp_path_factory.mktemp("work")
     for command, answer in (
-        ("train-ann --model resnet18 --epochs 2", "next: seenn convert --model resnet18 --ckpt ann.pth\n"),
+        (
+            "train-ann --model resnet18 --model-kwargs channels=(8,16,32,64) --epochs 5",
+            "next: seenn convert --model resnet18 --ckpt ann.pth\n",
+        ),
         ("convert --model resnet18 --ckpt ann.pth", "next: seenn calibrate-exit --threshold 0.95\n"),
         ("calibrate-exit --threshold 0.95", "next: seenn evaluate\n"),
     ):

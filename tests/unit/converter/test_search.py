@@ -87,7 +87,9 @@ def test_what_cannot_be_reached_is_refused_with_the_best(undecided: nn.Module, p
 
 
 def test_goals_without_what_judges_them_are_refused(net: nn.Module, pictures: Tensor) -> None:
-    with pytest.raises(ConversionError, match="no accuracy is known of images without labels, .*: ask for agreement instead"):
+    with pytest.raises(
+        ConversionError, match=r"no accuracy is known of images without labels, .*: ask for agreement instead"
+    ):
         convert(net, pictures, max_accuracy_drop=0.01, timesteps=2, levels=1, encoder_levels=1)
     with pytest.raises(CalibrationError, match="leaves no image to judge the conversion on"):
         convert(net, pictures, min_agreement=0.9, calibration_images=120)
