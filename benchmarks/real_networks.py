@@ -178,9 +178,10 @@ def rows_of(network: Network, setting: Setting, draws: Sequence[Figures]) -> tup
     """The rows of one setting, means over its draws, and a note with each."""
     name = f"{network.title}, {setting}"
     found = {figure: mean(draws, figure) for figure in draws[0]}
+    over = f", mean of {len(draws)} draws" if len(draws) > 1 else ""
 
     def row(what: str, value: float, bar: float | None, make: Callable[..., Row] = Row.at_most) -> Row:
-        label = f"{name}: {what}"
+        label = f"{name}: {what}{over}"
         return Row(label, value, None, True, COMMAND) if bar is None else make(label, value, bar, COMMAND)
 
     rows = [

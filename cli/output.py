@@ -77,7 +77,7 @@ def written(target: Path) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        raise OutputError(f"{error}; {target} is written, and whole") from error
+        raise OutputError(f"{error}; {target} is written and whole: use it as it is") from error
 
 
 def refuse_input(path: str, *, updates: str | None = None) -> None:

@@ -162,7 +162,7 @@ class _Stairs:
                        low=self.low.maximum(low), high=self.high.minimum(high))  # fmt: skip
 
     def _level(self, limit: Any) -> Tensor:
-        """Where a clip at ``limit`` ends. (All beyond it does: a half is no accident there.)"""
+        """The level of a clip at ``limit``, which is that of everything beyond: a half is no rare value there."""
         level = torch.floor(self.slope * limit + self.offset + 1e-9)
         half = (self.slope * limit + self.offset - level).abs() <= 1e-9
         if self.to_even and bool((half & (level % 2 != 0) & (self.low < level) & (level <= self.high)).any()):

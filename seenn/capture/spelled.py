@@ -104,7 +104,7 @@ def index_put(call: Call) -> Result:
     indices = call.argument(1, "indices")
     if all(index is None or call.known(index) is not None for index in indices):
         return moved(call)
-    if len(indices) > 1:
+    if len(indices) > 1 or call.argument(3, "accumulate", False):
         raise Refused("writes at places that it computes", "keep them, or write it as x.masked_fill(x < 0, 0)")
     return _filled(call, indices[0], call.argument(2, "values"))
 

@@ -249,7 +249,7 @@ def test_a_network_whose_report_fails_is_said_to_be_whole(
     checkpoint()
     monkeypatch.setattr("seenn.analysis.report.conversion.write_conversion", full)
     images = ("--calibration-images", "16", "--check-images", "10", "-T", "1")
-    refused(seenn(*CONVERT, *images), 1, "No space left on device; snn.safetensors is written, and whole")
+    refused(seenn(*CONVERT, *images), 1, "No space left on device; snn.safetensors is written and whole: use it")
     assert len(load("snn.safetensors").network.sites) > 0
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from interrupts import interrupted
 
+NARROW = ("--model", "resnet18", "--model-kwargs", "channels=(8,8,8,8),layers=(1,1,1,1)")
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 
 
 def test_interrupted_training_leaves_nothing(console: list[str], environment: dict[str, str], tmp_path: Path) -> None:
-    command = [*console, "train-ann", "--model", "resnet18", "--epochs", "1000"]
+    command = [*console, "train-ann", *NARROW, "--epochs", "1000"]
     code, screen = interrupted(command, tmp_path, environment, b"/14000")
     assert code == 130, screen
     assert "interrupted; no file was left half-written" in screen
@@ -36,7 +38,7 @@ def test_interrupted_conversion_leaves_nothing(
 def test_interrupted_training_with_a_folder_saves_its_state_and_says_so(
     console: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    command = [*console, "train-ann", "--model", "resnet18", "--epochs", "1000", "--run-dir", "run"]
+    command = [*console, "train-ann", *NARROW, "--epochs", "1000", "--run-dir", "run"]
     code, screen = interrupted(command, tmp_path, environment, b"/14000")
     assert code == 130, screen
     said = " ".join(screen.split())

@@ -48,7 +48,7 @@ def test_spikes_feed_all_of_a_family_and_bring_it_as_one_over_t_nearer_to_its_an
 
 
 def test_families_of_affine_layers_and_relus_convert_strictly() -> None:
-    name = "mobilenetv4_conv_small_035"
+    name = "darknet17"
     torch.manual_seed(0)
     images = torch.randn(16, 3, SIZE, SIZE)
     model = lsuv_initialise(build_model(ModelSpec(name=name, num_classes=10)).module, images[:4])

@@ -80,3 +80,17 @@ def test_other_writing_by_values_is_refused(where: Any, value: float) -> None:
 
     with pytest.raises(UnsupportedError, match=r"fills where a mask says — write it as torch\.relu"):
         to_graph(trace_exported(Writing().eval(), torch.randn(2, 4, 6, 6)))
+
+
+def test_what_is_added_where_a_mask_says_is_not_cut_off() -> None:
+    class Adding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y.index_put_((y < 0,), y.new_zeros(()), accumulate=True)
+
+    with pytest.raises(UnsupportedError, match="writes at places that it computes"):
+        to_graph(trace_exported(Adding().eval(), torch.randn(2, 4, 6, 6)))
