@@ -15,7 +15,7 @@ from cli.common import Console, command, command_line
 from cli.errors import usage
 from cli.groups import NEURON, NOT_NEEDED, SNN_FILE, DataOptions, ModelOptions, ReportOptions, named
 from cli.options import COUNT, PATH, TIMESTEPS, FiniteRange, Integer, Registered, given, option, removed
-from cli.output import output_file, written
+from cli.output import beside, output_file
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def convert(
     }
     page = Path(report.report)
     if console.first:
-        with written(target):
+        with beside(target):
             page = write_conversion(snn, result, summary, target.name, command_line(), report.report)
     exits = snn.task in ("classes", "binary")
     following = f"calibrate-exit{named(target)} --threshold 0.95" if exits else f"predict {target} SAMPLES"

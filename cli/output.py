@@ -72,7 +72,7 @@ class ReportFolder(OutputFolder):
 
 
 @contextmanager
-def written(target: Path) -> Iterator[None]:
+def beside(target: Path) -> Iterator[None]:
     """Around what is written beside ``target``, after it: where that fails, the error says that the target is whole."""
     try:
         yield

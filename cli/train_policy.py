@@ -10,7 +10,7 @@ from cli.common import Console, command
 from cli.errors import usage
 from cli.groups import SNN_FILE, DataOptions, OutputOptions, ReportOptions, SnnFile, StepOptions, named
 from cli.options import COUNT, PATH, Commas, FiniteRange, option
-from cli.output import written
+from cli.output import beside
 from cli.training import RunFolder, TrainOptions
 
 
@@ -125,7 +125,7 @@ def train_policy(
         records = {beta: run.manifest["exit"] for beta, run in runs.items()}
         title = f"{Path(file.snn).name} on {splits.spec} (exit, {record['samples']:,} images)"
         fixed = answers.exit.double().mean(1).tolist()
-        with written(target):
+        with beside(target):
             result["beta_sweep"] = write_beta_sweep(records, fixed, title, Path(options.report), initial_steps)
         console.say(f"sweep: {Path(options.report, 'beta-sweep.png')}")
     trained = record["training"]

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from seenn.capture.probed import SHUT
+
 
 def attend_by_image(
     query: Tensor,
@@ -57,10 +59,9 @@ def attend_by_image(
 
     q, k, v = map(heads, (query, key, value), weights, biases)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if attn_mask is not None and attn_mask.dtype == torch.bool:  # true where nothing is read
-        scores = scores.masked_fill(attn_mask, -torch.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
+    if attn_mask is not None:  # booleans are true where nothing is read
+        boolean = attn_mask.dtype == torch.bool
+        scores = scores + (torch.where(attn_mask, SHUT, 0.0) if boolean else attn_mask.clamp(min=SHUT))
     shares = scores.softmax(-1)
     made = functional.linear((shares @ v).transpose(1, 2).flatten(2), out_proj_weight, out_proj_bias).transpose(0, 1)
     if not need_weights:

@@ -114,7 +114,7 @@ def _filled(call: Call, mask: Any, value: Any) -> Result:
         return moved(call)
     found = sign_of(mask, call)
     if found is None or found[1] is not value_of(call.args[0]) or not is_zero(call, value):
-        raise Refused("fills where a mask says", "write it as torch.relu, or as x.masked_fill(x < 0, 0)")
+        raise Refused("fills where a mask says", "write it as torch.relu or torch.clamp, or as x.masked_fill(x < 0, 0)")
     return one_side(call, -found[0], call.args[0])
 
 

@@ -1,4 +1,4 @@
-"""A hundredth of the fault campaigns in ``benchmarks/``, with fixed seeds: they run, and they find nothing."""
+"""A small part of the fault campaigns in ``benchmarks/``, with fixed seeds: they run, and they find nothing."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str, count: int
     assert ready == "ready"
     assert len(told) == count
     assert {line.partition(" ")[2] for line in told} == {'"read"', '"refused"'}
+
+
+def test_a_campaign_starts_its_children_and_sums_up(tmp_path: Path) -> None:
+    assert "no faults" in _campaign("fuzz", tmp_path, "--kind", "pth", "--count", "5", "--first", "500000")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills forked processes")

@@ -185,10 +185,8 @@ def test_pictures_are_classified(engine: str, kind: str, device: str, made: Made
 
 @device
 @kind
-@pytest.mark.parametrize(
-    ("command", "engine"),
-    [("train-policy", "auto"), ("train-policy", "reference"), *(("bench", name) for name in NAMES)],
-)
+@engine
+@pytest.mark.parametrize("command", ["train-policy", "bench"])
 def test_policies_are_trained_and_speed_is_measured_on_images(
     command: str, engine: str, kind: str, device: str, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

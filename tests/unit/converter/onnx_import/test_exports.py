@@ -116,13 +116,8 @@ EXPORTS = {
 }
 
 
-KINDS = (Cosine, Masked, Token, Attention, Weighted, TokensFirst, Encoder)
-ALIKE = (Cosine, Weighted, TokensFirst)  # what dynamo, which is slow, writes for them it writes for others, too
-
-
-@pytest.mark.parametrize(
-    ("kind", "way"), [(kind, way) for kind in KINDS for way in EXPORTS if way != "dynamo" or kind not in ALIKE]
-)
+@pytest.mark.parametrize("way", EXPORTS)
+@pytest.mark.parametrize("kind", [Cosine, Masked, Token, Attention, Weighted, TokensFirst, Encoder])
 def test_what_torch_exports_is_imported_and_spikes(kind: type[nn.Module], way: str, tmp_path: Path) -> None:
     if way == "dynamo":
         pytest.importorskip("onnxscript")
