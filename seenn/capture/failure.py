@@ -24,6 +24,7 @@ _COUNTED = "A network takes any number of images: take out what depends on the b
 _BATCH_SIZE = r"shape\[0\]|size\(0\)|size\(\)\[0\]|\blen\(|batch"
 _LAYERS = "Keep layers in nn.ModuleList or nn.ModuleDict, or as attributes of a module"
 _REPLACED = "Put the {} that was assigned to {} into a subclass: one that holds another model cannot be followed."
+_WRITES = "Write y[mask] = … as torch.where(mask, …, y), torch.clamp, F.leaky_relu or y.masked_fill(y < 0, 0)."
 _COUNTS = "How much comes out depends on values: keep indices, made in __init__, instead of masks and counts."
 #: By what torch says: advice for models that fail as they run.
 _SAID = {
@@ -84,6 +85,8 @@ def explained(model: nn.Module, error: Exception, name: str = "the model") -> tu
         lists = ", ".join(list(lists_of_layers(model))[:8])
         held = f"those in {lists} are" if lists else "those in a list or dict, or made outside of __init__, are"
         return "it calls a layer that is not part of the model", f"{_LAYERS}: {held} not."
+    if isinstance(error, TypeError) and "support item assignment" in str(error):  # of a traced value
+        return "it writes into a tensor where values of the image say", _WRITES
     if isinstance(error, DynamicOutputShapeException):
         return first_line(error), _COUNTS
     if isinstance(error, GuardOnDataDependentSymNode | DataDependentOutputException):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from converter.trace import capture_graph
 from seenn.capture import to_graph, trace, trace_exported
 from seenn.errors import UnsupportedError
 
@@ -94,3 +95,18 @@ def test_what_is_added_where_a_mask_says_is_not_cut_off() -> None:
 
     with pytest.raises(UnsupportedError, match="writes at places that it computes"):
         to_graph(trace_exported(Adding().eval(), torch.randn(2, 4, 6, 6)))
+
+
+@pytest.mark.parametrize("where", [lambda y: y > 6, lambda y: ~(y > 0), lambda y: y < 0.5])
+def test_a_write_that_cannot_be_followed_is_named(where: Any) -> None:
+    class Block(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            y = y * 1
+            y[where(y)] = 6
+            return y
+
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Block(), nn.Flatten(), nn.Linear(144, 3)).eval()
+    with pytest.raises(
+        UnsupportedError, match=r"1 .*writes into a tensor where values of the image say .*torch\.where"
+    ):
+        capture_graph(model, torch.randn(2, 4, 6, 6)).checked(strict=False)
